@@ -1,0 +1,54 @@
+"""The only reader of time and the only source of chance; everything else is handed these ports."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the collector may know about time."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds on a clock that never jumps; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; can be cancelled."""
+        ...
+
+
+class Random(Protocol):
+    """What the collector may know about chance: jitter and nothing else."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """Seconds on the system's monotonic clock."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; can be cancelled."""
+        await asyncio.sleep(seconds)
+
+
+def system_random(seed: int | None = None) -> Random:
+    """A source of jitter; with a seed, the same jitter every time."""
+    return random.Random(seed)  # noqa: S311 - spreads retries, guards nothing

@@ -1,0 +1,206 @@
+"""The values that travel through the house; none of them does anything.
+
+One record's way: a `Window` of a `Feed` is listed, which gives `BlobRef`s; the ledger makes
+each a `KnownBlob`; fetched and split, its records travel in a `BatchPart` of a `Batch` to
+the outputs, each of which answers with a `Receipt`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+TenantId = NewType("TenantId", str)
+"""A tenant's GUID, in lower case."""
+
+BlobKey = NewType("BlobKey", int)
+"""The ledger's own number for a blob; never reused."""
+
+
+class ContentType(StrEnum):
+    """The five kinds of content that the service publishes."""
+
+    AZURE_ACTIVE_DIRECTORY = "Audit.AzureActiveDirectory"
+    EXCHANGE = "Audit.Exchange"
+    SHAREPOINT = "Audit.SharePoint"
+    GENERAL = "Audit.General"
+    DLP = "DLP.All"
+
+
+class Service(StrEnum):
+    """Devo's names for the switches of a tenant's configuration."""
+
+    AZURE_ACTIVE_DIRECTORY = "azure_active_directory"
+    EXCHANGE = "exchange"
+    SHAREPOINT = "sharepoint"
+    GENERAL_AUDIT = "general_audit"
+    DLP = "dlp"
+    URI_RETRY = "uri_retry"
+
+    @property
+    def content_type(self) -> ContentType | None:
+        """What the service collects; None for `uri_retry`, which collects nothing of its own."""
+        return _CONTENT_TYPES.get(self)
+
+
+_CONTENT_TYPES = {
+    Service.AZURE_ACTIVE_DIRECTORY: ContentType.AZURE_ACTIVE_DIRECTORY,
+    Service.EXCHANGE: ContentType.EXCHANGE,
+    Service.SHAREPOINT: ContentType.SHAREPOINT,
+    Service.GENERAL_AUDIT: ContentType.GENERAL,
+    Service.DLP: ContentType.DLP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One tenant's content of one type: the unit of progress and of failure."""
+
+    tenant_id: TenantId
+    content_type: ContentType
+
+    def __str__(self) -> str:
+        """The form used in errors, logs and `status`: tenant/Audit.Exchange."""
+        return f"{self.tenant_id}/{self.content_type}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open span [start, end) of contentCreated, at most 24 h, aware UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        """The form used in errors: 2026-11-17T09:00:00Z..2026-11-17T10:00:00Z."""
+        return f"{self.start:%Y-%m-%dT%H:%M:%SZ}..{self.end:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """One piece of content as a listing names it, before it is fetched.
+
+    Its identity is (feed, content_id, created_at): the service has been seen to use one
+    content id for different cuts of a blob (api-contract, fact 8), and fetching a cut twice
+    costs a request, while missing one costs records.
+    """
+
+    feed: Feed
+    content_id: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBlob:
+    """A blob that the ledger knows and that has not reached its final state."""
+
+    key: BlobKey
+    ref: BlobRef
+    attempts: int
+    """Fetches that failed so far."""
+    missing_outputs: frozenset[str]
+    """The outputs that still lack its records; all of them unless one was slower at a crash."""
+
+
+class BlobState(StrEnum):
+    """Where a blob stands; every state but the first is final, and exactly one is reached."""
+
+    KNOWN = "known"
+    DELIVERED = "delivered"
+    QUARANTINED = "quarantined"
+    LOST = "lost"
+
+
+class Header(msgspec.Struct, gc=False, kw_only=True):
+    """The fields of a record that every record needs decoded: identity and route."""
+
+    Id: str | None = None
+    CreationTime: str | None = None
+    Operation: str | None = None
+    RecordType: int | str | None = None
+    Workload: str | None = None
+
+
+class WideHeader(Header, gc=False, kw_only=True):
+    """The fields that the lake keeps as typed columns; decoded only if an output asks for them."""
+
+    OrganizationId: str | None = None
+    UserId: str | None = None
+    UserType: int | str | None = None
+    ResultStatus: str | None = None
+    ClientIP: str | None = None
+    ActorIpAddress: str | None = None
+    ClientIPAddress: str | None = None
+    ObjectId: str | None = None
+    SessionId: str | None = None
+    ApplicationId: str | None = None
+    AppId: str | None = None
+    ClientAppId: str | None = None
+
+
+@dataclass(slots=True)
+class BatchPart:
+    """What goes on of one blob after dedup: parallel lists, one place per record."""
+
+    blob: BlobKey
+    feed: Feed
+    received_at: datetime
+    records: list[bytes]
+    """Each record's own bytes, verbatim, without a line break."""
+    headers: list[Header]
+    """`WideHeader`s where some output of the run has `needs_wide_headers`."""
+    tables: list[str]
+    """Devo's table of each record, for example cloud.office365.management.exchange."""
+    missing_outputs: frozenset[str]
+    """The outputs this part is for."""
+    duplicates: int = 0
+    """Records of the blob that were left out because they had been delivered before."""
+    identities: list[bytes | None] = field(default_factory=list)
+    """Each record's 16-byte identity; None for a record without Id."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records that are handed to the outputs together and acknowledged together."""
+
+    number: int
+    """Grows by at least one from batch to batch, over restarts too."""
+    parts: list[BatchPart]
+    size_bytes: int
+    """The sum of the records' lengths."""
+
+    @property
+    def record_count(self) -> int:
+        """How many records the batch carries."""
+        return sum(len(part.records) for part in self.parts)
+
+    def for_output(self, name: str) -> Batch:
+        """The batch as the output `name` is to see it: without the parts that it already has."""
+        if all(name in part.missing_outputs for part in self.parts):
+            return self
+        parts = [part for part in self.parts if name in part.missing_outputs]
+        size_bytes = sum(len(record) for part in parts for record in part.records)
+        return Batch(self.number, parts, size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRecord:
+    """A record that an output will never take, and why; its neighbours are durable."""
+
+    blob: BlobKey
+    record: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An output's word that a batch is durable there."""
+
+    position: str = ""
+    """What the output wants to be told at its next start (JSON of its own); the ledger keeps it."""
+    refused: tuple[RefusedRecord, ...] = ()

@@ -1,0 +1,51 @@
+"""How a run stands, as plain numbers: what `run`, `demo` and `status` show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from m365watch.model import Feed
+
+
+@dataclass(slots=True)
+class FeedProgress:
+    """One feed's figures. Counts of blobs and records are those of the ledger: durable, never estimated."""
+
+    feed: Feed
+    watermark: datetime | None = None
+    """Every blob created before this instant is known; None before the first listing."""
+    listed_at: datetime | None = None
+    blobs_waiting: int = 0
+    """Known and not yet in a final state."""
+    blobs_delivered: int = 0
+    blobs_quarantined: int = 0
+    blobs_lost: int = 0
+    records_delivered: int = 0
+    records_duplicate: int = 0
+    records_quarantined: int = 0
+    windows_planned: int = 0
+    """Of this run, not of the ledger: windows still to be listed."""
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    fix: str | None = None
+    """What the operator should do about `last_error`; None if it passes by itself."""
+
+    @property
+    def blobs_listed(self) -> int:
+        """Every blob ever listed: each is in exactly one state."""
+        return self.blobs_waiting + self.blobs_delivered + self.blobs_quarantined + self.blobs_lost
+
+    def lag_s(self, now: datetime) -> float | None:
+        """Seconds from the watermark to now; None before the first listing."""
+        return None if self.watermark is None else (now - self.watermark).total_seconds()
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """All feeds of a run."""
+
+    started_at: datetime
+    feeds: list[FeedProgress] = field(default_factory=list)
+    caught_up: bool = False
+    """Every feed has listed up to the start of its last poll and no known blob waits for its first try."""
