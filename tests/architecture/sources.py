@@ -1,0 +1,52 @@
+"""What the tests of this folder read: the project's own files, and the source parsed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "m365watch"
+
+_NOT_OURS = {
+    ".git",
+    ".hypothesis",
+    ".venv",
+    "__pycache__",
+    "build",
+    "dist",
+    "state",
+    "lake",
+    "m365watch-demo",
+}
+
+
+@cache
+def list_modules() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its dotted name below the package: feed.windows."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+@cache
+def list_committed_files() -> tuple[Path, ...]:
+    """The files that git keeps or would keep; without git, all that are not made by a tool."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        names = listed.stdout.decode().split("\0")
+        return tuple(path for name in sorted(set(names)) if (path := ROOT / name).is_file())
+    return tuple(path for path in sorted(ROOT.rglob("*")) if path.is_file() and _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    folders = path.relative_to(ROOT).parts[:-1]
+    return not any(part in _NOT_OURS or part.endswith("_cache") for part in folders)

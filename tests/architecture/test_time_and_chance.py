@@ -1,0 +1,88 @@
+"""Time and chance come through two ports, so that a run can be repeated."""
+
+from __future__ import annotations
+
+import ast
+
+from sources import list_modules
+
+TIME_CALLS = {
+    "time.time",
+    "time.time_ns",
+    "time.monotonic",
+    "time.monotonic_ns",
+    "time.sleep",
+    "datetime.now",
+    "datetime.utcnow",
+    "datetime.today",
+    "date.today",
+}
+
+
+def test_only_the_clock_reads_time() -> None:
+    """Whoever wants to know the time is handed a Clock."""
+    assert [
+        f"{name} calls {call}"
+        for name, tree in list_modules().items()
+        if name != "clock"
+        for call in calls_in(tree)
+        if ".".join(call.split(".")[-2:]) in TIME_CALLS
+    ] == []
+
+
+def test_nothing_but_the_clock_imports_time_for_its_present() -> None:
+    """`from time import monotonic` would hide from the test above."""
+    assert [
+        f"{name} imports {imported}"
+        for name, tree in list_modules().items()
+        if name != "clock"
+        for imported in from_imports_of(tree, "time")
+        if f"time.{imported}" in TIME_CALLS
+    ] == []
+
+
+def test_only_the_simulator_draws_lots() -> None:
+    """The collector takes its jitter through the Random port; only the simulated tenant makes things up."""
+    assert [
+        name
+        for name, tree in list_modules().items()
+        if name != "clock" and not name.startswith("simulator.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom) and "random" in names_of(node)
+    ] == []
+
+
+def test_the_simulator_draws_from_a_seed() -> None:
+    """The module's own functions share one unseeded source: only `random.Random(seed)` is used."""
+    assert [
+        f"{name} calls {call}"
+        for name, tree in list_modules().items()
+        if name.startswith("simulator.") and imports_random(tree)
+        for call in calls_in(tree)
+        if call.startswith("random.") and call != "random.Random"
+    ] == []
+
+
+def calls_in(tree: ast.Module) -> list[str]:
+    """The dotted names that a module calls, as written."""
+    return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def imports_random(tree: ast.Module) -> bool:
+    """Whether `random` means the library's module there, and not a parameter of that name."""
+    return any(isinstance(node, ast.Import) and "random" in names_of(node) for node in ast.walk(tree))
+
+
+def from_imports_of(tree: ast.Module, module: str) -> list[str]:
+    """What is imported by name from `module`."""
+    return [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        for alias in node.names
+    ]
+
+
+def names_of(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The modules that an import names."""
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]

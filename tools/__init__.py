@@ -1,0 +1,1 @@
+"""The workshop's own tools; none of them is part of the product."""

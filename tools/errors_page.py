@@ -1,0 +1,81 @@
+"""The reference page of the errors: what each means, what follows, and what a person can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from m365watch.entra.refusals import REFUSALS
+from m365watch.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
+from m365watch.feed.codes import CODES
+
+HEAD = """\
+# Errors
+
+Made from the code by `./dev docs`. The class of an error says what happens next; its code is the stable
+name under which metrics count it; its text says where, what, and what then.
+"""
+
+BRANCHES: dict[type[CollectorError], str] = {
+    RetryLater: "Tried again by itself; nothing has been lost",
+    NeedsOperator: "A person has to act; the text says how",
+    Quarantined: "One record or blob stands aside, kept by name; the next one goes on",
+    ContentLost: "The service no longer serves the content; counted, in plain sight",
+}
+
+API_HEAD = """
+## Codes of the Management Activity API
+
+`AF20024` (the subscription is enabled already) is success.
+
+"""
+
+ENTRA_HEAD = """
+## Codes of Entra's token endpoint
+
+"""
+
+
+def render() -> str:
+    """The page: the tree of errors, then the codes of the two services that lead to them."""
+    return (
+        HEAD + "".join(render_branch(*branch) for branch in BRANCHES.items()) + render_api() + render_entra()
+    )
+
+
+def render_branch(root: type[CollectorError], title: str) -> str:
+    """One section: what all errors of the branch have in common, and each of them."""
+    rows = [[f"`{kind.code}`", kind.__name__, summary_of(kind)] for kind in [root, *root.__subclasses__()]]
+    return f"\n## {title}\n\n{table(['code', 'class', 'meaning'], rows)}"
+
+
+def summary_of(kind: type[CollectorError]) -> str:
+    """The first line of the class's docstring."""
+    return (kind.__doc__ or "").partition("\n")[0]
+
+
+def render_api() -> str:
+    """The AF codes."""
+    rows = [[f"`{known.code}`", known.cause, known.becomes.__name__, known.fix] for known in CODES.values()]
+    return API_HEAD + table(["code", "cause", "becomes", "what to do"], rows)
+
+
+def render_entra() -> str:
+    """The AADSTS codes."""
+    rows = [[f"`AADSTS{known.code}`", known.cause, known.becomes.__name__, known.fix] for known in REFUSALS]
+    return ENTRA_HEAD + table(["code", "cause", "becomes", "what to do"], rows)
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+
+    def lines() -> Iterator[str]:
+        yield line(titles)
+        yield "|---" * len(titles) + "|"
+        yield from map(line, rows)
+
+    return "\n".join(lines()) + "\n"
+
+
+def line(cells: list[str]) -> str:
+    """One line of a Markdown table."""
+    return "".join(f"| {cell.replace('|', chr(92) + '|')} " for cell in cells) + "|"
