@@ -1,0 +1,119 @@
+"""What no single key can get wrong: two keys, or two inputs, that do not go together.
+
+These checks take the document before the schema has seen it, so that they speak up in the same
+run as every other mistake; what is not there, or of the wrong kind, they leave to the schema.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import combinations, product
+from pathlib import Path
+
+from m365watch.config.mistakes import KeyPath, Report, show_path
+from m365watch.config.sections import Document, section_at, texts_at
+from m365watch.config.tidy import is_off
+from m365watch.config.values import is_guid
+from m365watch.model import Service
+
+COLLECTING = tuple(service for service in Service if service.content_type)
+"""The services that collect something of their own."""
+
+_DEFAULT_INPUT = "office365"
+_DEFAULT_DIRECTORIES = {"lake": "lake", "files": "records"}
+
+
+def check_agreement(document: Document, *, folder: Path, report: Report) -> None:
+    """Refuse what does not go together in the document."""
+    inputs = section_at(document, "inputs")
+    if isinstance(document.get("inputs"), dict) and not inputs:
+        report.refuse(("inputs",), "no input is switched on; give one with its credentials")
+    for name in inputs:
+        _check_type(name, section_at(inputs, name), report)
+        _check_services(name, section_at(inputs, name), report)
+    _check_ids(inputs, report)
+    _check_tenants(inputs, report)
+    _check_directories(document, folder, report)
+
+
+def enabled_services(input_section: Document) -> list[Service]:
+    """The collecting services of one input: those named and not switched off, or else all of them."""
+    services = section_at(input_section, "services")
+    if not services:
+        return list(COLLECTING)
+    return [name for name in COLLECTING if name in services and not is_off(services[name])]
+
+
+def _check_type(name: str, input_section: Document, report: Report) -> None:
+    if name != _DEFAULT_INPUT and input_section and input_section.get("type") is None:
+        report.refuse(("inputs", name, "type"), "is missing; give office365")
+
+
+def _check_services(name: str, input_section: Document, report: Report) -> None:
+    known = {*section_at(input_section, "services")} & {*Service}
+    if known and not enabled_services(input_section):
+        report.refuse(
+            ("inputs", name, "services"),
+            "nothing is collected; switch on one of " + ", ".join(COLLECTING),
+        )
+
+
+def _check_ids(inputs: Document, report: Report) -> None:
+    owners: dict[str, str] = {}
+    for name in inputs:
+        given = section_at(inputs, name).get("id")
+        owner = owners.setdefault(str(given) if isinstance(given, str | int) else name, name)
+        if owner != name:
+            report.refuse(
+                ("inputs", name, "id"),
+                f"is the same as that of {show_path(('inputs', owner))}; give each input its own",
+            )
+
+
+def _check_tenants(inputs: Document, report: Report) -> None:
+    """Refuse a tenant's service that is collected twice: its records would be delivered twice."""
+    owners: dict[tuple[str, Service], str] = {}
+    for name in inputs:
+        tenants = [t.lower() for t in texts_at(section_at(inputs, name, "credentials"), "tenant_id")]
+        if len(set(tenants)) < len(tenants):
+            path: KeyPath = ("inputs", name, "credentials", "tenant_id")
+            report.refuse(path, "names a tenant twice; name each once")
+        for tenant, service in product(filter(is_guid, tenants), enabled_services(section_at(inputs, name))):
+            owner = owners.setdefault((tenant, service), name)
+            if owner != name:
+                report.refuse(
+                    ("inputs", name, "services", service.value),
+                    f"{show_path(('inputs', owner))} collects this of tenant {tenant} already; "
+                    "switch it off in one of the two",
+                )
+
+
+def _check_directories(document: Document, folder: Path, report: Report) -> None:
+    """Refuse outputs that would write into each other's folder, or into the collector's state."""
+    outputs = section_at(document, "outputs")
+    places = {
+        ("outputs", name, "config", "directory"): _absolute(folder, directory)
+        for name in outputs
+        if (directory := _output_directory(section_at(outputs, name))) is not None
+    }
+    for (path, place), (other_path, other) in combinations(places.items(), 2):
+        if place.is_relative_to(other) or other.is_relative_to(place):
+            report.refuse(
+                other_path, f"is in the folder of {show_path(path)}, or around it; give a folder apart"
+            )
+    persistence = section_at(document, "globals", "persistence", "config")
+    state = _absolute(folder, persistence.get("directory_name") or "state")
+    for path, place in places.items():
+        # The state may lie around an output's folder, for an output never looks outside its own.
+        if state.is_relative_to(place):
+            report.refuse(path, "holds the collector's state as well; give a folder apart")
+
+
+def _output_directory(output: Document) -> str | None:
+    default = _DEFAULT_DIRECTORIES.get(str(output.get("type")))
+    directory = section_at(output, "config").get("directory")
+    return directory if default and isinstance(directory, str) else default
+
+
+def _absolute(folder: Path, directory: object) -> Path:
+    return Path(os.path.normpath(folder / str(directory)))

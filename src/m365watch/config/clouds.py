@@ -1,0 +1,74 @@
+"""Microsoft's clouds and their hosts, and the check of a cloud of one's own."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from m365watch.config.settings import Cloud
+
+_HOSTS = {
+    "worldwide": ("https://login.microsoftonline.com", "https://manage.office.com"),
+    "gcc": ("https://login.microsoftonline.com", "https://manage-gcc.office.com"),
+    "gcc-high": ("https://login.microsoftonline.us", "https://manage.office365.us"),
+    "dod": ("https://login.microsoftonline.us", "https://manage.protection.apps.mil"),
+    "china": ("https://login.partner.microsoftonline.cn", "https://manage.office365.cn"),
+}
+
+CLOUDS = {
+    name: Cloud(name, login_url=login, management_url=management, audience=management)
+    for name, (login, management) in _HOSTS.items()
+}
+"""Every cloud of Microsoft's, by the name that the setting `cloud` takes.
+
+Source: Management Activity API reference, "Activity API operations" (worldwide, GCC, GCC High,
+DoD); Entra's national clouds page (login hosts). Microsoft's public pages do not name the
+management host of China; seven public programs agree on this one.
+"""
+
+_URL_CHARACTERS = re.compile(r"[!-~]+")
+_HOST_CHARACTERS = re.compile(r"[a-z0-9.:_-]+")
+
+
+def is_microsofts(cloud: Cloud) -> bool:
+    """Whether the API is called at one of Microsoft's hosts, where its request budget holds."""
+    host = urlsplit(cloud.management_url).hostname
+    return any(host == urlsplit(known.management_url).hostname for known in CLOUDS.values())
+
+
+def parse_base_url(text: str) -> str:
+    """The URL without a trailing slash.
+
+    Raises:
+        ValueError: it is not https (http is for loopback only), or has more than host, port and path.
+    """
+    if not _URL_CHARACTERS.fullmatch(text):
+        raise ValueError("has a space or a character that no URL has")
+    parts, host = _split(text)
+    if "@" in text or "?" in text or "#" in text:
+        raise ValueError("has a user name, a query or a fragment")
+    if not _HOST_CHARACTERS.fullmatch(host) or parts.scheme not in {"http", "https"}:
+        raise ValueError("is not an https URL")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("would send the secret unencrypted; http is for loopback hosts only")
+    return text.rstrip("/")
+
+
+def _split(text: str) -> tuple[SplitResult, str]:
+    try:
+        parts = urlsplit(text)
+        # The port is parsed only when it is asked for, and may turn out to be no number.
+        host = "" if parts.port == 0 else parts.hostname or ""
+    except ValueError:
+        raise ValueError("is not an https URL") from None
+    return parts, host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

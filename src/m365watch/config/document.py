@@ -1,0 +1,176 @@
+"""A configuration's text, JSON or YAML, read into plain values with nothing guessed.
+
+YAML is read as its version 1.2 means it: `no` and `on` are text, a date stays text, and
+nothing in the file can name a Python type. Aliases are refused, because a few lines of
+them unfold to gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import NoReturn
+
+import yaml
+
+TEXT_BYTES_MAX = 1_048_576
+"""The largest configuration that is read: about 2,000 tenants."""
+
+_NO_ALIASES = "aliases (*name) are not read; write the value out, in quotes if it is text"
+_NO_TAGS = "tags (!name) are not read; put text that starts with ! in quotes"
+_NESTED_TOO_DEEPLY = "is nested too deeply to be a configuration"
+
+
+class Unreadable(ValueError):
+    """The text is neither JSON nor YAML; says where and what would be right."""
+
+
+class Pairs(list[tuple[str, object]]):
+    """An object's keys and values as they stand in the text, repeated keys included."""
+
+
+def parse_document(text: str, *, suffix: str) -> object:
+    """The text's values; an object comes as `Pairs`, so that repeated keys can be refused.
+
+    The content decides, not the name: what starts with a bracket is JSON. Only a `suffix` of .yaml
+    or .yml lets such a text pass as YAML when it is not JSON.
+
+    Raises:
+        Unreadable: the text has a mistake of syntax.
+    """
+    if not text.lstrip().startswith(("{", "[")):
+        return _parse_yaml(text)
+    try:
+        return _parse_json(text)
+    except Unreadable:
+        if suffix not in {".yaml", ".yml"}:
+            raise
+    return _parse_yaml(text)
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=Pairs, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise Unreadable(_json_mistake(text, error)) from None
+    except RecursionError:
+        raise Unreadable(_NESTED_TOO_DEEPLY) from None
+    except Unreadable:
+        raise
+    except ValueError:
+        raise Unreadable("has a number with too many digits") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Unreadable(f"has the number {name}, which JSON does not know")
+
+
+def _json_mistake(text: str, error: json.JSONDecodeError) -> str:
+    comma = _trailing_comma(text, error.pos)
+    if comma is not None:
+        place = _place(text, comma)
+        return f"{place}: a comma before a closing bracket; JSON allows none there, remove it"
+    what = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+    return f"{_place(text, error.pos)}: not valid JSON: {what}"
+
+
+def _trailing_comma(text: str, position: int) -> int | None:
+    """Where a comma stands before a closing bracket around `position`; Python versions point to either."""
+    before = text[:position].rstrip()
+    if text[position : position + 1] in {"}", "]"} and before.endswith(","):
+        return len(before) - 1
+    after = text[position + 1 :].lstrip()
+    if text[position : position + 1] == "," and after.startswith(("}", "]")):
+        return position
+    return None
+
+
+def _place(text: str, position: int) -> str:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return f"line {line}, column {column}"
+
+
+class _Loader(yaml.SafeLoader):
+    """A reader of YAML that knows null, true, false and numbers, and no aliases."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML copies it per class
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node; an alias stops the reading."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=_NO_ALIASES, problem_mark=mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS: dict[str, tuple[str, list[str], Callable[[str], object]]] = {
+    f"{_TAG}null": (r"~|null|Null|NULL|", [*"~nN", ""], lambda _: None),
+    f"{_TAG}bool": (
+        r"true|True|TRUE|false|False|FALSE",
+        [*"tTfF"],
+        lambda text: text.lower() == "true",
+    ),
+    f"{_TAG}int": (r"[-+]?(?:0|[1-9][0-9]{0,17})", [*"-+0123456789"], int),
+    f"{_TAG}float": (
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+)",
+        [*"-+.0123456789"],
+        float,
+    ),
+}
+"""Tag, what such a scalar looks like, its first characters, and how it is read."""
+
+for _tag, (_pattern, _first, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _parse_yaml(text: str) -> object:
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _read_node(node)
+    except yaml.MarkedYAMLError as error:
+        raise Unreadable(_yaml_mistake(error)) from None
+    except yaml.YAMLError:
+        raise Unreadable("has a character that YAML does not allow") from None
+    except RecursionError:
+        raise Unreadable(_NESTED_TOO_DEEPLY) from None
+
+
+def _read_node(node: yaml.Node) -> object:
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+        return Pairs((_read_key(key), _read_node(value)) for key, value in node.value)
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+        return [_read_node(child) for child in node.value]
+    if isinstance(node, yaml.ScalarNode):
+        return _read_scalar(node)
+    raise _refused_node(node, _NO_TAGS)
+
+
+def _read_key(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    raise _refused_node(node, "a key has to be plain text")
+
+
+def _read_scalar(node: yaml.ScalarNode) -> object:
+    text: str = node.value
+    if node.tag == f"{_TAG}str":
+        return text
+    pattern, _, read = _SCALARS.get(node.tag, (r"(?!)", [], str))
+    if re.fullmatch(pattern, text):
+        return read(text)
+    raise _refused_node(node, _NO_TAGS)
+
+
+def _refused_node(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+def _yaml_mistake(error: yaml.MarkedYAMLError) -> str:
+    # PyYAML quotes what it stumbled over, which may be a piece of a secret.
+    problem = re.sub(r"'[^']{2,}'", "'...'", error.problem or "not valid YAML")
+    mark = error.problem_mark or error.context_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -1,0 +1,102 @@
+"""What is wrong or odd in one configuration, each thing with the path of its key."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+KeyPath = tuple[str | int, ...]
+"""The way to a key from the top of the file; a number is a place in a list."""
+
+SECRET_KEYS = frozenset({"client_secret"})
+"""Keys whose value is never shown."""
+
+_SHOWN_CHARACTERS_MAX = 60
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Entra makes secrets of this shape; people paste them under the wrong key.
+_ENTRA_SECRET = re.compile(r"[A-Za-z0-9_.~-]{3,}Q~[A-Za-z0-9_.~-]{20,}")
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "true or false"),
+    (int, "whole number"),
+    (float, "number"),
+    (str, "text"),
+)
+
+
+@dataclass
+class Report:
+    """The mistakes and warnings found so far; the first mistake of a key is the one that counts."""
+
+    mistakes: dict[KeyPath, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    hidden: set[KeyPath] = field(default_factory=set)
+    """Keys whose value came from the environment and is therefore not shown."""
+
+    def refuse(self, path: KeyPath, why: str) -> None:
+        """Add one mistake: `why` says what is wrong and what would be right."""
+        self.mistakes.setdefault(path, why)
+
+    def refuse_value(self, path: KeyPath, value: object, why: str) -> None:
+        """Add one mistake that starts with the value as far as it may be shown."""
+        self.refuse(path, f"{self._show(path, value)} {why}")
+
+    def warn(self, path: KeyPath, why: str) -> None:
+        """Add one warning: the file can be used, but not quite as it reads."""
+        self.warnings.append(_line(path, why))
+
+    def lines(self) -> list[str]:
+        """One line per mistake, sorted by path, so that those of one section stand together."""
+        found = sorted(self.mistakes.items(), key=lambda mistake: show_path(mistake[0]))
+        return [_line(path, why) for path, why in found]
+
+    def _show(self, path: KeyPath, value: object) -> str:
+        secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
+        # A text where the whole section should be may well be the secret itself.
+        secret = secret or path[-1:] == ("credentials",)
+        return show_value(value, secret=secret)
+
+
+def show_value(value: object, *, secret: bool = False) -> str:
+    """The value and its kind, on one line: `"<tenant>" (text)`, `a list`, `*** (text)`."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None:
+        return "nothing (null)"
+    kind = next((name for type_, name in _KINDS if isinstance(value, type_)), type(value).__name__)
+    return f"{'***' if secret else _show_scalar(value)} ({kind})"
+
+
+def show_path(path: KeyPath) -> str:
+    """The path as it is written in mistakes: `inputs.office365.credentials.tenant_id[1]`."""
+    shown = ""
+    for part in path:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+        else:
+            name = part if _PLAIN_KEY.fullmatch(part) else _show_text(part)
+            shown += f".{name}" if shown else name
+    return shown
+
+
+def _line(path: KeyPath, why: str) -> str:
+    return f"{show_path(path)}: {why}" if path else why
+
+
+def _show_scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "***" if _ENTRA_SECRET.search(value) else _show_text(value)
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a huge number"
+    return repr(value) if isinstance(value, int | float) else "a value"
+
+
+def _show_text(text: str) -> str:
+    cut = text[:_SHOWN_CHARACTERS_MAX]
+    # Escapes keep control characters and reversed writing off the reader's terminal.
+    shown = json.dumps(cut, ensure_ascii=not cut.isprintable())
+    return shown if cut == text else f"{shown}..."

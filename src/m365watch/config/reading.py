@@ -1,0 +1,148 @@
+"""A tidy document held against the schema: the file it stands for, or every mistake in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.schema import NO_EFFECT, OUTPUT_TYPES_WANTED, ConfigurationFile, Section, ServiceSection
+from m365watch.config.sections import section_at
+from m365watch.config.wanted import keys_beside, wanted_at
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_NOT_YET_OUTPUTS = {"devo_platform", "relay", "syslog", "in_house_relay", "sidecar"}
+
+_REASONS = {
+    "literal_error": "is not supported by this version",
+    "greater_than_equal": "is out of range",
+    "less_than_equal": "is out of range",
+    "greater_than": "is out of range",
+    "string_too_short": "is empty",
+    "too_short": "is empty",
+    "int_from_float": "is not a whole number",
+}
+"""What pydantic's kinds of mistakes are called here; every other one is "of the wrong kind"."""
+
+
+def read_schema(document: object, report: Report) -> ConfigurationFile | None:
+    """The file that the document stands for; None if there are mistakes, which are in `report`."""
+    try:
+        file = ConfigurationFile.model_validate(document)
+    except ValidationError as error:
+        _refuse_all(document, error.errors(include_url=False), report)
+        return None
+    _warn_of_oddities(document, file, report)
+    return file
+
+
+def list_without_effect(section: Section, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """The paths of the keys that are set, known from Devo's collector, and change nothing."""
+    for name in sorted(section.model_fields_set):
+        if NO_EFFECT in type(section).model_fields[name].metadata:
+            yield (*path, name)
+            continue
+        value = getattr(section, name)
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        for key, child in inner:
+            if isinstance(child, Section):
+                yield from list_without_effect(child, (*path, name, *([key] if key else [])))
+
+
+def _refuse_all(document: object, errors: list[ErrorDetails], report: Report) -> None:
+    """Refuse what pydantic found; a key that is only misspelt is not missing as well."""
+    meant = set()
+    for details in errors:
+        if details["type"] == "extra_forbidden":
+            path = _path_in(document, details["loc"])
+            near = _nearest_key(details["loc"])
+            # An unknown key outweighs what else was found wrong with its value.
+            report.mistakes[path] = _unknown_key(details["loc"], near)
+            meant.add((*path[:-1], near))
+    for details in errors:
+        path = _path_in(document, details["loc"])
+        if details["type"] == "missing" and path in meant:
+            continue
+        if details["type"] != "extra_forbidden":
+            _refuse(path, details, report)
+
+
+def _refuse(path: KeyPath, details: ErrorDetails, report: Report) -> None:
+    marked = details["loc"]
+    kind = details["type"]
+    if kind == "missing":
+        report.refuse(path, f"is missing; {wanted_at(marked)}")
+    elif kind.startswith("union_tag"):
+        _refuse_output_type(path, details["input"], report)
+    elif marked[-1:] == ("[key]",):
+        report.refuse(path, 'is not a name; give 1 to 64 letters, digits, "_" and "-"')
+    else:
+        report.refuse_value(path, details["input"], _reason(details))
+
+
+def _reason(details: ErrorDetails) -> str:
+    """The end of the sentence that starts with the value; our own validators may end it themselves."""
+    reason = _REASONS.get(details["type"], "is of the wrong kind")
+    if details["type"] == "value_error":
+        reason = str(details["ctx"]["error"])
+    return reason if ";" in reason else f"{reason}; {wanted_at(details['loc'])}"
+
+
+def _nearest_key(marked: KeyPath) -> str | None:
+    near = difflib.get_close_matches(str(marked[-1]), keys_beside(marked), n=1)
+    return near[0] if near else None
+
+
+def _unknown_key(marked: KeyPath, near: str | None) -> str:
+    if near:
+        return f'unknown key; did you mean "{near}"?'
+    return f"unknown key; known here: {', '.join(keys_beside(marked))}"
+
+
+def _warn_of_oddities(document: object, file: ConfigurationFile, report: Report) -> None:
+    for path in list_without_effect(file):
+        report.warn(path, "has no effect in this version")
+    given = section_at(document, "globals").get("name")
+    if given is not None and str(given) != file.globals.name:
+        report.warn(("globals", "name"), f"is used as {file.globals.name}")
+    for name, section in file.inputs.items():
+        retry = section.services.uri_retry if section.services else None
+        if retry is not None and retry != ServiceSection():
+            retry_path = ("inputs", name, "services", "uri_retry")
+            report.warn(retry_path, "has no effect; failed fetches are retried whatever it says")
+
+
+def _refuse_output_type(path: KeyPath, output: object, report: Report) -> None:
+    if not isinstance(output, dict):
+        report.refuse_value(path, output, "is of the wrong kind; give an object with type and config")
+    elif output.get("type") is None:
+        report.refuse((*path, "type"), f"is missing; give {OUTPUT_TYPES_WANTED}")
+    else:
+        known = isinstance(output["type"], str) and output["type"] in _NOT_YET_OUTPUTS
+        why = "is an output of Devo's that this version does not have" if known else "is no output"
+        report.refuse_value((*path, "type"), output["type"], f"{why}; give {OUTPUT_TYPES_WANTED}")
+
+
+def _path_in(document: object, marked: KeyPath) -> KeyPath:
+    """The path as it stands in the document, without the schema's marks of variants."""
+    path: KeyPath = ()
+    for part in marked:
+        if isinstance(part, str) and (part.startswith("|") or part == "[key]"):
+            continue
+        if not isinstance(document, dict | list):
+            # One text may stand where a list may be; its place in that list is not in the file.
+            break
+        path = (*path, part)
+        document = _child(document, part)
+    return path
+
+
+def _child(document: dict[str, object] | list[object], part: str | int) -> object:
+    if isinstance(document, dict):
+        return document.get(part) if isinstance(part, str) else None
+    return document[part] if isinstance(part, int) and part < len(document) else None

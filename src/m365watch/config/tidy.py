@@ -1,0 +1,146 @@
+"""A document made ready for the schema: variables filled in, placeholders and odd values refused.
+
+What comes out is made of plain dicts, lists, texts, numbers, booleans and None, nested at most
+`DEPTH_MAX` deep, whatever went in. What is switched off (`enabled: false`) is set aside unread, so
+that a tenant that left does not keep the collector from starting.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from m365watch.config.document import Pairs
+from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
+from m365watch.config.sections import Document, section_at
+from m365watch.config.wanted import wanted_at
+
+DEPTH_MAX = 20
+VALUES_MAX = 200_000
+TEXT_CHARACTERS_MAX = 4_096
+INTEGER_BITS_MAX = 64
+
+_OFF: Document = {"enabled": False}
+"""Stands for every section that is switched off; told by identity, since 0 equals False."""
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\.\.\.|\u2026)\s*")
+_PLACEHOLDER_WITHIN = re.compile(r"<[A-Za-z][^<>]*>")
+_ODD_IN_KEYS = re.compile(r"[|\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def tidy_document(document: object, *, environment: Mapping[str, str], report: Report) -> object:
+    """The document with `${NAME}` filled in; what can not be used is in `report` and left as it is."""
+    return _Tidying(environment, report).tidy(document, ())
+
+
+def is_off(value: object) -> bool:
+    """Whether a section was set aside because it is switched off."""
+    return value is _OFF
+
+
+def set_aside_inputs(document: Document, report: Report) -> None:
+    """Take the inputs that are switched off out of the document, in place, with a warning for each."""
+    inputs = section_at(document, "inputs")
+    for name in [name for name in inputs if is_off(inputs[name])]:
+        del inputs[name]
+        report.warn(("inputs", name), "is switched off and was not read")
+
+
+class _Tidying:
+    """One walk over one document; counts the values it meets so that it always ends."""
+
+    def __init__(self, environment: Mapping[str, str], report: Report) -> None:
+        self._environment = environment
+        self._report = report
+        self._values_left = VALUES_MAX
+
+    def tidy(self, value: object, path: KeyPath) -> object:
+        """The value as the schema is to see it."""
+        self._values_left -= 1
+        if self._values_left < 0 or len(path) > DEPTH_MAX:
+            self._report.refuse((), "holds too much, or is nested too deeply, to be a configuration")
+            return None
+        if isinstance(value, Mapping | Pairs):
+            return self._tidy_object(value, path)
+        if isinstance(value, list | tuple):
+            return [self.tidy(child, (*path, place)) for place, child in enumerate(value)]
+        if isinstance(value, str):
+            return self._tidy_text(value, path)
+        return self._tidy_scalar(value, path)
+
+    def _tidy_object(self, value: Mapping[object, object] | Pairs, path: KeyPath) -> dict[str, object]:
+        pairs = value if isinstance(value, Pairs) else list(value.items())
+        if _can_be_off(path) and any(self._switches_off(key, child) for key, child in pairs):
+            return _OFF
+        tidied: dict[str, object] = {}
+        for key, child in pairs:
+            if not isinstance(key, str):
+                self._report.refuse_value(path, key, "is a key; give a text as the key")
+            elif self._takes_key(key, path, known=key in tidied):
+                tidied[key] = self.tidy(child, (*path, key))
+        return tidied
+
+    def _takes_key(self, key: str, path: KeyPath, *, known: bool) -> bool:
+        if _PLACEHOLDER.fullmatch(key):
+            self._report.refuse((*path, key), "is a placeholder as a key; give a name of your own")
+        elif _ODD_IN_KEYS.search(key):
+            self._report.refuse((*path, key), "has a character that no key has; write the key anew")
+        elif known:
+            self._report.refuse((*path, key), "is given twice; keep one of the two")
+        else:
+            return True
+        return False
+
+    def _switches_off(self, key: object, value: object) -> bool:
+        if key == "enabled" and isinstance(value, str):
+            return self._filled(value).strip().lower() == "false"
+        return key == "enabled" and value is False
+
+    def _tidy_text(self, text: str, path: KeyPath) -> str:
+        filled = self._fill_in(text, path)
+        if _is_placeholder(text, path):
+            self._report.refuse_value(path, text, f"is a placeholder; {wanted_at(path)}")
+        elif len(filled) > TEXT_CHARACTERS_MAX:
+            self._report.refuse(path, f"is longer than {TEXT_CHARACTERS_MAX:,} characters; {wanted_at(path)}")
+        elif _CONTROL.search(filled):
+            self._report.refuse(
+                path, f"has a line break or another character that can not be used; {wanted_at(path)}"
+            )
+        return filled
+
+    def _fill_in(self, text: str, path: KeyPath) -> str:
+        if "${" not in text:
+            return text
+        self._report.hidden.add(path)
+        missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
+        if missing:
+            names = " and ".join(dict.fromkeys(missing))
+            self._report.refuse(path, f"the environment lacks {names}, or it is empty; set it")
+        if "${" in _VARIABLE.sub("", text):
+            self._report.refuse(path, "has a ${ that starts no variable; write it as ${NAME}")
+        return self._filled(text)
+
+    def _filled(self, text: str) -> str:
+        return _VARIABLE.sub(lambda match: self._environment.get(match[1], ""), text)
+
+    def _tidy_scalar(self, value: object, path: KeyPath) -> object:
+        whole = isinstance(value, int) and value.bit_length() <= INTEGER_BITS_MAX
+        if value is None or whole or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        self._report.refuse_value(path, value, f"can not stand in a configuration; {wanted_at(path)}")
+        return None
+
+
+def _is_placeholder(text: str, path: KeyPath) -> bool:
+    # A secret may hold any characters, so that only one that is a placeholder from end to end counts.
+    within = SECRET_KEYS.isdisjoint(path) and _PLACEHOLDER_WITHIN.search(text)
+    return bool(within or _PLACEHOLDER.fullmatch(text))
+
+
+def _can_be_off(path: KeyPath) -> bool:
+    is_input = len(path) == 2
+    is_service = len(path) == 4 and path[2] == "services"
+    return path[:1] == ("inputs",) and (is_input or is_service)

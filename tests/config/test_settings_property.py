@@ -1,0 +1,145 @@
+"""Whatever a document holds, the answer is settings or a list of mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from settings_documents import OTHER_TENANT, SECRET, filled_in
+
+from m365watch.config.load import load_settings, parse_settings
+from m365watch.config.schema import (
+    ConfigurationFile,
+    ConsoleOutput,
+    Credentials,
+    FilesConfig,
+    Globals,
+    InputSection,
+    Services,
+    ServiceSection,
+)
+from m365watch.config.settings import Settings
+from m365watch.errors import SettingsRefused
+
+SECTIONS = (
+    ConfigurationFile,
+    Globals,
+    InputSection,
+    Credentials,
+    Services,
+    ServiceSection,
+    FilesConfig,
+    ConsoleOutput,
+)
+KNOWN_KEYS = sorted({"office365", "lake", *(key for section in SECTIONS for key in section.model_fields)})
+TELLING_TEXTS = [
+    "",
+    "...",
+    "<x>",
+    "${X}",
+    "${",
+    "true",
+    "300",
+    "lake",
+    "files",
+    "console",
+    "worldwide",
+    "2026-11-17",
+    "http://[",
+    "a.b",
+    "~",
+    "/",
+    "|name",
+    "\0",
+    "\ud800",
+    OTHER_TENANT,
+    SECRET,
+]
+
+texts = st.sampled_from(TELLING_TEXTS) | st.text(max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.binary(max_size=3)
+keys = st.sampled_from(KNOWN_KEYS) | texts
+documents = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(keys, inner, max_size=5)
+        | st.dictionaries(scalars, inner, max_size=2)
+    ),
+    max_leaves=25,
+)
+
+
+def judge(read: Callable[[], Settings]) -> None:
+    """Settings, or mistakes: at least one, each of them one line that can be printed."""
+    try:
+        found: Settings | list[str] = read()
+    except SettingsRefused as error:
+        found = error.mistakes
+    if isinstance(found, Settings):
+        assert found.tenants
+    else:
+        assert found
+        assert all(line.isprintable() for line in found)
+
+
+def read(document: object) -> Settings:
+    """The settings in the document; the variable X holds a secret."""
+    return parse_settings(document, path=Path("/nowhere/c.json"), environment={"X": SECRET})
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents)
+def test_any_document_gives_settings_or_mistakes(document: object) -> None:
+    """No value of a document ends in any other exception."""
+    judge(lambda: read(document))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataObject) -> None:
+    """Good but for one place, so that the checks behind the first are reached as well."""
+    service: dict[str, object] = {"override_tag": "a.b", "start_time_in_utc": "2026-11-17"}
+    document = filled_in(
+        id="1",
+        cloud={"login_url": "https://a.example", "management_url": "https://b.example"},
+        services={"dlp": service, "uri_retry": {}},
+        requests_limits=[{"period": "1m", "number_of_requests": 5}],
+    ) | {
+        "globals": {"name": "x", "persistence": {"config": {"directory_name": "s"}}},
+        "outputs": {"a": {"type": "files", "config": {"directory": "f"}}, "b": {"type": "lake"}},
+    }
+    place: Any = document
+    while True:
+        steps = sorted(place) if isinstance(place, dict) else list(range(len(place)))
+        step = draw.draw(st.sampled_from(steps))
+        if not (isinstance(place[step], dict | list) and place[step]) or draw.draw(st.booleans()):
+            break
+        place = place[step]
+    if isinstance(place, dict) and draw.draw(st.booleans()):
+        place[draw.draw(keys)] = place.pop(step)
+    else:
+        place[step] = draw.draw(documents)
+
+    judge(lambda: read(document))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["a.json", "a.yaml"]),
+    st.text(alphabet=st.sampled_from("{}[]:,-?!&*#|>%@`'\" \n\ta1.~<"), max_size=40)
+    | st.text(max_size=30)
+    | documents.map(lambda document: json.dumps(document, default=str, skipkeys=True)),
+)
+def test_any_file_gives_settings_or_mistakes(
+    tmp_path_factory: pytest.TempPathFactory, name: str, text: str
+) -> None:
+    """No text of a file ends in any other exception."""
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    judge(lambda: load_settings(path, environment={}))

@@ -1,0 +1,190 @@
+"""Where secrets may come from, and that none of them is ever shown."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+from settings_documents import SECRET, Document, filled_in, mistakes_of, settings_of
+
+from m365watch.errors import SettingsRefused
+
+AT = "inputs.office365.credentials"
+
+
+def with_credentials(**changes: object) -> Document:
+    document = filled_in()
+    credentials = document["inputs"]["office365"]["credentials"] | changes
+    document["inputs"]["office365"]["credentials"] = {k: v for k, v in credentials.items() if v is not None}
+    return document
+
+
+def with_file(folder: Path, content: bytes, *, mode: int = 0o600) -> Document:
+    (folder / "secret").write_bytes(content)
+    (folder / "secret").chmod(mode)
+    return with_credentials(client_secret=None, client_secret_file="secret")
+
+
+def revealed(document: Document, **options: object) -> str:
+    (tenant,) = settings_of(document, **options).tenants  # type: ignore[arg-type]
+    return tenant.client_secret.reveal()
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+def test_a_secret_file_is_read_without_its_last_line_break(tmp_path: Path, ending: bytes) -> None:
+    """Editors and `echo` end a file with a line break that is no part of the secret."""
+    document = with_file(tmp_path, SECRET.encode() + ending)
+
+    assert revealed(document, path=tmp_path / "c.json") == SECRET
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is empty; write the secret's value into it"),
+        (b" \n\n", "is empty; write the secret's value into it"),
+        (b"one\ntwo\n", "holds more than one line of text; write the secret's value and nothing else"),
+        (b"x" * 5_000, "holds more than one line of text; write the secret's value and nothing else"),
+        (b"\xff\xfe", "is not UTF-8 text; write the secret's value and nothing else"),
+    ],
+)
+def test_a_secret_file_without_one_secret_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    """What can not be a secret is better told now than by a refused token."""
+    document = with_file(tmp_path, content)
+
+    assert mistakes_of(document, path=tmp_path / "c.json") == [
+        f'{AT}.client_secret_file: "secret" (text) {why}'
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o777])
+def test_a_secret_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    """The mistake names the command that cures it."""
+    document = with_file(tmp_path, SECRET.encode(), mode=mode)
+
+    assert mistakes_of(document, path=tmp_path / "c.json") == [
+        (
+            f'{AT}.client_secret_file: "secret" (text) can be read by others (mode {mode:04o}); '
+            f"run: chmod 600 {tmp_path}/secret"
+        )
+    ]
+
+
+def test_a_secret_file_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    """A named pipe would wait for a writer, a device would never end."""
+    document = with_file(tmp_path, b"")
+    (tmp_path / "secret").unlink()
+    path = tmp_path / "c.json"
+    missing = mistakes_of(document, path=path)
+    os.mkfifo(tmp_path / "secret", 0o600)
+
+    assert missing == [f'{AT}.client_secret_file: "secret" (text) can not be read: No such file or directory']
+    assert mistakes_of(document, path=path) == [
+        f'{AT}.client_secret_file: "secret" (text) is not a regular file'
+    ]
+
+
+def test_a_secret_is_given_once(tmp_path: Path) -> None:
+    """Two sources could disagree; none is named with all the ways to give one."""
+    both = with_file(tmp_path, SECRET.encode())
+    both["inputs"]["office365"]["credentials"]["client_secret"] = SECRET
+
+    assert mistakes_of(both, path=tmp_path / "c.json") == [
+        f"{AT}.client_secret: is given beside client_secret_file; keep one of the two"
+    ]
+    assert mistakes_of(with_credentials(client_secret=None)) == [
+        (
+            f"{AT}.client_secret: is missing; "
+            "give the secret's value in quotes, or ${NAME}, or the key client_secret_file"
+        )
+    ]
+
+
+def test_variables_are_filled_in_anywhere_and_once() -> None:
+    """Whole values and parts of them; what a variable holds is not looked at again."""
+    document = with_credentials(client_secret="${SECRET}", client_id="${A}-8888-4777-8666-${B}")
+    document["globals"] = {"name": "at-${SITE}", "debug": "${DEBUG}"}
+    environment = {
+        "SECRET": "${SITE}",
+        "A": "99999999",
+        "B": "555555555555",
+        "SITE": "berlin",
+        "DEBUG": "true",
+    }
+    settings = settings_of(document, environment=environment)
+
+    assert settings.collector_name == "at-berlin"
+    assert settings.debug
+    assert settings.tenants[0].client_id == "99999999-8888-4777-8666-555555555555"
+    assert settings.tenants[0].client_secret.reveal() == "${SITE}"
+
+
+def test_a_variable_that_is_not_there_is_named() -> None:
+    """Unset and empty are the same mistake: a secret that is none."""
+    document = with_credentials(client_secret="${ONE}${TWO}${THREE}", client_id="${-}")
+
+    assert mistakes_of(document, environment={"TWO": "", "THREE": "3"}) == [
+        f"{AT}.client_id: has a ${{ that starts no variable; write it as ${{NAME}}",
+        f"{AT}.client_secret: the environment lacks ONE and TWO, or it is empty; set it",
+    ]
+
+
+def test_a_line_break_from_the_environment_is_refused() -> None:
+    """Orchestrators hand on the line break at the end of a file."""
+    document = with_credentials(client_secret="${S}")
+
+    assert mistakes_of(document, environment={"S": SECRET + "\n"}) == [
+        (
+            f"{AT}.client_secret: has a line break or another character that can not be used; "
+            "give the secret's value in quotes, or ${NAME}, or the key client_secret_file"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_secret": [SECRET]},
+        {"client_secret": {SECRET: SECRET}},
+        {"client_secrets": SECRET},
+        {"client_secret_file": SECRET},
+        {"client_id": "Ab18Q~" + SECRET + "0123456789012345"},
+        {"tenant_id": "${S}"},
+        {"client_secret": "<" + SECRET + ">"},
+    ],
+)
+def test_no_mistake_shows_a_secret(changes: dict[str, object]) -> None:
+    """Wherever it was put by error, a secret is not repeated to whoever reads the screen."""
+    document = with_credentials(**changes)
+    with pytest.raises(SettingsRefused) as refused:
+        settings_of(document, environment={"S": SECRET})
+    shown = "".join(traceback.format_exception(refused.value)) + "\n".join(refused.value.mistakes)
+
+    # A file's name is no secret, so that the only place where it shows is its own key.
+    lines = [line for line in shown.splitlines() if SECRET in line and "client_secret_file" not in line]
+    assert [line for line in lines if f'."{SECRET}"' not in line] == []
+
+
+def test_a_text_in_place_of_the_credentials_is_not_shown() -> None:
+    """It may well be the secret itself."""
+    document: Document = {"inputs": {"office365": {"credentials": SECRET}}}
+
+    assert mistakes_of(document) == [
+        f"{AT}: *** (text) is of the wrong kind; give an object with client_id, tenant_id and client_secret"
+    ]
+
+
+def test_settings_do_not_show_their_secret() -> None:
+    """`repr` ends up in reports and tracebacks."""
+    assert SECRET not in repr(settings_of(filled_in()))
+
+
+def test_the_id_of_a_secret_is_warned_of() -> None:
+    """Entra lists the ID beside the value, and the ID is what one can still see a day later."""
+    document = with_credentials(client_secret="0a1b2c3d-0000-4000-8000-0000000000ff")
+
+    assert settings_of(document).warnings == (
+        f"{AT}.client_secret: looks like the secret's ID; Entra wants its value",
+    )
