@@ -1,0 +1,258 @@
+"""The directory of one `files` output: growing files, published files, and the steps between.
+
+All of it is plain blocking file work; `FilesOutput` runs it in one thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+
+import msgspec
+
+from m365watch.clock import Clock
+from m365watch.config.settings import FilesSettings
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.model import Batch, Receipt, RefusedRecord
+from m365watch.outputs.files.compression import make_compress
+from m365watch.outputs.files.layout import (
+    FILE_MODE,
+    FOLDER_MODE,
+    flush_folder,
+    make_key,
+    publish,
+)
+from m365watch.outputs.files.lines import (
+    is_line_each,
+    list_lines,
+    list_refused,
+    sort_by_folder,
+)
+from m365watch.outputs.files.part import Part
+from m365watch.outputs.files.recovery import cut_back
+from m365watch.outputs.files.undo import UndoNote, write_undo
+
+OPEN_FILES_MAX = 64
+"""Files held open at a time; also how many may grow from one batch to the next."""
+
+
+class _Position(msgspec.Struct, frozen=True):
+    """What the ledger keeps: the committed length in bytes of each growing file."""
+
+    lengths: dict[str, int]
+
+
+class Archive:
+    """The records of one output on disk; between `open` and `release` it holds the lock."""
+
+    def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float) -> None:
+        """Nothing is touched before `open`."""
+        self._directory = settings.directory
+        self._settings = settings
+        self._where = f"output {settings.name}"
+        self._clock = clock
+        self._quiet_s = quiet_s
+        self._compress = make_compress(settings.compression)
+        self._parts: dict[str, Part] = {}
+        self._pending: list[tuple[Part, int]] = []
+        self._last_batch = 0
+        self._last_written = 0
+        self._previous_written = 0
+        self._receipt = Receipt()
+        self._undo: dict[str, int] = {}
+        self._lock: int | None = None
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some file waits to be published."""
+        return bool(self._parts)
+
+    def open(self, *, last_batch: int, position: str) -> None:
+        """Take the directory, cut it back to `last_batch`, and publish what is left.
+
+        Raises: OutputUnusable: it can not be written, is in use, or belongs to another ledger.
+        """
+        try:
+            self._take()
+            for key in cut_back(
+                self._directory,
+                last_batch=last_batch,
+                committed=_parse_position(position, where=self._where).lengths,
+                where=self._where,
+            ):
+                publish(self._directory, key)
+        except OSError as error:
+            self.release()
+            raise OutputUnusable(
+                f"can not write to {self._directory}: {error.strerror}",
+                fix="let this user write there, or set another `directory`",
+                where=self._where,
+            ) from error
+        except OutputUnusable:
+            self.release()
+            raise
+        self._last_batch = self._last_written = self._previous_written = last_batch
+        self._receipt = Receipt(position)
+
+    def deliver(self, batch: Batch) -> Receipt:
+        """Append every record of `batch` to the file of its table, durably.
+
+        Raises: OutputUnavailable: the files are as they were before.
+        """
+        if batch.number <= self._last_batch:
+            return self._receipt
+        try:
+            self._mend()
+            # The caller brings a batch only after the ledger has committed the one before.
+            self._undo = {}
+            self._publish(self._list_due(), uncertain=False)
+            refused = self._append(batch)
+        except OSError as error:
+            with suppress(OSError):  # What can not be mended now is mended before the next batch.
+                self._mend()
+            raise OutputUnavailable(
+                f"can not write to {self._directory}: {error.strerror}", where=self._where
+            ) from error
+        self._accept(batch.number)
+        self._receipt = Receipt(self._position(), refused)
+        return self._receipt
+
+    def publish_due(self) -> None:
+        """Publish every file that is full, old or quiet.
+
+        Raises: OSError: some file could not be renamed; it stays in `.parts`, nothing is lost.
+        """
+        if not self._pending:
+            self._publish(self._list_due(), uncertain=True)
+
+    def publish_all(self) -> None:
+        """Publish every file.
+
+        Raises: OSError: as for `publish_due`.
+        """
+        self._mend()
+        self._publish(list(self._parts.values()), uncertain=True)
+
+    def release(self) -> None:
+        """Let go of every file and of the lock; publish nothing."""
+        for part in self._parts.values():
+            part.close()
+        self._parts = {}
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take(self) -> None:
+        """Make the directory and lock it; the lock ends with the process, however it ends."""
+        parts_directory = self._directory / ".parts"
+        if not self._directory.is_dir():
+            self._directory.mkdir(mode=FOLDER_MODE, parents=True)
+            flush_folder(self._directory.parent)
+        parts_directory.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT
+        self._lock = os.open(parts_directory / "lock", flags, FILE_MODE)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputUnusable(
+                f"another process writes to {self._directory}",
+                fix="stop that process, or set another `directory`",
+                where=self._where,
+            ) from error
+        flush_folder(self._directory)
+
+    def _append(self, batch: Batch) -> tuple[RefusedRecord, ...]:
+        """Write each folder's lines behind what counts of its file; the records left out."""
+        every_record_fits = True
+        file_count = len(self._parts)
+        for folder, records in sort_by_folder(batch).items():
+            lines = records
+            if not is_line_each(records):
+                every_record_fits = False
+                lines = list_lines(records)
+            if lines:
+                self._write(folder, self._compress(b"\n".join((*lines, b""))), batch.number)
+        if len(self._parts) > file_count:
+            flush_folder(self._directory / ".parts")
+        return () if every_record_fits else tuple(list_refused(batch))
+
+    def _write(self, folder: str, lines: bytes, number: int) -> None:
+        part = self._parts.get(folder) or self._open_part(folder, number)
+        self._pending.append((part, len(lines)))
+        part.write(lines, directory=self._directory)
+        if len(self._parts) > OPEN_FILES_MAX:
+            part.close()
+
+    def _open_part(self, folder: str, number: int) -> Part:
+        compression = self._settings.compression
+        key = make_key(folder, number=number, opened_at=self._clock.now(), compression=compression)
+        part = self._parts[folder] = Part(key, opened_s=self._clock.monotonic_s())
+        return part
+
+    def _accept(self, number: int) -> None:
+        """Count what was written as delivered."""
+        written_s = self._clock.monotonic_s()
+        for part, size_bytes in self._pending:
+            part.accept(size_bytes, number=number, written_s=written_s)
+        if self._pending:
+            self._previous_written, self._last_written = self._last_written, number
+        self._pending = []
+        self._last_batch = number
+
+    def _mend(self) -> None:
+        """Cut back whatever a failed batch has left in the files."""
+        while self._pending:
+            part, _ = self._pending[-1]
+            part.cut_back(directory=self._directory)
+            if not part.length:
+                self._parts.pop(part.key.folder, None)
+            self._pending.pop()
+
+    def _position(self) -> str:
+        lengths = {part.key.published_name: part.length for part in self._parts.values()}
+        return msgspec.json.encode(_Position(lengths)).decode() if lengths else ""
+
+    def _list_due(self) -> list[Part]:
+        """The files to publish now; the longest unwritten ones too, if too many grow."""
+        now_s = self._clock.monotonic_s()
+        by_use = sorted(self._parts.values(), key=lambda part: part.written_s)
+        surplus = max(0, len(by_use) - OPEN_FILES_MAX)
+        return by_use[:surplus] + [part for part in by_use[surplus:] if self._is_due(part, now_s)]
+
+    def _is_due(self, part: Part, now_s: float) -> bool:
+        return (
+            part.length >= self._settings.rotate_bytes
+            or now_s - part.opened_s >= self._settings.rotate_s
+            or now_s - part.written_s >= self._quiet_s
+        )
+
+    def _publish(self, parts: list[Part], *, uncertain: bool) -> None:
+        """Give `parts` their published names; `uncertain`: the newest batch may be uncommitted."""
+        doubtful = {
+            part.key.published_name: part.length_before
+            for part in parts
+            if uncertain and part.number == self._last_batch
+        }
+        if doubtful:
+            self._undo |= doubtful
+            note = UndoNote(self._last_batch, self._previous_written, self._undo)
+            write_undo(self._directory, note)
+        for part in parts:
+            publish(self._directory, part.key)
+            part.close()
+            del self._parts[part.key.folder]
+
+
+def _parse_position(position: str, *, where: str) -> _Position:
+    """The lengths that the ledger committed; none before the first receipt."""
+    if not position:
+        return _Position({})
+    try:
+        return msgspec.json.decode(position, type=_Position)
+    except msgspec.DecodeError as error:
+        raise OutputUnusable(
+            "the ledger's position is not one of a `files` output",
+            fix="give this output the name it had before, or a new name and `directory`",
+            where=where,
+        ) from error

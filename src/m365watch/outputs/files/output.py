@@ -1,0 +1,107 @@
+"""The `files` output as the pipeline sees it: one thread, one timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.config.settings import FilesSettings
+from m365watch.model import Batch, Receipt
+from m365watch.outputs.files.archive import Archive
+
+QUIET_S = 3.0
+"""A table without new records for so long gets its file published."""
+
+_LOOK_AFTER_S = 1.0
+_LOOK_AFTER_FAILURE_S = 30.0
+
+_Answer = TypeVar("_Answer")
+_log = structlog.get_logger(__name__)
+
+
+class FilesOutput:
+    """NDJSON files below a directory; exactly once, and what is published is final."""
+
+    needs_wide_headers = False
+
+    def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float = QUIET_S) -> None:
+        """Nothing is touched before `open`."""
+        self.name = settings.name
+        self._clock = clock
+        self._archive = Archive(settings, clock=clock, quiet_s=quiet_s)
+        self._worker: ThreadPoolExecutor | None = None
+        self._publisher: asyncio.Task[None] | None = None
+
+    async def open(self, *, last_batch: int, position: str) -> int:
+        """Cut the files back to `last_batch`, and answer it.
+
+        Raises: OutputUnusable: a person has to act, and the text says how.
+        """
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"output-{self.name}")
+        try:
+            await self._run(lambda: self._archive.open(last_batch=last_batch, position=position))
+        except BaseException:
+            await self._let_go()
+            raise
+        self._publisher = asyncio.create_task(self._publish_in_time())
+        return last_batch
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        """Make every record of `batch` durable, but those with a line break inside.
+
+        Raises: OutputUnavailable: nothing of the batch is in the files.
+        """
+        return await self._run(lambda: self._archive.deliver(batch))
+
+    async def close(self) -> None:
+        """Publish every file and let go of the directory."""
+        if self._publisher is not None:
+            try:
+                await self._run(self._archive.publish_all)
+            except OSError as error:
+                _warn_unpublished(self.name, error)
+        await self._let_go()
+
+    async def _publish_in_time(self) -> None:
+        """Publish what is due, for as long as the output is open."""
+        after_s = _LOOK_AFTER_S
+        while True:
+            await self._clock.sleep(after_s)
+            after_s = _LOOK_AFTER_S
+            try:
+                if self._archive.has_parts:
+                    await self._run(self._archive.publish_due)
+            except OSError as error:
+                _warn_unpublished(self.name, error)
+                after_s = _LOOK_AFTER_FAILURE_S
+
+    async def _run(self, work: Callable[[], _Answer]) -> _Answer:
+        """What `work` answers; all file work is done one piece after the other in one thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def _let_go(self) -> None:
+        """Stop the timer, the files and the thread, and publish nothing."""
+        if self._publisher is not None:
+            self._publisher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._publisher
+            self._publisher = None
+        if self._worker is not None:
+            await self._run(self._archive.release)
+            self._worker.shutdown()
+            self._worker = None
+
+
+def _warn_unpublished(name: str, error: OSError) -> None:
+    """Say that files have to wait for their published name; their records are safe."""
+    _log.warning(
+        "files can not be published yet; their records are safe and follow later",
+        output=name,
+        reason=error.strerror,
+    )

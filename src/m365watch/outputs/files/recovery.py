@@ -1,0 +1,122 @@
+"""Bring a directory back to what the ledger committed, whatever happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import structlog
+
+from m365watch.errors import OutputUnusable
+from m365watch.outputs.files.layout import (
+    FileKey,
+    cut_file,
+    flush_folder,
+    parse_part_name,
+    parse_published_name,
+)
+from m365watch.outputs.files.undo import UndoNote, read_undo, remove_undo
+
+_log = structlog.get_logger(__name__)
+
+
+def cut_back(directory: Path, *, last_batch: int, committed: Mapping[str, int], where: str) -> list[FileKey]:
+    """Undo what came after `last_batch`; answer the files in `.parts` that are left to publish.
+
+    `committed` gives the length in bytes of each file that was growing then, by published name.
+    A published file is never touched, unless the undo note names it.
+
+    Raises: OutputUnusable: the ledger is older than the directory, or belongs to another one.
+    """
+    note = read_undo(directory)
+    if note is not None and note.number <= last_batch:
+        note = None
+    if _is_ahead(directory, last_batch=last_batch, committed=committed, note=note):
+        raise OutputUnusable(
+            f"{directory} holds batches that the ledger does not know (it ends at {last_batch})",
+            fix="put back the ledger that belongs to these files, or set another `directory`",
+            where=where,
+        )
+    if note is not None:
+        _undo_published(directory, note)
+    remove_undo(directory)
+    parts = [
+        key
+        for key in _list_parts(directory)
+        if _cut_part(directory, key, last_batch=last_batch, committed=committed)
+    ]
+    flush_folder(directory / ".parts")
+    return parts
+
+
+def _is_ahead(
+    directory: Path, *, last_batch: int, committed: Mapping[str, int], note: UndoNote | None
+) -> bool:
+    """Whether files were published that hold more than one batch beyond the ledger's last."""
+    if note is not None and last_batch < note.previous:
+        return True
+    undoable = note.lengths if note is not None else {}
+    opened_later = (
+        key.number > last_batch and key.published_name not in undoable for key in _list_published(directory)
+    )
+    grown = (
+        _size_bytes(directory / name) > length and name not in undoable for name, length in committed.items()
+    )
+    return any(opened_later) or any(grown)
+
+
+def _undo_published(directory: Path, note: UndoNote) -> None:
+    """Cut the files of the note back; one that the batch opened goes away whole."""
+    for name, length in note.lengths.items():
+        path = directory / name
+        if not path.exists():
+            continue
+        if length:
+            cut_file(path, length=length)
+        else:
+            path.unlink()
+            flush_folder(path.parent)
+
+
+def _cut_part(directory: Path, key: FileKey, *, last_batch: int, committed: Mapping[str, int]) -> bool:
+    """Whether the growing file `key`, cut back to what was committed, is left to publish."""
+    path = directory / key.part_name
+    length = committed.get(key.published_name)
+    if length is None and key.number > last_batch:
+        path.unlink()
+        return False
+    if length is None or path.stat().st_size < length:
+        kept = path.rename(path.with_name(f"{path.name}.damaged"))
+        _log.warning(
+            "a file was changed by somebody else; it is kept aside and not published",
+            file=str(kept),
+            committed_bytes=length,
+        )
+        return False
+    cut_file(path, length=length)
+    return True
+
+
+def _list_parts(directory: Path) -> list[FileKey]:
+    """The files that were growing, in the order of their names."""
+    names = sorted(path.name for path in (directory / ".parts").iterdir())
+    return [key for key in map(parse_part_name, names) if key is not None]
+
+
+def _list_published(directory: Path) -> Iterator[FileKey]:
+    """Every published file of ours."""
+    for folder in directory.iterdir():
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            key = parse_published_name(folder.name, path.name)
+            if key is not None:
+                yield key
+
+
+def _size_bytes(path: Path) -> int:
+    """The size of the file; 0 if somebody has taken it away, as a shipper may."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,58 @@
+"""A note of published files that the ledger may not have committed yet.
+
+The hand that ends a run, or publishes in a quiet moment, can not know whether the ledger has
+committed the newest batch. Before it publishes a file that holds some of that batch, it notes how
+long the file was without it. The next start reads the note: if the ledger lacks the batch, the
+files are cut back; if not, the note is stale.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from m365watch.outputs.files.layout import FILE_MODE, flush_folder
+
+_NAME = ".parts/undo.json"
+
+
+class UndoNote(msgspec.Struct, frozen=True):
+    """How to take batch `number` out of files that are already published."""
+
+    number: int
+    previous: int
+    """The batch with records before it; a ledger that ends earlier belongs to another past."""
+    lengths: dict[str, int]
+    """Each file's length in bytes without the batch; 0: the batch opened it."""
+
+
+def write_undo(directory: Path, note: UndoNote) -> None:
+    """Replace the note, durably."""
+    path = directory / _NAME
+    draft = path.with_suffix(".draft")
+    with open(draft, "wb", opener=_open_private) as file:
+        file.write(msgspec.json.encode(note))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    flush_folder(path.parent)
+
+
+def read_undo(directory: Path) -> UndoNote | None:
+    """The note, or None if there is none."""
+    try:
+        text = (directory / _NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(text, type=UndoNote)
+
+
+def remove_undo(directory: Path) -> None:
+    """Forget the note."""
+    (directory / _NAME).unlink(missing_ok=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)

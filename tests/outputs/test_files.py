@@ -1,0 +1,484 @@
+"""The contract, and what readers and operators may expect of the directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m365watch.clock import SystemClock
+from m365watch.config.settings import FilesSettings
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.outputs.files import FilesOutput
+from m365watch.outputs.files.archive import OPEN_FILES_MAX, Archive
+from m365watch.outputs.files.layout import folder_of
+from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
+from m365watch.testing.output_contract import OutputContract
+from output_places import (
+    FilesPlace,
+    SteppingClock,
+    file_size_limit,
+    files_settings,
+    published_files,
+    records_by_folder,
+    until,
+)
+
+EXCHANGE = "cloud.office365.management.exchange"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+class TestFiles(OutputContract):
+    """Every promise of an output, exactly once and in order, with every compression."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path, compression: str) -> FilesPlace:
+        """A directory that does not exist yet."""
+        return FilesPlace(tmp_path / "records", compression=compression)
+
+
+@pytest.fixture
+def clock() -> SteppingClock:
+    """A clock that only the test moves."""
+    return SteppingClock()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where the records go; it does not exist yet."""
+    return tmp_path / "records"
+
+
+def open_archive(
+    settings: FilesSettings, clock: SteppingClock, *, last_batch: int = 0, position: str = ""
+) -> Archive:
+    """An opened archive with three seconds of quiet."""
+    archive = Archive(settings, clock=clock, quiet_s=3.0)
+    archive.open(last_batch=last_batch, position=position)
+    return archive
+
+
+def deliver(archive: Archive, number: int, *, count: int = 5) -> str:
+    """The position after batch `number`, whose records are all of one table."""
+    records = make_records(count, start=number * 1000)
+    return archive.deliver(make_simple_batch(number, records, output="files")).position
+
+
+def run_to_its_end(settings: FilesSettings, *, numbers: range) -> str:
+    """The position after a first run that delivers `numbers` and stops in order."""
+    archive = open_archive(settings, SteppingClock())
+    position = ""
+    for number in numbers:
+        position = deliver(archive, number)
+    archive.publish_all()
+    archive.release()
+    return position
+
+
+def test_what_grows_has_no_published_name(directory: Path, clock: SteppingClock) -> None:
+    """No pattern for NDJSON files finds a file that may still change."""
+    archive = open_archive(files_settings(directory), clock)
+    deliver(archive, 1)
+
+    assert list(directory.rglob("*.ndjson*")) == []
+    archive.release()
+
+
+@pytest.mark.parametrize(
+    ("compression", "name"),
+    [
+        ("none", "000000000001-20261117T090000Z.ndjson"),
+        ("gzip", "000000000001-20261117T090000Z.ndjson.gz"),
+        ("zstd", "000000000001-20261117T090000Z.ndjson.zst"),
+    ],
+)
+def test_a_published_name_tells_table_time_and_format(directory: Path, compression: str, name: str) -> None:
+    """One folder per table; names sort in the order of delivery."""
+    run_to_its_end(files_settings(directory, compression=compression), numbers=range(1, 2))
+
+    assert published_files(directory) == [directory / EXCHANGE / name]
+
+
+def test_a_full_file_is_published_before_the_next_batch(directory: Path, clock: SteppingClock) -> None:
+    """Rotation by size: a file is at most one batch larger than asked for."""
+    archive = open_archive(files_settings(directory, rotate_bytes=2000), clock)
+    for number in range(1, 6):
+        deliver(archive, number)
+
+    sizes = [path.stat().st_size for path in published_files(directory)]
+    assert len(sizes) == 2
+    assert min(sizes) >= 2000
+    archive.release()
+
+
+def test_an_old_file_is_published_although_it_is_in_use(directory: Path, clock: SteppingClock) -> None:
+    """Rotation by age counts from the file's first record."""
+    archive = open_archive(files_settings(directory, rotate_s=10.0), clock)
+    for number in range(1, 14):
+        deliver(archive, number)
+        clock.step(1.0)
+        archive.publish_due()
+
+    assert len(published_files(directory)) == 1
+    archive.release()
+
+
+def test_a_quiet_table_is_published_while_the_run_goes_on(directory: Path) -> None:
+    """A reader waits seconds, not until the file is full or the run ends."""
+
+    async def deliver_and_watch() -> dict[str, list[bytes]]:
+        output = FilesOutput(files_settings(directory), clock=SteppingClock())
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(5), output="files"))
+        await until(lambda: bool(published_files(directory)))
+        found = records_by_folder(directory)
+        await output.close()
+        return found
+
+    assert asyncio.run(deliver_and_watch()) == {EXCHANGE: make_records(5)}
+
+
+def test_a_busy_table_is_not_cut_into_small_files(directory: Path, clock: SteppingClock) -> None:
+    """As long as records keep coming, they go to one file."""
+    archive = open_archive(files_settings(directory), clock)
+    for number in range(1, 100):
+        deliver(archive, number)
+        clock.step(2.0)
+        archive.publish_due()
+
+    assert published_files(directory) == []
+    archive.release()
+
+
+def test_a_published_file_never_changes_again(directory: Path, clock: SteppingClock) -> None:
+    """What a reader took from a committed file stays true, whatever happens later."""
+    settings = files_settings(directory)
+    position = run_to_its_end(settings, numbers=range(1, 4))
+    [path] = published_files(directory)
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+
+    archive = open_archive(settings, clock, last_batch=3, position=position)
+    deliver(archive, 4)
+    archive.release()
+    open_archive(settings, clock, last_batch=3, position=position).release()
+
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_file_published_in_a_quiet_moment_can_still_be_undone(
+    directory: Path, clock: SteppingClock
+) -> None:
+    """Nobody tells the output of a commit; the note beside the files knows the way back."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, clock)
+    position = deliver(archive, 1)
+    deliver(archive, 2)
+    clock.step(3.0)
+    archive.publish_due()
+    archive.release()
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    assert records_by_folder(directory) == {EXCHANGE: make_records(5, start=1000)}
+
+
+def test_every_file_of_an_undone_batch_is_cut_back(directory: Path, clock: SteppingClock) -> None:
+    """The files of one batch may be published at different moments."""
+    settings = files_settings(directory, rotate_bytes=5000)
+    archive = open_archive(settings, clock)
+    first = make_part(make_records(2), outputs=["files"], tables=["large", "small"])
+    position = archive.deliver(make_batch(1, [first])).position
+    tables = ["large"] * 40 + ["small"]
+    archive.deliver(make_batch(2, [make_part(make_records(41), outputs=["files"], tables=tables)]))
+    archive.publish_due()
+    clock.step(3.0)
+    archive.publish_due()
+    archive.release()
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    large, small = make_records(2)
+    assert records_by_folder(directory) == {"large": [large], "small": [small]}
+
+
+def test_a_batch_without_records_does_not_hide_the_way_back(directory: Path, clock: SteppingClock) -> None:
+    """Whether the ledger keeps a receipt of an empty batch makes no difference."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, clock)
+    position = deliver(archive, 1)
+    archive.deliver(make_batch(2, []))
+    deliver(archive, 3)
+    archive.publish_all()
+    archive.release()
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    assert records_by_folder(directory) == {EXCHANGE: make_records(5, start=1000)}
+
+
+def test_tables_that_share_a_folder_lose_nothing(directory: Path, clock: SteppingClock) -> None:
+    """Two names may be made to meet in spite of the hash; their records follow each other."""
+    archive = open_archive(files_settings(directory), clock)
+    tables = ["é", folder_of("é")]
+    archive.deliver(make_batch(1, [make_part(make_records(2), outputs=["files"], tables=tables)]))
+    archive.publish_all()
+    archive.release()
+
+    assert records_by_folder(directory) == {folder_of("é"): make_records(2)}
+
+
+def test_a_note_of_a_committed_batch_is_stale(directory: Path, clock: SteppingClock) -> None:
+    """If the ledger has the batch, its published records stay."""
+    settings = files_settings(directory)
+    position = run_to_its_end(settings, numbers=range(1, 3))
+
+    open_archive(settings, clock, last_batch=2, position=position).release()
+
+    assert records_by_folder(directory) == {
+        EXCHANGE: make_records(5, start=1000) + make_records(5, start=2000)
+    }
+
+
+def test_a_file_keeps_its_format_when_the_setting_changes(directory: Path, clock: SteppingClock) -> None:
+    """After a crash, a gzip file is published as gzip although zstd is asked for now."""
+    archive = open_archive(files_settings(directory, compression="gzip"), clock)
+    position = deliver(archive, 1)
+    archive.release()
+
+    settings = files_settings(directory, compression="zstd")
+    archive = open_archive(settings, clock, last_batch=1, position=position)
+    deliver(archive, 2)
+    archive.publish_all()
+    archive.release()
+
+    assert [path.suffix for path in published_files(directory)] == [".gz", ".zst"]
+    assert len(records_by_folder(directory)[EXCHANGE]) == 10
+
+
+def test_a_shipper_may_take_published_files_away(directory: Path, clock: SteppingClock) -> None:
+    """A file that is gone was read; the next start does not miss it."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, clock)
+    position = deliver(archive, 1)
+    archive.publish_all()
+    archive.release()
+    for path in published_files(directory):
+        path.unlink()
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    assert records_by_folder(directory) == {}
+
+
+def test_a_growing_file_that_somebody_shortened_is_kept_aside(
+    directory: Path, clock: SteppingClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a line is never published; one warning says where the rest is."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, clock)
+    position = deliver(archive, 1)
+    archive.release()
+    [part] = (directory / ".parts").glob("*.part")
+    os.truncate(part, 100)
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    assert records_by_folder(directory) == {}
+    assert part.with_name(f"{part.name}.damaged").stat().st_size == 100
+    assert f"{part.name}.damaged" in capsys.readouterr().out
+
+
+def test_an_older_ledger_is_refused_and_nothing_is_cut(directory: Path, clock: SteppingClock) -> None:
+    """A ledger that was put back from a copy would deliver its future twice."""
+    settings = files_settings(directory, rotate_bytes=1)
+    run_to_its_end(settings, numbers=range(1, 6))
+    before = records_by_folder(directory)
+
+    with pytest.raises(OutputUnusable, match=r"ends at 2\); put back the ledger"):
+        open_archive(settings, clock, last_batch=2)
+
+    assert records_by_folder(directory) == before
+
+
+def test_a_ledger_from_before_a_file_grew_is_refused(directory: Path, clock: SteppingClock) -> None:
+    """The same where the file was opened by a batch that the old ledger knows."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, clock)
+    position = deliver(archive, 1)
+    for number in (2, 3):
+        deliver(archive, number)
+    archive.publish_all()
+    archive.release()
+
+    with pytest.raises(OutputUnusable, match="does not know"):
+        open_archive(settings, clock, last_batch=1, position=position)
+
+    assert len(records_by_folder(directory)[EXCHANGE]) == 15
+
+
+def test_a_new_ledger_never_deletes_an_old_archive(directory: Path, clock: SteppingClock) -> None:
+    """Somebody who deletes the state keeps the records that were collected with it."""
+    settings = files_settings(directory)
+    last = run_to_its_end(settings, numbers=range(1, 3))
+    archive = open_archive(settings, clock, last_batch=2, position=last)
+    deliver(archive, 3)
+    archive.publish_all()
+    archive.release()
+
+    with pytest.raises(OutputUnusable, match="put back the ledger"):
+        open_archive(settings, clock)
+
+    assert len(records_by_folder(directory)[EXCHANGE]) == 15
+
+
+def test_a_second_process_is_refused(directory: Path, clock: SteppingClock) -> None:
+    """Two writers would undo each other; the lock ends with the first one's process."""
+    settings = files_settings(directory)
+    first = open_archive(settings, clock)
+
+    with pytest.raises(OutputUnusable, match="another process writes to"):
+        open_archive(settings, clock)
+
+    first.release()
+    open_archive(settings, clock).release()
+
+
+def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    """The text names the place, the reason and the cure."""
+    obstacle = tmp_path / "records"
+    obstacle.write_text("a file where a directory should be")
+    output = FilesOutput(files_settings(obstacle), clock=SystemClock())
+
+    with pytest.raises(OutputUnusable) as caught:
+        asyncio.run(output.open(last_batch=0, position=""))
+
+    assert str(caught.value) == (
+        f"output files: can not write to {obstacle}: File exists; "
+        "let this user write there, or set another `directory`"
+    )
+
+
+def test_a_foreign_position_is_refused(directory: Path, clock: SteppingClock) -> None:
+    """The ledger's note of another kind of output is not guessed at."""
+    with pytest.raises(OutputUnusable, match="not one of a `files` output"):
+        open_archive(files_settings(directory), clock, last_batch=1, position="[1,2]")
+
+
+def test_a_full_disk_leaves_every_file_as_it_was(directory: Path, clock: SteppingClock) -> None:
+    """The bytes of a failed batch do not keep the disk full."""
+    archive = open_archive(files_settings(directory), clock)
+    deliver(archive, 1)
+    sizes = {path.name: path.stat().st_size for path in (directory / ".parts").glob("*.part")}
+    part = make_part(make_records(12_000), outputs=["files"], tables=[EXCHANGE, "a", "a", "b"] * 3000)
+
+    with (
+        file_size_limit(1_000_000),
+        pytest.raises(OutputUnavailable, match=r"can not write to .*; tried again, nothing lost"),
+    ):
+        archive.deliver(make_batch(2, [part]))
+
+    found = {path.name: path.stat().st_size for path in (directory / ".parts").glob("*.part")}
+    assert found == sizes
+    archive.release()
+
+
+def test_an_obstacle_delays_publishing_and_loses_nothing(
+    directory: Path, clock: SteppingClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in the way of a table's folder is warned of; the next run publishes."""
+    settings = files_settings(directory)
+
+    async def run_against_an_obstacle() -> str:
+        output = FilesOutput(settings, clock=SystemClock())
+        await output.open(last_batch=0, position="")
+        receipt = await output.deliver(make_simple_batch(1, make_records(5), output="files"))
+        (directory / EXCHANGE).write_text("in the way")
+        await output.close()
+        return receipt.position
+
+    position = asyncio.run(run_against_an_obstacle())
+    assert "can not be published yet" in capsys.readouterr().out
+    (directory / EXCHANGE).unlink()
+
+    open_archive(settings, clock, last_batch=1, position=position).release()
+
+    assert records_by_folder(directory) == {EXCHANGE: make_records(5)}
+
+
+def test_the_timer_outlives_an_obstacle(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Publishing that failed is tried again in the same run."""
+
+    async def remove_the_obstacle() -> dict[str, list[bytes]]:
+        output = FilesOutput(files_settings(directory), clock=SteppingClock())
+        await output.open(last_batch=0, position="")
+        (directory / EXCHANGE).write_text("in the way")
+        await output.deliver(make_simple_batch(1, make_records(5), output="files"))
+        await until(lambda: "can not be published yet" in capsys.readouterr().out)
+        (directory / EXCHANGE).unlink()
+        await until(lambda: bool(published_files(directory)))
+        found = records_by_folder(directory)
+        await output.close()
+        return found
+
+    assert asyncio.run(remove_the_obstacle()) == {EXCHANGE: make_records(5)}
+
+
+def test_open_files_are_bounded_whatever_the_number_of_tables(directory: Path, clock: SteppingClock) -> None:
+    """A hundred and fifty tables in a batch cost neither descriptors nor a long position later."""
+    archive = open_archive(files_settings(directory), clock)
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    tables = [f"t{number}" for number in range(150)]
+    part = make_part(make_records(150), outputs=["files"], tables=tables)
+    archive.deliver(make_batch(1, [part]))
+    opened = len(list(Path("/proc/self/fd").iterdir())) - open_before
+
+    position = deliver(archive, 2)
+
+    assert opened <= OPEN_FILES_MAX
+    assert position.count("ndjson") <= OPEN_FILES_MAX + 1
+    archive.release()
+
+
+def test_the_tables_unused_for_longest_make_room(directory: Path, clock: SteppingClock) -> None:
+    """If more files grow than may, those published are not the ones in use."""
+    archive = open_archive(files_settings(directory), clock)
+    spans = [range(40), range(40, OPEN_FILES_MAX), [*range(10), *range(90, 96)], [0]]
+    for number, span in enumerate(spans, start=1):
+        tables = [f"t{table}" for table in span]
+        part = make_part(make_records(len(tables)), outputs=["files"], tables=tables)
+        archive.deliver(make_batch(number, [part]))
+        clock.step(0.1)
+
+    made_room = {path.parent.name for path in published_files(directory)}
+    assert len(made_room) == 6
+    assert made_room <= {f"t{table}" for table in range(10, 40)}
+    archive.release()
+
+
+def test_nobody_else_can_read_the_records(directory: Path) -> None:
+    """Audit records are for the owner and the group, whatever the umask allows."""
+    run_to_its_end(files_settings(directory), numbers=range(1, 2))
+
+    modes = [path.stat().st_mode & 0o007 for path in [directory, *directory.rglob("*")]]
+    assert set(modes) == {0}
+
+
+@given(st.text())
+def test_a_folder_never_escapes_the_directory(table: str) -> None:
+    """Whatever a Workload says, its folder is one plain, visible, short name."""
+    folder = folder_of(table)
+
+    assert set(folder) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert 1 <= len(folder) <= 130
+    assert not folder.startswith(".")
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda name: name.replace(".", "/"), str.title])
+def test_two_tables_never_share_a_folder(change: Callable[[str], str]) -> None:
+    """A name that has to be changed gets a mark of its own."""
+    assert folder_of(change(EXCHANGE)) != folder_of(EXCHANGE)
