@@ -1,0 +1,45 @@
+"""One process per ledger, held by the operating system, so that a killed process leaves no lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from m365watch.errors import LedgerHeld
+
+
+class LedgerLock:
+    """Holds `ledger.lock` in the state directory from `acquire` to `release`."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the lock's file; its directory has to exist."""
+        self._path = path
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises: LedgerHeld: another process has it; its pid and host are named. OSError.
+        """
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
+            os.close(file)
+            raise LedgerHeld(
+                f"held by {holder}",
+                where=str(self._path),
+                fix="stop that process first, or give this one another state directory",
+            ) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back; twice does no harm."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -1,0 +1,156 @@
+"""The durable store of progress; nothing else remembers what was collected.
+
+Only four verbs move progress: `commit_listing`, `commit_delivered`, `quarantine` and
+`commit_lost`. `open_batch` moves none: it writes down, before an output sees a batch, what
+the batch consists of, so that after a crash between an output's write and the ledger's
+commit the ledger still knows what the output holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
+from m365watch.progress import FeedProgress
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPosition:
+    """The last batch that an output acknowledged and the ledger committed."""
+
+    last_batch: int = 0
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingBlob:
+    """A blob whose fetch failed and that waits for its next try."""
+
+    feed: Feed
+    content_id: str
+    attempts: int
+    next_try_at: datetime
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedBatch:
+    """A batch whose composition is durable, and what dedup found in it."""
+
+    number: int
+    duplicates: Mapping[int, frozenset[int]]
+    """Per part (its place in the batch), the places of the records that are known already."""
+
+
+class Ledger(Protocol):
+    """Synchronous, one caller at a time; every method is one transaction and durable on return.
+
+    Raises: LedgerUnavailable (disk full, locked): nothing happened, repeat the call.
+    """
+
+    identity_seed: int
+    """The secret seed of `records.identity.IdentityMaker`."""
+
+    ledger_id: str
+    """Names this ledger among all; an output that keeps batch numbers of its own keeps it with them."""
+
+    # The four verbs that move progress.
+
+    def commit_listing(
+        self, feed: Feed, window: Window, blobs: Sequence[BlobRef], *, complete: bool, at: datetime
+    ) -> int:
+        """Know `blobs`; with `complete` (the last page), know `window` as listed. How many were new."""
+        ...
+
+    def commit_delivered(self, number: int, output: str, receipt: Receipt | None, *, at: datetime) -> None:
+        """Batch `number` is durable at `output`; blobs that every output has become delivered.
+
+        A receipt of None says that nothing of the batch was for `output`: its position stays.
+        What the receipt names as refused is quarantined in the same transaction.
+        """
+        ...
+
+    def quarantine(
+        self,
+        blob: BlobKey,
+        body: bytes,
+        reason: str,
+        *,
+        output: str = "",
+        whole: bool = False,
+        at: datetime,
+    ) -> None:
+        """Keep what can not go on, by name and verbatim; the same body of one blob is kept once.
+
+        With `whole`, `body` is all there is of the blob, whose final state is quarantined.
+        """
+        ...
+
+    def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
+        """The service no longer serves the blob: its final state is lost, counted in plain sight."""
+        ...
+
+    # What goes before a delivery.
+
+    def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
+        """Number a batch, find its duplicates and make its composition durable."""
+        ...
+
+    def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:
+        """The blob waits; it stays known and in nobody's way."""
+        ...
+
+    # What is asked.
+
+    def settle_outputs(self, durable: Mapping[str, int], *, at: datetime) -> None:
+        """At start: what outputs hold beyond the last commit counts; what none holds is undone."""
+        ...
+
+    def output_position(self, output: str) -> OutputPosition:
+        """The last receipt of `output`."""
+        ...
+
+    def coverage(self, feed: Feed) -> list[Window]:
+        """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
+        ...
+
+    def relisted_at(self, feed: Feed) -> datetime | None:
+        """When the whole 7 days were last listed in full; None if never."""
+        ...
+
+    def commit_relisting(self, feed: Feed, *, at: datetime) -> None:
+        """The whole 7 days have been listed again."""
+        ...
+
+    def due_blobs(
+        self, feed: Feed, *, now: datetime, count_max: int, besides: frozenset[BlobKey]
+    ) -> list[KnownBlob]:
+        """Known blobs whose time has come, newest first, without those in `besides`."""
+        ...
+
+    def waiting_blobs(self) -> list[WaitingBlob]:
+        """The blobs that wait after at least one failed round of tries."""
+        ...
+
+    def note_error(self, feed: Feed, error: str | None, *, fix: str | None, at: datetime) -> None:
+        """Keep the feed's last error for `status`; None says that it has passed."""
+        ...
+
+    def feed_progress(self) -> list[FeedProgress]:
+        """Every feed's figures, as committed."""
+        ...
+
+    def merge_identities(self) -> bool:
+        """Do a bounded piece of upkeep on the store of identities; whether there was any."""
+        ...
+
+    def evict(self, *, now: datetime) -> bool:
+        """Forget, in one bounded step, what can not come again; whether more remains."""
+        ...
+
+    def close(self) -> None:
+        """Release the ledger."""
+        ...

@@ -1,0 +1,129 @@
+"""What the ledger's tables say; used by the collector and, read-only, by other processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from m365watch.errors import LedgerUnusable
+from m365watch.feed.windows import LOOK_BACK_MAX
+from m365watch.ledger.port import WaitingBlob
+from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.progress import FeedProgress
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FEEDS = """
+SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
+    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
+    (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND state = 0)
+FROM feed ORDER BY tenant_id, content_type
+"""
+
+
+@contextmanager
+def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can only read, beside a collector that may be writing.
+
+    Raises: LedgerUnusable: there is no ledger yet, or it is of another version.
+    """
+    if not path.exists():
+        raise LedgerUnusable(
+            "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
+        )
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise LedgerUnusable(
+                    f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
+                    where=str(path),
+                    fix="use the version of m365watch that runs the collector",
+                )
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LedgerUnusable(
+            f"the ledger can not be read ({error})", where=str(path), fix="check the file and its permissions"
+        ) from error
+
+
+def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedProgress]:
+    """Every feed's figures, in the order of tenant and content type."""
+    return [_progress(connection, row, now) for row in connection.execute(_FEEDS).fetchall()]
+
+
+def _progress(connection: sqlite3.Connection, row: tuple[object, ...], now: datetime) -> FeedProgress:
+    number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
+    records, duplicates, records_quarantined, error, error_at, fix, waiting = rest
+    return FeedProgress(
+        feed=feed_of(str(tenant_id), str(content_type)),
+        watermark=watermark(coverage(connection, int(str(number))), now),
+        listed_at=instant(listed_at),
+        blobs_waiting=int(str(waiting)),
+        blobs_delivered=int(str(delivered)),
+        blobs_quarantined=int(str(quarantined)),
+        blobs_lost=int(str(lost)),
+        records_delivered=int(str(records)),
+        records_duplicate=int(str(duplicates)),
+        records_quarantined=int(str(records_quarantined)),
+        last_error=None if error is None else str(error),
+        last_error_at=instant(error_at),
+        fix=None if fix is None else str(fix),
+    )
+
+
+def watermark(spans: list[Window], now: datetime) -> datetime | None:
+    """Every blob that is still served and was created before this instant is known.
+
+    The end of the oldest span that reaches into the last 7 days: while the backfill goes on,
+    the newer spans lie beyond a hole. None before the first listing.
+    """
+    reachable = [span for span in spans if span.end > now - LOOK_BACK_MAX]
+    return reachable[0].end if reachable else None
+
+
+def coverage(connection: sqlite3.Connection, feed_number: int) -> list[Window]:
+    """The listed spans of contentCreated, disjoint, oldest first."""
+    rows = connection.execute(
+        "SELECT start_s, end_s FROM coverage WHERE feed = ? ORDER BY start_s", (feed_number,)
+    )
+    return [Window(_seconds(start), _seconds(end)) for start, end in rows.fetchall()]
+
+
+def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
+    """The blobs that wait after at least one failed round of tries, the soonest first."""
+    rows = connection.execute(
+        "SELECT tenant_id, content_type, content_id, attempts, next_try_s, blob.last_error"
+        " FROM blob JOIN feed ON feed.id = blob.feed"
+        " WHERE state = 0 AND attempts > 0 ORDER BY next_try_s, key"
+    )
+    return [
+        WaitingBlob(feed_of(tenant, kind), content_id, attempts, _seconds(next_try), error or "")
+        for tenant, kind, content_id, attempts, next_try, error in rows.fetchall()
+    ]
+
+
+def feed_of(tenant_id: str, content_type: str) -> Feed:
+    """The feed of a row."""
+    return Feed(TenantId(tenant_id), ContentType(content_type))
+
+
+def instant(seconds: object) -> datetime | None:
+    """The instant of a column in seconds since 1970; None where it is empty."""
+    return _seconds(seconds) if isinstance(seconds, int | float) else None
+
+
+def instant_us(micros: int) -> datetime:
+    """The instant of a column in microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _seconds(seconds: float) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds)

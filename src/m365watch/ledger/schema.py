@@ -1,0 +1,118 @@
+"""The ledger's tables, and the steps from each earlier version to the next."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from m365watch.errors import LedgerUnusable
+
+SCHEMA_VERSION = 1
+
+_CREATE = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE feed (
+    id INTEGER PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    listed_at REAL,
+    relisted_at REAL,
+    blobs_delivered INTEGER NOT NULL DEFAULT 0,
+    blobs_quarantined INTEGER NOT NULL DEFAULT 0,
+    blobs_lost INTEGER NOT NULL DEFAULT 0,
+    records_delivered INTEGER NOT NULL DEFAULT 0,
+    records_duplicate INTEGER NOT NULL DEFAULT 0,
+    records_quarantined INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    last_error_at REAL,
+    fix TEXT,
+    UNIQUE (tenant_id, content_type)
+);
+
+-- Listed spans of contentCreated, in whole seconds, disjoint within a feed.
+CREATE TABLE coverage (
+    feed INTEGER NOT NULL REFERENCES feed,
+    start_s INTEGER NOT NULL,
+    end_s INTEGER NOT NULL,
+    PRIMARY KEY (feed, start_s)
+) WITHOUT ROWID;
+
+-- state: 0 known, 1 delivered, 2 quarantined, 3 lost. missing: the outputs that lack a known
+-- blob's records, as JSON; NULL while no output has them.
+CREATE TABLE blob (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    feed INTEGER NOT NULL REFERENCES feed,
+    content_id TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    missing TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try_s REAL NOT NULL DEFAULT 0,
+    last_error TEXT,
+    records INTEGER,
+    duplicates INTEGER,
+    finished_s REAL,
+    UNIQUE (feed, content_id, created_us)
+);
+CREATE INDEX blob_known ON blob (feed, created_us DESC) WHERE state = 0;
+CREATE INDEX blob_created ON blob (created_us);
+
+-- A batch that was shown to outputs. parts: [[blob, new identities, records, duplicates], ...];
+-- identities: the new ones of all parts, 16 bytes each, in the order of the parts.
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    parts TEXT NOT NULL,
+    identities BLOB NOT NULL,
+    waiting_for TEXT NOT NULL,
+    committed INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE output (name TEXT PRIMARY KEY, last_batch INTEGER NOT NULL, position TEXT NOT NULL) WITHOUT ROWID;
+
+-- Identities older than the batches still kept, with the blob that brought each.
+CREATE TABLE identity (key BLOB PRIMARY KEY, blob INTEGER NOT NULL) WITHOUT ROWID;
+-- 0..n-1, to look many identities up in one statement.
+CREATE TABLE number (n INTEGER PRIMARY KEY);
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY,
+    blob INTEGER NOT NULL,
+    output TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    body BLOB NOT NULL,
+    quarantined_at REAL NOT NULL,
+    UNIQUE (blob, output, digest)
+);
+"""
+
+NUMBERS = 8192
+"""Rows of the table `number`: how many identities one look-up takes."""
+
+_MIGRATIONS: dict[int, str] = {}
+"""From version n to n + 1."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the ledger to `SCHEMA_VERSION`, each step in one transaction.
+
+    Raises: LedgerUnusable: the ledger was written by a newer version.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise LedgerUnusable(
+            f"the ledger has schema {version}, this version knows {SCHEMA_VERSION} at most",
+            fix="run the newer m365watch that wrote it",
+        )
+    if version == 0:
+        _apply(connection, _CREATE, version=SCHEMA_VERSION)
+        return
+    for step in range(version, SCHEMA_VERSION):
+        _apply(connection, _MIGRATIONS[step], version=step + 1)
+
+
+def _apply(connection: sqlite3.Connection, script: str, *, version: int) -> None:
+    # executescript would commit what is open first, so the transaction is part of the script.
+    fill = f"INSERT OR IGNORE INTO number SELECT value FROM json_each('{list(range(NUMBERS))}');"
+    connection.executescript(f"BEGIN IMMEDIATE; {script} {fill} PRAGMA user_version = {version}; COMMIT;")

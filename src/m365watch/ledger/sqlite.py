@@ -1,0 +1,482 @@
+"""The ledger in one SQLite file: WAL, `synchronous=FULL`, one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import xxhash
+
+from m365watch.errors import LedgerUnavailable, LedgerUnusable
+from m365watch.ledger import reading
+from m365watch.ledger.identities import IdentityStore, duplicate_count, pack
+from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
+from m365watch.ledger.schema import migrate
+from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
+from m365watch.progress import FeedProgress
+
+LEDGER_FILE = "ledger.sqlite"
+HORIZON = timedelta(days=15)
+"""How long after its contentCreated a blob and its identities are remembered: the 7 days in
+which it can be listed, and 8 in which the service has been seen to send records again."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CACHE_KIB = 24_000
+_EVICT_COUNT = 2_000
+_DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
+
+
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
+
+
+@dataclass(slots=True)
+class _OpenPart:
+    """What the ledger has to know of a batch's part until every output has it."""
+
+    blob: BlobKey
+    feed: Feed
+    records: int
+    duplicates: int
+    missing: set[str]
+
+
+class SqliteLedger:
+    """Implements `ledger.port.Ledger`; holds the lock of its directory until `close`."""
+
+    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime) -> None:
+        """Open or create the ledger in `directory` for a run with `outputs`.
+
+        Raises: LedgerHeld; LedgerUnusable (unwritable, corrupt, written by a newer version);
+        LedgerUnavailable (disk full).
+        """
+        self._outputs = outputs
+        self._path = directory / LEDGER_FILE
+        self._lock = LedgerLock(directory / "ledger.lock")
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.acquire()
+        except OSError as error:
+            raise _directory_unusable(directory, error) from error
+        try:
+            self._open(now)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, now: datetime) -> None:
+        try:
+            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._prepare_connection()
+            migrate(self._connection)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        self._path.chmod(0o600)
+        with self._transaction():
+            self._fill_meta()
+        self.identity_seed = int(self._meta("identity_seed"))
+        self.ledger_id = self._meta("ledger_id")
+        self._identities = IdentityStore(self._connection)
+        self._feeds: dict[Feed, int] = {}
+        self._progress: dict[Feed, FeedProgress] = {}
+        self._open_parts: dict[int, list[_OpenPart]] = {}
+        for progress in reading.feed_progress(self._connection, now):
+            self._progress[progress.feed] = progress
+
+    def _prepare_connection(self) -> None:
+        self._connection.execute("PRAGMA page_size = 8192")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._connection.execute("PRAGMA busy_timeout = 5000")
+
+    def _fill_meta(self) -> None:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?), ('ledger_id', ?)",
+            (str(secrets.randbits(64)), secrets.token_hex(16)),
+        )
+
+    def _meta(self, name: str) -> str:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return str(row[0])
+
+    # The four verbs that move progress.
+
+    def commit_listing(
+        self, feed: Feed, window: Window, blobs: Sequence[BlobRef], *, complete: bool, at: datetime
+    ) -> int:
+        """Know `blobs`; with `complete` (the last page), know `window` as listed. How many were new."""
+        with self._transaction():
+            number = self._feed_number(feed)
+            before = self._connection.total_changes
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO blob (feed, content_id, created_us, expires_us) VALUES (?, ?, ?, ?)",
+                [(number, b.content_id, _micros(b.created_at), _micros(b.expires_at)) for b in blobs],
+            )
+            new = self._connection.total_changes - before
+            if complete:
+                self._cover(number, window, at=at)
+        progress = self._progress[feed]
+        progress.blobs_waiting += new
+        if complete:
+            progress.listed_at = at
+            progress.watermark = reading.watermark(self.coverage(feed), at)
+        return new
+
+    def _cover(self, number: int, window: Window, *, at: datetime) -> None:
+        start_s, end_s = int(window.start.timestamp()), int(window.end.timestamp())
+        spans = [*self._connection.execute("SELECT start_s, end_s FROM coverage WHERE feed = ?", (number,))]
+        spans.append((start_s, end_s))
+        oldest = int((at - HORIZON).timestamp())
+        self._connection.execute("DELETE FROM coverage WHERE feed = ?", (number,))
+        self._connection.executemany(
+            "INSERT INTO coverage VALUES (?, ?, ?)",
+            [(number, max(start, oldest), end) for start, end in _merged(spans) if end > oldest],
+        )
+        self._connection.execute("UPDATE feed SET listed_at = ? WHERE id = ?", (at.timestamp(), number))
+
+    def commit_delivered(self, number: int, output: str, receipt: Receipt | None, *, at: datetime) -> None:
+        """Batch `number` is durable at `output`; blobs that every output has become delivered."""
+        parts = self._open_parts[number]
+        finished = [part for part in parts if part.missing == {output}]
+        partial = [part for part in parts if output in part.missing and len(part.missing) > 1]
+        waiting_for = frozenset[str]().union(*(part.missing for part in parts)) - {output}
+        refused: list[BlobKey] = []
+        with self._transaction():
+            if receipt is not None:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO output VALUES (?, ?, ?)", (output, number, receipt.position)
+                )
+                refused = [
+                    one.blob
+                    for one in receipt.refused
+                    if self._keep(one.blob, one.record, one.reason, output=output, at=at)
+                ]
+            self._connection.execute(
+                "UPDATE batch SET committed = 1, waiting_for = ? WHERE number = ?",
+                (json.dumps(sorted(waiting_for)), number),
+            )
+            self._connection.executemany(
+                "UPDATE blob SET missing = ? WHERE key = ?",
+                [(json.dumps(sorted(part.missing - {output})), part.blob) for part in partial],
+            )
+            self._deliver(finished, at=at)
+        for part in parts:
+            part.missing.discard(output)
+        for part in finished:
+            self._count_delivered(part)
+        for blob in refused:
+            self._count_quarantined(blob)
+        if not waiting_for:
+            del self._open_parts[number]
+
+    def _deliver(self, parts: Sequence[_OpenPart], *, at: datetime) -> None:
+        self._connection.executemany(
+            "UPDATE blob SET state = ?, missing = NULL, records = ?, duplicates = ?, finished_s = ? WHERE key = ?",
+            [(_DELIVERED, part.records, part.duplicates, at.timestamp(), part.blob) for part in parts],
+        )
+        self._connection.executemany(
+            "UPDATE feed SET blobs_delivered = blobs_delivered + 1, records_delivered = records_delivered + ?,"
+            " records_duplicate = records_duplicate + ? WHERE id = ?",
+            [(part.records, part.duplicates, self._feeds[part.feed]) for part in parts],
+        )
+
+    def quarantine(
+        self,
+        blob: BlobKey,
+        body: bytes,
+        reason: str,
+        *,
+        output: str = "",
+        whole: bool = False,
+        at: datetime,
+    ) -> None:
+        """Keep what can not go on, by name and verbatim; the same body of one blob is kept once."""
+        with self._transaction():
+            kept = self._keep(blob, body, reason, output=output, at=at)
+            if whole:
+                self._finish(blob, _QUARANTINED, reason, column="blobs_quarantined", at=at)
+        if kept:
+            self._count_quarantined(blob)
+        if whole:
+            progress = self._progress[self._feed_of(blob)]
+            progress.blobs_waiting -= 1
+            progress.blobs_quarantined += 1
+
+    def _keep(self, blob: BlobKey, body: bytes, reason: str, *, output: str, at: datetime) -> bool:
+        digest = xxhash.xxh3_128_digest(body)
+        kept = self._connection.execute(
+            "INSERT OR IGNORE INTO quarantine (blob, output, digest, reason, body, quarantined_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (blob, output, digest, reason, body, at.timestamp()),
+        ).rowcount
+        self._connection.execute(
+            "UPDATE feed SET records_quarantined = records_quarantined + ?"
+            " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
+            (kept, blob),
+        )
+        return bool(kept)
+
+    def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
+        """The service no longer serves the blob: its final state is lost, counted in plain sight."""
+        with self._transaction():
+            self._finish(blob, _LOST, reason, column="blobs_lost", at=at)
+        progress = self._progress[self._feed_of(blob)]
+        progress.blobs_waiting -= 1
+        progress.blobs_lost += 1
+
+    def _finish(self, blob: BlobKey, state: int, reason: str, *, column: str, at: datetime) -> None:
+        self._connection.execute(
+            "UPDATE blob SET state = ?, missing = NULL, last_error = ?, finished_s = ? WHERE key = ? AND state = 0",
+            (state, reason, at.timestamp(), blob),
+        )
+        self._connection.execute(
+            f"UPDATE feed SET {column} = {column} + 1 WHERE id = (SELECT feed FROM blob WHERE key = ?)",
+            (blob,),
+        )
+
+    # What goes before a delivery.
+
+    def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
+        """Number a batch, find its duplicates and make its composition durable."""
+        findings = self._identities.find(parts)
+        rows, packed = pack(parts, findings)
+        with self._transaction():
+            number = self._connection.execute(
+                "INSERT INTO batch (parts, identities, waiting_for) VALUES (?, ?, ?)",
+                (rows, packed, json.dumps(sorted(outputs))),
+            ).lastrowid
+            if number is None:  # pragma: no cover - an INSERT always gives a row id
+                raise LedgerUnusable("no number for a batch", fix="report this")
+        for part, new in zip(parts, findings.new, strict=True):
+            self._identities.remember(part.blob, new)
+        self._open_parts[number] = [
+            _OpenPart(
+                blob=part.blob,
+                feed=part.feed,
+                records=len(part.records) - duplicate_count(findings, place),
+                duplicates=duplicate_count(findings, place),
+                missing=set(part.missing_outputs),
+            )
+            for place, part in enumerate(parts)
+        ]
+        return OpenedBatch(number, findings.duplicates)
+
+    def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:
+        """The blob waits; it stays known and in nobody's way."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE blob SET attempts = ?, next_try_s = ?, last_error = ? WHERE key = ? AND state = 0",
+                (attempts, next_try_at.timestamp(), error, blob),
+            )
+
+    # What is asked.
+
+    def settle_outputs(self, durable: Mapping[str, int], *, at: datetime) -> None:
+        """At start: what outputs hold beyond the last commit counts; what none holds is undone."""
+        open_batches = self._connection.execute(
+            "SELECT number, parts, waiting_for FROM batch WHERE waiting_for != '[]' ORDER BY number"
+        ).fetchall()
+        for number, rows, waiting_for in open_batches:
+            self._open_parts[number] = self._parts_of(rows, frozenset(json.loads(waiting_for)))
+            for output in json.loads(waiting_for):
+                # A number at or below the last committed one means that the batch was not for it.
+                if self.output_position(output).last_batch < number <= durable.get(output, 0):
+                    self.commit_delivered(number, output, Receipt(), at=at)
+            self._open_parts.pop(number, None)
+        with self._transaction():
+            self._connection.execute("DELETE FROM batch WHERE committed = 0")
+            self._connection.execute("UPDATE batch SET waiting_for = '[]'")
+            self._connection.execute("UPDATE blob SET next_try_s = 0 WHERE state = 0")
+        self._identities.load()
+
+    def _parts_of(self, rows: str, outputs: frozenset[str]) -> list[_OpenPart]:
+        parts = []
+        for blob, _, records, duplicates in json.loads(rows):
+            state, missing = self._connection.execute(
+                "SELECT state, missing FROM blob WHERE key = ?", (blob,)
+            ).fetchone()
+            if state == 0:
+                left = set(json.loads(missing)) if missing else set(outputs)
+                parts.append(_OpenPart(BlobKey(blob), self._feed_of(blob), records, duplicates, left))
+        return parts
+
+    def output_position(self, output: str) -> OutputPosition:
+        """The last receipt of `output`."""
+        row = self._connection.execute(
+            "SELECT last_batch, position FROM output WHERE name = ?", (output,)
+        ).fetchone()
+        return OutputPosition(*row) if row else OutputPosition()
+
+    def coverage(self, feed: Feed) -> list[Window]:
+        """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
+        return reading.coverage(self._connection, self._feed_number(feed))
+
+    def relisted_at(self, feed: Feed) -> datetime | None:
+        """When the whole 7 days were last listed in full; None if never."""
+        row = self._connection.execute(
+            "SELECT relisted_at FROM feed WHERE id = ?", (self._feed_number(feed),)
+        ).fetchone()
+        return reading.instant(row[0])
+
+    def commit_relisting(self, feed: Feed, *, at: datetime) -> None:
+        """The whole 7 days have been listed again."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE feed SET relisted_at = ? WHERE id = ?", (at.timestamp(), self._feed_number(feed))
+            )
+
+    def due_blobs(
+        self, feed: Feed, *, now: datetime, count_max: int, besides: frozenset[BlobKey]
+    ) -> list[KnownBlob]:
+        """Known blobs whose time has come, newest first, without those in `besides`."""
+        rows = self._connection.execute(
+            "SELECT key, content_id, created_us, expires_us, attempts, missing FROM blob"
+            " WHERE feed = ? AND state = 0 AND next_try_s <= ? ORDER BY created_us DESC LIMIT ?",
+            (self._feed_number(feed), now.timestamp(), count_max + len(besides)),
+        )
+        found = [
+            KnownBlob(
+                key=key,
+                ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
+                attempts=attempts,
+                missing_outputs=frozenset(json.loads(missing)) if missing else self._outputs,
+            )
+            for key, content_id, created, expires, attempts, missing in rows
+            if key not in besides
+        ]
+        return found[:count_max]
+
+    def waiting_blobs(self) -> list[WaitingBlob]:
+        """The blobs that wait after at least one failed round of tries."""
+        return reading.waiting_blobs(self._connection)
+
+    def note_error(self, feed: Feed, error: str | None, *, fix: str | None, at: datetime) -> None:
+        """Keep the feed's last error for `status`; None says that it has passed."""
+        number = self._feed_number(feed)
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ? WHERE id = ?",
+                (error, None if error is None else at.timestamp(), fix, number),
+            )
+        progress = self._progress[feed]
+        progress.last_error, progress.fix = error, fix
+        progress.last_error_at = None if error is None else at
+
+    def feed_progress(self) -> list[FeedProgress]:
+        """Every feed's figures, as committed."""
+        return list(self._progress.values())
+
+    def merge_identities(self) -> bool:
+        """Do a bounded piece of upkeep on the store of identities; whether there was any."""
+        if not self._identities.merge_is_due:
+            return False
+        with self._transaction():
+            merged = self._identities.merge()
+        self._identities.forget(merged)
+        return bool(merged)
+
+    def evict(self, *, now: datetime) -> bool:
+        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains."""
+        before = _micros(now - HORIZON)
+        with self._transaction():
+            gone = self._connection.execute(
+                "DELETE FROM blob WHERE key IN"
+                " (SELECT key FROM blob WHERE created_us < ? AND state != 0 LIMIT ?)",
+                (before, _EVICT_COUNT),
+            ).rowcount
+            oldest = self._connection.execute("SELECT min(key) FROM blob").fetchone()[0]
+            more = self._identities.evict(oldest) if oldest is not None else False
+        return more or gone == _EVICT_COUNT
+
+    def close(self) -> None:
+        """Release the ledger."""
+        self._connection.close()
+        self._lock.release()
+
+    # Plain work.
+
+    def _feed_number(self, feed: Feed) -> int:
+        number = self._feeds.get(feed)
+        if number is None:
+            values = (feed.tenant_id, feed.content_type)
+            self._connection.execute("INSERT OR IGNORE INTO feed (tenant_id, content_type) VALUES (?, ?)", values)
+            number = int(
+                self._connection.execute(
+                    "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?", values
+                ).fetchone()[0]
+            )
+            self._feeds[feed] = number
+            self._progress.setdefault(feed, FeedProgress(feed))
+        return number
+
+    def _feed_of(self, blob: BlobKey) -> Feed:
+        row = self._connection.execute(
+            "SELECT tenant_id, content_type FROM feed WHERE id = (SELECT feed FROM blob WHERE key = ?)", (blob,)
+        ).fetchone()
+        feed = reading.feed_of(*row)
+        self._feed_number(feed)
+        return feed
+
+    def _count_delivered(self, part: _OpenPart) -> None:
+        progress = self._progress[part.feed]
+        progress.blobs_waiting -= 1
+        progress.blobs_delivered += 1
+        progress.records_delivered += part.records
+        progress.records_duplicate += part.duplicates
+
+    def _count_quarantined(self, blob: BlobKey) -> None:
+        self._progress[self._feed_of(blob)].records_quarantined += 1
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: sqlite3.Error) -> LedgerUnavailable | LedgerUnusable:
+        """A full disk or a lock passes; anything else needs a person."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+            return LedgerUnavailable(f"the ledger can not be written ({error})", where=str(self._path))
+        return LedgerUnusable(
+            f"the ledger can not be used ({error})",
+            where=str(self._path),
+            fix="check the disk; move the file aside to list the last 7 days again from scratch",
+        )
+
+
+def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same seconds in disjoint spans, oldest first."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _micros(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
+    return LedgerUnusable(
+        f"the state directory can not be used ({error.strerror or error})",
+        where=str(directory),
+        fix="make it a directory that this user can write",
+    )

@@ -1,0 +1,65 @@
+"""The ledger's one thread: verbs go through it in order, so that the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
+
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.errors import LedgerUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_RETRY_S = 2.0
+_log = structlog.get_logger(__name__)
+
+
+class LedgerCalls(Protocol):
+    """How the collector calls its ledger."""
+
+    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the verb, repeating it while the ledger can not be written; what it returns."""
+        ...
+
+
+class LedgerThread:
+    """Runs ledger verbs one after the other in one thread.
+
+    A verb that fails with `LedgerUnavailable` did nothing; it is repeated until it succeeds,
+    or until `patience_s` is over, when the error goes to the caller.
+    """
+
+    def __init__(self, clock: Clock, *, patience_s: float | None) -> None:
+        """`patience_s` of None repeats for ever."""
+        self._clock = clock
+        self._patience_s = patience_s
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+
+    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the verb in the ledger's thread; what it returns.
+
+        Raises: LedgerUnavailable: the patience is over. LedgerUnusable.
+        """
+        loop = asyncio.get_running_loop()
+        started_s = self._clock.monotonic_s()
+        told = False
+        while True:
+            try:
+                return await loop.run_in_executor(self._executor, partial(verb, *args, **kwargs))
+            except LedgerUnavailable as error:
+                waited_s = self._clock.monotonic_s() - started_s
+                if self._patience_s is not None and waited_s >= self._patience_s:
+                    raise
+                if not told:
+                    _log.warning(str(error), code=error.code)
+                    told = True
+            await self._clock.sleep(_RETRY_S)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._executor.shutdown(wait=True)

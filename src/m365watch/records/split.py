@@ -1,0 +1,152 @@
+"""One blob's bytes cut into its records, each verbatim.
+
+The quick way is one pass of a fast decoder that keeps every record as raw bytes. What such
+decoders refuse (a lone surrogate escape, NaN, a byte order mark, invalid UTF-8) goes the
+tolerant way, about ten times slower, and still comes out verbatim. What no decoder
+understands is returned as a `Fragment`, so that its neighbours go on and nothing vanishes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+import msgspec
+
+from m365watch.model import Header
+from m365watch.records.headers import header_of_object, read_headers
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
+_SPACE = re.compile(r"[ \t\r\n]*")
+_TOLERANT = json.JSONDecoder(strict=False)
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+@dataclass(slots=True)
+class Fragment:
+    """Bytes of a blob that are not a record, and why; they go to quarantine."""
+
+    body: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class SplitBlob:
+    """A blob's records and their headers, place by place, and what is not a record."""
+
+    records: list[bytes]
+    headers: list[Header]
+    fragments: list[Fragment] = field(default_factory=list)
+    complete: bool = True
+    """False where the array has no proper end: the body was cut short or is no array at all."""
+
+
+def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
+    """The records of `body`, a JSON array as the service sends it, and their headers.
+
+    Every record is the body's own bytes; only line breaks between tokens (a pretty-printed
+    blob) become spaces, so that a record is one line. Never raises for what the body says.
+    """
+    if body.startswith(BYTE_ORDER_MARK):
+        body = body[len(BYTE_ORDER_MARK) :]
+    try:
+        raws = _RAW_RECORDS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _split_tolerantly(body, wide=wide)
+    if b"\n" in body or b"\r" in body:
+        # The decoder refuses a line break inside a string, so these stand between tokens.
+        records = [bytes(raw).translate(_LINE_BREAKS) for raw in raws]
+    else:
+        records = [bytes(raw) for raw in raws]
+    headers = read_headers(body, records, wide=wide)
+    if headers is None:
+        return _split_tolerantly(body, wide=wide)
+    return SplitBlob(records, headers)
+
+
+def _split_tolerantly(body: bytes, *, wide: bool) -> SplitBlob:
+    """The slow way; bytes that are no UTF-8 travel through as lone surrogates and back."""
+    text = body.decode("utf-8", "surrogateescape")
+    found = SplitBlob([], [])
+    at = _skip_space(text, 0)
+    if not text.startswith("[", at):
+        found.fragments.append(Fragment(body, "not a JSON array"))
+        found.complete = False
+        return found
+    at = _skip_space(text, at + 1)
+    while at < len(text) and text[at] != "]":
+        at = _take_element(text, at, found, wide=wide)
+        at = _skip_space(text, at)
+        if text.startswith(",", at):
+            at = _skip_space(text, at + 1)
+    found.complete = at < len(text)
+    rest = text[at + 1 :].strip(" \t\r\n\0")
+    if rest:
+        found.fragments.append(Fragment(_bytes_of(rest), "text after the end of the array"))
+    return found
+
+
+def _take_element(text: str, at: int, found: SplitBlob, *, wide: bool) -> int:
+    """Put the element at `at` into `found`; the place after it comes back, always further on."""
+    try:
+        value, end = _TOLERANT.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        end = _next_record(text, at + 1)
+        found.fragments.append(Fragment(_bytes_of(text[at:end].rstrip(", \t\r\n")), "not valid JSON"))
+        return end
+    source = text[at:end]
+    if not isinstance(value, dict):
+        found.fragments.append(Fragment(_bytes_of(source), "not a JSON object"))
+        return end
+    record = _one_line(source)
+    if record is None:
+        found.fragments.append(Fragment(_bytes_of(source), "a raw line break inside a string"))
+        return end
+    found.records.append(record)
+    found.headers.append(header_of_object(value, wide=wide))
+    return end
+
+
+def _one_line(source: str) -> bytes | None:
+    """The record on one line; None where a line break stands inside a string."""
+    if "\n" in source or "\r" in source:
+        flat = source.replace("\r", " ").replace("\n", " ")
+        try:
+            if json.loads(flat, strict=False, parse_constant=str) != json.loads(source, strict=False, parse_constant=str):
+                return None
+        except (ValueError, RecursionError):  # pragma: no cover - the element was decoded just now
+            return None
+        return _bytes_of(flat)
+    return _bytes_of(source)
+
+
+def _next_record(text: str, at: int) -> int:
+    """Where the next thing that looks like a record starts, or the end of the array or text.
+
+    A nested object can look like the start of an element, so only an object that carries a
+    record's mandatory fields counts as one.
+    """
+    while (comma := text.find(",", at)) >= 0:
+        start = _skip_space(text, comma + 1)
+        at = comma + 1
+        if not text.startswith("{", start):
+            continue
+        try:
+            value, _ = _TOLERANT.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and {"RecordType", "CreationTime", "Operation"} <= value.keys():
+            return start
+    closing = text.rstrip(" \t\r\n\0")
+    return len(closing) - 1 if closing.endswith("]") else len(text)
+
+
+def _skip_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

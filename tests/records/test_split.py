@@ -1,0 +1,111 @@
+"""Cutting a blob: every record verbatim, nothing vanishes, nothing raises."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m365watch.model import WideHeader
+from m365watch.records.split import split_blob
+
+RECORD = b'{"Id":"a","RecordType":6,"CreationTime":"2026-11-17T09:00:00","Operation":"FileAccessed"}'
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=6), max_size=6), st.sampled_from([None, 1]))
+def test_every_record_comes_out_verbatim(values: list[dict[str, object]], indent: int | None) -> None:
+    """Joined again, the records are the blob; in a pretty-printed one, line breaks became spaces."""
+    texts = [json.dumps(value, indent=indent) for value in values]
+
+    found = split_blob(("[" + ",".join(texts) + "]").encode(), wide=False)
+
+    assert (found.complete, found.fragments) == (True, [])
+    assert found.records == [text.replace("\n", " ").encode() for text in texts]
+    assert len(found.headers) == len(values)
+
+
+@given(st.binary(max_size=200) | st.text(alphabet='[]{}",:\\ntru0 \n').map(str.encode))
+def test_whatever_the_body_says_nothing_is_raised_and_nothing_vanishes(body: bytes) -> None:
+    """A record, a fragment or the array's own punctuation: every other byte is in one of them."""
+    found = split_blob(body, wide=True)
+
+    kept = b"".join([*found.records, *(fragment.body for fragment in found.fragments)])
+    punctuation = b"[],\xef\xbb\xbf \t\r\n\0"
+    assert sorted(kept.translate(None, punctuation)) == sorted(body.translate(None, punctuation))
+    assert len(found.records) == len(found.headers)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        rb'{"a":"\ud800"}',
+        b'{"a":NaN}',
+        b'{"a":"\xff\xfe"}',
+        b'{"a":"tab\there"}',
+        b'{"a":-Infinity,"b":1e999}',
+        b'{"n":' + b"9" * 400 + b"}",
+    ],
+)
+def test_what_fast_decoders_refuse_still_comes_out_verbatim(record: bytes) -> None:
+    """A lone surrogate, NaN, bad UTF-8, a control character: odd, but a record."""
+    found = split_blob(b"[" + RECORD + b", " + record + b"]", wide=True)
+
+    assert found.records == [RECORD, record]
+    assert found.fragments == []
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_record() -> None:
+    """Some proxies add one."""
+    assert split_blob(b"\xef\xbb\xbf[" + RECORD + b"]", wide=False).records == [RECORD]
+
+
+def test_a_broken_element_is_a_fragment_and_its_neighbours_are_records() -> None:
+    """The next record is found by its mandatory fields, not by the next brace."""
+    broken = b'{"Id":"b","Parameters":[{"Name":"x"},{"Name":tru'
+
+    found = split_blob(b"[" + RECORD + b"," + broken + b"," + RECORD + b"]", wide=False)
+
+    assert found.records == [RECORD, RECORD]
+    assert [(fragment.body, fragment.reason) for fragment in found.fragments] == [(broken, "not valid JSON")]
+    assert found.complete
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"error":{}}', b"[" + RECORD, b"[" + RECORD + b',{"Id'])
+def test_a_body_without_its_end_is_not_complete(body: bytes) -> None:
+    """Cut short or no array at all: the caller fetches it again."""
+    assert not split_blob(body, wide=False).complete
+
+
+@pytest.mark.parametrize("element", [b"1", b"null", b'"text"', b"[]", b"true"])
+def test_an_element_that_is_no_object_is_a_fragment(element: bytes) -> None:
+    """It is no record, and it is kept."""
+    found = split_blob(b"[" + element + b"," + RECORD + b"]", wide=True)
+
+    assert found.records == [RECORD]
+    assert [fragment.body for fragment in found.fragments] == [element]
+
+
+def test_a_line_break_inside_a_string_is_not_smoothed_over() -> None:
+    """It can not be one line and verbatim at once, so it is kept aside whole."""
+    record = b'{"a":"x\ny"}'
+
+    found = split_blob(b"[" + record + b"]", wide=False)
+
+    assert found.records == []
+    assert [fragment.body for fragment in found.fragments] == [record]
+
+
+def test_a_field_of_another_type_costs_the_field_and_not_the_record() -> None:
+    """A number as Id is read as text, an object as UserId is left out."""
+    found = split_blob(b'[{"Id":5,"RecordType":"15","UserId":{},"UserType":null}]', wide=True)
+
+    header = found.headers[0]
+    assert isinstance(header, WideHeader)
+    assert (header.Id, header.RecordType, header.UserId, header.UserType) == ("5", "15", None, None)
