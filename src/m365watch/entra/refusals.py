@@ -1,0 +1,148 @@
+"""Why Entra gave no token, and what a person can do about it.
+
+Source: api-contract 1.7, after Entra's "authentication and authorization error codes". The
+codes decide; the words of an answer are quoted, never branched on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from m365watch.entra.text import one_line
+from m365watch.errors import BadAnswer, CollectorError, CredentialsRefused, Throttled, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One AADSTS code."""
+
+    code: int
+    cause: str
+    fix: str = ""
+    """One imperative sentence without its full stop; empty where waiting is all there is to do."""
+    becomes: type[CredentialsRefused | Throttled | Unavailable] = CredentialsRefused
+
+
+_NEW_SECRET = "create a new client secret in Entra and put its value into credentials.client_secret"
+_SECRET_VALUE = "put the secret's value (not its id) into credentials.client_secret"
+_TENANT = "correct credentials.tenant_id, and set `cloud` to the one the tenant lives in"
+_CONSENT = "correct credentials.client_id, or have an administrator of the tenant consent to the application"
+_RESOURCE = (
+    "grant the application a permission of Office 365 Management APIs and admin consent, "
+    "and set `cloud` to the one the tenant lives in"
+)
+_CERTIFICATE = "upload the certificate to the application in Entra, or use the key of one that is uploaded"
+_POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
+_BUG = "report this: the request for a token is not as Entra wants it"
+_CLOUD = "set `cloud` to the one the tenant lives in"
+
+REFUSALS = (
+    Refusal(50012, "the client assertion does not fit the token endpoint", _CLOUD),
+    Refusal(50027, "the client assertion is not valid", _CERTIFICATE),
+    Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
+    Refusal(70011, "the scope is not valid", "correct cloud.audience: one resource, as https://host"),
+    Refusal(90002, "the tenant was not found", _TENANT),
+    Refusal(90006, "Entra has a passing failure", becomes=Unavailable),
+    Refusal(90011, "the client id is ambiguous", _CONSENT),
+    Refusal(90012, "Entra took too long", becomes=Unavailable),
+    Refusal(90024, "Entra is busy", becomes=Unavailable),
+    Refusal(90033, "Entra has a passing failure", becomes=Unavailable),
+    Refusal(90055, "Entra throttles the tenant", becomes=Throttled),
+    Refusal(500011, "the Management API is not known in the tenant", _RESOURCE),
+    Refusal(650052, "the organisation has no subscription to the Management API", _RESOURCE),
+    Refusal(650057, "the application has not asked for the Management API", _RESOURCE),
+    Refusal(700016, "the application was not found in the tenant", _CONSENT),
+    Refusal(700024, "the client assertion is outside its time", "set this machine's clock right"),
+    Refusal(700025, "the application is public and may not send a credential", _CONSENT),
+    Refusal(700027, "the certificate is not registered on the application", _CERTIFICATE),
+    Refusal(700030, "the certificate's subject is not authorised", _CERTIFICATE),
+    Refusal(700229, "only an application's own token may stand for it", _CERTIFICATE),
+    Refusal(900023, "the tenant id is neither a GUID nor a domain of Entra", _TENANT),
+    Refusal(900144, "a field is missing in the request", _BUG),
+    Refusal(900382, "the application belongs to another cloud", _CLOUD),
+    Refusal(900432, "the application belongs to another cloud", _CLOUD),
+    Refusal(1002012, "the scope is not valid", "correct cloud.audience: one resource, as https://host"),
+    Refusal(
+        7000112, "the application is disabled in the tenant", "enable the enterprise application in Entra"
+    ),
+    Refusal(7000215, "the client secret is wrong", _SECRET_VALUE),
+    Refusal(7000218, "no credential was sent", "set credentials.client_secret"),
+    Refusal(7000222, "the client secret has expired", _NEW_SECRET),
+)
+"""Every code that has been met or documented for this grant."""
+
+_BY_CODE = {refusal.code: refusal for refusal in REFUSALS}
+_NUMBER = re.compile(r"[0-9]{4,8}")
+_IN_TEXT = re.compile(r"AADSTS(\d{4,8})")
+_PASSING = frozenset({"temporarily_unavailable", "server_error"})
+_OAUTH = frozenset(
+    {
+        "access_denied",
+        "interaction_required",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_resource",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    }
+)
+_UNKNOWN_FIX = "check credentials, consent and `cloud` of this tenant against the words of Entra"
+
+
+def token_refusal(said: Mapping[str, object], *, where: str, hide: Iterable[str]) -> CollectorError:
+    """The error that an answer of the token endpoint without a token amounts to.
+
+    `said` is its JSON object; each of `hide` is blotted out of the words that are quoted.
+    """
+    kind = str(said.get("error"))
+    description = said.get("error_description")
+    words = one_line(description, hide=hide) if isinstance(description, str) else ""
+    code = _code(said.get("error_codes"), words)
+    refusal = None if code is None else _BY_CODE.get(code)
+    if refusal is not None:
+        return _error(refusal, words, where=where)
+    if kind in _PASSING:
+        return Unavailable(f"Entra has a passing failure{_quoted(words)}", where=where)
+    if code is not None or kind in _OAUTH:
+        named = f"AADSTS{code}" if code is not None else kind
+        what = f"Entra gives no token: {named}{_quoted(words)}"
+        return CredentialsRefused(what, fix=_UNKNOWN_FIX, where=where)
+    return BadAnswer("the token endpoint gave neither a token nor a known error", where=where)
+
+
+def is_refusal(said: object) -> bool:
+    """Whether `said` is an error of a token endpoint, rather than of a server that has none there."""
+    if not isinstance(said, dict):
+        return False
+    kind = said.get("error")
+    known = isinstance(kind, str) and (kind in _OAUTH or kind in _PASSING)
+    return known or _code(said.get("error_codes"), str(said.get("error_description"))) is not None
+
+
+def _error(refusal: Refusal, words: str, *, where: str) -> CollectorError:
+    what = f"AADSTS{refusal.code}: {refusal.cause}{_quoted(words)}"
+    becomes = refusal.becomes
+    if issubclass(becomes, CredentialsRefused):
+        return becomes(what, fix=refusal.fix, where=where)
+    return becomes(what, where=where)
+
+
+def _quoted(words: str) -> str:
+    return f' ("{words}")' if words else ""
+
+
+def _code(codes: object, words: str) -> int | None:
+    """The first known code, or else the first of all; None without one."""
+    listed = codes if isinstance(codes, list) else []
+    said = [str(code) for code in listed if isinstance(code, str) or _is_small(code)]
+    numbers = [int(code) for code in said if _NUMBER.fullmatch(code)]
+    numbers += [int(code) for code in _IN_TEXT.findall(words)]
+    return next((code for code in numbers if code in _BY_CODE), numbers[0] if numbers else None)
+
+
+def _is_small(code: object) -> bool:
+    return isinstance(code, int) and 0 < code < 10**8

@@ -1,0 +1,207 @@
+"""A bearer token for one tenant, renewed before it ends; only ever in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from enum import Enum
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+import msgspec
+from yarl import URL
+
+from m365watch.clock import Clock
+from m365watch.config.settings import Cloud
+from m365watch.entra.credentials import Credential
+from m365watch.entra.refusals import is_refusal, token_refusal
+from m365watch.entra.retry_after import retry_after_s
+from m365watch.entra.session import Answer, Session
+from m365watch.errors import BadAnswer, CollectorError, RetryLater, Throttled, Unavailable
+from m365watch.model import TenantId
+
+MARGIN_S = 300.0
+"""A token is renewed this long before its end, or a tenth of its life before where that is later."""
+
+LIFE_S_UNKNOWN = 3_600.0
+LIFE_S_MIN = 1.0
+LIFE_S_MAX = 86_400.0
+"""A lifetime that is missing or absurd is brought within these."""
+
+PAUSE_S = 10.0
+"""After a failed renewal a token that is still good is used this long before the next try."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class Tokens(Protocol):
+    """Where a call to the service gets its bearer token from."""
+
+    async def current(self) -> str:
+        """A token that has not ended."""
+        ...
+
+    async def renewed(self, refused: str) -> str:
+        """Another token than `refused`, which the service did not take."""
+        ...
+
+
+class Endpoint(Enum):
+    """The two token endpoints; some clouds and emulators have only one of them."""
+
+    V2 = "oauth2/v2.0/token"
+    V1 = "oauth2/token"
+
+
+class _NoEndpoint(Exception):
+    """There is no token endpoint at this address; carries what that amounts to."""
+
+    def __init__(self, error: CollectorError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class TokenSource:
+    """The token of one tenant and application: cached, asked for by one caller at a time.
+
+    Every call may raise CredentialsRefused, or RetryLater (Throttled, Unavailable, BadAnswer).
+    """
+
+    def __init__(
+        self, session: Session, cloud: Cloud, *, tenant_id: TenantId, credential: Credential, clock: Clock
+    ) -> None:
+        """`credential` proves the application to the login host of `cloud`."""
+        self._session = session
+        self._cloud = cloud
+        self._tenant_id = tenant_id
+        self._credential = credential
+        self._clock = clock
+        self._where = f"{tenant_id}/token"
+        self._endpoints = tuple(Endpoint)
+        self._lock = asyncio.Lock()
+        self._token = ""
+        self._renew_at_s = -math.inf
+        self._ends_at_s = -math.inf
+        self._failures = 0
+        self._failure: CollectorError | None = None
+
+    async def current(self) -> str:
+        """A token that has not ended; one that is about to is renewed first."""
+        if self._clock.monotonic_s() < self._renew_at_s:
+            return self._token
+        return await self._renew()
+
+    async def renewed(self, refused: str) -> str:
+        """Another token than `refused`, which the service did not take."""
+        if refused == self._token:
+            self._renew_at_s = self._ends_at_s = -math.inf
+        return await self.current()
+
+    async def _renew(self) -> str:
+        """One caller asks, the others take its answer, be it a token or an error."""
+        failures = self._failures
+        async with self._lock:
+            if self._clock.monotonic_s() < self._renew_at_s:
+                return self._token
+            if self._failure is not None and self._failures != failures:
+                raise self._failure.with_traceback(None)
+            try:
+                await self._ask()
+            except CollectorError as error:
+                if not self._may_wait(error):
+                    self._failures += 1
+                    self._failure = error
+                    raise
+            return self._token
+
+    def _may_wait(self, error: CollectorError) -> bool:
+        """Whether the old token outlives a passing failure; if so, the next try is put off."""
+        now_s = self._clock.monotonic_s()
+        if not isinstance(error, RetryLater) or now_s >= self._ends_at_s:
+            return False
+        self._renew_at_s = min(now_s + PAUSE_S, self._ends_at_s)
+        return True
+
+    async def _ask(self) -> None:
+        """Fetch a token from the endpoint that worked last, v2 at first; for want of it, from the other."""
+        missing: _NoEndpoint | None = None
+        for endpoint in self._endpoints:
+            try:
+                await self._fetch(endpoint)
+            except _NoEndpoint as none_there:
+                missing = missing or none_there
+            else:
+                self._endpoints = (endpoint, *(other for other in Endpoint if other is not endpoint))
+                return
+        if missing is not None:
+            raise missing.error
+
+    async def _fetch(self, endpoint: Endpoint) -> None:
+        url = f"{self._cloud.login_url}/{quote(self._tenant_id, safe='')}/{endpoint.value}"
+        proof = await self._credential.proof(url)
+        form = {"grant_type": "client_credentials", "client_id": self._credential.client_id, **proof}
+        if endpoint is Endpoint.V2:
+            form["scope"] = f"{self._cloud.audience}/.default"
+        else:
+            form["resource"] = self._cloud.audience
+        asked_at_s = self._clock.monotonic_s()
+        answer = await self._session.send(
+            "POST", URL(url, encoded=True), headers=_FORM, form=urlencode(form).encode(), where=self._where
+        )
+        said = _decoded(answer.body)
+        if answer.status == HTTPStatus.OK and isinstance(said, dict) and "access_token" in said:
+            self._keep(said, asked_at_s)
+        else:
+            self._refuse(answer, said, hide=tuple(proof.values()))
+
+    def _keep(self, said: dict[str, object], asked_at_s: float) -> None:
+        token = said["access_token"]
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise BadAnswer("the token endpoint's token is no token", where=self._where)
+        life_s = _life_s(said, now_s=self._clock.now().timestamp())
+        self._token = token
+        self._ends_at_s = asked_at_s + life_s
+        self._renew_at_s = self._ends_at_s - min(MARGIN_S, life_s / 10)
+
+    def _refuse(self, answer: Answer, said: object, *, hide: tuple[str, ...]) -> None:
+        after_s = retry_after_s(answer.headers, now=self._clock.now())
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Throttled("the token endpoint got too many requests", where=self._where, after_s=after_s)
+        if isinstance(said, dict) and is_refusal(said):
+            error = token_refusal(said, where=self._where, hide=hide)
+            if isinstance(error, RetryLater):
+                error.after_s = after_s
+            raise error
+        what = f"the token endpoint answered HTTP {answer.status} without a token"
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.REQUEST_TIMEOUT:
+            raise Unavailable(what, where=self._where, after_s=after_s)
+        raise _NoEndpoint(BadAnswer(what, where=self._where))
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _life_s(said: dict[str, object], *, now_s: float) -> float:
+    """Seconds that the token lives: v1 says numbers as text, some emulators say none."""
+    life_s = _number(said.get("expires_in"))
+    if life_s is None:
+        ends_s = _number(said.get("expires_on"))
+        life_s = LIFE_S_UNKNOWN if ends_s is None else ends_s - now_s
+    return min(max(life_s, LIFE_S_MIN), LIFE_S_MAX)
+
+
+def _number(said: object) -> float | None:
+    if isinstance(said, bool) or not isinstance(said, int | float | str):
+        return None
+    try:
+        number = float(said)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number

@@ -1,0 +1,159 @@
+"""The Management Activity API of one tenant: addresses and meanings live next door, effects here.
+
+Every call takes its turn in the tenant's budget, carries the publisher and a token, and goes to
+the configured host only. A token that is refused is renewed once; nothing else is tried again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+from yarl import URL
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import TenantSettings
+from m365watch.entra.session import Answer, Session
+from m365watch.entra.text import one_line
+from m365watch.entra.tokens import Tokens
+from m365watch.errors import CollectorError, Throttled, WindowRefused
+from m365watch.feed.answers import (
+    Call,
+    check_blob,
+    check_start,
+    parse_listing,
+    parse_subscriptions,
+    refusal,
+)
+from m365watch.feed.budget import RequestBudget
+from m365watch.feed.urls import Urls
+from m365watch.model import BlobRef, ContentType, Feed, Window
+
+PAGES_MAX = 10_000
+"""Pages of one listing; a service that names more is going in circles."""
+
+LIVE_S = 3 * 3_600.0
+"""Content younger than this is live: it comes before backfill."""
+
+JITTER = 0.25
+"""The share by which retries after throttling are spread."""
+
+
+class _Request(NamedTuple):
+    """What is asked, on whose behalf, and how errors name it."""
+
+    call: Call
+    feed: str
+    where: str
+    background: bool = False
+
+
+class ManagementApi:
+    """The API of one tenant; implements `feed.port.Api`."""
+
+    def __init__(
+        self,
+        session: Session,
+        tenant: TenantSettings,
+        *,
+        tokens: Tokens,
+        budget: RequestBudget,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        """`session` is shared by all tenants; `tokens` and `budget` are the tenant's own."""
+        self.tenant_id = tenant.tenant_id
+        self._session = session
+        self._urls = Urls(tenant)
+        self._tokens = tokens
+        self._budget = budget
+        self._clock = clock
+        self._random = random
+
+    async def enabled_subscriptions(self) -> frozenset[ContentType]:
+        """The content types whose subscription is enabled now."""
+        where = f"{self.tenant_id}/subscriptions"
+        answer = await self._ask(self._urls.subscriptions(), _Request(Call.SUBSCRIPTIONS, where, where))
+        return parse_subscriptions(answer.body, where=where)
+
+    async def start_subscription(self, content_type: ContentType) -> None:
+        """Enable the subscription; one that is enabled already (AF20024) is success."""
+        feed = str(Feed(self.tenant_id, content_type))
+        where = f"{feed} start"
+        answer = await self._ask(self._urls.start(content_type), _Request(Call.START, feed, where))
+        check_start(answer.body, where=where)
+
+    async def list_content(
+        self, content_type: ContentType, window: Window, *, background: bool | None = None
+    ) -> AsyncIterator[list[BlobRef]]:
+        """The blobs whose contentCreated lies in `window`, page by page, until the last page.
+
+        `background` gives live requests precedence; by default the window's age decides.
+        Raises: NotSubscribed; WindowRefused (also where the pages go in circles).
+        """
+        feed = Feed(self.tenant_id, content_type)
+        where = f"{feed} {window}"
+        behind = self._is_old(window.end) if background is None else background
+        request = _Request(Call.LISTING, str(feed), where, behind)
+        url = self._urls.listing(content_type, window)
+        seen = {url}
+        while True:
+            answer = await self._ask(url, request)
+            yield parse_listing(answer.body, feed, where=where)
+            next_page_uri = answer.headers.get("NextPageUri")
+            if not next_page_uri:
+                return
+            url = self._urls.next_page(next_page_uri, where=where)
+            if url in seen or len(seen) >= PAGES_MAX:
+                raise WindowRefused(f"the pages go in circles after {len(seen)}", where=where)
+            seen.add(url)
+
+    async def fetch_blob(self, blob: BlobRef, *, background: bool | None = None) -> bytes:
+        """The body of `blob`, decompressed, complete, not yet parsed.
+
+        `background` gives live requests precedence; by default the blob's age decides.
+        Raises: ContentLost (`answers.loss_reason` says why); NotSubscribed; BadAnswer also where
+        the body is empty, cut short, larger than the bound, or an error object.
+        """
+        feed = str(blob.feed)
+        where = f"{feed} blob {one_line(blob.content_id)}"
+        url = self._urls.blob(blob.content_id, where=where)
+        behind = self._is_old(blob.created_at) if background is None else background
+        answer = await self._ask(url, _Request(Call.BLOB, feed, where, behind))
+        check_blob(answer.body, where=where)
+        return answer.body
+
+    def _is_old(self, instant: datetime) -> bool:
+        return (self._clock.now() - instant).total_seconds() > LIVE_S
+
+    async def _ask(self, url: URL, request: _Request) -> Answer:
+        """An answer that may hold what was asked for; a refused token is renewed once."""
+        token = await self._tokens.current()
+        answer = await self._send(url, request, token=token)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            token = await self._tokens.renewed(token)
+            answer = await self._send(url, request, token=token)
+        now = self._clock.now()
+        error = refusal(answer, call=request.call, where=request.where, now=now, hide=(token,))
+        if error is not None:
+            raise self._paced(error)
+        self._budget.relax()
+        return answer
+
+    async def _send(self, url: URL, request: _Request, *, token: str) -> Answer:
+        method = "POST" if request.call is Call.START else "GET"
+        headers = {"Authorization": f"Bearer {token}"}
+        await self._budget.admit(request.feed, background=request.background)
+        try:
+            return await self._session.send(method, url, headers=headers, where=request.where)
+        finally:
+            self._budget.settle()
+
+    def _paced(self, error: CollectorError) -> CollectorError:
+        """`error`; throttling is taken to heart by the whole tenant, and its retries are spread."""
+        if isinstance(error, Throttled):
+            pause_s = self._budget.throttle(error.after_s)
+            error.after_s = round(pause_s * (1 + JITTER * self._random.random()), 1)
+        return error

@@ -1,0 +1,41 @@
+"""What the collector asks of one tenant at Microsoft; the real answers come from `feed.api`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from m365watch.model import BlobRef, ContentType, TenantId, Window
+
+
+class Api(Protocol):
+    """The Management Activity API of one tenant.
+
+    Every call may raise `RetryLater` (Throttled, Unavailable, BadAnswer, TokenRefused),
+    `NeedsOperator` (CredentialsRefused, AccessRefused); what else it may raise is said there.
+    """
+
+    tenant_id: TenantId
+
+    async def enabled_subscriptions(self) -> frozenset[ContentType]:
+        """The content types whose subscription is enabled now."""
+        ...
+
+    async def start_subscription(self, content_type: ContentType) -> None:
+        """Enable the subscription; one that is enabled already (AF20024) is success."""
+        ...
+
+    def list_content(self, content_type: ContentType, window: Window) -> AsyncIterator[list[BlobRef]]:
+        """The blobs whose contentCreated lies in `window`, page by page, until the last page.
+
+        Raises: NotSubscribed; WindowRefused (the window, or a page token that expired).
+        """
+        ...
+
+    async def fetch_blob(self, blob: BlobRef) -> bytes:
+        """The body of `blob`, decompressed, complete, not yet parsed.
+
+        Raises: ContentLost (expired, unknown or invalid content); NotSubscribed; BadAnswer
+        also where the body is empty, cut short, larger than the bound, or an error object.
+        """
+        ...

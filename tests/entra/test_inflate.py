@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m365watch.entra.inflate import inflate
+from m365watch.errors import BadAnswer
+
+BODY = b'[{"Id":"1"}]' * 1_000
+
+
+def inflated(body: bytes, encoding: str = "gzip", *, bytes_max: int = 1 << 20) -> bytes:
+    return asyncio.run(inflate(body, encoding, bytes_max=bytes_max, where="here"))
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(BODY), "gzip"),
+        (gzip.compress(BODY), " X-GZIP "),
+        (zlib.compress(BODY), "deflate"),
+        (gzip.compress(BODY[:500]) + gzip.compress(BODY[500:]), "gzip"),
+    ],
+)
+def test_a_body_comes_back_as_it_was_meant(body: bytes, encoding: str) -> None:
+    """Both encodings of old, and a body of several members."""
+    assert inflated(body, encoding) == BODY
+
+
+def test_a_large_body_comes_back_as_it_was_meant() -> None:
+    """It is inflated away from the loop."""
+    body = bytes(range(256)) * 8_192
+
+    assert inflated(gzip.compress(body, 0), bytes_max=len(body)) == body
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "said"),
+    [
+        (gzip.compress(BODY)[:-1], "gzip", "cut short"),
+        (gzip.compress(BODY)[:40], "gzip", "cut short"),
+        (b"<html>" * 20, "gzip", "damaged"),
+        (gzip.compress(BODY) + b"junk and more of it", "gzip", "damaged"),
+        (BODY, "br", "not asked for"),
+        (gzip.compress(b"") * 2_000, "gzip", "members"),
+    ],
+)
+def test_a_body_that_is_not_whole_is_refused(body: bytes, encoding: str, said: str) -> None:
+    """Half a blob would be half its records."""
+    with pytest.raises(BadAnswer, match=said):
+        inflated(body, encoding)
+
+
+def test_a_bomb_is_refused_at_the_bound() -> None:
+    """A small body that would fill the memory is not inflated further than the bound."""
+    bomb = gzip.compress(bytes(50 << 20))
+
+    with pytest.raises(BadAnswer, match="larger than 1048576 bytes"):
+        inflated(bomb)
+
+
+def test_a_body_of_exactly_the_bound_is_taken() -> None:
+    """The bound itself is still allowed."""
+    assert inflated(gzip.compress(BODY), bytes_max=len(BODY)) == BODY
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "zstd"]))
+def test_any_body_gives_bytes_or_a_bad_answer(body: bytes, encoding: str) -> None:
+    """No body brings any other error."""
+    with suppress(BadAnswer):
+        assert len(inflated(body, encoding, bytes_max=100)) <= 100
