@@ -1,0 +1,161 @@
+"""`m365watch simulate`: a tenant that behaves like Microsoft's, to try the collector on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from m365watch.simulator.scenario import Scenario
+    from m365watch.simulator.server import RunningSimulator, SimulationSettings
+
+
+def simulate(
+    *,
+    port: Annotated[int, typer.Option(help="Where to listen on loopback; 0 picks a free port.")] = 8401,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tenant, records and faults.")] = 1,
+    tenants: Annotated[int, typer.Option(min=1, help="How many tenants.")] = 1,
+    days: Annotated[int, typer.Option(min=1, max=7, help="How much history there is at the start.")] = 7,
+    records_per_day: Annotated[int, typer.Option(min=1, help="Records a day and tenant.")] = 10_000,
+    page_size: Annotated[int, typer.Option(min=1, help="Blobs on a page of a listing.")] = 200,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Faults: one of --list-scenarios, or a YAML file."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Serve the lines of an NDJSON file."),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write there what was served and which attacks it holds."),
+    ] = None,
+    write_config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a configuration that collects from it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    list_scenarios: Annotated[
+        bool, typer.Option("--list-scenarios", help="Print the scenarios there are, and stop.")
+    ] = False,
+) -> None:
+    """Serve a simulated Microsoft 365 tenant on loopback, until stopped.
+
+    It answers as Microsoft's token endpoint and Management Activity API do, faults included.
+    SIGTERM and Ctrl-C end it with exit code 0.
+    """
+    from m365watch.simulator.identities import derive_identities
+    from m365watch.simulator.scenario import load_scenario
+    from m365watch.simulator.server import SimulationSettings
+
+    if list_scenarios:
+        _print_scenarios(as_json=as_json)
+        return
+    settings = SimulationSettings(
+        seed=seed,
+        tenants=derive_identities(seed, tenants),
+        days=days,
+        records_per_day=records_per_day,
+        page_size=page_size,
+        scenario=None if scenario is None else load_scenario(scenario),
+        records_file=records,
+    )
+    _serve(settings, port=port, truth=truth, write_config=write_config, as_json=as_json)
+
+
+def _serve(
+    settings: SimulationSettings, *, port: int, truth: Path | None, write_config: Path | None, as_json: bool
+) -> None:
+    import asyncio
+
+    from m365watch.cli.loop import run_in_loop
+    from m365watch.cli.signals import StopSignals
+    from m365watch.clock import SystemClock
+    from m365watch.simulator.server import simulator_running
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        with StopSignals(stop):
+            async with simulator_running(settings, clock=SystemClock(), port=port) as running:
+                if write_config is not None:
+                    _write_configuration(running, write_config)
+                _announce(running, write_config, as_json=as_json)
+                await stop.wait()
+                if truth is not None:
+                    _write_truth(running, truth)
+
+    run_in_loop(serve())
+
+
+def _announce(running: RunningSimulator, configuration: Path | None, *, as_json: bool) -> None:
+    """Tell on stdout where the simulator is and how to collect from it."""
+    document = _announcement(running, configuration)
+    if as_json:
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        lines = [f"simulated tenant at {running.url}"]
+        for tenant in document["tenants"]:
+            lines += [f"  {name:<14} {text}" for name, text in tenant.items()]
+        sys.stdout.write("\n".join(lines) + "\n")
+        if configuration is None:
+            sys.stderr.write("hint: --write-config FILE makes a configuration that collects from it\n")
+        else:
+            sys.stdout.write(f"collect from it: {document['command']}\n")
+    sys.stdout.flush()
+
+
+def _announcement(running: RunningSimulator, configuration: Path | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "url": running.url,
+        "tenants": [
+            {
+                "tenant_id": tenant.identity.tenant_id,
+                "client_id": tenant.identity.client_id,
+                "client_secret": tenant.identity.client_secret,
+            }
+            for tenant in running.tenants
+        ],
+    }
+    if configuration is not None:
+        document["command"] = shlex.join(["m365watch", "run", "--config", str(configuration)])
+    return document
+
+
+def _write_configuration(running: RunningSimulator, path: Path) -> None:
+    """The configuration, readable by its owner only: a collector refuses to keep quiet otherwise."""
+    text = json.dumps(running.configuration(), indent=2) + "\n"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+
+
+def _write_truth(running: RunningSimulator, folder: Path) -> None:
+    """records.ndjson and attacks.ndjson: everything served up to now."""
+    import msgspec
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "records.ndjson").open("wb") as records, (folder / "attacks.ndjson").open("wb") as attacks:
+        for tenant in running.tenants:
+            records.writelines(record + b"\n" for record in tenant.truth().records())
+            attacks.writelines(msgspec.json.encode(attack) + b"\n" for attack in tenant.attacks())
+
+
+def _print_scenarios(*, as_json: bool) -> None:
+    from m365watch.simulator.scenario import load_scenario, scenario_names
+
+    scenarios = {name: load_scenario(name) for name in scenario_names()}
+    if as_json:
+        sys.stdout.write(json.dumps({name: _summary(each) for name, each in scenarios.items()}) + "\n")
+        return
+    width = max(map(len, scenarios))
+    for name, each in scenarios.items():
+        sys.stdout.write(f"{name:<{width}}  [{each.evidence}] {each.about}\n")
+
+
+def _summary(scenario: Scenario) -> dict[str, str]:
+    return {"about": scenario.about, "evidence": scenario.evidence}

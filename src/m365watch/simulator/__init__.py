@@ -1,0 +1,1 @@
+"""A tenant that behaves like Microsoft's, faults included; ships with the product."""

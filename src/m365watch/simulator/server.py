@@ -1,0 +1,259 @@
+"""The simulated service as tests, the demo and the benchmarks start it.
+
+async with simulator_running(SimulationSettings(seed=7), clock=SystemClock()) as running:
+collect(running.configuration())
+verdict = running.tenants[0].truth().judge(delivered)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from m365watch.clock import Clock
+from m365watch.errors import NeedsOperator
+from m365watch.model import Service as CollectedService
+from m365watch.simulator.blobs import BlobMaker
+from m365watch.simulator.faults import FaultPlan
+from m365watch.simulator.gate import Gate
+from m365watch.simulator.identities import TenantIdentity, derive_identities
+from m365watch.simulator.inspection import Inspection
+from m365watch.simulator.lateness import Calendar, whole_hour
+from m365watch.simulator.listing import Pages
+from m365watch.simulator.model import RecordSource
+from m365watch.simulator.publication import History, Publication
+from m365watch.simulator.replay import ReplaySource
+from m365watch.simulator.scenario import Behaviour, Scenario
+from m365watch.simulator.service import Service
+from m365watch.simulator.tenant import HISTORY, SimulatedTenant
+from m365watch.simulator.throttle import Throttle
+from m365watch.simulator.tokens import TokenEndpoint
+
+_HISTORY_HOURS_MAX = 7 * 24 - 2
+"""Two hours short of what can be listed, so that nothing ages out while a test runs."""
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(slots=True)
+class SimulationSettings:
+    """What is simulated."""
+
+    seed: int = 1
+    tenants: tuple[TenantIdentity, ...] = ()
+    """One tenant derived from the seed where none is given."""
+    days: float = 7
+    """How much history there is at the start; what can be listed ends 7 days back."""
+    records_per_day: int = 10_000
+    """Per tenant."""
+    users: int = 60
+    blob_records: int | None = None
+    """Exactly so many records a blob, neither late nor twice; None for a life-like mixture."""
+    page_size: int = 200
+    scenario: Scenario | None = None
+    """None for a good day."""
+    records_file: Path | None = None
+    """NDJSON to serve in place of made records: all of it is there at the start."""
+    latency_s: float = 0.0
+    """Before every answer."""
+    live: bool = True
+    """False: everything has come out at the start and nothing follows."""
+    precompress: bool = False
+    """Make all history before the first request is taken."""
+    source: Callable[[TenantIdentity, datetime], RecordSource] | None = None
+    """Makes a tenant's records, given the start instant, in place of the simulated organisation."""
+
+    def __post_init__(self) -> None:
+        """Fill in the tenant that the seed stands for."""
+        self.tenants = self.tenants or derive_identities(self.seed)
+
+
+@dataclass(slots=True)
+class RunningSimulator:
+    """A service that answers."""
+
+    url: str
+    tenants: tuple[SimulatedTenant, ...]
+    started_at: datetime
+    _inspection: Inspection = field(repr=False)
+
+    @property
+    def login_url(self) -> str:
+        """Where tokens are had."""
+        return self.url
+
+    @property
+    def management_url(self) -> str:
+        """Where the API is; also the audience of its tokens."""
+        return self.url
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was asked so far: the document of /simulator/report."""
+        return self._inspection.report_document()
+
+    def configuration(
+        self,
+        outputs: Mapping[str, Any] | None = None,
+        services: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A collector's configuration with an input for each tenant.
+
+        All services are collected and the outputs left to the collector where none are given.
+        """
+        wanted = dict(services) if services is not None else _every_service()
+        inputs = {
+            _input_name(number): self._input(tenant.identity, number, wanted)
+            for number, tenant in enumerate(self.tenants, start=1)
+        }
+        document: dict[str, Any] = {"globals": {"name": "simulated"}, "inputs": inputs}
+        return document | ({"outputs": dict(outputs)} if outputs is not None else {})
+
+    def _input(self, identity: TenantIdentity, number: int, services: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "type": "office365",
+            "id": str(number),
+            "enabled": True,
+            "credentials": {
+                "tenant_id": identity.tenant_id,
+                "client_id": identity.client_id,
+                "client_secret": identity.client_secret,
+            },
+            "cloud": {"login_url": self.login_url, "management_url": self.management_url},
+            "services": services,
+        }
+
+
+@asynccontextmanager
+async def simulator_running(
+    settings: SimulationSettings, *, clock: Clock, port: int = 0
+) -> AsyncIterator[RunningSimulator]:
+    """The simulator, answering on loopback until the block ends; port 0 picks a free one.
+
+    Raises: NeedsOperator: the port is taken. OSError: the file of records can not be read.
+    """
+    with closing(_listen(port)) as listener:
+        url = f"http://{_LOOPBACK}:{listener.getsockname()[1]}"
+        tenants = [_tenant(identity, settings, url=url, clock=clock) for identity in settings.tenants]
+        if settings.precompress:
+            _make_history(tenants, clock.now())
+        running, application = _assemble(tenants, settings, url=url, clock=clock)
+        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        making = asyncio.create_task(_make_history_meanwhile(tenants, clock.now()))
+        try:
+            yield running
+        finally:
+            making.cancel()
+            with suppress(asyncio.CancelledError):
+                await making
+            await runner.cleanup()
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_LOOPBACK, port))
+    except OSError as error:
+        listener.close()
+        what = f"port {port} of {_LOOPBACK} can not be had: {error.strerror}"
+        raise NeedsOperator(what, fix="choose another with --port") from error
+    return listener
+
+
+def _assemble(
+    tenants: list[SimulatedTenant], settings: SimulationSettings, *, url: str, clock: Clock
+) -> tuple[RunningSimulator, web.Application]:
+    shared = Throttle(_behaviour(settings).shared_requests_per_minute)
+    gate = Gate(tenants, url=url, clock=clock, latency_s=settings.latency_s, shared=shared)
+    inspection = Inspection(tenants, gate)
+    application = web.Application()
+    application.add_routes([*Service(tenants, gate).routes(), *inspection.routes()])
+    return RunningSimulator(url, tuple(tenants), clock.now(), inspection), application
+
+
+def _behaviour(settings: SimulationSettings) -> Behaviour:
+    return (settings.scenario or Scenario()).behaviour
+
+
+def _tenant(
+    identity: TenantIdentity, settings: SimulationSettings, *, url: str, clock: Clock
+) -> SimulatedTenant:
+    scenario = settings.scenario or Scenario()
+    behaviour = scenario.behaviour
+    faults = FaultPlan(scenario, seed=settings.seed)
+    history = _history(identity, settings, clock.now())
+    maker = BlobMaker(partition=identity.partition, appears_late_s=behaviour.appears_late_s)
+    return SimulatedTenant(
+        identity,
+        behaviour,
+        clock=clock,
+        publication=Publication(history, maker=maker, faults=faults),
+        faults=faults,
+        tokens=TokenEndpoint(identity, behaviour, base_url=url, seed=settings.seed),
+        pages=Pages(
+            partition=identity.partition, size=settings.page_size, life_s=behaviour.page_token_life_s
+        ),
+    )
+
+
+def _history(identity: TenantIdentity, settings: SimulationSettings, started_at: datetime) -> History:
+    hours = min(settings.days * 24, _HISTORY_HOURS_MAX)
+    replayed = settings.records_file is not None
+    calendar = Calendar(
+        seed=f"{settings.seed}/{identity.tenant_id}",
+        epoch=started_at,
+        behaviour=_behaviour(settings),
+        live=settings.live and not replayed,
+    )
+    return History(
+        source=_source(identity, settings, started_at, hours=hours),
+        calendar=calendar,
+        started_at=whole_hour(started_at - timedelta(hours=hours)),
+        blob_records=settings.blob_records,
+        changes_records=not replayed,
+    )
+
+
+def _source(
+    identity: TenantIdentity, settings: SimulationSettings, started_at: datetime, *, hours: float
+) -> RecordSource:
+    if settings.records_file is not None:
+        return ReplaySource(settings.records_file, now=started_at, days=hours / 24)
+    if settings.source is not None:
+        return settings.source(identity, started_at)
+    # The organisation takes longest to import, and a replay does without it.
+    from m365watch.simulator.organisation import Organisation
+
+    return Organisation(
+        settings.seed, identity.tenant_id, users=settings.users, records_per_day=settings.records_per_day
+    )
+
+
+def _make_history(tenants: list[SimulatedTenant], now: datetime) -> None:
+    for tenant in tenants:
+        tenant.publication.make(now - HISTORY, now)
+
+
+async def _make_history_meanwhile(tenants: list[SimulatedTenant], now: datetime) -> None:
+    """Make history in a thread, newest hours first, so that listings seldom wait for it."""
+    for tenant in tenants:
+        for hour in tenant.publication.missing_hours(now - HISTORY, now):
+            await asyncio.to_thread(tenant.publication.make_hour, hour)
+
+
+def _every_service() -> dict[str, Any]:
+    return {str(service): {} for service in CollectedService if service.content_type is not None}
+
+
+def _input_name(number: int) -> str:
+    return "office365" if number == 1 else f"office365_{number}"

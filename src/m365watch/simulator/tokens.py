@@ -1,0 +1,202 @@
+"""The token endpoint of one tenant, v1 and v2, and the check of its tokens at the API.
+
+Source: api-contract 1.3 to 1.7.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from m365watch.simulator.aadsts import aadsts
+from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
+from m365watch.simulator.identities import TenantIdentity
+from m365watch.simulator.refusals import Refusal, refusal, unauthorized
+from m365watch.simulator.scenario import Behaviour
+
+OFFICIAL_AUDIENCE = "https://manage.office.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the API needs to know of a token that was handed out."""
+
+    audience: str
+    expires_at: datetime
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """One POST to the token endpoint."""
+
+    form: Mapping[str, str]
+    authorization: str
+    """The Authorization header; "" if there is none."""
+    version: int
+    """1 or 2."""
+
+
+class TokenEndpoint:
+    """Hands out tokens to the tenant's application and knows which are good."""
+
+    def __init__(self, identity: TenantIdentity, behaviour: Behaviour, *, base_url: str, seed: int) -> None:
+        """`base_url` is where the service listens: the audience of its tokens and assertions."""
+        self._identity = identity
+        self._behaviour = behaviour
+        self._base_url = base_url
+        self._assertions = AssertionCheck(identity)
+        self._random = Random(f"{seed}/{identity.tenant_id}/tokens")
+        self._issued: dict[str, Token] = {}
+
+    def issue(
+        self, request: TokenRequest, *, now: datetime, life_s: int | None = None, bare: bool = False
+    ) -> bytes:
+        """The answer's body; `life_s` and `bare` (no roles) are a scenario's doing.
+
+        Raises: Refusal: one of Entra's.
+        """
+        audience = self._verify(request, now)
+        life_s = life_s or self._behaviour.token_life_s
+        roles = () if bare else self._behaviour.roles
+        uses_secret = "client_assertion" not in request.form
+        text = self._mint(audience, roles, life_s, now=now, uses_secret=uses_secret)
+        self._forget_expired(now)
+        self._issued[text] = Token(audience, now + timedelta(seconds=life_s), roles)
+        return msgspec.json.encode(_answer(request.version, text, audience, life_s, now))
+
+    def require(self, authorization: str, now: datetime) -> None:
+        """Return if the Authorization header holds a good token for this tenant's API.
+
+        Raises: Refusal: 401 without an error object, or AF10001 for a token without the role.
+        """
+        token = self._issued.get(authorization.removeprefix("Bearer "))
+        if token is None or now >= token.expires_at or token.audience.rstrip("/") not in self._audiences():
+            raise unauthorized()
+        if "ActivityFeed.Read" not in token.roles:
+            raise refusal("AF10001", ",".join(token.roles))
+
+    def _verify(self, request: TokenRequest, now: datetime) -> str:
+        """The audience that is asked for, once everything about the request is right."""
+        form = dict(request.form)
+        if request.authorization.startswith("Basic "):
+            form |= _basic_credentials(request.authorization)
+        for name in ("grant_type", "client_id"):
+            if not form.get(name):
+                raise aadsts(900144, name, now=now)
+        if form["grant_type"] != "client_credentials":
+            raise aadsts(70003, now=now)
+        if form["client_id"].lower() != self._identity.client_id:
+            raise aadsts(700016, form["client_id"], now=now)
+        if not self._behaviour.application_enabled:
+            raise aadsts(7000112, self._identity.client_id, now=now)
+        audience = self._requested_audience(form, request.version, now)
+        self._verify_credential(form, now)
+        return audience
+
+    def _requested_audience(self, form: Mapping[str, str], version: int, now: datetime) -> str:
+        name = "resource" if version == 1 else "scope"
+        asked = form.get(name, "")
+        if not asked:
+            raise aadsts(900144, name, now=now)
+        if version == 2:
+            if not asked.endswith("/.default"):
+                raise aadsts(1002012, asked, now=now)
+            if " " in asked:
+                raise aadsts(70011, now=now)
+            asked = asked.removesuffix("/.default")
+        if asked.rstrip("/") not in self._audiences():
+            raise aadsts(500011, asked, now=now)
+        return asked
+
+    def _verify_credential(self, form: Mapping[str, str], now: datetime) -> None:
+        if "client_assertion" in form:
+            if form.get("client_assertion_type") != ASSERTION_TYPE:
+                raise aadsts(900144, "client_assertion_type", now=now)
+            self._assertions.verify(form["client_assertion"], audiences=self._assertion_audiences(), now=now)
+            return
+        if not form.get("client_secret"):
+            raise aadsts(7000218, now=now)
+        if form["client_secret"] != self._identity.client_secret:
+            raise aadsts(7000215, self._identity.client_id, now=now)
+        if self._behaviour.secret_expired:
+            raise aadsts(7000222, self._identity.client_id, now=now)
+
+    def _audiences(self) -> tuple[str, ...]:
+        return (self._base_url, OFFICIAL_AUDIENCE)
+
+    def _assertion_audiences(self) -> frozenset[str]:
+        hosts = (self._base_url, "https://login.microsoftonline.com", "https://login.windows.net")
+        tenants = (self._identity.tenant_id, self._identity.domain)
+        paths = ("oauth2/token", "oauth2/v2.0/token")
+        return frozenset(f"{host}/{tenant}/{path}" for host in hosts for tenant in tenants for path in paths)
+
+    def _mint(
+        self, audience: str, roles: tuple[str, ...], life_s: int, *, now: datetime, uses_secret: bool
+    ) -> str:
+        """A text like Entra's tokens; its signature is chance, since only the issuer checks it."""
+        issued = int(now.timestamp())
+        identity, issuer = self._identity, f"https://sts.windows.net/{self._identity.tenant_id}/"
+        claims: dict[str, object] = {
+            "aud": audience,
+            "iss": issuer,
+            "iat": issued,
+            "nbf": issued,
+            "exp": issued + life_s,
+            "appid": identity.client_id,
+            "appidacr": "1" if uses_secret else "2",
+            "idp": issuer,
+            "oid": identity.service_principal_id,
+            "sub": identity.service_principal_id,
+            "tid": identity.tenant_id,
+            "ver": "1.0",
+        }
+        if roles:
+            claims["roles"] = roles
+        head = {"typ": "JWT", "alg": "RS256", "kid": "simulated"}
+        parts = (msgspec.json.encode(head), msgspec.json.encode(claims), self._random.randbytes(256))
+        return ".".join(map(_base64, parts))
+
+    def _forget_expired(self, now: datetime) -> None:
+        if len(self._issued) > 1_000:
+            self._issued = {text: token for text, token in self._issued.items() if now < token.expires_at}
+
+
+def unknown_tenant(name: str, *, now: datetime, is_guid: bool) -> Refusal:
+    """What the token endpoint answers for a tenant that is not there."""
+    return aadsts(90002 if is_guid or "." in name else 900023, name, now=now)
+
+
+def _answer(version: int, token: str, audience: str, life_s: int, now: datetime) -> dict[str, object]:
+    if version == 2:
+        return {"token_type": "Bearer", "expires_in": life_s, "ext_expires_in": life_s, "access_token": token}
+    issued = int(now.timestamp())
+    return {
+        "token_type": "Bearer",
+        "expires_in": str(life_s),
+        "ext_expires_in": str(life_s),
+        "expires_on": str(issued + life_s),
+        "not_before": str(issued),
+        "resource": audience,
+        "access_token": token,
+    }
+
+
+def _basic_credentials(authorization: str) -> dict[str, str]:
+    try:
+        decoded = base64.b64decode(authorization.removeprefix("Basic "), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return {}
+    client_id, _, secret = decoded.partition(":")
+    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from m365watch.cli.simulate import simulate
+from m365watch.simulator.scenario import scenario_names
+
+START = "from m365watch.cli.simulate import simulate; import typer; typer.run(simulate)"
+RUNNER = CliRunner()
+
+Simulate = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def simulated() -> Iterator[Simulate]:
+    """Starts the command in a process of its own, which ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", START, "--port", "0", "--records-per-day", "200", *options]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(simulated: Simulate, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C: exit code 0."""
+    running = simulated("--json")
+    first_document(running)
+    running.send_signal(number)
+    assert running.wait(10) == 0
+
+
+def test_it_says_where_it_is_and_how_to_collect_from_it(simulated: Simulate, tmp_path: Path) -> None:
+    """URL, tenant, credentials and the command; the configuration is its owner's alone."""
+    file = tmp_path / "my simulator.json"
+    running = simulated("--json", "--tenants", "2", "--write-config", str(file))
+    document = first_document(running)
+    configuration = json.loads(file.read_text())
+    with urllib.request.urlopen(f"{document['url']}/simulator/report") as reply:
+        assert json.load(reply)["violations"] == []
+    first, second = document["tenants"]
+    assert set(first) == {"tenant_id", "client_id", "client_secret"}
+    assert configuration["inputs"]["office365"]["credentials"] == first
+    assert configuration["inputs"]["office365_2"]["credentials"] == second
+    assert document["command"] == f"m365watch run --config '{file}'"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_it_speaks_to_a_person(simulated: Simulate) -> None:
+    """Without --json: lines, and a hint where no configuration was asked for."""
+    running = simulated()
+    assert running.stdout is not None
+    lines = [running.stdout.readline() for _ in range(4)]
+    running.terminate()
+    _, errors = running.communicate(timeout=10)
+    assert lines[0].startswith("simulated tenant at http://127.0.0.1:")
+    assert [line.split()[0] for line in lines[1:]] == ["tenant_id", "client_id", "client_secret"]
+    assert "hint: --write-config" in errors
+
+
+def test_it_leaves_the_truth_behind(simulated: Simulate, tmp_path: Path) -> None:
+    """--truth: the records served and the attacks in them, as NDJSON."""
+    running = simulated("--json", "--truth", str(tmp_path / "truth"))
+    first_document(running)
+    running.terminate()
+    assert running.wait(20) == 0
+    records = (tmp_path / "truth" / "records.ndjson").read_bytes().splitlines()
+    attacks = (tmp_path / "truth" / "attacks.ndjson").read_bytes().splitlines()
+    assert all("CreationTime" in json.loads(record) for record in records)
+    assert all(json.loads(attack) for attack in attacks)
+    assert len(records) > 500
+
+
+def test_a_file_of_records_is_served(simulated: Simulate, tmp_path: Path) -> None:
+    """--records: nothing is made."""
+    file = tmp_path / "records.ndjson"
+    file.write_bytes(b'{"Id":"1"}\n{"Id":"2"}\n')
+    document = first_document(simulated("--json", "--records", str(file)))
+    with urllib.request.urlopen(f"{document['url']}/simulator/truth") as reply:
+        assert sorted(reply.read().splitlines()) == sorted(file.read_bytes().splitlines())
+
+
+def test_the_scenarios_are_listed() -> None:
+    """--list-scenarios: name, evidence and a sentence, one a line; or JSON."""
+    text = RUNNER.invoke(command(), ["--list-scenarios"])
+    document = RUNNER.invoke(command(), ["--list-scenarios", "--json"])
+    assert [line.split()[0] for line in text.stdout.splitlines()] == scenario_names()
+    assert list(json.loads(document.stdout)) == scenario_names()
+
+
+@pytest.mark.parametrize(
+    "options", [["--days", "8"], ["--tenants", "0"], ["--records", "nowhere"], ["--nonsense"]]
+)
+def test_a_wrong_option_is_refused(options: list[str]) -> None:
+    """Exit code 2, before anything is started."""
+    assert RUNNER.invoke(command(), options).exit_code == 2
+
+
+def command() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(simulate)
+    return app
+
+
+def first_document(running: subprocess.Popen[str]) -> dict[str, Any]:
+    assert running.stdout is not None
+    document: dict[str, Any] = json.loads(running.stdout.readline())
+    return document
