@@ -1,0 +1,97 @@
+"""`m365watch query`: SQL on the lake, as a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.failures import EXIT_USAGE, show_failure
+
+if TYPE_CHECKING:
+    from m365watch.lake.reader import QueryAnswer
+
+
+class RowFormat(StrEnum):
+    """How the rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT; `-` reads it from stdin.")],
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The configuration, JSON or YAML.")
+    ] = None,
+    lake: Annotated[
+        Path | None, typer.Option("--lake", metavar="DIRECTORY", help="The lake, instead of a configuration.")
+    ] = None,
+    row_format: Annotated[
+        RowFormat, typer.Option("--format", "-f", help="How the rows are written.")
+    ] = RowFormat.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many rows.")] = 1000,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", "-t", metavar="ID", help="Only this tenant's records; may be repeated."),
+    ] = None,
+    timeout_secs: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Stop after so many seconds.")
+    ] = 60.0,
+) -> None:
+    """Ask the lake one SELECT; works while `m365watch run` is running.
+
+    Tables: audit, exchange, sharepoint, onedrive, azureactivedirectory, management (all of
+    Devo's), and Devo's own names in double quotes: "cloud.office365.management.exchange".
+    `SHOW TABLES` and `DESCRIBE audit` list them and their columns.
+    """
+    from m365watch.lake.reader import LakeReader, QueryRefused
+
+    text = sys.stdin.read() if sql == "-" else sql
+    reader = LakeReader(_lake_directory(config, lake))
+    tenants = None if not tenant else [one.lower() for one in tenant]
+    try:
+        answer = reader.query(text, tenants=tenants, limit_s=timeout_secs, rows_max=limit)
+    except QueryRefused as refusal:
+        show_failure(refusal)
+        raise typer.Exit(EXIT_USAGE) from None
+    _show(answer, RowFormat.JSON if as_json else row_format)
+
+
+def _lake_directory(config: Path | None, lake: Path | None) -> Path:
+    if lake is not None:
+        return lake
+    if config is None:
+        raise typer.BadParameter("name a configuration with --config, or a lake with --lake")
+    from m365watch.config.load import load_settings
+
+    directory = load_settings(config, environment=os.environ).lake_directory
+    if directory is None:
+        raise typer.BadParameter(f"no output of {config} is a lake; add one, or name another with --lake")
+    return directory
+
+
+def _show(answer: QueryAnswer, row_format: RowFormat) -> None:
+    """The rows on stdout; on stderr, whether there are more."""
+    from m365watch.cli.rows import csv_text, json_text, rows_view
+    from m365watch.cli.terminal import stdout_console
+
+    try:
+        if row_format is RowFormat.TABLE:
+            console = stdout_console()
+            console.print(rows_view(answer, columns=console.width))
+        else:
+            sys.stdout.write(csv_text(answer) if row_format is RowFormat.CSV else json_text(answer))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `| head` has seen enough; what Python writes at its end has to go somewhere quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if answer.truncated:
+        sys.stderr.write(f"only the first {len(answer.rows):,} rows are shown; --limit shows more\n")

@@ -1,0 +1,106 @@
+"""Batches of one output into the lake, with its failures in words that the collector knows.
+
+Everything here blocks; `outputs.lake` keeps it in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m365watch.clock import Clock
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.upkeep import Upkeep
+from m365watch.lake.writer import (
+    WRITE_FAILURES,
+    AuditWriter,
+    ForeignTable,
+    plain_reason,
+)
+from m365watch.model import Batch
+
+BATCHES_PER_LOOK = 32
+"""Batches between two looks at whether upkeep is due."""
+FIRST_UPKEEP_AFTER_S = 300.0
+"""A run's first minutes are for its backfill."""
+
+
+class Delivery:
+    """What the output `app_id` has delivered to the lake below `directory`."""
+
+    def __init__(self, directory: Path, *, app_id: str, where: str, clock: Clock) -> None:
+        """Nothing is touched before `open`; `where` names the output in errors."""
+        self._directory = directory
+        self._app_id = app_id
+        self._where = where
+        self._writer: AuditWriter | None = None
+        self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S)
+        self._batches = 0
+
+    def open(self, last_batch: int) -> int:
+        """The last batch that is in the lake, made if need be: `last_batch`, or the one after it.
+
+        Raises: OutputUnusable.
+        """
+        try:
+            writer = self._open_writer()
+        except ForeignTable:
+            raise OutputUnusable(
+                "the table `audit` there has other columns than this version's",
+                fix="move it away, or name another directory for the lake",
+                where=self._where,
+            ) from None
+        except WRITE_FAILURES as failure:
+            raise OutputUnusable(
+                f"the lake can not be opened: {plain_reason(failure)}",
+                fix="see to it that the directory can be written and that its disk has room",
+                where=self._where,
+            ) from failure
+        self._refuse_strangers(writer, last_batch)
+        self._writer = writer
+        return writer.last_batch
+
+    def append(self, batch: Batch) -> None:
+        """Make the batch durable, unless it is in the lake already.
+
+        Raises: OutputUnavailable: nothing of the batch counts.
+        """
+        try:
+            if self._writer is None:
+                self._writer = self._open_writer()
+            self._writer.append(batch)
+        except (*WRITE_FAILURES, ForeignTable) as failure:
+            # Whether the commit got in is read from the table at the next try.
+            self._writer = None
+            raise OutputUnavailable(
+                f"batch {batch.number} could not be written: {plain_reason(failure)}", where=self._where
+            ) from failure
+        self._batches += 1
+        if self._batches % BATCHES_PER_LOOK == 0:
+            self._upkeep.start_if_due()
+
+    def close(self) -> None:
+        """Stop the upkeep; every batch appended is durable already."""
+        self._upkeep.stop()
+        self._writer = None
+
+    def _refuse_strangers(self, writer: AuditWriter, last_batch: int) -> None:
+        """Refuse a lake that is not the ledger's own: going on would lose or double records."""
+        found = writer.last_batch
+        if found == last_batch or writer.batch_before <= last_batch < found:
+            return
+        if found < last_batch:
+            raise OutputUnusable(
+                f"the ledger has delivered batch {last_batch} here, but the lake ends with batch {found}",
+                fix="put back the lake that belongs to this state directory,"
+                " or rename the output in the configuration to fill a new lake from now on",
+                where=self._where,
+            )
+        raise OutputUnusable(
+            f"the lake ends with batch {found}, but the ledger knows only of batch {last_batch}",
+            fix="put back the state directory that belongs to this lake,"
+            " or name another directory for the lake",
+            where=self._where,
+        )
+
+    def _open_writer(self) -> AuditWriter:
+        return AuditWriter(self._directory, app_id=self._app_id)

@@ -1,0 +1,119 @@
+"""One Parquet file of the lake, durable before anybody is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from m365watch.lake.schema import FILE_SCHEMA, PARTITION, PLAIN_TEXTS, STATISTICS
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of one day, written and synced, that no commit names yet."""
+
+    path: str
+    """Relative to the table, with forward slashes."""
+    day: date
+    size_bytes: int
+    modified_ms: int
+    """The file's own time, in milliseconds since 1970."""
+    statistics: str
+    """Delta's JSON: the number of rows, and per column of `STATISTICS` least, greatest and nulls."""
+
+
+def write_part(
+    table_directory: Path, *, day: date, name: str, chunks: Iterable[pa.Table], zstd_level: int
+) -> Part:
+    """A new durable file of `day` with the rows of `chunks`, one row group each.
+
+    A file of that name that a crash left behind is overwritten: no commit names it.
+
+    Raises: OSError: the disk is full or refuses.
+    """
+    folder = table_directory / f"{PARTITION}={day.isoformat()}"
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        sync_directory(table_directory)
+    path = folder / f"{name}.parquet"
+    figures = _Figures()
+    try:
+        _write(path, chunks, figures, zstd_level=zstd_level)
+        sync_file(path)
+    except (OSError, pa.ArrowException):
+        path.unlink(missing_ok=True)  # On a full disk its room is needed.
+        raise
+    sync_directory(folder)
+    found = path.stat()
+    return Part(
+        f"{folder.name}/{path.name}", day, found.st_size, found.st_mtime_ns // 1_000_000, figures.as_json()
+    )
+
+
+def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, *, zstd_level: int) -> None:
+    with pq.ParquetWriter(
+        path,
+        FILE_SCHEMA,
+        compression="zstd",
+        compression_level=zstd_level,
+        use_dictionary=[column for column in FILE_SCHEMA.names if column not in PLAIN_TEXTS],
+    ) as writer:
+        for chunk in chunks:
+            rows = chunk.select(FILE_SCHEMA.names)
+            writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+            figures.add(rows)
+
+
+def sync_directory(directory: Path) -> None:
+    """Return once the names in `directory` would outlive a power cut."""
+    sync_file(directory)
+
+
+def sync_file(path: Path) -> None:
+    """Return once the contents of `path` would outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Figures:
+    """The statistics of one file, gathered chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._least: dict[str, datetime | str | int] = {}
+        self._greatest: dict[str, datetime | str | int] = {}
+        self._nulls = dict.fromkeys(STATISTICS, 0)
+
+    def add(self, rows: pa.Table) -> None:
+        self._rows += rows.num_rows
+        for name in STATISTICS:
+            self._nulls[name] += rows[name].null_count
+            bounds = pc.min_max(rows[name]).as_py()
+            if bounds["min"] is not None:
+                self._least[name] = min(bounds["min"], self._least.get(name, bounds["min"]))
+                self._greatest[name] = max(bounds["max"], self._greatest.get(name, bounds["max"]))
+
+    def as_json(self) -> str:
+        return json.dumps(
+            {
+                "numRecords": self._rows,
+                "minValues": {name: _plain(value) for name, value in self._least.items()},
+                "maxValues": {name: _plain(value) for name, value in self._greatest.items()},
+                "nullCount": self._nulls,
+            }
+        )
+
+
+def _plain(value: datetime | str | int) -> str | int:
+    return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value

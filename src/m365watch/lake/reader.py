@@ -1,0 +1,178 @@
+"""SQL on the lake, by anybody, while a collector writes to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+import m365watch
+from m365watch.errors import NeedsOperator
+from m365watch.lake.sandbox import Question, Verdict
+
+LIMIT_S = 60.0
+MEMORY_BYTES = 1 << 30
+ROWS_MAX = 10_000
+_GRACE_S = 2.0
+"""How long after its limit the child may take to say so itself."""
+
+
+class LakeMissing(NeedsOperator):
+    """There is no lake where it is looked for."""
+
+    code = "lake_missing"
+
+
+class QueryRefused(NeedsOperator):
+    """The SQL is wrong, or is not exactly one SELECT."""
+
+    code = "query_refused"
+
+
+class QueryStopped(NeedsOperator):
+    """The query met its limit of time, memory or size, or the lake could not be read."""
+
+    code = "query_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswer:
+    """The rows of a query, at most `rows_max` of them."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    """DuckDB's names of the columns' types."""
+    rows: list[tuple[object, ...]]
+    truncated: bool
+    """Whether there were more rows than these."""
+
+
+class LakeReader:
+    """The lake below `directory`, for reading; every query sees the newest commit."""
+
+    def __init__(self, directory: Path) -> None:
+        """Nothing is opened yet."""
+        self._directory = directory
+
+    def query(
+        self,
+        sql: str,
+        *,
+        tenants: Sequence[str] | None = None,
+        limit_s: float = LIMIT_S,
+        memory_bytes: int = MEMORY_BYTES,
+        rows_max: int = ROWS_MAX,
+    ) -> QueryAnswer:
+        """What `sql`, exactly one SELECT, says about the rows of `tenants` (None: of all).
+
+        The SQL runs in a child process that sees nothing but these rows, and ends after
+        `limit_s` seconds or at about `memory_bytes`. An empty lake answers with no rows.
+
+        Raises: LakeMissing; QueryRefused; QueryStopped.
+        """
+        if not self._directory.is_dir():
+            raise LakeMissing(
+                "there is no lake here",
+                fix="run `m365watch run` first, or name another directory",
+                where=self._place,
+            )
+        question = Question(
+            directory=str(self._directory),
+            sql=sql,
+            tenants=None if tenants is None else list(tenants),
+            limit_s=limit_s,
+            memory_bytes=memory_bytes,
+            rows_max=rows_max,
+        )
+        return self._parse(_ask(question))
+
+    def _parse(self, told: bytes) -> QueryAnswer:
+        line, _, body = told.partition(b"\n")
+        verdict = msgspec.json.decode(line, type=Verdict)
+        if verdict.refused is not None:
+            raise QueryRefused(verdict.refused, fix=_advice(verdict.refused))
+        if verdict.stopped is not None:
+            raise QueryStopped(
+                f"the query was stopped: {verdict.stopped}", fix="ask for fewer days, columns or rows"
+            )
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        columns = [_values(column, kind) for column, kind in zip(table.columns, verdict.types, strict=True)]
+        return QueryAnswer(
+            columns=tuple(table.column_names),
+            types=tuple(verdict.types),
+            rows=list(zip(*columns, strict=True)),
+            truncated=verdict.truncated,
+        )
+
+    @property
+    def _place(self) -> str:
+        return str(self._directory)
+
+
+def _ask(question: Question) -> bytes:
+    """What the child wrote; it is gone when this returns."""
+    command = [sys.executable, "-P", "-m", "m365watch.lake.sandbox"]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_bare_environment(),
+    ) as child:
+        try:
+            told, complaint = child.communicate(
+                msgspec.json.encode(question), timeout=question.limit_s + _GRACE_S
+            )
+        except subprocess.TimeoutExpired:
+            raise _overdue(question) from None
+        finally:
+            child.kill()
+    if child.returncode in (-signal.SIGALRM, -signal.SIGXCPU):
+        raise _overdue(question)
+    if child.returncode < 0:
+        # The libraries end the process where the system refuses them memory.
+        raise QueryStopped(
+            f"the query was stopped: it needs more memory than {question.memory_bytes >> 20} MiB",
+            fix="ask for fewer days, columns or rows",
+        )
+    if child.returncode > 0:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise QueryStopped(f"the query's process failed: {last}", fix="report this, with the query")
+    return told
+
+
+def _overdue(question: Question) -> QueryStopped:
+    return QueryStopped(
+        f"the query was stopped: it took longer than {question.limit_s:g} s",
+        fix="ask for fewer days, columns or rows",
+    )
+
+
+def _bare_environment() -> dict[str, str]:
+    """Enough to find the package, and no secret."""
+    package_root = Path(m365watch.__file__).parents[1]
+    return {"PYTHONPATH": os.pathsep.join([str(package_root), *filter(None, sys.path)]), "PATH": os.defpath}
+
+
+def _values(column: pa.ChunkedArray, kind: str) -> list[object]:
+    values: list[object] = column.to_pylist()
+    if "HUGEINT" in kind:
+        return [int(value) if isinstance(value, Decimal) else value for value in values]
+    return values
+
+
+def _advice(refusal: str) -> str:
+    if "Malformed JSON" in refusal:
+        return "write field(raw, '$.Name') for raw->>'$.Name': it is null where a record is no plain JSON"
+    if "cloud." in refusal and "does not exist" in refusal:
+        return 'put Devo\'s table names in double quotes, as in FROM "cloud.office365.management.exchange"'
+    return "correct the SQL"

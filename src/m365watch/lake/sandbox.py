@@ -1,0 +1,274 @@
+"""The child process in which a stranger's SQL runs: `python -m m365watch.lake.sandbox`.
+
+It reads one `Question` from standard input and writes one `Verdict` and, where that is
+good, the rows as Arrow IPC to standard output. Seven things hold the SQL:
+
+1. DuckDB sees no files: only a pyarrow dataset that is filtered to the tenants allowed;
+2. external access, extensions and replacement scans are off;
+3. the configuration is locked before the SQL is run;
+4. exactly one SELECT is accepted;
+5. memory is limited, in DuckDB and by the operating system;
+6. time is limited, by an interrupt, by the operating system, and by the parent;
+7. the process can write no file and inherits no environment.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+from deltalake import DeltaTable
+
+from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA
+from m365watch.lake.tables import is_devo_table, plan_views, quote_name
+
+THREADS = 2
+ROWS_PER_CHUNK = 2048
+READING_BYTES = 512 << 20
+"""What Arrow may take for reading files, beside DuckDB's own memory."""
+_OPEN_FILES_MAX = 1024
+_OUT_OF_MEMORY = "Out of memory"
+_READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is asked."""
+
+    directory: str
+    sql: str
+    tenants: list[str] | None
+    limit_s: float
+    memory_bytes: int
+    rows_max: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How it went, in one line of JSON."""
+
+    refused: str | None = None
+    """Why the SQL can not be run: it is wrong, or not one SELECT."""
+    stopped: str | None = None
+    """Which limit it met, or what failed."""
+    types: list[str] = []
+    truncated: bool = False
+
+
+class Refused(Exception):
+    """The SQL is not one SELECT."""
+
+
+class Stopped(Exception):
+    """The query met a limit."""
+
+
+def answer(question: Question, sink: BinaryIO) -> None:
+    """Write the verdict on `question`, and the rows if there are any, to `sink`."""
+    rows: list[pa.RecordBatch] = []
+    schema = pa.schema([])
+    too_large = f"it needs more memory than {question.memory_bytes >> 20} MiB"
+    try:
+        verdict, schema, rows = _run(question)
+    except Refused as refusal:
+        verdict = Verdict(refused=str(refusal))
+    except duckdb.InterruptException:
+        verdict = Verdict(stopped=f"it took longer than {question.limit_s:g} s")
+    except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
+        verdict = Verdict(stopped=too_large)
+    except Stopped as stop:
+        verdict = Verdict(stopped=str(stop))
+    except duckdb.Error as failure:
+        # DuckDB hands on a failed allocation of Arrow's as its own wrong input.
+        told = _one_line(str(failure))
+        verdict = Verdict(stopped=too_large) if _OUT_OF_MEMORY in told else Verdict(refused=told)
+    except (pa.ArrowException, OSError) as failure:
+        verdict = Verdict(stopped=_one_line(str(failure)))
+    sink.write(msgspec.json.encode(verdict) + b"\n")
+    if verdict.refused is None and verdict.stopped is None:
+        with pa.ipc.new_stream(sink, schema) as writer:
+            for chunk in rows:
+                writer.write_batch(chunk)
+    sink.flush()
+
+
+def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
+    rows = _open_rows(Path(question.directory) / AUDIT, question.tenants)
+    with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
+        statement = only_select(question.sql)
+        _create_views(connection, rows, question.sql)
+        connection.execute("SET lock_configuration = true")
+        _confine_memory(question.memory_bytes)
+        timer = threading.Timer(question.limit_s, connection.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            return _fetch(connection.sql(statement), question)
+        finally:
+            timer.cancel()
+
+
+def _fetch(
+    relation: duckdb.DuckDBPyRelation, question: Question
+) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
+    reader = relation.to_arrow_reader(ROWS_PER_CHUNK)
+    types = [str(kind) for kind in relation.types]
+    chunks: list[pa.RecordBatch] = []
+    count = size_bytes = 0
+    for chunk in reader:
+        kept = chunk.slice(0, question.rows_max - count)
+        chunks.append(kept)
+        count += kept.num_rows
+        size_bytes += kept.nbytes
+        if kept.num_rows < chunk.num_rows:
+            return Verdict(types=types, truncated=True), reader.schema, chunks
+        if size_bytes > question.memory_bytes:
+            raise Stopped(f"its answer is larger than {question.memory_bytes >> 20} MiB")
+    return Verdict(types=types), reader.schema, chunks
+
+
+class AllowedRows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow is untyped
+    """The rows of some tenants, or of all; there is no other way to them than `scanner`.
+
+    Arrow reads far ahead by itself, which with records of a kilobyte is all of the memory;
+    and the bounds cannot be set on a dataset, only on each scan of it.
+    """
+
+    allowed: pc.Expression | None = None
+
+    def scanner(self, **wanted: Any) -> ds.Scanner:
+        """What DuckDB asks for, within the bounds and the allowed tenants."""
+        if self.allowed is not None:
+            asked = wanted.pop("filter", None)
+            wanted["filter"] = self.allowed if asked is None else self.allowed & asked
+        return super().scanner(**(wanted | _READ_AHEAD))
+
+
+def _open_rows(directory: Path, tenants: list[str] | None) -> ds.Dataset:
+    """The table as it stands now, without the rows of tenants that are not allowed."""
+    if not DeltaTable.is_deltatable(str(directory)):
+        return ds.dataset(AUDIT_SCHEMA.empty_table())
+    files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
+    table = DeltaTable(directory).to_pyarrow_dataset(filesystem=files, schema=AUDIT_SCHEMA)
+    rows = AllowedRows(list(table.get_fragments()), table.schema, table.format, files)
+    if tenants is not None:
+        rows.allowed = pc.field("tenant_id").isin(pa.array(tenants, pa.string()))
+    return rows
+
+
+def _locked_down(memory_bytes: int) -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "enable_external_access": False,
+        "python_enable_replacements": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "allow_unsigned_extensions": False,
+        "temp_directory": "",
+        "memory_limit": f"{memory_bytes >> 20}MiB",
+        "threads": THREADS,
+    }
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, rows: ds.Dataset, sql: str) -> None:
+    connection.register(AUDIT, rows)
+    reserved = connection.execute(
+        "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    )
+    words = frozenset(name for (name,) in reserved.fetchall())
+    mentioned = {name.lower() for name in _mentioned_tables(connection, sql)}
+    tables = {name for name in mentioned if is_devo_table(name)}
+    views = plan_views(tables, reserved=words)
+    if not mentioned or not mentioned <= {AUDIT, *views}:
+        # Which tables there are costs a look into every file; most queries do without.
+        present = connection.execute("SELECT DISTINCT devo_table FROM audit").fetchall()
+        views = plan_views(tables.union(name for (name,) in present), reserved=words)
+    for name, condition in views.items():
+        # Names and conditions are quoted where they are planned and here.
+        connection.execute(f"CREATE TEMP VIEW {quote_name(name)} AS FROM audit WHERE {condition}")
+    connection.execute("CREATE TEMP MACRO field(record, path) AS TRY(record ->> path)")
+    connection.execute("SET TimeZone = 'UTC'")
+
+
+def _mentioned_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The tables that `sql` reads; none where DuckDB cannot say, as for SHOW TABLES."""
+    try:
+        return connection.get_table_names(sql)
+    except duckdb.Error:
+        return set()
+
+
+def only_select(sql: str) -> duckdb.Statement:
+    """The one statement of `sql`.
+
+    Raises: Refused: there are more or none, or it is no SELECT.
+    """
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1:
+        raise Refused(f"one SELECT is wanted, not {len(statements)} statements")
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        raise Refused(f"only SELECT is allowed, not {kind.name}")
+    return statements[0]
+
+
+def _one_line(text: str) -> str:
+    """DuckDB's own words and, where it points at a place, that place: all on one line."""
+    told, _, picture = text.partition("\nLINE ")
+    line = " ".join(told.split())
+    if not picture:
+        return line
+    number, _, rest = picture.partition(": ")
+    shown, _, pointer = rest.partition("\n")
+    column = pointer.find("^") + 1 - len(f"LINE {number}: ")
+    return f"{line} (line {number}, column {max(1, column)}: {shown.strip()[:80]})"
+
+
+def _confine(question: Question) -> None:
+    """Limits of the operating system that hold whatever the libraries do."""
+    wall_s = math.ceil(question.limit_s) + 2
+    _lower(resource.RLIMIT_CPU, wall_s * THREADS)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
+    signal.alarm(wall_s)
+
+
+def _confine_memory(memory_bytes: int) -> None:
+    """Let the process grow by `memory_bytes` and what reading takes, from what it has now.
+
+    What it has are mostly the stacks of the libraries' threads, which depend on the machine.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        sizes = dict(line.split(":", maxsplit=1) for line in status.read_text().splitlines())
+        present_bytes = int(sizes["VmData"].removesuffix("kB")) << 10
+        _lower(resource.RLIMIT_DATA, present_bytes + memory_bytes + READING_BYTES)
+
+
+def _lower(limit: int, most: int) -> None:
+    """Set `limit` to `most` for good, or leave it where it is lower already."""
+    _, hard = resource.getrlimit(limit)
+    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(limit, (lowest, lowest))
+
+
+def main() -> None:
+    """Answer the one question on standard input."""
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    _confine(question)
+    pa.set_memory_pool(pa.system_memory_pool())
+    answer(question, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

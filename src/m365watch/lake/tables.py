@@ -1,0 +1,46 @@
+"""The names under which the lake is asked: Devo's tables, and short words for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+AUDIT = "audit"
+UNION = "cloud.office365.management"
+"""Devo's union of all tables of this collector; also the alias `management`."""
+UNION_ALIAS = "management"
+_PREFIX = f"{UNION}."
+_ALWAYS = tuple(f"{_PREFIX}{last}" for last in ("azureactivedirectory", "exchange", "onedrive", "sharepoint"))
+"""Tables that can be asked even where no record has arrived."""
+
+
+def is_devo_table(name: str) -> bool:
+    """Whether `name` is one of the tables that Devo keeps for this feed, whatever has arrived."""
+    return name.startswith(_PREFIX)
+
+
+def plan_views(present: Iterable[str], *, reserved: frozenset[str]) -> dict[str, str]:
+    """SQL condition on `audit` by name of view, for the Devo tables `present` and the constant ones.
+
+    Every table has its full name, and its last segment as an alias unless that is one of
+    the `reserved` words of SQL or another table has it; Devo's own tables come first.
+    """
+    nameable = {table for table in present if table and table.isprintable()}
+    tables = sorted({*nameable, *_ALWAYS}, key=lambda name: (not is_devo_table(name), name))
+    views = {UNION: f"starts_with(devo_table, {quote_text(_PREFIX)})"}
+    views |= {table: f"devo_table = {quote_text(table)}" for table in tables}
+    taken = {AUDIT, *(name.lower() for name in views)}
+    for table, alias in [(UNION, UNION_ALIAS), *((table, table.rpartition(".")[2]) for table in tables)]:
+        if alias.lower() not in taken | reserved and alias:
+            views[alias] = views[table]
+            taken.add(alias.lower())
+    return views
+
+
+def quote_text(text: str) -> str:
+    """`text` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quote_name(name: str) -> str:
+    """`name` as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,186 @@
+"""The one writer of table `audit`: each batch is one commit, and no batch is two.
+
+A commit carries two of Delta's app transactions: the number of its batch and that of the
+batch before it. The library does not refuse a repeat; the writer looks first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from m365watch.lake.columns import tabulate
+from m365watch.lake.parquet import Part, sync_directory, sync_file, write_part
+from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA, PARTITION, STATISTICS
+
+if TYPE_CHECKING:
+    from m365watch.model import Batch
+
+INGEST_ZSTD_LEVEL = 1
+"""Level 1 costs no more time than snappy or lz4 here, and takes half their room."""
+COMMITS_PER_CHECKPOINT = 50
+COMMIT_RETRIES_MAX = 100
+"""Others may commit at the same time; an append never conflicts with them, it only comes later."""
+WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
+"""What a full or failing disk comes out as, by way of either library."""
+_SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
+"""How Python and the lake's libraries mark a number of the operating system's."""
+_TABLE_PROPERTIES: dict[str, str | None] = {
+    "delta.checkpointInterval": str(COMMITS_PER_CHECKPOINT),
+    "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
+    "delta.logRetentionDuration": "interval 6 hours",
+    "delta.deletedFileRetentionDuration": "interval 2 hours",
+}
+
+
+class ForeignTable(Exception):
+    """The directory holds a Delta table with other columns than ours."""
+
+
+def plain_reason(failure: BaseException) -> str:
+    """Why, in one line; the system's own words where there are some: No space left on device."""
+    named = _SYSTEM_ERROR.search(str(failure))
+    if named is not None:
+        return os.strerror(int(named[1]))
+    return (str(failure).splitlines() or [type(failure).__name__])[0]
+
+
+class AuditWriter:
+    """Table `audit` of a lake, open for appending by one process."""
+
+    def __init__(self, directory: Path, *, app_id: str) -> None:
+        """Open the table below the lake's `directory`; make it if it is not there.
+
+        Raises: ForeignTable; any of WRITE_FAILURES.
+        """
+        self.app_id = app_id
+        self._directory = directory / AUDIT
+        self._name = hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
+        self._table = _open_table(self._directory)
+        self._synced_version = self._table.version()
+
+    @property
+    def last_batch(self) -> int:
+        """The number of the last batch that is in the table; 0 for none."""
+        return self._table.transaction_version(self.app_id) or 0
+
+    @property
+    def batch_before(self) -> int:
+        """The number of the batch before `last_batch`; 0 for none."""
+        return self._table.transaction_version(_before(self.app_id)) or 0
+
+    def append(self, batch: Batch) -> None:
+        """Make the batch durable as one commit; one that is in already is left alone.
+
+        Raises: any of WRITE_FAILURES: whether the batch got in, a new AuditWriter will tell.
+        """
+        last_batch = self.last_batch
+        if batch.number <= last_batch:
+            return
+        parts = [
+            write_part(
+                self._directory,
+                day=day,
+                name=f"{self._name}-{batch.number:012}",
+                chunks=[rows],
+                zstd_level=INGEST_ZSTD_LEVEL,
+            )
+            for day, rows in _split_by_day(tabulate(batch))
+        ]
+        self._commit(parts, number=batch.number, last_batch=last_batch)
+
+    def _commit(self, parts: list[Part], *, number: int, last_batch: int) -> None:
+        self._table.create_write_transaction(
+            [add_action(part, changes_rows=True) for part in parts],
+            mode="append",
+            schema=self._table.schema(),
+            partition_by=[PARTITION],
+            commit_properties=CommitProperties(
+                max_commit_retries=COMMIT_RETRIES_MAX,
+                app_transactions=[
+                    Transaction(self.app_id, number),
+                    Transaction(_before(self.app_id), last_batch),
+                ],
+            ),
+            post_commithook_properties=after_commit(self._table.version()),
+        )
+        self._table.update_incremental()
+        version = self._table.version()
+        self._synced_version = sync_commits(self._directory, version, after=self._synced_version)
+        if version % COMMITS_PER_CHECKPOINT == 0:
+            # A checkpoint forgets files removed long ago; the table in memory would keep them.
+            self._table = DeltaTable(self._directory)
+
+
+def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
+    """`version`, once every commit past `after` up to it would outlive a power cut.
+
+    Another process's commits count too: without them Delta cannot read past the hole.
+    """
+    folder = table_directory / "_delta_log"
+    for number in range(after + 1, version + 1):
+        path = folder / f"{number:020}.json"
+        if path.exists():
+            sync_file(path)
+    sync_directory(folder)
+    return version
+
+
+def _before(app_id: str) -> str:
+    return f"{app_id}/before"
+
+
+def _open_table(directory: Path) -> DeltaTable:
+    if not DeltaTable.is_deltatable(str(directory)):
+        directory.mkdir(parents=True, exist_ok=True)
+        table = DeltaTable.create(
+            directory, AUDIT_SCHEMA, mode="ignore", partition_by=[PARTITION], configuration=_TABLE_PROPERTIES
+        )
+        sync_commits(directory, table.version(), after=-1)
+        sync_directory(directory)
+        sync_directory(directory.parent)
+        return table
+    table = DeltaTable(directory)
+    present = pa.schema(table.schema().to_arrow())
+    if not all(name in present.names for name in AUDIT_SCHEMA.names):
+        raise ForeignTable
+    return table
+
+
+def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
+    days = pc.unique(rows[PARTITION]).to_pylist()
+    if len(days) == 1:
+        yield days[0], rows
+        return
+    for day in sorted(days):
+        yield day, rows.filter(pc.equal(rows[PARTITION], pa.scalar(day, pa.date32())))
+
+
+def after_commit(version: int) -> PostCommitHookProperties:
+    """What Delta does when it has committed onto `version`: old commits go now and then, not each time."""
+    return PostCommitHookProperties(
+        create_checkpoint=True, cleanup_expired_logs=version % COMMITS_PER_CHECKPOINT == 0
+    )
+
+
+def add_action(part: Part, *, changes_rows: bool) -> AddAction:
+    """Delta's words for a new file; `changes_rows` is False where it repeats rows of others."""
+    return AddAction(
+        path=part.path,
+        size=part.size_bytes,
+        partition_values={PARTITION: part.day.isoformat()},
+        modification_time=part.modified_ms,
+        data_change=changes_rows,
+        stats=part.statistics,
+    )

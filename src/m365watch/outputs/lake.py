@@ -1,0 +1,90 @@
+"""Output `lake`: every batch is one Delta commit, exactly once.
+
+The lake's libraries are loaded by `open`, so that an installation without them can still
+write files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from m365watch.clock import Clock
+from m365watch.errors import OutputUnusable
+from m365watch.model import Batch, Receipt
+
+if TYPE_CHECKING:
+    from m365watch.lake.delivery import Delivery
+
+_T = TypeVar("_T")
+
+_LIBRARIES = ("pyarrow", "deltalake")
+
+
+class LakeOutput:
+    """The lake below `directory`, written by one thread of its own."""
+
+    needs_wide_headers = True
+
+    def __init__(self, name: str, directory: Path, *, writer_id: str, clock: Clock) -> None:
+        """Nothing is touched before `open`.
+
+        The lake keeps progress under `name` and `writer_id`: the latter tells collectors
+        apart that fill one lake, and has to stay the same from run to run.
+        """
+        self.name = name
+        self._directory = directory
+        self._app_id = f"m365watch/{name}/{writer_id}"
+        self._clock = clock
+        self._delivery: Delivery | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
+
+    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - Delta tells it
+        """Answer the number of the last batch in the lake: `last_batch`, or that of the next one.
+
+        Raises: OutputUnusable: a library is missing, the directory can not be written, the
+        table is not ours, or the lake and the ledger do not belong together.
+        """
+        self._delivery = await self._in_thread(self._prepare)
+        delivery = self._delivery
+        return await self._in_thread(lambda: delivery.open(last_batch))
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        """Commit the batch, unless it is in the lake already.
+
+        Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
+        """
+        delivery = self._delivery
+        if delivery is None:
+            raise OutputUnusable("the lake is not open", fix="open it first", where=self.name)
+        await self._in_thread(lambda: delivery.append(batch))
+        return Receipt()
+
+    async def close(self) -> None:
+        """Stop the upkeep and the thread; every acknowledged batch is durable already."""
+        if self._delivery is not None:
+            await self._in_thread(self._delivery.close)
+            self._delivery = None
+        self._thread.shutdown()
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _prepare(self) -> Delivery:
+        """The lake's own code, which needs the libraries."""
+        for library in _LIBRARIES:
+            try:
+                import_module(library)
+            except ImportError:
+                raise OutputUnusable(
+                    f"output {self.name} needs the Python package {library}",
+                    fix=f"run: pip install {' '.join(_LIBRARIES)}",
+                ) from None
+        from m365watch.lake.delivery import Delivery
+
+        where = f"output {self.name} ({self._directory})"
+        return Delivery(self._directory, app_id=self._app_id, where=where, clock=self._clock)

@@ -1,0 +1,141 @@
+"""`m365watch query`: rows on standard output, everything else on standard error, and the exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from m365watch.cli.query import query
+from m365watch.cli.rows import csv_text, json_text
+from m365watch.lake.reader import LakeMissing, QueryAnswer
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app.command()(query)
+
+ODD = QueryAnswer(
+    columns=("a", "b", "c"),
+    types=("DOUBLE", "BLOB", "VARCHAR[]"),
+    rows=[(float("nan"), b"\xff", ["é", None]), (None, None, None)],
+    truncated=False,
+)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of five records."""
+    directory = tmp_path_factory.mktemp("query") / "lake"
+    AuditWriter(directory, app_id="test").append(make_simple_batch(1, make_records(5), output="lake"))
+    return directory
+
+
+def ask(lake: Path, *arguments: str, typed: str | None = None, columns: int = 100) -> Result:
+    """What the command does."""
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+    return CliRunner().invoke(app, ["--lake", str(lake), *arguments], input=typed, env=environment)
+
+
+def test_json_is_an_array_of_objects(lake: Path) -> None:
+    """A program reads the rows by name; the record is whole."""
+    result = ask(lake, "--json", "SELECT id, record_type, created_at, raw FROM audit WHERE id LIKE '%3'")
+
+    identity = "00000000-0000-0000-0000-000000000003"
+    record = make_record(3).decode()
+    assert json.loads(result.stdout) == [
+        {"id": identity, "record_type": 50, "created_at": "2026-11-17T08:30:03Z", "raw": record}
+    ]
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_csv_has_a_line_of_names_and_whole_records(lake: Path) -> None:
+    """Quotes and commas inside a record are the format's own business."""
+    result = ask(lake, "--format", "csv", "SELECT id, raw FROM audit ORDER BY id")
+
+    names, *rows = csv.reader(io.StringIO(result.stdout))
+    assert names == ["id", "raw"]
+    assert [raw.encode() for _, raw in rows] == make_records(5)
+
+
+def test_a_table_fits_and_cuts_only_what_is_long(lake: Path) -> None:
+    """A hundred columns are enough, and the end of a raw record is left out there."""
+    result = ask(lake, "SELECT operation, user_id, client_ip, raw FROM audit ORDER BY id LIMIT 1")
+
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert "user0@contoso.example" in result.stdout
+    assert "…" in result.stdout
+
+
+def test_many_columns_become_blocks(lake: Path) -> None:
+    """`SELECT *` can be read on a narrow terminal."""
+    result = ask(lake, "SELECT * FROM audit LIMIT 2")
+
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["row", "2"] in lines
+    assert ["operation", "MailItemsAccessed"] in lines
+
+
+def test_what_was_left_out_is_told(lake: Path) -> None:
+    """On standard error, so that the data stay data."""
+    result = ask(lake, "--limit", "2", "--json", "SELECT id FROM audit")
+
+    assert len(json.loads(result.stdout)) == 2
+    assert result.stderr == "only the first 2 rows are shown; --limit shows more\n"
+
+
+@pytest.mark.parametrize(("tenant", "count"), [(TENANT.upper(), "5"), ("another", "0")])
+def test_a_tenant_is_all_that_is_asked(lake: Path, tenant: str, count: str) -> None:
+    """--tenant holds whatever the SQL says."""
+    result = ask(lake, "--tenant", tenant, "-f", "csv", "SELECT count(*) AS n FROM audit")
+
+    assert result.stdout.split() == ["n", count]
+
+
+def test_the_sql_may_come_from_standard_input(lake: Path) -> None:
+    """A long query lives in a file."""
+    result = ask(lake, "-f", "csv", "-", typed="SELECT 1 AS one\n")
+
+    assert result.stdout.split() == ["one", "1"]
+
+
+def test_wrong_sql_is_a_usage_error(lake: Path) -> None:
+    """Exit 2, and one line with DuckDB's words and the place, and a hint."""
+    result = ask(lake, "SELECT * FRO audit")
+
+    line, hint = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout, hint) == (2, "", "hint: correct the SQL")
+    assert line.startswith('error: Parser Error: syntax error at or near "audit" (line 1, column 14: ')
+
+
+def test_no_lake_is_an_error_with_advice(tmp_path: Path) -> None:
+    """The entry point turns it into exit code 1 and two lines."""
+    result = ask(tmp_path / "none", "SELECT 1")
+
+    assert isinstance(result.exception, LakeMissing)
+
+
+def test_a_lake_or_a_configuration_is_needed() -> None:
+    """Exit 2, and what to name."""
+    result = CliRunner().invoke(app, ["SELECT 1"])
+
+    assert result.exit_code == 2
+    assert "--config" in result.stderr
+
+
+def test_json_holds_what_it_has_no_type_for() -> None:
+    """No NaN, no bytes: texts."""
+    assert json.loads(json_text(ODD)) == [
+        {"a": "nan", "b": "ff", "c": ["é", None]},
+        {"a": None, "b": None, "c": None},
+    ]
+
+
+def test_csv_leaves_a_null_empty() -> None:
+    """A list is written as JSON."""
+    assert list(csv.reader(io.StringIO(csv_text(ODD))))[1:] == [["nan", "ff", '["é", null]'], ["", "", ""]]
