@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in
 
 from m365watch.config.load import example_settings, load_settings
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.errors import SettingsRefused
 from m365watch.model import Service
+from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in
 
 
 def write(folder: Path, text: str | bytes, *, name: str = "collector.json") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from settings_documents import (
     APPLICATION,
     OTHER_TENANT,

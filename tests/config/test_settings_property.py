@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from settings_documents import OTHER_TENANT, SECRET, filled_in
 
 from m365watch.config.load import load_settings, parse_settings
 from m365watch.config.schema import (
@@ -25,6 +24,7 @@ from m365watch.config.schema import (
 )
 from m365watch.config.settings import Settings
 from m365watch.errors import SettingsRefused
+from settings_documents import OTHER_TENANT, SECRET, filled_in
 
 SECTIONS = (
     ConfigurationFile,

@@ -26,7 +26,7 @@ def test_the_page_of_settings_is_what_the_schema_says() -> None:
     assert render_reference() == PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("section", set(every_section()), ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", dict.fromkeys(every_section()), ids=lambda section: section.__name__)
 def test_every_key_says_what_it_means_and_what_it_wants(section: type[Section]) -> None:
     """A key without a text would be a row without a meaning and a mistake without a cure."""
     silent = [name for name, field in section.model_fields.items() if not (field.title and field.description)]

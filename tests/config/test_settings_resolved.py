@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 from m365watch.config.settings import (
     ConsoleSettings,
@@ -16,6 +15,7 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.model import Service
+from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 LOCAL = {"login_url": "http://127.0.0.1:8401/", "management_url": "http://localhost:8401"}
 

@@ -7,9 +7,9 @@ import traceback
 from pathlib import Path
 
 import pytest
-from settings_documents import SECRET, Document, filled_in, mistakes_of, settings_of
 
 from m365watch.errors import SettingsRefused
+from settings_documents import SECRET, Document, filled_in, mistakes_of, settings_of
 
 AT = "inputs.office365.credentials"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -62,7 +63,7 @@ def test_windows_come_newest_first_and_do_not_overlap(
     plan = plan_windows(coverage, NOW, start_at=start_at, lookback=LOOKBACK, margin=MARGIN)
     windows = plan.live + plan.backfill
 
-    assert all(later.start >= earlier.end for later, earlier in zip(windows, windows[1:], strict=False))
+    assert all(later.start >= earlier.end for later, earlier in itertools.pairwise(windows))
 
 
 def test_the_first_plan_is_two_live_hours_and_then_the_week() -> None:

@@ -112,7 +112,7 @@ def test_neighbouring_windows_become_one_span(ledger: SqliteLedger) -> None:
 
 def test_a_delivered_blob_is_not_due_again(ledger: SqliteLedger) -> None:
     """Its state is final."""
-    deliver(ledger, [part(*known(ledger, 1), "a")])
+    deliver(ledger, [part(known(ledger, 1)[0], "a")])
 
     assert ledger.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset()) == []
     progress = ledger.feed_progress()[0]
@@ -205,12 +205,12 @@ def test_a_batch_that_an_output_wrote_before_the_crash_is_not_written_again(tmp_
 def test_batch_numbers_grow_over_restarts(tmp_path: Path) -> None:
     """An output that remembers the last number must never see it used twice."""
     before = opened(tmp_path)
-    first = before.open_batch([part(*known(before, 1), "a")], LAKE).number
+    first = before.open_batch([part(known(before, 1)[0], "a")], LAKE).number
     before.close()
 
     after = opened(tmp_path)
     after.settle_outputs({"lake": 0}, at=NOW)
-    second = after.open_batch([part(*known(after, 1), "a")], LAKE).number
+    second = after.open_batch([part(known(after, 1)[0], "a")], LAKE).number
     after.close()
 
     assert second > first
@@ -263,7 +263,9 @@ def test_a_postponed_blob_waits_and_is_due_again_at_its_time_and_at_a_restart(tm
     later = NOW + timedelta(minutes=5)
     before.postpone(one.key, attempts=5, next_try_at=later, error="HTTP 500")
     assert before.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset()) == []
-    assert [due.attempts for due in before.due_blobs(FEED, now=later, count_max=9, besides=frozenset())] == [5]
+    assert [due.attempts for due in before.due_blobs(FEED, now=later, count_max=9, besides=frozenset())] == [
+        5
+    ]
     assert [(w.content_id, w.last_error) for w in before.waiting_blobs()] == [("content$1", "HTTP 500")]
     before.close()
 
@@ -357,4 +359,6 @@ def test_a_full_disk_changes_nothing_and_can_be_repeated(ledger: SqliteLedger) -
 
     ledger._connection.execute("PRAGMA max_page_count = 1000000")
     assert ledger.commit_listing(FEED, WINDOW, many, complete=True, at=NOW) == len(many)
-    assert one.key in {due.key for due in ledger.due_blobs(FEED, now=NOW, count_max=9999, besides=frozenset())}
+    assert one.key in {
+        due.key for due in ledger.due_blobs(FEED, now=NOW, count_max=9999, besides=frozenset())
+    }

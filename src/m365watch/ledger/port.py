@@ -54,9 +54,6 @@ class Ledger(Protocol):
     identity_seed: int
     """The secret seed of `records.identity.IdentityMaker`."""
 
-    ledger_id: str
-    """Names this ledger among all; an output that keeps batch numbers of its own keeps it with them."""
-
     # The four verbs that move progress.
 
     def commit_listing(
@@ -144,7 +141,7 @@ class Ledger(Protocol):
         ...
 
     def merge_identities(self) -> bool:
-        """Do a bounded piece of upkeep on the store of identities; whether there was any."""
+        """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         ...
 
     def evict(self, *, now: datetime) -> bool:

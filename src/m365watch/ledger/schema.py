@@ -68,10 +68,14 @@ CREATE TABLE batch (
     committed INTEGER NOT NULL DEFAULT 0
 );
 
-CREATE TABLE output (name TEXT PRIMARY KEY, last_batch INTEGER NOT NULL, position TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE output (
+    name TEXT PRIMARY KEY,
+    last_batch INTEGER NOT NULL,
+    position TEXT NOT NULL
+) WITHOUT ROWID;
 
--- Identities older than the batches still kept, with the blob that brought each.
-CREATE TABLE identity (key BLOB PRIMARY KEY, blob INTEGER NOT NULL) WITHOUT ROWID;
+-- Identities older than the batches still kept, with the blob that brought each (its key, 6 bytes).
+CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;
 -- 0..n-1, to look many identities up in one statement.
 CREATE TABLE number (n INTEGER PRIMARY KEY);
 
@@ -88,7 +92,7 @@ CREATE TABLE quarantine (
 """
 
 NUMBERS = 8192
-"""Rows of the table `number`: how many identities one look-up takes."""
+"""Rows of the table `number`: how many identities one statement takes."""
 
 _MIGRATIONS: dict[int, str] = {}
 """From version n to n + 1."""
@@ -114,5 +118,5 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 def _apply(connection: sqlite3.Connection, script: str, *, version: int) -> None:
     # executescript would commit what is open first, so the transaction is part of the script.
-    fill = f"INSERT OR IGNORE INTO number SELECT value FROM json_each('{list(range(NUMBERS))}');"
+    fill = f"INSERT OR IGNORE INTO number SELECT value FROM json_each('{list(range(NUMBERS))}');"  # noqa: S608 - our own numbers
     connection.executescript(f"BEGIN IMMEDIATE; {script} {fill} PRAGMA user_version = {version}; COMMIT;")

@@ -30,6 +30,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHE_KIB = 24_000
 _EVICT_COUNT = 2_000
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
+_COUNT_FINISHED = {
+    _QUARANTINED: "UPDATE feed SET blobs_quarantined = blobs_quarantined + 1"
+    " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
+    _LOST: "UPDATE feed SET blobs_lost = blobs_lost + 1 WHERE id = (SELECT feed FROM blob WHERE key = ?)",
+}
 
 
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
@@ -80,7 +85,6 @@ class SqliteLedger:
         with self._transaction():
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
-        self.ledger_id = self._meta("ledger_id")
         self._identities = IdentityStore(self._connection)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
@@ -98,8 +102,7 @@ class SqliteLedger:
 
     def _fill_meta(self) -> None:
         self._connection.execute(
-            "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?), ('ledger_id', ?)",
-            (str(secrets.randbits(64)), secrets.token_hex(16)),
+            "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (str(secrets.randbits(64)),)
         )
 
     def _meta(self, name: str) -> str:
@@ -178,12 +181,14 @@ class SqliteLedger:
 
     def _deliver(self, parts: Sequence[_OpenPart], *, at: datetime) -> None:
         self._connection.executemany(
-            "UPDATE blob SET state = ?, missing = NULL, records = ?, duplicates = ?, finished_s = ? WHERE key = ?",
+            "UPDATE blob SET state = ?, missing = NULL, records = ?, duplicates = ?, finished_s = ?"
+            " WHERE key = ?",
             [(_DELIVERED, part.records, part.duplicates, at.timestamp(), part.blob) for part in parts],
         )
         self._connection.executemany(
-            "UPDATE feed SET blobs_delivered = blobs_delivered + 1, records_delivered = records_delivered + ?,"
-            " records_duplicate = records_duplicate + ? WHERE id = ?",
+            "UPDATE feed SET blobs_delivered = blobs_delivered + 1,"
+            " records_delivered = records_delivered + ?, records_duplicate = records_duplicate + ?"
+            " WHERE id = ?",
             [(part.records, part.duplicates, self._feeds[part.feed]) for part in parts],
         )
 
@@ -201,7 +206,7 @@ class SqliteLedger:
         with self._transaction():
             kept = self._keep(blob, body, reason, output=output, at=at)
             if whole:
-                self._finish(blob, _QUARANTINED, reason, column="blobs_quarantined", at=at)
+                self._finish(blob, _QUARANTINED, reason, at=at)
         if kept:
             self._count_quarantined(blob)
         if whole:
@@ -226,20 +231,18 @@ class SqliteLedger:
     def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
         with self._transaction():
-            self._finish(blob, _LOST, reason, column="blobs_lost", at=at)
+            self._finish(blob, _LOST, reason, at=at)
         progress = self._progress[self._feed_of(blob)]
         progress.blobs_waiting -= 1
         progress.blobs_lost += 1
 
-    def _finish(self, blob: BlobKey, state: int, reason: str, *, column: str, at: datetime) -> None:
+    def _finish(self, blob: BlobKey, state: int, reason: str, *, at: datetime) -> None:
         self._connection.execute(
-            "UPDATE blob SET state = ?, missing = NULL, last_error = ?, finished_s = ? WHERE key = ? AND state = 0",
+            "UPDATE blob SET state = ?, missing = NULL, last_error = ?, finished_s = ?"
+            " WHERE key = ? AND state = 0",
             (state, reason, at.timestamp(), blob),
         )
-        self._connection.execute(
-            f"UPDATE feed SET {column} = {column} + 1 WHERE id = (SELECT feed FROM blob WHERE key = ?)",
-            (blob,),
-        )
+        self._connection.execute(_COUNT_FINISHED[state], (blob,))
 
     # What goes before a delivery.
 
@@ -374,13 +377,12 @@ class SqliteLedger:
         return list(self._progress.values())
 
     def merge_identities(self) -> bool:
-        """Do a bounded piece of upkeep on the store of identities; whether there was any."""
-        if not self._identities.merge_is_due:
-            return False
+        """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         with self._transaction():
-            merged = self._identities.merge()
-        self._identities.forget(merged)
-        return bool(merged)
+            merged = self._identities.merge_step()
+        if merged:
+            self._identities.merge_step_committed()
+        return merged
 
     def evict(self, *, now: datetime) -> bool:
         """Forget, in one bounded step, what is older than `HORIZON`; whether more remains."""
@@ -406,7 +408,9 @@ class SqliteLedger:
         number = self._feeds.get(feed)
         if number is None:
             values = (feed.tenant_id, feed.content_type)
-            self._connection.execute("INSERT OR IGNORE INTO feed (tenant_id, content_type) VALUES (?, ?)", values)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO feed (tenant_id, content_type) VALUES (?, ?)", values
+            )
             number = int(
                 self._connection.execute(
                     "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?", values
@@ -418,7 +422,8 @@ class SqliteLedger:
 
     def _feed_of(self, blob: BlobKey) -> Feed:
         row = self._connection.execute(
-            "SELECT tenant_id, content_type FROM feed WHERE id = (SELECT feed FROM blob WHERE key = ?)", (blob,)
+            "SELECT tenant_id, content_type FROM feed WHERE id = (SELECT feed FROM blob WHERE key = ?)",
+            (blob,),
         ).fetchone()
         feed = reading.feed_of(*row)
         self._feed_number(feed)

@@ -49,8 +49,7 @@ def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
     Every record is the body's own bytes; only line breaks between tokens (a pretty-printed
     blob) become spaces, so that a record is one line. Never raises for what the body says.
     """
-    if body.startswith(BYTE_ORDER_MARK):
-        body = body[len(BYTE_ORDER_MARK) :]
+    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         raws = _RAW_RECORDS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -114,7 +113,9 @@ def _one_line(source: str) -> bytes | None:
     if "\n" in source or "\r" in source:
         flat = source.replace("\r", " ").replace("\n", " ")
         try:
-            if json.loads(flat, strict=False, parse_constant=str) != json.loads(source, strict=False, parse_constant=str):
+            if json.loads(flat, strict=False, parse_constant=str) != json.loads(
+                source, strict=False, parse_constant=str
+            ):
                 return None
         except (ValueError, RecursionError):  # pragma: no cover - the element was decoded just now
             return None
