@@ -1,0 +1,72 @@
+"""Running a collector in sight of a person: signals, a view of the progress, the account at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from m365watch.cli.diagnostics import Told, tell
+from m365watch.cli.render import completeness_line, waiting_line
+from m365watch.cli.signals import StopSignals
+
+if TYPE_CHECKING:
+    from m365watch.app import Outcome
+    from m365watch.cli.live import View
+    from m365watch.progress import RunProgress
+
+
+class Collecting(Protocol):
+    """What a command needs of `app.Collector`."""
+
+    async def run(self, *, once: bool, stop: asyncio.Event) -> Outcome:
+        """Collect until caught up (`once`) or stopped."""
+        ...
+
+    def progress(self) -> RunProgress:
+        """How the run stands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    outcome: Outcome
+    exit_code: int
+    """The outcome's; 130 or 143 where a signal came before start-up was complete."""
+    signal_code: int | None
+    """130 or 143 where a signal ended it, whenever that was."""
+
+
+async def collect(
+    collector: Collecting, *, once: bool, view: View, stop: asyncio.Event | None = None
+) -> Ending:
+    """Run `collector` to its end while `view` shows how it stands; a signal or `stop` ends it in order.
+
+    Raises: NeedsOperator: the run could not start.
+    """
+    stop = stop or asyncio.Event()
+    with StopSignals(stop) as signals:
+        showing = asyncio.create_task(view.follow(collector.progress))
+        try:
+            outcome = await collector.run(once=once, stop=stop)
+        finally:
+            showing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await showing
+    started = bool(outcome.progress.feeds)
+    exit_code = outcome.exit_code if started or signals.exit_code is None else signals.exit_code
+    return Ending(outcome, exit_code, signal_code=signals.exit_code)
+
+
+def show_outcome(outcome: Outcome, *, told: Told) -> None:
+    """The end of a run on stderr: problems not `told` before, each blob that waits, the completeness line."""
+    for problem in outcome.problems:
+        if problem not in told:
+            tell(logging.ERROR, f"error: {problem}")
+    for blob in outcome.waiting:
+        tell(logging.WARNING, waiting_line(blob))
+    tell(logging.INFO, completeness_line(outcome.progress))

@@ -1,0 +1,80 @@
+"""`m365watch demo`: a week of a simulated tenant's records, collected, accounted for and queried."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
+
+if TYPE_CHECKING:
+    from m365watch.cli.demo.play import Played
+
+
+def demo(
+    *,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", metavar="DIR", help="Where the lake and the ledger go.")
+    ] = Path("m365watch-demo"),
+    records_per_day: Annotated[
+        int,
+        typer.Option(
+            "--records-per-day", min=100, max=1_000_000, metavar="N", help="How busy the tenant is."
+        ),
+    ] = 10_000,
+    days: Annotated[int, typer.Option("--days", min=1, max=7, help="Days of history.")] = 7,
+    seed: Annotated[int, typer.Option("--seed", help="Another number is another tenant.")] = 1,
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Go on with live traffic until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, no tables.")] = False,
+) -> None:
+    """Try everything on a simulated tenant: no credentials, nothing leaves this machine.
+
+    Starts a simulated Microsoft 365 tenant, collects its history and some live traffic into a lake, accounts
+    for every blob, and asks the lake a few questions in SQL.
+
+    Exit codes: 0 everything arrived; 1 something is missing, and why; 130 or 143 stopped before the end.
+    """
+    from m365watch.cli.demo.folder import CONFIG_NAME, demo_folder
+    from m365watch.cli.demo.play import PlayPlan, play
+    from m365watch.cli.demo.tenant import TenantPlan
+    from m365watch.cli.diagnostics import configure_diagnostics
+    from m365watch.cli.loop import run_in_loop
+
+    configure_diagnostics(line_format=LineFormat.TEXT, level=logging.INFO, colour=False)
+    with demo_folder(directory) as folder:
+        plan = PlayPlan(
+            tenant=TenantPlan(seed=seed, days=days, records_per_day=records_per_day),
+            config_path=folder / CONFIG_NAME,
+            keep_running=keep_running,
+        )
+        played = run_in_loop(play(plan, console=stderr_console()))
+        if played.stopped_by is not None:
+            sys.stderr.write("stopped before the end; nothing is broken by it, start the demo again\n")
+            raise typer.Exit(played.stopped_by)
+        raise typer.Exit(_tell(played, folder=folder, as_json=as_json))
+
+
+def _tell(played: Played, *, folder: Path, as_json: bool) -> int:
+    """Ask the lake, print the account, and answer the exit code."""
+    from m365watch.cli.demo import account, findings
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.clock import SystemClock
+    from m365watch.lake.reader import LakeReader
+
+    exit_code = 1 if account.shortcomings(played) else 0
+    answers = findings.ask(LakeReader(played.lake_directory))
+    findings.write_questions(folder)
+    if as_json:
+        now = SystemClock().now()
+        write_line(to_json(account.account_document(played, answers, exit_code=exit_code, now=now)))
+        return exit_code
+    console = stdout_console()
+    account.print_account(console, played, answers)
+    account.print_next_commands(console, answers, folder=folder)
+    return exit_code

@@ -1,0 +1,158 @@
+"""The demo's course: a tenant starts, its history is collected, then live traffic, then the account."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m365watch.app import Collector
+from m365watch.cli.collecting import Collecting, Ending, collect
+from m365watch.cli.demo.folder import write_private
+from m365watch.cli.demo.process import tenant_running
+from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.cli.live import Bars, Nothing, Reports, View
+from m365watch.cli.render import count, totals_of
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.load import load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from m365watch.app import Outcome
+    from m365watch.progress import RunProgress
+
+LIVE_S = 2.5
+LIVE_S_MAX = 5.0
+"""Live traffic is collected for `LIVE_S`, and longer, up to this, if nothing has arrived by then."""
+POLL_S = 1
+_LOOK_S = 0.1
+_REPORT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlayPlan:
+    """What the demo was asked for."""
+
+    tenant: TenantPlan
+    config_path: Path
+    keep_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How the demo's collecting went."""
+
+    outcome: Outcome
+    lake_directory: Path
+    live_records: int
+    """Records that arrived after the history was complete."""
+    took_s: float
+    stopped_by: int | None
+    """130 or 143 where a signal ended it before the account was complete."""
+
+
+async def play(plan: PlayPlan, *, console: Console) -> Played:
+    """Run the demo up to the account; narrates on stderr.
+
+    Raises: NeedsOperator: the tenant or the collector could not start.
+    """
+    say(f"starting a simulated Microsoft 365 tenant with {count(plan.tenant.days, 'day')} of history")
+    course = Course(plan, console=console)
+    output_path = plan.config_path.with_name("tenant.txt")
+    async with tenant_running(plan.tenant, output_path=output_path) as configuration:
+        write_private(plan.config_path, demo_configuration(configuration))
+        return await course.run()
+
+
+class Course:
+    """One demo from the moment its tenant answers."""
+
+    def __init__(self, plan: PlayPlan, *, console: Console) -> None:
+        """Show progress on `console`."""
+        self._plan = plan
+        self._clock = SystemClock()
+        self._started_s = self._clock.monotonic_s()
+        self._history_records: int | None = None
+        self._view: View = (
+            Bars(console, clock=self._clock)
+            if console.is_terminal
+            else Reports(clock=self._clock, period_s=_REPORT_S)
+        )
+
+    async def run(self) -> Played:
+        """Collect history and live traffic, then once more until nothing waits."""
+        settings = load_settings(self._plan.config_path, environment={})
+
+        def new_collector() -> Collecting:
+            return Collector(settings, clock=self._clock, random=system_random())
+
+        ending = await self._collect_until_live_is_over(new_collector())
+        by_wish = self._plan.keep_running and self._history_records is not None
+        stopped_by = None if by_wish else ending.signal_code
+        if stopped_by is None and ending.exit_code == 0:
+            ending = await collect(new_collector(), once=True, view=Nothing())
+            stopped_by = ending.signal_code
+        records = totals_of(ending.outcome.progress.feeds).records
+        return Played(
+            outcome=ending.outcome,
+            lake_directory=settings.lake_directory or self._plan.config_path.with_name("lake"),
+            live_records=records - (self._history_records or records),
+            took_s=self._passed_s(),
+            stopped_by=stopped_by,
+        )
+
+    async def _collect_until_live_is_over(self, collector: Collecting) -> Ending:
+        stop = asyncio.Event()
+        directing = asyncio.create_task(self._direct(collector, stop))
+        try:
+            return await collect(collector, once=False, view=self._view, stop=stop)
+        finally:
+            directing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await directing
+
+    async def _direct(self, collector: Collecting, stop: asyncio.Event) -> None:
+        """Wait until the history is complete, and end the live traffic after its time."""
+        while not is_complete(collector.progress()):
+            await self._clock.sleep(_LOOK_S)
+        self._history_records = history = totals_of(collector.progress().feeds).records
+        caught_up_s = self._passed_s()
+        say(f"caught up with {count(history, 'record')} after {caught_up_s:.1f} s; now live traffic")
+        while not stop.is_set():
+            await self._clock.sleep(_LOOK_S)
+            live_s = self._passed_s() - caught_up_s
+            arrived = totals_of(collector.progress().feeds).records > history
+            if not self._plan.keep_running and live_s > (LIVE_S if arrived else LIVE_S_MAX):
+                stop.set()
+
+    def _passed_s(self) -> float:
+        return self._clock.monotonic_s() - self._started_s
+
+
+def is_complete(progress: RunProgress) -> bool:
+    """Whether everything that can be listed was listed and delivered."""
+    return bool(progress.feeds) and progress.caught_up and not totals_of(progress.feeds).waiting
+
+
+def demo_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The tenant's own `configuration` with quick polls, and with the lake as its output."""
+    lake = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
+    inputs = {name: _with_quick_polls(tenant) for name, tenant in configuration["inputs"].items()}
+    return configuration | {"inputs": inputs, "outputs": lake}
+
+
+def _with_quick_polls(tenant: dict[str, Any]) -> dict[str, Any]:
+    services = tenant["services"].items()
+    return tenant | {
+        "services": {name: service | {"request_period_in_seconds": POLL_S} for name, service in services}
+    }
+
+
+def say(text: str) -> None:
+    """A line of narration on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,76 @@
+"""The simulated tenant's process as the demo sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.errors import NeedsOperator
+
+START_S_MAX = 15.0
+_END_S_MAX = 2.0
+
+
+@contextlib.asynccontextmanager
+async def tenant_running(plan: TenantPlan, *, output_path: Path) -> AsyncIterator[dict[str, Any]]:
+    """A tenant in a process of its own until the block ends; gives a configuration that fits it.
+
+    What it complains of is left in `output_path`. Its own session keeps Ctrl-C from reaching it before
+    the collector has finished.
+
+    Raises: NeedsOperator: it did not start.
+    """
+    with output_path.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "m365watch.cli.demo.tenant"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        configuration = await _introduce(process, plan)
+        if configuration is None:
+            fix = f"see {output_path} for the reason"
+            raise NeedsOperator("did not start", where="simulated tenant", fix=fix)
+        yield configuration
+    finally:
+        await _end(process)
+        _drop_if_empty(output_path)
+
+
+async def _introduce(process: asyncio.subprocess.Process, plan: TenantPlan) -> dict[str, Any] | None:
+    """The tenant's configuration; None if it ended or said nothing in time."""
+    if process.stdin is None or process.stdout is None:
+        return None
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(START_S_MAX):
+            process.stdin.write(msgspec.json.encode(plan) + b"\n")
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+            return cast("dict[str, Any]", json.loads(line)) if line else None
+    return None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(_END_S_MAX):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _drop_if_empty(path: Path) -> None:
+    if path.stat().st_size == 0:
+        path.unlink()

@@ -1,0 +1,64 @@
+"""What a failed command says, and the exit code it leaves with.
+
+The codes are those of the architecture page: 1 failed, 2 usage or settings, 4 another
+process holds the ledger.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from types import TracebackType
+
+from m365watch.cli.terminal import plain
+from m365watch.errors import CollectorError, LedgerHeld, NeedsOperator, SettingsRefused
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_LEDGER_HELD = 4
+
+
+def exit_code_of(error: CollectorError) -> int:
+    """The exit code that belongs to `error`."""
+    match error:
+        case SettingsRefused():
+            return EXIT_USAGE
+        case LedgerHeld():
+            return EXIT_LEDGER_HELD
+        case _:
+            return EXIT_FAILED
+
+
+def lines_of(error: CollectorError) -> list[str]:
+    """`error` for a person: what happened, each mistake on its own line, then the hint."""
+    if not isinstance(error, NeedsOperator):
+        return [f"error: {plain(str(error))}"]
+    place = f"{error.where}: " if error.where else ""
+    mistakes = error.mistakes if isinstance(error, SettingsRefused) else []
+    return [
+        f"error: {plain(place + error.what)}",
+        *(f"  {plain(mistake)}" for mistake in mistakes),
+        f"hint: {plain(error.fix)}",
+    ]
+
+
+def show_failure(error: CollectorError) -> None:
+    """`error` on stderr, a line each."""
+    for line in lines_of(error):
+        sys.stderr.write(line + "\n")
+
+
+def hide_tracebacks(arguments: list[str]) -> None:
+    """From here on an error that nobody foresaw is told in one line; Python still exits with 1."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            return
+        place = traceback.extract_tb(trace)[-1:]
+        where = f" ({place[0].name}, line {place[0].lineno})" if place else ""
+        again = shlex.join(["m365watch", "--debug", *arguments])
+        sys.stderr.write(f"error: unexpected {kind.__name__}: {plain(str(error))}{where}\n")
+        sys.stderr.write(f"hint: `{again}` shows the traceback; please report it\n")
+
+    sys.excepthook = tell

@@ -1,0 +1,23 @@
+"""The loop that every command runs in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of `coroutine`, run in a loop of uvloop where that is installed."""
+    with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
+        return runner.run(coroutine)
+
+
+def _quickest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

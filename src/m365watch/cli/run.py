@@ -1,0 +1,97 @@
+"""`m365watch run`: collect until stopped, or with `--once` until everything is caught up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.terminal import LineFormat, stderr_console
+
+if TYPE_CHECKING:
+    from m365watch.cli.diagnostics import Told
+    from m365watch.cli.live import View
+    from m365watch.config.settings import Settings
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration, JSON or YAML.", show_default=False
+    ),
+]
+
+
+def run(
+    config: ConfigOption,
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
+    line_format: Annotated[
+        LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
+    ] = LineFormat.TEXT,
+) -> None:
+    """Collect the audit records of the tenants that FILE names.
+
+    Runs until SIGTERM or Ctrl-C, and then finishes what is in flight.
+
+    With a `console` output the records have stdout to themselves, and the document of --json goes to stderr.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 3 caught up, but some blob still waits for
+    a retry; 4 another process holds the ledger; 130 or 143 stopped by a signal before it had started.
+    """
+    from m365watch.cli.diagnostics import configure_diagnostics, level_of
+    from m365watch.cli.live import view_for
+    from m365watch.clock import SystemClock
+    from m365watch.config.load import load_settings
+
+    settings = load_settings(config, environment=os.environ)
+    console = stderr_console()
+    told = configure_diagnostics(
+        line_format=line_format,
+        level=level_of(quiet=quiet, verbose=verbose or settings.debug),
+        colour=console.is_terminal and not console.no_color,
+    )
+    _show_warnings(settings)
+    bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
+    view = view_for(console, clock=SystemClock(), quiet=quiet, bars=bars)
+    raise typer.Exit(_collect_and_show(settings, view=view, told=told, once=once, as_json=as_json))
+
+
+def _collect_and_show(settings: Settings, *, view: View, told: Told, once: bool, as_json: bool) -> int:
+    """Run the collector, show how it ended, and answer the exit code."""
+    from m365watch.app import Collector
+    from m365watch.cli import documents
+    from m365watch.cli.collecting import collect, show_outcome
+    from m365watch.cli.loop import run_in_loop
+    from m365watch.clock import SystemClock, system_random
+
+    clock = SystemClock()
+    collector = Collector(settings, clock=clock, random=system_random())
+    ending = run_in_loop(collect(collector, once=once, view=view))
+    show_outcome(ending.outcome, told=told)
+    if as_json:
+        document = documents.outcome_document(ending.outcome, exit_code=ending.exit_code, now=clock.now())
+        write = sys.stderr.write if _writes_records(settings) else sys.stdout.write
+        write(documents.as_json(document) + "\n")
+    return ending.exit_code
+
+
+def _show_warnings(settings: Settings) -> None:
+    import structlog
+
+    for warning in settings.warnings:
+        structlog.get_logger().warning(warning)
+
+
+def _writes_records(settings: Settings) -> bool:
+    """Whether an output writes records on stdout, so that nothing else may."""
+    from m365watch.config.settings import ConsoleSettings
+
+    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)

@@ -1,0 +1,51 @@
+"""The two places a command writes to: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_COLUMNS = 120
+"""How wide text is that goes into a pipe or a file, where nobody set `COLUMNS`."""
+
+
+class LineFormat(StrEnum):
+    """How a line of diagnostics is written on stderr."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def stdout_console() -> Console:
+    """Where tables go; colour only on a terminal and never with `NO_COLOR`."""
+    return _console(on_stderr=False)
+
+
+def stderr_console() -> Console:
+    """Where progress, summaries, warnings and errors go."""
+    return _console(on_stderr=True)
+
+
+def write_line(text: str) -> None:
+    """One line of data on stdout, as it is: never wrapped, never coloured."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """`text` on one line and without control characters, which records may carry to a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _console(*, on_stderr: bool) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=on_stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED_COLUMNS
+    return console

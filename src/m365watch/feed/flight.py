@@ -1,0 +1,65 @@
+"""The bound on what is in flight: bytes fetched and not yet durable at every output."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class BytesInFlight:
+    """Lets fetches begin only while their bytes fit; in the order of asking.
+
+    A blob larger than the whole bound is let through alone, because it has to pass somehow.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        """`bytes_max` bounds the sum of what is held."""
+        self._bytes_max = bytes_max
+        self._held = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are in flight now."""
+        return self._held
+
+    async def acquire(self, size_bytes: int) -> None:
+        """Wait until `size_bytes` fit, then hold them."""
+        if not self._waiting and self._fits(size_bytes):
+            self._held += size_bytes
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._let_in()
+            else:
+                self.release(size_bytes)
+            raise
+
+    def correct(self, *, guessed: int, actual: int) -> None:
+        """Hold `actual` instead of what was guessed before the fetch."""
+        self._held += actual - guessed
+        self._let_in()
+
+    def release(self, size_bytes: int) -> None:
+        """Give `size_bytes` back."""
+        self._held -= size_bytes
+        self._let_in()
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._held == 0 or self._held + size_bytes <= self._bytes_max
+
+    def _let_in(self) -> None:
+        while self._waiting:
+            size_bytes, turn = self._waiting[0]
+            if turn.cancelled():
+                self._waiting.popleft()
+                continue
+            if not self._fits(size_bytes):
+                return
+            self._waiting.popleft()
+            self._held += size_bytes
+            turn.set_result(None)

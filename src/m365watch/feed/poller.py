@@ -1,0 +1,218 @@
+"""One feed's listing: plan, list, know, rest, again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from m365watch.clock import Clock, Random
+from m365watch.errors import (
+    CollectorError,
+    NeedsOperator,
+    NotSubscribed,
+    RetryLater,
+    Throttled,
+    WindowRefused,
+)
+from m365watch.feed.port import Api
+from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.troubles import Troubles
+from m365watch.feed.windows import Plan, plan_relisting, plan_windows
+from m365watch.ledger.port import Ledger
+from m365watch.ledger.thread import LedgerCalls
+from m365watch.model import BlobRef, Feed, Window
+
+_log = structlog.get_logger(__name__)
+
+RELIST_AFTER = timedelta(hours=24)
+"""The whole 7 days are listed again this often; what turns up is fetched and reported."""
+MARGINS_S = (10.0, 60.0, 300.0, 3600.0)
+"""How far inside the 7 days the oldest window starts, step by step as the service refuses it."""
+TRIES_ONCE = 6
+"""Failed tries in a row after which `--once` gives a feed up."""
+THROTTLED_ONCE = 60
+"""The same for tries that were throttled."""
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_MAX_S = 60.0
+_OPERATOR_WAIT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollSettings:
+    """How a feed is polled."""
+
+    start_at: datetime | None
+    lookback: timedelta
+    period_s: float
+
+
+class FeedPoller:
+    """Lists one feed for ever, or once."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        api: Api,
+        keeper: SubscriptionKeeper,
+        *,
+        settings: PollSettings,
+        ledger: Ledger,
+        calls: LedgerCalls,
+        troubles: Troubles,
+        clock: Clock,
+        random: Random,
+        on_listed: Callable[[Feed], None],
+    ) -> None:
+        """`on_listed` hears whenever the ledger may know new blobs of the feed."""
+        self.feed = feed
+        self.windows_planned = 0
+        self.caught_up = False
+        self._api = api
+        self._keeper = keeper
+        self._settings = settings
+        self._ledger = ledger
+        self._calls = calls
+        self._troubles = troubles
+        self._clock = clock
+        self._random = random
+        self._on_listed = on_listed
+        self._margin_step = 0
+        self._failures = 0
+
+    async def run(self, *, once: bool, stop: asyncio.Event) -> None:
+        """Poll until `stop`; with `once`, until everything was listed once or has to be given up.
+
+        Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
+        """
+        while not stop.is_set():
+            try:
+                await self._poll()
+            except CollectorError as error:
+                self._failures += 1
+                await self._troubles.note(self.feed, error)
+                if once and self._is_hopeless(error):
+                    return
+                await _wait(stop, self._pause_s(error))
+                continue
+            self._failures = 0
+            await self._troubles.passed(self.feed)
+            self.caught_up = True
+            if once:
+                return
+            await _wait(stop, self._settings.period_s)
+
+    async def _poll(self) -> None:
+        """List everything that is due now, live windows first."""
+        await self._keeper.ensure(self.feed.content_type)
+        coverage, plan = await self._plan()
+        self.windows_planned = len(plan.live) + len(plan.backfill)
+        for window in plan.live:
+            await self._list(window)
+        # Planned anew before each window: a long backfill moves the 7-day edge under the oldest one.
+        while (plan := (await self._plan())[1]).backfill:
+            self.windows_planned = len(plan.backfill)
+            await self._list(plan.backfill[0])
+            # Only this is progress for good: everything else is listed again at the next try.
+            self._failures = 0
+        await self._relist_if_due(first=not coverage)
+
+    async def _plan(self) -> tuple[list[Window], Plan]:
+        coverage = await self._calls(self._ledger.coverage, self.feed)
+        plan = plan_windows(
+            coverage,
+            self._clock.now(),
+            start_at=self._settings.start_at,
+            lookback=self._settings.lookback,
+            margin=self._margin,
+        )
+        return coverage, plan
+
+    async def _relist_if_due(self, *, first: bool) -> None:
+        """List the whole 7 days again once a day; the first backfill counts as such."""
+        now = self._clock.now()
+        relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
+        if not first and relisted_at is not None and now - relisted_at < RELIST_AFTER:
+            return
+        if not first:
+            await self._relist(now)
+        await self._calls(self._ledger.commit_relisting, self.feed, at=now)
+
+    async def _relist(self, now: datetime) -> None:
+        # What is younger than the lookback has just been listed, and may still be on its way.
+        old = (now - self._settings.lookback).replace(microsecond=0)
+        plan = plan_relisting(now, start_at=self._settings.start_at, margin=self._margin)
+        windows = [Window(window.start, min(window.end, old)) for window in plan if window.start < old]
+        self.windows_planned += len(windows)
+        repaired = 0
+        for window in windows:
+            repaired += await self._list(window)
+        if repaired:
+            _log.warning(
+                f"{self.feed}: listing the last 7 days again found {repaired} blobs that no listing had "
+                "shown before; they are fetched now, nothing lost",
+                code="repaired",
+            )
+
+    async def _list(self, window: Window) -> int:
+        """List one window to its last page and commit it; how many blobs were new."""
+        try:
+            new = await self._list_pages(window)
+        except NotSubscribed:
+            await self._keeper.revive(self.feed.content_type)
+            new = await self._list_pages(window)
+        self.windows_planned -= 1
+        return new
+
+    async def _list_pages(self, window: Window) -> int:
+        new = pages = 0
+        try:
+            async for page in self._api.list_content(self.feed.content_type, window):
+                new += await self._commit(window, page, complete=False)
+                pages += 1
+        except WindowRefused:
+            # After the first page it is the page's token that is refused, not the window.
+            if not pages and self._is_oldest(window) and self._margin_step + 1 < len(MARGINS_S):
+                self._margin_step += 1
+            raise
+        return new + await self._commit(window, [], complete=True)
+
+    async def _commit(self, window: Window, page: list[BlobRef], *, complete: bool) -> int:
+        new = await self._calls(
+            self._ledger.commit_listing, self.feed, window, page, complete=complete, at=self._clock.now()
+        )
+        if new:
+            self._on_listed(self.feed)
+        return new
+
+    def _is_oldest(self, window: Window) -> bool:
+        return window.start <= self._clock.now() - timedelta(days=7) + self._margin + timedelta(minutes=5)
+
+    def _is_hopeless(self, error: CollectorError) -> bool:
+        """Whether `--once` stops trying: being throttled is no failure of its own, only slow."""
+        if isinstance(error, NeedsOperator):
+            return True
+        return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
+
+    @property
+    def _margin(self) -> timedelta:
+        return timedelta(seconds=MARGINS_S[self._margin_step])
+
+    def _pause_s(self, error: CollectorError) -> float:
+        if isinstance(error, NeedsOperator):
+            return _OPERATOR_WAIT_S
+        asked = error.after_s if isinstance(error, RetryLater) else None
+        backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Return after `seconds`, or as soon as `stop` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

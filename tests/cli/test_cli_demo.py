@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from m365watch.cli.demo.account import invocation, print_account, print_next_commands, shortcomings
+from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
+from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
+from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
+from m365watch.cli.demo.play import Played, demo_configuration, is_complete
+from m365watch.cli.demo.process import tenant_running
+from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.errors import LedgerHeld, NeedsOperator
+from m365watch.lake.reader import QueryAnswer
+from m365watch.model import ContentType
+from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
+
+FAILED = Finding(
+    QUESTIONS[1],
+    QueryAnswer(
+        columns=("user", "address", "failed", "succeeded", "last"),
+        types=("VARCHAR", "VARCHAR", "BIGINT", "BIGINT", "TIMESTAMP WITH TIME ZONE"),
+        rows=[("a\x1b[31m@contoso.example", "203.0.113.7", 13, 0, NOW), ("b" * 200, None, 1, 2, NOW)],
+        truncated=False,
+    ),
+)
+NONE_SHARED = Finding(QUESTIONS[3], QueryAnswer(("time",), ("VARCHAR",), [], truncated=False))
+
+
+def played(**figures: int) -> Played:
+    ending = outcome(progress=run_progress(feed_progress(ContentType.EXCHANGE, **figures)))
+    return Played(ending, Path("lake"), live_records=70, took_s=7.7, stopped_by=None)
+
+
+def plain_console(columns: int) -> Console:
+    return Console(width=columns, highlight=False, markup=False, color_system=None)
+
+
+class MachineClock:
+    def __init__(self) -> None:
+        self.passed = timedelta(0)
+
+    def now(self) -> datetime:
+        return NOW + self.passed
+
+    def monotonic_s(self) -> float:
+        return self.passed.total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.passed += timedelta(seconds=seconds)
+
+
+def test_the_tenants_clock_starts_late_and_runs_up_to_the_present() -> None:
+    """Content comes out all the while the demo runs, and never from the future."""
+    machine = MachineClock()
+    clock = QuickClock(machine)
+    seen = []
+    for _second in range(60):
+        assert clock.now() <= machine.now()
+        seen.append(clock.now())
+        asyncio.run(clock.sleep(1))
+
+    assert seen[0] == NOW - DELAY
+    assert seen[1] - seen[0] == timedelta(seconds=SPEED)
+    assert seen == sorted(seen)
+    assert clock.now() == machine.now()
+
+
+def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path) -> None:
+    """The demo empties its folder, so it has to be the demo's."""
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+
+    with pytest.raises(NeedsOperator, match="was not made by a demo"), demo_folder(tmp_path):
+        pass
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_of_an_earlier_demo_is_emptied_and_used_again(tmp_path: Path) -> None:
+    """The demo works twice in a row."""
+    for _time in range(2):
+        with demo_folder(tmp_path / "deep" / "demo") as folder:
+            assert [path.name for path in folder.iterdir()] == [MARKER]
+            (folder / "lake").mkdir()
+            (folder / "lake" / "part").touch()
+            write_private(folder / "config.json", {"a": 1})
+            assert stat.S_IMODE((folder / "config.json").stat().st_mode) == 0o600
+
+
+def test_two_demos_never_share_a_folder(tmp_path: Path) -> None:
+    """The second would empty it under the first."""
+    with (
+        demo_folder(tmp_path / "demo"),
+        pytest.raises(LedgerHeld, match="name another directory"),
+        demo_folder(tmp_path / "demo"),
+    ):
+        pass
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path) -> None:
+    """Here: a file stands where a folder should be."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(NeedsOperator, match="can not be written"), demo_folder(tmp_path / "file" / "demo"):
+        pass
+
+
+def test_the_history_is_complete_when_nothing_is_left_to_fetch() -> None:
+    """Listed up to the end is not enough while blobs wait."""
+    assert is_complete(run_progress(feed_progress()))
+    assert not is_complete(run_progress(feed_progress(blobs_waiting=1)))
+    assert not is_complete(run_progress(feed_progress(), caught_up=False))
+    assert not is_complete(run_progress())
+
+
+def test_the_demos_configuration_polls_quickly_into_the_lake() -> None:
+    """Everything else is as the tenant gave it."""
+    given = {"inputs": {"office365": {"id": "1", "services": {"exchange": {}}}}, "globals": {"name": "x"}}
+
+    assert demo_configuration(given) == {
+        "globals": {"name": "x"},
+        "inputs": {"office365": {"id": "1", "services": {"exchange": {"request_period_in_seconds": 1}}}},
+        "outputs": {"lake": {"type": "lake", "config": {"directory": "lake"}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"blobs_lost": 2}, "2 blobs expired before they could be fetched"),
+        ({"blobs_quarantined": 1}, "1 blob and 0 records were quarantined"),
+        ({"records_quarantined": 3}, "0 blobs and 3 records were quarantined"),
+        ({"records_delivered": 0}, "no record arrived"),
+    ],
+)
+def test_an_account_that_is_not_perfect_says_why(figures: dict[str, int], reason: str) -> None:
+    """And a perfect one has nothing to say."""
+    assert shortcomings(played(**figures)) == [reason]
+    assert shortcomings(played()) == []
+
+
+def test_blobs_that_wait_and_problems_are_shortcomings() -> None:
+    """Each is named."""
+    ending = outcome(3, waiting=(WAITING,), problems=("output lake: disk full; make room",))
+    faults = shortcomings(Played(ending, Path("lake"), live_records=0, took_s=1.0, stopped_by=None))
+
+    assert faults[0] == "output lake: disk full; make room"
+    assert faults[1].startswith("waiting: ")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_account_fits_the_terminal(columns: int) -> None:
+    """Long values are cut, control characters of records are not passed on."""
+    console = plain_console(columns)
+    with console.capture() as capture:
+        print_account(console, played(), [FAILED, NONE_SHARED])
+    lines = capture.get().splitlines()
+
+    tables = lines[: lines.index("Files shared outside")]
+    assert max(map(len, tables)) <= columns
+    assert "\x1b" not in capture.get()
+    assert any(line.startswith("a [31m@contoso.example") and "13" in line for line in lines)
+    assert "none" in lines
+    assert lines[-1] == "collected in 7.7 s, 70 of them live; the lake is lake"
+
+
+def test_the_next_commands_are_pasted_as_they_are(tmp_path: Path) -> None:
+    """Quoted for a shell, on one line however narrow the terminal is."""
+    console = plain_console(40)
+    with console.capture() as capture:
+        print_next_commands(console, [FAILED], folder=tmp_path / "my demo")
+    lines = [line.strip() for line in capture.get().splitlines() if line.startswith("  ")]
+
+    assert len(lines) == 3
+    first, second, third = map(shlex.split, lines)
+    config = str(tmp_path / "my demo" / "config.json")
+    assert first[-3:-1] == ["--config", config]
+    assert "client_ip = '203.0.113.7'" in first[-1]
+    assert second[-3:] == ["-", "<", str(tmp_path / "my demo" / "inbox-rules.sql")]
+    assert third[-3:] == ["status", "--config", config]
+
+
+def test_nothing_of_a_record_but_an_address_gets_into_a_command() -> None:
+    """A record could hold anything, and this line is made to be pasted into a shell."""
+    answer = QueryAnswer(("address", "failed"), ("VARCHAR", "BIGINT"), [("'; $(reboot)", 9)], truncated=False)
+    console = plain_console(80)
+    with console.capture() as capture:
+        print_next_commands(console, [Finding(QUESTIONS[1], answer)], folder=Path("demo"))
+
+    assert "reboot" not in capture.get()
+
+
+def test_the_program_is_called_as_the_reader_can_call_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name where PATH leads to this very one, by its path where not, through Python else."""
+    script = tmp_path / "some bin" / "m365watch"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert invocation([str(script)]) == "'some bin/m365watch'"
+    assert invocation(["main.py"]) == f"{shlex.quote(sys.executable)} -m m365watch.cli.main"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert invocation([str(script)]) == "m365watch"
+
+
+def test_findings_as_json_are_lists_of_objects() -> None:
+    """Under the names that the files of questions have."""
+    rows = findings_document([FAILED])["failed-sign-ins"]
+
+    assert rows[0]["failed"] == 13
+    assert rows[0]["last"] == "2026-11-24T12:00:00Z"
+    assert json.dumps(rows)
+
+
+def test_a_tenant_ends_with_its_demo(tmp_path: Path) -> None:
+    """Also when the demo is killed, since that closes the pipe it reads."""
+    plan = TenantPlan(seed=1, days=1, records_per_day=100)
+
+    async def start_and_leave() -> dict[str, object]:
+        async with tenant_running(plan, output_path=tmp_path / "tenant.txt") as configuration:
+            return configuration
+
+    configuration = asyncio.run(start_and_leave())
+
+    assert set(configuration) >= {"inputs"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
+    """From the tenant to SQL on the lake, in a folder with a space, without a terminal."""
+    folder = tmp_path / "my demo"
+    sizes = ("--days", "1", "--records-per-day", "1000")
+    program = [sys.executable, "-m", "m365watch.cli.main"]
+    ended = subprocess.run(
+        [*program, "demo", "--directory", str(folder), *sizes, "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    document = json.loads(ended.stdout)
+
+    assert (ended.returncode, document["shortcomings"]) == (0, [])
+    assert document["totals"]["blobs"]["listed"] == document["totals"]["blobs"]["delivered"] > 0
+    assert document["totals"]["records"]["delivered"] == sum(
+        row["records"] for row in document["findings"]["records-per-table"]
+    )
+    assert "caught up with" in ended.stderr
+    status = subprocess.run(
+        [*program, "status", "--config", str(folder / "config.json"), "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(status.stdout)["totals"] == document["totals"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from m365watch.cli.documents import as_json, outcome_document, status_document
+from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "status.md"
+
+
+def test_the_status_document_is_this_one() -> None:
+    """Programs read it, so its keys are pinned."""
+    feed = feed_progress(last_error="got HTTP 503", last_error_at=NOW)
+    blobs = {"listed": 1200, "delivered": 1200, "waiting": 0, "quarantined": 0, "lost": 0}
+    records = {"delivered": 34567, "duplicates": 89, "quarantined": 0}
+
+    assert json.loads(as_json(status_document(run_progress(feed), waiting=[WAITING], now=NOW))) == {
+        "schema": 1,
+        "at": "2026-11-24T12:00:00Z",
+        "totals": {"blobs": blobs, "records": records},
+        "feeds": [
+            {
+                "tenant": "8b1f6a70-3a0e-4c1b-9f43-8f6f7c2d3e10",
+                "content_type": "Audit.Exchange",
+                "watermark": "2026-11-24T11:55:00Z",
+                "lag_s": 300.0,
+                "listed_at": "2026-11-24T12:00:00Z",
+                "blobs": blobs,
+                "records": records,
+                "last_error": "got HTTP 503",
+                "last_error_at": "2026-11-24T12:00:00Z",
+                "fix": None,
+            }
+        ],
+        "waiting": [
+            {
+                "tenant": "8b1f6a70-3a0e-4c1b-9f43-8f6f7c2d3e10",
+                "content_type": "Audit.Exchange",
+                "content_id": "20261124$a$b",
+                "attempts": 3,
+                "next_try_at": "2026-11-24T12:05:00Z",
+                "last_error": "got HTTP 503",
+            }
+        ],
+    }
+
+
+def test_every_key_stands_in_the_reference_page() -> None:
+    """A key that nobody can look up is not stable."""
+    page = PAGE.read_text(encoding="utf-8")
+    named = {word for span in re.findall(r"`([^`]+)`", page) for word in re.split(r"[.\[\]]+", span)}
+    document = outcome_document(outcome(waiting=(WAITING,)), exit_code=0, now=NOW)
+
+    assert keys_in(document) - named == set()
+
+
+def keys_in(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_in, value.values()))
+    return set().union(*map(keys_in, value)) if isinstance(value, list) else set()
+
+
+def test_a_document_is_one_line() -> None:
+    """`status --json --watch` is read line by line."""
+    feed = feed_progress(last_error="first\nsecond")
+
+    assert "\n" not in as_json(status_document(run_progress(feed), waiting=[], now=NOW))
