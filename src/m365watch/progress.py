@@ -24,6 +24,8 @@ class FeedProgress:
     records_delivered: int = 0
     records_duplicate: int = 0
     records_quarantined: int = 0
+    unlisted_s: float = 0.0
+    """Seconds of contentCreated that were never listed and that the service no longer lists."""
     windows_planned: int = 0
     """Of this run, not of the ledger: windows still to be listed."""
     last_error: str | None = None

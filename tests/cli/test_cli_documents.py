@@ -27,6 +27,7 @@ def test_the_status_document_is_this_one() -> None:
                 "watermark": "2026-11-24T11:55:00Z",
                 "lag_s": 300.0,
                 "listed_at": "2026-11-24T12:00:00Z",
+                "unlisted_s": 0.0,
                 "blobs": blobs,
                 "records": records,
                 "last_error": "got HTTP 503",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.feed.windows import LOOK_BACK_MAX, WINDOW_MAX, plan_relisting, plan_windows
+from m365watch.feed.windows import LOOK_BACK_MAX, WINDOW_MAX, plan_relisting, plan_windows, unreachable_spans
 from m365watch.model import Window
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -110,3 +110,14 @@ def test_relisting_covers_the_whole_week() -> None:
     assert windows[0].end == NOW
     assert windows[-1].start == NOW - LOOK_BACK_MAX + MARGIN
     assert len(windows) == 7
+
+
+def test_what_was_never_listed_and_is_too_old_is_lost_in_plain_sight() -> None:
+    """The collector stood still for eight days; the part that is still listed is no gap."""
+    before = Window(NOW - timedelta(days=12), NOW - timedelta(days=8))
+    after = Window(NOW - timedelta(days=7) + MARGIN, NOW)
+    hole_to_come = Window(NOW - timedelta(days=5), NOW)
+
+    assert unreachable_spans([before, after], NOW, margin=MARGIN) == [Window(before.end, after.start)]
+    assert unreachable_spans([before, hole_to_come], NOW, margin=MARGIN) == []
+    assert unreachable_spans([], NOW, margin=MARGIN) == []

@@ -256,6 +256,17 @@ def test_every_blob_is_in_exactly_one_state(ledger: SqliteLedger, verb: str) -> 
     assert live.blobs_lost + live.blobs_quarantined == 1
 
 
+def test_a_gap_is_counted_once_and_stays_in_sight(ledger: SqliteLedger) -> None:
+    """It is found again at every poll, also long after the coverage around it is forgotten."""
+    gap = Window(NOW - timedelta(days=9), NOW - timedelta(days=8))
+    news = [ledger.commit_gap(FEED, gap, at=NOW) for _ in range(2)]
+
+    assert news == [True, False]
+    with ledger_for_reading(ledger._path) as connection:
+        (read,) = feed_progress(connection, NOW)
+    assert (ledger.feed_progress()[0].unlisted_s, read.unlisted_s) == (86_400, 86_400)
+
+
 def test_a_postponed_blob_waits_and_is_due_again_at_its_time_and_at_a_restart(tmp_path: Path) -> None:
     """It is named meanwhile."""
     before = opened(tmp_path)

@@ -60,6 +60,7 @@ def _feed(row: FeedProgress, *, now: datetime) -> dict[str, Any]:
         "watermark": instant(row.watermark),
         "lag_s": row.lag_s(now),
         "listed_at": instant(row.listed_at),
+        "unlisted_s": row.unlisted_s,
         **_totals(totals_of([row])),
         "last_error": row.last_error,
         "last_error_at": instant(row.last_error_at),

@@ -36,11 +36,12 @@ class Totals:
     records: int
     duplicates: int
     records_quarantined: int
+    unlisted_s: float
 
     @property
     def complete(self) -> bool:
-        """Whether everything listed was delivered, and nothing set aside."""
-        return self.listed == self.delivered and not self.records_quarantined
+        """Whether everything was listed and delivered, and nothing set aside."""
+        return self.listed == self.delivered and not self.records_quarantined and not self.unlisted_s
 
 
 def totals_of(feeds: Iterable[FeedProgress]) -> Totals:
@@ -55,6 +56,7 @@ def totals_of(feeds: Iterable[FeedProgress]) -> Totals:
         records=sum(row.records_delivered for row in rows),
         duplicates=sum(row.records_duplicate for row in rows),
         records_quarantined=sum(row.records_quarantined for row in rows),
+        unlisted_s=sum(row.unlisted_s for row in rows),
     )
 
 
@@ -62,11 +64,12 @@ def completeness_line(progress: RunProgress) -> str:
     """The account of a run: every blob that was listed is in exactly one of the counts."""
     sums = totals_of(progress.feeds)
     waiting = f", {sums.waiting:,} waiting" if sums.waiting else ""
+    unlisted = f"; {span(sums.unlisted_s)} never listed" if sums.unlisted_s else ""
     aside = f", {count(sums.records_quarantined, 'record')} quarantined" if sums.records_quarantined else ""
     return (
         f"{count(sums.listed, 'blob')} listed, {sums.delivered:,} delivered, {sums.lost:,} lost, "
         f"{sums.quarantined:,} quarantined{waiting}; "
-        f"{count(sums.records, 'record')}{aside}, {count(sums.duplicates, 'duplicate')} left out"
+        f"{count(sums.records, 'record')}{aside}, {count(sums.duplicates, 'duplicate')} left out{unlisted}"
     )
 
 

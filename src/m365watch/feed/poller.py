@@ -21,7 +21,7 @@ from m365watch.errors import (
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.troubles import Troubles
-from m365watch.feed.windows import Plan, plan_relisting, plan_windows
+from m365watch.feed.windows import Plan, plan_relisting, plan_windows, unreachable_spans
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
@@ -119,6 +119,19 @@ class FeedPoller:
             # Only this is progress for good: everything else is listed again at the next try.
             self._failures = 0
         await self._relist_if_due(first=not coverage)
+        await self._count_gaps()
+
+    async def _count_gaps(self) -> None:
+        """What can not be listed any more, because the collector stood still too long, is no secret."""
+        now = self._clock.now()
+        coverage = await self._calls(self._ledger.coverage, self.feed)
+        for gap in unreachable_spans(coverage, now, margin=self._margin):
+            if await self._calls(self._ledger.commit_gap, self.feed, gap, at=now):
+                _log.error(
+                    f"{self.feed}: content of {gap} was never listed and is older than the service "
+                    "lists; what it held is lost",
+                    code="gap",
+                )
 
     async def _plan(self) -> tuple[list[Window], Plan]:
         coverage = await self._calls(self._ledger.coverage, self.feed)

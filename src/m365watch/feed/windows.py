@@ -53,6 +53,18 @@ def plan_windows(
     return Plan(tuple(_pieces(live)), tuple(_pieces(holes)))
 
 
+def unreachable_spans(coverage: Sequence[Window], now: datetime, *, margin: timedelta) -> list[Window]:
+    """What lies between listed spans and is older than what may still be planned: lost for good.
+
+    Holes appear where the collector stood still for more than 7 days.
+    """
+    if not coverage:
+        return []
+    edge = _ceil(now.replace(microsecond=0) - LOOK_BACK_MAX + margin)
+    holes = _without([Window(coverage[0].start, coverage[-1].end)], coverage)
+    return [hole for hole in holes if hole.end <= edge]
+
+
 def plan_relisting(now: datetime, *, start_at: datetime | None, margin: timedelta) -> tuple[Window, ...]:
     """Windows that list everything that the service still serves once more, newest first."""
     plan = plan_windows([], now, start_at=start_at, lookback=timedelta(0), margin=margin)

@@ -1,7 +1,7 @@
 """The durable store of progress; nothing else remembers what was collected.
 
 Only four verbs move progress: `commit_listing`, `commit_delivered`, `quarantine` and
-`commit_lost`. `open_batch` moves none: it writes down, before an output sees a batch, what
+`commit_lost` (with `commit_gap` for content that was lost before it had a name). `open_batch` moves none: it writes down, before an output sees a batch, what
 the batch consists of, so that after a crash between an output's write and the ledger's
 commit the ledger still knows what the output holds.
 """
@@ -88,6 +88,13 @@ class Ledger(Protocol):
 
     def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
+        ...
+
+    def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
+        """`span` was never listed and can not be listed any more: counted in plain sight.
+
+        Whether it was news.
+        """
         ...
 
     # What goes before a delivery.

@@ -19,7 +19,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
     records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
-    (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND state = 0)
+    (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND state = 0),
+    (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
 
@@ -61,7 +62,7 @@ def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedPro
 
 def _progress(connection: sqlite3.Connection, row: tuple[object, ...], now: datetime) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
-    records, duplicates, records_quarantined, error, error_at, fix, waiting = rest
+    records, duplicates, records_quarantined, error, error_at, fix, waiting, unlisted_s = rest
     return FeedProgress(
         feed=feed_of(str(tenant_id), str(content_type)),
         watermark=watermark(coverage(connection, int(str(number))), now),
@@ -73,6 +74,7 @@ def _progress(connection: sqlite3.Connection, row: tuple[object, ...], now: date
         records_delivered=int(str(records)),
         records_duplicate=int(str(duplicates)),
         records_quarantined=int(str(records_quarantined)),
+        unlisted_s=float(str(unlisted_s)),
         last_error=None if error is None else str(error),
         last_error_at=instant(error_at),
         fix=None if fix is None else str(fix),

@@ -37,6 +37,15 @@ CREATE TABLE coverage (
     PRIMARY KEY (feed, start_s)
 ) WITHOUT ROWID;
 
+-- Spans of contentCreated that were never listed and that the service no longer lists.
+CREATE TABLE gap (
+    feed INTEGER NOT NULL REFERENCES feed,
+    start_s INTEGER NOT NULL,
+    end_s INTEGER NOT NULL,
+    found_at REAL NOT NULL,
+    PRIMARY KEY (feed, start_s)
+) WITHOUT ROWID;
+
 -- state: 0 known, 1 delivered, 2 quarantined, 3 lost. missing: the outputs that lack a known
 -- blob's records, as JSON; NULL while no output has them.
 CREATE TABLE blob (

@@ -244,6 +244,18 @@ class SqliteLedger:
         )
         self._connection.execute(_COUNT_FINISHED[state], (blob,))
 
+    def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
+        """`span` was never listed and can not be listed any more; whether that was news."""
+        number = self._feed_number(feed)
+        start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
+        with self._transaction():
+            is_new = self._connection.execute(
+                "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?)", (number, start_s, end_s, at.timestamp())
+            ).rowcount
+        if is_new:
+            self._progress[feed].unlisted_s += end_s - start_s
+        return bool(is_new)
+
     # What goes before a delivery.
 
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
