@@ -373,3 +373,17 @@ def test_a_full_disk_changes_nothing_and_can_be_repeated(ledger: SqliteLedger) -
     assert one.key in {
         due.key for due in ledger.due_blobs(FEED, now=NOW, count_max=9999, besides=frozenset())
     }
+
+
+def test_a_full_disk_is_passing_trouble_for_a_new_feed_too(ledger: SqliteLedger) -> None:
+    """Even the first question about a feed may have to write."""
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    feeds = [
+        Feed(TenantId(f"{number:08}-1111-1111-1111-111111111111"), ContentType.DLP) for number in range(5_000)
+    ]
+    with pytest.raises(LedgerUnavailable, match="full"):
+        list(map(ledger.coverage, feeds))
+
+    ledger._connection.execute("PRAGMA max_page_count = 1000000")
+    assert ledger.coverage(FEED) == []

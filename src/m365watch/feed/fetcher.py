@@ -93,6 +93,31 @@ class TenantAccess:
     keeper: SubscriptionKeeper
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What every round of tries works with."""
+
+    access: Mapping[Feed, TenantAccess]
+    ledger: Ledger
+    calls: LedgerCalls
+    troubles: Troubles
+    clock: Clock
+    random: Random
+    flight: BytesInFlight
+    wide_headers: bool
+    on_fetched: Callable[[FetchedBlob], None]
+    places: asyncio.Semaphore
+
+    async def enter(self, size_bytes: int) -> None:
+        """Hold `size_bytes` in flight, and one of the places."""
+        await self.flight.acquire(size_bytes)
+        try:
+            await self.places.acquire()
+        except asyncio.CancelledError:
+            self.flight.release(size_bytes)
+            raise
+
+
 class BlobFetcher:
     """Takes known blobs from the ledger, fetches and splits them, and hands them on."""
 
@@ -110,17 +135,19 @@ class BlobFetcher:
         on_fetched: Callable[[FetchedBlob], None],
     ) -> None:
         """`on_fetched` takes a blob over; it calls `settle` once the blob is final."""
-        self._access = feeds
+        self._means = _Means(
+            access=feeds,
+            ledger=ledger,
+            calls=calls,
+            troubles=troubles,
+            clock=clock,
+            random=random,
+            flight=flight,
+            wide_headers=wide_headers,
+            on_fetched=on_fetched,
+            places=asyncio.Semaphore(FETCHES_MAX),
+        )
         self._queues = {feed: _FeedQueue(feed) for feed in feeds}
-        self._ledger = ledger
-        self._calls = calls
-        self._troubles = troubles
-        self._clock = clock
-        self._random = random
-        self._flight = flight
-        self._wide_headers = wide_headers
-        self._on_fetched = on_fetched
-        self._places = asyncio.Semaphore(FETCHES_MAX)
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._in_flight_count = 0
@@ -146,7 +173,7 @@ class BlobFetcher:
 
     def settle(self, fetched: FetchedBlob) -> None:
         """The blob is final, or left to a later round: give back what it held."""
-        self._flight.release(fetched.held_bytes)
+        self._means.flight.release(fetched.held_bytes)
         self._leave(fetched.known)
 
     async def run(self) -> None:
@@ -159,8 +186,8 @@ class BlobFetcher:
 
     def _look_again(self) -> None:
         """Now and then ask the ledger for every feed: nobody calls when a blob's wait is over."""
-        if self._clock.monotonic_s() >= self._look_at_s:
-            self._look_at_s = self._clock.monotonic_s() + _LOOK_AGAIN_S
+        if self._means.clock.monotonic_s() >= self._look_at_s:
+            self._look_at_s = self._means.clock.monotonic_s() + _LOOK_AGAIN_S
             for queue in self._queues.values():
                 queue.more = True
 
@@ -178,10 +205,10 @@ class BlobFetcher:
     async def _refill(self, queue: _FeedQueue) -> None:
         queue.more = False
         queue.refilling = True
-        found = await self._calls(
-            self._ledger.due_blobs,
+        found = await self._means.calls(
+            self._means.ledger.due_blobs,
             queue.feed,
-            now=self._clock.now(),
+            now=self._means.clock.now(),
             count_max=_REFILL_COUNT,
             besides=frozenset(queue.in_flight),
         )
@@ -194,29 +221,20 @@ class BlobFetcher:
     async def _start(self, queue: _FeedQueue, tasks: asyncio.TaskGroup) -> None:
         """Fetch the queue's first blob to its end: handed on, lost, or waiting in the ledger."""
         guessed = queue.guess_bytes
-        await self._enter(guessed)
+        await self._means.enter(guessed)
         known = queue.blobs.popleft()
         queue.in_flight.add(known.key)
         self._in_flight_count += 1
-        round_ = _Round(self, queue, known, held_bytes=guessed)
+        round_ = _Round(self._means, queue, known, held_bytes=guessed)
         task = tasks.create_task(round_.run(), name=f"fetch {known.key}")
         task.add_done_callback(partial(self._end, known, round_))
-
-    async def _enter(self, size_bytes: int) -> None:
-        """Hold `size_bytes` in flight, and one of the places."""
-        await self._flight.acquire(size_bytes)
-        try:
-            await self._places.acquire()
-        except asyncio.CancelledError:
-            self._flight.release(size_bytes)
-            raise
 
     def _end(self, known: KnownBlob, round_: _Round, task: asyncio.Task[bool]) -> None:
         """Give back what a round held, also where it was cancelled before its first step."""
         round_.leave_place()
         handed_on = not task.cancelled() and task.exception() is None and task.result()
         if not handed_on:
-            self._flight.release(round_.held_bytes)
+            self._means.flight.release(round_.held_bytes)
             self._leave(known)
 
     async def _rest(self) -> None:
@@ -238,8 +256,8 @@ class BlobFetcher:
 class _Round:
     """One round of tries of one blob."""
 
-    def __init__(self, fetcher: BlobFetcher, queue: _FeedQueue, known: KnownBlob, *, held_bytes: int) -> None:
-        self._fetcher = fetcher
+    def __init__(self, means: _Means, queue: _FeedQueue, known: KnownBlob, *, held_bytes: int) -> None:
+        self._means = means
         self._queue = queue
         self._known = known
         self._attempts = known.attempts
@@ -259,25 +277,25 @@ class _Round:
             except (RetryLater, NeedsOperator) as error:
                 failure = error
             else:
-                self._fetcher._on_fetched(fetched)
+                self._means.on_fetched(fetched)
                 return True
             if not await self._may_retry(failure):
                 return False
 
     async def _try(self) -> FetchedBlob:
-        fetcher, ref = self._fetcher, self._known.ref
-        body = await fetcher._access[ref.feed].api.fetch_blob(ref)
-        received_at = fetcher._clock.now()
+        means, ref = self._means, self._known.ref
+        body = await means.access[ref.feed].api.fetch_blob(ref)
+        received_at = means.clock.now()
         self.leave_place()
         self._hold(len(body))
-        split = split_blob(body, wide=fetcher._wide_headers)
+        split = split_blob(body, wide=means.wide_headers)
         doubt = _doubt(split)
         if doubt and self._attempts + 1 < (QUICK_TRIES if split.complete else QUARANTINE_TRIES):
             raise BadAnswer(f"blob {ref.content_id}: {doubt}", where=str(ref.feed))
         return FetchedBlob(self._known, split, received_at, self.held_bytes)
 
     def _hold(self, size_bytes: int) -> None:
-        self._fetcher._flight.correct(guessed=self.held_bytes, actual=size_bytes)
+        self._means.flight.correct(guessed=self.held_bytes, actual=size_bytes)
         self.held_bytes = size_bytes
         self._queue.guess_bytes = max(size_bytes, (self._queue.guess_bytes * 7 + size_bytes) // 8)
 
@@ -285,18 +303,16 @@ class _Round:
         """Whether the content is gone for good: expired, or unknown however often it is asked for."""
         if loss_reason(error) != EXPIRED and self._attempts + 1 < UNKNOWN_TRIES:
             return False
-        fetcher, ref = self._fetcher, self._known.ref
+        means, ref = self._means, self._known.ref
         _log.error(f"{ref.feed}: blob {ref.content_id} is lost: {error.what}", code=error.code)
-        await fetcher._calls(
-            fetcher._ledger.commit_lost, self._known.key, error.what, at=fetcher._clock.now()
-        )
+        await means.calls(means.ledger.commit_lost, self._known.key, error.what, at=means.clock.now())
         return True
 
     async def _may_retry(self, error: CollectorError) -> bool:
         """Pause before the next try of this round; False once the blob has been put off."""
-        fetcher, feed = self._fetcher, self._known.ref.feed
+        means, feed = self._means, self._known.ref.feed
         if isinstance(error, NeedsOperator):
-            await fetcher._troubles.note(feed, error)
+            await means.troubles.note(feed, error)
             await self._postpone(error, _OPERATOR_WAIT_S)
             return False
         if isinstance(error, Throttled) and self._throttled < THROTTLED_TRIES:
@@ -314,46 +330,47 @@ class _Round:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, and hold nothing meanwhile that another blob could use."""
-        fetcher = self._fetcher
+        means = self._means
         self.leave_place()
-        fetcher._flight.release(self.held_bytes)
+        means.flight.release(self.held_bytes)
         self.held_bytes = 0
-        await fetcher._clock.sleep(seconds)
+        await means.clock.sleep(seconds)
         guessed = self._queue.guess_bytes
-        await fetcher._enter(guessed)
+        await means.enter(guessed)
         self.held_bytes = guessed
         self._has_place = True
 
     async def _subscribe_again(self) -> None:
         feed = self._known.ref.feed
         try:
-            await self._fetcher._access[feed].keeper.revive(feed.content_type)
+            await self._means.access[feed].keeper.revive(feed.content_type)
         except CollectorError as error:
-            await self._fetcher._troubles.note(feed, error)
+            await self._means.troubles.note(feed, error)
 
     async def _postpone(self, error: CollectorError, wait_s: float) -> None:
-        fetcher, ref = self._fetcher, self._known.ref
+        means, ref = self._means, self._known.ref
+        tries = "1 try" if self._attempts == 1 else f"{self._attempts} tries"
         _log.warning(
-            f"{ref.feed}: blob {ref.content_id} waits {wait_s:g} s after {self._attempts} tries: {error.what}",
+            f"{ref.feed}: blob {ref.content_id} waits {wait_s:g} s after {tries}: {error.what}",
             code=error.code,
         )
-        await fetcher._calls(
-            fetcher._ledger.postpone,
+        await means.calls(
+            means.ledger.postpone,
             self._known.key,
             attempts=max(1, self._attempts),
-            next_try_at=fetcher._clock.now() + timedelta(seconds=wait_s),
+            next_try_at=means.clock.now() + timedelta(seconds=wait_s),
             error=error.what,
         )
 
     def _pause_s(self, error: CollectorError) -> float:
         asked_s = error.after_s if isinstance(error, RetryLater) else None
         backoff_s = _QUICK_FIRST_S * 2.0 ** min(self._attempts + self._throttled, 6)
-        return max(asked_s or 0.0, backoff_s * (0.5 + self._fetcher._random.random()))
+        return max(asked_s or 0.0, backoff_s * (0.5 + self._means.random.random()))
 
     def leave_place(self) -> None:
         """Let another fetch begin; twice does no harm."""
         if self._has_place:
-            self._fetcher._places.release()
+            self._means.places.release()
             self._has_place = False
 
 

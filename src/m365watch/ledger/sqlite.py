@@ -30,6 +30,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHE_KIB = 24_000
 _EVICT_COUNT = 2_000
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
+_KNOW_FEED = (
+    "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
+)
 _COUNT_FINISHED = {
     _QUARANTINED: "UPDATE feed SET blobs_quarantined = blobs_quarantined + 1"
     " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
@@ -417,20 +421,12 @@ class SqliteLedger:
     # Plain work.
 
     def _feed_number(self, feed: Feed) -> int:
-        number = self._feeds.get(feed)
-        if number is None:
-            values = (feed.tenant_id, feed.content_type)
-            self._connection.execute(
-                "INSERT OR IGNORE INTO feed (tenant_id, content_type) VALUES (?, ?)", values
-            )
-            number = int(
-                self._connection.execute(
-                    "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?", values
-                ).fetchone()[0]
-            )
-            self._feeds[feed] = number
+        if feed not in self._feeds:
+            with self._failures_named():
+                rows = self._connection.execute(_KNOW_FEED, (feed.tenant_id, feed.content_type)).fetchall()
+            self._feeds[feed] = int(rows[0][0])
             self._progress.setdefault(feed, FeedProgress(feed))
-        return number
+        return self._feeds[feed]
 
     def _feed_of(self, blob: BlobKey) -> Feed:
         row = self._connection.execute(
@@ -453,7 +449,7 @@ class SqliteLedger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with self._failures_named():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -462,6 +458,11 @@ class SqliteLedger:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise self._failure(error) from error
 

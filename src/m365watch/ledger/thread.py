@@ -38,6 +38,7 @@ class LedgerThread:
         """`patience_s` of None repeats for ever."""
         self._clock = clock
         self._patience_s = patience_s
+        self._told = ""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -47,18 +48,27 @@ class LedgerThread:
         """
         loop = asyncio.get_running_loop()
         started_s = self._clock.monotonic_s()
-        told = False
+        failed = False
         while True:
             try:
-                return await loop.run_in_executor(self._executor, partial(verb, *args, **kwargs))
+                answer = await loop.run_in_executor(self._executor, partial(verb, *args, **kwargs))
             except LedgerUnavailable as error:
                 waited_s = self._clock.monotonic_s() - started_s
                 if self._patience_s is not None and waited_s >= self._patience_s:
                     raise
-                if not told:
-                    _log.warning(str(error), code=error.code)
-                    told = True
+                self._tell(error)
+                failed = True
+            else:
+                if failed:
+                    self._told = ""
+                return answer
             await self._clock.sleep(_RETRY_S)
+
+    def _tell(self, error: LedgerUnavailable) -> None:
+        """Many calls meet one full disk: it is told once, until a call that met it succeeds."""
+        if self._told != str(error):
+            self._told = str(error)
+            _log.warning(str(error), code=error.code)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -1,0 +1,552 @@
+"""Fetching: every known blob is handed on, lost or waiting, and none is in another's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+from structlog.testing import capture_logs
+
+from m365watch.errors import (
+    AccessRefused,
+    BadAnswer,
+    CollectorError,
+    ContentLost,
+    LedgerUnusable,
+    NotSubscribed,
+    Throttled,
+    Unavailable,
+)
+from m365watch.feed.codes import EXPIRED, INVALID, UNKNOWN
+from m365watch.feed.fetcher import (
+    FETCHES_MAX,
+    QUARANTINE_TRIES,
+    QUICK_TRIES,
+    RETRY_WAITS_S,
+    THROTTLED_TRIES,
+    UNKNOWN_TRIES,
+)
+from m365watch.ledger.port import WaitingBlob
+from m365watch.testing.api import Ask
+from m365watch.testing.clock import START
+from m365watch.testing.loop import CallsInLine, run_jumping
+from scripted import FEED, FOREIGN_FEED, SHAREPOINT_FEED, Fetching, House, house_in
+
+Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DOWN = Unavailable("HTTP 503")
+REFUSED = AccessRefused("AF10001", fix="grant it")
+WHOLE = b'[{"Id":"1"},{"Id":"2"}]'
+BROKEN = b'[{"Id":"1"},{"Id":,{"Id":"2","RecordType":1,"CreationTime":"","Operation":""}]'
+CUT = b'[{"Id":"1"},{"Id":"2"'
+DAY_S = 86_400.0
+
+
+def run(folder: Path, use: Callable[[House], Awaitable[Result]]) -> Result:
+    async def main() -> Result:
+        async with house_in(folder) as house:
+            return await use(house)
+
+    return run_jumping(main())
+
+
+def fetched(
+    folder: Path, *bodies: bytes, error: CollectorError | None = None, times: int = 0
+) -> tuple[list[str], House, list[float], Fetching]:
+    """What one blob comes to within a day, and when it was asked for, in seconds."""
+
+    async def use(house: House) -> tuple[list[str], House, list[float], Fetching]:
+        house.publish("poison", *bodies)
+        if error is not None:
+            house.api.fail(Ask.FETCH, error, times=times)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(DAY_S)
+        asked_s = [(one.at - START).total_seconds() for one in house.api.asked if one.ask is Ask.FETCH]
+        return fetching.content_ids, house, asked_s, fetching
+
+    return run(folder, use)
+
+
+def waiting(house: House) -> list[WaitingBlob]:
+    return house.ledger.waiting_blobs()
+
+
+async def wait_idle(fetching: Fetching) -> None:
+    async with asyncio.timeout(3_600):
+        await fetching.fetcher.wait_idle()
+
+
+# One blob's way.
+
+
+def test_a_known_blob_is_fetched_split_and_handed_on(tmp_path: Path) -> None:
+    """With its records, the instant of its arrival, and what it holds in flight."""
+
+    async def use(house: House) -> tuple[list[bytes], bool, int]:
+        house.publish("blob", WHOLE)
+        async with house.fetching(settles=False) as fetching:
+            await asyncio.sleep(1)
+            [one] = fetching.handed_on
+            at_once = one.received_at <= house.clock.now()
+            return one.split.records, at_once, fetching.flight.held
+
+    assert run(tmp_path, use) == ([b'{"Id":"1"}', b'{"Id":"2"}'], True, len(WHOLE))
+
+
+def test_what_a_blob_held_is_given_back_when_it_is_final(tmp_path: Path) -> None:
+    """Not before: its bytes are in memory until every output has them."""
+
+    async def use(house: House) -> tuple[int, int, bool]:
+        house.publish("blob", WHOLE)
+        async with house.fetching(settles=False) as fetching:
+            await asyncio.sleep(1)
+            before = fetching.flight.held
+            house.ledger.commit_lost(fetching.handed_on[0].known.key, "final", at=house.clock.now())
+            fetching.fetcher.settle(fetching.handed_on[0])
+            await wait_idle(fetching)
+            return before, fetching.flight.held, fetching.fetcher.idle
+
+    assert run(tmp_path, use) == (len(WHOLE), 0, True)
+
+
+def test_blobs_that_become_known_later_are_fetched_when_the_fetcher_is_woken(tmp_path: Path) -> None:
+    """A listing that found something does not wait for the next look into the ledger."""
+
+    async def use(house: House) -> list[str]:
+        async with house.fetching() as fetching:
+            await asyncio.sleep(1)
+            house.publish("blob")
+            fetching.fetcher.wake(FEED)
+            await asyncio.sleep(0.1)
+            return fetching.content_ids
+
+    assert run(tmp_path, use) == ["blob"]
+
+
+def test_more_blobs_than_one_look_brings_are_all_fetched_once(tmp_path: Path) -> None:
+    """The ledger is asked again and again, without what is in flight already."""
+
+    async def use(house: House) -> tuple[int, int]:
+        house.know(*(house.publish(f"blob{number}") for number in range(600)))
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            return len(set(fetching.content_ids)), len(fetching.content_ids)
+
+    assert run(tmp_path, use) == (600, 600)
+
+
+# The ladder of retries.
+
+
+def test_a_blob_that_fails_is_tried_quickly_and_then_waits_longer_and_longer(tmp_path: Path) -> None:
+    """Five quick tries, then after 1, 5, 15 minutes, 1 hour, and every 3 hours for ever."""
+    _, _, asked_s, _ = fetched(tmp_path, error=DOWN, times=-1)
+    waits_s = [later - earlier for earlier, later in pairwise(asked_s[: QUICK_TRIES + 6])]
+
+    assert waits_s[: QUICK_TRIES - 1] == pytest.approx([0.5, 1, 2, 4])
+    expected_s = [*RETRY_WAITS_S, RETRY_WAITS_S[-1]]
+    assert all(
+        wait_s <= waited_s <= wait_s + 31
+        for wait_s, waited_s in zip(expected_s, waits_s[QUICK_TRIES - 1 :], strict=True)
+    )
+
+
+def test_a_blob_that_waits_is_named_with_its_last_error(tmp_path: Path) -> None:
+    """`--once` ends with code 3 for it; it stays known."""
+
+    async def use(house: House) -> list[tuple[str, int, str]]:
+        house.publish("poison")
+        house.api.fail(Ask.FETCH, DOWN, times=-1)
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+        return [(one.content_id, one.attempts, one.last_error) for one in waiting(house)]
+
+    assert run(tmp_path, use) == [("poison", QUICK_TRIES, "HTTP 503")]
+
+
+@pytest.mark.parametrize("error", [DOWN, BadAnswer("HTML"), NotSubscribed("AF20022")], ids=lambda e: e.code)
+def test_a_blob_that_failed_is_delivered_when_it_can_be_had(tmp_path: Path, error: CollectorError) -> None:
+    """A failure of any kind is not the blob's end."""
+    content_ids, _, _, _ = fetched(tmp_path, error=error, times=QUICK_TRIES + 1)
+
+    assert content_ids == ["poison"]
+
+
+def test_a_blob_that_waits_gets_its_turn_in_a_feed_without_news(tmp_path: Path) -> None:
+    """However busy the others are: a quiet feed's blob does not wait until it has expired."""
+
+    async def use(house: House) -> list[str]:
+        house.publish("poison", feed=SHAREPOINT_FEED)
+        house.api.fail(Ask.FETCH, DOWN, about="poison", times=QUICK_TRIES)
+        async with house.fetching(FEED, SHAREPOINT_FEED) as fetching:
+            for number in range(20):
+                house.publish(f"news{number}")
+                fetching.fetcher.wake(FEED)
+                await asyncio.sleep(10)
+            return [one for one in fetching.content_ids if one == "poison"]
+
+    assert run(tmp_path, use) == ["poison"]
+
+
+def test_being_throttled_uses_up_no_try(tmp_path: Path) -> None:
+    """It says nothing about the blob, which is delivered in its first round."""
+
+    async def use(house: House) -> tuple[list[str], list[WaitingBlob]]:
+        house.publish("blob")
+        house.api.fail(Ask.FETCH, Throttled("AF429"), times=THROTTLED_TRIES)
+        house.api.fail(Ask.FETCH, DOWN, times=QUICK_TRIES - 1)
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            return fetching.content_ids, waiting(house)
+
+    assert run(tmp_path, use) == (["blob"], [])
+
+
+def test_being_throttled_for_ever_ends_the_round(tmp_path: Path) -> None:
+    """The bound on patience has a number."""
+
+    async def use(house: House) -> tuple[int, int]:
+        house.publish("blob")
+        house.api.fail(Ask.FETCH, Throttled("AF429"), times=-1)
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            return house.api.count(Ask.FETCH), waiting(house)[0].attempts
+
+    assert run(tmp_path, use) == (THROTTLED_TRIES + QUICK_TRIES, QUICK_TRIES)
+
+
+def test_the_service_is_given_the_time_that_it_asks_for(tmp_path: Path) -> None:
+    """Retry-After is obeyed where it is longer than the collector's own pause."""
+    _, _, asked_s, _ = fetched(tmp_path, error=Throttled("AF429", after_s=120.0), times=1)
+
+    assert asked_s[1] - asked_s[0] == 120
+
+
+def test_a_missing_subscription_is_started_again_from_here(tmp_path: Path) -> None:
+    """A fetch that is refused for its sake does not wait until the next listing finds out."""
+    content_ids, house, _, _ = fetched(tmp_path, error=NotSubscribed("AF20023"), times=1)
+
+    assert (content_ids, house.api.count(Ask.START)) == (["poison"], 1)
+
+
+def test_a_start_that_fails_is_told_and_the_blob_tried_again(tmp_path: Path) -> None:
+    """The start's failure is the feed's trouble, not the blob's end."""
+
+    async def use(house: House) -> tuple[list[str], list[str]]:
+        house.publish("blob")
+        house.api.fail(Ask.FETCH, NotSubscribed("AF20023"))
+        house.api.fail(Ask.START, REFUSED)
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            return fetching.content_ids, [one.code for one in house.told]
+
+    assert run(tmp_path, use) == (["blob"], ["access_refused"])
+
+
+def test_what_needs_a_person_postpones_and_is_told_once(tmp_path: Path) -> None:
+    """However many blobs meet it; no try is used up, and all arrive once the cure is found."""
+
+    async def use(house: House) -> tuple[list[str], list[tuple[int, str]], set[str]]:
+        for number in range(5):
+            house.publish(f"blob{number}")
+        house.api.fail(Ask.FETCH, REFUSED, times=-1)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(300)
+            told = [one.code for one in house.told]
+            left = [(one.attempts, one.last_error) for one in waiting(house)]
+            house.api.recover()
+            await asyncio.sleep(100)
+            return told, left, set(fetching.content_ids)
+
+    told, left, content_ids = run(tmp_path, use)
+
+    assert told == ["access_refused"]
+    assert left == [(1, "AF10001")] * 5
+    assert content_ids == {f"blob{number}" for number in range(5)}
+
+
+# Content that is lost.
+
+
+def test_expired_content_is_lost_at_once(tmp_path: Path) -> None:
+    """And counted, and written as an error: it is the one loss that nobody can undo."""
+    with capture_logs() as lines:
+        _, house, asked_s, _ = fetched(tmp_path, error=ContentLost(f"{EXPIRED}: AF20051"), times=-1)
+
+    assert len(asked_s) == 1
+    assert [line["log_level"] for line in lines if line.get("code") == "content_lost"] == ["error"]
+    assert house.progress().blobs_lost == 1
+
+
+@pytest.mark.parametrize("reason", [UNKNOWN, INVALID])
+def test_unknown_content_is_lost_only_after_many_tries(tmp_path: Path, reason: str) -> None:
+    """The service has been seen to deny its own blob for a while."""
+    _, house, asked_s, _ = fetched(tmp_path, error=ContentLost(f"{reason}: AF2005x"), times=-1)
+
+    assert len(asked_s) == UNKNOWN_TRIES
+    assert house.progress().blobs_lost == 1
+
+
+def test_content_that_was_denied_for_a_while_is_delivered(tmp_path: Path) -> None:
+    """One try before it would have been given up."""
+    content_ids, _, _, _ = fetched(
+        tmp_path, error=ContentLost(f"{UNKNOWN}: AF20050"), times=UNKNOWN_TRIES - 1
+    )
+
+    assert content_ids == ["poison"]
+
+
+# Bodies that are doubted.
+
+
+def test_a_broken_element_is_fetched_again_quickly_and_then_handed_on(tmp_path: Path) -> None:
+    """In its first round: its neighbours go on, the fragment goes with them to be quarantined."""
+    content_ids, _, asked_s, fetching = fetched(tmp_path, BROKEN)
+    [one] = fetching.handed_on
+
+    assert content_ids == ["poison"]
+    assert len(asked_s) == QUICK_TRIES
+    assert asked_s[-1] < 20
+    assert len(one.split.records) == 2
+    assert [fragment.body for fragment in one.split.fragments] == [b'{"Id":']
+
+
+def test_a_broken_body_that_mends_leaves_nothing_in_doubt(tmp_path: Path) -> None:
+    """The second try brought it whole."""
+    _, _, asked_s, fetching = fetched(tmp_path, BROKEN, WHOLE)
+
+    assert len(asked_s) == 2
+    assert fetching.handed_on[0].split.fragments == []
+
+
+@pytest.mark.parametrize("body", [CUT, b"<html>"], ids=["cut short", "no array"])
+def test_a_truncated_body_is_fetched_again_for_hours(tmp_path: Path, body: bytes) -> None:
+    """What was cut off may be there next time; only after many tries is the rest taken as it is."""
+    content_ids, _, asked_s, fetching = fetched(tmp_path, body)
+
+    assert content_ids == ["poison"]
+    assert len(asked_s) == QUARANTINE_TRIES
+    assert asked_s[-1] > 3_600
+    assert not fetching.handed_on[0].split.complete
+
+
+def test_an_empty_blob_is_doubted_and_then_believed(tmp_path: Path) -> None:
+    """A blob is documented to hold a record or more."""
+    content_ids, _, asked_s, _ = fetched(tmp_path, b"[]")
+
+    assert (content_ids, len(asked_s)) == (["poison"], QUICK_TRIES)
+
+
+# Fairness and bounds.
+
+
+def test_feeds_are_served_in_turn(tmp_path: Path) -> None:
+    """A feed with a week to fetch does not keep a feed with one blob waiting."""
+
+    async def use(house: House) -> list[str]:
+        for number in range(300):
+            house.publish(f"many{number}")
+        house.publish("few", feed=SHAREPOINT_FEED)
+        house.publish("foreign", feed=FOREIGN_FEED)
+        async with house.fetching(FEED, SHAREPOINT_FEED, FOREIGN_FEED) as fetching:
+            await wait_idle(fetching)
+            return fetching.content_ids[:6]
+
+    assert {"few", "foreign"} <= set(run(tmp_path, use))
+
+
+def test_no_more_are_fetched_at_once_than_there_are_places(tmp_path: Path) -> None:
+    """Over all tenants together."""
+
+    async def use(house: House) -> int:
+        for number in range(100):
+            house.publish(f"blob{number}")
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            return house.api.fetching_max
+
+    assert run(tmp_path, use) == FETCHES_MAX
+
+
+def test_poison_holds_no_place_and_no_bytes_while_it_waits(tmp_path: Path) -> None:
+    """A hundred blobs in their pauses: a healthy one passes at once, though the bound is small."""
+
+    async def use(house: House) -> tuple[list[str], int]:
+        for number in range(100):
+            ref = house.publish(f"poison{number}")
+            house.api.fail(Ask.FETCH, Throttled("AF429", after_s=3_600.0), about=ref.content_id, times=-1)
+        async with house.fetching(FEED, SHAREPOINT_FEED, bytes_max=1_000_000) as fetching:
+            await asyncio.sleep(10)
+            held = fetching.flight.held
+            house.publish("healthy", feed=SHAREPOINT_FEED)
+            fetching.fetcher.wake(SHAREPOINT_FEED)
+            await asyncio.sleep(1)
+            return fetching.content_ids, held
+
+    assert run(tmp_path, use) == (["healthy"], 0)
+
+
+def test_bytes_in_flight_hold_fetching_back(tmp_path: Path) -> None:
+    """While an output is slow, fetching stops at the bound, and goes on as blobs become final."""
+    body = b'[{"Id":"' + b"1" * 99_989 + b'"}]'
+
+    async def use(house: House) -> tuple[int, int, int]:
+        for number in range(40):
+            house.publish(f"blob{number}", body)
+        async with house.fetching(bytes_max=1_000_000, settles=False) as fetching:
+            await asyncio.sleep(5)
+            held, before = fetching.flight.held, len(fetching.handed_on)
+            for one in fetching.handed_on[:5]:
+                house.ledger.commit_lost(one.known.key, "final", at=house.clock.now())
+                fetching.fetcher.settle(one)
+            await asyncio.sleep(5)
+            return held, before, len(fetching.handed_on)
+
+    held, before, after = run(tmp_path, use)
+
+    assert 800_000 <= held <= 1_000_000
+    assert 8 <= before <= 10
+    assert before < after <= before + 5
+
+
+def test_no_more_blobs_are_in_flight_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny blobs are bounded by count; as they become final, the rest follows, in every feed."""
+    monkeypatch.setattr("m365watch.feed.fetcher.BLOBS_IN_FLIGHT_MAX", 10)
+
+    async def use(house: House) -> tuple[int, int]:
+        for number in range(30):
+            house.publish(f"blob{number}", feed=FEED if number % 2 else SHAREPOINT_FEED)
+        async with house.fetching(FEED, SHAREPOINT_FEED, settles=False) as fetching:
+            await asyncio.sleep(5)
+            first = len(fetching.handed_on)
+            settled = 0
+            while settled < 30:
+                one = fetching.handed_on[settled]
+                house.ledger.commit_lost(one.known.key, "final", at=house.clock.now())
+                fetching.fetcher.settle(one)
+                settled += 1
+                await asyncio.sleep(0.1)
+            await wait_idle(fetching)
+            return first, len(fetching.content_ids)
+
+    assert run(tmp_path, use) == (10, 30)
+
+
+# Being idle.
+
+
+def test_waiting_for_idleness_waits_for_what_is_in_flight(tmp_path: Path) -> None:
+    """A blob that was handed on and is not final counts, as does one in its pause."""
+
+    async def use(house: House) -> list[bool]:
+        house.publish("blob")
+        house.api.fail(Ask.FETCH, Throttled("AF429", after_s=50.0))
+        async with house.fetching(settles=False) as fetching:
+            waits = asyncio.create_task(fetching.fetcher.wait_idle())
+            seen = []
+            for seconds in (10, 60):
+                await asyncio.sleep(seconds)
+                seen.append(waits.done())
+            house.ledger.commit_lost(fetching.handed_on[0].known.key, "final", at=house.clock.now())
+            fetching.fetcher.settle(fetching.handed_on[0])
+            await waits
+            return seen
+
+    assert run(tmp_path, use) == [False, False]
+
+
+def test_a_fetcher_that_asks_the_ledger_is_not_idle(tmp_path: Path) -> None:
+    """Between question and answer nothing is in flight and nothing queued, and yet it is not over."""
+
+    async def use(house: House) -> tuple[list[bool], list[str]]:
+        house.publish("blob")
+        async with house.fetching() as fetching:
+            idle = []
+            while not fetching.content_ids:
+                await asyncio.sleep(0)
+                idle.append(fetching.fetcher.idle)
+            await wait_idle(fetching)
+            return idle[:-1], fetching.content_ids
+
+    idle, content_ids = run(tmp_path, use)
+
+    assert not any(idle)
+    assert content_ids == ["blob"]
+
+
+def test_a_fetcher_without_blobs_is_idle_after_one_look(tmp_path: Path) -> None:
+    """`--once` with nothing to do ends."""
+
+    async def use(house: House) -> bool:
+        async with house.fetching(FEED, SHAREPOINT_FEED) as fetching:
+            await wait_idle(fetching)
+            return fetching.fetcher.idle
+
+    assert run(tmp_path, use)
+
+
+# Stops and failures.
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
+def test_a_stop_leaves_blobs_known_and_nothing_held(tmp_path: Path, turns: int) -> None:
+    """At whatever moment it comes: before a fetch, in it, in a pause, waiting for a place or for bytes."""
+
+    async def use(house: House) -> tuple[int, int]:
+        for number in range(60):
+            ref = house.publish(f"blob{number}")
+            house.api.hold(ref.content_id)
+            house.api.fail(Ask.FETCH, DOWN, about=ref.content_id)
+        async with house.fetching(bytes_max=2_000_000) as fetching:
+            for _ in range(turns):
+                await asyncio.sleep(0 if turns % 2 else 0.1)
+        due = house.ledger.due_blobs(FEED, now=house.clock.now(), count_max=100, besides=frozenset())
+        return len(due), fetching.flight.held
+
+    assert run(tmp_path, use) == (60, 0)
+
+
+def test_a_stop_while_all_places_are_taken_gives_back_the_bytes(tmp_path: Path) -> None:
+    """Bytes are held before a place is free."""
+
+    async def use(house: House) -> tuple[int, int]:
+        for number in range(FETCHES_MAX + 5):
+            house.api.hold(house.publish(f"blob{number}").content_id)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(1)
+            held = fetching.flight.held
+        return held // (256 * 1024), fetching.flight.held
+
+    assert run(tmp_path, use) == (FETCHES_MAX + 1, 0)
+
+
+def test_a_ledger_that_can_not_be_used_ends_the_fetching(tmp_path: Path) -> None:
+    """It is not swallowed with the one blob that met it, which would look as if all were done."""
+
+    async def use(house: House) -> BaseException | None:
+        house.publish("poison")
+        house.api.fail(Ask.FETCH, DOWN, times=-1)
+        house.calls = UnusablePostponing()
+        async with house.fetching() as fetching:
+            await asyncio.wait([fetching.running], timeout=60)
+            return fetching.running.exception()
+
+    failure = run(tmp_path, use)
+
+    assert isinstance(failure, ExceptionGroup)
+    assert failure.subgroup(LedgerUnusable) is not None
+
+
+class UnusablePostponing(CallsInLine):
+    """Calls of a ledger that fails for good where a blob is to be put off."""
+
+    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if getattr(verb, "__name__", "") == "postpone":
+            raise LedgerUnusable("the file is gone", fix="look for it")
+        return await super().__call__(verb, *args, **kwargs)

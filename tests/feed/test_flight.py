@@ -1,0 +1,160 @@
+"""The bound on what is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m365watch.feed.flight import BytesInFlight
+from m365watch.testing.loop import run_jumping
+
+BOUND = 100
+
+FETCHES = st.lists(
+    st.tuples(
+        st.integers(1, 250),  # what is guessed before the fetch
+        st.integers(0, 100),  # how much of the guess it is, in per cent
+        st.integers(0, 3),  # seconds before it begins
+        st.integers(0, 3),  # seconds until it is final
+        st.booleans(),  # whether it is cancelled on its way
+    ),
+    max_size=25,
+)
+
+
+@given(fetches=FETCHES)
+@settings(max_examples=150, deadline=None)
+def test_bytes_in_flight_stay_below_the_bound(fetches: list[tuple[int, int, int, int, bool]]) -> None:
+    """Never more than the bound, but for one giant that is alone; nobody is forgotten; all is given back."""
+
+    async def main() -> tuple[int, list[tuple[int, int]]]:
+        flight = BytesInFlight(BOUND)
+        holders: set[int] = set()
+        seen: list[tuple[int, int]] = []
+
+        async def fetch(number: int) -> None:
+            guessed, share, before_s, after_s, _ = fetches[number]
+            await asyncio.sleep(before_s)
+            held = guessed
+            await flight.acquire(guessed)
+            try:
+                holders.add(number)
+                seen.append((flight.held, len(holders)))
+                await asyncio.sleep(after_s / 2)
+                held = max(1, guessed * share // 100)
+                flight.correct(guessed=guessed, actual=held)
+                await asyncio.sleep(after_s / 2)
+            finally:
+                holders.discard(number)
+                flight.release(held)
+
+        tasks = [asyncio.create_task(fetch(number)) for number in range(len(fetches))]
+        await asyncio.sleep(2)
+        for task, (*_, is_cancelled) in zip(tasks, fetches, strict=True):
+            if is_cancelled:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return flight.held, seen
+
+    left, seen = run_jumping(main())
+
+    assert left == 0
+    assert [(held, holders) for held, holders in seen if held > BOUND and holders > 1] == []
+
+
+def admitted(flight: BytesInFlight, *sizes: int) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(flight.acquire(size)) for size in sizes]
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def done(tasks: list[asyncio.Task[None]]) -> list[bool]:
+    return [task.done() for task in tasks]
+
+
+def test_those_who_wait_are_let_in_in_their_order() -> None:
+    """A small one does not overtake a large one, which would otherwise wait for ever."""
+
+    async def main() -> list[list[bool]]:
+        flight = BytesInFlight(BOUND)
+        await flight.acquire(60)
+        tasks = admitted(flight, 80, 10)
+        await settle()
+        before = done(tasks)
+        flight.release(60)
+        await settle()
+        return [before, done(tasks)]
+
+    assert run_jumping(main()) == [[False, False], [True, True]]
+
+
+def test_a_giant_passes_alone() -> None:
+    """A blob above the whole bound waits until nothing else is held, and then holds up the rest."""
+
+    async def main() -> list[list[bool]]:
+        flight = BytesInFlight(BOUND)
+        await flight.acquire(1)
+        tasks = admitted(flight, 5_000, 1)
+        await settle()
+        seen = [done(tasks)]
+        for size in (1, 5_000):
+            flight.release(size)
+            await settle()
+            seen.append(done(tasks))
+        return seen
+
+    assert run_jumping(main()) == [[False, False], [True, False], [True, True]]
+
+
+def test_a_guess_that_was_too_small_is_made_good() -> None:
+    """Nobody comes in while more is held than the bound, although less had been guessed."""
+
+    async def main() -> list[bool]:
+        flight = BytesInFlight(BOUND)
+        await flight.acquire(10)
+        flight.correct(guessed=10, actual=180)
+        [task] = admitted(flight, 10)
+        seen = []
+        for size in (0, 80, 20):
+            flight.release(size)
+            await settle()
+            seen.append(task.done())
+        return seen
+
+    assert run_jumping(main()) == [False, False, True]
+
+
+def test_one_who_gives_up_waiting_makes_way() -> None:
+    """Who stood behind him comes in at once, not only at the next release."""
+
+    async def main() -> tuple[list[bool], int]:
+        flight = BytesInFlight(BOUND)
+        await flight.acquire(60)
+        tasks = admitted(flight, 80, 30)
+        await settle()
+        tasks[0].cancel()
+        await settle()
+        return done(tasks), flight.held
+
+    assert run_jumping(main()) == ([True, True], 90)
+
+
+def test_one_who_is_cancelled_when_let_in_gives_back() -> None:
+    """Between being let in and going on lies a moment in which a stop can come."""
+
+    async def main() -> int:
+        flight = BytesInFlight(BOUND)
+        await flight.acquire(100)
+        [task] = admitted(flight, 70)
+        await settle()
+        flight.release(100)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return flight.held
+
+    assert run_jumping(main()) == 0

@@ -1,0 +1,399 @@
+"""A whole run: how it ends, what it says, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from m365watch.app import Collector, Outcome, read_status, waiting_blobs
+from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.config.load import parse_settings
+from m365watch.config.settings import OutputSettings, Settings
+from m365watch.errors import LedgerHeld, LedgerUnusable, OutputUnavailable, OutputUnusable
+from m365watch.feed.troubles import Trouble
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.model import Batch, ContentType, Receipt
+from m365watch.outputs.console import ConsoleOutput
+from m365watch.outputs.files import FilesOutput
+from m365watch.simulator.scenario import Scenario, load_scenario
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.simulator.truth import Verdict
+from m365watch.testing.outputs import FakeOutput
+
+Result = TypeVar("Result")
+
+LAKE = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
+BOTH = {**LAKE, "files": {"type": "files", "config": {"directory": "out"}}}
+FLAWLESS = Verdict([], [], [])
+UNUSABLE = OutputUnusable("the table is not ours", fix="name another", where="output lake")
+
+
+class Site:
+    """A simulated tenant, a folder, and fake outputs that live as long as it does."""
+
+    def __init__(self, folder: Path, running: RunningSimulator) -> None:
+        self.folder = folder
+        self.running = running
+        self.outputs: dict[str, FakeOutput] = {"lake": FakeOutput("lake"), "files": FakeOutput("files")}
+        self.told: list[Trouble] = []
+        self.stop = asyncio.Event()
+
+    def settings(self, outputs: dict[str, Any]) -> Settings:
+        document = self.running.configuration(outputs=outputs)
+        return parse_settings(document, path=self.folder / "m365watch.json", environment={})
+
+    def collector(self, outputs: dict[str, Any] = LAKE) -> Collector:
+        return Collector(
+            self.settings(outputs),
+            clock=SystemClock(),
+            random=system_random(1),
+            on_change=self.told.append,
+            build_output=self.output,
+        )
+
+    def output(self, settings: OutputSettings, clock: Clock, name: str) -> FakeOutput:
+        return self.outputs[settings.name]
+
+    async def collect(self, outputs: dict[str, Any] = LAKE) -> Outcome:
+        """A run with `--once`."""
+        async with asyncio.timeout(20):
+            return await self.collector(outputs).run(once=True, stop=self.stop)
+
+    def verdict(self, output: str = "lake") -> Verdict:
+        """What is missing, repeated or altered in what `output` holds."""
+        return self.running.tenants[0].truth().judge(self.outputs[output].disk.records)
+
+
+def run(
+    folder: Path, use: Callable[[Site], Awaitable[Result]], *, scenario: Scenario | None = None
+) -> Result:
+    settings = SimulationSettings(seed=3, days=1, records_per_day=60, live=False, scenario=scenario)
+
+    async def main() -> Result:
+        async with simulator_running(settings, clock=SystemClock()) as running:
+            return await use(Site(folder, running))
+
+    return asyncio.run(main())
+
+
+# Ends.
+
+
+def test_a_run_that_had_everything_is_done(tmp_path: Path) -> None:
+    """Exit code 0, nothing to say, and every record at every output; the figures agree."""
+
+    async def use(site: Site) -> tuple[Outcome, int, list[Verdict], Settings]:
+        outcome = await site.collect(BOTH)
+        count = site.running.tenants[0].truth().record_count
+        return outcome, count, [site.verdict(name) for name in BOTH], site.settings(BOTH)
+
+    outcome, count, verdicts, settings = run(tmp_path, use)
+
+    assert (outcome.exit_code, outcome.waiting, outcome.problems) == (0, (), ())
+    assert verdicts == [FLAWLESS, FLAWLESS]
+    assert outcome.progress.caught_up
+    assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count > 20
+    status = read_status(settings)
+    assert {one.feed: one.blobs_delivered for one in status.feeds} == {
+        one.feed: one.blobs_delivered for one in outcome.progress.feeds
+    }
+    assert waiting_blobs(settings) == []
+
+
+def test_a_second_run_delivers_nothing_again(tmp_path: Path) -> None:
+    """What the ledger knows as delivered is listed and left alone."""
+
+    async def use(site: Site) -> tuple[int, int, int]:
+        await site.collect()
+        before = len(site.outputs["lake"].batches)
+        outcome = await site.collect()
+        return outcome.exit_code, before, len(site.outputs["lake"].batches)
+
+    exit_code, before, after = run(tmp_path, use)
+
+    assert exit_code == 0
+    assert before == after > 0
+
+
+def test_a_feed_that_needs_a_person_is_the_runs_problem(tmp_path: Path) -> None:
+    """Exit code 1, one sentence for the tenant, told while it happened, kept for `status`."""
+
+    async def use(site: Site) -> tuple[Outcome, list[Trouble], list[str | None]]:
+        outcome = await site.collect()
+        return outcome, site.told, [feed.fix for feed in read_status(site.settings(LAKE)).feeds]
+
+    outcome, told, fixes = run(tmp_path, use, scenario=load_scenario("no-roles"))
+
+    assert outcome.exit_code == 1
+    assert [trouble.text for trouble in told] == list(outcome.problems)
+    assert len(told) == 1
+    assert not outcome.progress.caught_up
+    assert None not in fixes
+
+
+def test_an_output_that_fails_is_the_runs_problem(tmp_path: Path) -> None:
+    """Exit code 1 and its sentence; what it lacks comes with the next run."""
+
+    async def use(site: Site) -> tuple[Outcome, int, Verdict]:
+        site.outputs["lake"].fail(UNUSABLE)
+        outcome = await site.collect()
+        mended = await site.collect()
+        return outcome, mended.exit_code, site.verdict()
+
+    outcome, mended, verdict = run(tmp_path, use)
+
+    assert (outcome.exit_code, outcome.problems) == (1, (str(UNUSABLE),))
+    assert (mended, verdict) == (0, FLAWLESS)
+
+
+def test_once_gives_an_output_up_after_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk that stays full ends the run, said once."""
+    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+
+    async def use(site: Site) -> Outcome:
+        site.outputs["lake"].disk.is_full = True
+        return await site.collect()
+
+    outcome = run(tmp_path, use)
+
+    assert outcome.exit_code == 1
+    assert len(outcome.problems) == 1
+    assert "the disk is full" in outcome.problems[0]
+
+
+def test_a_defect_goes_up_as_it_is(tmp_path: Path) -> None:
+    """What is no error of ours is not dressed up as one, and the ledger is let go."""
+
+    class Defective(FakeOutput):
+        async def deliver(self, batch: Batch) -> Receipt:
+            raise KeyError("defect")
+
+    async def use(site: Site) -> int:
+        site.outputs["lake"] = Defective("lake")
+        with pytest.raises(KeyError):
+            await site.collect()
+        site.outputs["lake"] = FakeOutput("lake")
+        return (await site.collect()).exit_code
+
+    assert run(tmp_path, use) == 0
+
+
+def test_progress_can_be_asked_for_at_any_time(tmp_path: Path) -> None:
+    """Before a run, during it, and after it."""
+
+    async def use(site: Site) -> list[int]:
+        collector = site.collector()
+        seen = [len(collector.progress().feeds)]
+        running = asyncio.create_task(collector.run(once=True, stop=site.stop))
+        while not site.outputs["lake"].disk.durable:
+            await asyncio.sleep(0.01)
+        assert sum(feed.blobs_listed for feed in collector.progress().feeds) > 0
+        await running
+        return [*seen, len(collector.progress().feeds)]
+
+    assert run(tmp_path, use) == [0, len(ContentType)]
+
+
+def test_what_can_not_come_again_is_forgotten_while_collecting(tmp_path: Path) -> None:
+    """The ledger is kept small by the hour, and nothing is stopped for it."""
+
+    async def use(site: Site) -> tuple[int, int]:
+        await site.collect()
+        ledger = site.folder / "state" / LEDGER_FILE
+        with closing(sqlite3.connect(ledger)) as connection, connection:
+            connection.execute("UPDATE blob SET created_us = 0 WHERE key <= 3")
+        collector = Collector(
+            site.settings(LAKE), clock=HourglassClock(), random=system_random(1), build_output=site.output
+        )
+        running = asyncio.create_task(collector.run(once=False, stop=site.stop))
+        async with asyncio.timeout(10):
+            while count_old(ledger):
+                await asyncio.sleep(0.02)
+        site.stop.set()
+        return (await running).exit_code, count_old(ledger)
+
+    assert run(tmp_path, use) == (0, 0)
+
+
+class HourglassClock(SystemClock):
+    """An hour of waiting is over in a quarter of a second; the time of day is the machine's."""
+
+    factor = 14_400.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() * self.factor
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds / self.factor, 0.005))
+
+
+def count_old(ledger: Path) -> int:
+    with closing(sqlite3.connect(ledger)) as connection:
+        return int(connection.execute("SELECT count(*) FROM blob WHERE created_us = 0").fetchone()[0])
+
+
+# Starts.
+
+
+def test_two_collectors_do_not_share_a_ledger(tmp_path: Path) -> None:
+    """The second one is refused, and the first one goes on."""
+
+    async def use(site: Site) -> int:
+        first = asyncio.create_task(site.collector().run(once=False, stop=site.stop))
+        while not site.outputs["lake"].batches:
+            await asyncio.sleep(0.01)
+        with pytest.raises(LedgerHeld):
+            await site.collector().run(once=True, stop=asyncio.Event())
+        site.stop.set()
+        return (await first).exit_code
+
+    assert run(tmp_path, use) == 0
+
+
+def test_an_output_that_can_not_start_starts_nothing(tmp_path: Path) -> None:
+    """The outputs opened before it are closed, the ledger is let go, and no request was sent."""
+    closed = []
+
+    class Closing(FakeOutput):
+        async def close(self) -> None:
+            closed.append(self.name)
+
+    class Unusable(FakeOutput):
+        async def open(self, *, last_batch: int, position: str) -> int:
+            raise UNUSABLE
+
+    async def use(site: Site) -> int:
+        site.outputs = {"lake": Closing("lake"), "files": Unusable("files")}
+        with pytest.raises(OutputUnusable):
+            await site.collect(BOTH)
+        assert site.collector().progress().feeds == []
+        site.outputs = {"lake": FakeOutput("lake"), "files": FakeOutput("files")}
+        return (await site.collect(BOTH)).exit_code
+
+    assert run(tmp_path, use) == 0
+    assert closed == ["lake"]
+
+
+def test_there_is_no_status_before_the_first_run(tmp_path: Path) -> None:
+    """Reading it makes no ledger."""
+
+    async def use(site: Site) -> None:
+        for read in (read_status, waiting_blobs):
+            with pytest.raises(LedgerUnusable):
+                read(site.settings(LAKE))
+
+    run(tmp_path, use)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_built_from_their_settings(tmp_path: Path) -> None:
+    """Without a builder of the caller's own, each type of output is the product's."""
+
+    async def use(site: Site) -> list[str]:
+        settings = site.settings({**BOTH, "screen": {"type": "console", "config": {}}})
+        collector = Collector(settings, clock=SystemClock(), random=system_random(1))
+        built = [collector._build_output(one, SystemClock(), "id") for one in settings.outputs]
+        assert {type(one) for one in built} > {FilesOutput, ConsoleOutput}
+        return [one.name for one in built]
+
+    assert run(tmp_path, use) == ["lake", "files", "screen"]
+
+
+# Stops.
+
+
+async def begun(site: Site) -> asyncio.Task[Outcome]:
+    """A run, once its output holds a batch that it can not make durable."""
+    site.outputs["lake"].hold()
+    running = asyncio.create_task(site.collector().run(once=False, stop=site.stop))
+    while not site.outputs["lake"].batches:
+        await asyncio.sleep(0.01)
+    return running
+
+
+def test_what_was_fetched_is_delivered_before_a_stop_ends(tmp_path: Path) -> None:
+    """Exit code 0; a next run has only the rest to do, and all is there once."""
+
+    async def use(site: Site) -> tuple[int, int, Verdict]:
+        running = await begun(site)
+        site.stop.set()
+        await asyncio.sleep(0.05)
+        site.outputs["lake"].release()
+        outcome = await running
+        held = len(site.outputs["lake"].disk.records)
+        site.stop.clear()
+        await site.collect()
+        return outcome.exit_code, held, site.verdict()
+
+    exit_code, held, verdict = run(tmp_path, use)
+
+    assert (exit_code, verdict) == (0, FLAWLESS)
+    assert held > 0
+
+
+def test_a_stop_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that hangs is left; what it lacks stays known and comes with the next run."""
+    monkeypatch.setattr("m365watch.app.STOP_S", 0.05)
+
+    async def use(site: Site) -> tuple[Outcome, int, Verdict]:
+        running = await begun(site)
+        site.stop.set()
+        outcome = await asyncio.wait_for(running, 5)
+        held = len(site.outputs["lake"].disk.records)
+        site.outputs["lake"].release()
+        site.stop.clear()
+        await site.collect()
+        return outcome, held, site.verdict()
+
+    outcome, held, verdict = run(tmp_path, use)
+
+    assert (outcome.exit_code, held, verdict) == (0, 0, FLAWLESS)
+    assert sum(feed.blobs_waiting for feed in outcome.progress.feeds) > 0
+
+
+def test_an_output_that_fails_during_a_stop_is_told(tmp_path: Path) -> None:
+    """Nothing is lost by it, and yet it is no clean end."""
+
+    class Failing(FakeOutput):
+        async def deliver(self, batch: Batch) -> Receipt:
+            await super().deliver(batch)
+            raise UNUSABLE
+
+    async def use(site: Site) -> Outcome:
+        site.outputs["lake"] = Failing("lake")
+        running = await begun(site)
+        site.stop.set()
+        await asyncio.sleep(0.05)
+        site.outputs["lake"].release()
+        return await running
+
+    outcome = run(tmp_path, use)
+
+    assert (outcome.exit_code, outcome.problems) == (1, (str(UNUSABLE),))
+
+
+def test_an_output_that_waits_is_told_at_a_stop_and_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without `--once` that is stopped ends well; its present trouble is in the outcome."""
+    monkeypatch.setattr("m365watch.app.STOP_S", 0.05)
+    full = OutputUnavailable("the disk is full", where="output lake", after_s=60.0)
+
+    async def use(site: Site) -> Outcome:
+        site.outputs["lake"].fail(full, times=9)
+        running = asyncio.create_task(site.collector().run(once=False, stop=site.stop))
+        while not site.outputs["lake"].batches:
+            await asyncio.sleep(0.01)
+        site.stop.set()
+        return await running
+
+    outcome = run(tmp_path, use)
+
+    assert (outcome.exit_code, outcome.problems) == (0, (str(full),))
