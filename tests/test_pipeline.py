@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.feed.fetcher import FetchedBlob
+from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import (
     Batch,

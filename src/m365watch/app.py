@@ -25,10 +25,11 @@ from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError
 from m365watch.feed.api import ManagementApi
 from m365watch.feed.budget import RequestBudget
-from m365watch.feed.fetcher import BlobFetcher, FetchedBlob, TenantAccess
+from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.poller import FeedPoller, PollSettings
 from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.tries import FetchedBlob, TenantAccess
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import feed_progress, ledger_for_reading

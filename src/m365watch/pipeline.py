@@ -17,7 +17,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnavailable
-from m365watch.feed.fetcher import FetchedBlob
+from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed, Receipt

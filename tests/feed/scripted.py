@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from m365watch.feed.fetcher import BlobFetcher, FetchedBlob, TenantAccess
+from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.poller import FeedPoller, PollSettings
 from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.tries import FetchedBlob, TenantAccess
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
@@ -122,8 +123,9 @@ class Fetching:
         self.running: asyncio.Task[None]
         self._house = house
         self._settles = settles
+        access = {tenant: TenantAccess(api, house.keepers[tenant]) for tenant, api in house.apis.items()}
         self.fetcher = BlobFetcher(
-            {feed: TenantAccess(house.apis[feed.tenant_id], house.keepers[feed.tenant_id]) for feed in feeds},
+            {feed: access[feed.tenant_id] for feed in feeds},
             ledger=house.ledger,
             calls=house.calls,
             troubles=house.troubles,

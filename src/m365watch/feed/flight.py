@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
+
+_GUESS_FIRST_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class SizeGuess:
+    """How large a feed's next blob will be: nothing says so before it is fetched."""
+
+    size_bytes: int = _GUESS_FIRST_BYTES
+
+    def learn(self, size_bytes: int) -> None:
+        """Up at once, down slowly: a guess too large only costs concurrency."""
+        self.size_bytes = max(size_bytes, (self.size_bytes * 7 + size_bytes) // 8)
 
 
 class BytesInFlight:

@@ -1,9 +1,10 @@
 """The durable store of progress; nothing else remembers what was collected.
 
 Only four verbs move progress: `commit_listing`, `commit_delivered`, `quarantine` and
-`commit_lost` (with `commit_gap` for content that was lost before it had a name). `open_batch` moves none: it writes down, before an output sees a batch, what
-the batch consists of, so that after a crash between an output's write and the ledger's
-commit the ledger still knows what the output holds.
+`commit_lost` (with `commit_gap` for content that was lost before it had a name). `open_batch`
+moves none: it writes down, before an output sees a batch, what the batch consists of, so that
+after a crash between an output's write and the ledger's commit the ledger still knows what the
+output holds.
 """
 
 from __future__ import annotations
