@@ -170,6 +170,12 @@ class Pipeline:
             await self._calls(
                 self._ledger.commit_delivered, batch.number, output.name, receipt, at=self._clock.now()
             )
+            for refused in receipt.refused if receipt else ():
+                _log.error(
+                    f"output {output.name}: refused a record of {len(refused.record)} bytes, "
+                    f"it is in quarantine: {refused.reason}",
+                    code="quarantined",
+                )
             opened.missing.discard(output.name)
             if not opened.missing:
                 self._finish(opened.blobs)

@@ -232,6 +232,21 @@ def test_a_long_backfill_does_not_lose_its_oldest_window(tmp_path: Path) -> None
     assert span.start == START + timedelta(seconds=15_000) - WEEK + timedelta(seconds=MARGINS_S[0])
 
 
+def test_a_backfill_that_outlasts_the_period_lets_live_windows_in(tmp_path: Path) -> None:
+    """What is new does not wait hours for what is old."""
+
+    async def use(house: House) -> list[Window]:
+        house.api.answer_s = 200.0
+        await house.poll_once(house.poller(period_s=300.0))
+        return [window for _, window in house.api.windows]
+
+    windows = run(tmp_path, use)
+
+    live = [place for place, window in enumerate(windows) if window.end > START]
+    assert len(live) >= 3
+    assert max(later - earlier for earlier, later in pairwise(live)) <= 3
+
+
 def test_a_refused_window_at_the_edge_is_narrowed(tmp_path: Path) -> None:
     """A service whose week is a little shorter costs that little, is told, and nothing else."""
 

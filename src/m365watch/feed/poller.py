@@ -82,6 +82,7 @@ class FeedPoller:
         self._on_listed = on_listed
         self._margin_step = 0
         self._failures = 0
+        self._live_at_s = 0.0
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
         """Poll until `stop`; with `once`, until everything was listed once or has to be given up.
@@ -110,16 +111,24 @@ class FeedPoller:
         await self._keeper.ensure(self.feed.content_type)
         coverage, plan = await self._plan()
         self.windows_planned = len(plan.live) + len(plan.backfill)
-        for window in plan.live:
-            await self._list(window)
+        await self._list_live(plan)
         # Planned anew before each window: a long backfill moves the 7-day edge under the oldest one.
         while (plan := (await self._plan())[1]).backfill:
+            if self._clock.monotonic_s() - self._live_at_s >= self._settings.period_s:
+                await self._list_live(plan)
+                continue
             self.windows_planned = len(plan.backfill)
             await self._list(plan.backfill[0])
             # Only this is progress for good: everything else is listed again at the next try.
             self._failures = 0
         await self._relist_if_due(first=not coverage)
         await self._count_gaps()
+
+    async def _list_live(self, plan: Plan) -> None:
+        """List what is new; in a backfill that outlasts the period, again between its windows."""
+        for window in plan.live:
+            await self._list(window)
+        self._live_at_s = self._clock.monotonic_s()
 
     async def _count_gaps(self) -> None:
         """What can not be listed any more, because the collector stood still too long, is no secret."""

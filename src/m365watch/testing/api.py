@@ -85,6 +85,8 @@ class FakeApi:
         self.fetching: list[str] = []
         """The content ids whose fetch is under way."""
         self.fetching_max = 0
+        self.answer_s = 0.0
+        """How long every answer takes."""
         self._clock = clock
         self._contents: dict[ContentType, list[_Content]] = {one: [] for one in ContentType}
         self._failures: list[_Failure] = []
@@ -165,7 +167,7 @@ class FakeApi:
 
     async def _ask(self, ask: Ask, about: str) -> None:
         self.asked.append(Asked(ask, about, self._clock.now()))
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.answer_s)
         for failure in self._failures:
             if failure.meets(ask, about):
                 raise failure.error
