@@ -1,0 +1,103 @@
+"""What a command costs, it and every process that it starts: wall time, CPU time, memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from m365watch.clock import SystemClock
+
+_LOOK_EVERY_S = 0.05
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command in a process of its own."""
+
+    arguments: Sequence[str]
+    stdin: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What is added to this process's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run of a command took, from its first instruction to its last."""
+
+    wall_s: float
+    cpu_s: float
+    """User and system time, of its children too."""
+    peak_bytes: int
+    """The largest of what the system says of the largest process, and of all that were seen at once."""
+
+
+def run_measured(command: Command) -> Cost:
+    """The cost of a run of `command`, which has to succeed; it speaks only if it fails.
+
+    Raises: CommandFailed.
+    """
+    os.sync()  # What the run before it left to be written is not this one's burden.
+    clock = SystemClock()
+    started_s = clock.monotonic_s()
+    process = subprocess.Popen(
+        command.arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | dict(command.environment),
+    )
+    if process.stdin is None or process.stderr is None:
+        raise CommandFailed
+    process.stdin.write(command.stdin)
+    process.stdin.close()
+    watch = _MemoryWatch(process.pid)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = clock.monotonic_s() - started_s
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    seen_bytes = watch.stop()
+    if process.returncode:
+        raise CommandFailed(f"exit code {process.returncode}: {errors.decode(errors='replace').strip()}")
+    return Cost(wall_s, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss * 1024, seen_bytes))
+
+
+class CommandFailed(Exception):
+    """A contender did not do what it was told; there is no figure for it."""
+
+
+class _MemoryWatch:
+    """Looks 20 times a second at the memory of a process and of all that descend from it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak_bytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """The most that was seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak_bytes
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            self._peak_bytes = max(self._peak_bytes, _family_bytes(self._pid))
+
+
+def _family_bytes(pid: int) -> int:
+    """The resident memory of a process and its descendants; 0 for one that is gone."""
+    place = Path(f"/proc/{pid}")
+    try:
+        resident = int((place / "statm").read_text().split()[1]) * _PAGE_BYTES
+        children = " ".join(path.read_text() for path in place.glob("task/*/children")).split()
+    except OSError:
+        return 0
+    return resident + sum(_family_bytes(int(child)) for child in children)

@@ -1,0 +1,177 @@
+"""The simulated tenant in a process of its own, serving blobs that it compressed beforehand.
+
+Its records are the simulated organisation's, each stamped with an Id and a time of its own.
+A session's records are alike, so each model serves a few records of the same blob: a blob of
+100 then compresses as well as a real one (some 15 times), and inflating it costs what it costs
+in the field.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from m365watch.clock import SystemClock
+from m365watch.model import ContentType
+from m365watch.simulator.identities import TenantIdentity, derive_identities
+from m365watch.simulator.model import SimulatedRecord
+from m365watch.simulator.organisation import Organisation
+from m365watch.simulator.scenario import Behaviour, Scenario
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+
+BLOB_RECORDS = 100
+_SPAN = timedelta(hours=160)
+"""The records lie in so much time before the start; the service lists 7 days."""
+_ALIKE = 8
+"""Records made from one model before the next takes its turn."""
+_MODELS = 20_000
+"""Models, before they come round again: more than an output's batch is made from."""
+_FULL, _EMPTY = derive_identities(seed=1, count=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where the service answers and what it holds."""
+
+    full: dict[str, Any]
+    """A collector's configuration for the tenant with all the records."""
+    empty: dict[str, Any]
+    """The same for a tenant without any: what a start and an end cost."""
+    records: int
+    blobs: int
+    record_bytes: int
+    """The mean length of a record."""
+    compression: float
+    """How many times shorter the blobs are on the wire."""
+
+
+@contextlib.contextmanager
+def service_running(records: int) -> Iterator[Service]:
+    """The service with `records` records, ready; it ends with the block."""
+    command = [sys.executable, "-m", "benchmarks.service", str(records)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdin is None or process.stdout is None:  # pragma: no cover - both are pipes
+            raise RuntimeError
+        yield Service(**json.loads(process.stdout.readline()))
+        process.stdin.close()
+
+
+class StampedRecords:
+    """A `RecordSource` of exactly so many records, evenly spread in time, quickly made."""
+
+    def __init__(self, records: int, *, started_at: datetime, tenant_id: str) -> None:
+        """Make the models."""
+        self._records = records
+        self._start = started_at - _SPAN
+        self._random = random.Random(records)
+        self._models = list(_models(tenant_id, at=self._start)) if records else []
+
+    def records_between(self, start: datetime, end: datetime) -> list[SimulatedRecord]:
+        """The records of [start, end); to be asked once for each hour, because Ids are drawn here."""
+        step = _SPAN / max(1, self._records)
+        numbers = range(self._count_before(start), self._count_before(end))
+        return [self._record(number, self._start + number * step) for number in numbers]
+
+    def _count_before(self, instant: datetime) -> int:
+        share = (instant - self._start) / _SPAN
+        return round(min(max(share, 0.0), 1.0) * self._records)
+
+    def _record(self, number: int, at: datetime) -> SimulatedRecord:
+        model = self._models[number // _ALIKE % len(self._models)]
+        digits = self._random.randbytes(16).hex()
+        guid = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
+        created = at.isoformat()[:19].encode()
+        first, second = (guid, created) if model.id_first else (created, guid)
+        before, between, after = model.pieces
+        return SimulatedRecord(model.content_type, at, b"".join((before, first, between, second, after)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A record cut open at its Id and its CreationTime."""
+
+    content_type: ContentType
+    id_first: bool
+    pieces: tuple[bytes, bytes, bytes]
+
+
+def _models(tenant_id: str, *, at: datetime) -> Iterator[_Model]:
+    """`_MODELS` records of the organisation, in the order in which they happened."""
+    organisation = Organisation(1, tenant_id, users=500, records_per_day=4 * _MODELS)
+    found = 0
+    while found < _MODELS:
+        for record in organisation.records_between(at, at + timedelta(hours=1)):
+            model = _model(record)
+            if model is not None and found < _MODELS:
+                found += 1
+                yield model
+        at += timedelta(hours=1)
+
+
+def _model(record: SimulatedRecord) -> _Model | None:
+    """None for the few records whose Id or time stands in them twice."""
+    fields = msgspec.json.decode(record.body, type=dict[str, Any])
+    found = [fields["Id"].encode(), fields["CreationTime"].encode()]
+    if any(record.body.count(value) != 1 for value in found):
+        return None
+    places = sorted((record.body.index(value), len(value)) for value in found)
+    (first, first_length), (second, second_length) = places
+    pieces = (
+        record.body[:first],
+        record.body[first + first_length : second],
+        record.body[second + second_length :],
+    )
+    return _Model(record.content_type, record.body.startswith(found[0], first), pieces)
+
+
+async def _serve(records: int) -> None:
+    """Answer until the standard input ends; every subscription is enabled beforehand."""
+
+    def source(identity: TenantIdentity, started_at: datetime) -> StampedRecords:
+        wanted = records if identity.tenant_id == _FULL.tenant_id else 0
+        return StampedRecords(wanted, started_at=started_at, tenant_id=identity.tenant_id)
+
+    settings = SimulationSettings(
+        tenants=(_FULL, _EMPTY),
+        blob_records=BLOB_RECORDS,
+        scenario=Scenario(behaviour=Behaviour(cut_blobs=False, duplicates=False)),
+        live=False,
+        precompress=True,
+        source=source,
+    )
+    async with simulator_running(settings, clock=SystemClock()) as running:
+        for tenant in running.tenants:
+            for content_type in ContentType:
+                tenant.subscriptions.start(str(content_type), running.started_at)
+        print(json.dumps(asdict(_describe(running))), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+def _describe(running: RunningSimulator) -> Service:
+    publication = running.tenants[0].publication
+    blobs = [blob for content_type in ContentType for blob in publication.blobs(content_type)]
+    length = sum(sum(blob.lengths) for blob in blobs)
+    document = running.configuration()
+    full, empty = document["inputs"].values()
+    return Service(
+        full=full,
+        empty=empty,
+        records=sum(len(blob.lengths) for blob in blobs),
+        blobs=len(blobs),
+        record_bytes=round(length / max(1, sum(len(blob.lengths) for blob in blobs))),
+        compression=round(length / max(1, sum(len(blob.payload) for blob in blobs)), 1),
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1])))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_quickly(*options: str) -> tuple[int, dict[str, Any]]:
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--runs", "1", "--json", *options],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.stdout, finished.stderr.decode()
+    return finished.returncode, json.loads(finished.stdout)
+
+
+def test_a_quick_run_measures_and_counts_every_contender_asked_for() -> None:
+    """Each contender has delivered all 2,000 records once, or there would be no figures."""
+    code, report = run_quickly("--only", "plain", "--only", "files")
+
+    assert code == 0
+    assert [(row["name"], row["records"]) for row in report["rows"]] == [("plain", 2_000), ("files", 2_000)]
+    for row in report["rows"]:
+        [cost] = row["costs"]
+        assert cost["wall_s"] > 0
+        assert cost["cpu_s"] > 0
+        assert 20e6 < cost["peak_bytes"] < 1e9
+    assert report["judgements"] == []

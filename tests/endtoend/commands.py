@@ -1,0 +1,119 @@
+"""The command line in processes of its own, and a simulator for it to meet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m365watch.clock import SystemClock
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.simulator.truth import Truth, Verdict
+from place import BOTH, Place, assert_discreet
+
+LIMIT_S = 60.0
+_COMPLAINT = re.compile(r"error: |\d\d:\d\d:\d\d (warning|error) ")
+FLAWLESS = Verdict([], [], [])
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that has ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines that tell what went wrong."""
+        return [line for line in self.err.splitlines() if _COMPLAINT.match(line)]
+
+
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    """A command of m365watch, started."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "m365watch.cli.main",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    """What the command said and left with; a traceback is never right."""
+    async with asyncio.timeout(LIMIT_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    assert b"Traceback" not in err
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def command(*arguments: str) -> Ended:
+    """A command of m365watch, run to its end."""
+    return await ended(await start(*arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A simulator that answers, and a place with a configuration that collects from it."""
+
+    place: Place
+    running: RunningSimulator
+
+    @property
+    def file(self) -> Path:
+        return self.place.folder / "m365watch.json"
+
+    @property
+    def truth(self) -> Truth:
+        return self.running.tenants[0].truth()
+
+    def configure(
+        self, outputs: Mapping[str, Any] = BOTH, *, credentials: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the configuration, with `credentials` that differ from the right ones."""
+        document = self.running.configuration(outputs=outputs)
+        document["inputs"]["office365"]["credentials"] |= credentials or {}
+        self.file.write_text(json.dumps(document))
+        self.file.chmod(0o600)
+
+    async def run_once(self) -> Ended:
+        """`m365watch run --once`, which tells no secret whatever happens."""
+        run = await command("run", "--config", str(self.file), "--once")
+        self.check_discreet(run)
+        return run
+
+    def check_discreet(self, run: Ended) -> None:
+        secret = self.running.tenants[0].identity.client_secret
+        assert_discreet(run.out + run.err, secrets=[secret], records=self.truth.records())
+
+    def check_complete(self) -> None:
+        """Every output holds every record, once, byte for byte."""
+        verdicts = {name: self.truth.judge(held) for name, held in self.place.holdings().items()}
+        assert verdicts == dict.fromkeys(verdicts, FLAWLESS) != {}
+
+
+@asynccontextmanager
+async def scene_in(
+    folder: Path, *, latency_s: float = 0.0, records_per_day: int = 80
+) -> AsyncIterator[Scene]:
+    """A tenant that publishes nothing more; six days, so that a weekend makes little difference."""
+    settings = SimulationSettings(
+        seed=5, days=6, records_per_day=records_per_day, page_size=20, latency_s=latency_s, live=False
+    )
+    async with simulator_running(settings, clock=SystemClock()) as running:
+        scene = Scene(Place(folder), running)
+        scene.configure()
+        yield scene

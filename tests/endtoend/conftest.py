@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out unless some expression asks for tests by their markers."""
+    if config.option.markexpr:
+        return
+    slow = [test for test in items if test.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [test for test in items if test not in slow]

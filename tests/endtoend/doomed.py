@@ -1,0 +1,125 @@
+"""A collector in a process of its own that ends itself with SIGKILL at an exact moment.
+
+Called as `doomed.py FOLDER SHIFT_S [MOMENT]`: the configuration lies in the folder, the clock
+is shifted by so many seconds. Without a moment it collects until it is killed from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from m365watch import app
+from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.config.settings import OutputSettings
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.model import Batch, Receipt
+from m365watch.outputs.port import Output
+from place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When the process ends: around a delivery of one output."""
+
+    output: str
+    delivery: int
+    """Counted from 1 in each process."""
+    durable: bool
+    """Whether the output has written the batch by then; the ledger never knows it yet."""
+    others_committed: bool = False
+    """Whether every other output's share of the batch is in the ledger by then."""
+
+    def text(self) -> str:
+        """The moment as an argument of this program."""
+        return json.dumps(asdict(self))
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, on another day."""
+
+    def __init__(self, shift_s: float) -> None:
+        self.shift_s = shift_s
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.shift_s)
+
+
+class DoomedOutput:
+    """An output that ends its process at `moment`."""
+
+    def __init__(self, output: Output, moment: Moment, *, ledger: Path, others: frozenset[str]) -> None:
+        self.name = output.name
+        self.needs_wide_headers = output.needs_wide_headers
+        self._output = output
+        self._moment = moment
+        self._ledger = ledger
+        self._others = others if moment.others_committed else frozenset()
+        self._deliveries = 0
+
+    async def open(self, *, last_batch: int, position: str) -> int:
+        return await self._output.open(last_batch=last_batch, position=position)
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        self._deliveries += 1
+        last = self._deliveries == self._moment.delivery
+        if last and not self._moment.durable:
+            await self._die(batch.number)
+        receipt = await self._output.deliver(batch)
+        if last:
+            await self._die(batch.number)
+        return receipt
+
+    async def close(self) -> None:
+        await self._output.close()
+
+    async def _die(self, number: int) -> None:
+        while not self._others_have(number):
+            await asyncio.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _others_have(self, number: int) -> bool:
+        ledger = sqlite3.connect(f"file:{self._ledger}?mode=ro", uri=True)
+        try:
+            committed = dict(ledger.execute("SELECT name, last_batch FROM output").fetchall())
+        finally:
+            ledger.close()
+        return all(committed.get(other, 0) >= number for other in self._others)
+
+
+async def collect(folder: Path, shift_s: float, moment: Moment | None) -> int:
+    """The exit code of a run that comes to its end."""
+    settings = Place(folder).settings(json.loads((folder / "m365watch.json").read_text()))
+    names = frozenset(output.name for output in settings.outputs)
+
+    def build(wanted: OutputSettings, clock: Clock, ledger_id: str) -> Output:
+        output = app._output(wanted, clock, ledger_id)
+        if moment is None or wanted.name != moment.output:
+            return output
+        ledger = settings.state_directory / LEDGER_FILE
+        return DoomedOutput(output, moment, ledger=ledger, others=names - {wanted.name})
+
+    collector = app.Collector(
+        settings, clock=ShiftedClock(shift_s), random=system_random(1), build_output=build
+    )
+    outcome = await collector.run(once=moment is not None, stop=asyncio.Event())
+    return outcome.exit_code
+
+
+def main() -> None:
+    folder, shift_s, *rest = sys.argv[1:]
+    moment = Moment(**json.loads(rest[0])) if rest else None
+    sys.stdout.write("up\n")
+    sys.stdout.flush()
+    sys.exit(asyncio.run(collect(Path(folder), float(shift_s), moment)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doomed import Moment, ShiftedClock
+from m365watch.clock import SystemClock
+from m365watch.model import ContentType
+from m365watch.simulator.scenario import Answer, Call, Rule, Scenario
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.simulator.truth import Truth, Verdict
+from m365watch.testing.clock import START
+from place import LAKE, Place
+
+DOOMED = Path(__file__).with_name("doomed.py")
+FLAWLESS = Verdict([], [], [])
+LARGE = Scenario(rules=(Rule(on=(Call.CONTENT,), answer=Answer.HUGE_RECORD, size_bytes=400_000),))
+"""Every blob has 400 kB, so that some twenty fill a batch and a run has several."""
+
+
+def files(compression: str) -> dict[str, Any]:
+    """Files that are published as soon as can be, so that kills meet that too."""
+    rotation = {"rotate_megabytes": 1, "rotate_secs": 1}
+    return {"type": "files", "config": {"directory": "out", "compression": compression, **rotation}}
+
+
+Kill = Callable[["Crime"], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crime:
+    """One collector that is killed again and again, and the simulator that it collects from."""
+
+    place: Place
+    running: RunningSimulator
+    shift_s: float
+
+    @property
+    def truth(self) -> Truth:
+        return self.running.tenants[0].truth()
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """A collector's process, once its modules are loaded."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(DOOMED),
+            str(self.place.folder),
+            str(self.shift_s),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        return process
+
+    async def kill_at(self, moment: Moment) -> int:
+        """Let a collector end itself at `moment`; its exit code."""
+        process = await self.start(moment.text())
+        async with asyncio.timeout(60):
+            await process.communicate()
+        assert process.returncode is not None
+        return process.returncode
+
+    async def kill_after(self, seconds: float) -> int:
+        """Kill a collector `seconds` after it began; its exit code."""
+        process = await self.start()
+        await asyncio.sleep(seconds)
+        process.kill()
+        await process.communicate()
+        assert process.returncode is not None
+        return process.returncode
+
+    def judge(self) -> dict[str, Verdict]:
+        truth = self.truth
+        return {name: truth.judge(records) for name, records in self.place.holdings().items()}
+
+    def check_in_between(self) -> None:
+        """What readers find at any moment: whole records, each once."""
+        for verdict in self.judge().values():
+            assert (verdict.repeated, verdict.altered) == ([], [])
+
+    async def finish(self) -> None:
+        """Start once more, kill nobody, and compare byte for byte."""
+        process = await self.start(Moment("nobody", 0, durable=True).text())
+        async with asyncio.timeout(60):
+            await process.communicate()
+        assert process.returncode == 0
+        verdicts = self.judge()
+        assert verdicts == dict.fromkeys(verdicts, FLAWLESS) != {}
+        assert self.truth.record_count > 100
+
+
+def commit(folder: Path, outputs: Mapping[str, Any], kill: Kill) -> None:
+    """Run `kill` against a tenant whose blobs are large, then finish."""
+
+    async def run() -> None:
+        clock = ShiftedClock((START - SystemClock().now()).total_seconds())
+        settings = SimulationSettings(
+            seed=5, days=2, records_per_day=120, page_size=9, scenario=LARGE, live=False, latency_s=0.01
+        )
+        async with simulator_running(settings, clock=clock) as running:
+            for content_type in ContentType:
+                running.tenants[0].subscriptions.start(content_type, clock.now())
+            document = running.configuration(outputs=outputs)
+            (folder / "m365watch.json").write_text(json.dumps(document))
+            crime = Crime(Place(folder), running, clock.shift_s)
+            await kill(crime)
+            await crime.finish()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("files", files("none")),
+        ("files", files("gzip")),
+        ("files", files("zstd")),
+        ("lake", LAKE),
+    ],
+    ids=["none", "gzip", "zstd", "lake"],
+)
+def test_a_kill_around_a_write_is_made_good(name: str, output: dict[str, Any], tmp_path: Path) -> None:
+    """Before an output's write or between it and the ledger's commit: exactly once after the restart."""
+
+    async def kill(crime: Crime) -> None:
+        for delivery, durable in ((1, False), (1, True), (2, True), (2, False), (1, True)):
+            assert await crime.kill_at(Moment(name, delivery, durable=durable)) == -signal.SIGKILL
+            crime.check_in_between()
+
+    commit(tmp_path, {name: output}, kill)
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["unwritten", "written"])
+@pytest.mark.parametrize("last", ["files", "lake"])
+def test_a_kill_between_two_commits_is_made_good(last: str, durable: bool, tmp_path: Path) -> None:
+    """One output's share of a batch is committed and the other's is not: each gets what it lacks."""
+
+    async def kill(crime: Crime) -> None:
+        for delivery in (1, 2):
+            moment = Moment(last, delivery, durable=durable, others_committed=True)
+            assert await crime.kill_at(moment) == -signal.SIGKILL
+            crime.check_in_between()
+
+    commit(tmp_path, {"files": files("gzip"), "lake": LAKE}, kill)
+
+
+def kill_at_random(folder: Path, *, seed: int, kills: int) -> None:
+    chance = random.Random(seed)
+    compression = chance.choice(["none", "gzip", "zstd"])
+
+    async def kill(crime: Crime) -> None:
+        for _ in range(kills):
+            assert await crime.kill_after(chance.uniform(0.05, 0.9)) == -signal.SIGKILL
+            crime.check_in_between()
+
+    commit(folder, {"files": files(compression), "lake": LAKE}, kill)
+
+
+def test_kills_at_random_moments_are_made_good(tmp_path: Path) -> None:
+    """Whatever was under way: exactly once after the restart."""
+    kill_at_random(tmp_path, seed=1, kills=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 22))
+def test_many_kills_at_random_moments_are_made_good(seed: int, tmp_path: Path) -> None:
+    """The same, for as long as somebody likes to wait."""
+    kill_at_random(tmp_path, seed=seed, kills=12)
