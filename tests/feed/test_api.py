@@ -23,7 +23,7 @@ from m365watch.errors import (
     Unavailable,
     WindowRefused,
 )
-from m365watch.feed.api import JITTER, ManagementApi
+from m365watch.feed.api import JITTER, PAGE_TRIES, ManagementApi
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.port import Api
 from m365watch.model import BlobRef, ContentType, Window
@@ -39,21 +39,31 @@ BLOB = BlobRef(FEED, "2020$2021$audit_exchange$Audit_Exchange$emea0036", START, 
 RECORDS = b'[{"Id":"1"}, {"Id":"2"}]'
 
 
+class HurriedClock(FakeClock):
+    """Nobody waits, but time passes."""
+
+    async def sleep(self, seconds: float) -> None:
+        await self.advance(seconds)
+
+
 def run(
-    answer: Callable[[Received], Reply], use: Callable[[ManagementApi, RequestBudget], Awaitable[Result]]
+    answer: Callable[[Received], Reply],
+    use: Callable[[ManagementApi, RequestBudget], Awaitable[Result]],
+    *,
+    clock: FakeClock | None = None,
 ) -> tuple[Result, list[Received]]:
     """What `use` gives, and what the service was asked."""
 
     async def main() -> tuple[Result, list[Received]]:
-        clock = FakeClock()
-        budget = RequestBudget(None, clock)
+        now = clock or FakeClock()
+        budget = RequestBudget(None, now)
         async with LoopbackServer(answer) as server, open_session(stall_s=2) as session:
             api = ManagementApi(
                 session,
                 tenant_at(server.url),
                 tokens=Tokens(),
                 budget=budget,
-                clock=clock,
+                clock=now,
                 random=system_random(1),
             )
             return await use(api, budget), server.received
@@ -107,6 +117,33 @@ def test_a_listing_follows_every_page_on_the_configured_host() -> None:
         f"?contenttype=Audit.Exchange&nextpage=2$x&PublisherIdentifier={PUBLISHER}",
     ]
     assert {asked.headers["Authorization"] for asked in received} == {"Bearer token1"}
+
+
+def test_a_page_that_fails_is_asked_for_again_from_there() -> None:
+    """A listing of many pages would hardly ever end if each failure began it anew."""
+    failing = iter([Reply(503, b""), Reply(200, b"<html>"), error_reply(403, "AF429")])
+
+    def answer(received: Received) -> Reply:
+        if "nextpage=2" in received.target:
+            return next(failing, page("b"))
+        return page("a", next_page_uri="?contenttype=Audit.Exchange&nextpage=2")
+
+    content_ids, received = run(answer, list_blobs, clock=HurriedClock())
+
+    assert content_ids == ["a", "b"]
+    assert len(received) == 5
+
+
+def test_a_page_that_goes_on_failing_ends_the_listing() -> None:
+    """The window is put off, and never taken for listed."""
+
+    async def fail(api: Api, budget: RequestBudget) -> None:
+        with pytest.raises(Unavailable):
+            await list_blobs(api, budget)
+
+    _, received = run(lambda _: Reply(503, b""), fail, clock=HurriedClock())
+
+    assert len(received) == PAGE_TRIES
 
 
 def test_an_empty_window_has_one_empty_page() -> None:

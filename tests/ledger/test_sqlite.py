@@ -234,7 +234,7 @@ def test_one_body_of_a_blob_is_kept_in_quarantine_once(ledger: SqliteLedger) -> 
         ledger.quarantine(one.key, b"not a record", "not valid JSON", at=NOW)
 
     assert ledger.feed_progress()[0].records_quarantined == 1
-    rows = sqlite3.connect(ledger._path).execute("SELECT body FROM quarantine").fetchall()
+    rows = sqlite3.connect(ledger.path).execute("SELECT body FROM quarantine").fetchall()
     assert rows == [(b"not a record",)]
 
 
@@ -249,7 +249,7 @@ def test_every_blob_is_in_exactly_one_state(ledger: SqliteLedger, verb: str) -> 
         ledger.quarantine(two.key, b"<html>", "no array", whole=True, at=NOW)
 
     live = ledger.feed_progress()[0]
-    with ledger_for_reading(ledger._path) as connection:
+    with ledger_for_reading(ledger.path) as connection:
         (read,) = feed_progress(connection, NOW)
     assert read == live
     assert (live.blobs_listed, live.blobs_delivered, live.blobs_waiting) == (3, 1, 1)
@@ -262,7 +262,7 @@ def test_a_gap_is_counted_once_and_stays_in_sight(ledger: SqliteLedger) -> None:
     news = [ledger.commit_gap(FEED, gap, at=NOW) for _ in range(2)]
 
     assert news == [True, False]
-    with ledger_for_reading(ledger._path) as connection:
+    with ledger_for_reading(ledger.path) as connection:
         (read,) = feed_progress(connection, NOW)
     assert (ledger.feed_progress()[0].unlisted_s, read.unlisted_s) == (86_400, 86_400)
 
@@ -326,7 +326,7 @@ def test_a_reader_works_beside_the_collector_and_finds_only_what_is_committed(le
     """`status` reads while `run` runs."""
     known(ledger, 1)
 
-    with ledger_for_reading(ledger._path) as connection:
+    with ledger_for_reading(ledger.path) as connection:
         assert feed_progress(connection, NOW)[0].blobs_waiting == 1
 
 

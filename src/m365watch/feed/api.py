@@ -18,7 +18,7 @@ from m365watch.config.settings import TenantSettings
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.text import one_line
 from m365watch.entra.tokens import Tokens
-from m365watch.errors import CollectorError, Throttled, WindowRefused
+from m365watch.errors import BadAnswer, CollectorError, Throttled, Unavailable, WindowRefused
 from m365watch.feed.answers import (
     Call,
     check_blob,
@@ -33,6 +33,15 @@ from m365watch.model import BlobRef, ContentType, Feed, Window
 
 PAGES_MAX = 10_000
 """Pages of one listing; a service that names more is going in circles."""
+
+PAGE_TRIES = 4
+"""Tries of one page in a row before its whole window is put off."""
+
+THROTTLED_PAGE_TRIES = 20
+"""The same for tries that were throttled."""
+
+PAGE_PAUSE_S = 0.1
+"""The first pause between them is about twice this, and each next one twice the last."""
 
 LIVE_S = 3 * 3_600.0
 """Content younger than this is live: it comes before backfill."""
@@ -100,15 +109,34 @@ class ManagementApi:
         url = self._urls.listing(content_type, window)
         seen = {url}
         while True:
-            answer = await self._ask(url, request)
-            yield parse_listing(answer.body, feed, where=where)
-            next_page_uri = answer.headers.get("NextPageUri")
+            blobs, next_page_uri = await self._page(url, request, feed)
+            yield blobs
             if not next_page_uri:
                 return
             url = self._urls.next_page(next_page_uri, where=where)
             if url in seen or len(seen) >= PAGES_MAX:
                 raise WindowRefused(f"the pages go in circles after {len(seen)}", where=where)
             seen.add(url)
+
+    async def _page(self, url: URL, request: _Request, feed: Feed) -> tuple[list[BlobRef], str | None]:
+        """One page and where the next one is.
+
+        A page that fails for a passing reason is asked for again from here: to begin its window
+        anew would hardly ever reach the end of a listing of many pages.
+        """
+        tries = 0
+        while True:
+            try:
+                answer = await self._ask(url, request)
+                return parse_listing(answer.body, feed, where=request.where), answer.headers.get(
+                    "NextPageUri"
+                )
+            except (Throttled, Unavailable, BadAnswer) as error:
+                tries += 1
+                if tries >= (THROTTLED_PAGE_TRIES if isinstance(error, Throttled) else PAGE_TRIES):
+                    raise
+                pause_s = PAGE_PAUSE_S * 2.0 ** min(tries, 5) * (0.5 + self._random.random())
+                await self._clock.sleep(max(error.after_s or 0.0, pause_s))
 
     async def fetch_blob(self, blob: BlobRef, *, background: bool | None = None) -> bytes:
         """The body of `blob`, decompressed, complete, not yet parsed.

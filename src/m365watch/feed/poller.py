@@ -109,11 +109,11 @@ class FeedPoller:
     async def _poll(self) -> None:
         """List everything that is due now, live windows first."""
         await self._keeper.ensure(self.feed.content_type)
-        coverage, plan = await self._plan()
+        plan = await self._plan()
         self.windows_planned = len(plan.live) + len(plan.backfill)
         await self._list_live(plan)
         # Planned anew before each window: a long backfill moves the 7-day edge under the oldest one.
-        while (plan := (await self._plan())[1]).backfill:
+        while (plan := await self._plan()).backfill:
             if self._clock.monotonic_s() - self._live_at_s >= self._settings.period_s:
                 await self._list_live(plan)
                 continue
@@ -121,7 +121,7 @@ class FeedPoller:
             await self._list(plan.backfill[0])
             # Only this is progress for good: everything else is listed again at the next try.
             self._failures = 0
-        await self._relist_if_due(first=not coverage)
+        await self._relist_if_due()
         await self._count_gaps()
 
     async def _list_live(self, plan: Plan) -> None:
@@ -142,24 +142,22 @@ class FeedPoller:
                     code="gap",
                 )
 
-    async def _plan(self) -> tuple[list[Window], Plan]:
-        coverage = await self._calls(self._ledger.coverage, self.feed)
-        plan = plan_windows(
-            coverage,
+    async def _plan(self) -> Plan:
+        return plan_windows(
+            await self._calls(self._ledger.coverage, self.feed),
             self._clock.now(),
             start_at=self._settings.start_at,
             lookback=self._settings.lookback,
             margin=self._margin,
         )
-        return coverage, plan
 
-    async def _relist_if_due(self, *, first: bool) -> None:
-        """List the whole 7 days again once a day; the first backfill counts as such."""
+    async def _relist_if_due(self) -> None:
+        """List the whole 7 days again once a day; the first backfill, done just now, counts as such."""
         now = self._clock.now()
         relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
-        if not first and relisted_at is not None and now - relisted_at < RELIST_AFTER:
-            return
-        if not first:
+        if relisted_at is not None:
+            if now - relisted_at < RELIST_AFTER:
+                return
             await self._relist(now)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
 

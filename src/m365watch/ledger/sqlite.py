@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import xxhash
 
-from m365watch.errors import LedgerUnavailable, LedgerUnusable
+from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
+from m365watch.ledger.database import failures_named, open_database, transaction
 from m365watch.ledger.identities import IdentityStore, duplicate_count, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
-from m365watch.ledger.schema import migrate
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress
 
@@ -27,7 +26,6 @@ HORIZON = timedelta(days=15)
 """How long after its contentCreated a blob and its identities are remembered: the 7 days in
 which it can be listed, and 8 in which the service has been seen to send records again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CACHE_KIB = 24_000
 _EVICT_COUNT = 2_000
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
 _KNOW_FEED = (
@@ -39,9 +37,6 @@ _COUNT_FINISHED = {
     " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
     _LOST: "UPDATE feed SET blobs_lost = blobs_lost + 1 WHERE id = (SELECT feed FROM blob WHERE key = ?)",
 }
-
-
-_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 
 
 @dataclass(slots=True)
@@ -65,7 +60,7 @@ class SqliteLedger:
         LedgerUnavailable (disk full).
         """
         self._outputs = outputs
-        self._path = directory / LEDGER_FILE
+        self.path = directory / LEDGER_FILE
         self._lock = LedgerLock(directory / "ledger.lock")
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,14 +73,9 @@ class SqliteLedger:
             self._lock.release()
             raise
 
+    @failures_named
     def _open(self, now: datetime) -> None:
-        try:
-            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._prepare_connection()
-            migrate(self._connection)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-        self._path.chmod(0o600)
+        self._connection = open_database(self.path)
         with self._transaction():
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
@@ -95,14 +85,6 @@ class SqliteLedger:
         self._open_parts: dict[int, list[_OpenPart]] = {}
         for progress in reading.feed_progress(self._connection, now):
             self._progress[progress.feed] = progress
-
-    def _prepare_connection(self) -> None:
-        self._connection.execute("PRAGMA page_size = 8192")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        self._connection.execute("PRAGMA busy_timeout = 5000")
 
     def _fill_meta(self) -> None:
         self._connection.execute(
@@ -115,12 +97,13 @@ class SqliteLedger:
 
     # The four verbs that move progress.
 
+    @failures_named
     def commit_listing(
         self, feed: Feed, window: Window, blobs: Sequence[BlobRef], *, complete: bool, at: datetime
     ) -> int:
         """Know `blobs`; with `complete` (the last page), know `window` as listed. How many were new."""
+        number = self._feed_number(feed)
         with self._transaction():
-            number = self._feed_number(feed)
             before = self._connection.total_changes
             self._connection.executemany(
                 "INSERT OR IGNORE INTO blob (feed, content_id, created_us, expires_us) VALUES (?, ?, ?, ?)",
@@ -148,6 +131,7 @@ class SqliteLedger:
         )
         self._connection.execute("UPDATE feed SET listed_at = ? WHERE id = ?", (at.timestamp(), number))
 
+    @failures_named
     def commit_delivered(self, number: int, output: str, receipt: Receipt | None, *, at: datetime) -> None:
         """Batch `number` is durable at `output`; blobs that every output has become delivered."""
         parts = self._open_parts[number]
@@ -196,6 +180,7 @@ class SqliteLedger:
             [(part.records, part.duplicates, self._feeds[part.feed]) for part in parts],
         )
 
+    @failures_named
     def quarantine(
         self,
         blob: BlobKey,
@@ -232,6 +217,7 @@ class SqliteLedger:
         )
         return bool(kept)
 
+    @failures_named
     def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
         with self._transaction():
@@ -248,6 +234,7 @@ class SqliteLedger:
         )
         self._connection.execute(_COUNT_FINISHED[state], (blob,))
 
+    @failures_named
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
         """`span` was never listed and can not be listed any more; whether that was news."""
         number = self._feed_number(feed)
@@ -262,6 +249,7 @@ class SqliteLedger:
 
     # What goes before a delivery.
 
+    @failures_named
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
         findings = self._identities.find(parts)
@@ -287,6 +275,7 @@ class SqliteLedger:
         ]
         return OpenedBatch(number, findings.duplicates)
 
+    @failures_named
     def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:
         """The blob waits; it stays known and in nobody's way."""
         with self._transaction():
@@ -297,6 +286,7 @@ class SqliteLedger:
 
     # What is asked.
 
+    @failures_named
     def settle_outputs(self, durable: Mapping[str, int], *, at: datetime) -> None:
         """At start: what outputs hold beyond the last commit counts; what none holds is undone."""
         open_batches = self._connection.execute(
@@ -326,6 +316,7 @@ class SqliteLedger:
                 parts.append(_OpenPart(BlobKey(blob), self._feed_of(blob), records, duplicates, left))
         return parts
 
+    @failures_named
     def output_position(self, output: str) -> OutputPosition:
         """The last receipt of `output`."""
         row = self._connection.execute(
@@ -333,10 +324,12 @@ class SqliteLedger:
         ).fetchone()
         return OutputPosition(*row) if row else OutputPosition()
 
+    @failures_named
     def coverage(self, feed: Feed) -> list[Window]:
         """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
         return reading.coverage(self._connection, self._feed_number(feed))
 
+    @failures_named
     def relisted_at(self, feed: Feed) -> datetime | None:
         """When the whole 7 days were last listed in full; None if never."""
         row = self._connection.execute(
@@ -344,6 +337,7 @@ class SqliteLedger:
         ).fetchone()
         return reading.instant(row[0])
 
+    @failures_named
     def commit_relisting(self, feed: Feed, *, at: datetime) -> None:
         """The whole 7 days have been listed again."""
         with self._transaction():
@@ -351,6 +345,7 @@ class SqliteLedger:
                 "UPDATE feed SET relisted_at = ? WHERE id = ?", (at.timestamp(), self._feed_number(feed))
             )
 
+    @failures_named
     def due_blobs(
         self, feed: Feed, *, now: datetime, count_max: int, besides: frozenset[BlobKey]
     ) -> list[KnownBlob]:
@@ -372,10 +367,12 @@ class SqliteLedger:
         ]
         return found[:count_max]
 
+    @failures_named
     def waiting_blobs(self) -> list[WaitingBlob]:
         """The blobs that wait after at least one failed round of tries."""
         return reading.waiting_blobs(self._connection)
 
+    @failures_named
     def note_error(self, feed: Feed, error: str | None, *, fix: str | None, at: datetime) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
         number = self._feed_number(feed)
@@ -392,6 +389,7 @@ class SqliteLedger:
         """Every feed's figures, as committed."""
         return list(self._progress.values())
 
+    @failures_named
     def merge_identities(self) -> bool:
         """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         with self._transaction():
@@ -400,6 +398,7 @@ class SqliteLedger:
             self._identities.merge_step_committed()
         return merged
 
+    @failures_named
     def evict(self, *, now: datetime) -> bool:
         """Forget, in one bounded step, what is older than `HORIZON`; whether more remains."""
         before = _micros(now - HORIZON)
@@ -422,8 +421,7 @@ class SqliteLedger:
 
     def _feed_number(self, feed: Feed) -> int:
         if feed not in self._feeds:
-            with self._failures_named():
-                rows = self._connection.execute(_KNOW_FEED, (feed.tenant_id, feed.content_type)).fetchall()
+            rows = self._connection.execute(_KNOW_FEED, (feed.tenant_id, feed.content_type)).fetchall()
             self._feeds[feed] = int(rows[0][0])
             self._progress.setdefault(feed, FeedProgress(feed))
         return self._feeds[feed]
@@ -447,34 +445,8 @@ class SqliteLedger:
     def _count_quarantined(self, blob: BlobKey) -> None:
         self._progress[self._feed_of(blob)].records_quarantined += 1
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._failures_named():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _failures_named(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: sqlite3.Error) -> LedgerUnavailable | LedgerUnusable:
-        """A full disk or a lock passes; anything else needs a person."""
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-            return LedgerUnavailable(f"the ledger can not be written ({error})", where=str(self._path))
-        return LedgerUnusable(
-            f"the ledger can not be used ({error})",
-            where=str(self._path),
-            fix="check the disk; move the file aside to list the last 7 days again from scratch",
-        )
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._connection)
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

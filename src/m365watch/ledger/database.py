@@ -1,0 +1,84 @@
+"""The ledger's SQLite file: how it is opened, and what its failures mean."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from m365watch.errors import LedgerUnavailable, LedgerUnusable
+from m365watch.ledger.schema import migrate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_CACHE_KIB = 24_000
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
+
+
+class HasPath(Protocol):
+    """What names its file in an error."""
+
+    path: Path
+
+
+Named = TypeVar("Named", bound=HasPath)
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """The ledger's file, created or brought to the present schema; statements commit one by one.
+
+    Raises: LedgerUnusable; LedgerUnavailable.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA busy_timeout = 5000")
+        migrate(connection)
+    except sqlite3.Error as error:
+        raise name_failure(error, path) from error
+    path.chmod(0o600)
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block's statements happen, durably, or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Concatenate[Named, P], T]:
+    """The method, its failures at the database in words that the collector knows."""
+
+    @wraps(method)
+    def named(self: Named, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise name_failure(error, self.path) from error
+
+    return named
+
+
+def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | LedgerUnusable:
+    """A full disk or a lock passes; anything else needs a person."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+        return LedgerUnavailable(f"the ledger can not be written ({error})", where=str(path))
+    return LedgerUnusable(
+        f"the ledger can not be used ({error})",
+        where=str(path),
+        fix="check the disk; move the file aside to list the last 7 days again from scratch",
+    )
