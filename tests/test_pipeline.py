@@ -245,6 +245,23 @@ def test_a_batch_waits_a_moment_for_more(tmp_path: Path) -> None:
     assert {4, 5} >= set(sizes(lake)[:-1]) != set()
 
 
+def test_a_batch_does_not_wait_for_more_where_nothing_is_on_its_way(tmp_path: Path) -> None:
+    """Told so, it is closed at once; what comes later starts another one."""
+    lake = FakeOutput("lake")
+
+    async def use(works: Works) -> float:
+        started_s = works.clock.monotonic_s()
+        works.take(make_record(1))
+        works.pipeline.flush()
+        await drain(works)
+        works.take(make_record(2))
+        await drain(works)
+        return works.clock.monotonic_s() - started_s
+
+    assert LINGER_S <= run(tmp_path, use, lake) < 2 * LINGER_S
+    assert sizes(lake) == [1, 1]
+
+
 def test_a_batch_is_closed_when_it_has_enough_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

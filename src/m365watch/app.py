@@ -225,6 +225,7 @@ class _Run:
             flight=BytesInFlight(BYTES_IN_FLIGHT_MAX),
             wide_headers=any(output.needs_wide_headers for output in outputs),
             on_fetched=self._pipeline.take,
+            on_quiet=self._pipeline.flush,
         )
         self._pollers = {
             feed: FeedPoller(

@@ -66,6 +66,7 @@ class Pipeline:
         self._identities = IdentityMaker(ledger.identity_seed)
         self._arrived: deque[FetchedBlob] = deque()
         self._arrival = asyncio.Event()
+        self._flushing = False
         self._queues = {output.name: asyncio.Queue[_OpenBatch](BATCHES_WAITING_MAX) for output in outputs}
         self._unfinished = 0
         self._drained = asyncio.Event()
@@ -78,6 +79,12 @@ class Pipeline:
         self._unfinished += 1
         self._drained.clear()
         self._arrived.append(fetched)
+        self._flushing = False
+        self._arrival.set()
+
+    def flush(self) -> None:
+        """Close the batch with what it has: nothing more is on its way just now."""
+        self._flushing = True
         self._arrival.set()
 
     async def drain(self) -> None:
@@ -104,22 +111,24 @@ class Pipeline:
 
     async def _gather(self) -> list[FetchedBlob]:
         """The blobs of the next batch: full, or all that came before the linger was over."""
-        blobs = [await self._next()]
-        records, size_bytes = len(blobs[0].split.records), blobs[0].held_bytes
+        blobs: list[FetchedBlob] = []
+        records = size_bytes = 0
         with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
+            async with asyncio.timeout(None) as linger:
                 while records < BATCH_RECORDS and size_bytes < BATCH_BYTES:
-                    fetched = await self._next()
+                    if not self._arrived:
+                        if blobs and self._flushing:
+                            break
+                        self._arrival.clear()
+                        await self._arrival.wait()
+                        continue
+                    fetched = self._arrived.popleft()
+                    if not blobs:
+                        linger.reschedule(asyncio.get_running_loop().time() + LINGER_S)
                     blobs.append(fetched)
                     records += len(fetched.split.records)
                     size_bytes += fetched.held_bytes
         return blobs
-
-    async def _next(self) -> FetchedBlob:
-        while not self._arrived:
-            self._arrival.clear()
-            await self._arrival.wait()
-        return self._arrived.popleft()
 
     async def _is_fragments_only(self, fetched: FetchedBlob) -> bool:
         """Whether nothing but fragments is in the blob, whose final state is then quarantined."""

@@ -119,6 +119,7 @@ class Fetching:
 
     def __init__(self, house: House, feeds: tuple[Feed, ...], *, bytes_max: int, settles: bool) -> None:
         self.handed_on: list[FetchedBlob] = []
+        self.handed_on_at_quiet: list[int] = []
         self.flight = BytesInFlight(bytes_max)
         self.running: asyncio.Task[None]
         self._house = house
@@ -134,11 +135,15 @@ class Fetching:
             flight=self.flight,
             wide_headers=False,
             on_fetched=self._take,
+            on_quiet=self._hear_quiet,
         )
 
     @property
     def content_ids(self) -> list[str]:
         return [fetched.known.ref.content_id for fetched in self.handed_on]
+
+    def _hear_quiet(self) -> None:
+        self.handed_on_at_quiet.append(len(self.handed_on))
 
     def _take(self, fetched: FetchedBlob) -> None:
         self.handed_on.append(fetched)

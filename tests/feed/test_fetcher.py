@@ -457,6 +457,20 @@ def test_no_more_blobs_are_in_flight_than_the_bound(tmp_path: Path, monkeypatch:
 # Being idle.
 
 
+def test_quiet_is_told_only_when_nothing_is_on_its_way(tmp_path: Path) -> None:
+    """Whoever gathers blobs need not wait for more then."""
+
+    async def use(house: House) -> list[int]:
+        for number in range(300):
+            house.publish(f"blob{number}")
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            await asyncio.sleep(0.1)
+            return fetching.handed_on_at_quiet
+
+    assert set(run(tmp_path, use)) == {300}
+
+
 def test_waiting_for_idleness_waits_for_what_is_in_flight(tmp_path: Path) -> None:
     """A blob that was handed on and is not final counts, as does one in its pause."""
 

@@ -57,8 +57,12 @@ class BlobFetcher:
         flight: BytesInFlight,
         wide_headers: bool,
         on_fetched: Callable[[FetchedBlob], None],
+        on_quiet: Callable[[], None],
     ) -> None:
-        """`on_fetched` takes a blob over; it calls `settle` once the blob is final."""
+        """`on_fetched` takes a blob over; it calls `settle` once the blob is final.
+
+        `on_quiet` hears whenever no fetch is under way and none is due.
+        """
         self._wake = asyncio.Event()
         self._means = Means(
             access=feeds,
@@ -75,6 +79,8 @@ class BlobFetcher:
         self._queues = {feed: _FeedQueue(feed) for feed in feeds}
         self._changed = asyncio.Event()
         self._in_flight_count = 0
+        self._rounds = 0
+        self._on_quiet = on_quiet
         self._look_at_s = -math.inf
 
     def wake(self, feed: Feed) -> None:
@@ -155,21 +161,26 @@ class BlobFetcher:
         queue.in_flight.add(known.key)
         self._in_flight_count += 1
         round_ = Round(self._means, known, guess=queue.guess)
+        self._rounds += 1
         task = tasks.create_task(round_.run(), name=f"fetch {known.key}")
         task.add_done_callback(partial(self._end, known, round_))
 
     def _end(self, known: KnownBlob, round_: Round, task: asyncio.Task[bool]) -> None:
         """Give back what a round held, also where it was cancelled before its first step."""
+        self._rounds -= 1
         round_.leave_place()
         handed_on = not task.cancelled() and task.exception() is None and task.result()
         if not handed_on:
             self._means.flight.release(round_.held_bytes)
             self._leave(known)
+        self._wake.set()
 
     async def _rest(self) -> None:
         self._wake.clear()
         if any((queue.more and not queue.blobs) or self._may_start(queue) for queue in self._queues.values()):
             return
+        if self._rounds == 0:
+            self._on_quiet()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN_S):
                 await self._wake.wait()

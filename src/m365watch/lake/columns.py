@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import accumulate
 from typing import cast
 
 import pyarrow as pa
@@ -30,19 +32,21 @@ def tabulate(batch: Batch) -> pa.Table:
 
 
 def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
-    received_at, tenants, content_types, tables = [], [], [], []
-    for part in batch.parts:
-        count = len(part.records)
-        received_at += [part.received_at] * count
-        tenants += [part.feed.tenant_id] * count
-        content_types += [part.feed.content_type.value] * count
-        tables += part.tables
+    parts = [part for part in batch.parts if part.records]
+    counts = [len(part.records) for part in parts]
+    instant = AUDIT_SCHEMA.field("received_at").type
     return {
-        "received_at": pa.array(received_at, AUDIT_SCHEMA.field("received_at").type),
-        "tenant_id": _texts(tenants),
-        "content_type": _texts(content_types),
-        "devo_table": _texts(tables),
+        "received_at": _repeated([part.received_at for part in parts], counts, instant),
+        "tenant_id": _repeated([part.feed.tenant_id for part in parts], counts, pa.string()),
+        "content_type": _repeated([part.feed.content_type.value for part in parts], counts, pa.string()),
+        "devo_table": _texts([table for part in parts for table in part.tables]),
     }
+
+
+def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType) -> pa.Array:
+    """Each value as many times as its part has records."""
+    runs = [pa.repeat(pa.scalar(value, kind), count) for value, count in zip(values, counts, strict=True)]
+    return pa.concat_arrays(runs) if runs else pa.array([], kind)
 
 
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
@@ -137,13 +141,25 @@ def _instant(value: str | None) -> datetime | None:
 
 
 def _raw_columns(records: list[bytes]) -> tuple[pa.Array, pa.Array]:
-    raw = pa.array(records, pa.binary())
+    raw = _joined(records)
     try:
-        return raw.cast(pa.string()), pa.nulls(len(records), pa.binary())
+        raw.validate(full=True)
     except pa.ArrowInvalid:
         texts = [record.decode(errors="replace") for record in records]
         odd = [None if _is_utf8(record) else record for record in records]
         return pa.array(texts, pa.string()), pa.array(odd, pa.binary())
+    return raw, pa.nulls(len(records), pa.binary())
+
+
+def _joined(records: list[bytes]) -> pa.Array:
+    """The records as text, not yet known to be UTF-8.
+
+    One join is one copy; a builder grows by copying, and took 1.7 microseconds a record for it.
+    """
+    ends = array("i", accumulate(map(len, records), initial=0))
+    return pa.Array.from_buffers(
+        pa.string(), len(records), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(records))]
+    )
 
 
 def _is_utf8(record: bytes) -> bool:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +22,7 @@ from deltalake.transaction import AddAction
 from m365watch.lake.columns import tabulate
 from m365watch.lake.parquet import Part, sync_directory, sync_file, write_part
 from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA, PARTITION, STATISTICS
-
-if TYPE_CHECKING:
-    from m365watch.model import Batch
+from m365watch.model import Batch, BatchPart
 
 INGEST_ZSTD_LEVEL = 1
 """Level 1 costs no more time than snappy or lz4 here, and takes half their room."""
@@ -93,10 +90,10 @@ class AuditWriter:
                 self._directory,
                 day=day,
                 name=f"{self._name}-{batch.number:012}",
-                chunks=[rows],
+                chunks=chunks,
                 zstd_level=INGEST_ZSTD_LEVEL,
             )
-            for day, rows in _split_by_day(tabulate(batch))
+            for day, chunks in sorted(_rows_by_day(batch).items())
         ]
         self._commit(parts, number=batch.number, last_batch=last_batch)
 
@@ -156,6 +153,23 @@ def _open_table(directory: Path) -> DeltaTable:
     if not all(name in present.names for name in AUDIT_SCHEMA.names):
         raise ForeignTable
     return table
+
+
+def _rows_by_day(batch: Batch) -> dict[date, list[pa.Table]]:
+    """The batch as rows, a list of tables for each day.
+
+    Parts are put together by day before they become tables: to filter a table afterwards copies
+    every record, which took 2.4 microseconds a record for a batch of three days.
+    """
+    parts: dict[str, list[BatchPart]] = {}
+    for part in batch.parts:
+        days = {(header.CreationTime or "")[:10] for header in part.headers}
+        parts.setdefault(days.pop() if len(days) == 1 else "", []).append(part)
+    found: dict[date, list[pa.Table]] = {}
+    for some in parts.values():
+        for day, rows in _split_by_day(tabulate(Batch(batch.number, some, batch.size_bytes))):
+            found.setdefault(day, []).append(rows)
+    return found
 
 
 def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
