@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -11,6 +12,10 @@ T = TypeVar("T")
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of `coroutine`, run in a loop of uvloop where that is installed."""
+    # What was imported stays; looking through it for garbage again and again, and looking after
+    # every 700 new containers, took 0.6 of 10 microseconds a record.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
         return runner.run(coroutine)
 

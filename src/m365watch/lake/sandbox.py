@@ -15,6 +15,7 @@ good, the rows as Arrow IPC to standard output. Seven things hold the SQL:
 from __future__ import annotations
 
 import math
+import re
 import resource
 import signal
 import sys
@@ -38,6 +39,8 @@ ROWS_PER_CHUNK = 2048
 READING_BYTES = 512 << 20
 """What Arrow may take for reading files, beside DuckDB's own memory."""
 _OPEN_FILES_MAX = 1024
+_DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
+"""How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
 
@@ -92,13 +95,26 @@ def answer(question: Question, sink: BinaryIO) -> None:
         told = _one_line(str(failure))
         verdict = Verdict(stopped=too_large) if _OUT_OF_MEMORY in told else Verdict(refused=told)
     except (pa.ArrowException, OSError) as failure:
-        verdict = Verdict(stopped=_one_line(str(failure)))
+        verdict = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
     sink.write(msgspec.json.encode(verdict) + b"\n")
     if verdict.refused is None and verdict.stopped is None:
         with pa.ipc.new_stream(sink, schema) as writer:
             for chunk in rows:
                 writer.write_batch(chunk)
     sink.flush()
+
+
+def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
+    """What a failure amounts to that came by way of Arrow, in the middle of the rows.
+
+    DuckDB computes rows as they are fetched, so whether a record's contents fail the query
+    before or after the first of them is chance; the answer is the same.
+    """
+    if _OUT_OF_MEMORY.lower() in told.lower():
+        return Verdict(stopped=too_large)
+    if "INTERRUPT" in told:
+        return Verdict(stopped=f"it took longer than {question.limit_s:g} s")
+    return Verdict(refused=told) if _DUCKDB_ERROR.match(told) else Verdict(stopped=told)
 
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
