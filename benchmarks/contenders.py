@@ -61,6 +61,12 @@ def _plain(source: dict[str, Any], directory: Path) -> Command:
     return Command(arguments, stdin=json.dumps(source).encode())
 
 
+def _tuned(source: dict[str, Any], directory: Path) -> Command:
+    """The same on the collector's own HTTP stack."""
+    plain = _plain(source, directory)
+    return Command([*plain.arguments, "--tuned"], stdin=plain.stdin)
+
+
 def _collector(output: str) -> Callable[[dict[str, Any], Path], Command]:
     """The product as it is: `m365watch run --once` with one output, ledger and dedup on."""
 
@@ -144,6 +150,7 @@ def _count_rows(directory: Path) -> Delivered:
 
 CONTENDERS = (
     Contender("plain", _plain, _count_lines),
+    Contender("tuned", _tuned, _count_lines),
     Contender("files", _collector("files"), _count_lines),
     Contender("lake", _collector("lake"), _count_rows),
     Contender("tenzir", _tenzir, _count_lines, is_here=_TENZIR is not None),

@@ -49,7 +49,7 @@ STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
 PATIENCE_ONCE_S = 15.0
 """How long `--once` tries an output or a ledger that can not write."""
-_UPKEEP_S = 1.0
+_UPKEEP_S = 0.25
 _EVICT_EVERY_S = 3600.0
 _DONE, _FAILED, _WAITING = 0, 1, 3
 

@@ -18,7 +18,7 @@ from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
 
 MERGE_COUNT = 200_000
-"""Identities in memory from which on batches are merged; each takes about 150 bytes there."""
+"""Identities in memory from which on batches are merged; each takes about 110 bytes there."""
 OWNER_BYTES = 6
 """How the table writes the key of the blob that brought an identity: big-endian, so that they compare."""
 _EVICT_COUNT = 20_000
