@@ -28,9 +28,9 @@ from m365watch.records.split import Fragment
 
 _log = structlog.get_logger(__name__)
 
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 12 * 1024 * 1024
 """A batch is closed once its records have this many bytes."""
-BATCH_RECORDS = 8_000
+BATCH_RECORDS = 10_000
 """A batch is closed once it has this many records."""
 LINGER_S = 0.25
 """How long an unfilled batch waits for more, from its first blob on."""
@@ -146,7 +146,7 @@ class Pipeline:
         opened = await self._calls(self._ledger.open_batch, parts, outputs)
         for place, duplicates in opened.duplicates.items():
             parts[place] = _without(parts[place], duplicates)
-        size_bytes = sum(len(record) for part in parts for record in part.records)
+        size_bytes = sum(sum(map(len, part.records)) for part in parts)
         return _OpenBatch(Batch(opened.number, parts, size_bytes), blobs, set(outputs))
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:

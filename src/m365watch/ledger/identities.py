@@ -56,6 +56,7 @@ class IdentityStore:
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
         self._evicted_to = b""
+        self._table_is_empty = not connection.execute("SELECT 1 FROM identity LIMIT 1").fetchall()
 
     def find(self, parts: Sequence[BatchPart]) -> Findings:
         """Tell new records from known ones; changes nothing.
@@ -65,7 +66,7 @@ class IdentityStore:
         """
         places = [identity for part in parts for identity in part.identities if identity is not None]
         distinct = set(places)
-        stored = self._stored(sorted(distinct))
+        stored = self._stored(list(distinct))
         if len(distinct) == len(places) and not stored and distinct.isdisjoint(self._recent):
             return Findings([[i for i in part.identities if i is not None] for part in parts])
         return self._find_one_by_one(parts, stored)
@@ -94,7 +95,12 @@ class IdentityStore:
         return findings
 
     def _stored(self, keys: list[bytes]) -> dict[bytes, BlobKey]:
+        """Those of `keys` that are in the table; a first backfill need not ask an empty one."""
         found: dict[bytes, BlobKey] = {}
+        if self._table_is_empty:
+            return found
+        # Sorted, they meet on warm pages.
+        keys.sort()
         for start in range(0, len(keys), NUMBERS):
             some = keys[start : start + NUMBERS]
             for identity, owner in self._connection.execute(_LOOK_UP, (b"".join(some), len(some))):
@@ -121,6 +127,7 @@ class IdentityStore:
             if len(self._recent) < MERGE_COUNT:
                 return False
             self._begin_merge()
+        self._table_is_empty = False
         some = self._merging[self._merged : self._merged + NUMBERS]
         owners = [self._recent[identity].to_bytes(OWNER_BYTES, "big") for identity in some]
         self._connection.execute(_INSERT, (b"".join(some), b"".join(owners), len(some)))

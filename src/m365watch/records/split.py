@@ -58,7 +58,7 @@ def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
         # The decoder refuses a line break inside a string, so these stand between tokens.
         records = [bytes(raw).translate(_LINE_BREAKS) for raw in raws]
     else:
-        records = [bytes(raw) for raw in raws]
+        records = list(map(bytes, raws))
     headers = read_headers(body, records, wide=wide)
     if headers is None:
         return _split_tolerantly(body, wide=wide)
