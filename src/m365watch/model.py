@@ -129,7 +129,6 @@ class Header(msgspec.Struct, gc=False, kw_only=True):
 class WideHeader(Header, gc=False, kw_only=True):
     """The fields that the lake keeps as typed columns; decoded only if an output asks for them."""
 
-    OrganizationId: str | None = None
     UserId: str | None = None
     UserType: int | str | None = None
     ResultStatus: str | None = None
