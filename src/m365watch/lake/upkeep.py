@@ -28,7 +28,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from m365watch.clock import Clock, SystemClock
-from m365watch.lake.parquet import write_part
+from m365watch.lake.parquet import MERGED, write_part
 from m365watch.lake.schema import AUDIT, FILE_SCHEMA, PARTITION
 from m365watch.lake.writer import (
     COMMIT_RETRIES_MAX,
@@ -53,7 +53,6 @@ MERGES_PER_RUN_MAX = 32
 RETENTION_HOURS = 2
 """How long a file that was merged away stays, for readers that still hold an older version."""
 _ROWS_PER_CHUNK = 8_192
-_ZSTD_LEVEL = 3
 _NOTE = "upkeep.json"
 _LOCK = "upkeep.lock"
 _NICENESS = 10
@@ -143,7 +142,7 @@ def _merge(table: DeltaTable, directory: Path, merge: list[LakeFile], *, clock: 
         day=merge[0].day,
         name=f"merged-{hashlib.blake2s(names.encode(), digest_size=16).hexdigest()}",
         chunks=_read_chunks(directory, merge),
-        zstd_level=_ZSTD_LEVEL,
+        compression=MERGED,
     )
     now_ms = int(clock.now().timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [

@@ -20,12 +20,10 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
-from m365watch.lake.parquet import Part, sync_directory, sync_file, write_part
+from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, write_part
 from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA, PARTITION, STATISTICS
 from m365watch.model import Batch, BatchPart
 
-INGEST_ZSTD_LEVEL = 1
-"""Level 1 costs no more time than snappy or lz4 here, and takes half their room."""
 COMMITS_PER_CHECKPOINT = 50
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
@@ -91,7 +89,7 @@ class AuditWriter:
                 day=day,
                 name=f"{self._name}-{batch.number:012}",
                 chunks=chunks,
-                zstd_level=INGEST_ZSTD_LEVEL,
+                compression=FRESH,
             )
             for day, chunks in sorted(_rows_by_day(batch).items())
         ]
