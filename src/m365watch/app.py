@@ -316,13 +316,15 @@ class _Run:
                 evicted_at_s = self._clock.monotonic_s()
 
     async def _outcome(self, failure: CollectorError | None, *, once: bool) -> Outcome:
-        waiting = tuple(await self._calls(self._ledger.waiting_blobs))
+        known = await self._calls(self._ledger.waiting_blobs)
+        waiting = tuple(blob for blob in known if blob.feed in self._pollers)
         problems = [trouble.text for trouble in self._troubles.present()]
         problems += self._pipeline.output_errors.values()
         if failure is not None and str(failure) not in problems:
             problems.append(str(failure))
         failed = failure is not None or (once and bool(problems))
-        exit_code = _FAILED if failed else _WAITING if once and waiting else _DONE
+        unfinished = waiting or any(feed.blobs_waiting for feed in self.progress().feeds)
+        exit_code = _FAILED if failed else _WAITING if once and unfinished else _DONE
         return Outcome(exit_code, waiting, tuple(problems), self.progress())
 
 

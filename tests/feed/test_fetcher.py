@@ -28,7 +28,6 @@ from m365watch.feed.tries import (
     QUICK_TRIES,
     RETRY_WAITS_S,
     THROTTLED_TRIES,
-    UNKNOWN_TRIES,
 )
 from m365watch.ledger.port import WaitingBlob
 from m365watch.testing.api import Ask
@@ -57,7 +56,11 @@ def run(folder: Path, use: Callable[[House], Awaitable[Result]]) -> Result:
 
 
 def fetched(
-    folder: Path, *bodies: bytes, error: CollectorError | None = None, times: int = 0
+    folder: Path,
+    *bodies: bytes,
+    error: CollectorError | None = None,
+    times: int = 0,
+    seconds: float = DAY_S,
 ) -> tuple[list[str], House, list[float], Fetching]:
     """What one blob comes to within a day, and when it was asked for, in seconds."""
 
@@ -66,7 +69,7 @@ def fetched(
         if error is not None:
             house.api.fail(Ask.FETCH, error, times=times)
         async with house.fetching() as fetching:
-            await asyncio.sleep(DAY_S)
+            await asyncio.sleep(seconds)
         asked_s = [(one.at - START).total_seconds() for one in house.api.asked if one.ask is Ask.FETCH]
         return fetching.content_ids, house, asked_s, fetching
 
@@ -285,19 +288,19 @@ def test_expired_content_is_lost_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", [UNKNOWN, INVALID])
-def test_unknown_content_is_lost_only_after_many_tries(tmp_path: Path, reason: str) -> None:
+def test_unknown_content_is_lost_only_when_it_has_expired(tmp_path: Path, reason: str) -> None:
     """The service has been seen to deny its own blob for a while."""
-    _, house, asked_s, _ = fetched(tmp_path, error=ContentLost(f"{reason}: AF2005x"), times=-1)
+    denied = ContentLost(f"{reason}: AF2005x")
+    _, house, asked_s, _ = fetched(tmp_path, error=denied, times=-1, seconds=8 * DAY_S)
 
-    assert len(asked_s) == UNKNOWN_TRIES
     assert house.progress().blobs_lost == 1
+    assert 7 * DAY_S - 600 <= asked_s[-1] <= 7 * DAY_S + 4 * 3_600
 
 
 def test_content_that_was_denied_for_a_while_is_delivered(tmp_path: Path) -> None:
-    """One try before it would have been given up."""
-    content_ids, _, _, _ = fetched(
-        tmp_path, error=ContentLost(f"{UNKNOWN}: AF20050"), times=UNKNOWN_TRIES - 1
-    )
+    """However often it was asked for meanwhile."""
+    denied = ContentLost(f"{UNKNOWN}: AF20050")
+    content_ids, _, _, _ = fetched(tmp_path, error=denied, times=30, seconds=6 * DAY_S)
 
     assert content_ids == ["poison"]
 

@@ -147,18 +147,19 @@ def test_a_page_that_fails_is_listed_again_from_the_first(
 
 
 def test_a_failed_window_is_not_passed_over(tmp_path: Path) -> None:
-    """Progress does not move over a hole: what failed is listed before anything older."""
+    """It holds nothing older up, and is listed again until it is there: no hole is left."""
 
     async def use(house: House) -> list[Window]:
         day = Window(START - timedelta(hours=26), START - timedelta(hours=2))
         house.api.fail(Ask.PAGE, DOWN, about=str(day), times=2)
         await house.poll_once()
+        assert len(house.ledger.coverage(FEED)) == 1
         return [window for window in listed(house) if window.end <= day.end]
 
     windows = run(tmp_path, use)
 
-    assert windows[0] == windows[1] == windows[2]
-    assert windows[3].end == windows[0].start
+    assert windows.count(windows[0]) == 3
+    assert windows[1].end == windows[0].start
 
 
 def test_content_that_turns_up_late_is_found_by_the_lookback(tmp_path: Path) -> None:
@@ -273,7 +274,8 @@ def test_a_refused_window_inside_the_week_is_not_narrowed(tmp_path: Path, age_h:
         refused = Window(start, start + timedelta(hours=24))
         house.api.fail(Ask.PAGE, WindowRefused("AF20055"), about=str(refused), times=-1)
         poller = await house.poll_once()
-        gap = [span for span in house.ledger.coverage(FEED) if span.start < refused.end]
+        spans = house.ledger.coverage(FEED)
+        gap = [span for span in spans if span.start < refused.end and span.end > refused.start]
         return gap, [trouble.code for trouble in house.troubles.present()], poller.caught_up
 
     assert run(tmp_path, use) == ([], ["window_refused"], False)
@@ -465,9 +467,9 @@ def test_once_gives_up_at_once_where_a_person_is_needed(tmp_path: Path) -> None:
     assert run(tmp_path, use) == (1, "grant it", 0.0)
 
 
-@pytest.mark.parametrize(("error", "tries"), [(DOWN, TRIES_ONCE), (Throttled("AF429"), THROTTLED_ONCE)])
+@pytest.mark.parametrize(("error", "tries"), [(DOWN, 8 * TRIES_ONCE), (Throttled("AF429"), THROTTLED_ONCE)])
 def test_once_gives_up_after_so_many_tries(tmp_path: Path, error: CollectorError, tries: int) -> None:
-    """Being throttled is no failure of the feed's own, so that it is borne longer."""
+    """Of each of the 8 windows; being throttled is the tenant's matter, and is borne longer."""
 
     async def use(house: House) -> tuple[int, list[str], bool]:
         house.api.fail(Ask.PAGE, error, times=-1)

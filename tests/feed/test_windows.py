@@ -121,3 +121,12 @@ def test_what_was_never_listed_and_is_too_old_is_lost_in_plain_sight() -> None:
     assert unreachable_spans([before, after], NOW, margin=MARGIN) == [Window(before.end, after.start)]
     assert unreachable_spans([before, hole_to_come], NOW, margin=MARGIN) == []
     assert unreachable_spans([], NOW, margin=MARGIN) == []
+
+
+def test_a_standstill_of_weeks_is_lost_in_plain_sight_before_anything_is_listed() -> None:
+    """The span before it would be forgotten with the first listing."""
+    before = Window(NOW - timedelta(days=30), NOW - timedelta(days=20))
+
+    assert unreachable_spans([before], NOW, margin=MARGIN) == [
+        Window(before.end, NOW - LOOK_BACK_MAX + MARGIN)
+    ]

@@ -202,6 +202,23 @@ def test_a_batch_that_an_output_wrote_before_the_crash_is_not_written_again(tmp_
     after.close()
 
 
+def test_an_output_that_is_gone_keeps_no_blob_waiting(tmp_path: Path) -> None:
+    """It was removed from the configuration while it lacked a batch: the others have it all."""
+    before = opened(tmp_path, BOTH)
+    (one,) = known(before, 1)
+    number = before.open_batch([part(one, "a", "b")], BOTH).number
+    before.commit_delivered(number, "files", Receipt("here"), at=NOW)
+    before.close()
+
+    after = opened(tmp_path, frozenset({"files"}))
+    after.settle_outputs({"files": number}, at=NOW)
+
+    assert after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset()) == []
+    progress = after.feed_progress()[0]
+    assert (progress.blobs_waiting, progress.blobs_delivered, progress.records_delivered) == (0, 1, 2)
+    after.close()
+
+
 def test_batch_numbers_grow_over_restarts(tmp_path: Path) -> None:
     """An output that remembers the last number must never see it used twice."""
     before = opened(tmp_path)

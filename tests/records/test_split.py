@@ -109,3 +109,14 @@ def test_a_field_of_another_type_costs_the_field_and_not_the_record() -> None:
     header = found.headers[0]
     assert isinstance(header, WideHeader)
     assert (header.Id, header.RecordType, header.UserId, header.UserType) == ("5", "15", None, None)
+
+
+@pytest.mark.parametrize("depth", [900, 1_000, 5_000, 100_000])
+def test_a_record_nested_too_deep_costs_itself_at_most(depth: int) -> None:
+    """Decoders recurse; what they can not follow is a fragment, and its neighbours are records."""
+    deep = b'{"n":' + b"[" * depth + b"]" * depth + b"}"
+
+    found = split_blob(b"[" + RECORD + b"," + deep + b"," + RECORD + b"]", wide=True)
+
+    kept = [*found.records, *(fragment.body for fragment in found.fragments)]
+    assert sorted(kept) == sorted([RECORD, deep, RECORD])

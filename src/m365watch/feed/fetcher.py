@@ -136,7 +136,9 @@ class BlobFetcher:
         """Whether a blob of the queue can be fetched now; a tenant without a free place is passed over."""
         if not queue.blobs or self._in_flight_count >= BLOBS_IN_FLIGHT_MAX:
             return False
-        return not self._means.access[queue.feed].places.locked()
+        if self._means.access[queue.feed].places.locked():
+            return False
+        return self._means.flight.admits(queue.guess.size_bytes)
 
     async def _refill(self, queue: _FeedQueue) -> None:
         queue.more = False

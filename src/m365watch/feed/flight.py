@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 _GUESS_FIRST_BYTES = 256 * 1024
+_GUESS_MAX_BYTES = 1024 * 1024
+"""So that a tenant whose fetches all hang leaves room for others; what is larger is made good afterwards."""
 
 
 @dataclass(slots=True)
@@ -17,7 +19,7 @@ class SizeGuess:
 
     def learn(self, size_bytes: int) -> None:
         """Up at once, down slowly: a guess too large only costs concurrency."""
-        self.size_bytes = max(size_bytes, (self.size_bytes * 7 + size_bytes) // 8)
+        self.size_bytes = min(_GUESS_MAX_BYTES, max(size_bytes, (self.size_bytes * 7 + size_bytes) // 8))
 
 
 class BytesInFlight:
@@ -62,6 +64,10 @@ class BytesInFlight:
         """Give `size_bytes` back."""
         self._held -= size_bytes
         self._let_in()
+
+    def admits(self, size_bytes: int) -> bool:
+        """Whether `size_bytes` would be let in at once."""
+        return not self._waiting and self._fits(size_bytes)
 
     def _fits(self, size_bytes: int) -> bool:
         return self._held == 0 or self._held + size_bytes <= self._bytes_max

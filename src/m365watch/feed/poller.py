@@ -30,6 +30,8 @@ _log = structlog.get_logger(__name__)
 
 RELIST_AFTER = timedelta(hours=24)
 """The whole 7 days are listed again this often; what turns up is fetched and reported."""
+AHEAD_MAX = timedelta(minutes=5)
+"""Coverage further in the future than this was made by a clock that was wrong; it is not believed."""
 MARGINS_S = (10.0, 60.0, 300.0, 3600.0)
 """How far inside the 7 days the oldest window starts, step by step as the service refuses it."""
 TRIES_ONCE = 6
@@ -107,27 +109,55 @@ class FeedPoller:
             await _wait(stop, self._settings.period_s)
 
     async def _poll(self) -> None:
-        """List everything that is due now, live windows first."""
-        await self._keeper.ensure(self.feed.content_type)
+        """List everything that is due now, live windows first.
+
+        A window that fails holds no other up: the first failure is raised when the rest is listed.
+        """
+        failures: dict[datetime, CollectorError] = {}
+        await self._count_gaps()
+        await self._subscribe(failures)
         plan = await self._plan()
         self.windows_planned = len(plan.live) + len(plan.backfill)
-        await self._list_live(plan)
+        await self._list_live(plan, failures)
         # Planned anew before each window: a long backfill moves the 7-day edge under the oldest one.
-        while (plan := await self._plan()).backfill:
+        while True:
+            plan = await self._plan()
+            windows = [window for window in plan.backfill if window.end not in failures]
+            if not windows:
+                break
             if self._clock.monotonic_s() - self._live_at_s >= self._settings.period_s:
-                await self._list_live(plan)
+                await self._list_live(plan, failures)
                 continue
-            self.windows_planned = len(plan.backfill)
-            await self._list(plan.backfill[0])
+            self.windows_planned = len(windows)
             # Only this is progress for good: everything else is listed again at the next try.
-            self._failures = 0
+            if await self._try(windows[0], failures):
+                self._failures = 0
+        if failures:
+            raise next(iter(failures.values()))
         await self._relist_if_due()
-        await self._count_gaps()
 
-    async def _list_live(self, plan: Plan) -> None:
+    async def _subscribe(self, failures: dict[datetime, CollectorError]) -> None:
+        """Start the subscription if need be; listing goes on although that may fail."""
+        try:
+            await self._keeper.ensure(self.feed.content_type)
+        except RetryLater as error:
+            failures[self._clock.now()] = error
+
+    async def _try(self, window: Window, failures: dict[datetime, CollectorError]) -> bool:
+        """Whether the window was listed; why not stands in `failures`, under its end."""
+        try:
+            await self._list(window)
+        except Throttled:
+            raise  # The whole tenant is to wait.
+        except RetryLater as error:
+            failures[window.end] = error
+            return False
+        return True
+
+    async def _list_live(self, plan: Plan, failures: dict[datetime, CollectorError]) -> None:
         """List what is new; in a backfill that outlasts the period, again between its windows."""
         for window in plan.live:
-            await self._list(window)
+            await self._try(window, failures)
         self._live_at_s = self._clock.monotonic_s()
 
     async def _count_gaps(self) -> None:
@@ -143,9 +173,14 @@ class FeedPoller:
                 )
 
     async def _plan(self) -> Plan:
+        now = self._clock.now()
+        coverage = await self._calls(self._ledger.coverage, self.feed)
+        if coverage and coverage[-1].end > now + AHEAD_MAX:
+            # The clock was ahead once: what was listed then says nothing about content that came later.
+            coverage = []
         return plan_windows(
-            await self._calls(self._ledger.coverage, self.feed),
-            self._clock.now(),
+            coverage,
+            now,
             start_at=self._settings.start_at,
             lookback=self._settings.lookback,
             margin=self._margin,
@@ -156,7 +191,7 @@ class FeedPoller:
         now = self._clock.now()
         relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
         if relisted_at is not None:
-            if now - relisted_at < RELIST_AFTER:
+            if timedelta(0) <= now - relisted_at < RELIST_AFTER:
                 return
             await self._relist(now)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
@@ -191,7 +226,7 @@ class FeedPoller:
         new = pages = 0
         try:
             async for page in self._api.list_content(self.feed.content_type, window):
-                new += await self._commit(window, page, complete=False)
+                new += await self._commit(window, self._wanted(page), complete=False)
                 pages += 1
         except WindowRefused:
             # After the first page it is the page's token that is refused, not the window.
@@ -199,6 +234,11 @@ class FeedPoller:
                 self._margin_step += 1
             raise
         return new + await self._commit(window, [], complete=True)
+
+    def _wanted(self, page: list[BlobRef]) -> list[BlobRef]:
+        """The blobs from the start time on; windows are in whole seconds, start times need not be."""
+        start_at = self._settings.start_at
+        return page if start_at is None else [blob for blob in page if blob.created_at >= start_at]
 
     async def _commit(self, window: Window, page: list[BlobRef], *, complete: bool) -> int:
         new = await self._calls(

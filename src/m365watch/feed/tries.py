@@ -36,12 +36,10 @@ FETCHES_MAX = 24
 """Fetches of one tenant under way at once."""
 QUICK_TRIES = 5
 """Tries of a blob's first round, before it has to wait."""
-THROTTLED_TRIES = 100
+THROTTLED_TRIES = 20
 """Throttled tries of a round; being throttled says nothing about the blob."""
 QUARANTINE_TRIES = 12
 """Tries after which a body that is still cut short or no array is taken as it is."""
-UNKNOWN_TRIES = 8
-"""Tries after which content that the service says it does not know is lost."""
 RETRY_WAITS_S = (60.0, 300.0, 900.0, 3600.0, 10_800.0)
 """How long a blob waits after its first round, its next try, and so on; the last for ever."""
 _OPERATOR_WAIT_S = 60.0
@@ -143,8 +141,11 @@ class Round:
         self._guess.learn(size_bytes)
 
     async def _is_lost(self, error: ContentLost) -> bool:
-        """Whether the content is gone for good: expired, or unknown however often it is asked for."""
-        if loss_reason(error) != EXPIRED and self._attempts + 1 < UNKNOWN_TRIES:
+        """Whether the content is gone for good: expired, or unknown and past its expiry.
+
+        The service has been seen to deny content for a while and to serve it later.
+        """
+        if loss_reason(error) != EXPIRED and self._known.ref.expires_at > self._means.clock.now():
             return False
         means, ref = self._means, self._known.ref
         _log.error(f"{ref.feed}: blob {ref.content_id} is lost: {error.what}", code=error.code)

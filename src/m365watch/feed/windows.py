@@ -43,7 +43,8 @@ def plan_windows(
     end = now.replace(microsecond=0)
     start = _ceil(end - LOOK_BACK_MAX + margin)
     if start_at is not None:
-        start = max(start, _ceil(start_at))
+        # The second that the start time lies in is listed whole; who lists it leaves out what is older.
+        start = max(start, _floor(start_at))
     if start >= end:
         return Plan((), ())
     newest = min(coverage[-1].end, end) if coverage else end
@@ -61,7 +62,7 @@ def unreachable_spans(coverage: Sequence[Window], now: datetime, *, margin: time
     if not coverage:
         return []
     edge = _ceil(now.replace(microsecond=0) - LOOK_BACK_MAX + margin)
-    holes = _without([Window(coverage[0].start, coverage[-1].end)], coverage)
+    holes = _without([Window(coverage[0].start, max(edge, coverage[-1].end))], coverage)
     return [hole for hole in holes if hole.end <= edge]
 
 

@@ -154,8 +154,11 @@ class SqliteLedger:
                 (json.dumps(sorted(waiting_for)), number),
             )
             self._connection.executemany(
-                "UPDATE blob SET missing = ? WHERE key = ?",
-                [(json.dumps(sorted(part.missing - {output})), part.blob) for part in partial],
+                "UPDATE blob SET missing = ?, records = ?, duplicates = ? WHERE key = ?",
+                [
+                    (json.dumps(sorted(part.missing - {output})), part.records, part.duplicates, part.blob)
+                    for part in partial
+                ],
             )
             self._deliver(finished, at=at)
         for part in parts:
@@ -302,8 +305,25 @@ class SqliteLedger:
         with self._transaction():
             self._connection.execute("DELETE FROM batch WHERE committed = 0")
             self._connection.execute("UPDATE batch SET waiting_for = '[]'")
-            self._connection.execute("UPDATE blob SET next_try_s = 0 WHERE state = 0")
+            self._connection.execute("UPDATE blob SET next_try_s = ? WHERE state = 0", (at.timestamp(),))
+        self._forget_outputs(at=at)
         self._identities.load()
+
+    def _forget_outputs(self, *, at: datetime) -> None:
+        """Blobs that only outputs lack which the configuration no longer has are delivered."""
+        waiting = self._connection.execute(
+            "SELECT key, missing, records, duplicates FROM blob WHERE state = 0 AND missing IS NOT NULL"
+        ).fetchall()
+        done = [
+            _OpenPart(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set())
+            for key, missing, records, duplicates in waiting
+            if self._outputs.isdisjoint(json.loads(missing))
+        ]
+        if done:
+            with self._transaction():
+                self._deliver(done, at=at)
+            for part in done:
+                self._count_delivered(part)
 
     def _parts_of(self, rows: str, outputs: frozenset[str]) -> list[_OpenPart]:
         parts = []
@@ -360,7 +380,7 @@ class SqliteLedger:
                 key=key,
                 ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
                 attempts=attempts,
-                missing_outputs=frozenset(json.loads(missing)) if missing else self._outputs,
+                missing_outputs=self._outputs & set(json.loads(missing)) if missing else self._outputs,
             )
             for key, content_id, created, expires, attempts, missing in rows
             if key not in besides

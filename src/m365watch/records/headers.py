@@ -22,7 +22,7 @@ def read_headers(body: bytes, records: list[bytes], *, wide: bool) -> list[Heade
     """
     try:
         return list(_WIDE_HEADERS.decode(body)) if wide else _BRIEF_HEADERS.decode(body)
-    except (msgspec.ValidationError, UnicodeDecodeError):
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         pass
     except msgspec.DecodeError:
         return None

@@ -52,7 +52,7 @@ def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
     body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         raws = _RAW_RECORDS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _split_tolerantly(body, wide=wide)
     if b"\n" in body or b"\r" in body:
         # The decoder refuses a line break inside a string, so these stand between tokens.
