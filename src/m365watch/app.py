@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from m365watch import __version__
 from m365watch.clock import Clock, Random, SystemClock
 from m365watch.config.settings import (
     ConsoleSettings,
@@ -118,6 +119,10 @@ class Collector:
             )
             feeds = _reach_feeds(self._settings.tenants, session, parts)
             self._run = _Run(parts, feeds, outputs, started_at=self._started_at, patience_s=patience_s)
+            _log.info(
+                f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
+                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(names))}"
+            )
             return await self._run.until_end(once=once, stop=stop)
 
     async def _open_outputs(

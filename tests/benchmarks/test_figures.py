@@ -26,7 +26,7 @@ GOOD = (
 
 
 def test_figures_within_every_bound_pass() -> None:
-    """A run that keeps the issue's figures fails in nothing."""
+    """A run that keeps the required figures fails in nothing."""
     assert failed(*GOOD) == []
 
 

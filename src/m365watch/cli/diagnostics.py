@@ -21,21 +21,22 @@ def tell(level: int, text: str) -> None:
 
 
 class Told:
-    """Remembers the latest lines, so that the end of a run need not repeat them; a structlog processor."""
+    """Remembers the latest errors, so that the end of a run need not repeat them; a structlog processor."""
 
     def __init__(self) -> None:
         """Nothing told yet."""
         self._texts: deque[str] = deque(maxlen=_TOLD_MAX)
 
     def __call__(
-        self, _origin: object, _method: str, fields: MutableMapping[str, Any]
+        self, _origin: object, method: str, fields: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         """Pass `fields` on as they are."""
-        self._texts.append(str(fields["event"]))
+        if method == "error":
+            self._texts.append(str(fields["event"]))
         return fields
 
     def __contains__(self, text: str) -> bool:
-        """Whether `text` was among the latest lines."""
+        """Whether `text` was among the latest errors."""
         return text in self._texts
 
 

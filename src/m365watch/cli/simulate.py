@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import sys
@@ -73,10 +74,17 @@ def _serve(
 ) -> None:
     import asyncio
 
+    from m365watch.cli.diagnostics import configure_diagnostics
     from m365watch.cli.loop import run_in_loop
     from m365watch.cli.signals import StopSignals
+    from m365watch.cli.terminal import LineFormat
     from m365watch.clock import SystemClock
     from m365watch.simulator.server import simulator_running
+
+    configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
+    for folder in [truth, write_config.parent if write_config else None]:
+        if folder is not None:
+            _make_folder(folder)
 
     async def serve() -> None:
         stop = asyncio.Event()
@@ -90,6 +98,14 @@ def _serve(
                     _write_truth(running, truth)
 
     run_in_loop(serve())
+
+
+def _make_folder(folder: Path) -> None:
+    """Now, and not when there is something to write that would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}") from None
 
 
 def _announce(running: RunningSimulator, configuration: Path | None, *, as_json: bool) -> None:

@@ -129,16 +129,15 @@ class ServiceSection(Section):
     )
     """The table for every record of the service, in place of the one that each record's Workload names."""
 
-    override_bloom_filter_size: Whole | None = Field(
+    override_bloom_filter_size: Annotated[Whole | None, NO_EFFECT] = Field(
         default=None, ge=1, le=1_000_000_000, title="a whole number, 1 to 1,000,000,000"
     )
-    """How many record ids the filter before the exact check for duplicates is made for. The filter only
-    saves look-ups: what it takes for known is looked up before it is left out."""
+    """Devo's size of its filter of known records. Duplicates are found exactly here, without one."""
 
-    override_bloom_filter_buffer_size: Whole | None = Field(
+    override_bloom_filter_buffer_size: Annotated[Whole | None, NO_EFFECT] = Field(
         default=None, ge=1, le=1_000_000_000, title="a whole number, 1 to 1,000,000,000"
     )
-    """How many new record ids may wait in memory before they enter that filter."""
+    """Devo's buffer before that filter."""
 
     requests_per_second: Annotated[Number | None, NO_EFFECT] = Field(
         default=None, gt=0, le=10_000, title="a number above 0"

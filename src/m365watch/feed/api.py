@@ -43,6 +43,9 @@ THROTTLED_PAGE_TRIES = 20
 PAGE_PAUSE_S = 0.1
 """The first pause between them is about twice this, and each next one twice the last."""
 
+PAGE_WAIT_S_MAX = 10.0
+"""A longer wait is for the whole feed, which says so."""
+
 LIVE_S = 3 * 3_600.0
 """Content younger than this is live: it comes before backfill."""
 
@@ -133,7 +136,8 @@ class ManagementApi:
                 )
             except (Throttled, Unavailable, BadAnswer) as error:
                 tries += 1
-                if tries >= (THROTTLED_PAGE_TRIES if isinstance(error, Throttled) else PAGE_TRIES):
+                tries_max = THROTTLED_PAGE_TRIES if isinstance(error, Throttled) else PAGE_TRIES
+                if tries >= tries_max or (error.after_s or 0.0) > PAGE_WAIT_S_MAX:
                     raise
                 pause_s = PAGE_PAUSE_S * 2.0 ** min(tries, 5) * (0.5 + self._random.random())
                 await self._clock.sleep(max(error.after_s or 0.0, pause_s))

@@ -220,6 +220,7 @@ class FeedPoller:
             await self._keeper.revive(self.feed.content_type)
             new = await self._list_pages(window)
         self.windows_planned -= 1
+        _log.debug(f"{self.feed}: listed {window}: {new} new blobs")
         return new
 
     async def _list_pages(self, window: Window) -> int:

@@ -129,6 +129,7 @@ class Round:
         received_at = means.clock.now()
         self.leave_place()
         self._hold(len(body))
+        _log.debug(f"{ref.feed}: fetched blob {ref.content_id}: {len(body)} bytes")
         split = split_blob(body, wide=means.wide_headers)
         doubt = _doubt(split)
         if doubt and self._attempts + 1 < (QUICK_TRIES if split.complete else QUARANTINE_TRIES):
