@@ -412,7 +412,8 @@ class Globals(Section):
     name: Annotated[Label, AfterValidator(values.parse_collector_name)] = Field(
         default="m365watch", title='a name of letters, digits, "_" and "-"'
     )
-    """The collector's name in what it reports; ".", "#" and spaces become "_"."""
+    """The collector's name in what it reports, and the lake's name for this writer: it stays as it is once
+    records are there; ".", "#" and spaces become "_"."""
 
     persistence: Persistence = Field(default=Persistence(), title="an object with type and config")
     """Where the collector keeps its state."""
