@@ -248,6 +248,48 @@ def test_a_backfill_that_outlasts_the_period_lets_live_windows_in(tmp_path: Path
     assert max(later - earlier for earlier, later in pairwise(live)) <= 3
 
 
+def test_listing_goes_on_where_the_subscriptions_can_not_be_asked_for(tmp_path: Path) -> None:
+    """What is served is known, and the trouble is told."""
+
+    async def use(house: House) -> tuple[set[str], list[str]]:
+        publish(house, 1)
+        house.api.fail(Ask.SUBSCRIPTIONS, DOWN, times=-1)
+        await house.poll_once()
+        return known(house), [trouble.code for trouble in house.troubles.present()]
+
+    names, codes = run(tmp_path, use)
+
+    assert len(names) == 1
+    assert codes == ["unavailable"]
+
+
+def test_coverage_from_a_clock_that_was_ahead_is_not_believed(tmp_path: Path) -> None:
+    """What came after that listing is listed all the same."""
+
+    async def use(house: House) -> set[str]:
+        ahead = Window(START - timedelta(hours=2), START + timedelta(days=6))
+        house.ledger.commit_listing(FEED, ahead, [], complete=True, at=START)
+        house.ledger.commit_relisting(FEED, at=START + timedelta(days=6))
+        publish(house, 3)
+        await house.poll_once()
+        return known(house)
+
+    assert len(run(tmp_path, use)) == 1
+
+
+def test_a_start_time_inside_a_second_cuts_nothing_off(tmp_path: Path) -> None:
+    """Windows are in whole seconds; a blob of the start's own second, and not before it, is known."""
+    start_at = START - timedelta(hours=1) + timedelta(milliseconds=500)
+
+    async def use(house: House) -> set[str]:
+        for name, after_ms in (("before", -100), ("at", 0), ("after", 200)):
+            house.api.publish(EXCHANGE, name, created_at=start_at + timedelta(milliseconds=after_ms))
+        await house.poll_once(house.poller(start_at=start_at))
+        return known(house)
+
+    assert run(tmp_path, use) == {"at", "after"}
+
+
 def test_a_refused_window_at_the_edge_is_narrowed(tmp_path: Path) -> None:
     """A service whose week is a little shorter costs that little, is told, and nothing else."""
 

@@ -100,7 +100,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next node; an alias stops the reading."""
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML is untyped here
             raise yaml.MarkedYAMLError(problem=_NO_ALIASES, problem_mark=mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         return node

@@ -175,9 +175,6 @@ class FeedPoller:
     async def _plan(self) -> Plan:
         now = self._clock.now()
         coverage = await self._calls(self._ledger.coverage, self.feed)
-        if coverage and coverage[-1].end > now + AHEAD_MAX:
-            # The clock was ahead once: what was listed then says nothing about content that came later.
-            coverage = []
         return plan_windows(
             coverage,
             now,
@@ -190,8 +187,11 @@ class FeedPoller:
         """List the whole 7 days again once a day; the first backfill, done just now, counts as such."""
         now = self._clock.now()
         relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
+        coverage = await self._calls(self._ledger.coverage, self.feed)
+        # Where the clock was ahead once, what was listed then says nothing about content that came later.
+        is_ahead = bool(coverage) and coverage[-1].end > now + AHEAD_MAX
         if relisted_at is not None:
-            if timedelta(0) <= now - relisted_at < RELIST_AFTER:
+            if not is_ahead and timedelta(0) <= now - relisted_at < RELIST_AFTER:
                 return
             await self._relist(now)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
