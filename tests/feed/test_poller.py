@@ -267,7 +267,7 @@ def test_coverage_from_a_clock_that_was_ahead_is_not_believed(tmp_path: Path) ->
     """What came after that listing is listed all the same."""
 
     async def use(house: House) -> set[str]:
-        ahead = Window(START - timedelta(hours=2), START + timedelta(days=6))
+        ahead = Window(START - timedelta(days=6), START + timedelta(days=6))
         house.ledger.commit_listing(FEED, ahead, [], complete=True, at=START)
         house.ledger.commit_relisting(FEED, at=START + timedelta(days=6))
         publish(house, 3)
