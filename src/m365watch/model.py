@@ -161,6 +161,10 @@ class BatchPart:
     """Records of the blob that were left out because they had been delivered before."""
     identities: list[bytes | None] = field(default_factory=list)
     """Each record's 16-byte identity; None for a record without Id."""
+    pulling_id: int = 0
+    """The pull cycle that brought the blob: its start in milliseconds since 1970 (`@devo_pulling_id`)."""
+    environment: str | None = None
+    """The input's `environment` (`@devo_environment`)."""
 
 
 @dataclass(slots=True)

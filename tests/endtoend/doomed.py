@@ -58,6 +58,8 @@ class DoomedOutput:
     def __init__(self, output: Output, moment: Moment, *, ledger: Path, others: frozenset[str]) -> None:
         self.name = output.name
         self.needs_wide_headers = output.needs_wide_headers
+        self.batches_at_once_max = output.batches_at_once_max
+        self.waits_on_disk = output.waits_on_disk
         self._output = output
         self._moment = moment
         self._ledger = ledger
@@ -76,6 +78,9 @@ class DoomedOutput:
         if last:
             await self._die(batch.number)
         return receipt
+
+    async def flush(self) -> None:
+        await self._output.flush()
 
     async def close(self) -> None:
         await self._output.close()

@@ -36,6 +36,18 @@ class Cloud:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskSettings:
+    """One rule of `obfuscation_data`."""
+
+    path: tuple[str, ...]
+    """Keys from the record's top; "*" stands for every key of an object or every place of an array."""
+    value: str
+    """What stands in place of the masked text."""
+    patterns: tuple[str, ...]
+    """Regular expressions: only what they match is replaced; empty: the whole value is."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """One service of one tenant."""
 
@@ -46,6 +58,8 @@ class ServiceSettings:
     request_period_s: float
     bloom_filter_size: int | None
     bloom_filter_buffer_size: int | None
+    masks: tuple[MaskSettings, ...] = ()
+    """`obfuscation_data`: what is masked in every record of the service, before any output sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ class TenantSettings:
     requests_per_minute: int | None
     """None: no budget (a custom cloud without `requests_limits`)."""
     lookback_s: float
+    environment: str | None = None
+    """Devo's `@devo_environment` of the input's records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,133 @@ class ConsoleSettings:
     name: str
 
 
-OutputSettings = LakeSettings | FilesSettings | ConsoleSettings
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How a connection is secured; there is no unverified way but `verify_hostname`."""
+
+    chain: Path | None
+    """The CA certificates to trust; None: those of the system."""
+    cert: Path | None
+    """The client's certificate; `key` comes with it."""
+    key: Path | None
+    key_password: Secret | None = None
+    verify_hostname: bool = True
+    """Whether the server's certificate has to name the address; the chain is verified in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """How a sender without acknowledgement behaves; the defaults are those of Devo's SDK."""
+
+    connections: int = 1
+    connecting_retries: int = 5
+    connecting_wait_first_s: float = 2.0
+    connecting_wait_max_s: float = 60.0
+    sending_timeout_s: float = 5.0
+    """How long the peer may take nothing at all before the connection counts as broken."""
+    sending_retries: int = 5
+    sending_wait_first_s: float = 2.0
+    sending_wait_max_s: float = 60.0
+    retention_bytes: int = 16 * 1024 * 1024
+    retention_s: float = 10.0
+    """What was sent is kept, to be sent again after a break, until it has been with the peer's system
+    for this long or until `retention_bytes` more were taken after it."""
+    line_bytes_max: int = 1024 * 1024
+    """A line beyond this goes to quarantine."""
+    idle_s: float = 60.0
+    """A connection without traffic is closed in order after this long."""
+    stats_period_s: float = 300.0
+    """How often the sender reports its figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionSettings:
+    """Devo's compression of the transport; the defaults are those of its SDK."""
+
+    threshold: float = 1.1
+    """Below 0: always; above 1: never; else from this fullness of the queue on (mean of the last 1,000)."""
+    level: int = 6
+    """1 to 9."""
+    buffer_bytes: int = 51_200
+    """How much is compressed at once, as one gzip member."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagSettings:
+    """Which tags an output of Devo's may use."""
+
+    fallback_tag: str = "cloud.office365.other"
+    """The tag of records whose Workload has no table at Devo."""
+    known_tables: tuple[str, ...] = ()
+    """Tables to know beside those that are built in."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevoSettings:
+    """Output `devo_platform`: syslog over TLS with a client certificate."""
+
+    name: str
+    address: str
+    port: int
+    tls: TlsSettings
+    host: str
+    """The host of each line; the machine's name unless set."""
+    wire: WireSettings = field(default_factory=WireSettings)
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
+    tags: TagSettings = field(default_factory=TagSettings)
+    adds_devo_fields: bool = True
+    """Whether `@devo_pulling_id` and `@devo_environment` are added to each record."""
+    sends_notices: bool = True
+    """Whether the collector's own events go to `devo.collectors.out`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevoHttpSettings:
+    """Output `devo_http`: Devo's HTTP endpoint with a token."""
+
+    name: str
+    endpoint: str
+    """https, without a trailing slash; http for loopback hosts only."""
+    domain: str
+    token: Secret
+    host: str
+    compresses: bool = True
+    request_bytes_max: int = 32 * 1024 * 1024
+    """The endpoint's limit, before compression."""
+    timeout_s: float = 30.0
+    tags: TagSettings = field(default_factory=TagSettings)
+    adds_devo_fields: bool = True
+    sends_notices: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SyslogSettings:
+    """Output `syslog`: RFC 5424 or RFC 3164 over TCP, TLS or UDP."""
+
+    name: str
+    address: str
+    port: int
+    transport: str = "tcp"
+    """tcp, tls or udp."""
+    format: str = "rfc5424"
+    """rfc5424, rfc3164 or devo (the line of `devo_platform`, for Devo's in-house relay)."""
+    framing: str = "newline"
+    """newline or octet-counting; UDP has one line a datagram."""
+    tls: TlsSettings | None = None
+    host: str = "-"
+    app_name: str = "m365watch"
+    """The APP-NAME of RFC 5424 and the TAG of RFC 3164; {table} stands for the record's table."""
+    facility: int = 1
+    severity: int = 6
+    wire: WireSettings = field(default_factory=WireSettings)
+    tags: TagSettings = field(default_factory=TagSettings)
+    adds_devo_fields: bool = False
+    sends_notices: bool = False
+
+
+OutputSettings = (
+    LakeSettings | FilesSettings | ConsoleSettings | DevoSettings | DevoHttpSettings | SyslogSettings
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +250,12 @@ class Settings:
     outputs: tuple[OutputSettings, ...]
     warnings: tuple[str, ...]
     """Odd but usable things, one line each, to be shown at start."""
+    job_id: str | None = None
+    """`globals.id`: the number of the job on Devo's collector server."""
+    queue_bytes_max: int = 1024 * 1024 * 1024
+    """How much may wait on disk for each output."""
+    stats_period_s: float = 300.0
+    """How often the senders report their figures."""
 
     @property
     def lake_directory(self) -> Path | None:

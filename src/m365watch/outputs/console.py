@@ -24,6 +24,8 @@ class ConsoleOutput:
     """Standard output, or the open file `descriptor`; it is left open at the end."""
 
     needs_wide_headers = False
+    batches_at_once_max = 1
+    waits_on_disk = False
 
     def __init__(self, settings: ConsoleSettings, *, descriptor: int | None = None) -> None:
         """`descriptor` stands in for standard output."""
@@ -55,6 +57,9 @@ class ConsoleOutput:
         if lines:
             await asyncio.to_thread(self._print, b"\n".join((*lines, b"")))
         return Receipt(refused=tuple(refused))
+
+    async def flush(self) -> None:
+        """Nothing to find out: what was delivered is durable."""
 
     async def close(self) -> None:
         """Stop waiting for a reader that takes nothing."""

@@ -29,6 +29,8 @@ class LakeOutput:
     """The lake below `directory`, written by one thread of its own."""
 
     needs_wide_headers = True
+    batches_at_once_max = 1
+    waits_on_disk = False
 
     def __init__(self, name: str, directory: Path, *, writer_id: str, clock: Clock) -> None:
         """Nothing is touched before `open`.
@@ -63,6 +65,9 @@ class LakeOutput:
             raise OutputUnusable("the lake is not open", fix="open it first", where=self.name)
         await self._in_thread(lambda: delivery.append(batch))
         return Receipt()
+
+    async def flush(self) -> None:
+        """Nothing to find out: what was delivered is durable."""
 
     async def close(self) -> None:
         """Stop the upkeep and the thread; every acknowledged batch is durable already."""

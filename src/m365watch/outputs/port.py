@@ -14,6 +14,16 @@ class Output(Protocol):
     """The output's name in the configuration; the ledger keeps its progress under it."""
     needs_wide_headers: bool
     """Whether `Batch` has to carry `WideHeader`s."""
+    batches_at_once_max: int
+    """How many calls of `deliver` may be open together; 1 where returning is quick.
+
+    An output that learns late what is durable (a wire without acknowledgement) takes several.
+    """
+    waits_on_disk: bool
+    """Whether every batch waits in the output's queue on disk until it is durable at the output.
+
+    So for receivers that may be away for hours; others use the disk only when they fall behind.
+    """
 
     async def open(self, *, last_batch: int, position: str) -> int:
         """Make ready, and say which batch is the last durable one here (0 for none).
@@ -30,9 +40,19 @@ class Output(Protocol):
     async def deliver(self, batch: Batch) -> Receipt:
         """Make every record of `batch` durable, or name it in `Receipt.refused`.
 
-        Called with one batch at a time, in the order of their numbers.
+        The calls begin in the order of the batches' numbers, `batches_at_once_max` of them open at
+        most. An output with several open takes each batch over, in that order, before its first wait,
+        and tries again by itself for as long as it can; where one of its calls raises, the open ones
+        after it raise as well, so that the order holds when they are delivered again.
 
         Raises: OutputUnavailable: nothing of the batch counts; it is delivered again.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Nothing more is coming just now: find out soon, within seconds, what is durable.
+
+        The open calls of `deliver` return or raise in consequence. Nothing to do for most outputs.
         """
         ...
 

@@ -49,6 +49,8 @@ class FakeOutput:
         """Without `can_undo` it answers at `open` what it finds, as the lake does."""
         self.name = name
         self.needs_wide_headers = needs_wide_headers
+        self.batches_at_once_max = 1
+        self.waits_on_disk = False
         self.disk = disk or FakeDisk()
         self.refuses: Mapping[bytes, str] = {}
         """The records that are never taken, and why."""
@@ -107,6 +109,9 @@ class FakeOutput:
         if self._errors:
             raise self._errors.pop(0)
         self.disk.volatile[number] = records
+
+    async def flush(self) -> None:
+        """Nothing to find out: what was delivered is durable."""
 
     async def close(self) -> None:
         """Nothing is left to do: what was acknowledged is safe."""

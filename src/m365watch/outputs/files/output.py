@@ -29,6 +29,8 @@ class FilesOutput:
     """NDJSON files below a directory; exactly once, and what is published is final."""
 
     needs_wide_headers = False
+    batches_at_once_max = 1
+    waits_on_disk = False
 
     def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float = QUIET_S) -> None:
         """Nothing is touched before `open`."""
@@ -58,6 +60,9 @@ class FilesOutput:
         Raises: OutputUnavailable: nothing of the batch is in the files.
         """
         return await self._run(lambda: self._archive.deliver(batch))
+
+    async def flush(self) -> None:
+        """Nothing to find out: what was delivered is durable."""
 
     async def close(self) -> None:
         """Publish every file and let go of the directory."""
