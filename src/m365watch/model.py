@@ -108,12 +108,20 @@ class KnownBlob:
 
 
 class BlobState(StrEnum):
-    """Where a blob stands; every state but the first is final, and exactly one is reached."""
+    """Where a blob stands, in the ledger's numbers; exactly one of the three final ones is reached."""
 
     KNOWN = "known"
+    """To be fetched."""
     DELIVERED = "delivered"
+    """Final: every output has its records."""
     QUARANTINED = "quarantined"
+    """Final: nothing of it can go on."""
     LOST = "lost"
+    """Final: no longer served."""
+    QUEUED = "queued"
+    """Fetched; what outputs still lack waits in their queues on disk."""
+    LEFT_OUT = "left out"
+    """Fetched, but an output's queue was full; known again once there is room."""
 
 
 class Header(msgspec.Struct, gc=False, kw_only=True):

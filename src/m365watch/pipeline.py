@@ -16,12 +16,13 @@ from contextlib import suppress
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.errors import OutputUnavailable
+from m365watch.delivery import LaneMeans, OutputLane
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
-from m365watch.model import Batch, BatchPart, Feed, Receipt
+from m365watch.model import Batch, BatchPart, Feed
 from m365watch.outputs.port import Output
+from m365watch.outputs.queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
@@ -34,14 +35,13 @@ BATCH_RECORDS = 10_000
 """A batch is closed once it has this many records."""
 LINGER_S = 0.25
 """How long an unfilled batch waits for more, from its first blob on."""
-BATCHES_WAITING_MAX = 2
-"""Batches that wait for one output; one more and the assembler waits too."""
-_RETRY_FIRST_S = 0.5
-_RETRY_MAX_S = 60.0
 
 
 class Pipeline:
-    """Takes fetched blobs, and calls `on_final` for each once every output has its records."""
+    """Takes fetched blobs, and calls `on_held` for each once nothing of it is in memory alone.
+
+    That is: every output has its records, or has them in its queue on disk, or was left out.
+    """
 
     def __init__(
         self,
@@ -51,33 +51,58 @@ class Pipeline:
         ledger: Ledger,
         calls: LedgerCalls,
         clock: Clock,
-        on_final: Callable[[FetchedBlob], None],
+        queues: Mapping[str, BatchQueue],
+        disk: Callable[[], LedgerCalls],
+        on_held: Callable[[FetchedBlob], None],
+        on_recalled: Callable[[], None],
         patience_s: float | None,
     ) -> None:
-        """`patience_s` is how long a failing output is tried again; None: for ever."""
+        """`queues` are the outputs' queues on disk, `disk` makes what does the work of one of them.
+
+        `on_recalled` hears that the ledger may know due blobs again; `patience_s` is how long a failing
+        output is tried again (None: for ever).
+        """
         self._outputs = outputs
         self._override_tags = override_tags
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
-        self._on_final = on_final
-        self._patience_s = patience_s
+        self._on_held = on_held
         self._router = Router()
         self._identities = IdentityMaker(ledger.identity_seed)
         self._arrived: deque[FetchedBlob] = deque()
         self._arrival = asyncio.Event()
         self._flushing = False
-        self._queues = {output.name: asyncio.Queue[_OpenBatch](BATCHES_WAITING_MAX) for output in outputs}
-        self._unfinished = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
-        self.output_errors: dict[str, str] = {}
-        """The present error of each output that can not write."""
+        self._unassembled = 0
+        self._changed = asyncio.Event()
+        self._open: dict[int, _OpenBatch] = {}
+        means = LaneMeans(
+            ledger=ledger,
+            calls=calls,
+            clock=clock,
+            on_held=self._hold,
+            on_settled=self._changed.set,
+            on_recalled=on_recalled,
+            patience_s=patience_s,
+        )
+        self._lanes = [
+            OutputLane(output, means, queue=queues[output.name], disk=disk(), is_alone=len(outputs) == 1)
+            for output in outputs
+        ]
+
+    @property
+    def output_errors(self) -> dict[str, str]:
+        """The present error of each output that cannot write."""
+        return {lane.output.name: lane.error for lane in self._lanes if lane.error is not None}
+
+    def resume(self, kept: Mapping[str, list[int]]) -> None:
+        """Begin with the batches that the outputs' queues have from the last run."""
+        for lane in self._lanes:
+            lane.resume(kept.get(lane.output.name, []))
 
     def take(self, fetched: FetchedBlob) -> None:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""
-        self._unfinished += 1
-        self._drained.clear()
+        self._unassembled += 1
         self._arrived.append(fetched)
         self._flushing = False
         self._arrival.set()
@@ -87,15 +112,26 @@ class Pipeline:
         self._flushing = True
         self._arrival.set()
 
-    async def drain(self) -> None:
-        """Return once every blob taken is final."""
-        await self._drained.wait()
+    async def drain(self, *, leaving: bool = False) -> None:
+        """Return once every blob taken is delivered; no more must be taken.
+
+        With `leaving`, what is safe in a queue on disk may stay there for the next run. An output whose
+        patience is over keeps nobody waiting either.
+        """
+        while self._unassembled or not all(lane.is_settled for lane in self._lanes):
+            if not self._unassembled:
+                for lane in self._lanes:
+                    lane.finish(leaving=leaving)
+                if all(lane.is_settled for lane in self._lanes):
+                    return
+            self._changed.clear()
+            await self._changed.wait()
 
     async def run(self) -> None:
         """Assemble and deliver until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for output in self._outputs:
-                tasks.create_task(self._run_output(output), name=f"output {output.name}")
+            for lane in self._lanes:
+                tasks.create_task(lane.run(), name=f"output {lane.output.name}")
             tasks.create_task(self._run_assembler(), name="assembler")
 
     async def _run_assembler(self) -> None:
@@ -105,9 +141,10 @@ class Pipeline:
             ]
             if not blobs:
                 continue
-            opened = await self._open_batch(blobs)
-            for output in self._outputs:
-                await self._queues[output.name].put(opened)
+            batch = await self._open_batch(blobs)
+            # An output that waits for a place keeps the next batch waiting, and no other output.
+            await asyncio.gather(*(lane.take(batch.for_output(lane.output.name)) for lane in self._lanes))
+            self._assemble(len(blobs))
 
     async def _gather(self) -> list[FetchedBlob]:
         """The blobs of the next batch: full, or all that came before the linger was over."""
@@ -137,17 +174,19 @@ class Pipeline:
         for place, fragment in enumerate(fragments, start=1):
             await self._quarantine(fetched, fragment, whole=whole and place == len(fragments))
         if whole:
-            self._finish([fetched])
+            self._on_held(fetched)
+            self._assemble(1)
         return whole
 
-    async def _open_batch(self, blobs: list[FetchedBlob]) -> _OpenBatch:
+    async def _open_batch(self, blobs: list[FetchedBlob]) -> Batch:
         parts = [self._part(fetched) for fetched in blobs]
         outputs = frozenset(output.name for output in self._outputs)
         opened = await self._calls(self._ledger.open_batch, parts, outputs)
         for place, duplicates in opened.duplicates.items():
             parts[place] = _without(parts[place], duplicates)
         size_bytes = sum(sum(map(len, part.records)) for part in parts)
-        return _OpenBatch(Batch(opened.number, parts, size_bytes), blobs, set(outputs))
+        self._open[opened.number] = _OpenBatch(blobs, set(outputs))
+        return Batch(opened.number, parts, size_bytes)
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:
         known, split = fetched.known, fetched.split
@@ -171,66 +210,29 @@ class Pipeline:
             code="quarantined",
         )
 
-    async def _run_output(self, output: Output) -> None:
-        while True:
-            opened = await self._queues[output.name].get()
-            batch = opened.batch.for_output(output.name)
-            receipt = await self._deliver(output, batch) if batch.record_count else None
-            await self._calls(
-                self._ledger.commit_delivered, batch.number, output.name, receipt, at=self._clock.now()
-            )
-            for refused in receipt.refused if receipt else ():
-                _log.error(
-                    f"output {output.name}: refused a record of {len(refused.record)} bytes, "
-                    f"it is in quarantine: {refused.reason}",
-                    code="quarantined",
-                )
-            opened.missing.discard(output.name)
-            if not opened.missing:
-                self._finish(opened.blobs)
+    def _assemble(self, count: int) -> None:
+        """`count` blobs fewer are on their way to the outputs."""
+        self._unassembled -= count
+        self._changed.set()
 
-    async def _deliver(self, output: Output, batch: Batch) -> Receipt:
-        """The receipt of `batch`, however often the output has to be asked.
-
-        Raises: OutputUnavailable: the patience is over.
-        """
-        started_s = self._clock.monotonic_s()
-        pause_s = _RETRY_FIRST_S
-        while True:
-            try:
-                receipt = await output.deliver(batch)
-            except OutputUnavailable as error:
-                waited_s = self._clock.monotonic_s() - started_s
-                if self._patience_s is not None and waited_s >= self._patience_s:
-                    raise
-                if self.output_errors.get(output.name) != str(error):
-                    _log.warning(str(error), code=error.code)
-                    self.output_errors[output.name] = str(error)
-                pause_s = max(error.after_s or 0.0, pause_s)
-            else:
-                if self.output_errors.pop(output.name, None) is not None:
-                    _log.info(f"output {output.name}: goes on")
-                return receipt
-            await self._clock.sleep(pause_s)
-            pause_s = min(_RETRY_MAX_S, pause_s * 2)
-
-    def _finish(self, blobs: Sequence[FetchedBlob]) -> None:
-        for fetched in blobs:
-            self._on_final(fetched)
-        self._unfinished -= len(blobs)
-        if self._unfinished == 0:
-            self._drained.set()
+    def _hold(self, number: int, output: str) -> None:
+        """What `output` was to have of the batch is not in memory alone any more."""
+        opened = self._open[number]
+        opened.unheld.discard(output)
+        if not opened.unheld:
+            del self._open[number]
+            for fetched in opened.blobs:
+                self._on_held(fetched)
 
 
 class _OpenBatch:
-    """A batch on its way, and the outputs that still lack it."""
+    """The blobs of a batch, and the outputs for which they are in memory alone."""
 
-    __slots__ = ("batch", "blobs", "missing")
+    __slots__ = ("blobs", "unheld")
 
-    def __init__(self, batch: Batch, blobs: list[FetchedBlob], missing: set[str]) -> None:
-        self.batch = batch
+    def __init__(self, blobs: list[FetchedBlob], unheld: set[str]) -> None:
         self.blobs = blobs
-        self.missing = missing
+        self.unheld = unheld
 
 
 def _without(part: BatchPart, places: frozenset[int]) -> BatchPart:

@@ -10,6 +10,7 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
+    {"delivery"},
     {"pipeline"},
     {"app", "testing"},
     {"cli", "board", "__main__"},

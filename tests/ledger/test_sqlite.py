@@ -159,7 +159,7 @@ def test_a_blob_fetched_again_after_a_crash_is_not_its_own_duplicate(tmp_path: P
     before.close()
 
     after = opened(tmp_path, BOTH)
-    after.settle_outputs({"files": number, "lake": 0}, at=NOW)
+    after.settle_outputs({"files": number, "lake": 0}, queued={}, at=NOW)
     (again,) = after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())
     found = after.open_batch([part(again, "a", "b")], BOTH)
     after.commit_delivered(found.number, "files", None, at=NOW)
@@ -179,7 +179,7 @@ def test_a_batch_that_no_output_has_leaves_no_trace_after_a_crash(tmp_path: Path
     before.close()
 
     after = opened(tmp_path)
-    after.settle_outputs({"lake": 0}, at=NOW)
+    after.settle_outputs({"lake": 0}, queued={}, at=NOW)
 
     assert len(after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())) == 2
     assert after.open_batch([part(two, "a")], LAKE).duplicates == {}
@@ -194,7 +194,7 @@ def test_a_batch_that_an_output_wrote_before_the_crash_is_not_written_again(tmp_
     before.close()
 
     after = opened(tmp_path)
-    after.settle_outputs({"lake": number}, at=NOW)
+    after.settle_outputs({"lake": number}, queued={}, at=NOW)
 
     assert [due.key for due in after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())] == [two.key]
     assert after.output_position("lake").last_batch == number
@@ -211,7 +211,7 @@ def test_an_output_that_is_gone_keeps_no_blob_waiting(tmp_path: Path) -> None:
     before.close()
 
     after = opened(tmp_path, frozenset({"files"}))
-    after.settle_outputs({"files": number}, at=NOW)
+    after.settle_outputs({"files": number}, queued={}, at=NOW)
 
     assert after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset()) == []
     progress = after.feed_progress()[0]
@@ -226,7 +226,7 @@ def test_batch_numbers_grow_over_restarts(tmp_path: Path) -> None:
     before.close()
 
     after = opened(tmp_path)
-    after.settle_outputs({"lake": 0}, at=NOW)
+    after.settle_outputs({"lake": 0}, queued={}, at=NOW)
     second = after.open_batch([part(known(after, 1)[0], "a")], LAKE).number
     after.close()
 
@@ -298,7 +298,7 @@ def test_a_postponed_blob_waits_and_is_due_again_at_its_time_and_at_a_restart(tm
     before.close()
 
     after = opened(tmp_path)
-    after.settle_outputs({"lake": 0}, at=NOW)
+    after.settle_outputs({"lake": 0}, queued={}, at=NOW)
     assert len(after.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())) == 1
     after.close()
 

@@ -2,7 +2,8 @@
 
 New identities are kept twice: packed in the row of their batch (durable with it, a fifth of
 a microsecond each) and in memory. Every `MERGE_COUNT` of them, those of batches that every
-output has are merged, sorted, into one table: in such numbers the inserts meet on warm pages.
+output has, or keeps in its queue on disk, are merged, sorted, into one table: in such numbers
+the inserts meet on warm pages.
 """
 
 from __future__ import annotations
@@ -117,10 +118,10 @@ class IdentityStore:
             self._recent.update(unpack(parts, packed))
 
     def merge_step(self) -> bool:
-        """Move some identities of batches that every output has into the table; whether any is left.
+        """Move some identities of batches that nothing undoes into the table; whether any is left.
 
         A merge goes in sorted slices over many calls, so that no other verb waits long for it.
-        The batches' rows go with the last slice, so a merge that was cut short loses nothing.
+        The batches' copies go with the last slice, so a merge that was cut short loses nothing.
         The caller commits, and then calls `merge_step_committed`.
         """
         if not self._merging:
@@ -132,7 +133,10 @@ class IdentityStore:
         owners = [self._recent[identity].to_bytes(OWNER_BYTES, "big") for identity in some]
         self._connection.execute(_INSERT, (b"".join(some), b"".join(owners), len(some)))
         if self._merged + NUMBERS >= len(self._merging):
-            self._connection.executemany("DELETE FROM batch WHERE number = ?", self._merging_batches)
+            self._connection.executemany(
+                "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
+            )
+            self._connection.execute("DELETE FROM batch WHERE identities = x'' AND waiting_for = '[]'")
         return True
 
     def merge_step_committed(self) -> None:
@@ -144,12 +148,12 @@ class IdentityStore:
             self._merging = []
 
     def _begin_merge(self) -> None:
-        """Choose what to merge: the identities of the batches that every output has."""
+        """Choose what to merge: the identities of the batches that every output has or has queued."""
         rows = self._connection.execute(
-            "SELECT number, parts, waiting_for FROM batch ORDER BY number"
+            "SELECT number, parts, waiting_for = queued FROM batch ORDER BY number"
         ).fetchall()
-        waiting = {blob for _, parts, outputs in rows if outputs != "[]" for blob, *_ in json.loads(parts)}
-        self._merging_batches = [(number,) for number, _, outputs in rows if outputs == "[]"]
+        waiting = {blob for _, parts, is_held in rows if not is_held for blob, *_ in json.loads(parts)}
+        self._merging_batches = [(number,) for number, _, is_held in rows if is_held]
         self._merging = sorted(
             identity for identity, blob in self._recent.items() if not waiting or blob not in waiting
         )
@@ -172,14 +176,15 @@ class IdentityStore:
         return last is not None
 
 
-def pack(parts: Sequence[BatchPart], findings: Findings) -> tuple[str, bytes]:
-    """The columns `parts` and `identities` of a batch's row."""
+def pack(parts: Sequence[BatchPart], findings: Findings, *, outputs: frozenset[str]) -> tuple[str, bytes]:
+    """The columns `parts` and `identities` of the row of a batch for `outputs`."""
     rows = [
         [
             part.blob,
             len(new),
             len(part.records) - duplicate_count(findings, number),
             duplicate_count(findings, number),
+            *([] if part.missing_outputs >= outputs else [sorted(part.missing_outputs & outputs)]),
         ]
         for number, (part, new) in enumerate(zip(parts, findings.new, strict=True))
     ]
@@ -192,10 +197,12 @@ def duplicate_count(findings: Findings, number: int) -> int:
 
 
 def unpack(parts: str, packed: bytes) -> list[tuple[bytes, BlobKey]]:
-    """The identities of a batch's row, each with its blob."""
+    """The identities of a batch's row, each with its blob; none where they were merged already."""
     found: list[tuple[bytes, BlobKey]] = []
+    if not packed:
+        return found
     at = 0
-    for blob, count, _records, _duplicates in json.loads(parts):
+    for blob, count, *_ in json.loads(parts):
         for _ in range(count):
             found.append((packed[at : at + IDENTITY_BYTES], blob))
             at += IDENTITY_BYTES

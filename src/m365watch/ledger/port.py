@@ -9,7 +9,7 @@ output holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -100,6 +100,21 @@ class Ledger(Protocol):
 
     # What goes before a delivery.
 
+    def commit_queued(self, number: int, output: str) -> None:
+        """Batch `number` is durable in the queue on disk of `output`, which delivers it from there.
+
+        Nothing is delivered by that; but a crash does not undo it, and nothing is fetched again for it.
+        """
+        ...
+
+    def leave_out(self, number: int, output: str) -> None:
+        """`output` cannot take batch `number`, its queue is full: its blobs are owed to it until `recall`."""
+        ...
+
+    def recall(self) -> bool:
+        """What outputs were left out of is due again; whether there is any."""
+        ...
+
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
         ...
@@ -110,8 +125,14 @@ class Ledger(Protocol):
 
     # What is asked.
 
-    def settle_outputs(self, durable: Mapping[str, int], *, at: datetime) -> None:
-        """At start: what outputs hold beyond the last commit counts; what none holds is undone."""
+    def settle_outputs(
+        self, durable: Mapping[str, int], *, queued: Mapping[str, Collection[int]], at: datetime
+    ) -> dict[str, list[int]]:
+        """At start: what outputs hold beyond the last commit counts; what nobody holds is undone.
+
+        `durable` is each output's last durable batch, `queued` the batches in its queue on disk; the
+        answer, those of them that it has still to deliver, in order. What else a queue has is of no use.
+        """
         ...
 
     def output_position(self, output: str) -> OutputPosition:

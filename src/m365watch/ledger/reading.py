@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
     records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
-    (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND state = 0),
+    (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND finished_s IS NULL),
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """

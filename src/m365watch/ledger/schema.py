@@ -6,7 +6,7 @@ import sqlite3
 
 from m365watch.errors import LedgerUnusable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,8 +46,11 @@ CREATE TABLE gap (
     PRIMARY KEY (feed, start_s)
 ) WITHOUT ROWID;
 
--- state: 0 known, 1 delivered, 2 quarantined, 3 lost. missing: the outputs that lack a known
--- blob's records, as JSON; NULL while no output has them.
+-- state: 0 known, 1 delivered, 2 quarantined, 3 lost, 4 queued (nothing is left to fetch: every
+-- output that lacks its records has them in its queue on disk), 5 left out (an output whose queue
+-- is full lacks them; known again once there is room). missing: the outputs that lack an
+-- unfinished blob's records, as JSON; NULL while no output has them. queued: those of them that
+-- have the records in their queue on disk; NULL for none.
 CREATE TABLE blob (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     feed INTEGER NOT NULL REFERENCES feed,
@@ -56,6 +59,7 @@ CREATE TABLE blob (
     expires_us INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0,
     missing TEXT,
+    queued TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_try_s REAL NOT NULL DEFAULT 0,
     last_error TEXT,
@@ -64,16 +68,20 @@ CREATE TABLE blob (
     finished_s REAL,
     UNIQUE (feed, content_id, created_us)
 );
-CREATE INDEX blob_known ON blob (feed, created_us DESC) WHERE state = 0;
+CREATE INDEX blob_unfinished ON blob (feed, state, created_us DESC) WHERE finished_s IS NULL;
 CREATE INDEX blob_created ON blob (created_us);
 
--- A batch that was shown to outputs. parts: [[blob, new identities, records, duplicates], ...];
--- identities: the new ones of all parts, 16 bytes each, in the order of the parts.
+-- A batch that was shown to outputs. parts: [[blob, new identities, records, duplicates], ...], each
+-- with the outputs that it is for where those are not all of the batch's; identities: the new ones
+-- of all parts, 16 bytes each, in the order of the parts; empty once they are in the table identity.
+-- waiting_for: the outputs that have not acknowledged it; queued: those of them that have it in
+-- their queue on disk. committed: whether an output or a queue has it.
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     parts TEXT NOT NULL,
     identities BLOB NOT NULL,
     waiting_for TEXT NOT NULL,
+    queued TEXT NOT NULL DEFAULT '[]',
     committed INTEGER NOT NULL DEFAULT 0
 );
 
@@ -103,7 +111,14 @@ CREATE TABLE quarantine (
 NUMBERS = 8192
 """Rows of the table `number`: how many identities one statement takes."""
 
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS: dict[int, str] = {
+    1: """
+ALTER TABLE blob ADD COLUMN queued TEXT;
+ALTER TABLE batch ADD COLUMN queued TEXT NOT NULL DEFAULT '[]';
+DROP INDEX blob_known;
+CREATE INDEX blob_unfinished ON blob (feed, state, created_us DESC) WHERE finished_s IS NULL;
+""",
+}
 """From version n to n + 1."""
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import xxhash
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
 from m365watch.ledger.database import failures_named, open_database, transaction
-from m365watch.ledger.identities import IdentityStore, duplicate_count, pack
+from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress
@@ -37,17 +37,6 @@ _COUNT_FINISHED = {
     " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
     _LOST: "UPDATE feed SET blobs_lost = blobs_lost + 1 WHERE id = (SELECT feed FROM blob WHERE key = ?)",
 }
-
-
-@dataclass(slots=True)
-class _OpenPart:
-    """What the ledger has to know of a batch's part until every output has it."""
-
-    blob: BlobKey
-    feed: Feed
-    records: int
-    duplicates: int
-    missing: set[str]
 
 
 class SqliteLedger:
@@ -82,7 +71,7 @@ class SqliteLedger:
         self._identities = IdentityStore(self._connection)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
-        self._open_parts: dict[int, list[_OpenPart]] = {}
+        self._batches = OpenBatches(self._connection, self._feed_of)
         for progress in reading.feed_progress(self._connection, now):
             self._progress[progress.feed] = progress
 
@@ -134,10 +123,8 @@ class SqliteLedger:
     @failures_named
     def commit_delivered(self, number: int, output: str, receipt: Receipt | None, *, at: datetime) -> None:
         """Batch `number` is durable at `output`; blobs that every output has become delivered."""
-        parts = self._open_parts[number]
-        finished = [part for part in parts if part.missing == {output}]
-        partial = [part for part in parts if output in part.missing and len(part.missing) > 1]
-        waiting_for = frozenset[str]().union(*(part.missing for part in parts)) - {output}
+        step = self._batches.step(Happening.ACKNOWLEDGED, number, output)
+        finished = step.finished
         refused: list[BlobKey] = []
         with self._transaction():
             if receipt is not None:
@@ -149,38 +136,47 @@ class SqliteLedger:
                     for one in receipt.refused
                     if self._keep(one.blob, one.record, one.reason, output=output, at=at)
                 ]
-            self._connection.execute(
-                "UPDATE batch SET committed = 1, waiting_for = ? WHERE number = ?",
-                (json.dumps(sorted(waiting_for)), number),
-            )
-            self._connection.executemany(
-                "UPDATE blob SET missing = ?, records = ?, duplicates = ? WHERE key = ?",
-                [
-                    (json.dumps(sorted(part.missing - {output})), part.records, part.duplicates, part.blob)
-                    for part in partial
-                ],
-            )
+            self._batches.write(step)
             self._deliver(finished, at=at)
-        for part in parts:
-            part.missing.discard(output)
-        for part in finished:
-            self._count_delivered(part)
+        self._batches.remember(step)
+        for lot in finished:
+            self._count_delivered(lot)
         for blob in refused:
             self._count_quarantined(blob)
-        if not waiting_for:
-            del self._open_parts[number]
 
-    def _deliver(self, parts: Sequence[_OpenPart], *, at: datetime) -> None:
+    @failures_named
+    def commit_queued(self, number: int, output: str) -> None:
+        """Batch `number` is durable in the queue on disk of `output`."""
+        self._take_step(Happening.QUEUED, number, output)
+
+    @failures_named
+    def leave_out(self, number: int, output: str) -> None:
+        """`output` can not take batch `number`: its blobs are owed to it until `recall`."""
+        self._take_step(Happening.LEFT_OUT, number, output)
+
+    def _take_step(self, happening: Happening, number: int, output: str) -> None:
+        step = self._batches.step(happening, number, output)
+        with self._transaction():
+            self._batches.write(step)
+        self._batches.remember(step)
+
+    @failures_named
+    def recall(self) -> bool:
+        """What outputs were left out of is due again; whether there is any."""
+        with self._transaction():
+            return self._batches.recall()
+
+    def _deliver(self, lots: Sequence[Lot], *, at: datetime) -> None:
         self._connection.executemany(
-            "UPDATE blob SET state = ?, missing = NULL, records = ?, duplicates = ?, finished_s = ?"
-            " WHERE key = ?",
-            [(_DELIVERED, part.records, part.duplicates, at.timestamp(), part.blob) for part in parts],
+            "UPDATE blob SET state = ?, missing = NULL, queued = NULL, records = ?, duplicates = ?,"
+            " finished_s = ? WHERE key = ?",
+            [(_DELIVERED, lot.records, lot.duplicates, at.timestamp(), lot.blob) for lot in lots],
         )
         self._connection.executemany(
             "UPDATE feed SET blobs_delivered = blobs_delivered + 1,"
             " records_delivered = records_delivered + ?, records_duplicate = records_duplicate + ?"
             " WHERE id = ?",
-            [(part.records, part.duplicates, self._feeds[part.feed]) for part in parts],
+            [(lot.records, lot.duplicates, self._feeds[lot.feed]) for lot in lots],
         )
 
     @failures_named
@@ -256,7 +252,7 @@ class SqliteLedger:
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
         findings = self._identities.find(parts)
-        rows, packed = pack(parts, findings)
+        rows, packed = pack(parts, findings, outputs=outputs)
         with self._transaction():
             number = self._connection.execute(
                 "INSERT INTO batch (parts, identities, waiting_for) VALUES (?, ?, ?)",
@@ -266,16 +262,7 @@ class SqliteLedger:
                 raise LedgerUnusable("no number for a batch", fix="report this")
         for part, new in zip(parts, findings.new, strict=True):
             self._identities.remember(part.blob, new)
-        self._open_parts[number] = [
-            _OpenPart(
-                blob=part.blob,
-                feed=part.feed,
-                records=len(part.records) - duplicate_count(findings, place),
-                duplicates=duplicate_count(findings, place),
-                missing=set(part.missing_outputs),
-            )
-            for place, part in enumerate(parts)
-        ]
+        self._batches.add(number, parts, findings, outputs)
         return OpenedBatch(number, findings.duplicates)
 
     @failures_named
@@ -290,51 +277,40 @@ class SqliteLedger:
     # What is asked.
 
     @failures_named
-    def settle_outputs(self, durable: Mapping[str, int], *, at: datetime) -> None:
-        """At start: what outputs hold beyond the last commit counts; what none holds is undone."""
-        open_batches = self._connection.execute(
-            "SELECT number, parts, waiting_for FROM batch WHERE waiting_for != '[]' ORDER BY number"
-        ).fetchall()
-        for number, rows, waiting_for in open_batches:
-            self._open_parts[number] = self._parts_of(rows, frozenset(json.loads(waiting_for)))
-            for output in json.loads(waiting_for):
+    def settle_outputs(
+        self, durable: Mapping[str, int], *, queued: Mapping[str, Collection[int]], at: datetime
+    ) -> dict[str, list[int]]:
+        """At start: what outputs hold beyond the last commit counts; what nobody holds is undone."""
+        for number, waiting_for in self._batches.load():
+            for output in waiting_for:
                 # A number at or below the last committed one means that the batch was not for it.
                 if self.output_position(output).last_batch < number <= durable.get(output, 0):
                     self.commit_delivered(number, output, Receipt(), at=at)
-            self._open_parts.pop(number, None)
         with self._transaction():
-            self._connection.execute("DELETE FROM batch WHERE committed = 0")
-            self._connection.execute("UPDATE batch SET waiting_for = '[]'")
-            self._connection.execute("UPDATE blob SET next_try_s = ? WHERE state = 0", (at.timestamp(),))
+            kept = self._batches.settle(queued)
+            self._connection.execute(
+                "UPDATE blob SET next_try_s = ? WHERE state = 0 AND finished_s IS NULL", (at.timestamp(),)
+            )
         self._forget_outputs(at=at)
         self._identities.load()
+        return kept
 
     def _forget_outputs(self, *, at: datetime) -> None:
         """Blobs that only outputs lack which the configuration no longer has are delivered."""
         waiting = self._connection.execute(
-            "SELECT key, missing, records, duplicates FROM blob WHERE state = 0 AND missing IS NOT NULL"
+            "SELECT key, missing, records, duplicates FROM blob"
+            " WHERE finished_s IS NULL AND missing IS NOT NULL"
         ).fetchall()
         done = [
-            _OpenPart(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set())
+            Lot(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set())
             for key, missing, records, duplicates in waiting
             if self._outputs.isdisjoint(json.loads(missing))
         ]
         if done:
             with self._transaction():
                 self._deliver(done, at=at)
-            for part in done:
-                self._count_delivered(part)
-
-    def _parts_of(self, rows: str, outputs: frozenset[str]) -> list[_OpenPart]:
-        parts = []
-        for blob, _, records, duplicates in json.loads(rows):
-            state, missing = self._connection.execute(
-                "SELECT state, missing FROM blob WHERE key = ?", (blob,)
-            ).fetchone()
-            if state == 0:
-                left = set(json.loads(missing)) if missing else set(outputs)
-                parts.append(_OpenPart(BlobKey(blob), self._feed_of(blob), records, duplicates, left))
-        return parts
+            for lot in done:
+                self._count_delivered(lot)
 
     @failures_named
     def output_position(self, output: str) -> OutputPosition:
@@ -371,8 +347,9 @@ class SqliteLedger:
     ) -> list[KnownBlob]:
         """Known blobs whose time has come, newest first, without those in `besides`."""
         rows = self._connection.execute(
-            "SELECT key, content_id, created_us, expires_us, attempts, missing FROM blob"
-            " WHERE feed = ? AND state = 0 AND next_try_s <= ? ORDER BY created_us DESC LIMIT ?",
+            "SELECT key, content_id, created_us, expires_us, attempts, missing, queued FROM blob"
+            " WHERE feed = ? AND state = 0 AND finished_s IS NULL AND next_try_s <= ?"
+            " ORDER BY created_us DESC LIMIT ?",
             (self._feed_number(feed), now.timestamp(), count_max + len(besides)),
         )
         found = [
@@ -380,12 +357,17 @@ class SqliteLedger:
                 key=key,
                 ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
                 attempts=attempts,
-                missing_outputs=self._outputs & set(json.loads(missing)) if missing else self._outputs,
+                missing_outputs=self._lacking(missing, queued),
             )
-            for key, content_id, created, expires, attempts, missing in rows
+            for key, content_id, created, expires, attempts, missing, queued in rows
             if key not in besides
         ]
         return found[:count_max]
+
+    def _lacking(self, missing: str | None, queued: str | None) -> frozenset[str]:
+        """The outputs that a blob is to be fetched for."""
+        lacking = self._outputs & set(json.loads(missing)) if missing else self._outputs
+        return lacking - set(json.loads(queued)) if queued else lacking
 
     @failures_named
     def waiting_blobs(self) -> list[WaitingBlob]:
@@ -425,7 +407,7 @@ class SqliteLedger:
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
-                " (SELECT key FROM blob WHERE created_us < ? AND state != 0 LIMIT ?)",
+                " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL LIMIT ?)",
                 (before, _EVICT_COUNT),
             ).rowcount
             oldest = self._connection.execute("SELECT min(key) FROM blob").fetchone()[0]
@@ -455,12 +437,12 @@ class SqliteLedger:
         self._feed_number(feed)
         return feed
 
-    def _count_delivered(self, part: _OpenPart) -> None:
-        progress = self._progress[part.feed]
+    def _count_delivered(self, lot: Lot) -> None:
+        progress = self._progress[lot.feed]
         progress.blobs_waiting -= 1
         progress.blobs_delivered += 1
-        progress.records_delivered += part.records
-        progress.records_duplicate += part.duplicates
+        progress.records_delivered += lot.records
+        progress.records_duplicate += lot.duplicates
 
     def _count_quarantined(self, blob: BlobKey) -> None:
         self._progress[self._feed_of(blob)].records_quarantined += 1

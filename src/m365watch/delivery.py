@@ -1,0 +1,388 @@
+"""One output's way from opened batches to commits: in order, from memory or from its queue on disk.
+
+An output that fails or is slow keeps nobody waiting: its batches go to its queue on disk, where they
+also outlive the process. Where that queue is full as well, a failing output is left out: the ledger
+owes it the blobs, and they are fetched again for it once it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.errors import CollectorError, OutputUnavailable, RetryLater
+from m365watch.ledger.port import Ledger
+from m365watch.ledger.thread import LedgerCalls
+from m365watch.model import Batch, Receipt
+from m365watch.outputs.port import Output
+from m365watch.outputs.queue import BatchQueue
+
+_log = structlog.get_logger(__name__)
+
+BATCHES_WAITING_MAX = 2
+"""Batches that wait in memory for one output; one more and whoever brings it waits too."""
+OPEN_BYTES_MAX = 48 * 1024 * 1024
+"""Bytes of the batches that an output has taken and not acknowledged; one batch is always let through."""
+SLOW_S = 1.0
+"""How long an output among several may keep a batch waiting for its place, before the disk is used."""
+_RETRY_FIRST_S = 0.5
+_RETRY_MAX_S = 60.0
+_DISK_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneMeans:
+    """What every output's lane works with."""
+
+    ledger: Ledger
+    calls: LedgerCalls
+    clock: Clock
+    on_held: Callable[[int, str], None]
+    """A batch's number and the output that has it, has it on disk, or was left out of it."""
+    on_settled: Callable[[], None]
+    """The lane has one batch fewer to deliver, or has given up for this run."""
+    on_recalled: Callable[[], None]
+    """The ledger may know due blobs again."""
+    patience_s: float | None
+    """How long a failing output is tried again; None: for ever."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A batch that the output has not acknowledged."""
+
+    number: int
+    batch: Batch | None
+    """None while it is on disk alone."""
+    is_kept: bool = False
+    """Whether it is on disk."""
+    is_settled: bool = False
+    """Whether it was acknowledged or left out: nothing more is to be done with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A batch that the output is taking."""
+
+    one: _Waiting
+    size_bytes: int
+    task: asyncio.Task[Receipt]
+
+
+class OutputLane:
+    """Takes batches in the order of their numbers, and commits each once its output has it."""
+
+    def __init__(
+        self, output: Output, means: LaneMeans, *, queue: BatchQueue, disk: LedgerCalls, is_alone: bool
+    ) -> None:
+        """An output that `is_alone` and writes at once does without the disk: its pace is the run's.
+
+        `disk` does the queue's work off the loop.
+        """
+        self.output = output
+        self.error: str | None = None
+        """What keeps the output from writing just now."""
+        self._means = means
+        self._queue = queue
+        self._disk = disk
+        self._is_alone = is_alone and not output.waits_on_disk
+        self._waiting: deque[_Waiting] = deque()
+        self._open: deque[_Open] = deque()
+        self._moving = asyncio.Lock()
+        """Held while a batch goes to disk or is committed, which must not meet."""
+        self._news = _News()
+        self._failed_since_s: float | None = None
+        self._pause_s = _RETRY_FIRST_S
+        self._owes = False
+        self._has_given_up = False
+        self._is_finishing = False
+        self._is_leaving = False
+        self._flushed = 0
+
+    def resume(self, numbers: list[int]) -> None:
+        """Begin with the batches that the queue has from the last run."""
+        self._waiting.extend(_Waiting(number, None, is_kept=True) for number in numbers)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing left to wait for: all delivered, or on disk until another run."""
+        if self._has_given_up:
+            return True
+        if self._is_leaving and all(one.is_kept for one in self._waiting):
+            return not self._open
+        return not self._waiting and not self._open
+
+    def finish(self, *, leaving: bool) -> None:
+        """No batch comes any more; with `leaving`, what is on disk stays there for the next run."""
+        self._is_finishing = True
+        self._is_leaving = leaving
+        self._news.tell()
+
+    async def take(self, batch: Batch) -> None:
+        """Accept a batch; returns once it has a place in memory or on disk, or is left out."""
+        one = _Waiting(batch.number, batch)
+        if not batch.record_count:
+            await self._commit(one, None)
+            self._means.on_held(one.number, self.output.name)
+            return
+        if self._goes_to_disk():
+            await self._keep(one)
+        if one.is_settled:
+            return
+        self._waiting.append(one)
+        self._news.tell()
+        if not one.is_kept and not await self._has_place(within_s=None if self._is_alone else SLOW_S):
+            await self._keep_all()
+
+    def _goes_to_disk(self) -> bool:
+        return not self._is_alone and (self.output.waits_on_disk or any(one.is_kept for one in self._waiting))
+
+    async def _has_place(self, *, within_s: float | None) -> bool:
+        """Whether the batches in memory have become few enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while sum(not one.is_kept for one in self._waiting) > BATCHES_WAITING_MAX:
+                    await self._news.wait_after(self._news.count)
+                return True
+        return False
+
+    async def _keep_all(self) -> None:
+        """Put every batch that is in memory alone on disk, so that it holds nobody up.
+
+        One that the output is taking may have arrived, so it is never left out.
+        """
+        for open_ in list(self._open):
+            await self._keep(open_.one, may_leave_out=False)
+        for one in list(self._waiting):
+            await self._keep(one)
+            if one.is_settled and one in self._waiting:
+                self._waiting.remove(one)
+
+    async def _keep(self, one: _Waiting, *, may_leave_out: bool = True) -> None:
+        """Put the batch on disk; a failing output whose queue is full is left out of it."""
+        while not one.is_kept and not one.is_settled:
+            seen = self._news.count
+            async with self._moving:
+                if one.is_settled or one.batch is None:
+                    return
+                if await self._put(one.batch):
+                    await self._mark_kept(one)
+                    return
+                if self.error is not None and may_leave_out:
+                    await self._leave_out(one)
+                    return
+            await self._news.wait_after(seen)
+
+    async def _mark_kept(self, one: _Waiting) -> None:
+        await self._means.calls(self._means.ledger.commit_queued, one.number, self.output.name)
+        one.is_kept = True
+        if len(self._waiting) >= BATCHES_WAITING_MAX:
+            one.batch = None
+        self._means.on_held(one.number, self.output.name)
+
+    async def _put(self, batch: Batch) -> bool:
+        """Whether the queue had room; a disk that refuses holds the run up, as it does the ledger."""
+        while True:
+            try:
+                return await self._disk(self._queue.put, batch)
+            except OutputUnavailable as error:
+                _log.warning(str(error), code=error.code)
+                await self._means.clock.sleep(_DISK_PAUSE_S)
+
+    async def _leave_out(self, one: _Waiting) -> None:
+        if not self._owes:
+            _log.warning(
+                f"output {self.output.name}: its queue on disk is full; what comes now is fetched again "
+                "for it once it works, while the service serves it (7 days)",
+                code=OutputUnavailable.code,
+            )
+        self._owes = True
+        await self._means.calls(self._means.ledger.leave_out, one.number, self.output.name)
+        one.is_settled = True
+        self._means.on_held(one.number, self.output.name)
+
+    async def run(self) -> None:
+        """Deliver until cancelled, or until the patience is over and everything is safe on disk.
+
+        Raises: CollectorError: the patience is over, and what the output lacks is in memory alone.
+        """
+        try:
+            while not self._has_given_up:
+                seen = self._news.count
+                await self._begin()
+                await self._wait_for_news(seen)
+                await self._settle_first()
+        finally:
+            await self._close_open()
+
+    async def _begin(self) -> None:
+        """Hand over as many batches as the output takes at once."""
+        while self._waiting and self._may_open():
+            one = self._waiting[0]
+            batch = one.batch or await self._disk(self._queue.get, one.number)
+            # Nobody else takes the first one away: what is on disk is not left out.
+            self._waiting.popleft()
+            if batch is None:
+                await self._give_back(one)
+            elif not one.is_settled:
+                task = asyncio.create_task(self.output.deliver(batch))
+                self._open.append(_Open(one, batch.size_bytes, task))
+            self._news.tell()
+        await self._flush()
+
+    def _may_open(self) -> bool:
+        if self._is_leaving and self._waiting[0].is_kept:
+            return False
+        if not self._open:
+            return True
+        held_bytes = sum(open_.size_bytes for open_ in self._open)
+        return len(self._open) < self.output.batches_at_once_max and held_bytes < OPEN_BYTES_MAX
+
+    async def _flush(self) -> None:
+        """Once the last batch has been handed over, ask the output what is durable."""
+        is_last = not self._waiting or self._is_leaving
+        if self._is_finishing and is_last and self._open and self._flushed != self._open[-1].one.number:
+            self._flushed = self._open[-1].one.number
+            # The deliveries that began just now take their batches over first.
+            await asyncio.sleep(0)
+            await self.output.flush()
+
+    async def _give_back(self, one: _Waiting) -> None:
+        """A damaged file of the queue: its blobs are fetched again."""
+        _log.error(
+            f"output {self.output.name}: a batch in its queue on disk is damaged; it is fetched again",
+            code=OutputUnavailable.code,
+        )
+        await self._means.calls(self._means.ledger.leave_out, one.number, self.output.name)
+        one.is_settled = True
+        await self._disk(self._queue.remove, one.number)
+        await self._recall()
+        self._means.on_settled()
+
+    async def _wait_for_news(self, seen: int) -> None:
+        """Return once the first open delivery has ended, or something has changed since `seen`."""
+        first = [open_.task for open_ in self._open][:1]
+        if any(task.done() for task in first):
+            return
+        news = asyncio.create_task(self._news.wait_after(seen))
+        try:
+            await asyncio.wait([news, *first], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    async def _settle_first(self) -> None:
+        """Commit the first open batch if it has ended, or take all of them back if it failed."""
+        if not self._open or not self._open[0].task.done():
+            return
+        try:
+            receipt = self._open[0].task.result()
+        except OutputUnavailable as error:
+            await self._fail(error)
+        except CollectorError as error:
+            if self._is_alone:
+                raise
+            await self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the supervisor of outputs: a defect in one is not all
+            _log.debug("a defect in an output", exc_info=True)
+            what = f"a defect of its own stopped it ({type(error).__name__}); please report it"
+            await self._fail(OutputUnavailable(what, where=f"output {self.output.name}"))
+        else:
+            await self._settle(self._open[0].one, receipt)
+
+    async def _settle(self, one: _Waiting, receipt: Receipt) -> None:
+        if self.error is not None:
+            _log.info(f"output {self.output.name}: goes on")
+        self.error, self._failed_since_s, self._pause_s = None, None, _RETRY_FIRST_S
+        async with self._moving:
+            await self._commit(one, receipt)
+            if one.is_kept:
+                await self._disk(self._queue.remove, one.number)
+            else:
+                self._means.on_held(one.number, self.output.name)
+        self._open.popleft()
+        if self._owes and self._queue.has_room:
+            self._owes = False
+            await self._recall()
+        self._news.tell()
+        self._means.on_settled()
+
+    async def _commit(self, one: _Waiting, receipt: Receipt | None) -> None:
+        ledger, name = self._means.ledger, self.output.name
+        await self._means.calls(
+            ledger.commit_delivered, one.number, name, receipt, at=self._means.clock.now()
+        )
+        one.is_settled = True
+        for refused in receipt.refused if receipt else ():
+            _log.error(
+                f"output {name}: refused a record of {len(refused.record)} bytes, "
+                f"it is in quarantine: {refused.reason}",
+                code="quarantined",
+            )
+
+    async def _recall(self) -> None:
+        if await self._means.calls(self._means.ledger.recall):
+            self._means.on_recalled()
+
+    async def _fail(self, error: CollectorError) -> None:
+        """Take everything that is open back, in order, and wait before it is handed over again."""
+        await self._close_open()
+        self._waiting.extendleft(open_.one for open_ in reversed(self._open))
+        self._open.clear()
+        self._flushed = 0
+        if self.error != str(error):
+            _log.warning(str(error), code=error.code)
+            self.error = str(error)
+        if not self._is_alone:
+            await self._keep_all()
+        for one in self._waiting:
+            if one.is_kept:
+                one.batch = None
+        self._news.tell()
+        self._means.on_settled()
+        await self._wait_or_give_up(error)
+
+    async def _close_open(self) -> None:
+        for open_ in self._open:
+            open_.task.cancel()
+        await asyncio.gather(*(open_.task for open_ in self._open), return_exceptions=True)
+
+    async def _wait_or_give_up(self, error: CollectorError) -> None:
+        now_s = self._means.clock.monotonic_s()
+        if self._failed_since_s is None:
+            self._failed_since_s = now_s
+        patience_s = self._means.patience_s
+        if patience_s is not None and now_s - self._failed_since_s >= patience_s:
+            if not all(one.is_kept for one in self._waiting):
+                raise error
+            self._has_given_up = True
+            self._means.on_settled()
+            return
+        after_s = error.after_s if isinstance(error, RetryLater) else None
+        pause_s = max(after_s or 0.0, self._pause_s)
+        self._pause_s = min(_RETRY_MAX_S, self._pause_s * 2)
+        await self._means.clock.sleep(pause_s)
+
+
+class _News:
+    """Lets tasks wait for the next change without missing one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something has changed."""
+        self.count += 1
+        self._told.set()
+
+    async def wait_after(self, count: int) -> None:
+        """Return once something has changed after `count`."""
+        while self.count <= count:
+            self._told.clear()
+            await self._told.wait()

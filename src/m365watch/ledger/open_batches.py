@@ -1,0 +1,257 @@
+"""Batches on their way: which outputs have what of them, in memory and in the ledger's tables.
+
+A batch waits for the outputs that have not acknowledged it. An output may keep it in its queue on
+disk meanwhile, or be left out because that queue is full; then its blobs are owed to it, and known
+again once there is room. Each step is computed first, written in one of the ledger's transactions,
+and remembered after it, so that a transaction that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from m365watch.ledger.identities import Findings, duplicate_count
+from m365watch.model import BatchPart, BlobKey, Feed
+
+_KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
+
+
+@dataclass(slots=True)
+class Lot:
+    """A blob of an open batch that some output still lacks."""
+
+    blob: BlobKey
+    feed: Feed
+    records: int
+    duplicates: int
+    missing: set[str]
+    """The outputs that have not acknowledged its records."""
+    queued: set[str] = field(default_factory=set)
+    """Those of them that have the records in their queue on disk."""
+    left_out: set[str] = field(default_factory=set)
+    """Those of them whose queue was full."""
+    batches: int = 0
+    """How many open batches carry it: several where an output's copy was fetched again."""
+
+
+class Happening(Enum):
+    """What an output may do with a batch."""
+
+    ACKNOWLEDGED = auto()
+    QUEUED = auto()
+    LEFT_OUT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One output's happening with one batch, and what follows from it."""
+
+    happening: Happening
+    number: int
+    output: str
+    lots: list[Lot]
+    """The blobs that the batch carries for the output."""
+
+    @property
+    def finished(self) -> list[Lot]:
+        """The blobs that no output lacks any more."""
+        if self.happening is not Happening.ACKNOWLEDGED:
+            return []
+        return [lot for lot in self.lots if lot.missing == {self.output}]
+
+
+@dataclass(slots=True)
+class _OpenBatch:
+    """A batch that some output has not acknowledged."""
+
+    parts: list[tuple[Lot, frozenset[str]]]
+    """Its blobs, each with the outputs that this batch carries it for."""
+    waiting_for: set[str]
+    queued: set[str] = field(default_factory=set)
+
+
+class OpenBatches:
+    """Every batch that waits for an output; works on the ledger's connection, inside its transactions."""
+
+    def __init__(self, connection: sqlite3.Connection, feed_of: Callable[[BlobKey], Feed]) -> None:
+        """`feed_of` names the feed of a blob."""
+        self._connection = connection
+        self._feed_of = feed_of
+        self._batches: dict[int, _OpenBatch] = {}
+        self._lots: dict[BlobKey, Lot] = {}
+
+    def add(
+        self, number: int, parts: Sequence[BatchPart], findings: Findings, outputs: frozenset[str]
+    ) -> None:
+        """Batch `number` is on its way to `outputs`."""
+        batch = self._batches[number] = _OpenBatch([], set(outputs))
+        for place, part in enumerate(parts):
+            duplicates = duplicate_count(findings, place)
+            missing = set(part.missing_outputs)
+            lot = Lot(part.blob, part.feed, len(part.records) - duplicates, duplicates, missing)
+            self._carry(batch, lot, part.missing_outputs & outputs)
+
+    def _carry(self, batch: _OpenBatch, lot: Lot, outputs: frozenset[str]) -> None:
+        """`batch` brings the blob of `lot` to `outputs`."""
+        missing = lot.missing
+        lot = self._lots.setdefault(lot.blob, lot)
+        lot.missing |= missing
+        lot.left_out -= outputs
+        lot.batches += 1
+        batch.parts.append((lot, outputs))
+
+    def step(self, happening: Happening, number: int, output: str) -> Step:
+        """What follows from `happening`; nothing is changed yet."""
+        parts = self._batches[number].parts
+        return Step(happening, number, output, [lot for lot, outputs in parts if output in outputs])
+
+    def write(self, step: Step) -> None:
+        """Bring the tables to where `step` leads; the caller commits, and finishes `step.finished`."""
+        batch = self._batches[step.number]
+        waiting_for, queued = set(batch.waiting_for), set(batch.queued)
+        _apply(step, waiting_for=waiting_for, queued=queued)
+        self._connection.execute(
+            "UPDATE batch SET committed = max(committed, ?), waiting_for = ?, queued = ? WHERE number = ?",
+            (step.happening is not Happening.LEFT_OUT, _json(waiting_for), _json(queued), step.number),
+        )
+        self._connection.executemany(
+            "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
+            _blob_rows(step),
+        )
+
+    def remember(self, step: Step) -> None:
+        """The transaction with `write` is durable."""
+        batch = self._batches[step.number]
+        _apply(step, waiting_for=batch.waiting_for, queued=batch.queued)
+        for lot in step.lots:
+            lot.missing, lot.queued, lot.left_out = _after(step, lot)
+        if not batch.waiting_for:
+            self._close(step.number)
+
+    def _close(self, number: int) -> None:
+        for lot, _ in self._batches.pop(number).parts:
+            lot.batches -= 1
+            if lot.batches == 0:
+                del self._lots[lot.blob]
+
+    def recall(self) -> bool:
+        """What outputs were left out of is to be fetched again for them; whether there is any."""
+        for lot in self._lots.values():
+            lot.left_out.clear()
+        return bool(
+            self._connection.execute(
+                "UPDATE blob SET state = ? WHERE state = ? AND finished_s IS NULL", (_KNOWN, _LEFT_OUT)
+            ).rowcount
+        )
+
+    # At start.
+
+    def load(self) -> list[tuple[int, list[str]]]:
+        """Read the batches that the last run left open; each number with the outputs it waits for."""
+        rows = self._connection.execute(
+            "SELECT number, parts, waiting_for FROM batch WHERE waiting_for != '[]' ORDER BY number"
+        ).fetchall()
+        for number, parts, waiting_for in rows:
+            batch = self._batches[number] = _OpenBatch([], set(json.loads(waiting_for)))
+            for lot, outputs in self._lots_of(parts, batch.waiting_for):
+                self._carry(batch, lot, outputs)
+        return [(number, json.loads(waiting_for)) for number, _, waiting_for in rows]
+
+    def _lots_of(self, parts: str, waiting_for: Collection[str]) -> Iterator[tuple[Lot, frozenset[str]]]:
+        """The unfinished blobs of a batch's row, each with the outputs that the batch brings it to."""
+        for blob, _, records, duplicates, *outputs in json.loads(parts):
+            row = self._connection.execute(
+                "SELECT missing FROM blob WHERE key = ? AND finished_s IS NULL", (blob,)
+            ).fetchone()
+            if row is not None:
+                missing = set(json.loads(row[0])) if row[0] else set(waiting_for)
+                lot = Lot(BlobKey(blob), self._feed_of(blob), records, duplicates, missing)
+                yield lot, frozenset(outputs[0] if outputs else waiting_for)
+
+    def settle(self, queued: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
+        """Keep open what is in the outputs' queues, undo what none holds; the rest is known again.
+
+        `queued` are the batches in each output's queue on disk; the answer, those of them that are
+        still to be delivered, in order. The caller commits.
+        """
+        kept: dict[str, list[int]] = {output: [] for output in queued}
+        for number, batch in sorted(self._batches.items()):
+            batch.queued = {output for output in batch.waiting_for if number in queued.get(output, ())}
+            batch.waiting_for = set(batch.queued)
+            for lot, outputs in batch.parts:
+                lot.queued |= outputs & batch.queued
+            for output in batch.queued:
+                kept[output].append(number)
+        self._write_settled()
+        for number in [number for number, batch in self._batches.items() if not batch.waiting_for]:
+            self._close(number)
+        return kept
+
+    def _write_settled(self) -> None:
+        self._connection.execute(
+            "UPDATE blob SET state = ?, queued = NULL WHERE finished_s IS NULL AND state != ?",
+            (_KNOWN, _KNOWN),
+        )
+        self._connection.executemany(
+            "UPDATE batch SET committed = max(committed, ?), waiting_for = ?, queued = ? WHERE number = ?",
+            [
+                (bool(batch.queued), _json(batch.waiting_for), _json(batch.queued), number)
+                for number, batch in self._batches.items()
+            ],
+        )
+        self._connection.execute("DELETE FROM batch WHERE committed = 0")
+        self._connection.executemany(
+            "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
+            [
+                _blob_row(lot, lot.missing, lot.queued, lot.left_out)
+                for lot in self._lots.values()
+                if lot.queued
+            ],
+        )
+
+
+def _apply(step: Step, *, waiting_for: set[str], queued: set[str]) -> None:
+    """Change the sets of a batch as `step` does."""
+    if step.happening is Happening.QUEUED:
+        queued.add(step.output)
+    else:
+        queued.discard(step.output)
+        waiting_for.discard(step.output)
+
+
+def _after(step: Step, lot: Lot) -> tuple[set[str], set[str], set[str]]:
+    """What `lot` is missing, where it is queued and what was left out, after `step`."""
+    output = {step.output}
+    match step.happening:
+        case Happening.ACKNOWLEDGED:
+            return lot.missing - output, lot.queued - output, lot.left_out - output
+        case Happening.QUEUED:
+            return lot.missing, lot.queued | output, lot.left_out - output
+        case Happening.LEFT_OUT:
+            return lot.missing, lot.queued - output, lot.left_out | output
+
+
+def _blob_rows(step: Step) -> Iterator[tuple[object, ...]]:
+    """The rows of the blobs that stay unfinished, where the tables have to know more than the batch's."""
+    for lot in step.lots:
+        missing, queued, left_out = _after(step, lot)
+        if not missing:
+            continue
+        row = _blob_row(lot, missing, queued, left_out)
+        # The batch's row says who has it queued; who is left out is in no batch's row any more.
+        if row[0] != _KNOWN or step.happening is not Happening.QUEUED:
+            yield row
+
+
+def _blob_row(lot: Lot, missing: set[str], queued: set[str], left_out: set[str]) -> tuple[object, ...]:
+    """The columns of a blob's UPDATE: its state, who lacks it, and its figures."""
+    state = _QUEUED if missing <= queued else _LEFT_OUT if missing <= queued | left_out else _KNOWN
+    return (state, _json(missing), _json(queued) if queued else None, lot.records, lot.duplicates, lot.blob)
+
+
+def _json(outputs: Iterable[str]) -> str:
+    return json.dumps(sorted(outputs))

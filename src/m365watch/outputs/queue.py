@@ -1,0 +1,199 @@
+"""An output's queue on disk: batches that wait there until the output has them.
+
+One file for each batch, whole or not there at all: written beside its place, synced, and renamed.
+The files hold records in the clear and can be read by their owner alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+import xxhash
+
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Header, TenantId
+from m365watch.records.split import split_blob
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_SUFFIX = ".batch"
+_MAGIC = b"m365wq01"
+_SUM_BYTES = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _KeptPart(msgspec.Struct, array_like=True):
+    """A part of a batch as the file has it; headers are read from the records again."""
+
+    blob: int
+    tenant_id: str
+    content_type: str
+    received_us: int
+    records: list[bytes]
+    tables: list[str]
+    missing_outputs: list[str]
+    pulling_id: int
+    environment: str | None
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[_KeptPart])
+
+
+class QueueThread:
+    """Runs a queue's disk work, one piece after the other, off the event loop."""
+
+    def __init__(self) -> None:
+        """The thread starts with the first piece of work."""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue")
+
+    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the verb; what it returns."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, partial(verb, *args, **kwargs)
+        )
+
+    def close(self) -> None:
+        """Let the thread end, after what it is doing."""
+        self._executor.shutdown(wait=True)
+
+
+class BatchQueue:
+    """The batches of one output that wait on disk, by number; bounded in bytes."""
+
+    def __init__(self, directory: Path, *, output: str, bytes_max: int, wide_headers: bool) -> None:
+        """`wide_headers` says what `get` reads of the records."""
+        self._directory = directory
+        self._where = f"output {output}"
+        self._bytes_max = bytes_max
+        self._wide_headers = wide_headers
+        self._sizes: dict[int, int] = {}
+        self.size_bytes = 0
+        """What all files have together."""
+
+    def open(self) -> list[int]:
+        """The batches that are there, in order; what a crash left unfinished is removed.
+
+        The directory is made with the first batch. Raises: OutputUnusable.
+        """
+        try:
+            for path in sorted(self._directory.glob("*")) if self._directory.is_dir() else ():
+                if path.suffix == _SUFFIX and path.stem.isdecimal():
+                    self._note(int(path.stem), path.stat().st_size)
+                elif path.name.endswith(".partial"):
+                    path.unlink()
+        except OSError as error:
+            raise OutputUnusable(
+                f"its queue on disk cannot be read ({error.strerror})",
+                where=f"{self._where}: {self._directory}",
+                fix="make it a directory that this user can read and write",
+            ) from error
+        return sorted(self._sizes)
+
+    def put(self, batch: Batch) -> bool:
+        """Keep `batch`, durably; False where it has no room beside what waits already.
+
+        Raises: OutputUnavailable: the disk does not take it.
+        """
+        body = _ENCODER.encode([_kept(part) for part in batch.parts])
+        size_bytes = len(_MAGIC) + _SUM_BYTES + len(body)
+        if self._sizes and self.size_bytes + size_bytes > self._bytes_max:
+            return False
+        path = self._path(batch.number)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(path, (_MAGIC, xxhash.xxh3_64_digest(body), body))
+        except OSError as error:
+            with suppress(OSError):
+                path.with_suffix(".partial").unlink(missing_ok=True)
+            raise OutputUnavailable(
+                f"its queue on disk cannot be written ({error.strerror})", where=self._where
+            ) from error
+        self._note(batch.number, size_bytes)
+        return True
+
+    def get(self, number: int) -> Batch | None:
+        """Batch `number`; None where its file is damaged or gone."""
+        try:
+            kept = self._path(number).read_bytes()
+        except OSError:
+            return None
+        begin = len(_MAGIC) + _SUM_BYTES
+        body = memoryview(kept)[begin:]
+        if kept[:begin] != _MAGIC + xxhash.xxh3_64_digest(body):
+            return None
+        parts = [self._part(part) for part in _DECODER.decode(body)]
+        return Batch(number, parts, sum(len(record) for part in parts for record in part.records))
+
+    def remove(self, number: int) -> None:
+        """Forget batch `number`; once more does no harm."""
+        self._path(number).unlink(missing_ok=True)
+        self.size_bytes -= self._sizes.pop(number, 0)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is less than half full."""
+        return self.size_bytes * 2 < self._bytes_max
+
+    def _note(self, number: int, size_bytes: int) -> None:
+        self.size_bytes += size_bytes - self._sizes.get(number, 0)
+        self._sizes[number] = size_bytes
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:020d}{_SUFFIX}"
+
+    def _part(self, part: _KeptPart) -> BatchPart:
+        headers: list[Header] = []
+        if self._wide_headers:
+            headers = split_blob(b"[" + b",".join(part.records) + b"]", wide=True).headers
+        return BatchPart(
+            blob=BlobKey(part.blob),
+            feed=Feed(TenantId(part.tenant_id), ContentType(part.content_type)),
+            received_at=_EPOCH + timedelta(microseconds=part.received_us),
+            records=part.records,
+            headers=headers,
+            tables=part.tables,
+            missing_outputs=frozenset(part.missing_outputs),
+            pulling_id=part.pulling_id,
+            environment=part.environment,
+        )
+
+
+def _kept(part: BatchPart) -> _KeptPart:
+    return _KeptPart(
+        blob=part.blob,
+        tenant_id=part.feed.tenant_id,
+        content_type=part.feed.content_type,
+        received_us=(part.received_at - _EPOCH) // timedelta(microseconds=1),
+        records=part.records,
+        tables=part.tables,
+        missing_outputs=sorted(part.missing_outputs),
+        pulling_id=part.pulling_id,
+        environment=part.environment,
+    )
+
+
+def _write(path: Path, pieces: Sequence[bytes]) -> None:
+    """Make `path` with `pieces`, durably: after a crash it is whole or not there."""
+    partial_path = path.with_suffix(".partial")
+    descriptor = os.open(partial_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    partial_path.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

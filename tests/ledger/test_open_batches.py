@@ -1,0 +1,260 @@
+"""Outputs that keep batches in a queue, or are left out of them: the ledger knows what each is owed."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from m365watch.ledger import identities as identities_module
+from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.model import (
+    BatchPart,
+    BlobRef,
+    BlobState,
+    ContentType,
+    Feed,
+    Header,
+    KnownBlob,
+    Receipt,
+    TenantId,
+    Window,
+)
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
+OUTPUTS = frozenset({"devo", "lake"})
+
+
+def opened(directory: Path, outputs: frozenset[str] = OUTPUTS) -> SqliteLedger:
+    return SqliteLedger(directory, outputs=outputs, now=NOW)
+
+
+def due(ledger: SqliteLedger) -> dict[str, set[str]]:
+    """The blobs to fetch, by name, with the outputs that lack them."""
+    found = ledger.due_blobs(FEED, now=NOW, count_max=100, besides=frozenset())
+    return {one.ref.content_id: set(one.missing_outputs) for one in found}
+
+
+def known(ledger: SqliteLedger, *names: str) -> list[KnownBlob]:
+    at = NOW - timedelta(minutes=30)
+    refs = [BlobRef(FEED, name, at, at + timedelta(days=7)) for name in names]
+    ledger.commit_listing(FEED, Window(at, NOW), refs, complete=True, at=NOW)
+    found = ledger.due_blobs(FEED, now=NOW, count_max=100, besides=frozenset())
+    return [one for name in names for one in found if one.ref.content_id == name]
+
+
+def part(one: KnownBlob, letter: str) -> BatchPart:
+    return BatchPart(
+        blob=one.key,
+        feed=FEED,
+        received_at=NOW,
+        records=[letter.encode()],
+        headers=[Header()],
+        tables=["t"],
+        missing_outputs=one.missing_outputs,
+        identities=[letter.encode() * 16],
+    )
+
+
+def states(ledger: SqliteLedger) -> list[BlobState]:
+    order = list(BlobState)
+    return [order[state] for (state,) in ledger._connection.execute("SELECT state FROM blob ORDER BY key")]
+
+
+def test_a_queued_batch_is_neither_delivered_nor_fetched_again(tmp_path: Path) -> None:
+    """The blob waits, in plain sight, until the output has it."""
+    ledger = opened(tmp_path)
+    number = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS).number
+    ledger.commit_queued(number, "devo")
+    between = states(ledger)
+    ledger.commit_delivered(number, "lake", Receipt(), at=NOW)
+    queued = states(ledger), due(ledger), ledger.feed_progress()[0].blobs_waiting
+    ledger.commit_delivered(number, "devo", Receipt(), at=NOW)
+    delivered = states(ledger), ledger.feed_progress()[0].blobs_waiting
+    ledger.close()
+
+    assert between == [BlobState.KNOWN]
+    assert queued == ([BlobState.QUEUED], {}, 1)
+    assert delivered == ([BlobState.DELIVERED], 0)
+
+
+def test_a_queued_batch_outlives_a_crash(tmp_path: Path) -> None:
+    """Its output takes it from its queue; only for the other one is the blob fetched again."""
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.commit_queued(number, "devo")
+    before.close()
+
+    after = opened(tmp_path)
+    kept = after.settle_outputs({"lake": 0, "devo": 0}, queued={"devo": [number], "lake": []}, at=NOW)
+    owed = due(after)
+    after.commit_delivered(number, "devo", Receipt(), at=NOW)
+    once_more = due(after)
+    after.close()
+
+    assert kept == {"devo": [number], "lake": []}
+    assert owed == once_more == {"one": {"lake"}}
+
+
+def test_a_batch_in_a_queue_counts_even_where_the_crash_came_before_its_commit(tmp_path: Path) -> None:
+    """The file is durable first; the ledger owns up to it at the next start."""
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.close()
+
+    after = opened(tmp_path)
+    kept = after.settle_outputs({"lake": 0, "devo": 0}, queued={"devo": [number]}, at=NOW)
+    owed = due(after)
+    after.close()
+
+    assert (kept, owed) == ({"devo": [number]}, {"one": {"lake"}})
+
+
+def test_a_queue_that_is_gone_is_fetched_again(tmp_path: Path) -> None:
+    """Somebody removed the files: the blob is owed to the output as if it had never been queued."""
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.commit_queued(number, "devo")
+    before.commit_delivered(number, "lake", Receipt(), at=NOW)
+    before.close()
+
+    after = opened(tmp_path)
+    kept = after.settle_outputs({"lake": number, "devo": 0}, queued={"devo": []}, at=NOW)
+    owed = due(after)
+    after.close()
+
+    assert (kept, owed) == ({"devo": []}, {"one": {"devo"}})
+
+
+def test_what_is_in_a_queue_and_no_longer_waited_for_is_not_delivered_again(tmp_path: Path) -> None:
+    """The crash came between the commit and the removal of the file."""
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.commit_queued(number, "devo")
+    before.commit_delivered(number, "devo", Receipt(), at=NOW)
+    before.commit_delivered(number, "lake", Receipt(), at=NOW)
+    before.close()
+
+    after = opened(tmp_path)
+    kept = after.settle_outputs({"lake": number, "devo": number}, queued={"devo": [number]}, at=NOW)
+    after.close()
+
+    assert kept == {"devo": []}
+
+
+def test_an_output_that_was_left_out_is_owed_the_blob(tmp_path: Path) -> None:
+    """Not before there is room, and then for that output alone."""
+    ledger = opened(tmp_path)
+    number = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS).number
+    ledger.leave_out(number, "devo")
+    ledger.commit_delivered(number, "lake", Receipt(), at=NOW)
+    left_out = states(ledger), due(ledger)
+    recalled = ledger.recall(), due(ledger), ledger.recall()
+    again = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS)
+    ledger.commit_delivered(again.number, "lake", None, at=NOW)
+    ledger.commit_delivered(again.number, "devo", Receipt(), at=NOW)
+    end = states(ledger)
+    ledger.close()
+
+    assert left_out == ([BlobState.LEFT_OUT], {})
+    assert recalled == (True, {"one": {"devo"}}, False)
+    assert again.duplicates == {}
+    assert end == [BlobState.DELIVERED]
+
+
+@pytest.mark.parametrize("lake_first", [True, False])
+def test_an_output_that_was_left_out_is_owed_the_blob_after_a_crash_too(
+    tmp_path: Path, lake_first: bool
+) -> None:
+    """Whichever came first, and also where the other output was not done yet."""
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    if lake_first:
+        before.commit_delivered(number, "lake", Receipt(), at=NOW)
+    before.leave_out(number, "devo")
+    before.close()
+
+    after = opened(tmp_path)
+    after.settle_outputs({"lake": number, "devo": 0}, queued={"devo": []}, at=NOW)
+    owed = due(after)
+    after.close()
+
+    assert owed == {"one": {"devo"}}
+
+
+def test_a_copy_in_a_queue_and_one_fetched_again_are_told_apart(tmp_path: Path) -> None:
+    """A blob of two batches is delivered once each output has it from its own batch, over restarts too."""
+    before = opened(tmp_path)
+    first = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.commit_queued(first, "devo")
+    before.close()
+    between = opened(tmp_path)
+    between.settle_outputs({"lake": 0, "devo": 0}, queued={"devo": [first]}, at=NOW)
+    [one, two] = known(between, "one", "two")
+    second = between.open_batch([part(one, "a"), part(two, "b")], OUTPUTS).number
+    between.commit_queued(second, "devo")
+    between.close()
+
+    after = opened(tmp_path)
+    # The first file is gone: what it had is owed, though a later batch with the blob is in the queue.
+    kept = after.settle_outputs({"lake": second, "devo": 0}, queued={"devo": [second]}, at=NOW)
+    owed = due(after)
+    after.commit_delivered(second, "devo", Receipt(), at=NOW)
+    end = states(after)
+    after.close()
+
+    assert kept == {"devo": [second]}
+    assert owed == {"one": {"devo"}}
+    assert end == [BlobState.KNOWN, BlobState.DELIVERED]
+
+
+def test_identities_of_queued_batches_do_not_pile_up_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output may be down for days; what its queue has is merged, and known after a restart too."""
+    monkeypatch.setattr(identities_module, "MERGE_COUNT", 3)
+    ledger = opened(tmp_path)
+    numbers = []
+    for letter in "abcd":
+        number = ledger.open_batch([part(known(ledger, letter)[0], letter)], OUTPUTS).number
+        ledger.commit_queued(number, "devo")
+        ledger.commit_delivered(number, "lake", Receipt(), at=NOW)
+        numbers.append(number)
+    while ledger.merge_identities():
+        pass
+    in_memory = len(ledger._identities._recent)
+    ledger.close()
+
+    after = opened(tmp_path)
+    kept = after.settle_outputs({"lake": numbers[-1], "devo": 0}, queued={"devo": numbers}, at=NOW)
+    found = after.open_batch([part(known(after, "again")[0], "a")], OUTPUTS).duplicates
+    after.close()
+
+    assert in_memory == 0
+    assert kept == {"devo": numbers}
+    assert found == {0: {0}}
+
+
+def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
+    """With what it knew: its blobs are as they were."""
+    ledger = opened(tmp_path)
+    known(ledger, "one")
+    ledger.close()
+    with sqlite3.connect(tmp_path / LEDGER_FILE) as connection:
+        connection.executescript(
+            "DROP INDEX blob_unfinished; CREATE INDEX blob_known ON blob (feed, created_us DESC)"
+            " WHERE state = 0; ALTER TABLE blob DROP COLUMN queued; ALTER TABLE batch DROP COLUMN queued;"
+            "PRAGMA user_version = 1;"
+        )
+    connection.close()
+
+    after = opened(tmp_path)
+    owed = due(after)
+    [version] = after._connection.execute("PRAGMA user_version").fetchone()
+    after.close()
+
+    assert (owed, version) == ({"one": set(OUTPUTS)}, SCHEMA_VERSION)

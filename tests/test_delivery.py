@@ -1,0 +1,460 @@
+"""Outputs among others: each at its own pace, from its queue on disk, through failures and crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+import pytest
+from structlog.testing import capture_logs
+
+from m365watch.delivery import BATCHES_WAITING_MAX
+from m365watch.errors import OutputUnavailable
+from m365watch.feed.tries import FetchedBlob
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
+from m365watch.outputs.port import Output
+from m365watch.outputs.queue import BatchQueue
+from m365watch.pipeline import LINGER_S, Pipeline
+from m365watch.progress import FeedProgress
+from m365watch.records.split import split_blob
+from m365watch.testing.batches import make_record, make_records
+from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
+from m365watch.testing.outputs import FakeDisk, FakeOutput
+
+Result = TypeVar("Result")
+
+FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
+DOWN = OutputUnavailable("nobody answers", where="output devo")
+
+
+class FakeWire:
+    """An output without acknowledgement: it learns late what is durable, and cannot take back."""
+
+    needs_wide_headers = False
+    batches_at_once_max = 8
+    waits_on_disk = True
+
+    def __init__(self, name: str, received: list[bytes], *, retention_s: float = 10.0) -> None:
+        """`received` is the receiver's side, which outlives the sender."""
+        self.name = name
+        self.received = received
+        self.is_down = False
+        self.flushes = 0
+        self._retention_s = retention_s
+        self._proof = asyncio.Event()
+
+    async def open(self, *, last_batch: int, position: str) -> int:
+        del position
+        return last_batch
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        if self.is_down:
+            raise DOWN
+        self.received += [record for part in batch.parts for record in part.records]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._retention_s):
+                await self._proof.wait()
+        if self.is_down:
+            raise DOWN
+        return Receipt()
+
+    async def flush(self) -> None:
+        self.flushes += 1
+        self._proof.set()
+        await asyncio.sleep(0)
+        self._proof.clear()
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass
+class House:
+    """A tenant's blobs, and a collector's part from fetched blobs on, which can crash and start again."""
+
+    folder: Path
+    outputs: tuple[Output, ...]
+    queue_bytes_max: int = 1024 * 1024
+    patience_s: float | None = None
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    recalls: int = 0
+
+    async def start(self) -> None:
+        self.clock = LoopClock()
+        names = frozenset(output.name for output in self.outputs)
+        self.ledger = SqliteLedger(self.folder, outputs=names, now=self.clock.now())
+        # Nothing here takes the machine's power away, so the disk need not be waited for.
+        self.ledger._connection.execute("PRAGMA synchronous = OFF")
+        self.in_flight: set[str] = set()
+        self.queues = {
+            name: BatchQueue(
+                self.folder / name, output=name, bytes_max=self.queue_bytes_max, wide_headers=False
+            )
+            for name in names
+        }
+        self.pipeline = Pipeline(
+            self.outputs,
+            {},
+            ledger=self.ledger,
+            calls=CallsInLine(),
+            clock=self.clock,
+            queues=self.queues,
+            disk=CallsInLine,
+            on_held=self._hold,
+            on_recalled=self._recall,
+            patience_s=self.patience_s,
+        )
+        durable = {}
+        for output in self.outputs:
+            known = self.ledger.output_position(output.name)
+            durable[output.name] = await output.open(last_batch=known.last_batch, position=known.position)
+        found = {name: queue.open() for name, queue in self.queues.items()}
+        kept = self.ledger.settle_outputs(durable, queued=found, at=self.clock.now())
+        for name, numbers in found.items():
+            for number in set(numbers) - set(kept[name]):
+                self.queues[name].remove(number)
+        self.pipeline.resume(kept)
+        self.running = asyncio.create_task(self.pipeline.run())
+
+    async def stop(self) -> None:
+        """End as a crash does, but for the ledger's file, which is closed."""
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        self.ledger.close()
+
+    def _hold(self, fetched: FetchedBlob) -> None:
+        self.in_flight.discard(fetched.known.ref.content_id)
+        self.held.add(fetched.known.ref.content_id)
+
+    def _recall(self) -> None:
+        self.recalls += 1
+
+    def publish(self, *records: bytes) -> None:
+        """A new blob is listed."""
+        name = f"blob{len(self.bodies)}"
+        self.bodies[name] = b"[" + b",".join(records) + b"]"
+        now = self.clock.now()
+        ref = BlobRef(FEED, name, now, now + timedelta(days=7))
+        self.ledger.commit_listing(FEED, Window(now, now), [ref], complete=False, at=now)
+
+    def due(self) -> list[KnownBlob]:
+        known = self.ledger.due_blobs(FEED, now=self.clock.now(), count_max=1_000, besides=frozenset())
+        return [one for one in known if one.ref.content_id not in self.in_flight]
+
+    def fetch(self) -> int:
+        """Fetch what is due, as the fetcher does; how many blobs."""
+        due = self.due()
+        for known in due:
+            body = self.bodies[known.ref.content_id]
+            self.in_flight.add(known.ref.content_id)
+            split = split_blob(body, wide=False)
+            self.pipeline.take(FetchedBlob(known, split, self.clock.now(), len(body)))
+        return len(due)
+
+    def progress(self) -> FeedProgress:
+        return next(one for one in self.ledger.feed_progress() if one.feed == FEED)
+
+    async def finish(self) -> None:
+        """Fetch and deliver until every blob is final."""
+        async with asyncio.timeout(100_000):
+            while self.fetch() or self.progress().blobs_waiting:
+                await self.pipeline.drain()
+                await asyncio.sleep(1)
+
+
+def run(house: House, use: Callable[[House], Awaitable[Result]]) -> Result:
+    """What `use` finds in a started house."""
+
+    async def main() -> Result:
+        await house.start()
+        try:
+            return await use(house)
+        finally:
+            await house.stop()
+
+    return run_jumping(main())
+
+
+# One output and the others.
+
+
+def test_an_output_that_is_down_delays_nobody(tmp_path: Path) -> None:
+    """Its batches wait on disk, their blobs hold no memory, and it catches up in their order."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [])
+    wire.is_down = True
+
+    async def use(house: House) -> tuple[int, int, int]:
+        for number in range(20):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        seen = len(lake.disk.records), len(house.held), house.fetch()
+        wire.is_down = False
+        await house.pipeline.drain()
+        return seen
+
+    assert run(House(tmp_path, (lake, wire)), use) == (20, 20, 0)
+    assert wire.received == lake.disk.records == make_records(20)
+
+
+def test_an_output_that_hangs_delays_nobody_for_long(tmp_path: Path) -> None:
+    """Even one that never answers: what it holds goes to disk as well."""
+    lake, files = FakeOutput("lake"), FakeOutput("files")
+    files.hold()
+
+    async def use(house: House) -> tuple[int, int]:
+        for number in range(BATCHES_WAITING_MAX + 3):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        await asyncio.sleep(5)
+        seen = len(lake.disk.records), len(house.held)
+        files.release()
+        await house.finish()
+        return seen
+
+    assert run(House(tmp_path, (lake, files)), use) == (BATCHES_WAITING_MAX + 3, BATCHES_WAITING_MAX + 3)
+    assert files.disk.records == lake.disk.records
+
+
+def test_what_waits_on_disk_outlives_a_crash_and_is_not_fetched_again(tmp_path: Path) -> None:
+    """The next run delivers it from there."""
+    lake, received = FakeDisk(), list[bytes]()
+
+    async def crash(house: House) -> int:
+        house.outputs[1].is_down = True  # type: ignore[attr-defined]  # the fake's own switch
+        house.publish(*make_records(5))
+        house.fetch()
+        await asyncio.sleep(5)
+        return len(house.due())
+
+    async def go_on(house: House) -> tuple[int, int]:
+        due = len(house.due())
+        await house.pipeline.drain()
+        return due, house.progress().blobs_delivered
+
+    first = House(tmp_path, (FakeOutput("lake", lake), FakeWire("devo", received)))
+    assert run(first, crash) == 0
+    second = House(tmp_path, (FakeOutput("lake", lake), FakeWire("devo", received)))
+    assert run(second, go_on) == (0, 1)
+    assert received == lake.records == make_records(5)
+    assert not any((tmp_path / "devo").iterdir())
+
+
+def test_a_full_queue_leaves_a_failing_output_out_until_it_works(tmp_path: Path) -> None:
+    """The others go on; what it lacks is fetched again for it alone, and nothing is missing or twice."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [])
+    wire.is_down = True
+
+    async def use(house: House) -> tuple[int, int, int]:
+        for number in range(30):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        seen = len(lake.disk.records), len(house.held), house.fetch()
+        wire.is_down = False
+        await house.pipeline.drain()
+        await house.finish()
+        return seen
+
+    house = House(tmp_path, (lake, wire), queue_bytes_max=2_000)
+    with capture_logs() as lines:
+        assert run(house, use) == (30, 30, 0)
+
+    assert house.recalls == 1
+    assert sorted(wire.received) == sorted(lake.disk.records) == sorted(make_records(30))
+    assert sum("queue on disk is full" in str(line["event"]) for line in lines) == 1
+
+
+def test_a_slow_output_with_a_full_queue_slows_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    """It works, so the run goes at its pace: nothing is fetched twice."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=2.0)
+    wire.batches_at_once_max = 1
+
+    async def use(house: House) -> None:
+        for number in range(12):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        await house.finish()
+
+    house = House(tmp_path, (lake, wire), queue_bytes_max=1_000)
+    run(house, use)
+
+    assert house.recalls == 0
+    assert wire.received == lake.disk.records == make_records(12)
+
+
+def test_a_damaged_file_of_the_queue_is_fetched_again(tmp_path: Path) -> None:
+    """One line says so; the output gets the records all the same, once."""
+    lake, received = FakeDisk(), list[bytes]()
+
+    async def crash(house: House) -> None:
+        house.outputs[1].is_down = True  # type: ignore[attr-defined]  # the fake's own switch
+        for number in range(3):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(5)
+
+    async def go_on(house: House) -> None:
+        await asyncio.sleep(60)
+        await house.finish()
+
+    house = House(tmp_path, (FakeOutput("lake", lake), FakeWire("devo", received)))
+    run(house, crash)
+    second_file = sorted((tmp_path / "devo").iterdir())[1]
+    body = bytearray(second_file.read_bytes())
+    body[-20] ^= 1
+    second_file.write_bytes(body)
+    house.outputs = (FakeOutput("lake", lake), FakeWire("devo", received))
+    with capture_logs() as lines:
+        run(house, go_on)
+
+    assert sorted(received) == lake.records == make_records(3)
+    assert [line["log_level"] for line in lines if "damaged" in str(line["event"])] == ["error"]
+
+
+def test_a_defect_in_an_output_does_not_end_the_run(tmp_path: Path) -> None:
+    """It is named, tried again, and the other output goes on."""
+    lake, files = FakeOutput("lake"), DefectiveOutput("files")
+
+    async def use(house: House) -> dict[str, str]:
+        house.publish(*make_records(3))
+        house.fetch()
+        await asyncio.sleep(5)
+        errors = dict(house.pipeline.output_errors)
+        files.is_defective = False
+        await house.finish()
+        return errors
+
+    [error] = run(House(tmp_path, (lake, files)), use).values()
+
+    assert "ZeroDivisionError" in error
+    assert files.disk.records == lake.disk.records == make_records(3)
+
+
+class DefectiveOutput(FakeOutput):
+    """Has a defect until told otherwise."""
+
+    is_defective = True
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        if self.is_defective:
+            raise ZeroDivisionError
+        return await super().deliver(batch)
+
+
+# The end of a run.
+
+
+def test_the_end_of_a_run_asks_a_wire_for_its_proof(tmp_path: Path) -> None:
+    """Nobody waits for the retention then."""
+    wire = FakeWire("devo", [], retention_s=10_000.0)
+
+    async def use(house: House) -> float:
+        house.publish(*make_records(3))
+        house.fetch()
+        await house.pipeline.drain()
+        return house.clock.monotonic_s()
+
+    assert run(House(tmp_path, (wire,)), use) < 5
+    assert (wire.received, wire.flushes) == (make_records(3), 1)
+
+
+def test_a_run_that_ends_leaves_a_failing_outputs_batches_on_disk(tmp_path: Path) -> None:
+    """It neither waits for it nor counts its blobs as delivered."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [])
+    wire.is_down = True
+
+    async def use(house: House) -> tuple[float, int]:
+        house.publish(*make_records(3))
+        house.fetch()
+        await house.pipeline.drain(leaving=True)
+        return house.clock.monotonic_s(), house.progress().blobs_waiting
+
+    waited_s, waiting = run(House(tmp_path, (lake, wire)), use)
+
+    assert waited_s < 5
+    assert waiting == 1
+    assert lake.disk.records == make_records(3)
+
+
+def test_patience_with_one_output_ends_without_the_others(tmp_path: Path) -> None:
+    """What it lacks is on disk, so that the run ends in order; its error stands."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [])
+    wire.is_down = True
+
+    async def use(house: House) -> tuple[float, dict[str, str]]:
+        house.publish(*make_records(3))
+        house.fetch()
+        await house.pipeline.drain()
+        return house.clock.monotonic_s(), house.pipeline.output_errors
+
+    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
+
+    assert 15 <= waited_s < 40
+    assert errors == {"devo": str(DOWN)}
+
+
+# Histories.
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_happens_every_output_gets_every_record(tmp_path: Path, seed: int) -> None:
+    """Crashes, failures, full queues and slow outputs: exactly once where it can be undone, else at least."""
+    random = Random(seed)
+    lake_disk, files_disk, received = FakeDisk(), FakeDisk(), list[bytes]()
+    records = iter(make_records(10_000))
+    house = House(tmp_path, (), queue_bytes_max=random.choice([700, 3_000, 1_000_000]))
+
+    async def use(house: House) -> int:
+        lake, files, wire = house.outputs
+        assert isinstance(lake, FakeOutput)
+        assert isinstance(files, FakeOutput)
+        assert isinstance(wire, FakeWire)
+        for _ in range(random.randrange(4, 12)):
+            wire.is_down = random.random() < 0.4
+            if random.random() < 0.2:
+                files.fail(OutputUnavailable("full", where="output files"), times=random.randrange(1, 4))
+            random.choice([lake.hold, lake.release, lake.release])()
+            for _ in range(random.randrange(3)):
+                house.publish(*(next(records) for _ in range(random.randrange(1, 4))))
+            house.fetch()
+            await asyncio.sleep(random.choice([0.0, 0.1, 0.3, 2.0, 30.0]))
+        return len(house.bodies)
+
+    async def end(house: House) -> FeedProgress:
+        await house.finish()
+        return house.progress()
+
+    for _ in range(random.randrange(1, 5)):
+        house.outputs = (
+            FakeOutput("lake", lake_disk, can_undo=False),
+            FakeOutput("files", files_disk),
+            FakeWire("devo", received, retention_s=random.choice([0.5, 10.0])),
+        )
+        run(house, use)
+    house.outputs = (
+        FakeOutput("lake", lake_disk, can_undo=False),
+        FakeOutput("files", files_disk),
+        FakeWire("devo", received),
+    )
+    progress = run(house, end)
+
+    published = sorted(
+        record for body in house.bodies.values() for record in split_blob(body, wide=False).records
+    )
+    assert sorted(lake_disk.records) == published
+    assert sorted(files_disk.records) == published
+    assert Counter(received).keys() == set(published)
+    assert (progress.blobs_delivered, progress.blobs_waiting) == (len(house.bodies), 0)
+    assert [path for name in ("lake", "files", "devo") for path in (tmp_path / name).glob("*")] == []
