@@ -58,6 +58,10 @@ class Report:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 all is well; 1 a figure was missed, or a contender failed or lost records."""
     options = _parser().parse_args(arguments)
+    if options.senders:
+        from benchmarks.senders import compare_senders
+
+        return compare_senders(records=options.records, runs=options.runs, as_json=options.json)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # As ./dev does: each start would compile anew.
     console = Console(stderr=options.json)
     report = Report()
@@ -154,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", metavar="NAME", choices=[contender.name for contender in CONTENDERS]
     )
     parser.add_argument("--quick", action="store_true", help="few records, no warm-up, nothing judged")
+    parser.add_argument("--senders", action="store_true", help="what sends to Devo, and nothing else")
     parser.add_argument("--growth", action="store_true", help="files and lake with ten times as many, too")
     parser.add_argument("--parts", action="store_true", help="the house's parts alone, too")
     parser.add_argument("--json", action="store_true", help="everything as JSON on stdout, tables on stderr")

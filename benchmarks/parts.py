@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.service import BLOB_RECORDS, StampedRecords
 from m365watch.clock import SystemClock
-from m365watch.config.settings import FilesSettings
+from m365watch.config.settings import FilesSettings, MaskSettings
+from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Receipt, TenantId, Window
 from m365watch.outputs.files.output import FilesOutput
@@ -24,6 +25,7 @@ from m365watch.outputs.lake import LakeOutput
 from m365watch.outputs.port import Output
 from m365watch.pipeline import BATCH_BYTES
 from m365watch.records.identity import IDENTITY_BYTES, IdentityMaker
+from m365watch.records.masking import Masker
 from m365watch.records.routing import Router
 from m365watch.records.split import split_blob
 
@@ -32,6 +34,12 @@ IDS = (300_000, 3_000_000)
 _BATCH_IDS = 6_000
 _MINUTES = 7 * 24 * 60
 _LATE_SHARE = 0.1
+_MORE_IDS = 100_000
+_MASKS = {
+    "a mask that no record needs": MaskSettings(("NoSuchKey",), "***", ()),
+    "a mask in every record": MaskSettings(("UserId",), "***", ()),
+    "a pattern in every record": MaskSettings(("UserId",), "***", (r"^[^@]+",)),
+}
 _OUTPUT = "measured"
 _TENANT = TenantId("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 
@@ -62,10 +70,14 @@ def measure_parts(*, records: int = RECORDS, ids: tuple[int, ...] = IDS) -> Iter
     blobs = _make_blobs(records)
     yield _measure("split, identities, tables", records, partial(_take_apart, blobs, wide=False))
     yield _measure("the same with the lake's fields", records, partial(_take_apart, blobs, wide=True))
+    for part, mask in _MASKS.items():
+        yield _measure(part, records, partial(_mask, blobs, mask))
     for count, late in itertools.product(ids, (0.0, _LATE_SHARE)):
         part = f"ledger with {count:,} ids, " + (f"{late:.0%} of them late" if late else "in order")
         with _folder() as folder:
             yield _measure(part, count, partial(_remember, folder, count, late))
+            if not late:
+                yield from _measure_more(folder, count)
     batches = _make_batches(blobs)
     for name, output in (("files", _files), ("lake", _lake)):
         with _folder() as folder:
@@ -100,6 +112,13 @@ def _take_apart(blobs: list[bytes], *, wide: bool) -> None:
         split = split_blob(body, wide=wide)
         router.tables(split.headers, override_tag=None)
         identities.identities(_TENANT, split.headers)
+
+
+def _mask(blobs: list[bytes], mask: MaskSettings) -> None:
+    """Split and mask; the difference to splitting alone is what the mask costs."""
+    masker = Masker([mask], clock=SystemClock())
+    for body in blobs:
+        masker.mask(split_blob(body, wide=True), wide=True)
 
 
 def _make_batches(blobs: list[bytes]) -> list[Batch]:
@@ -143,6 +162,26 @@ def _lake(folder: Path) -> Output:
     return LakeOutput(_OUTPUT, folder / "out", writer_id="measured", clock=SystemClock())
 
 
+def _measure_more(folder: Path, count: int) -> Iterator[PartFigure]:
+    """New identities from anywhere in the week, in a ledger opened again without and with filter."""
+    now = SystemClock().now()
+    feed, outputs = Feed(_TENANT, ContentType.GENERAL), frozenset({_OUTPUT})
+    for sizes in (None, FilterSizes(count, None)):
+        with closing(SqliteLedger(folder, outputs=outputs, now=now, front_filter=sizes)) as ledger:
+            ledger.settle_outputs({}, queued={}, at=now)
+            while ledger.merge_identities():
+                pass
+            seed = 1 if sizes is None else 2
+            batches = list(_identity_batches(_MORE_IDS, 1.0, feed=feed, now=now, seed=seed))
+            part = f"{_MORE_IDS:,} old ids more, {'no filter' if sizes is None else 'with the filter'}"
+            yield _measure(part, _MORE_IDS, partial(_open_all, ledger, batches))
+
+
+def _open_all(ledger: SqliteLedger, batches: list[list[BatchPart]]) -> None:
+    for parts in batches:
+        ledger.open_batch(parts, frozenset({_OUTPUT}))
+
+
 def _remember(folder: Path, count: int, late_share: float) -> None:
     """Find `count` new identities in a ledger, commit them, and merge them as upkeep does."""
     now = SystemClock().now()
@@ -158,10 +197,10 @@ def _remember(folder: Path, count: int, late_share: float) -> None:
 
 
 def _identity_batches(
-    count: int, late_share: float, *, feed: Feed, now: datetime
+    count: int, late_share: float, *, feed: Feed, now: datetime, seed: int = 0
 ) -> Iterator[list[BatchPart]]:
     """Parts of batches with `count` identities in all, spread over the minutes of a week."""
-    dice = random.Random(count)
+    dice = random.Random(count + seed)
     blob = 0
     for first in range(0, count, _BATCH_IDS):
         parts = []

@@ -44,8 +44,16 @@ def render() -> str:
 
 def render_branch(root: type[CollectorError], title: str) -> str:
     """One section: what all errors of the branch have in common, and each of them."""
-    rows = [[f"`{kind.code}`", kind.__name__, summary_of(kind)] for kind in [root, *root.__subclasses__()]]
+    rows = [[f"`{kind.code}`", kind.__name__, summary_of(kind)] for kind in kinds_of(root)]
     return f"\n## {title}\n\n{table(['code', 'class', 'meaning'], rows)}"
+
+
+def kinds_of(root: type[CollectorError]) -> Iterator[type[CollectorError]]:
+    """`root` and everything below it, as the tree in `errors.py` has them."""
+    yield root
+    for kind in root.__subclasses__():
+        if kind.__module__ == root.__module__:
+            yield from kinds_of(kind)
 
 
 def summary_of(kind: type[CollectorError]) -> str:

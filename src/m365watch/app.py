@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -18,32 +20,34 @@ from m365watch.config.settings import (
     LakeSettings,
     OutputSettings,
     Settings,
-    TenantSettings,
 )
-from m365watch.entra.credentials import ClientSecret
-from m365watch.entra.session import Session, open_session
-from m365watch.entra.tokens import TokenSource
+from m365watch.entra.session import open_session
 from m365watch.errors import CollectorError
-from m365watch.feed.api import ManagementApi
-from m365watch.feed.budget import RequestBudget
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
-from m365watch.feed.poller import FeedPoller, PollSettings
-from m365watch.feed.subscriptions import SubscriptionKeeper
-from m365watch.feed.tries import FetchedBlob, TenantAccess
+from m365watch.feed.poller import FeedPoller
+from m365watch.feed.tries import FetchedBlob
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.ledger.thread import LedgerThread
-from m365watch.model import Feed, TenantId
+from m365watch.ledger.thread import LedgerCalls, LedgerThread
+from m365watch.model import Feed
+from m365watch.monitor.board import NoticeBoard
+from m365watch.monitor.secrets import list_secrets
+from m365watch.monitor.speaker import speaker_of
+from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import Output
+from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.pipeline import Pipeline
 from m365watch.progress import RunProgress
+from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
 
 _log = structlog.get_logger(__name__)
 
+QUEUES_FOLDER = "queues"
+"""The folder of the outputs' queues, in the state directory."""
 BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 """Bytes of blobs that are fetched and not yet durable at every output."""
 STOP_S = 8.0
@@ -86,6 +90,9 @@ class Collector:
         self._on_change = on_change
         self._build_output = build_output or _output
         self._started_at = clock.now()
+        self.board = NoticeBoard(speaker_of(settings), clock=clock, hide=list_secrets(settings))
+        """A structlog processor: the lines that it gets go to the outputs that take notices."""
+        self._durable: dict[str, int] = {}
         self._run: _Run | None = None
 
     def progress(self) -> RunProgress:
@@ -103,41 +110,93 @@ class Collector:
         async with AsyncExitStack() as closing:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
-            names = frozenset(output.name for output in self._settings.outputs)
-            ledger = await calls(
-                SqliteLedger, self._settings.state_directory, outputs=names, now=self._clock.now()
-            )
-            closing.push_async_callback(calls, ledger.close)
-            outputs = await self._open_outputs(ledger, calls, closing)
+            ledger = await self._open_ledger(calls, closing)
+            outputs = [
+                await self._open_output(settings, ledger, calls, closing)
+                for settings in self._settings.outputs
+            ]
+            takers = takers_among(zip(self._settings.outputs, outputs, strict=True))
+            await closing.enter_async_context(self.board.posting(takers))
+            queues, kept = await self._open_queues(outputs, ledger, calls)
             session = await closing.enter_async_context(open_session())
-            parts = _Parts(
-                ledger=ledger,
-                calls=calls,
-                troubles=Troubles(ledger, calls, self._clock, self._on_change),
-                clock=self._clock,
-                random=self._random,
+            parts = self._parts(ledger, calls)
+            feeds = reach_feeds(self._settings.tenants, session, clock=self._clock, random=self._random)
+            self._run = _Run(
+                parts,
+                feeds,
+                _Lanes(outputs, queues, partial(_queue_thread, closing)),
+                started_at=self._started_at,
+                patience_s=patience_s,
             )
-            feeds = _reach_feeds(self._settings.tenants, session, parts)
-            self._run = _Run(parts, feeds, outputs, started_at=self._started_at, patience_s=patience_s)
+            self._run.resume(kept)
             _log.info(
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
-                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(names))}"
+                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
             )
             return await self._run.until_end(once=once, stop=stop)
 
-    async def _open_outputs(
-        self, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
-    ) -> list[Output]:
-        outputs = []
-        durable = {}
-        for settings in self._settings.outputs:
-            output = self._build_output(settings, self._clock, self._settings.collector_name)
-            known = await calls(ledger.output_position, output.name)
-            durable[output.name] = await output.open(last_batch=known.last_batch, position=known.position)
-            closing.push_async_callback(output.close)
-            outputs.append(output)
-        await calls(ledger.settle_outputs, durable, at=self._clock.now())
-        return outputs
+    async def validate(self) -> tuple[CollectorError, ...]:
+        """What would keep a run from working: each output is opened, each tenant's subscriptions are listed.
+
+        Raises: LedgerHeld, LedgerUnusable: the state can not be used.
+        """
+        problems: list[CollectorError] = []
+        async with AsyncExitStack() as closing:
+            calls = LedgerThread(self._clock, patience_s=PATIENCE_ONCE_S)
+            closing.callback(calls.close)
+            ledger = await self._open_ledger(calls, closing)
+            for settings in self._settings.outputs:
+                try:
+                    await self._open_output(settings, ledger, calls, closing)
+                except CollectorError as error:
+                    problems.append(error)
+            session = await closing.enter_async_context(open_session())
+            feeds = reach_feeds(self._settings.tenants, session, clock=self._clock, random=self._random)
+            problems += await find_refusals(feeds.values())
+        return tuple(problems)
+
+    def _parts(self, ledger: SqliteLedger, calls: LedgerThread) -> _Parts:
+        troubles = Troubles(ledger, calls, self._clock, self._on_change)
+        return _Parts(ledger, calls, troubles, clock=self._clock, random=self._random)
+
+    async def _open_ledger(self, calls: LedgerThread, closing: AsyncExitStack) -> SqliteLedger:
+        names = frozenset(output.name for output in self._settings.outputs)
+        ledger = await calls(
+            SqliteLedger, self._settings.state_directory, outputs=names, now=self._clock.now()
+        )
+        closing.push_async_callback(calls, ledger.close)
+        return ledger
+
+    async def _open_output(
+        self, settings: OutputSettings, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
+    ) -> Output:
+        output = self._build_output(settings, self._clock, self._settings.collector_name)
+        known = await calls(ledger.output_position, output.name)
+        self._durable[output.name] = await output.open(last_batch=known.last_batch, position=known.position)
+        closing.push_async_callback(output.close)
+        return output
+
+    async def _open_queues(
+        self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread
+    ) -> tuple[dict[str, BatchQueue], dict[str, list[int]]]:
+        """Each output's queue on disk, and the batches in it that are still to be delivered."""
+        folder = self._settings.state_directory / QUEUES_FOLDER
+        queues = {
+            output.name: BatchQueue(
+                folder / output.name,
+                output=output.name,
+                bytes_max=self._settings.queue_bytes_max,
+                wide_headers=output.needs_wide_headers,
+            )
+            for output in outputs
+        }
+        found = {name: await calls(queue.open) for name, queue in queues.items()}
+        kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
+        for name, numbers in found.items():
+            for number in set(numbers) - set(kept[name]):
+                await calls(queues[name].remove, number)
+        _warn_of_orphans(folder, queues)
+        return queues, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,46 +211,13 @@ class _Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class _ReachedFeed:
-    """A feed, how its tenant is reached, and how it is polled."""
+class _Lanes:
+    """The outputs, and what lets their batches wait on disk."""
 
-    access: TenantAccess
-    polling: PollSettings
-    override_tag: str | None
-
-
-def _reach_feeds(
-    tenants: Sequence[TenantSettings], session: Session, parts: _Parts
-) -> dict[Feed, _ReachedFeed]:
-    """Every feed of the settings."""
-    budgets: dict[TenantId, RequestBudget] = {}
-    feeds = {}
-    for tenant in tenants:
-        # Two inputs may share a tenant, and the service counts per tenant.
-        budget = budgets.setdefault(tenant.tenant_id, RequestBudget(tenant.requests_per_minute, parts.clock))
-        access = _access(tenant, session, budget, parts)
-        for service in tenant.services:
-            if (content_type := service.service.content_type) is not None:
-                feeds[Feed(tenant.tenant_id, content_type)] = _ReachedFeed(
-                    access,
-                    PollSettings(
-                        service.start_at, timedelta(seconds=tenant.lookback_s), service.request_period_s
-                    ),
-                    service.override_tag,
-                )
-    return feeds
-
-
-def _access(tenant: TenantSettings, session: Session, budget: RequestBudget, parts: _Parts) -> TenantAccess:
-    tokens = TokenSource(
-        session,
-        tenant.cloud,
-        tenant_id=tenant.tenant_id,
-        credential=ClientSecret(tenant.client_id, tenant.client_secret),
-        clock=parts.clock,
-    )
-    api = ManagementApi(session, tenant, tokens=tokens, budget=budget, clock=parts.clock, random=parts.random)
-    return TenantAccess(api, SubscriptionKeeper(api, parts.clock))
+    outputs: Sequence[Output]
+    queues: Mapping[str, BatchQueue]
+    disk: Callable[[], LedgerCalls]
+    """Makes what does the disk work of one queue."""
 
 
 class _Run:
@@ -200,8 +226,8 @@ class _Run:
     def __init__(
         self,
         parts: _Parts,
-        feeds: Mapping[Feed, _ReachedFeed],
-        outputs: Sequence[Output],
+        feeds: Mapping[Feed, ReachedFeed],
+        lanes: _Lanes,
         *,
         started_at: datetime,
         patience_s: float | None,
@@ -212,12 +238,15 @@ class _Run:
         self._calls = parts.calls
         self._troubles = parts.troubles
         self._pipeline = Pipeline(
-            outputs,
+            lanes.outputs,
             {feed: reached.override_tag for feed, reached in feeds.items()},
             ledger=parts.ledger,
             calls=parts.calls,
             clock=parts.clock,
-            on_final=self._settle,
+            queues=lanes.queues,
+            disk=lanes.disk,
+            on_held=self._settle,
+            on_recalled=self._wake,
             patience_s=patience_s,
         )
         self._fetcher = BlobFetcher(
@@ -228,7 +257,7 @@ class _Run:
             clock=parts.clock,
             random=parts.random,
             flight=BytesInFlight(BYTES_IN_FLIGHT_MAX),
-            wide_headers=any(output.needs_wide_headers for output in outputs),
+            wide_headers=any(output.needs_wide_headers for output in lanes.outputs),
             on_fetched=self._pipeline.take,
             on_quiet=self._pipeline.flush,
         )
@@ -248,8 +277,16 @@ class _Run:
             for feed, reached in feeds.items()
         }
 
+    def resume(self, kept: Mapping[str, list[int]]) -> None:
+        """Begin with what the outputs' queues have from the last run."""
+        self._pipeline.resume(kept)
+
     def _settle(self, fetched: FetchedBlob) -> None:
         self._fetcher.settle(fetched)
+
+    def _wake(self) -> None:
+        for feed in self._pollers:
+            self._fetcher.wake(feed)
 
     def progress(self) -> RunProgress:
         """The figures of the run's feeds."""
@@ -272,12 +309,18 @@ class _Run:
             polling.cancel()
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
+            if failure is None and once:
+                draining = self._draining(leaving=False)
+                failure = await self._wait_end(draining, (delivering,), stop)
+                draining.cancel()
             if failure is None:
                 failure = await self._drain(delivering)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if failure is not None:
+            _log.error(str(failure), code=failure.code)
         return await self._outcome(failure, once=once and not stop.is_set())
 
     async def _poll(self, *, once: bool, stop: asyncio.Event) -> None:
@@ -289,19 +332,25 @@ class _Run:
             await self._fetcher.wait_idle()
 
     async def _wait_end(
-        self, polling: asyncio.Task[None], others: Sequence[asyncio.Task[None]], stop: asyncio.Event
+        self, first: asyncio.Task[None], others: Sequence[asyncio.Task[None]], stop: asyncio.Event
     ) -> CollectorError | None:
-        """Wait until polling is over or told to stop; the error of a part that failed before that."""
+        """Wait until `first` is over or told to stop; the error of a part that failed before that."""
         stopping = asyncio.create_task(stop.wait(), name="stopping")
         try:
-            await asyncio.wait([polling, stopping, *others], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([first, stopping, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-        return _failure_of([polling, *others])
+        return _failure_of([first, *others])
+
+    def _draining(self, *, leaving: bool) -> asyncio.Task[None]:
+        return asyncio.create_task(self._pipeline.drain(leaving=leaving), name="draining")
 
     async def _drain(self, delivering: asyncio.Task[None]) -> CollectorError | None:
-        """Let what was fetched reach the outputs, for a bounded time; the rest is fetched again."""
-        draining = asyncio.create_task(self._pipeline.drain(), name="draining")
+        """Let what was fetched reach the outputs, or their queues, for a bounded time.
+
+        The rest is fetched again.
+        """
+        draining = self._draining(leaving=True)
         try:
             await asyncio.wait([draining, delivering], timeout=STOP_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -331,6 +380,23 @@ class _Run:
         unfinished = waiting or any(feed.blobs_waiting for feed in self.progress().feeds)
         exit_code = _FAILED if failed else _WAITING if once and unfinished else _DONE
         return Outcome(exit_code, waiting, tuple(problems), self.progress())
+
+
+def _queue_thread(closing: AsyncExitStack) -> QueueThread:
+    """A thread for one queue's disk work, which ends with the run."""
+    thread = QueueThread()
+    closing.callback(thread.close)
+    return thread
+
+
+def _warn_of_orphans(folder: Path, queues: Mapping[str, BatchQueue]) -> None:
+    """Name the queues of outputs that the configuration no longer has."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in queues and any(path.iterdir()):
+            _log.warning(
+                f"{path}: batches wait there for an output that the configuration no longer has; "
+                "bring the output back under this name, or remove the folder"
+            )
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

@@ -4,11 +4,13 @@
     |-- RetryLater        repeat the call after `after_s`; nothing has been lost
     |   |-- Throttled         the service asked for fewer requests
     |   |-- Unavailable       5xx, time-out, broken connection
+    |   |   `-- ConnectionClosed    the service closed the connection before it had answered
     |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
     |   |-- WindowRefused     the service refuses the window or its page token: plan it anew
     |   |-- OutputUnavailable an output can not write just now, for example a full disk
+    |   |   `-- OutputClosed        the receiver closed the connection with something under way
     |   `-- LedgerUnavailable the ledger can not write just now, for example a full disk
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
     |   |-- SettingsRefused     the configuration file, every mistake of it
@@ -76,6 +78,12 @@ class Unavailable(RetryLater):
     code = "unavailable"
 
 
+class ConnectionClosed(Unavailable):
+    """The service closed the connection before it had answered."""
+
+    code = "connection_closed"
+
+
 class BadAnswer(RetryLater):
     """An answer that is not what was asked for: HTML, cut short, no JSON, an error under HTTP 200."""
 
@@ -104,6 +112,12 @@ class OutputUnavailable(RetryLater):
     """An output can not take the batch just now, for example because its disk is full."""
 
     code = "output_unavailable"
+
+
+class OutputClosed(OutputUnavailable):
+    """The receiver closed the connection while something was under way to it."""
+
+    code = "output_closed"
 
 
 class LedgerUnavailable(RetryLater):

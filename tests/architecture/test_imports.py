@@ -11,7 +11,7 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery"},
-    {"pipeline"},
+    {"pipeline", "reach"},
     {"app", "testing"},
     {"cli", "board", "__main__"},
 )

@@ -53,10 +53,7 @@ def test_devos_template_filled_in_runs_as_it_stands(tmp_path: Path) -> None:
     assert (service.bloom_filter_size, service.bloom_filter_buffer_size) == (100_000, 1_000)
     assert settings.outputs == (LakeSettings("lake", tmp_path / "lake"),)
     assert settings.state_directory == tmp_path / "state"
-    assert [warning.split(": ")[0].rsplit(".", 1)[1] for warning in settings.warnings] == [
-        "override_bloom_filter_buffer_size",
-        "override_bloom_filter_size",
-    ]
+    assert settings.warnings == ()
 
 
 def test_the_example_runs_once_its_ids_are_filled_in(tmp_path: Path) -> None:

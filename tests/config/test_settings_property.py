@@ -11,18 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m365watch.config.load import load_settings, parse_settings
-from m365watch.config.schema import (
-    ConfigurationFile,
-    ConsoleOutput,
-    Credentials,
-    FilesConfig,
-    Globals,
-    InputSection,
-    Services,
-    ServiceSection,
-)
+from m365watch.config.inputs import Credentials, DlpSection, InputSection, MaskSection, Services
+from m365watch.config.load import load_server_settings, load_settings, parse_settings
+from m365watch.config.outputs import ConsoleOutput, FilesConfig
+from m365watch.config.overall import Globals
+from m365watch.config.schema import ConfigurationFile
 from m365watch.config.settings import Settings
+from m365watch.config.wires import DevoHttpConfig, DevoPlatformConfig, SyslogConfig
 from m365watch.errors import SettingsRefused
 from settings_documents import OTHER_TENANT, SECRET, filled_in
 
@@ -32,11 +27,18 @@ SECTIONS = (
     InputSection,
     Credentials,
     Services,
-    ServiceSection,
+    DlpSection,
+    MaskSection,
     FilesConfig,
     ConsoleOutput,
+    DevoPlatformConfig,
+    DevoHttpConfig,
+    SyslogConfig,
 )
-KNOWN_KEYS = sorted({"office365", "lake", *(key for section in SECTIONS for key in section.model_fields)})
+SERVER_KEYS = {"job_id", "job_name", "debug", "state_store", "loggers", "chain_loc", "url"}
+KNOWN_KEYS = sorted(
+    {"office365", "lake", *SERVER_KEYS, *(key for section in SECTIONS for key in section.model_fields)}
+)
 TELLING_TEXTS = [
     "",
     "...",
@@ -48,6 +50,10 @@ TELLING_TEXTS = [
     "lake",
     "files",
     "console",
+    "syslog",
+    "redis",
+    "(a|",
+    "{",
     "worldwide",
     "2026-11-17",
     "http://[",
@@ -104,7 +110,12 @@ def test_any_document_gives_settings_or_mistakes(document: object) -> None:
 @given(st.data())
 def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataObject) -> None:
     """Good but for one place, so that the checks behind the first are reached as well."""
-    service: dict[str, object] = {"override_tag": "a.b", "start_time_in_utc": "2026-11-17"}
+    mask = {"name": ["a", "*"], "value": "x", "string_patterns": ["[0-9]+"]}
+    service: dict[str, object] = {
+        "override_tag": "a.{workload}",
+        "start_time_in_utc": "2026-11-17",
+        "obfuscation_data": [mask],
+    }
     document = filled_in(
         id="1",
         cloud={"login_url": "https://a.example", "management_url": "https://b.example"},
@@ -112,7 +123,16 @@ def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataO
         requests_limits=[{"period": "1m", "number_of_requests": 5}],
     ) | {
         "globals": {"name": "x", "persistence": {"config": {"directory_name": "s"}}},
-        "outputs": {"a": {"type": "files", "config": {"directory": "f"}}, "b": {"type": "lake"}},
+        "global_overrides": {"debug": True},
+        "outputs": {
+            "a": {"type": "files", "config": {"directory": "f"}},
+            "b": {"type": "lake"},
+            "c": {
+                "type": "devo_http",
+                "config": {"endpoint": "https://a.example", "domain": "d", "token": "t"},
+            },
+            "d": {"type": "syslog", "config": {"url": "a.example", "port": 514, "facility": "local0"}},
+        },
     }
     place: Any = document
     while True:
@@ -143,3 +163,20 @@ def test_any_file_gives_settings_or_mistakes(
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(text.encode(errors="surrogatepass"))
     judge(lambda: load_settings(path, environment={}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents, documents)
+def test_any_two_files_of_a_collector_server_give_settings_or_mistakes(
+    tmp_path_factory: pytest.TempPathFactory, job: object, collector: object
+) -> None:
+    """Whatever Devo's collector server puts into its two files."""
+    folder = tmp_path_factory.getbasetemp()
+    for name, document in (("job.json", job), ("collector.json", collector)):
+        text = json.dumps(document, default=str, skipkeys=True)
+        (folder / name).write_bytes(text.encode(errors="surrogatepass"))
+    judge(
+        lambda: load_server_settings(
+            job=folder / "job.json", collector=folder / "collector.json", environment={}
+        )
+    )

@@ -187,15 +187,13 @@ def test_a_collectors_name_is_made_fit_for_devo() -> None:
 
 def test_every_key_without_effect_is_named() -> None:
     """What Devo's collector would do and this one does not is never dropped in silence."""
-    service = {"requests_per_second": 1, "requests_limits": [limit("1m", 1)], "obfuscation_data": []}
     document = filled_in(
-        environment="prod",
         autoconfig={"enabled": True},
         retries=3,
-        services={"dlp": service | {"use_time_slots_for_retrievals": True}, "uri_retry": {"enabled": False}},
+        services={"dlp": {"use_time_slots_for_retrievals": True}, "uri_retry": {"enabled": False}},
     ) | {
         "globals": {
-            "queue_max_size_in_mb": "1024",
+            "queue_max_size_in_messages": "1000",
             "devo_sender_threshold_for_using_gzip_in_transport_layer": 1.1,
             "generate_collector_details": False,
         },
@@ -203,14 +201,14 @@ def test_every_key_without_effect_is_named() -> None:
     }
 
     assert sorted(settings_of(document).warnings) == [
-        "globals.devo_sender_threshold_for_using_gzip_in_transport_layer: has no effect in this version",
+        (
+            "globals.devo_sender_threshold_for_using_gzip_in_transport_layer: "
+            "has no effect without an output of type devo_platform"
+        ),
         "globals.generate_collector_details: has no effect in this version",
-        "globals.queue_max_size_in_mb: has no effect in this version",
+        "globals.queue_max_size_in_messages: has no effect in this version",
         "inputs.office365.autoconfig: has no effect in this version",
-        "inputs.office365.environment: has no effect in this version",
         "inputs.office365.retries: has no effect in this version",
-        "inputs.office365.services.dlp.requests_limits: has no effect in this version",
-        "inputs.office365.services.dlp.requests_per_second: has no effect in this version",
         "inputs.office365.services.dlp.use_time_slots_for_retrievals: has no effect in this version",
         "inputs.office365.services.uri_retry: has no effect; failed fetches are retried whatever it says",
         "outputs.x.config.destination: has no effect in this version",

@@ -73,17 +73,19 @@ def test_a_secret_file_that_others_can_use_is_refused(tmp_path: Path, mode: int)
 
 
 def test_a_secret_file_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    """A named pipe would wait for a writer, a device would never end."""
+    """A named pipe would wait for a writer, a device would never end, a folder has nothing to read."""
     document = with_file(tmp_path, b"")
     (tmp_path / "secret").unlink()
     path = tmp_path / "c.json"
     missing = mistakes_of(document, path=path)
     os.mkfifo(tmp_path / "secret", 0o600)
+    pipe = mistakes_of(document, path=path)
+    (tmp_path / "secret").unlink()
+    (tmp_path / "secret").mkdir(mode=0o700)
 
     assert missing == [f'{AT}.client_secret_file: "secret" (text) can not be read: No such file or directory']
-    assert mistakes_of(document, path=path) == [
-        f'{AT}.client_secret_file: "secret" (text) is not a regular file'
-    ]
+    assert pipe == [f'{AT}.client_secret_file: "secret" (text) is not a regular file']
+    assert mistakes_of(document, path=path) == pipe
 
 
 def test_a_secret_is_given_once(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from yarl import URL
 
 from m365watch.entra.proxies import proxy_for
 from m365watch.entra.session import Answer, open_session
-from m365watch.errors import BadAnswer, CollectorError, Unavailable
+from m365watch.errors import BadAnswer, CollectorError, ConnectionClosed, Unavailable
 from m365watch.testing.clock import START
 from m365watch.testing.loopback import Fault, LoopbackServer, Received, Reply
 
@@ -103,7 +105,7 @@ def test_a_netrc_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("reply", "kind", "said"),
     [
-        (Reply(200, BODY, fault=Fault.RESET), Unavailable, "broken"),
+        (Reply(200, BODY, fault=Fault.RESET), ConnectionClosed, "broken"),
         (Reply(200, BODY, fault=Fault.CUT), BadAnswer, "cut short"),
         (Reply(200, BODY, fault=Fault.STALL), Unavailable, "in time"),
         (Reply(200, gzip.compress(BODY)[:-3], {"Content-Encoding": "gzip"}), BadAnswer, "cut short"),
@@ -139,6 +141,28 @@ def test_a_closed_port_is_unavailable() -> None:
             await session.send("GET", URL(url), headers={}, where="here")
 
     with pytest.raises(Unavailable, match="no connection"):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+def test_a_connection_that_the_server_closes_unanswered_is_named(*, abruptly: bool) -> None:
+    """In order or with a reset: operators count closed connections apart from time-outs."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if abruptly:
+            writer.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, open_session() as session:
+            await session.send("GET", URL(f"http://127.0.0.1:{port}"), headers={}, where="here")
+
+    with pytest.raises(ConnectionClosed, match="here: the connection was broken: the server closed it"):
         asyncio.run(ask())
 
 

@@ -12,7 +12,14 @@ from m365watch.config.settings import Cloud, Secret
 from m365watch.entra.credentials import ClientSecret
 from m365watch.entra.session import open_session
 from m365watch.entra.tokens import LIFE_S_MAX, PAUSE_S, TokenSource
-from m365watch.errors import BadAnswer, CollectorError, CredentialsRefused, Throttled, Unavailable
+from m365watch.errors import (
+    BadAnswer,
+    CollectorError,
+    ConnectionClosed,
+    CredentialsRefused,
+    Throttled,
+    Unavailable,
+)
 from m365watch.model import TenantId
 from m365watch.testing.clock import START, FakeClock
 from m365watch.testing.loopback import Fault, LoopbackServer, Received, Reply
@@ -266,7 +273,7 @@ def test_a_token_that_has_ended_is_not_used_again() -> None:
         (Reply(500, b"<html>"), Unavailable, None),
         (Reply(408, b""), Unavailable, None),
         (Reply(200, b"{}", fault=Fault.CUT), BadAnswer, None),
-        (Reply(fault=Fault.RESET), Unavailable, None),
+        (Reply(fault=Fault.RESET), ConnectionClosed, None),
     ],
 )
 def test_a_passing_failure_is_tried_again(

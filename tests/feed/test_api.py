@@ -16,6 +16,7 @@ from m365watch.errors import (
     AccessRefused,
     BadAnswer,
     CollectorError,
+    ConnectionClosed,
     ContentLost,
     NotSubscribed,
     Throttled,
@@ -250,7 +251,7 @@ def test_a_fresh_token_that_is_refused_is_an_error(reply: Reply, kind: type[Coll
         (Reply(404, b"<html>"), ContentLost),
         (Reply(302, b"", {"Location": "https://evil.example"}), BadAnswer),
         (Reply(503, b"<html>"), Unavailable),
-        (Reply(fault=Fault.RESET), Unavailable),
+        (Reply(fault=Fault.RESET), ConnectionClosed),
     ],
 )
 def test_what_is_not_a_blob_is_an_error(reply: Reply, kind: type[CollectorError]) -> None:

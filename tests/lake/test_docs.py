@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from m365watch.lake.reader import LakeReader
-from m365watch.lake.schema import AUDIT_COLUMNS
+from m365watch.lake.schema import TABLES, TableShape
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_batch, make_part
 
@@ -25,6 +25,7 @@ TYPES = {
     pa.int32(): "integer",
     pa.string(): "string",
     pa.binary(): "binary",
+    pa.bool_(): "boolean",
 }
 
 
@@ -46,12 +47,16 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_the_columns_are_those_of_the_schema() -> None:
-    """The page's table is the schema's, line by line."""
-    lines = [f"| `{column.name}` | {TYPES[column.type]} | {column.says} |" for column in AUDIT_COLUMNS]
+@pytest.mark.parametrize("shape", TABLES, ids=lambda shape: shape.name)
+def test_the_columns_are_those_of_the_schema(shape: TableShape) -> None:
+    """The page's tables are those of the schema, line by line."""
+    lines = [f"| `{column.name}` | {TYPES[column.type]} | {column.says} |" for column in shape.columns]
 
-    table = PAGE.partition("<!-- columns -->")[2].partition("<!-- end -->")[0]
-    assert table.strip().splitlines()[2:] == lines
+    section = PAGE.partition(f"## Table `{shape.name}`")[2].partition("\n## ")[0]
+    assert (
+        section.partition("<!-- columns -->")[2].partition("<!-- end -->")[0].strip().splitlines()[2:]
+        == lines
+    )
 
 
 @pytest.mark.parametrize("sql", SQL)

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from m365watch.cli.terminal import LineFormat, plain
+from m365watch.monitor.devo_errors import devo_line
 
 _TOLD_MAX = 256
 
@@ -40,24 +41,50 @@ class Told:
         return text in self._texts
 
 
-def configure_diagnostics(*, line_format: LineFormat, level: int, colour: bool) -> Told:
-    """Send every structlog line of `level` (as in `logging`) and above to stderr in `line_format`."""
+def configure_diagnostics(
+    *, line_format: LineFormat, level: int, colour: bool, board: structlog.typing.Processor | None = None
+) -> Told:
+    """Send every structlog line of `level` (as in `logging`) and above to stderr in `line_format`.
+
+    `board` gets the lines at INFO and above as well, whatever `level` is.
+    """
     told = Told()
     render = _json_renderer() if line_format is LineFormat.JSON else _text_renderer(colour)
     structlog.configure(
         processors=[
             told,
             structlog.contextvars.merge_contextvars,
+            _write_as_devo,
+            *([board] if board else []),
+            _hide_below(level),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(min(level, logging.INFO) if board else level),
         logger_factory=_StderrFactory(),
         cache_logger_on_first_use=False,
     )
     return told
+
+
+def _write_as_devo(
+    _origin: object, method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A warning or an error with a `code` as Devo's operators know it: `ApiError [CODE:0429] reason: ...`."""
+    if "code" in fields and method in ("warning", "error"):
+        fields["event"] = devo_line(str(fields["code"]), str(fields["event"]))
+    return fields
+
+
+def _hide_below(level: int) -> structlog.typing.Processor:
+    def hide(_origin: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if structlog.processors.NAME_TO_LEVEL[method] < level:
+            raise structlog.DropEvent
+        return fields
+
+    return hide
 
 
 def level_of(*, quiet: bool, verbose: bool) -> int:
@@ -70,11 +97,15 @@ def level_of(*, quiet: bool, verbose: bool) -> int:
 class _StderrFactory:
     """Looks `sys.stderr` up at every line, so that a live display can put lines above itself."""
 
-    def __call__(self, *_names: object) -> _StderrLines:
-        return _StderrLines()
+    def __call__(self, *names: object) -> _StderrLines:
+        return _StderrLines(str(names[0]).removeprefix("m365watch.") if names else "")
 
 
 class _StderrLines:
+    def __init__(self, module: str) -> None:
+        self.module = module
+        """Who speaks, below the package; empty for what is meant for the person at the terminal alone."""
+
     def info(self, text: str) -> None:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -83,7 +114,7 @@ class _StderrLines:
 
 
 _COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m", "debug": "\x1b[2m"}
-_LINE_KEYS = ("timestamp", "level", "event", "exception")
+_LINE_KEYS = ("timestamp", "level", "event", "exception", "code")
 
 
 def _json_renderer() -> structlog.typing.Processor:
@@ -97,7 +128,7 @@ def _json_renderer() -> structlog.typing.Processor:
 
 
 def _text_renderer(colour: bool) -> structlog.typing.Processor:
-    """Lines such as `09:00:00 warning  contoso/Audit.Exchange: HTTP 429 after_s=30`."""
+    """Lines such as `09:00:00 warning  ApiError [CODE:0429] reason: contoso/Audit.Exchange: HTTP 429`."""
 
     def render(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
         if fields.pop("bare", False):

@@ -6,13 +6,21 @@ process holds the ledger.
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
 from types import TracebackType
+from typing import ParamSpec
+
+import typer
 
 from m365watch.cli.terminal import plain
 from m365watch.errors import CollectorError, LedgerHeld, NeedsOperator, SettingsRefused
+from m365watch.monitor.devo_errors import row_of
+
+P = ParamSpec("P")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -30,23 +38,41 @@ def exit_code_of(error: CollectorError) -> int:
             return EXIT_FAILED
 
 
-def lines_of(error: CollectorError) -> list[str]:
-    """`error` for a person: what happened, each mistake on its own line, then the hint."""
+def lines_of(error: CollectorError, *, as_devo: bool = False) -> list[str]:
+    """`error` for a person: what happened, each mistake on its own line, then the hint.
+
+    With `as_devo`, what happened begins as Devo writes it: `SetupError [CODE:0100] reason: ...`.
+    """
+    form = f"{row_of(error).form} " if as_devo else ""
     if not isinstance(error, NeedsOperator):
-        return [f"error: {plain(str(error))}"]
+        return [f"error: {form}{plain(str(error))}"]
     place = f"{error.where}: " if error.where else ""
     mistakes = error.mistakes if isinstance(error, SettingsRefused) else []
     return [
-        f"error: {plain(place + error.what)}",
+        f"error: {form}{plain(place + error.what)}",
         *(f"  {plain(mistake)}" for mistake in mistakes),
         f"hint: {plain(error.fix)}",
     ]
 
 
-def show_failure(error: CollectorError) -> None:
+def show_failure(error: CollectorError, *, as_devo: bool = False) -> None:
     """`error` on stderr, a line each."""
-    for line in lines_of(error):
+    for line in lines_of(error, as_devo=as_devo):
         sys.stderr.write(line + "\n")
+
+
+def failing_as_devo(command: Callable[P, None]) -> Callable[P, None]:
+    """`command`, whose failure is told as Devo writes it."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except CollectorError as error:
+            show_failure(error, as_devo=True)
+            raise typer.Exit(exit_code_of(error)) from None
+
+    return run
 
 
 def hide_tracebacks(arguments: list[str]) -> None:

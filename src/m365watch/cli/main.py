@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from m365watch.cli.demo.command import demo
-from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
+from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
 from m365watch.cli.query import query
 from m365watch.cli.run import run
 from m365watch.cli.simulate import simulate
@@ -46,7 +46,7 @@ def show_help(
 
 
 app.command()(demo)
-app.command()(run)
+app.command()(failing_as_devo(run))
 app.command()(status)
 app.command()(query)
 app.command()(simulate)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_USAGE, show_failure
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class RowFormat(StrEnum):
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT; `-` reads it from stdin.")],
     *,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The configuration, JSON or YAML.")
-    ] = None,
+    config: ConfigOption = None,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
     lake: Annotated[
         Path | None, typer.Option("--lake", metavar="DIRECTORY", help="The lake, instead of a configuration.")
     ] = None,
@@ -55,7 +56,7 @@ def query(
     from m365watch.lake.reader import LakeReader, QueryRefused
 
     text = sys.stdin.read() if sql == "-" else sql
-    reader = LakeReader(_lake_directory(config, lake))
+    reader = LakeReader(lake or _lake_directory(config, job=job, collector=collector_file))
     tenants = None if not tenant else [one.lower() for one in tenant]
     try:
         answer = reader.query(text, tenants=tenants, limit_s=timeout_secs, rows_max=limit)
@@ -65,17 +66,13 @@ def query(
     _show(answer, RowFormat.JSON if as_json else row_format)
 
 
-def _lake_directory(config: Path | None, lake: Path | None) -> Path:
-    if lake is not None:
-        return lake
-    if config is None:
-        raise typer.BadParameter("name a configuration with --config, or a lake with --lake")
-    from m365watch.config.load import load_settings
-
-    directory = load_settings(config, environment=os.environ).lake_directory
-    if directory is None:
-        raise typer.BadParameter(f"no output of {config} is a lake; add one, or name another with --lake")
-    return directory
+def _lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
+    settings = read_settings(config, job=job, collector=collector)
+    if settings.lake_directory is None:
+        raise typer.BadParameter(
+            f"no output of {settings.path} is a lake; add one, or name another with --lake"
+        )
+    return settings.lake_directory
 
 
 def _show(answer: QueryAnswer, row_format: RowFormat) -> None:

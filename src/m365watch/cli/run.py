@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.configuration import (
+    CollectorOption,
+    ConfigOption,
+    JobOption,
+    NoSaveStateOption,
+    ProdModeOption,
+    ValidateOption,
+    read_settings,
+    state_of,
+)
 from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
+    from m365watch.app import Collector
     from m365watch.cli.diagnostics import Told
     from m365watch.cli.live import View
     from m365watch.config.settings import Settings
 
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="The configuration, JSON or YAML.", show_default=False
-    ),
-]
-
 
 def run(
-    config: ConfigOption,
+    config: ConfigOption = None,
     *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
     once: Annotated[
         bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
     ] = False,
@@ -36,6 +40,9 @@ def run(
     line_format: Annotated[
         LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
     ] = LineFormat.TEXT,
+    validate: ValidateOption = False,
+    no_save_state: NoSaveStateOption = False,
+    prod_mode: ProdModeOption = False,  # noqa: ARG001 - taken because Devo's containers give it
 ) -> None:
     """Collect the audit records of the tenants that FILE names.
 
@@ -45,39 +52,61 @@ def run(
 
     Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 3 caught up, but some blob still waits for
     a retry; 4 another process holds the ledger; 130 or 143 stopped by a signal before it had started.
+    Those of --validate are the same ones, and not Devo's: 0 for a run that would work, 1, 2 or 4 otherwise.
     """
+    from m365watch.app import Collector
     from m365watch.cli.diagnostics import configure_diagnostics, level_of
     from m365watch.cli.live import view_for
-    from m365watch.clock import SystemClock
-    from m365watch.config.load import load_settings
+    from m365watch.clock import SystemClock, system_random
 
-    settings = load_settings(config, environment=os.environ)
-    console = stderr_console()
-    told = configure_diagnostics(
-        line_format=line_format,
-        level=level_of(quiet=quiet, verbose=verbose or settings.debug),
-        colour=console.is_terminal and not console.no_color,
-    )
-    _show_warnings(settings)
-    bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
-    view = view_for(console, clock=SystemClock(), quiet=quiet, bars=bars)
-    raise typer.Exit(_collect_and_show(settings, view=view, told=told, once=once, as_json=as_json))
+    read = read_settings(config, job=job, collector=collector_file)
+    with state_of(read, no_save_state=no_save_state) as settings:
+        console = stderr_console()
+        collector = Collector(settings, clock=SystemClock(), random=system_random())
+        told = configure_diagnostics(
+            line_format=line_format,
+            level=level_of(quiet=quiet, verbose=verbose or settings.debug),
+            colour=console.is_terminal and not console.no_color,
+            board=collector.board,
+        )
+        _show_warnings(settings)
+        if validate:
+            raise typer.Exit(_validate_and_show(collector))
+        bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
+        view = view_for(console, clock=SystemClock(), quiet=quiet, bars=bars)
+        raise typer.Exit(
+            _collect_and_show(collector, settings, view=view, told=told, once=once, as_json=as_json)
+        )
 
 
-def _collect_and_show(settings: Settings, *, view: View, told: Told, once: bool, as_json: bool) -> int:
+def _validate_and_show(collector: Collector) -> int:
+    """Try what a run needs; each problem on stderr, and the exit code."""
+    from m365watch.cli.failures import EXIT_FAILED, show_failure
+    from m365watch.cli.loop import run_in_loop
+
+    problems = run_in_loop(collector.validate())
+    for problem in problems:
+        show_failure(problem)
+    if not problems:
+        sys.stdout.write("settings, tokens, subscriptions and outputs will do\n")
+    return EXIT_FAILED if problems else 0
+
+
+def _collect_and_show(
+    collector: Collector, settings: Settings, *, view: View, told: Told, once: bool, as_json: bool
+) -> int:
     """Run the collector, show how it ended, and answer the exit code."""
-    from m365watch.app import Collector
     from m365watch.cli import documents
     from m365watch.cli.collecting import collect, show_outcome
     from m365watch.cli.loop import run_in_loop
-    from m365watch.clock import SystemClock, system_random
+    from m365watch.clock import SystemClock
 
-    clock = SystemClock()
-    collector = Collector(settings, clock=clock, random=system_random())
     ending = run_in_loop(collect(collector, once=once, view=view))
     show_outcome(ending.outcome, told=told)
     if as_json:
-        document = documents.outcome_document(ending.outcome, exit_code=ending.exit_code, now=clock.now())
+        document = documents.outcome_document(
+            ending.outcome, exit_code=ending.exit_code, now=SystemClock().now()
+        )
         write = sys.stderr.write if _writes_records(settings) else sys.stdout.write
         write(documents.as_json(document) + "\n")
     return ending.exit_code
@@ -87,7 +116,7 @@ def _show_warnings(settings: Settings) -> None:
     import structlog
 
     for warning in settings.warnings:
-        structlog.get_logger().warning(warning)
+        structlog.get_logger(__name__).warning(warning)
 
 
 def _writes_records(settings: Settings) -> bool:

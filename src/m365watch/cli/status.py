@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.run import ConfigOption
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -18,8 +17,10 @@ WATCH_PERIOD_S = 2.0
 
 
 def status(
-    config: ConfigOption,
+    config: ConfigOption = None,
     *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; with --watch one a line.")
     ] = False,
@@ -31,9 +32,7 @@ def status(
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    from m365watch.config.load import load_settings
-
-    settings = load_settings(config, environment=os.environ)
+    settings = read_settings(config, job=job, collector=collector_file)
     show = _print_documents if as_json else _print_tables
     try:
         show(settings, watch=watch)

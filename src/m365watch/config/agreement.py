@@ -10,7 +10,7 @@ import os
 from itertools import combinations, product
 from pathlib import Path
 
-from m365watch.config.mistakes import KeyPath, Report, show_path
+from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.tidy import is_off
 from m365watch.config.values import is_guid
@@ -20,6 +20,8 @@ COLLECTING = tuple(service for service in Service if service.content_type)
 """The services that collect something of their own."""
 
 _DEFAULT_INPUT = "office365"
+_SYSLOG_TYPES = {"syslog", "in_house_relay", "sidecar"}
+_TLS_KEYS = {"chain", "cert", "key", "key_password", "key_password_file", "verify_hostname"}
 _DEFAULT_DIRECTORIES = {"lake": "lake", "files": "records"}
 
 
@@ -34,6 +36,9 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
     _check_ids(inputs, report)
     _check_tenants(inputs, report)
     _check_directories(document, folder, report)
+    _check_state(document, report)
+    for name in section_at(document, "outputs"):
+        _check_client_certificate(name, section_at(document, "outputs", name), report)
 
 
 def enabled_services(input_section: Document) -> list[Service]:
@@ -66,7 +71,7 @@ def _check_ids(inputs: Document, report: Report) -> None:
         if owner != name:
             report.refuse(
                 ("inputs", name, "id"),
-                f"is the same as that of {show_path(('inputs', owner))}; give each input its own",
+                f"is the same as that of {report.show(('inputs', owner))}; give each input its own",
             )
 
 
@@ -83,7 +88,7 @@ def _check_tenants(inputs: Document, report: Report) -> None:
             if owner != name:
                 report.refuse(
                     ("inputs", name, "services", service.value),
-                    f"{show_path(('inputs', owner))} collects this of tenant {tenant} already; "
+                    f"{report.show(('inputs', owner))} collects this of tenant {tenant} already; "
                     "switch it off in one of the two",
                 )
 
@@ -99,7 +104,7 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
     for (path, place), (other_path, other) in combinations(places.items(), 2):
         if place.is_relative_to(other) or other.is_relative_to(place):
             report.refuse(
-                other_path, f"is in the folder of {show_path(path)}, or around it; give a folder apart"
+                other_path, f"is in the folder of {report.show(path)}, or around it; give a folder apart"
             )
     persistence = section_at(document, "globals", "persistence", "config")
     state = _absolute(folder, persistence.get("directory_name") or "state")
@@ -107,6 +112,35 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
         # The state may lie around an output's folder, for an output never looks outside its own.
         if state.is_relative_to(place):
             report.refuse(path, "holds the collector's state as well; give a folder apart")
+
+
+def _check_client_certificate(name: str, output: Document, report: Report) -> None:
+    """Refuse half of a client's certificate, and keys of TLS where nothing is encrypted."""
+    config = section_at(output, "config")
+    path: KeyPath = ("outputs", name, "config")
+    if str(output.get("type")) not in _SYSLOG_TYPES:
+        return
+    if config.get("transport") != "tls":
+        for key in sorted(_TLS_KEYS & {*config} - {key for key in config if config[key] is None}):
+            report.refuse((*path, key), "is for transport tls only; set the transport, or remove the key")
+        return
+    for one, other in (("cert", "key"), ("key", "cert")):
+        if config.get(one) is not None and config.get(other) is None:
+            report.refuse((*path, other), f"is missing; {one} needs it")
+
+
+def _check_state(document: Document, report: Report) -> None:
+    """Refuse a lake or files whose state goes at the end: what they hold is told by the state alone."""
+    if section_at(document, "globals", "persistence").get("type") != "memory":
+        return
+    outputs = section_at(document, "outputs")
+    bound = [name for name in outputs if str(section_at(outputs, name).get("type")) in _DEFAULT_DIRECTORIES]
+    if bound or not outputs:
+        which = report.show(("outputs", bound[0])) if bound else "the lake that is written without outputs"
+        report.refuse(
+            ("globals", "persistence", "type"),
+            f"is memory, which {which} can not do with; give filesystem, or outputs to send to only",
+        )
 
 
 def _output_directory(output: Document) -> str | None:

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m365watch.config.agreement import check_agreement
-from m365watch.config.document import TEXT_BYTES_MAX, Unreadable, parse_document
+from m365watch.config.certificates import find_certificates
+from m365watch.config.document import TEXT_BYTES_MAX, Pairs, Unreadable, parse_document
+from m365watch.config.illegal import refuse_redis, set_aside_illegal
 from m365watch.config.mistakes import Report, show_value
+from m365watch.config.places import Places, one_place
 from m365watch.config.reading import read_schema
 from m365watch.config.resolve import resolve
 from m365watch.config.secrets import fill_in_secrets, warn_of_inline_secrets
+from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
-from m365watch.config.tidy import set_aside_inputs, tidy_document
+from m365watch.config.spellings import settle_spellings
+from m365watch.config.tidy import set_aside, tidy_document
 from m365watch.errors import SettingsRefused
+
+IMAGE_VARIABLE = "COLLECTOR_IMAGE"
+"""The variable in which Devo's containers have the name of their image."""
 
 
 def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
@@ -22,11 +30,29 @@ def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsRefused: the file can not be used; every mistake in it is named.
     """
-    try:
-        document = parse_document(_read_text(path), suffix=path.suffix.lower())
-    except Unreadable as error:
-        raise SettingsRefused([str(error)], where=str(path)) from None
-    return parse_settings(document, path=path, environment=environment)
+    return parse_settings(_read_document(path), path=path, environment=environment)
+
+
+def load_server_settings(*, job: Path, collector: Path, environment: Mapping[str, str]) -> Settings:
+    """The settings in the two files of Devo's collector server.
+
+    Relative paths start at the folder of the file that they are in.
+
+    Raises:
+        SettingsRefused: one of the files can not be used; every mistake is named with its file.
+    """
+    report = Report()
+    documents: list[Pairs] = []
+    for path in (job, collector):
+        document = _read_document(path)
+        if not isinstance(document, Pairs):
+            raise SettingsRefused(
+                [f"holds {show_value(document, secret=True)}; give an object"], where=str(path)
+            )
+        documents.append(document)
+    joined = join_documents(*documents, job_path=job, collector_path=collector, report=report)
+    places = Places(path=collector.absolute(), inputs_path=job.absolute())
+    return _settle(joined, places=places, environment=environment, report=report)
 
 
 def parse_settings(document: object, *, path: Path, environment: Mapping[str, str]) -> Settings:
@@ -37,25 +63,38 @@ def parse_settings(document: object, *, path: Path, environment: Mapping[str, st
     Raises:
         SettingsRefused: the document can not be used; every mistake in it is named.
     """
-    report = Report()
-    path = path.absolute()
+    return _settle(document, places=one_place(path), environment=environment, report=Report())
+
+
+def _settle(document: object, *, places: Places, environment: Mapping[str, str], report: Report) -> Settings:
     tidied = tidy_document(document, environment=environment, report=report)
     if not isinstance(tidied, dict):
         report.refuse((), f"holds {show_value(tidied, secret=True)}; give an object with inputs")
-        raise SettingsRefused(report.lines(), where=str(path))
-    set_aside_inputs(tidied, report)
-    warn_of_inline_secrets(tidied, path=path, report=report)
-    fill_in_secrets(tidied, folder=path.parent, report=report)
-    check_agreement(tidied, folder=path.parent, report=report)
+        raise SettingsRefused(report.lines(), where=str(places))
+    set_aside(tidied, report)
+    set_aside_illegal(tidied, report)
+    settle_spellings(tidied, report)
+    refuse_redis(tidied, report)
+    warn_of_inline_secrets(tidied, places=places, report=report)
+    fill_in_secrets(tidied, places=places, report=report)
+    find_certificates(tidied, folder=places.folder, report=report)
+    check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:
-        raise SettingsRefused(report.lines(), where=str(path))
-    return resolve(file, path=path, report=report)
+        raise SettingsRefused(report.lines(), where=str(places))
+    return resolve(file, path=places.path, image=environment.get(IMAGE_VARIABLE) or None, report=report)
 
 
 def example_settings() -> str:
     """A short commented configuration, in YAML, that runs once its two ids are filled in."""
     return _EXAMPLE
+
+
+def _read_document(path: Path) -> object:
+    try:
+        return parse_document(_read_text(path), suffix=path.suffix.lower())
+    except Unreadable as error:
+        raise SettingsRefused([str(error)], where=str(path)) from None
 
 
 def _read_text(path: Path) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
 """The way to a key from the top of the file; a number is a place in a list."""
 
-SECRET_KEYS = frozenset({"client_secret"})
+SECRET_KEYS = frozenset({"client_secret", "token", "key_password"})
 """Keys whose value is never shown."""
 
 _SHOWN_CHARACTERS_MAX = 60
@@ -24,6 +25,14 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
+class Origin(NamedTuple):
+    """Where something of the document was really written."""
+
+    file: str | None
+    """The file, where the document was put together from two; None for the only one."""
+    path: KeyPath
+
+
 @dataclass
 class Report:
     """The mistakes and warnings found so far; the first mistake of a key is the one that counts."""
@@ -32,6 +41,29 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     hidden: set[KeyPath] = field(default_factory=set)
     """Keys whose value came from the environment and is therefore not shown."""
+    origins: dict[KeyPath, Origin] = field(default_factory=dict)
+    """What was written under another key, or in another file, than where the document has it."""
+
+    def show(self, path: KeyPath) -> str:
+        """The path as whoever wrote the file knows it."""
+        for length in range(len(path), 0, -1):
+            if (origin := self.origins.get(path[:length])) is not None:
+                shown = show_path((*origin.path, *path[length:]))
+                return f"{origin.file}: {shown}" if origin.file else shown
+        return show_path(path)
+
+    def move(self, old: KeyPath, new: KeyPath) -> None:
+        """Take note that what was written at `old` is now at `new`; mistakes found there go along."""
+        for length in range(len(old), 0, -1):
+            if (origin := self.origins.get(old[:length])) is not None:
+                self.origins[new] = Origin(origin.file, (*origin.path, *old[length:]))
+                break
+        else:
+            self.origins[new] = Origin(None, old)
+        for path in [path for path in self.mistakes if path[: len(old)] == old]:
+            self.mistakes[(*new, *path[len(old) :])] = self.mistakes.pop(path)
+        for path in [path for path in self.hidden if path[: len(old)] == old]:
+            self.hidden.add((*new, *path[len(old) :]))
 
     def refuse(self, path: KeyPath, why: str) -> None:
         """Add one mistake: `why` says what is wrong and what would be right."""
@@ -43,12 +75,15 @@ class Report:
 
     def warn(self, path: KeyPath, why: str) -> None:
         """Add one warning: the file can be used, but not quite as it reads."""
-        self.warnings.append(_line(path, why))
+        self.warnings.append(self._line(path, why))
 
     def lines(self) -> list[str]:
         """One line per mistake, sorted by path, so that those of one section stand together."""
-        found = sorted(self.mistakes.items(), key=lambda mistake: show_path(mistake[0]))
-        return [_line(path, why) for path, why in found]
+        found = sorted(self.mistakes.items(), key=lambda mistake: self.show(mistake[0]))
+        return [self._line(path, why) for path, why in found]
+
+    def _line(self, path: KeyPath, why: str) -> str:
+        return f"{self.show(path)}: {why}" if path else why
 
     def _show(self, path: KeyPath, value: object) -> str:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
@@ -79,10 +114,6 @@ def show_path(path: KeyPath) -> str:
             name = part if _PLAIN_KEY.fullmatch(part) else _show_text(part)
             shown += f".{name}" if shown else name
     return shown
-
-
-def _line(path: KeyPath, why: str) -> str:
-    return f"{show_path(path)}: {why}" if path else why
 
 
 def _show_scalar(value: object) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.schema import NO_EFFECT, OUTPUT_TYPES_WANTED, ConfigurationFile, Section, ServiceSection
-from m365watch.config.sections import section_at
+from m365watch.config.oddities import warn_of_oddities
+from m365watch.config.outputs import OUTPUT_TYPES_WANTED
+from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import keys_beside, wanted_at
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-_NOT_YET_OUTPUTS = {"devo_platform", "relay", "syslog", "in_house_relay", "sidecar"}
 
 _REASONS = {
     "literal_error": "is not supported by this version",
@@ -25,6 +23,7 @@ _REASONS = {
     "greater_than": "is out of range",
     "string_too_short": "is empty",
     "too_short": "is empty",
+    "too_long": "has too many parts",
     "int_from_float": "is not a whole number",
 }
 """What pydantic's kinds of mistakes are called here; every other one is "of the wrong kind"."""
@@ -37,21 +36,8 @@ def read_schema(document: object, report: Report) -> ConfigurationFile | None:
     except ValidationError as error:
         _refuse_all(document, error.errors(include_url=False), report)
         return None
-    _warn_of_oddities(document, file, report)
+    warn_of_oddities(document, file, report)
     return file
-
-
-def list_without_effect(section: Section, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The paths of the keys that are set, known from Devo's collector, and change nothing."""
-    for name in sorted(section.model_fields_set):
-        if NO_EFFECT in type(section).model_fields[name].metadata:
-            yield (*path, name)
-            continue
-        value = getattr(section, name)
-        inner = value.items() if isinstance(value, dict) else [(None, value)]
-        for key, child in inner:
-            if isinstance(child, Section):
-                yield from list_without_effect(child, (*path, name, *([key] if key else [])))
 
 
 def _refuse_all(document: object, errors: list[ErrorDetails], report: Report) -> None:
@@ -104,28 +90,13 @@ def _unknown_key(marked: KeyPath, near: str | None) -> str:
     return f"unknown key; known here: {', '.join(keys_beside(marked))}"
 
 
-def _warn_of_oddities(document: object, file: ConfigurationFile, report: Report) -> None:
-    for path in list_without_effect(file):
-        report.warn(path, "has no effect in this version")
-    given = section_at(document, "globals").get("name")
-    if given is not None and str(given) != file.globals.name:
-        report.warn(("globals", "name"), f"is used as {file.globals.name}")
-    for name, section in file.inputs.items():
-        retry = section.services.uri_retry if section.services else None
-        if retry is not None and retry != ServiceSection():
-            retry_path = ("inputs", name, "services", "uri_retry")
-            report.warn(retry_path, "has no effect; failed fetches are retried whatever it says")
-
-
 def _refuse_output_type(path: KeyPath, output: object, report: Report) -> None:
     if not isinstance(output, dict):
         report.refuse_value(path, output, "is of the wrong kind; give an object with type and config")
     elif output.get("type") is None:
         report.refuse((*path, "type"), f"is missing; give {OUTPUT_TYPES_WANTED}")
     else:
-        known = isinstance(output["type"], str) and output["type"] in _NOT_YET_OUTPUTS
-        why = "is an output of Devo's that this version does not have" if known else "is no output"
-        report.refuse_value((*path, "type"), output["type"], f"{why}; give {OUTPUT_TYPES_WANTED}")
+        report.refuse_value((*path, "type"), output["type"], f"is no output; give {OUTPUT_TYPES_WANTED}")
 
 
 def _path_in(document: object, marked: KeyPath) -> KeyPath:

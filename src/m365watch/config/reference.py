@@ -10,8 +10,10 @@ from typing import get_origin
 from pydantic.fields import FieldInfo
 
 from m365watch.config.clouds import CLOUDS
+from m365watch.config.inputs import DlpSection, ServiceSection
+from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.load import example_settings
-from m365watch.config.schema import NO_EFFECT, ConfigurationFile, Section, ServiceSection
+from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
 _HEAD = """\
@@ -22,8 +24,39 @@ Numbers and booleans may stand in quotes, a key with null counts as left out, an
 at the file's folder. An unknown key is a mistake, and so is a value like `<tenant>` or `...` that was
 never filled in; every mistake of the file is named in one run.
 
-`${NAME}` in any text stands for the environment variable NAME. An input or a service with
+`${NAME}` in any text stands for the environment variable NAME. An input, a service or an output with
 `enabled: false` is not read further.
+"""
+
+_SERVER = """\
+## The two files of Devo's collector server
+
+`--job_config_loc` and `--collector_config_loc` name them in place of `--config`; the one that is left out
+is looked for where Devo's collector server has it, `/etc/devo/job/job_config.json` and
+`/etc/devo/collector/collector_config.json`. If neither a configuration nor one of the two is named, and the
+variable `CONFIG_FILE` is not set either, both are read from there if both exist. Mistakes name the file and
+the key as it is there. A configuration that is named without its folder is also looked for in `config/`.
+
+| file | key | stands for |
+|---|---|---|
+| job | `inputs`, `global_overrides` | the same; a file without `inputs` is inputs from end to end |
+| collector | `job_id`, `job_name`, `debug` | `globals.id`, `globals.name`, `globals.debug` |
+| collector | `state_store` | `globals.persistence`; `dir` in its `config` is `directory_name` |
+| collector | `loggers` | `outputs`; in a list they are named by type and number: `devo_platform_0` |
+
+In an output's `config`, `chain_loc`, `cert_loc` and `key_loc` stand for `chain`, `cert` and `key`, `url` and
+`location` for `address`; these spellings are read in a single file as well. `persistence` of an input is
+ignored, and so is any other key at the top of either file, each with a warning. Relative paths start at the
+folder of the file that they stand in.
+"""
+
+_ENVIRONMENT = """\
+## Environment
+
+| variable | meaning |
+|---|---|
+| `CONFIG_FILE` | the configuration, where the command line names none |
+| `COLLECTOR_IMAGE` | the container's image, named in what the collector says of itself |
 """
 
 
@@ -31,7 +64,7 @@ def render_reference() -> str:
     """The page `docs/reference/settings.md`, in Markdown."""
     parts = [_HEAD, f"```yaml\n{example_settings()}```\n"]
     parts += [_render_section(path, section) for path, section in _list_sections("", ConfigurationFile)]
-    return "\n".join([*parts, _render_clouds()])
+    return "\n".join([*parts, _render_clouds(), _SERVER, _ENVIRONMENT])
 
 
 def _list_sections(path: str, section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
@@ -40,8 +73,9 @@ def _list_sections(path: str, section: type[Section]) -> Iterator[tuple[str, typ
     for name, field in section.model_fields.items():
         inner_sections = [] if NO_EFFECT in field.metadata else sections_in(field.annotation)
         if ServiceSection in inner_sections:
-            # Every service takes the same keys, so that one of them speaks for all.
+            # Every service takes the same keys, so that one of them speaks for all; dlp takes one more.
             yield f"{path}.<service>", ServiceSection
+            yield f"{path}.dlp", DlpSection
             return
         for inner in inner_sections:
             yield from _list_sections(_inner_path(path, name, field), inner)
@@ -54,10 +88,11 @@ def _inner_path(path: str, name: str, field: FieldInfo) -> str:
 
 
 def _render_section(path: str, section: type[Section]) -> str:
-    kind = section.model_fields.get("type")
-    of_kind = f", type {kind.title}" if kind and path.startswith("outputs") else ""
+    kind = section.model_fields["type"].title if issubclass(section, Output) else None
+    of_kind = f", type {kind}" if kind else ""
     heading = f"`{path}`{of_kind}" if path else "The file"
-    rows = [_render_row(name, field) for name, field in section.model_fields.items()]
+    beside = ServiceSection.model_fields if section is DlpSection else {}
+    rows = [_render_row(name, field) for name, field in section.model_fields.items() if name not in beside]
     return "\n".join(
         [
             f"## {heading}\n",

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from m365watch.config.agreement import COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
+from m365watch.config.inputs import CloudSection, InputSection, Services, ServiceSection
+from m365watch.config.masks import masks_of
 from m365watch.config.mistakes import Report
-from m365watch.config.schema import (
-    CloudSection,
-    ConfigurationFile,
-    FilesOutput,
-    InputSection,
-    LakeConfig,
-    LakeOutput,
-    OutputSection,
-    Services,
-    ServiceSection,
-)
-from m365watch.config.settings import (
-    Cloud,
-    ConsoleSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Secret,
-    ServiceSettings,
-    Settings,
-    TenantSettings,
-)
+from m365watch.config.outputs import LakeConfig, LakeOutput
+from m365watch.config.overall import GlobalOverrides
+from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
+from m365watch.config.schema import ConfigurationFile
+from m365watch.config.settings import Cloud, Secret, ServiceSettings, Settings, TenantSettings
 from m365watch.model import Service, TenantId
 
 MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
@@ -38,33 +22,48 @@ MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
 Source: Management Activity API reference, "API throttling".
 """
 
-_MEGABYTE_BYTES = 1_000_000
 
-
-def resolve(file: ConfigurationFile, *, path: Path, report: Report) -> Settings:
-    """The settings that the file stands for; `path` is where it is, absolute."""
+def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: Report) -> Settings:
+    """The settings that the file stands for; `path` is where it is, absolute, `image` COLLECTOR_IMAGE."""
     outputs = file.outputs or {"lake": LakeOutput(type="lake", config=LakeConfig())}
-    folder = path.parent
+    overall = overridden(file)
+    persistence = file.globals.persistence
     return Settings(
         path=path,
         collector_name=file.globals.name,
-        state_directory=_absolute(folder, file.globals.persistence.config.directory_name),
-        debug=file.globals.debug,
+        state_directory=absolute(path.parent, persistence.config.directory_name),
+        debug=overall.debug,
         tenants=tuple(
             tenant for name, section in file.inputs.items() for tenant in _resolve_input(name, section)
         ),
-        outputs=tuple(_resolve_output(name, outputs[name], folder) for name in outputs),
+        outputs=tuple(
+            resolve_output(name, output, folder=path.parent, overall=overall)
+            for name, output in outputs.items()
+        ),
         warnings=tuple(report.warnings),
+        job_id=file.globals.id,
+        queue_bytes_max=overall.queue_max_size_in_mb * MEBIBYTE_BYTES,
+        stats_period_s=float(overall.sender_stats_period_in_sec),
+        collector_image=image,
+        keeps_state=persistence.type != "memory",
     )
 
 
-def requests_per_minute(section: InputSection, cloud: Cloud) -> int | None:
-    """The tightest of an input's limits, as whole requests a minute; None for no limit at all.
+def overridden(file: ConfigurationFile) -> GlobalOverrides:
+    """The globals that a job may override, after it did."""
+    given = file.global_overrides.model_dump(include=file.global_overrides.model_fields_set)
+    return file.globals.model_copy(update=given)
 
-    A limit of less than one request a minute counts as one.
-    """
+
+def requests_per_minute(section: InputSection, cloud: Cloud) -> int | None:
+    """The tightest of an input's limits, as whole requests a minute; None for no limit at all."""
     if section.requests_per_second is None and not section.requests_limits:
         return MICROSOFTS_REQUESTS_PER_MINUTE if is_microsofts(cloud) else None
+    return _tightest(section)
+
+
+def _tightest(section: InputSection | ServiceSection) -> int | None:
+    """The tightest limit that the section sets, as whole requests a minute; less than one counts as one."""
     rates = [
         60 * limit.number_of_requests / limit.period
         for limit in section.requests_limits
@@ -86,9 +85,10 @@ def _resolve_input(name: str, section: InputSection) -> list[TenantSettings]:
             client_secret=Secret(section.credentials.client_secret.get_secret_value()),
             cloud=cloud,
             publisher_id=section.publisher_identifier or tenant_id,
-            services=_resolve_services(section.services),
+            services=_resolve_services(section),
             requests_per_minute=requests_per_minute(section, cloud),
             lookback_s=float(section.lookback_secs),
+            environment=section.environment,
         )
         for tenant_id in section.credentials.tenant_id
     ]
@@ -105,18 +105,19 @@ def _resolve_cloud(cloud: str | CloudSection) -> Cloud:
     )
 
 
-def _resolve_services(services: Services | None) -> tuple[ServiceSettings, ...]:
+def _resolve_services(section: InputSection) -> tuple[ServiceSettings, ...]:
+    services = section.services
     if services is None or not services.model_fields_set:
-        return tuple(_resolve_service(service, ServiceSection()) for service in COLLECTING)
+        services = Services.model_validate(dict.fromkeys(COLLECTING))
     sections = [(service, getattr(services, service)) for service in COLLECTING]
     return tuple(
-        _resolve_service(service, section)
-        for service, section in sections
-        if section is not None and section.enabled
+        _resolve_service(service, one, section)
+        for service, one in sections
+        if one is not None and one.enabled
     )
 
 
-def _resolve_service(service: Service, section: ServiceSection) -> ServiceSettings:
+def _resolve_service(service: Service, section: ServiceSection, around: InputSection) -> ServiceSettings:
     return ServiceSettings(
         service=service,
         start_at=section.start_time_in_utc,
@@ -124,22 +125,6 @@ def _resolve_service(service: Service, section: ServiceSection) -> ServiceSettin
         request_period_s=float(section.request_period_in_seconds),
         bloom_filter_size=section.override_bloom_filter_size,
         bloom_filter_buffer_size=section.override_bloom_filter_buffer_size,
+        masks=masks_of(around, section),
+        requests_per_minute=_tightest(section),
     )
-
-
-def _resolve_output(name: str, output: OutputSection, folder: Path) -> OutputSettings:
-    if isinstance(output, LakeOutput):
-        return LakeSettings(name, _absolute(folder, output.config.directory))
-    if isinstance(output, FilesOutput):
-        return FilesSettings(
-            name=name,
-            directory=_absolute(folder, output.config.directory),
-            compression=output.config.compression,
-            rotate_bytes=output.config.rotate_megabytes * _MEGABYTE_BYTES,
-            rotate_s=float(output.config.rotate_secs),
-        )
-    return ConsoleSettings(name)
-
-
-def _absolute(folder: Path, directory: Path) -> Path:
-    return Path(os.path.normpath(folder / directory))

@@ -60,6 +60,8 @@ class ServiceSettings:
     bloom_filter_buffer_size: int | None
     masks: tuple[MaskSettings, ...] = ()
     """`obfuscation_data`: what is masked in every record of the service, before any output sees it."""
+    requests_per_minute: int | None = None
+    """The service's own limit inside its tenant's budget; None: it shares that budget only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,10 @@ class Settings:
     """How much may wait on disk for each output."""
     stats_period_s: float = 300.0
     """How often the senders report their figures."""
+    collector_image: str | None = None
+    """The variable COLLECTOR_IMAGE: the image of the container that this runs in."""
+    keeps_state: bool = True
+    """False: the state is in a temporary folder that goes at the end (`persistence.type: memory`)."""
 
     @property
     def lake_directory(self) -> Path | None:

@@ -41,12 +41,16 @@ def is_off(value: object) -> bool:
     return value is _OFF
 
 
-def set_aside_inputs(document: Document, report: Report) -> None:
-    """Take the inputs that are switched off out of the document, in place, with a warning for each."""
-    inputs = section_at(document, "inputs")
-    for name in [name for name in inputs if is_off(inputs[name])]:
-        del inputs[name]
-        report.warn(("inputs", name), "is switched off and was not read")
+def set_aside(document: Document, report: Report) -> None:
+    """Take inputs and outputs that are switched off out of the document, with a warning for each."""
+    for kind in ("inputs", "outputs"):
+        section = section_at(document, kind)
+        off = [name for name in section if is_off(section[name])]
+        for name in off:
+            del section[name]
+            report.warn((kind, name), "is switched off and was not read")
+        if off and not section and kind == "outputs":
+            report.refuse(("outputs",), "every output is switched off; switch one on, or remove the key")
 
 
 class _Tidying:
@@ -135,6 +139,9 @@ class _Tidying:
 
 
 def _is_placeholder(text: str, path: KeyPath) -> bool:
+    if "obfuscation_data" in path:
+        # A rule may well put "<removed>" in a value's place, and patterns have names in brackets.
+        return False
     # A secret may hold any characters, so that only one that is a placeholder from end to end counts.
     within = SECRET_KEYS.isdisjoint(path) and _PLACEHOLDER_WITHIN.search(text)
     return bool(within or _PLACEHOLDER.fullmatch(text))
@@ -143,4 +150,5 @@ def _is_placeholder(text: str, path: KeyPath) -> bool:
 def _can_be_off(path: KeyPath) -> bool:
     is_input = len(path) == 2
     is_service = len(path) == 4 and path[2] == "services"
-    return path[:1] == ("inputs",) and (is_input or is_service)
+    is_output = len(path) == 2 and path[0] == "outputs"
+    return is_output or (path[:1] == ("inputs",) and (is_input or is_service))

@@ -13,6 +13,7 @@ from pathlib import Path
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _TAG_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
+_TAG_PLACEHOLDER = re.compile(r"\{(?:workload|operation)\}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PERIOD = re.compile(r"([1-9][0-9]{0,5})([smhdwMy])")
 _PERIOD_UNITS_S = {
@@ -64,6 +65,15 @@ def parse_tag(text: str) -> str:
     if 2 <= len(levels) <= 6 and all(map(_TAG_LEVEL.fullmatch, levels)):
         return text
     raise ValueError("is not a Devo tag")
+
+
+def parse_tag_template(text: str) -> str:
+    """The tag unchanged; in its levels, {workload} and {operation} stand for those of a record."""
+    filled = _TAG_PLACEHOLDER.sub("x", text)
+    if "{" in filled or "}" in filled:
+        raise ValueError("has a brace that belongs neither to {workload} nor to {operation}")
+    parse_tag(filled)
+    return text
 
 
 def parse_name(text: str) -> str:

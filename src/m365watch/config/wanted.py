@@ -6,8 +6,9 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from m365watch.config.kinds import Section
 from m365watch.config.mistakes import KeyPath
-from m365watch.config.schema import ConfigurationFile, Section
+from m365watch.config.schema import ConfigurationFile
 
 
 def wanted_at(path: KeyPath) -> str:

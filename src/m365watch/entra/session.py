@@ -6,6 +6,7 @@ where it was sent. A body is inflated at once, not as it drips in: that costs th
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
@@ -17,7 +18,7 @@ from yarl import URL
 from m365watch import __version__
 from m365watch.entra.inflate import inflate
 from m365watch.entra.proxies import proxy_for
-from m365watch.errors import BadAnswer, RetryLater, Unavailable
+from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable
 
 BODY_BYTES_MAX = 256 << 20
 """The largest body that is taken, before and after it is inflated."""
@@ -141,7 +142,19 @@ _FAILURES: tuple[tuple[type[Exception], type[RetryLater], str], ...] = (
 """What the library's errors mean for the caller, special ones first."""
 
 
+_CLOSED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+
+
 def _failure(error: Exception, *, where: str) -> RetryLater:
     """`error` in our own words: the library's may quote headers."""
+    if _is_closed(error):
+        return ConnectionClosed("the connection was broken: the server closed it", where=where)
     _, becomes, what = next(row for row in _FAILURES if isinstance(error, row[0]))
     return becomes(what.format(error=error), where=where)
+
+
+def _is_closed(error: Exception) -> bool:
+    """Whether an open connection ended because the other side closed it."""
+    if isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ClientConnectorError):
+        return error.errno in _CLOSED
+    return isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError)

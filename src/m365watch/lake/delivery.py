@@ -5,10 +5,12 @@ Everything here blocks; `outputs.lake` keeps it in a thread of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.upkeep import Upkeep
 from m365watch.lake.writer import (
     WRITE_FAILURES,
@@ -17,9 +19,10 @@ from m365watch.lake.writer import (
     plain_reason,
 )
 from m365watch.model import Batch
+from m365watch.monitor.notices import Notice
 
-BATCHES_PER_LOOK = 32
-"""Batches between two looks at whether upkeep is due."""
+COMMITS_PER_LOOK = 32
+"""Commits between two looks at whether upkeep is due."""
 FIRST_UPKEEP_AFTER_S = 300.0
 """A run's first minutes are for its backfill."""
 
@@ -33,8 +36,9 @@ class Delivery:
         self._app_id = app_id
         self._where = where
         self._writer: AuditWriter | None = None
+        self._notice_writer: NoticeWriter | None = None
         self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S)
-        self._batches = 0
+        self._commits = 0
 
     def open(self, last_batch: int) -> int:
         """The last batch that is in the lake, made if need be: `last_batch`, or the one after it.
@@ -74,14 +78,36 @@ class Delivery:
             raise OutputUnavailable(
                 f"batch {batch.number} could not be written: {plain_reason(failure)}", where=self._where
             ) from failure
-        self._batches += 1
-        if self._batches % BATCHES_PER_LOOK == 0:
+        self._look_after()
+
+    def append_notices(self, notices: Sequence[Notice]) -> None:
+        """Make the notices durable in `collectors_out`; a failure leaves `audit` as it is.
+
+        Raises: OutputUnavailable.
+        """
+        try:
+            if self._notice_writer is None:
+                self._notice_writer = NoticeWriter(self._directory, app_id=self._app_id)
+            self._notice_writer.append(notices)
+        except (*WRITE_FAILURES, ForeignTable) as failure:
+            # Opened anew, it sees whether the commit got in, and names no file as a committed one is named.
+            self._notice_writer = None
+            raise OutputUnavailable(
+                f"{len(notices)} notices could not be written: {plain_reason(failure)}", where=self._where
+            ) from failure
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """Every so many commits of either table, see whether upkeep is due."""
+        self._commits += 1
+        if self._commits % COMMITS_PER_LOOK == 0:
             self._upkeep.start_if_due()
 
     def close(self) -> None:
         """Stop the upkeep; every batch appended is durable already."""
         self._upkeep.stop()
         self._writer = None
+        self._notice_writer = None
 
     def _refuse_strangers(self, writer: AuditWriter, last_batch: int) -> None:
         """Refuse a lake that is not the ledger's own: going on would lose or double records."""

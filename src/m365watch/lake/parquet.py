@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from m365watch.lake.schema import FILE_SCHEMA, PARTITION, PLAIN_TEXTS, STATISTICS
+from m365watch.lake.schema import PARTITION, TableShape
 
 
 class Compression(NamedTuple):
@@ -41,11 +41,17 @@ class Part:
     modified_ms: int
     """The file's own time, in milliseconds since 1970."""
     statistics: str
-    """Delta's JSON: the number of rows, and per column of `STATISTICS` least, greatest and nulls."""
+    """Delta's JSON: the number of rows, and per column of the shape's `statistics` least, greatest, nulls."""
 
 
 def write_part(
-    table_directory: Path, *, day: date, name: str, chunks: Iterable[pa.Table], compression: Compression
+    table_directory: Path,
+    shape: TableShape,
+    *,
+    day: date,
+    name: str,
+    chunks: Iterable[pa.Table],
+    compression: Compression,
 ) -> Part:
     """A new durable file of `day` with the rows of `chunks`, one row group each.
 
@@ -58,7 +64,7 @@ def write_part(
         folder.mkdir(parents=True)
         sync_directory(table_directory)
     path = folder / f"{name}.parquet"
-    figures = _Figures()
+    figures = _Figures(shape)
     try:
         _write(path, chunks, figures, compression)
         sync_file(path)
@@ -73,15 +79,16 @@ def write_part(
 
 
 def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compression: Compression) -> None:
+    shape = figures.shape
     with pq.ParquetWriter(
         path,
-        FILE_SCHEMA,
+        shape.file_schema,
         compression=compression.codec,
         compression_level=compression.level,
-        use_dictionary=[column for column in FILE_SCHEMA.names if column not in PLAIN_TEXTS],
+        use_dictionary=[name for name in shape.file_schema.names if name not in shape.plain_texts],
     ) as writer:
         for chunk in chunks:
-            rows = chunk.select(FILE_SCHEMA.names)
+            rows = chunk.select(shape.file_schema.names)
             writer.write_table(rows, row_group_size=max(1, rows.num_rows))
             figures.add(rows)
 
@@ -103,15 +110,16 @@ def sync_file(path: Path) -> None:
 class _Figures:
     """The statistics of one file, gathered chunk by chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: TableShape) -> None:
+        self.shape = shape
         self._rows = 0
         self._least: dict[str, datetime | str | int] = {}
         self._greatest: dict[str, datetime | str | int] = {}
-        self._nulls = dict.fromkeys(STATISTICS, 0)
+        self._nulls = dict.fromkeys(shape.statistics, 0)
 
     def add(self, rows: pa.Table) -> None:
         self._rows += rows.num_rows
-        for name in STATISTICS:
+        for name in self.shape.statistics:
             self._nulls[name] += rows[name].null_count
             bounds = pc.min_max(rows[name]).as_py()
             if bounds["min"] is not None:

@@ -31,8 +31,8 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable
 
-from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA
-from m365watch.lake.tables import is_devo_table, plan_views, quote_name
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, COLLECTORS_OUT, NOTICE_TABLE, TableShape
+from m365watch.lake.tables import NO_AUDIT, NOTICES, is_devo_table, plan_views, quote_name
 
 THREADS = 2
 ROWS_PER_CHUNK = 2048
@@ -118,10 +118,16 @@ def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
 
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
-    rows = _open_rows(Path(question.directory) / AUDIT, question.tenants)
+    directory = Path(question.directory)
+    rows = _open_rows(directory, AUDIT_TABLE)
+    notices = _open_rows(directory, NOTICE_TABLE)
+    if question.tenants is not None:
+        rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
+        # Notices speak of every tenant; who may see some tenants only sees none of them.
+        notices.allowed = pc.scalar(value=False)
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         statement = only_select(question.sql)
-        _create_views(connection, rows, question.sql)
+        _create_views(connection, {AUDIT: rows, COLLECTORS_OUT: notices}, question.sql)
         connection.execute("SET lock_configuration = true")
         _confine_memory(question.memory_bytes)
         timer = threading.Timer(question.limit_s, connection.interrupt)
@@ -169,16 +175,14 @@ class AllowedRows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow is unt
         return super().scanner(**(wanted | _READ_AHEAD))
 
 
-def _open_rows(directory: Path, tenants: list[str] | None) -> ds.Dataset:
-    """The table as it stands now, without the rows of tenants that are not allowed."""
-    if not DeltaTable.is_deltatable(str(directory)):
-        return ds.dataset(AUDIT_SCHEMA.empty_table())
+def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
+    """The table as it stands now; without rows where there is no table yet."""
+    directory = lake / shape.name
     files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
-    table = DeltaTable(directory).to_pyarrow_dataset(filesystem=files, schema=AUDIT_SCHEMA)
-    rows = AllowedRows(list(table.get_fragments()), table.schema, table.format, files)
-    if tenants is not None:
-        rows.allowed = pc.field("tenant_id").isin(pa.array(tenants, pa.string()))
-    return rows
+    if not DeltaTable.is_deltatable(str(directory)):
+        return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
+    table = DeltaTable(directory).to_pyarrow_dataset(filesystem=files, schema=shape.schema)
+    return AllowedRows(list(table.get_fragments()), table.schema, table.format, files)
 
 
 def _locked_down(memory_bytes: int) -> dict[str, str | bool | int | float | list[str]]:
@@ -195,19 +199,21 @@ def _locked_down(memory_bytes: int) -> dict[str, str | bool | int | float | list
     }
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, rows: ds.Dataset, sql: str) -> None:
-    connection.register(AUDIT, rows)
+def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, AllowedRows], sql: str) -> None:
+    for name, rows in tables.items():
+        connection.register(name, rows)
+    connection.execute(f"CREATE TEMP VIEW {quote_name(NOTICES)} AS FROM {COLLECTORS_OUT}")
     reserved = connection.execute(
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )
     words = frozenset(name for (name,) in reserved.fetchall())
     mentioned = {name.lower() for name in _mentioned_tables(connection, sql)}
-    tables = {name for name in mentioned if is_devo_table(name)}
-    views = plan_views(tables, reserved=words)
-    if not mentioned or not mentioned <= {AUDIT, *views}:
+    devo_tables = {name for name in mentioned if is_devo_table(name)}
+    views = plan_views(devo_tables, reserved=words)
+    if not mentioned or not mentioned <= {AUDIT, *NO_AUDIT, *views}:
         # Which tables there are costs a look into every file; most queries do without.
         present = connection.execute("SELECT DISTINCT devo_table FROM audit").fetchall()
-        views = plan_views(tables.union(name for (name,) in present), reserved=words)
+        views = plan_views(devo_tables.union(name for (name,) in present), reserved=words)
     for name, condition in views.items():
         # Names and conditions are quoted where they are planned and here.
         connection.execute(f"CREATE TEMP VIEW {quote_name(name)} AS FROM audit WHERE {condition}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
 AUDIT = "audit"
 """The table's directory below the lake, and its name in SQL."""
+COLLECTORS_OUT = "collectors_out"
+"""The same for what collectors say of themselves."""
 PARTITION = "day"
 
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -61,11 +64,55 @@ AUDIT_COLUMNS = (
 )
 """In the order of `select *`; the widest comes last, so that a glance shows the others."""
 
-AUDIT_SCHEMA = pa.schema([pa.field(column.name, column.type) for column in AUDIT_COLUMNS])
-FILE_SCHEMA = pa.schema([field for field in AUDIT_SCHEMA if field.name != PARTITION])
-"""What a Parquet file holds: Delta keeps the partition's value beside the file, not in it."""
+NOTICE_COLUMNS = (
+    Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
+    Column("time", _INSTANT, "When it was said."),
+    Column(
+        "level", pa.string(), "`info`, `warning` (odd, nothing lost) or `error` (lost, or a person needed)."
+    ),
+    Column("collector_name", pa.string(), "The collector's name (`globals.name`)."),
+    Column("collector_version", pa.string(), "Its version."),
+    Column("collector_image", pa.string(), "What it runs from; always with the word `office365`."),
+    Column("job_id", pa.string(), "The number of its job (`globals.id`); null where there is none."),
+    Column("input_name", pa.string(), "The input that the line is about; null where it is about none."),
+    Column("service_name", pa.string(), "The service that the line is about; null where it is about none."),
+    Column("module_name", pa.string(), "The part of the collector that speaks."),
+    Column("shared_domain", pa.bool_(), "Whether the Devo domain is shared."),
+    Column(
+        "msg", pa.string(), "The line; an error begins as Devo writes it: `ApiError [CODE:0411] reason:`."
+    ),
+)
 
-STATISTICS = ("created_at", "received_at", "tenant_id", "devo_table", "record_type")
-"""Columns whose smallest and largest value the table keeps per file, so that readers skip files."""
-PLAIN_TEXTS = ("id", "object_id", "raw", "raw_bytes")
-"""Columns whose values hardly repeat: a dictionary would cost time and save nothing."""
+
+@dataclass(frozen=True)
+class TableShape:
+    """What the writers and the upkeep of one table have to know of it."""
+
+    name: str
+    """Its directory below the lake, and its name in SQL."""
+    columns: tuple[Column, ...]
+    statistics: tuple[str, ...]
+    """Columns whose smallest and largest value the table keeps per file, so that readers skip files."""
+    plain_texts: tuple[str, ...]
+    """Columns whose values hardly repeat: a dictionary would cost time and save nothing."""
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """All columns."""
+        return pa.schema([pa.field(column.name, column.type) for column in self.columns])
+
+    @cached_property
+    def file_schema(self) -> pa.Schema:
+        """What a Parquet file holds: Delta keeps the partition's value beside the file, not in it."""
+        return pa.schema([field for field in self.schema if field.name != PARTITION])
+
+
+AUDIT_TABLE = TableShape(
+    AUDIT,
+    AUDIT_COLUMNS,
+    statistics=("created_at", "received_at", "tenant_id", "devo_table", "record_type"),
+    plain_texts=("id", "object_id", "raw", "raw_bytes"),
+)
+NOTICE_TABLE = TableShape(COLLECTORS_OUT, NOTICE_COLUMNS, statistics=("time", "level"), plain_texts=("msg",))
+TABLES = (AUDIT_TABLE, NOTICE_TABLE)
+AUDIT_SCHEMA = AUDIT_TABLE.schema

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-AUDIT = "audit"
+from m365watch.lake.schema import AUDIT, COLLECTORS_OUT
+
 UNION = "cloud.office365.management"
 """Devo's union of all tables of this collector; also the alias `management`."""
 UNION_ALIAS = "management"
+NOTICES = "devo.collectors.out"
+"""Devo's table of what collectors say of themselves; `collectors_out` is the same."""
+NO_AUDIT = frozenset({COLLECTORS_OUT, NOTICES})
+"""The names that have nothing to do with `audit`."""
 _PREFIX = f"{UNION}."
 _ALWAYS = tuple(f"{_PREFIX}{last}" for last in ("azureactivedirectory", "exchange", "onedrive", "sharepoint"))
 """Tables that can be asked even where no record has arrived."""
@@ -24,11 +29,11 @@ def plan_views(present: Iterable[str], *, reserved: frozenset[str]) -> dict[str,
     Every table has its full name, and its last segment as an alias unless that is one of
     the `reserved` words of SQL or another table has it; Devo's own tables come first.
     """
-    nameable = {table for table in present if table and table.isprintable()}
+    nameable = {table for table in present if table and table.isprintable() and table not in NO_AUDIT}
     tables = sorted({*nameable, *_ALWAYS}, key=lambda name: (not is_devo_table(name), name))
     views = {UNION: f"starts_with(devo_table, {quote_text(_PREFIX)})"}
     views |= {table: f"devo_table = {quote_text(table)}" for table in tables}
-    taken = {AUDIT, *(name.lower() for name in views)}
+    taken = {AUDIT, *NO_AUDIT, *(name.lower() for name in views)}
     for table, alias in [(UNION, UNION_ALIAS), *((table, table.rpartition(".")[2]) for table in tables)]:
         if alias.lower() not in taken | reserved and alias:
             views[alias] = views[table]

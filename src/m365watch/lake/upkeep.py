@@ -29,7 +29,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from m365watch.clock import Clock, SystemClock
 from m365watch.lake.parquet import MERGED, write_part
-from m365watch.lake.schema import AUDIT, FILE_SCHEMA, PARTITION
+from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TABLES, TableShape
 from m365watch.lake.writer import (
     COMMIT_RETRIES_MAX,
     WRITE_FAILURES,
@@ -53,7 +53,6 @@ MERGES_PER_RUN_MAX = 32
 RETENTION_HOURS = 2
 """How long a file that was merged away stays, for readers that still hold an older version."""
 _ROWS_PER_CHUNK = 8_192
-_NOTE = "upkeep.json"
 _LOCK = "upkeep.lock"
 _NICENESS = 10
 
@@ -81,11 +80,18 @@ class LakeFile:
 
 
 def is_due(directory: Path, *, commits_min: int = COMMITS_PER_UPKEEP) -> bool:
-    """Whether `commits_min` commits have been made since the last run; reads two small files."""
-    checkpoint = _read(directory / AUDIT / "_delta_log" / "_last_checkpoint", _Checkpoint)
-    note = _read(directory / _NOTE, _Note)
-    commits = (checkpoint.version if checkpoint else 0) - (note.version if note else 0)
-    return commits >= commits_min
+    """Whether `commits_min` commits have been made in a table since the last run; reads small files."""
+    return any(_commits_since(directory, shape) >= commits_min for shape in TABLES)
+
+
+def _commits_since(directory: Path, shape: TableShape) -> int:
+    checkpoint = _read(directory / shape.name / "_delta_log" / "_last_checkpoint", _Checkpoint)
+    note = _read(_note_path(directory, shape), _Note)
+    return (checkpoint.version if checkpoint else 0) - (note.version if note else 0)
+
+
+def _note_path(directory: Path, shape: TableShape) -> Path:
+    return directory / ("upkeep.json" if shape is AUDIT_TABLE else f"upkeep-{shape.name}.json")
 
 
 def plan_merges(files: Iterable[LakeFile]) -> list[list[LakeFile]]:
@@ -123,25 +129,35 @@ def keep_up(directory: Path, *, clock: Clock) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
-        table = DeltaTable(directory / AUDIT)
-        merges = [] if _hides_rows(table) else plan_merges(_list_files(table))
-        done = [_merge(table, directory / AUDIT, merge, clock=clock) for merge in merges]
-        table.vacuum(
-            retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=True
-        )
-        table.update_incremental()
-        (directory / _NOTE).write_bytes(msgspec.json.encode(_Note(version=table.version())))
-        return sum(done)
+        present = [
+            shape
+            for shape in TABLES
+            if shape is AUDIT_TABLE or DeltaTable.is_deltatable(str(directory / shape.name))
+        ]
+        return sum(_keep_up_table(directory, shape, clock=clock) for shape in present)
 
 
-def _merge(table: DeltaTable, directory: Path, merge: list[LakeFile], *, clock: Clock) -> bool:
+def _keep_up_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:
+    table = DeltaTable(directory / shape.name)
+    merges = [] if _hides_rows(table) else plan_merges(_list_files(table))
+    done = [_merge(table, shape, directory / shape.name, merge=merge, clock=clock) for merge in merges]
+    table.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, enforce_retention_duration=False, full=True)
+    table.update_incremental()
+    _note_path(directory, shape).write_bytes(msgspec.json.encode(_Note(version=table.version())))
+    return sum(done)
+
+
+def _merge(
+    table: DeltaTable, shape: TableShape, directory: Path, *, merge: list[LakeFile], clock: Clock
+) -> bool:
     """Put one file in the place of those of `merge`; whether it did, since others may have been first."""
     names = "\n".join(file.path for file in merge)
     part = write_part(
         directory,
+        shape,
         day=merge[0].day,
         name=f"merged-{hashlib.blake2s(names.encode(), digest_size=16).hexdigest()}",
-        chunks=_read_chunks(directory, merge),
+        chunks=_read_chunks(directory, merge, shape),
         compression=MERGED,
     )
     now_ms = int(clock.now().timestamp() * 1000)
@@ -190,13 +206,13 @@ def _remove_action(file: LakeFile, now_ms: int) -> RemoveAction:
     )
 
 
-def _read_chunks(directory: Path, merge: list[LakeFile]) -> Iterator[pa.Table]:
+def _read_chunks(directory: Path, merge: list[LakeFile], shape: TableShape) -> Iterator[pa.Table]:
     """The rows of the files in turn, in chunks of at least `_ROWS_PER_CHUNK` but the last."""
     waiting: list[pa.Table] = []
     for file in merge:
         with pq.ParquetFile(directory / file.path, memory_map=True) as source:
             for group in range(source.num_row_groups):
-                waiting.append(source.read_row_group(group).cast(FILE_SCHEMA))
+                waiting.append(source.read_row_group(group).cast(shape.file_schema))
                 if sum(rows.num_rows for rows in waiting) >= _ROWS_PER_CHUNK:
                     yield pa.concat_tables(waiting)
                     waiting = []

@@ -1,4 +1,4 @@
-"""The one writer of table `audit`: each batch is one commit, and no batch is two.
+"""The writers of the lake. Of table `audit` there is one: each batch is one commit, and no batch is two.
 
 A commit carries two of Delta's app transactions: the number of its batch and that of the
 batch before it. The library does not refuse a repeat; the writer looks first.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
 from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, write_part
-from m365watch.lake.schema import AUDIT, AUDIT_SCHEMA, PARTITION, STATISTICS
+from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
 COMMITS_PER_CHECKPOINT = 50
@@ -33,7 +33,6 @@ _SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
 """How Python and the lake's libraries mark a number of the operating system's."""
 _TABLE_PROPERTIES: dict[str, str | None] = {
     "delta.checkpointInterval": str(COMMITS_PER_CHECKPOINT),
-    "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
     "delta.logRetentionDuration": "interval 6 hours",
     "delta.deletedFileRetentionDuration": "interval 2 hours",
 }
@@ -51,6 +50,52 @@ def plain_reason(failure: BaseException) -> str:
     return (str(failure).splitlines() or [type(failure).__name__])[0]
 
 
+class OpenTable:
+    """A table of a lake, open for appending by one process."""
+
+    def __init__(self, lake: Path, shape: TableShape) -> None:
+        """Open the table below the directory `lake`; make it if it is not there.
+
+        Raises: ForeignTable; any of WRITE_FAILURES.
+        """
+        self.shape = shape
+        self.directory = lake / shape.name
+        self._delta = _open_table(self.directory, shape)
+        self._synced_version = self._delta.version()
+
+    @property
+    def version(self) -> int:
+        """The number of the last commit that has been seen."""
+        return self._delta.version()
+
+    def number_of(self, app_id: str) -> int:
+        """The number under `app_id` in the last commit that has one; 0 for none."""
+        return self._delta.transaction_version(app_id) or 0
+
+    def commit(self, parts: Iterable[Part], *, numbers: Mapping[str, int]) -> None:
+        """Make the parts rows of the table in one durable commit, with a number for each app id.
+
+        Raises: any of WRITE_FAILURES: whether the commit got in, a table opened anew will tell.
+        """
+        self._delta.create_write_transaction(
+            [add_action(part, changes_rows=True) for part in parts],
+            mode="append",
+            schema=self._delta.schema(),
+            partition_by=[PARTITION],
+            commit_properties=CommitProperties(
+                max_commit_retries=COMMIT_RETRIES_MAX,
+                app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
+            ),
+            post_commithook_properties=after_commit(self._delta.version()),
+        )
+        self._delta.update_incremental()
+        version = self._delta.version()
+        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
+        if version % COMMITS_PER_CHECKPOINT == 0:
+            # A checkpoint forgets files removed long ago; the table in memory would keep them.
+            self._delta = DeltaTable(self.directory)
+
+
 class AuditWriter:
     """Table `audit` of a lake, open for appending by one process."""
 
@@ -60,20 +105,18 @@ class AuditWriter:
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         self.app_id = app_id
-        self._directory = directory / AUDIT
-        self._name = hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
-        self._table = _open_table(self._directory)
-        self._synced_version = self._table.version()
+        self._name = file_prefix(app_id)
+        self._table = OpenTable(directory, AUDIT_TABLE)
 
     @property
     def last_batch(self) -> int:
         """The number of the last batch that is in the table; 0 for none."""
-        return self._table.transaction_version(self.app_id) or 0
+        return self._table.number_of(self.app_id)
 
     @property
     def batch_before(self) -> int:
         """The number of the batch before `last_batch`; 0 for none."""
-        return self._table.transaction_version(_before(self.app_id)) or 0
+        return self._table.number_of(_before(self.app_id))
 
     def append(self, batch: Batch) -> None:
         """Make the batch durable as one commit; one that is in already is left alone.
@@ -85,7 +128,8 @@ class AuditWriter:
             return
         parts = [
             write_part(
-                self._directory,
+                self._table.directory,
+                AUDIT_TABLE,
                 day=day,
                 name=f"{self._name}-{batch.number:012}",
                 chunks=chunks,
@@ -93,29 +137,12 @@ class AuditWriter:
             )
             for day, chunks in sorted(_rows_by_day(batch).items())
         ]
-        self._commit(parts, number=batch.number, last_batch=last_batch)
+        self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
 
-    def _commit(self, parts: list[Part], *, number: int, last_batch: int) -> None:
-        self._table.create_write_transaction(
-            [add_action(part, changes_rows=True) for part in parts],
-            mode="append",
-            schema=self._table.schema(),
-            partition_by=[PARTITION],
-            commit_properties=CommitProperties(
-                max_commit_retries=COMMIT_RETRIES_MAX,
-                app_transactions=[
-                    Transaction(self.app_id, number),
-                    Transaction(_before(self.app_id), last_batch),
-                ],
-            ),
-            post_commithook_properties=after_commit(self._table.version()),
-        )
-        self._table.update_incremental()
-        version = self._table.version()
-        self._synced_version = sync_commits(self._directory, version, after=self._synced_version)
-        if version % COMMITS_PER_CHECKPOINT == 0:
-            # A checkpoint forgets files removed long ago; the table in memory would keep them.
-            self._table = DeltaTable(self._directory)
+
+def file_prefix(app_id: str) -> str:
+    """How the names of the files begin that a collector's output writes."""
+    return hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
 
 
 def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
@@ -136,11 +163,15 @@ def _before(app_id: str) -> str:
     return f"{app_id}/before"
 
 
-def _open_table(directory: Path) -> DeltaTable:
+def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
     if not DeltaTable.is_deltatable(str(directory)):
         directory.mkdir(parents=True, exist_ok=True)
         table = DeltaTable.create(
-            directory, AUDIT_SCHEMA, mode="ignore", partition_by=[PARTITION], configuration=_TABLE_PROPERTIES
+            directory,
+            shape.schema,
+            mode="ignore",
+            partition_by=[PARTITION],
+            configuration=_TABLE_PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(shape.statistics)},
         )
         sync_commits(directory, table.version(), after=-1)
         sync_directory(directory)
@@ -148,7 +179,7 @@ def _open_table(directory: Path) -> DeltaTable:
         return table
     table = DeltaTable(directory)
     present = pa.schema(table.schema().to_arrow())
-    if not all(name in present.names for name in AUDIT_SCHEMA.names):
+    if not all(name in present.names for name in shape.schema.names):
         raise ForeignTable
     return table
 

@@ -14,15 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
 
 MERGE_COUNT = 200_000
 """Identities in memory from which on batches are merged; each takes about 110 bytes there."""
+MERGE_COUNT_MIN = 10_000
+"""The least that a configuration can make of it: a full batch, which would otherwise be a merge by itself."""
 OWNER_BYTES = 6
 """How the table writes the key of the blob that brought an identity: big-endian, so that they compare."""
 _EVICT_COUNT = 20_000
+_PAUSE_CALLS = 20
+"""How often a merge is not looked for after one look that found little: with the collector's upkeep, 5 s."""
 _LAST_KEY = b"\xff" * (IDENTITY_BYTES + 1)
 # One statement for thousands of rows: a fifth of the time of `executemany`, which binds row by row.
 _LOOK_UP = """
@@ -49,13 +54,17 @@ class Findings:
 class IdentityStore:
     """Which records are known, and the blob that brought each."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Works on the ledger's connection, inside the ledger's transactions."""
+    def __init__(self, connection: sqlite3.Connection, sizes: FilterSizes | None = None) -> None:
+        """Works on the ledger's connection, inside the ledger's transactions; has a filter if `sizes` do."""
         self._connection = connection
+        buffer_size = sizes.buffer_size if sizes else None
+        self._buffer_size = max(buffer_size, MERGE_COUNT_MIN) if buffer_size else None
+        self._filter = FrontFilter(connection, size=sizes.size) if sizes and sizes.size else None
         self._recent: dict[bytes, BlobKey] = {}
         self._merging: list[bytes] = []
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
+        self._pause_calls = 0
         self._evicted_to = b""
         self._table_is_empty = not connection.execute("SELECT 1 FROM identity LIMIT 1").fetchall()
 
@@ -100,6 +109,8 @@ class IdentityStore:
         found: dict[bytes, BlobKey] = {}
         if self._table_is_empty:
             return found
+        if self._filter is not None:
+            keys = self._filter.may_be_known(keys)
         # Sorted, they meet on warm pages.
         keys.sort()
         for start in range(0, len(keys), NUMBERS):
@@ -125,12 +136,14 @@ class IdentityStore:
         The caller commits, and then calls `merge_step_committed`.
         """
         if not self._merging:
-            if len(self._recent) < MERGE_COUNT:
-                return False
-            self._begin_merge()
+            self._begin_merge_if_due()
+            if not self._merging:
+                return self._filter is not None and self._filter.fill_step()
         self._table_is_empty = False
         some = self._merging[self._merged : self._merged + NUMBERS]
         owners = [self._recent[identity].to_bytes(OWNER_BYTES, "big") for identity in some]
+        if self._filter is not None:
+            self._filter.add(some)
         self._connection.execute(_INSERT, (b"".join(some), b"".join(owners), len(some)))
         if self._merged + NUMBERS >= len(self._merging):
             self._connection.executemany(
@@ -146,6 +159,21 @@ class IdentityStore:
             for identity in self._merging:
                 del self._recent[identity]
             self._merging = []
+
+    def _begin_merge_if_due(self) -> None:
+        """Begin a merge if enough is in memory; seldom while most of it waits for an output that is late.
+
+        Finding what can be merged goes through all that is in memory: 0.1 s for a million.
+        """
+        merge_count = self._buffer_size or MERGE_COUNT
+        if len(self._recent) < merge_count:
+            return
+        if self._pause_calls:
+            self._pause_calls -= 1
+            return
+        self._begin_merge()
+        if len(self._merging) < merge_count / 2:
+            self._pause_calls = _PAUSE_CALLS
 
     def _begin_merge(self) -> None:
         """Choose what to merge: the identities of the batches that every output has or has queued."""

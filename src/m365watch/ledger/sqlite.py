@@ -14,6 +14,7 @@ import xxhash
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
 from m365watch.ledger.database import failures_named, open_database, transaction
+from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
@@ -42,7 +43,14 @@ _COUNT_FINISHED = {
 class SqliteLedger:
     """Implements `ledger.port.Ledger`; holds the lock of its directory until `close`."""
 
-    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        outputs: frozenset[str],
+        now: datetime,
+        front_filter: FilterSizes | None = None,
+    ) -> None:
         """Open or create the ledger in `directory` for a run with `outputs`.
 
         Raises: LedgerHeld; LedgerUnusable (unwritable, corrupt, written by a newer version);
@@ -57,18 +65,18 @@ class SqliteLedger:
         except OSError as error:
             raise _directory_unusable(directory, error) from error
         try:
-            self._open(now)
+            self._open(now, front_filter)
         except BaseException:
             self._lock.release()
             raise
 
     @failures_named
-    def _open(self, now: datetime) -> None:
+    def _open(self, now: datetime, front_filter: FilterSizes | None) -> None:
         self._connection = open_database(self.path)
         with self._transaction():
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
-        self._identities = IdentityStore(self._connection)
+        self._identities = IdentityStore(self._connection, front_filter)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
         self._batches = OpenBatches(self._connection, self._feed_of)

@@ -7,7 +7,7 @@ write files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt
+from m365watch.monitor.notices import Notice
 
 if TYPE_CHECKING:
     from m365watch.lake.delivery import Delivery
@@ -31,6 +32,7 @@ class LakeOutput:
     needs_wide_headers = True
     batches_at_once_max = 1
     waits_on_disk = False
+    notices_every_s = 5.0
 
     def __init__(self, name: str, directory: Path, *, writer_id: str, clock: Clock) -> None:
         """Nothing is touched before `open`.
@@ -65,6 +67,15 @@ class LakeOutput:
             raise OutputUnusable("the lake is not open", fix="open it first", where=self.name)
         await self._in_thread(lambda: delivery.append(batch))
         return Receipt()
+
+    async def write_notices(self, notices: Sequence[Notice]) -> None:
+        """Commit what the collector says of itself to the table `collectors_out`.
+
+        Raises: OutputUnavailable: they are offered again.
+        """
+        delivery = self._delivery
+        if delivery is not None:
+            await self._in_thread(lambda: delivery.append_notices(notices))
 
     async def flush(self) -> None:
         """Nothing to find out: what was delivered is durable."""

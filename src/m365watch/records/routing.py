@@ -7,9 +7,10 @@ import re
 from m365watch.model import Header
 
 TABLE_PREFIX = "cloud.office365.management."
-UNKNOWN_WORKLOAD = "unknown"
-"""The last level of the table of a record that names no workload."""
+UNKNOWN_LEVEL = "unknown"
+"""The level of a table that a record's field names which the record lacks."""
 _WORKLOADS_MAX = 1000
+_FILLED_MAX = 10_000
 _LEVEL_CHARACTERS_MAX = 64
 _FOREIGN = re.compile(r"[^a-z0-9_-]+")
 
@@ -18,20 +19,37 @@ class Router:
     """Gives each record its table: the service's `override_tag`, or the one of its Workload."""
 
     def __init__(self) -> None:
-        """The tables are worked out once per Workload and remembered, up to a bound."""
+        """The tables are worked out once per Workload and Operation and remembered, up to a bound."""
         self._tables: dict[str | None, str] = {}
+        self._filled: dict[tuple[str, str | None, str | None], str] = {}
 
     def tables(self, headers: list[Header], *, override_tag: str | None) -> list[str]:
-        """The table of each record, in order."""
-        if override_tag is not None:
+        """The table of each record, in order.
+
+        In `override_tag`, {workload} and {operation} stand for the record's own, each one level.
+        """
+        if override_tag is None:
+            known = self._tables
+            return [known.get(header.Workload) or self._table(header.Workload) for header in headers]
+        if "{" not in override_tag:
             return [override_tag] * len(headers)
-        known = self._tables
-        return [known.get(header.Workload) or self._table(header.Workload) for header in headers]
+        filled = self._filled
+        return [
+            filled.get((override_tag, header.Workload, header.Operation)) or self._fill(override_tag, header)
+            for header in headers
+        ]
 
     def _table(self, workload: str | None) -> str:
         if len(self._tables) >= _WORKLOADS_MAX:
             self._tables.clear()
         table = self._tables[workload] = table_of(workload)
+        return table
+
+    def _fill(self, override_tag: str, header: Header) -> str:
+        if len(self._filled) >= _FILLED_MAX:
+            self._filled.clear()
+        table = fill_tag(override_tag, workload=header.Workload, operation=header.Operation)
+        self._filled[override_tag, header.Workload, header.Operation] = table
         return table
 
 
@@ -40,5 +58,17 @@ def table_of(workload: str | None) -> str:
 
     Source: Devo's page of the collector; every table name it publishes follows this rule.
     """
-    level = _FOREIGN.sub("_", (workload or "").strip().lower())[:_LEVEL_CHARACTERS_MAX].strip("_")
-    return TABLE_PREFIX + (level or UNKNOWN_WORKLOAD)
+    return TABLE_PREFIX + _level_of(workload)
+
+
+def fill_tag(override_tag: str, *, workload: str | None, operation: str | None) -> str:
+    """The tag with {workload} and {operation} replaced, each by one level as `table_of` writes it."""
+    return override_tag.replace("{workload}", _level_of(workload)).replace(
+        "{operation}", _level_of(operation)
+    )
+
+
+def _level_of(text: str | None) -> str:
+    """The text in lower case as one level of a table's name; `UNKNOWN_LEVEL` where none is left."""
+    level = _FOREIGN.sub("_", (text or "").strip().lower())[:_LEVEL_CHARACTERS_MAX].strip("_")
+    return level or UNKNOWN_LEVEL

@@ -41,6 +41,10 @@ class SplitBlob:
     fragments: list[Fragment] = field(default_factory=list)
     complete: bool = True
     """False where the array has no proper end: the body was cut short or is no array at all."""
+    served_headers: list[Header] | None = None
+    """The headers before masking, of which identities are made; None where nothing was masked."""
+    overruns: int = 0
+    """Values that were masked whole because a pattern took too long over them."""
 
 
 def split_blob(body: bytes, *, wide: bool) -> SplitBlob:

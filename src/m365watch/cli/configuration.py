@@ -1,0 +1,142 @@
+"""Which configuration a command reads: one file, or the two of Devo's collector server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.errors import SettingsRefused
+
+if TYPE_CHECKING:
+    from m365watch.config.settings import Settings
+
+CONFIG_VARIABLE = "CONFIG_FILE"
+"""The variable in which Devo's containers have the configuration's name."""
+
+CONFIG_FOLDER = Path("config")
+"""Where Devo's collector looks for a configuration that is named without its folder."""
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration, JSON or YAML; left out, the variable CONFIG_FILE names it.",
+        show_default=False,
+    ),
+]
+JobOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--job-config-loc",
+        "--job_config_loc",
+        metavar="FILE",
+        help="In place of --config: the job's file of Devo's collector server.",
+        show_default=False,
+    ),
+]
+CollectorOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--collector-config-loc",
+        "--collector_config_loc",
+        metavar="FILE",
+        help="Its collector's file; of the two, the one left out is looked for under /etc/devo.",
+        show_default=False,
+    ),
+]
+
+ValidateOption = Annotated[
+    bool, typer.Option("--validate", help="Check settings, tokens and outputs, and collect nothing.")
+]
+NoSaveStateOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-save-state",
+        "--no_save_state",
+        help="Keep the state in a temporary folder that goes at the end.",
+    ),
+]
+ProdModeOption = Annotated[
+    bool,
+    typer.Option("--prod-mode", "--prod_mode", help="No effect; Devo's containers start their collector so."),
+]
+
+
+def read_settings(config: Path | None, *, job: Path | None, collector: Path | None) -> Settings:
+    """The settings of the configuration that the command line, or else the environment, names.
+
+    Raises:
+        SettingsRefused: it can not be used; every mistake in it is named.
+        typer.BadParameter: none is named, or both kinds are.
+    """
+    from m365watch.config.load import load_server_settings, load_settings
+    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
+
+    pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
+    if pair is not None:
+        return load_server_settings(job=pair[0], collector=pair[1], environment=os.environ)
+    named = config or Path(os.environ[CONFIG_VARIABLE])
+    return load_settings(find_config(named), environment=os.environ)
+
+
+def choose_pair(
+    config: Path | None,
+    job: Path | None,
+    collector: Path | None,
+    *,
+    environment: Mapping[str, str],
+    standard: tuple[Path, Path],
+) -> tuple[Path, Path] | None:
+    """The job's and the collector's file, `standard` where one is left out; None for a single configuration.
+
+    Raises:
+        typer.BadParameter: nothing is named, or both kinds are.
+    """
+    given = job is not None or collector is not None
+    if config is not None and given:
+        raise typer.BadParameter("give either --config, or the two files of Devo's collector server")
+    if given:
+        return job or standard[0], collector or standard[1]
+    if config is not None or environment.get(CONFIG_VARIABLE):
+        return None
+    if all(path.exists() for path in standard):
+        return standard
+    raise typer.BadParameter("name a configuration with --config")
+
+
+def find_config(named: Path) -> Path:
+    """The file; one that is not there is looked for in the folder `config`, as Devo's collector does."""
+    beside = CONFIG_FOLDER / named
+    return beside if not named.exists() and not named.is_absolute() and beside.exists() else named
+
+
+@contextmanager
+def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
+    """The settings with their state where it is kept, or in a temporary folder that goes at the end.
+
+    Raises:
+        SettingsRefused: there is a lake or a files output, which tell by the state what they hold already.
+    """
+    from m365watch.config.settings import FilesSettings, LakeSettings
+
+    if settings.keeps_state and not no_save_state:
+        yield settings
+        return
+    told = settings.warnings
+    bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
+    if bound:
+        mistake = f"--no-save-state: outputs.{bound[0]} can not do without the state; leave the flag out"
+        raise SettingsRefused([mistake], where=str(settings.path))
+    if no_save_state:
+        told += ("--no-save-state: the next run reads and delivers again all that Microsoft still serves",)
+    with TemporaryDirectory(prefix="m365watch-") as folder:
+        yield replace(settings, state_directory=Path(folder), keeps_state=False, warnings=told)

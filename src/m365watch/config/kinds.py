@@ -1,0 +1,80 @@
+"""The kinds of values that a key may want, and what every section of the file has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from m365watch.config import values
+from m365watch.config.clouds import parse_base_url
+
+
+class NoEffect:
+    """Marks a key of Devo's that is read and checked, but changes nothing in this version."""
+
+
+NO_EFFECT = NoEffect()
+
+
+class Section(BaseModel):
+    """One object of the file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, given: object) -> object:
+        """A known key without a value counts as left out, as it does in Devo's collector."""
+        if not isinstance(given, dict):
+            return given
+        return {k: v for k, v in given.items() if v is not None or k not in cls.model_fields}
+
+
+def of_text(parse: Callable[[str], object]) -> Callable[[object], object]:
+    """A validator that hands texts to `parse` and refuses everything else."""
+
+    def parse_text(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("is not text")  # noqa: TRY004 - pydantic collects ValueError only
+        return parse(value)
+
+    return parse_text
+
+
+def listed(value: object) -> object:
+    """A text as a list of one; others unchanged."""
+    return [value] if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(values.parse_switch)]
+Label = Annotated[str, BeforeValidator(values.parse_label), Field(min_length=1)]
+Name = Annotated[str, AfterValidator(values.parse_name)]
+Whole = Annotated[int, BeforeValidator(values.refuse_boolean)]
+Number = Annotated[float, BeforeValidator(values.refuse_boolean), Field(allow_inf_nan=False)]
+Guid = Annotated[str, AfterValidator(values.parse_guid)]
+TenantGuids = Annotated[
+    tuple[Annotated[str, AfterValidator(values.parse_tenant_id)], ...],
+    BeforeValidator(listed),
+    Field(min_length=1),
+]
+Instant = Annotated[datetime, BeforeValidator(of_text(values.parse_instant))]
+FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path))]
+PeriodSecs = Annotated[int, BeforeValidator(of_text(values.parse_period_s))]
+BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
+SecretText = Annotated[SecretStr, Field(min_length=1)]
+
+ON_OFF = "true or false"
+OBJECT = "an object of options"
+
+
+class Output(Section):
+    """What every output takes."""
+
+    enabled: Switch = Field(default=True, title=ON_OFF)
+    """Whether the output gets records; one that is switched off is not read further."""

@@ -1,0 +1,35 @@
+"""What is masked in records: the rules of the configuration, and those that `dlp` has of its own."""
+
+from __future__ import annotations
+
+from m365watch.config.inputs import DlpSection, InputSection, MaskSection, ServiceSection
+from m365watch.config.settings import MaskSettings
+
+MASKED = "***"
+
+_CONDITIONS = ("PolicyDetails", "*", "Rules", "*", "ConditionsMatched", "SensitiveInformation", "*")
+_ON_DEVICE = ("EndpointMetaData", "SensitiveInformation", "*")
+_DETECTIONS = "SensitiveInformationDetections"
+_ANY_TEXT = "(?s).+"
+
+DETECTED_VALUES = tuple(
+    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (_ANY_TEXT,))
+    for place in (_CONDITIONS, _ON_DEVICE)
+    for detections in ((_DETECTIONS,), (_DETECTIONS, "*"))
+)
+"""Every text and number below `DetectedValues`: what was found, and the excerpt around it.
+
+Source: Management Activity API schema, "DLP schema": SensitiveInformationDetections complex type, which the
+page calls an object in one place and an array of objects in another; both are masked.
+"""
+
+
+def masks_of(section: InputSection, service: ServiceSection) -> tuple[MaskSettings, ...]:
+    """The rules for one service's records: its own default, then the input's, then the service's."""
+    detected = isinstance(service, DlpSection) and service.obfuscate_detected_values
+    written = (*section.obfuscation_data, *service.obfuscation_data)
+    return (*(DETECTED_VALUES if detected else ()), *(_resolve(mask) for mask in written))
+
+
+def _resolve(mask: MaskSection) -> MaskSettings:
+    return MaskSettings(mask.name, mask.value, mask.string_patterns)

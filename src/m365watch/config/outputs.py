@@ -1,0 +1,110 @@
+"""The keys of `outputs`: where records go, each kind with its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from m365watch.config.kinds import NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
+from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
+
+
+class LakeConfig(Section):
+    """Options of an output of type `lake`."""
+
+    directory: FilePath = Field(default=Path("lake"), title="a path")
+    """Where the Delta tables are, relative to the configuration file's folder."""
+
+
+class LakeOutput(Output):
+    """Delta tables that `m365watch query` and any other engine can read."""
+
+    type: Literal["lake"] = Field(title="lake")
+    """The kind of output."""
+
+    config: LakeConfig = Field(default=LakeConfig(), title=OBJECT)
+    """The options of the output."""
+
+
+class FilesConfig(Section):
+    """Options of an output of type `files`."""
+
+    directory: FilePath = Field(default=Path("records"), title="a path")
+    """Where the folders of the tables are, relative to the configuration file's folder."""
+
+    compression: Literal["none", "gzip", "zstd"] = Field(default="none", title="none, gzip or zstd")
+    """How the files are compressed: .ndjson, .ndjson.gz or .ndjson.zst."""
+
+    rotate_megabytes: Whole = Field(
+        default=256, ge=1, le=1_048_576, title="a whole number of megabytes, 1 to 1,048,576"
+    )
+    """The size at which a new file is started."""
+
+    rotate_secs: Whole = Field(
+        default=3_600, ge=1, le=2_678_400, title="a whole number of seconds, 1 to 2,678,400"
+    )
+    """The age at which a new file is started."""
+
+
+class FilesOutput(Output):
+    """The records themselves, one a line, in a folder for each table."""
+
+    type: Literal["files"] = Field(title="files")
+    """The kind of output."""
+
+    config: FilesConfig = Field(default=FilesConfig(), title=OBJECT)
+    """The options of the output."""
+
+
+class ConsoleConfig(Section):
+    """Options of an output of type `console`."""
+
+    destination: Annotated[str | None, NO_EFFECT] = Field(default=None, title="a text")
+    """Records always go to standard output."""
+
+
+class ConsoleOutput(Output):
+    """The records themselves on standard output, one a line."""
+
+    type: Literal["console", "stdout"] = Field(title="console or stdout")
+    """The kind of output."""
+
+    config: ConsoleConfig = Field(default=ConsoleConfig(), title=OBJECT)
+    """The options of the output."""
+
+
+OUTPUT_TYPES: dict[object, type[Output]] = {
+    "lake": LakeOutput,
+    "files": FilesOutput,
+    "console": ConsoleOutput,
+    "stdout": ConsoleOutput,
+    "devo_platform": DevoPlatformOutput,
+    "relay": DevoPlatformOutput,
+    "devo_http": DevoHttpOutput,
+    "syslog": SyslogOutput,
+    "in_house_relay": SyslogOutput,
+    "sidecar": SyslogOutput,
+}
+OUTPUT_TYPES_WANTED = (
+    "lake, files, devo_platform (or relay), devo_http, syslog, in_house_relay (or sidecar) or console"
+)
+
+
+def _output_kind(given: object) -> str | None:
+    """The tag of the output's class; None lets the reader of mistakes look at `type` itself."""
+    kind = given.get("type") if isinstance(given, dict) else None
+    section = OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
+    return f"|{section.__name__}" if section else None
+
+
+OutputSection = Annotated[
+    Annotated[LakeOutput, Tag("|LakeOutput")]
+    | Annotated[FilesOutput, Tag("|FilesOutput")]
+    | Annotated[DevoPlatformOutput, Tag("|DevoPlatformOutput")]
+    | Annotated[DevoHttpOutput, Tag("|DevoHttpOutput")]
+    | Annotated[SyslogOutput, Tag("|SyslogOutput")]
+    | Annotated[ConsoleOutput, Tag("|ConsoleOutput")],
+    Discriminator(_output_kind),
+]

@@ -1,0 +1,180 @@
+"""The notice board: lines of the collector go up, and every output that takes notices reads them.
+
+It is bounded, and never in anybody's way: a reader that is away finds the latest lines when it comes
+back, and how many it missed. What goes wrong with a reader is not itself told, or there would be no end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Iterable, MutableMapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from m365watch.clock import Clock
+from m365watch.monitor.notices import LEVELS, Notice, plain_msg
+from m365watch.monitor.speaker import Speaker
+from m365watch.monitor.takers import NoticeTaker
+
+NOTICES_MAX = 1_000
+"""Notices that are kept for a reader; the oldest make room."""
+NOTICES_AT_ONCE = 200
+LEAVE_S = 2.0
+"""How long the takers may take for the rest at the end of a run."""
+REPEAT_S = 60.0
+"""A line that is said again within this time is counted, not repeated."""
+_LINES_REMEMBERED = 256
+_LOOK_S = 1.0
+_OWN_MODULE = "monitor.board"
+_LEVEL_OF = {"critical": "error"}
+
+
+@dataclass(slots=True)
+class _Said:
+    """A line said lately."""
+
+    at_s: float
+    repeats: int = 0
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One taker, and how far it has read."""
+
+    taker: NoticeTaker
+    next: int = 0
+    """The number of the next notice it is to get."""
+
+
+class NoticeBoard:
+    """Notices of one run; itself a structlog processor that passes lines on as they are."""
+
+    def __init__(
+        self, speaker: Speaker, *, clock: Clock, hide: Collection[str] = (), notices_max: int = NOTICES_MAX
+    ) -> None:
+        """Nothing is on it yet; each of `hide`, the secrets, is blotted out of every line."""
+        self._speaker = speaker
+        self._clock = clock
+        self._hide = hide
+        self._notices: deque[Notice] = deque(maxlen=notices_max)
+        self._count = 0
+        self._said: dict[tuple[str, str, str], _Said] = {}
+        self._lock = Lock()  # Threads of outputs speak as well.
+
+    def __call__(
+        self, speaker: object, method: str, fields: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """Put a line of a module on the board; lines for the person at the terminal have none.
+
+        Only the text and the module are taken: whatever else a line carries stays in the log.
+        """
+        module = getattr(speaker, "module", "")
+        level = _LEVEL_OF.get(method, method)
+        if module and level in LEVELS and level != "debug":
+            self.put(level, str(fields.get("event", "")), module=module)
+        return fields
+
+    def put(self, level: str, text: str, *, module: str) -> None:
+        """Put a line on the board, unless it was said within `REPEAT_S` seconds: then it is counted."""
+        text = plain_msg(text, hide=self._hide)
+        key = (level, module, text)
+        with self._lock:
+            self._tell_repeats(within_s=REPEAT_S)
+            said = self._said.get(key)
+            if said is not None:
+                said.repeats += 1
+                return
+            self._said[key] = _Said(self._clock.monotonic_s())
+            self._add(level, text, module=module)
+
+    @asynccontextmanager
+    async def posting(self, takers: Iterable[NoticeTaker]) -> AsyncIterator[None]:
+        """Within the block every taker gets what is on the board, and at its end the rest."""
+        stop = asyncio.Event()
+        readers = asyncio.gather(
+            *(self._keep_up(_Reader(taker), stop) for taker in takers), self._close_minutes(stop)
+        )
+        try:
+            yield
+        finally:
+            stop.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(readers, LEAVE_S)
+
+    async def _keep_up(self, reader: _Reader, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._bring(reader)
+            await _pause(stop, reader.taker.notices_every_s)
+        with self._lock:
+            self._tell_repeats(within_s=-math.inf)
+        await self._bring(reader)
+
+    async def _bring(self, reader: _Reader) -> None:
+        """Give the reader what it lacks now; where it fails, it is offered again at the next time."""
+        end = self._count
+        while reader.next < end:
+            notices, upto = self._lacking(reader, end)
+            try:
+                await reader.taker.write_notices(notices)
+            except Exception:  # noqa: BLE001 - whatever a taker fails with, collecting goes on
+                return
+            reader.next = upto
+
+    def _lacking(self, reader: _Reader, end: int) -> tuple[list[Notice], int]:
+        """The next notices for the reader, of those before number `end`, and the number after the last."""
+        with self._lock:
+            oldest = self._count - len(self._notices)
+            first = max(oldest, reader.next)
+            upto = min(max(end, first), first + NOTICES_AT_ONCE)
+            notices = list(islice(self._notices, first - oldest, upto - oldest))
+        missed = first - reader.next
+        return ([self._missed(missed), *notices] if missed else notices), upto
+
+    def _missed(self, count: int) -> Notice:
+        text = f"notices dropped because this output took none for too long: {count}"
+        return Notice(text, self._clock.now(), "warning", self._speaker, _OWN_MODULE)
+
+    async def _close_minutes(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with self._lock:
+                self._tell_repeats(within_s=REPEAT_S)
+            await _pause(stop, _LOOK_S)
+
+    def _tell_repeats(self, *, within_s: float) -> None:
+        """Forget the lines said first more than `within_s` seconds ago, and say how often each came again."""
+        now_s = self._clock.monotonic_s()
+        while self._said:
+            key, said = next(iter(self._said.items()))
+            if len(self._said) <= _LINES_REMEMBERED and now_s - said.at_s < within_s:
+                return
+            del self._said[key]
+            if said.repeats:
+                level, module, text = key
+                self._add(level, f"{text} (said {said.repeats} more times within a minute)", module=module)
+
+    def _add(self, level: str, text: str, *, module: str) -> None:
+        input_name, service_name = self._speaker.input_of(text)
+        self._notices.append(
+            Notice(
+                msg=text,
+                at=self._clock.now(),
+                level=level,
+                speaker=self._speaker,
+                module_name=module,
+                input_name=input_name,
+                service_name=service_name,
+            )
+        )
+        self._count += 1
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Return after `seconds`, or as soon as `stop` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

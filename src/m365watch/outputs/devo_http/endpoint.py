@@ -1,0 +1,89 @@
+"""Devo's HTTP endpoint: where a tag's lines are posted, and what its answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from isal import isal_zlib
+from yarl import URL
+
+from m365watch.clock import Clock
+from m365watch.config.settings import DevoHttpSettings
+from m365watch.entra.retry_after import retry_after_s
+from m365watch.entra.session import Answer, Session
+from m365watch.entra.text import one_line
+from m365watch.errors import OutputUnavailable, RetryLater
+
+PATIENCE_S = 60.0
+"""How long what a person has to mend is left alone before it is tried again."""
+
+_GZIP_LEVEL = 1
+_GZIP = 31
+_BUSY = frozenset({408, 425, 429})
+_TOO_LARGE = 413
+_MENDS = {
+    401: "the token is refused; check `token`, and that it may send over HTTP to this domain",
+    403: "the token is refused; check `token`, and that it may send over HTTP to this domain",
+    404: "the address is not known there; check `endpoint` and `domain`",
+}
+_REDIRECTED = "a redirect is not followed, since the address carries the token; correct `endpoint`"
+_UNKNOWN = "the request is refused; check `endpoint`, `domain`, `token` and the tags"
+
+
+class Endpoint:
+    """Posts lines. The token is part of the address, so no address is in any error."""
+
+    def __init__(self, settings: DevoHttpSettings, session: Session, *, clock: Clock) -> None:
+        """`session` is not closed here."""
+        self._settings = settings
+        self._session = session
+        self._clock = clock
+        self._where = f"output {settings.name}"
+
+    async def post(self, tag: str, body: bytes) -> bool:
+        """Whether the endpoint has taken `body`; False where that is too large for it.
+
+        Raises: OutputUnavailable: anything else; what was sent may have arrived all the same.
+        """
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if self._settings.compresses:
+            packed = await asyncio.to_thread(isal_zlib.compress, body, _GZIP_LEVEL, _GZIP)
+            if len(packed) < len(body):
+                body = packed
+                headers["Content-Encoding"] = "gzip"
+        try:
+            answer = await self._session.send(
+                "POST", self._url(tag), headers=headers, where=self._where, form=body
+            )
+        except RetryLater as error:
+            raise OutputUnavailable(error.what, where=self._where) from None
+        if 200 <= answer.status < 300:
+            return True
+        if answer.status == _TOO_LARGE:
+            return False
+        raise self._failure(answer)
+
+    def _url(self, tag: str) -> URL:
+        """Source: Devo's page of the HTTP endpoint, mode `stream`."""
+        settings = self._settings
+        token = quote(settings.token.reveal(), safe="")
+        domain, host, tag = (quote(part, safe="") for part in (settings.domain, settings.host, tag))
+        return URL(f"{settings.endpoint}/stream/{domain}/token!{token}/{host}/{tag}", encoded=True)
+
+    def _failure(self, answer: Answer) -> OutputUnavailable:
+        """What an answer other than 2xx and 413 means for the batch."""
+        status = answer.status
+        what = f"Devo answered HTTP {status}{self._words(answer)}"
+        if status in _BUSY or status >= 500:
+            after_s = retry_after_s(answer.headers, now=self._clock.now())
+            return OutputUnavailable(what, where=self._where, after_s=after_s)
+        mend = _REDIRECTED if 300 <= status < 400 else _MENDS.get(status, _UNKNOWN)
+        return OutputUnavailable(f"{what}: {mend}", where=self._where, after_s=PATIENCE_S)
+
+    def _words(self, answer: Answer) -> str:
+        """The answer's own words, if they are words: without the token, on one line."""
+        token = self._settings.token.reveal()
+        said = answer.body.decode("utf-8", "replace")
+        words = one_line(said, hide=(token, quote(token, safe="")))
+        return f' ("{words}")' if words and not words.startswith("<") else ""

@@ -1,0 +1,165 @@
+"""The `syslog` output as the pipeline sees it: batches made lines, and lines handed to a carrier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import SyslogSettings
+from m365watch.model import Batch, Receipt, RefusedRecord
+from m365watch.outputs.devo.framing import join_chunks
+from m365watch.outputs.syslog.datagrams import DATAGRAM_BYTES_MAX, DatagramSender
+from m365watch.outputs.syslog.lines import Framing, Line, LineMaker
+from m365watch.outputs.wire import WireSender
+
+_BATCHES_AT_ONCE_MAX = 4
+"""What one delivery waits for is the retention, in which others can be sent."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Carrier(Protocol):
+    """How lines get to the receiver."""
+
+    async def open(self) -> None: ...
+
+    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]: ...
+
+    async def send_unkept(self, lines: Sequence[bytes]) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class SyslogOutput:
+    """One line a record, over TCP, TLS or UDP; at least once, and over UDP not even that."""
+
+    needs_wide_headers = False
+
+    def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
+        """Nothing is connected before `open`."""
+        self.name = settings.name
+        is_udp = settings.transport == "udp"
+        self.batches_at_once_max = 1 if is_udp else _BATCHES_AT_ONCE_MAX
+        self.waits_on_disk = not is_udp
+        self._clock = clock
+        self._maker = LineMaker(settings, _framing(settings))
+        self._carrier: _Carrier = (
+            _Datagrams(settings, clock=clock) if is_udp else _Wire(settings, clock=clock, random=random)
+        )
+
+    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
+        """Answer `last_batch`: what was sent can neither be found again nor taken back.
+
+        Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
+        """
+        await self._carrier.open()
+        return last_batch
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        """Send every record of `batch`, but those that make no line, and wait for what can be known.
+
+        Raises: OutputUnavailable: nothing of the batch counts.
+        """
+        refused: list[RefusedRecord] = []
+        refused.extend(await self._carrier.deliver(self._maker.lines(batch, refused=refused)))
+        return Receipt(refused=tuple(refused))
+
+    async def write_tagged(self, lines: Sequence[tuple[str, bytes]], /) -> None:
+        """Send lines that are no records, once, each under its tag in place of a table.
+
+        Raises: OutputUnavailable: they could not be sent.
+        """
+        now = self._clock.now()
+        await self._carrier.send_unkept([self._maker.line(tag, line, at=now) for tag, line in lines])
+
+    async def flush(self) -> None:
+        """Find out soon what the receiver has read."""
+        await self._carrier.flush()
+
+    async def close(self) -> None:
+        """Leave in order."""
+        await self._carrier.close()
+
+
+def _framing(settings: SyslogSettings) -> Framing:
+    line_bytes_max = settings.wire.line_bytes_max
+    if settings.transport == "udp":
+        return Framing("datagram", line_bytes_max=min(line_bytes_max, DATAGRAM_BYTES_MAX))
+    return Framing(settings.framing, line_bytes_max=line_bytes_max)
+
+
+class _Wire:
+    """Lines over connections that are kept watch over."""
+
+    def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
+        self._sender = WireSender(
+            settings.address,
+            settings.port,
+            settings.tls if settings.transport == "tls" else None,
+            settings.wire,
+            name=settings.name,
+            deliveries_max=_BATCHES_AT_ONCE_MAX,
+            clock=clock,
+            random=random,
+        )
+
+    async def open(self) -> None:
+        await self._sender.open()
+
+    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]:
+        await self._sender.deliver(join_chunks(line.sent for line in lines))
+        return []
+
+    async def send_unkept(self, lines: Sequence[bytes]) -> None:
+        self._sender.send_unkept(b"".join(lines))
+
+    async def flush(self) -> None:
+        await self._sender.flush()
+
+    async def close(self) -> None:
+        await self._sender.close()
+
+
+class _Datagrams:
+    """Lines over UDP."""
+
+    def __init__(self, settings: SyslogSettings, *, clock: Clock) -> None:
+        self._where = f"output {settings.name}"
+        self._sender = DatagramSender(
+            settings.address,
+            settings.port,
+            timeout_s=settings.wire.sending_timeout_s,
+            where=self._where,
+            clock=clock,
+        )
+
+    async def open(self) -> None:
+        _log.warning(
+            f"{self._where}: UDP may lose records on their way, and nobody can tell; "
+            f"use transport tcp or tls where none may be missing"
+        )
+
+    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]:
+        made = list(lines)
+        too_large = await self._sender.deliver([line.sent for line in made])
+        return [_too_large(made[place]) for place in too_large]
+
+    async def send_unkept(self, lines: Sequence[bytes]) -> None:
+        await self._sender.deliver(lines)
+
+    async def flush(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self._sender.close()
+
+
+def _too_large(line: Line) -> RefusedRecord:
+    """The word of a system that sends no datagram as large as the protocol allows."""
+    reason = f"its line has {len(line.sent):,} bytes, more than this system sends in one datagram"
+    return RefusedRecord(line.blob, line.record, reason)

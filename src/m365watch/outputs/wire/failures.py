@@ -1,0 +1,114 @@
+"""Why a connection failed, in one line, and what a person can do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from typing import NamedTuple
+
+_CLIENT_REFUSALS = (
+    "CERTIFICATE",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+    "DECRYPT_ERROR",
+    "HANDSHAKE_FAILURE",
+)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+_VERSIONS = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+_EXPIRED = 10
+_NOT_YET_VALID = 9
+_NAME_MISMATCHES = (62, 64)
+
+
+class Why(NamedTuple):
+    """What happened, and what a person has to do; without a fix, it passes by itself."""
+
+    what: str
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        """Both, in one line."""
+        return self.what if self.fix is None else f"{self.what}; {self.fix}"
+
+
+class ConnectFailed(Exception):
+    """No connection could be made; `why` says more."""
+
+    def __init__(self, why: Why) -> None:
+        """`why` is one line without an end."""
+        super().__init__(why.what)
+        self.why = why
+
+
+class Broken(Exception):
+    """A connection that was in use is of no more use; its text is one line."""
+
+
+def explain(error: Exception) -> Why:
+    """What went wrong between two machines, in words that say what to look at."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_verification(error)
+    if isinstance(error, ssl.SSLError):
+        return _explain_tls(error)
+    if isinstance(error, socket.gaierror):
+        return Why(f"its name is not found: {_lower(error.strerror or str(error))}")
+    if isinstance(error, UnicodeError):
+        return Why("its name is no host name", "set `address` to the receiver's name")
+    if isinstance(error, TimeoutError):
+        return Why("no answer in time")
+    if isinstance(error, ConnectionRefusedError):
+        return Why("the connection was refused: nothing listens on that port, or a firewall forbids it")
+    if isinstance(error, OSError) and error.errno:
+        known = "the connection was reset" if error.errno == errno.ECONNRESET else os.strerror(error.errno)
+        return Why(_lower(known))
+    return Why(_lower(str(error)) or type(error).__name__)
+
+
+def is_name_mismatch(error: Exception) -> bool:
+    """Whether the chain was in order and only the name was another."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _NAME_MISMATCHES
+
+
+def _explain_verification(error: ssl.SSLCertVerificationError) -> Why:
+    if error.verify_code == _EXPIRED:
+        return Why(
+            "a certificate of the server's chain has expired",
+            "have the server's certificate renewed, or put the authority's present one into `chain`",
+        )
+    if error.verify_code == _NOT_YET_VALID:
+        return Why("the server's certificate is not valid yet", "set this machine's clock right")
+    if error.verify_code in _NAME_MISMATCHES:
+        return Why(
+            "the server's certificate is for another name",
+            "set `address` to a name that the certificate has",
+        )
+    return Why(
+        f"the server's certificate is not trusted: {error.verify_message}",
+        "put the certificate of the authority that issued it into the file named by `chain`",
+    )
+
+
+def _explain_tls(error: ssl.SSLError) -> Why:
+    reason = (error.reason or "").upper()
+    if any(part in reason for part in _VERSIONS):
+        return Why(
+            "the server speaks no TLS version from 1.2 on", "have TLS 1.2 or 1.3 enabled at the server"
+        )
+    if "ALERT" in reason and any(part in reason for part in _CLIENT_REFUSALS):
+        told = reason.partition("ALERT_")[2].lower().replace("_", " ")
+        return Why(
+            f"the server refused the client certificate: {told}",
+            "set `cert` and `key` to those that the receiver issued, and have them renewed if expired",
+        )
+    if any(part in reason for part in _NO_TLS):
+        return Why(
+            "the server does not answer in TLS", "set `port` to the one where the receiver expects TLS"
+        )
+    return Why(f"TLS failed: {reason.lower().replace('_', ' ') or 'the connection ended early'}")
+
+
+def _lower(text: str) -> str:
+    """`text` as the end of a sentence."""
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -1,0 +1,238 @@
+r"""A sender of chunks to a receiver that acknowledges nothing.
+
+    sender = WireSender("collector.example", 443, tls, settings, name="devo", clock=clock, random=random)
+    await sender.open()
+    await sender.deliver([b"a line\n" * 1000, b"another\n"])   # back when both outlived the retention
+    await sender.close()
+
+What a returned `deliver` means: every chunk has been with the receiver's system for
+`retention_s`, or `retention_bytes` more were taken after it, or the receiver ended the
+connection after having read all of it; and no connection broke before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import TlsSettings, WireSettings
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.outputs.wire.connecting import Target, connect
+from m365watch.outputs.wire.connection import Connection
+from m365watch.outputs.wire.failures import ConnectFailed, Why
+from m365watch.outputs.wire.lane import Lane
+from m365watch.outputs.wire.tls import make_context, read_end, read_own_end
+from m365watch.outputs.wire.work import Work
+
+_SERVER_END_NEAR = timedelta(days=14)
+_OWN_END_NEAR = timedelta(days=30)
+
+_LOOK_AFTER_S = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WireFigures:
+    """What a sender has done since it was made."""
+
+    connections: int
+    """Connections that are open now."""
+    sent_bytes: int
+    """Bytes of chunks written, repeats included."""
+    repeated_bytes: int
+    breaks: int
+    """Connections that broke with something on its way."""
+    unkept_dropped: int
+    """Chunks of `send_unkept` that had to give way."""
+
+
+class WireSender:
+    """Sends chunks over `settings.connections` connections to `address`:`port`."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        tls: TlsSettings | None,
+        settings: WireSettings,
+        *,
+        name: str,
+        deliveries_max: int,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        """`tls` None: in the clear. `name` is the output's, for errors.
+
+        `deliveries_max` is how many calls of `deliver` the caller has open at most: once they are and all
+        is sent, a connection is ended in order for its proof, instead of waiting for the retention. Nothing
+        is touched before `open`.
+        """
+        self._target = Target(address, port, tls, None, settings.sending_timeout_s, f"output {name}")
+        self._where = f"output {name}: {address}:{port}"
+        self._settings = settings
+        self._clock = clock
+        self._work = Work(self._wake, deliveries_max=deliveries_max)
+        self._told_end: bytes = b""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lanes = [
+            Lane(
+                self._work,
+                self._connect,
+                settings,
+                where=self._where,
+                clock=clock,
+                random=random,
+                on_hopeless=self._give_up,
+            )
+            for _ in range(settings.connections)
+        ]
+
+    @property
+    def open_count(self) -> int:
+        """How many calls of `deliver` are open."""
+        return self._work.open_count
+
+    @property
+    def figures(self) -> WireFigures:
+        """What was done so far."""
+        return WireFigures(
+            connections=sum(lane.is_connected for lane in self._lanes),
+            sent_bytes=sum(lane.sent_bytes for lane in self._lanes),
+            repeated_bytes=sum(lane.repeated_bytes for lane in self._lanes),
+            breaks=sum(lane.breaks for lane in self._lanes),
+            unkept_dropped=self._work.unkept_dropped,
+        )
+
+    async def open(self) -> None:
+        """Look at the files, try the way once, and begin to work.
+
+        A receiver that can not be reached is a warning: it may come back.
+
+        Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
+        """
+        await self._prepare_tls()
+        try:
+            self._lanes[0].adopt(await self._connect())
+        except ConnectFailed as failed:
+            if failed.why.fix is not None:
+                raise OutputUnusable(failed.why.what, fix=failed.why.fix, where=self._where) from failed
+            _log.warning(str(self._unavailable(failed.why.what)), code=OutputUnavailable.code)
+        self._tasks = [asyncio.create_task(lane.run(), name=self._where) for lane in self._lanes]
+        for task in self._tasks:
+            task.add_done_callback(self._pass_on)
+
+    async def deliver(self, chunks: Iterable[bytes]) -> None:
+        """Return when every chunk has outlived the retention.
+
+        A chunk is whole lines (or whatever the receiver takes as a unit), is sent and sent again as one,
+        and should have 64 to 256 kB. The delivery is taken over before the first wait; its
+        chunks are made one by one when there is room. Several calls may be open.
+
+        Raises: OutputUnavailable: the retries are used up, or the sender was closed; nothing counts.
+        """
+        delivery = self._work.add(chunks)
+        try:
+            await delivery.done
+        except asyncio.CancelledError:
+            self._work.forget(delivery)
+            raise
+
+    def send_unkept(self, chunk: bytes) -> None:
+        """Send whole lines once, if that can be done: they are not kept, and not sent again."""
+        self._work.add_unkept(chunk)
+
+    async def flush(self) -> None:
+        """Find out soon what was read: each connection is closed in order and the peer's end waited for.
+
+        Takes as long as the retention where the peer does not answer, and no longer than that and
+        four times the sending time-out; no time at all where nothing can be reached just now. Open
+        calls of `deliver` return in consequence, or raise.
+        """
+        waiting = set(self._work.open_futures)
+        if not waiting:
+            return
+        self._work.flushing = True
+        self._wake()
+        bound_s = self._settings.retention_s + 4 * self._settings.sending_timeout_s
+        until_s = self._clock.monotonic_s() + bound_s
+        try:
+            while waiting and any(lane.is_promising for lane in self._lanes):
+                left_s = until_s - self._clock.monotonic_s()
+                if left_s <= 0:
+                    return
+                _, waiting = await asyncio.wait(waiting, timeout=min(left_s, _LOOK_AFTER_S))
+        finally:
+            self._work.flushing = False
+
+    async def close(self) -> None:
+        """Leave in order; a call of `deliver` that is open after `flush` raises."""
+        if self._tasks:
+            await self.flush()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Let go of the connections as they are, and of who waits."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # Callers of `deliver` have them.
+        self._tasks = []
+        for lane in self._lanes:
+            lane.let_go()  # A lane that was cancelled before its first step could not.
+        self._work.fail(lambda: self._unavailable("closed before it was known what was read"))
+
+    async def _prepare_tls(self) -> None:
+        """Make the TLS context from its files, and tell what is odd about it."""
+        target, tls = self._target, self._target.tls
+        if tls is None:
+            return
+        context = make_context(tls, where=target.where)
+        self._target = Target(target.address, target.port, tls, context, target.timeout_s, target.where)
+        if not tls.verify_hostname:
+            _log.warning(
+                f"{self._where}: verify_hostname is off: any certificate that the chain's authorities issued "
+                f"is taken, whatever its name"
+            )
+        ends_at = read_own_end(tls, where=target.where)
+        if ends_at is not None and ends_at - self._clock.now() < _OWN_END_NEAR:
+            _log.warning(
+                f"{self._where}: the client certificate {tls.cert} expires at {ends_at:%Y-%m-%d %H:%M} UTC; "
+                f"have a new one issued"
+            )
+
+    async def _connect(self) -> Connection:
+        connection, certificate = await connect(self._target)
+        if certificate and certificate != self._told_end:
+            self._told_end = certificate
+            ends_at = read_end(certificate)
+            if ends_at - self._clock.now() < _SERVER_END_NEAR:
+                _log.warning(
+                    f"{self._where}: the server's certificate expires at {ends_at:%Y-%m-%d %H:%M} UTC; "
+                    f"from then on nothing is sent"
+                )
+        return connection
+
+    def _pass_on(self, task: asyncio.Task[None]) -> None:
+        """Let the callers of `deliver` have what ended a lane, since nothing should."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._work.fail(lambda: error)
+
+    def _give_up(self, why: Why) -> bool:
+        """End every delivery with an error if no lane has hope left; whether that was done."""
+        if any(lane.is_hopeful for lane in self._lanes):
+            return False
+        what = str(why)
+        self._work.fail(lambda: self._unavailable(what))
+        return True
+
+    def _unavailable(self, what: str) -> OutputUnavailable:
+        return OutputUnavailable(what, where=self._where)
+
+    def _wake(self) -> None:
+        for lane in self._lanes:
+            lane.wake()

@@ -1,0 +1,154 @@
+"""What is to be sent, what has to be sent again, and who waits until it has outlived its retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+UNKEPT_BYTES_MAX = 1024 * 1024
+"""How much that nobody waits for may wait for a connection; the oldest gives way."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One call of `WireSender.deliver`: its chunks are made one by one, when there is room for them."""
+
+    chunks: Iterator[bytes]
+    ready: bytes | None
+    """The next chunk; None after the last."""
+    done: asyncio.Future[None]
+    unreleased: int = 0
+    """Chunks that were taken and have not outlived their retention."""
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Whole lines that are sent, and sent again, as one."""
+
+    body: bytes
+    delivery: Delivery
+    end: int = 0
+    """Where it ends among the bytes of its connection."""
+    drained_at_s: float = 0.0
+    """When the peer's system had it, on the monotonic clock."""
+
+
+class Work:
+    """Shared by the lanes of one sender; `on_change` is called when there is something to do."""
+
+    def __init__(self, on_change: Callable[[], None], *, deliveries_max: int) -> None:
+        """Nothing to send yet; `deliveries_max` is how many are ever open together."""
+        self.flushing = False
+        """Whether somebody waits for proof."""
+        self.unkept_dropped = 0
+        """How many chunks that nobody waited for had to give way."""
+        self._on_change = on_change
+        self._deliveries_max = deliveries_max
+        self._again: deque[Chunk] = deque()
+        self._waiting: deque[Delivery] = deque()
+        self._open: dict[Delivery, None] = {}
+        self._unkept: deque[bytes] = deque()
+        self._unkept_bytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._again or self._waiting or self._unkept)
+
+    @property
+    def open_count(self) -> int:
+        """How many deliveries have not ended."""
+        return len(self._open)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether everything was sent and nothing more can come before something is released."""
+        return not self and len(self._open) >= self._deliveries_max
+
+    @property
+    def open_futures(self) -> list[asyncio.Future[None]]:
+        """What to wait for until each open delivery has ended, well or badly."""
+        return [delivery.done for delivery in self._open]
+
+    def add(self, chunks: Iterable[bytes]) -> Delivery:
+        """Take a delivery over, behind those before it."""
+        made = iter(chunks)
+        delivery = Delivery(made, next(made, None), asyncio.get_running_loop().create_future())
+        if delivery.ready is None:
+            delivery.done.set_result(None)
+            return delivery
+        self._open[delivery] = None
+        self._waiting.append(delivery)
+        self._on_change()
+        return delivery
+
+    def add_unkept(self, chunk: bytes) -> None:
+        """Take over what may be lost; the oldest of its kind gives way where there is no room."""
+        self._unkept.append(chunk)
+        self._unkept_bytes += len(chunk)
+        while self._unkept_bytes > UNKEPT_BYTES_MAX:
+            self._unkept_bytes -= len(self._unkept.popleft())
+            self.unkept_dropped += 1
+        self._on_change()
+
+    def take_unkept(self) -> bytes | None:
+        """Everything that may be lost, as one; None if there is nothing."""
+        if not self._unkept:
+            return None
+        joined = b"".join(self._unkept)
+        self._unkept.clear()
+        self._unkept_bytes = 0
+        return joined
+
+    def take(self) -> Chunk | None:
+        """The next chunk: what broke off first, then the deliveries in their order."""
+        if self._again:
+            return self._again.popleft()
+        if not self._waiting:
+            return None
+        delivery = self._waiting[0]
+        body = delivery.ready
+        delivery.ready = next(delivery.chunks, None)
+        if delivery.ready is None:
+            self._waiting.popleft()
+        if body is None:
+            return None
+        delivery.unreleased += 1
+        return Chunk(body, delivery)
+
+    def give_back(self, chunks: Sequence[Chunk]) -> int:
+        """Have `chunks` sent again before anything else, those whose delivery is still open; their bytes."""
+        again = [chunk for chunk in chunks if chunk.delivery in self._open]
+        self._again.extendleft(reversed(again))
+        if again:
+            self._on_change()
+        return sum(len(chunk.body) for chunk in again)
+
+    def release(self, chunk: Chunk) -> None:
+        """Count `chunk` as delivered; its delivery ends with the last one."""
+        delivery = chunk.delivery
+        delivery.unreleased -= 1
+        if delivery.unreleased or delivery.ready is not None or delivery not in self._open:
+            return
+        del self._open[delivery]
+        if not delivery.done.done():
+            delivery.done.set_result(None)
+
+    def forget(self, delivery: Delivery) -> None:
+        """Send nothing more of a delivery that nobody waits for any more."""
+        self._open.pop(delivery, None)
+        if delivery in self._waiting:
+            self._waiting.remove(delivery)
+        self._again = deque(chunk for chunk in self._again if chunk.delivery is not delivery)
+
+    def fail(self, make_error: Callable[[], BaseException]) -> None:
+        """End every open delivery with an error of its own, and forget what waits."""
+        for delivery in self._open:
+            if not delivery.done.done():
+                delivery.done.set_exception(make_error())
+        self._open.clear()
+        self._waiting.clear()
+        self._again.clear()
+        self._unkept.clear()
+        self._unkept_bytes = 0

@@ -1,0 +1,95 @@
+"""How each feed of the settings is reached: its tenant's token, budget and API, and how it is polled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import TenantSettings
+from m365watch.entra.credentials import ClientSecret
+from m365watch.entra.session import Session
+from m365watch.entra.tokens import TokenSource
+from m365watch.errors import CollectorError
+from m365watch.feed.api import ManagementApi
+from m365watch.feed.budget import RequestBudget
+from m365watch.feed.limited import LimitedBudget
+from m365watch.feed.poller import PollSettings
+from m365watch.feed.port import Api
+from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.tries import TenantAccess
+from m365watch.model import Feed, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedFeed:
+    """A feed, how its tenant is reached, and how it is polled."""
+
+    access: TenantAccess
+    polling: PollSettings
+    override_tag: str | None
+
+
+def reach_feeds(
+    tenants: Sequence[TenantSettings], session: Session, *, clock: Clock, random: Random
+) -> dict[Feed, ReachedFeed]:
+    """Every feed of the settings."""
+    limits = _feed_limits(tenants)
+    budgets: dict[TenantId, RequestBudget] = {}
+    feeds = {}
+    for tenant in tenants:
+        # Two inputs may share a tenant, and the service counts per tenant.
+        budget = budgets.setdefault(
+            tenant.tenant_id,
+            LimitedBudget(tenant.requests_per_minute, clock, limits=limits[tenant.tenant_id]),
+        )
+        tokens = TokenSource(
+            session,
+            tenant.cloud,
+            tenant_id=tenant.tenant_id,
+            credential=ClientSecret(tenant.client_id, tenant.client_secret),
+            clock=clock,
+        )
+        api = ManagementApi(session, tenant, tokens=tokens, budget=budget, clock=clock, random=random)
+        access = TenantAccess(api, SubscriptionKeeper(api, clock))
+        feeds.update(_feeds_of(tenant, access))
+    return feeds
+
+
+async def find_refusals(feeds: Iterable[ReachedFeed]) -> list[CollectorError]:
+    """What asking each tenant for a token and for its subscriptions failed with."""
+    apis = dict.fromkeys(reached.access.api for reached in feeds)
+    found = await asyncio.gather(*map(_refusal_of, apis))
+    return [error for error in found if error is not None]
+
+
+async def _refusal_of(api: Api) -> CollectorError | None:
+    try:
+        await api.enabled_subscriptions()
+    except CollectorError as error:
+        return error
+    return None
+
+
+def _feeds_of(tenant: TenantSettings, access: TenantAccess) -> dict[Feed, ReachedFeed]:
+    lookback = timedelta(seconds=tenant.lookback_s)
+    return {
+        Feed(tenant.tenant_id, content_type): ReachedFeed(
+            access, PollSettings(service.start_at, lookback, service.request_period_s), service.override_tag
+        )
+        for service in tenant.services
+        if (content_type := service.service.content_type) is not None
+    }
+
+
+def _feed_limits(tenants: Sequence[TenantSettings]) -> dict[TenantId, dict[str, int]]:
+    """The services' own limits of each tenant, by the names that their feeds have in its budget."""
+    limits: dict[TenantId, dict[str, int]] = {tenant.tenant_id: {} for tenant in tenants}
+    for tenant in tenants:
+        for service in tenant.services:
+            content_type, limit = service.service.content_type, service.requests_per_minute
+            if content_type is not None and limit is not None:
+                limits[tenant.tenant_id][str(Feed(tenant.tenant_id, content_type))] = limit
+    return limits

@@ -1,0 +1,230 @@
+"""The notice board: bounded, quick, and in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import structlog
+
+from m365watch.cli.diagnostics import configure_diagnostics
+from m365watch.cli.terminal import LineFormat
+from m365watch.config.settings import ConsoleSettings, LakeSettings, SyslogSettings
+from m365watch.errors import OutputUnavailable
+from m365watch.monitor.board import NoticeBoard
+from m365watch.monitor.notices import Notice
+from m365watch.monitor.speaker import Speaker
+from m365watch.monitor.takers import takers_among
+from m365watch.testing.loop import LoopClock, run_jumping
+
+SPEAKER = Speaker(collector_name="audit", collector_image="office365")
+
+
+class FakeTaker:
+    """Keeps what it is given; fails as often as it is told."""
+
+    def __init__(self, *, every_s: float = 1.0, failures: int = 0, answers_after_s: float = 0.0) -> None:
+        self.notices_every_s = every_s
+        self.failures = failures
+        self.answers_after_s = answers_after_s
+        self.calls: list[float] = []
+        self.taken: list[Notice] = []
+
+    async def write_notices(self, notices: Sequence[Notice]) -> None:
+        self.calls.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.answers_after_s)
+        if self.failures:
+            self.failures -= 1
+            raise OutputUnavailable("away", where="output devo")
+        self.taken += notices
+
+    @property
+    def texts(self) -> list[str]:
+        return [notice.msg for notice in self.taken]
+
+
+def board(*, notices_max: int = 100) -> NoticeBoard:
+    return NoticeBoard(SPEAKER, clock=LoopClock(), notices_max=notices_max)
+
+
+def say(on: NoticeBoard, *texts: str, level: str = "info") -> None:
+    for text in texts:
+        on.put(level, text, module="app")
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_every_taker_gets_every_line_at_its_own_pace() -> None:
+    """What was said before a taker was there counts too; each is asked at most once in its time."""
+    quick, slow = FakeTaker(), FakeTaker(every_s=5.0)
+
+    async def main() -> None:
+        on = board()
+        say(on, "before")
+        async with on.posting([quick, slow]):
+            for number in range(10):
+                await asyncio.sleep(1.0625)
+                say(on, f"line {number}")
+
+    run_jumping(main())
+
+    assert quick.texts == slow.texts == ["before", *(f"line {number}" for number in range(10))]
+    assert slow.calls == [0, 5, 10, 10.625]
+    assert len(quick.calls) > 5
+
+
+def test_a_taker_that_fails_gets_the_same_lines_again() -> None:
+    """A Devo output whose connection broke is told of it once it is back."""
+    taker = FakeTaker(failures=3)
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            say(on, "a", "b")
+            await asyncio.sleep(10)
+
+    run_jumping(main())
+
+    assert taker.texts == ["a", "b"]
+
+
+def test_a_failing_taker_makes_no_notice_and_delays_no_other() -> None:
+    """Else every failure would be a line, and every line a failure."""
+    failing, other = FakeTaker(failures=1_000), FakeTaker()
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([failing, other]):
+            say(on, "a")
+            await asyncio.sleep(60)
+
+    run_jumping(main())
+
+    assert (failing.taken, other.texts) == ([], ["a"])
+    assert len(failing.calls) <= 61
+
+
+def test_the_oldest_lines_make_room_and_are_counted() -> None:
+    """Memory is bounded, and a gap is told in front of what comes after it."""
+    taker = FakeTaker(failures=1)
+
+    async def main() -> None:
+        on = board(notices_max=3)
+        async with on.posting([taker]):
+            say(on, "0")
+            await asyncio.sleep(0.5)
+            say(on, *(f"{number}" for number in range(1, 8)))
+            await asyncio.sleep(2)
+            say(on, "8")
+
+    run_jumping(main())
+
+    assert taker.texts == [
+        "notices dropped because this output took none for too long: 5",
+        "5",
+        "6",
+        "7",
+        "8",
+    ]
+    assert taker.taken[0].level == "warning"
+
+
+def test_a_line_repeated_within_a_minute_is_counted() -> None:
+    """A hundred equal lines are two: the first, and how many came after it."""
+    taker = FakeTaker()
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            for _ in range(100):
+                say(on, "again")
+                await asyncio.sleep(0.5)
+            say(on, "other")
+            await asyncio.sleep(60)
+            say(on, "again")
+
+    run_jumping(main())
+
+    assert taker.texts == ["again", "other", "again (said 99 more times within a minute)", "again"]
+
+
+def test_the_rest_is_written_when_the_run_ends() -> None:
+    """Its last words, and what was only counted so far."""
+    taker = FakeTaker(every_s=100.0)
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            await asyncio.sleep(1)
+            say(on, "last words", "last words")
+
+    run_jumping(main())
+
+    assert taker.texts == ["last words", "last words (said 1 more times within a minute)"]
+
+
+def test_a_taker_that_hangs_does_not_keep_the_run_from_ending() -> None:
+    """Notices are best effort."""
+    taker = FakeTaker(answers_after_s=10_000.0)
+
+    async def main() -> float:
+        on = board()
+        async with on.posting([taker]):
+            say(on, "a")
+            await asyncio.sleep(1)
+        return asyncio.get_running_loop().time()
+
+    assert run_jumping(main()) < 5
+
+
+def test_the_collectors_lines_become_notices(capsys: pytest.CaptureFixture[str]) -> None:
+    """At INFO and above, whatever the terminal shows; lines for the person there are not among them."""
+    taker = FakeTaker()
+
+    async def main() -> None:
+        on = board()
+        configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False, board=on)
+        log = structlog.get_logger("m365watch.feed.poller")
+        async with on.posting([taker]):
+            log.debug("a step")
+            log.info("goes on")
+            log.warning("HTTP 429", code="throttled", password="swordfish")
+            structlog.get_logger().warning("for your eyes")
+
+    run_jumping(main())
+
+    assert [(one.level, one.module_name, one.msg) for one in taker.taken] == [
+        ("info", "feed.poller", "goes on"),
+        ("warning", "feed.poller", "ApiError [CODE:0429] reason: HTTP 429"),
+    ]
+    shown = capsys.readouterr().err
+    assert "goes on" not in shown
+    assert "for your eyes" in shown
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_only_outputs_that_take_notices_get_any(*, told: bool) -> None:
+    """A table of its own, or a tag where that is not switched off; other outputs are left alone."""
+    taker = FakeTaker()
+
+    class Wire:
+        async def write_tagged(self, tagged: Sequence[tuple[str, bytes]], /) -> None:
+            raise NotImplementedError
+
+    takers = takers_among(
+        [
+            (ConsoleSettings("console"), object()),
+            (LakeSettings("lake", Path("lake")), taker),
+            (SyslogSettings("syslog", "127.0.0.1", 514, sends_notices=told), Wire()),
+        ]
+    )
+
+    assert takers[0] is taker
+    assert len(takers) == (2 if told else 1)
