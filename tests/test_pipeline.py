@@ -540,7 +540,7 @@ def test_a_slow_output_does_not_delay_the_other_and_catches_up(tmp_path: Path) -
     assert slow.disk.records == quick.disk.records == make_records(batches)
 
 
-def test_an_output_that_can_not_write_is_tried_again(tmp_path: Path) -> None:
+def test_an_output_that_cannot_write_is_tried_again(tmp_path: Path) -> None:
     """With longer and longer pauses, up to a minute; it says so once, and once that it goes on."""
     lake = TimedOutput("lake")
     lake.fail(FULL, times=10)
@@ -592,7 +592,7 @@ def test_an_output_is_given_the_time_that_it_asks_for(tmp_path: Path) -> None:
     assert [line["log_level"] for line in lines] == ["warning", "warning", "info"]
 
 
-def test_one_output_that_can_not_write_leaves_the_other_alone(tmp_path: Path) -> None:
+def test_one_output_that_cannot_write_leaves_the_other_alone(tmp_path: Path) -> None:
     """Its neighbour has the records long before."""
     lake, files = FakeOutput("lake"), FakeOutput("files")
     lake.fail(FULL, times=5)

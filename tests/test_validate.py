@@ -67,7 +67,7 @@ def test_what_works_is_found_without_collecting(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_found_in_one_go(tmp_path: Path) -> None:
-    """An output that can not start does not hide a secret that has expired."""
+    """An output that cannot start does not hide a secret that has expired."""
 
     def spoil(document: dict[str, Any]) -> None:
         (given,) = document["inputs"].values()

@@ -53,7 +53,7 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
 PATIENCE_ONCE_S = 15.0
-"""How long `--once` tries an output or a ledger that can not write."""
+"""How long `--once` tries an output or a ledger that cannot write."""
 _UPKEEP_S = 0.25
 _EVICT_EVERY_S = 3600.0
 _DONE, _FAILED, _WAITING = 0, 1, 3
@@ -138,7 +138,7 @@ class Collector:
     async def validate(self) -> tuple[CollectorError, ...]:
         """What would keep a run from working: each output is opened, each tenant's subscriptions are listed.
 
-        Raises: LedgerHeld, LedgerUnusable: the state can not be used.
+        Raises: LedgerHeld, LedgerUnusable: the state cannot be used.
         """
         problems: list[CollectorError] = []
         async with AsyncExitStack() as closing:

@@ -9,17 +9,17 @@
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
     |   |-- WindowRefused     the service refuses the window or its page token: plan it anew
-    |   |-- OutputUnavailable an output can not write just now, for example a full disk
+    |   |-- OutputUnavailable an output cannot write just now, for example a full disk
     |   |   `-- OutputClosed        the receiver closed the connection with something under way
-    |   `-- LedgerUnavailable the ledger can not write just now, for example a full disk
+    |   `-- LedgerUnavailable the ledger cannot write just now, for example a full disk
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
     |   |-- SettingsRefused     the configuration file, every mistake of it
     |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
     |   |-- AccessRefused       the token lacks a permission, or the tenant's audit is off
-    |   |-- OutputUnusable      an output can not start: unwritable directory, foreign table
-    |   |-- LedgerUnusable      the ledger can not be read or written
+    |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
+    |   |-- LedgerUnusable      the ledger cannot be read or written
     |   `-- LedgerHeld          another process holds the ledger
-    |-- Quarantined         this record or blob can not go on; kept by name, go on with the next
+    |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
 The class says what happens next, `code` is the stable name for metrics and documents, and
@@ -109,7 +109,7 @@ class WindowRefused(RetryLater):
 
 
 class OutputUnavailable(RetryLater):
-    """An output can not take the batch just now, for example because its disk is full."""
+    """An output cannot take the batch just now, for example because its disk is full."""
 
     code = "output_unavailable"
 
@@ -121,7 +121,7 @@ class OutputClosed(OutputUnavailable):
 
 
 class LedgerUnavailable(RetryLater):
-    """The ledger can not be written just now, for example because its disk is full."""
+    """The ledger cannot be written just now, for example because its disk is full."""
 
     code = "ledger_unavailable"
 
@@ -141,7 +141,7 @@ class NeedsOperator(CollectorError):
 
 
 class SettingsRefused(NeedsOperator):
-    """The configuration can not be used; `mistakes` names each in one line."""
+    """The configuration cannot be used; `mistakes` names each in one line."""
 
     code = "settings_refused"
 
@@ -165,13 +165,13 @@ class AccessRefused(NeedsOperator):
 
 
 class OutputUnusable(NeedsOperator):
-    """An output can not start: its directory can not be written, its table is not ours."""
+    """An output cannot start: its directory cannot be written, its table is not ours."""
 
     code = "output_unusable"
 
 
 class LedgerUnusable(NeedsOperator):
-    """The ledger can not be opened, read or written."""
+    """The ledger cannot be opened, read or written."""
 
     code = "ledger_unusable"
 
@@ -183,7 +183,7 @@ class LedgerHeld(NeedsOperator):
 
 
 class Quarantined(CollectorError):
-    """This record or blob can not go on; it is kept by name, and the next one goes on."""
+    """This record or blob cannot go on; it is kept by name, and the next one goes on."""
 
     code = "quarantined"
 

@@ -54,7 +54,7 @@ def test_a_signal_before_start_up_is_complete_shows_in_the_exit_code() -> None:
     assert asyncio.run(collect(collector, once=False, view=Nothing())).exit_code == 143
 
 
-def test_a_run_that_can_not_start_raises_and_leaves_the_signals_alone() -> None:
+def test_a_run_that_cannot_start_raises_and_leaves_the_signals_alone() -> None:
     """The command line tells the error; Ctrl-C works as before."""
     before = signal.getsignal(signal.SIGINT)
 

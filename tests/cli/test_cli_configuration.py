@@ -143,7 +143,7 @@ def test_what_holds_records_needs_its_state(tmp_path: Path, kind: str) -> None:
     with pytest.raises(SettingsRefused) as refused, state_of(kept, no_save_state=True):
         pass
     assert refused.value.mistakes == [
-        "--no-save-state: outputs.out can not do without the state; leave the flag out"
+        "--no-save-state: outputs.out cannot do without the state; leave the flag out"
     ]
 
 
@@ -162,7 +162,7 @@ def test_memory_in_the_file_means_the_same_as_the_flag(tmp_path: Path) -> None:
 
 
 def test_validate_and_prod_mode_answer_with_an_exit_code() -> None:
-    """1 where a tenant can not be reached, one line and what to do; nothing is collected."""
+    """1 where a tenant cannot be reached, one line and what to do; nothing is collected."""
     write(Path("c.json"), {"inputs": INPUTS, "outputs": CONSOLE})
     ended = CliRunner().invoke(app, ["run", "-c", "c.json", "--validate", "--prod-mode", "--no-save-state"])
 

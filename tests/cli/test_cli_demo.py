@@ -107,11 +107,11 @@ def test_two_demos_never_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     """Here: a file stands where a folder should be."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(NeedsOperator, match="can not be written"), demo_folder(tmp_path / "file" / "demo"):
+    with pytest.raises(NeedsOperator, match="cannot be written"), demo_folder(tmp_path / "file" / "demo"):
         pass
 
 

@@ -190,11 +190,11 @@ def test_a_key_given_twice_is_a_mistake_in_json_and_yaml(tmp_path: Path) -> None
     assert mistake in refused(write(tmp_path, "# YAML\n" + twice, name="a.yaml"))
 
 
-def test_a_file_that_can_not_be_read_is_one_plain_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_one_plain_line(tmp_path: Path) -> None:
     """Missing, a folder, not UTF-8, far too large: each is said as it is."""
-    assert refused(tmp_path / "none.json") == ["can not be read: No such file or directory"]
-    assert refused(tmp_path) == ["can not be read: Is a directory"]
-    assert refused(Path("a\0b")) == ["can not be read: not a path"]
+    assert refused(tmp_path / "none.json") == ["cannot be read: No such file or directory"]
+    assert refused(tmp_path) == ["cannot be read: Is a directory"]
+    assert refused(Path("a\0b")) == ["cannot be read: not a path"]
     assert refused(write(tmp_path, "{}".encode("utf-16"))) == ["is not UTF-8 text; save it as UTF-8"]
     assert refused(write(tmp_path, b"{" + b" " * 1_048_576)) == [
         "is larger than 1,048,576 bytes, which no configuration needs"

@@ -78,7 +78,7 @@ def test_lakes_and_files_are_not_written_without_state(outputs: Document, bound:
     """They tell by the state what they hold already; without it a run would lose or double records."""
     assert mistakes_of(filled_in() | MEMORY | {"outputs": outputs}) == [
         (
-            f"globals.persistence.type: is memory, which {bound} can not do with; "
+            f"globals.persistence.type: is memory, which {bound} cannot do with; "
             "give filesystem, or outputs to send to only"
         )
     ]

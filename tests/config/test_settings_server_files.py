@@ -160,4 +160,4 @@ def test_a_file_that_is_not_there_is_refused_by_name(server: Server) -> None:
     with pytest.raises(SettingsRefused, match=r"job_config\.json: 1 mistake") as refused:
         load_server_settings(job=server.job, collector=server.collector, environment={})
 
-    assert refused.value.mistakes == ["can not be read: No such file or directory"]
+    assert refused.value.mistakes == ["cannot be read: No such file or directory"]

@@ -303,7 +303,7 @@ def test_each_certificate_file_that_will_not_do_is_one_mistake(folder: Path) -> 
 
 
 def test_a_key_that_others_can_read_is_a_warning(folder: Path) -> None:
-    """Mounted certificates often are, and the mode can not always be changed; the cure is one command."""
+    """Mounted certificates often are, and the mode cannot always be changed; the cure is one command."""
     (folder / "me.key").chmod(0o644)
 
     assert settings_with(folder, "devo_platform", DEVO).warnings == (

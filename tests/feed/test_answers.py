@@ -218,7 +218,7 @@ def test_without_an_expiry_seven_days_are_assumed(expiry: object) -> None:
         ("blob", "not an object"),
     ],
 )
-def test_a_blob_that_can_not_be_understood_is_named(blob: object, said: str) -> None:
+def test_a_blob_that_cannot_be_understood_is_named(blob: object, said: str) -> None:
     """It is never left out: records would be missing and nobody would know."""
     with pytest.raises(BadAnswer, match=said) as caught:
         parse(listed(), blob)

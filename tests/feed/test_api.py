@@ -289,7 +289,7 @@ def test_a_throttled_call_pauses_the_whole_tenant() -> None:
 
 
 def test_a_hostile_content_id_stays_below_audit() -> None:
-    """It can not name another operation."""
+    """It cannot name another operation."""
     blob = BlobRef(FEED, "../subscriptions/stop?contentType=x#\n", START, START)
 
     async def fetch_hostile(api: Api, _: RequestBudget) -> bytes:

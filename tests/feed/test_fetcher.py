@@ -559,7 +559,7 @@ def test_a_stop_while_all_places_are_taken_gives_back_the_bytes(tmp_path: Path) 
     assert run(tmp_path, use) == (FETCHES_MAX, 0)
 
 
-def test_a_ledger_that_can_not_be_used_ends_the_fetching(tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_used_ends_the_fetching(tmp_path: Path) -> None:
     """It is not swallowed with the one blob that met it, which would look as if all were done."""
 
     async def use(house: House) -> BaseException | None:

@@ -248,7 +248,7 @@ def test_a_backfill_that_outlasts_the_period_lets_live_windows_in(tmp_path: Path
     assert max(later - earlier for earlier, later in pairwise(live)) <= 3
 
 
-def test_listing_goes_on_where_the_subscriptions_can_not_be_asked_for(tmp_path: Path) -> None:
+def test_listing_goes_on_where_the_subscriptions_cannot_be_asked_for(tmp_path: Path) -> None:
     """What is served is known, and the trouble is told."""
 
     async def use(house: House) -> tuple[set[str], list[str]]:
@@ -422,7 +422,7 @@ def test_a_relisting_that_breaks_off_is_due_again(tmp_path: Path) -> None:
     assert again
 
 
-def test_what_was_never_listed_and_can_not_be_any_more_is_counted(tmp_path: Path) -> None:
+def test_what_was_never_listed_and_cannot_be_any_more_is_counted(tmp_path: Path) -> None:
     """A collector that stood still for more than 7 days says so, once, and how much it was."""
 
     async def use(house: House) -> list[float]:

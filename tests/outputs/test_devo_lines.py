@@ -99,7 +99,7 @@ def test_tables_that_are_told_are_bounded() -> None:
     assert len(tags._tags) <= 10_000
 
 
-def test_a_host_can_not_end_the_header() -> None:
+def test_a_host_cannot_end_the_header() -> None:
     """A blank or a line break in it is replaced."""
     framer = Framer(
         Tags(TagSettings(), where=""), host="my host\n", line_bytes_max=999, adds_devo_fields=True

@@ -75,7 +75,7 @@ def test_the_lines_are_those_of_devos_own_sender(papers: Papers, compressed: boo
 
 
 def test_devos_sender_drops_its_buffer_when_a_send_fails_and_ours_does_not(papers: Papers) -> None:
-    """Against the same receiver, which can not be reached for a moment."""
+    """Against the same receiver, which cannot be reached for a moment."""
     records = make_records(5)
     with papers.serve() as sdk_server:
         port = sdk_server.port

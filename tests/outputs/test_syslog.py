@@ -187,7 +187,7 @@ def test_a_certificate_that_is_not_trusted_is_found_at_the_start(tmp_path: Path)
 
 
 def test_udp_is_told_to_lose_at_every_start() -> None:
-    """What can not be promised is said before anything is sent, and what to do about it."""
+    """What cannot be promised is said before anything is sent, and what to do about it."""
     with DatagramReceiver() as receiver, capture_logs() as told:
         deliver(
             settings_for(receiver.port, transport="udp"),
@@ -233,15 +233,15 @@ def test_a_receiver_that_is_not_there_is_named() -> None:
     with DatagramReceiver() as receiver:
         port = receiver.port
 
-    with pytest.raises(OutputUnavailable, match=f"can not send to 127.0.0.1:{port} over UDP: nobody listens"):
+    with pytest.raises(OutputUnavailable, match=f"cannot send to 127.0.0.1:{port} over UDP: nobody listens"):
         deliver(settings_for(port, transport="udp"), make_simple_batch(1, make_records(1), output="syslog"))
 
 
 def test_a_name_that_is_not_known_is_named() -> None:
-    """A name that can not be resolved may be known later."""
+    """A name that cannot be resolved may be known later."""
     settings = settings_for(514, transport="udp", address="no-such-host.invalid")
 
-    with pytest.raises(OutputUnavailable, match="its name can not be resolved; check `address`"):
+    with pytest.raises(OutputUnavailable, match="its name cannot be resolved; check `address`"):
         deliver(settings, make_simple_batch(1, make_records(1), output="syslog"))
 
 

@@ -251,14 +251,14 @@ class TestFiles:
     def test_a_missing_file_is_named(self, papers: Papers, tmp_path: Path) -> None:
         """Whichever it is."""
         gone = tmp_path / "gone.pem"
-        told = f"{gone} can not be read: No such file"
+        told = f"{gone} cannot be read: No such file"
         self.check(replace(papers.tls, chain=gone), f"chain {told}")
         self.check(replace(papers.tls, cert=gone), f"cert {told}")
         self.check(replace(papers.tls, key=gone), f"key {told}")
 
     def test_a_folder_is_no_file(self, papers: Papers, tmp_path: Path) -> None:
         """The system's own words are told."""
-        self.check(replace(papers.tls, cert=tmp_path), "can not be read: Is a directory")
+        self.check(replace(papers.tls, cert=tmp_path), "cannot be read: Is a directory")
 
     def test_a_file_of_another_kind_is_named(self, papers: Papers, tmp_path: Path) -> None:
         """A key for a certificate, a certificate for a key, or something else."""

@@ -275,7 +275,7 @@ def test_json_in_a_string_that_was_cut_short_is_masked_whole(text: bytes, expect
 @pytest.mark.parametrize("depth", [900, 1_000, 100_000])
 @pytest.mark.parametrize("rule", [USER, MaskSettings(("d",), "***", ("eve",))])
 def test_depth_is_no_hiding_place(depth: int, rule: MaskSettings) -> None:
-    """What a decoder can not follow is masked or refused, and never passed on as it was."""
+    """What a decoder cannot follow is masked or refused, and never passed on as it was."""
     deep = b'{"d":' + b"[" * depth + b'"eve"' + b"]" * depth + b',"UserId":"eve"}'
 
     found = masker(rule).mask(SplitBlob([deep], split_of(b"{}").headers), wide=False)
@@ -336,7 +336,7 @@ def test_what_is_no_json_is_refused(record: bytes) -> None:
     assert (found.records, [fragment.body for fragment in found.fragments]) == ([], [record])
 
 
-def test_a_record_that_can_not_be_read_is_a_fragment_and_its_neighbours_are_masked() -> None:
+def test_a_record_that_cannot_be_read_is_a_fragment_and_its_neighbours_are_masked() -> None:
     """No output gets it; quarantine keeps it as it was served."""
     broken, user = b'{"UserId":"eve","a":tru}', b'{"UserId":"eve"}'
     split = SplitBlob([user, broken, user], split_of(user, user, user).headers)

@@ -55,7 +55,7 @@ def test_more_workloads_than_are_remembered_are_routed_all_the_same() -> None:
 def test_placeholders_are_filled_with_the_records_own_each_as_one_level(
     tag: str, workload: str | None, operation: str | None, table: str
 ) -> None:
-    """{workload} and {operation} of an `override_tag`; a hostile record can not add a level."""
+    """{workload} and {operation} of an `override_tag`; a hostile record cannot add a level."""
     headers = [Header(Workload=workload, Operation=operation)] * 2
     router = Router()
 
@@ -76,7 +76,7 @@ def test_two_tags_of_one_router_are_not_mixed_up() -> None:
 
 
 def test_more_operations_than_are_remembered_are_routed_all_the_same() -> None:
-    """A tenant can not fill the memory with operations of its own making."""
+    """A tenant cannot fill the memory with operations of its own making."""
     headers = [Header(Workload="W", Operation=f"O{number}") for number in range(25_000)]
     tag, router = "my.app.{workload}.{operation}", Router()
 

@@ -93,7 +93,7 @@ def test_an_element_that_is_no_object_is_a_fragment(element: bytes) -> None:
 
 
 def test_a_line_break_inside_a_string_is_not_smoothed_over() -> None:
-    """It can not be one line and verbatim at once, so it is kept aside whole."""
+    """It cannot be one line and verbatim at once, so it is kept aside whole."""
     record = b'{"a":"x\ny"}'
 
     found = split_blob(b"[" + record + b"]", wide=False)
@@ -113,7 +113,7 @@ def test_a_field_of_another_type_costs_the_field_and_not_the_record() -> None:
 
 @pytest.mark.parametrize("depth", [900, 1_000, 5_000, 100_000])
 def test_a_record_nested_too_deep_costs_itself_at_most(depth: int) -> None:
-    """Decoders recurse; what they can not follow is a fragment, and its neighbours are records."""
+    """Decoders recurse; what they cannot follow is a fragment, and its neighbours are records."""
     deep = b'{"n":' + b"[" * depth + b"]" * depth + b"}"
 
     found = split_blob(b"[" + RECORD + b"," + deep + b"," + RECORD + b"]", wide=True)

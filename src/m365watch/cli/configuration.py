@@ -75,7 +75,7 @@ def read_settings(config: Path | None, *, job: Path | None, collector: Path | No
     """The settings of the configuration that the command line, or else the environment, names.
 
     Raises:
-        SettingsRefused: it can not be used; every mistake in it is named.
+        SettingsRefused: it cannot be used; every mistake in it is named.
         typer.BadParameter: none is named, or both kinds are.
     """
     from m365watch.config.load import load_server_settings, load_settings
@@ -134,7 +134,7 @@ def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
     told = settings.warnings
     bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
     if bound:
-        mistake = f"--no-save-state: outputs.{bound[0]} can not do without the state; leave the flag out"
+        mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
         raise SettingsRefused([mistake], where=str(settings.path))
     if no_save_state:
         told += ("--no-save-state: the next run reads and delivers again all that Microsoft still serves",)

@@ -139,7 +139,7 @@ def _check_state(document: Document, report: Report) -> None:
         which = report.show(("outputs", bound[0])) if bound else "the lake that is written without outputs"
         report.refuse(
             ("globals", "persistence", "type"),
-            f"is memory, which {which} can not do with; give filesystem, or outputs to send to only",
+            f"is memory, which {which} cannot do with; give filesystem, or outputs to send to only",
         )
 
 

@@ -14,7 +14,7 @@ def read_small_file(path: Path, *, bytes_max: int) -> tuple[bytes, int]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it can not be read; the end of a sentence that starts with the file's name.
+        ValueError: it cannot be read; the end of a sentence that starts with the file's name.
     """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
@@ -22,13 +22,13 @@ def read_small_file(path: Path, *, bytes_max: int) -> tuple[bytes, int]:
         raise FileNotFoundError from None
     except (OSError, ValueError) as error:
         reason = error.strerror or "unknown" if isinstance(error, OSError) else "not a path"
-        raise ValueError(f"can not be read: {reason}") from None
+        raise ValueError(f"cannot be read: {reason}") from None
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise ValueError("is not a regular file")
         return os.read(descriptor, bytes_max + 1), mode
     except OSError as error:
-        raise ValueError(f"can not be read: {error.strerror or 'unknown'}") from None
+        raise ValueError(f"cannot be read: {error.strerror or 'unknown'}") from None
     finally:
         os.close(descriptor)

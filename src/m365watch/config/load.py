@@ -28,7 +28,7 @@ def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
     """The settings in the file, JSON or YAML; `${NAME}` in it is taken from `environment`.
 
     Raises:
-        SettingsRefused: the file can not be used; every mistake in it is named.
+        SettingsRefused: the file cannot be used; every mistake in it is named.
     """
     return parse_settings(_read_document(path), path=path, environment=environment)
 
@@ -39,7 +39,7 @@ def load_server_settings(*, job: Path, collector: Path, environment: Mapping[str
     Relative paths start at the folder of the file that they are in.
 
     Raises:
-        SettingsRefused: one of the files can not be used; every mistake is named with its file.
+        SettingsRefused: one of the files cannot be used; every mistake is named with its file.
     """
     report = Report()
     documents: list[Pairs] = []
@@ -61,7 +61,7 @@ def parse_settings(document: object, *, path: Path, environment: Mapping[str, st
     Relative paths in it are relative to that file's folder; the file itself need not exist.
 
     Raises:
-        SettingsRefused: the document can not be used; every mistake in it is named.
+        SettingsRefused: the document cannot be used; every mistake in it is named.
     """
     return _settle(document, places=one_place(path), environment=environment, report=Report())
 
@@ -105,9 +105,9 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise Unreadable(f"can not be read: {error.strerror or 'unknown'}") from None
+        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}") from None
     except ValueError:
-        raise Unreadable("can not be read: not a path") from None
+        raise Unreadable("cannot be read: not a path") from None
     if len(content) > TEXT_BYTES_MAX:
         raise Unreadable(f"is larger than {TEXT_BYTES_MAX:,} bytes, which no configuration needs")
     return text

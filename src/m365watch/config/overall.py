@@ -24,7 +24,7 @@ class Persistence(Section):
     type: Literal["filesystem", "json", "memory"] = Field(default="filesystem", title="filesystem or memory")
     """The kind of store; `json` is the older name of `filesystem`. `memory` keeps it in a temporary folder
     that goes at the end, as `--no-save-state` does, and the next run delivers everything again; lakes and
-    files can not do without the state."""
+    files cannot do without the state."""
 
     config: PersistenceConfig = Field(default=PersistenceConfig(), title=OBJECT)
     """The options of the store."""

@@ -76,7 +76,7 @@ def read_secret_file(path: Path) -> str:
     try:
         content, mode = read_small_file(path, bytes_max=SECRET_BYTES_MAX)
     except FileNotFoundError:
-        raise ValueError("can not be read: No such file or directory") from None
+        raise ValueError("cannot be read: No such file or directory") from None
     _check_owner_only(mode, path)
     return _parse_secret(content)
 

@@ -127,7 +127,7 @@ def parse_subscriptions(body: bytes, *, where: str) -> frozenset[ContentType]:
 def parse_listing(body: bytes, feed: Feed, *, where: str) -> list[BlobRef]:
     """The blobs of one page, in its order, repeats included.
 
-    Raises: BadAnswer naming the first that can not be understood; none is dropped silently.
+    Raises: BadAnswer naming the first that cannot be understood; none is dropped silently.
     """
     return [
         _blob(listed, feed, where=f"{where} [{place}]")

@@ -11,7 +11,7 @@ from m365watch.feed.budget import RequestBudget
 class LimitedBudget(RequestBudget):
     """The budget of one tenant; a feed with a limit makes at most so many of its requests in any 60 s.
 
-    A feed waits for its own turn first, so that it takes no place of the tenant's that it can not use.
+    A feed waits for its own turn first, so that it takes no place of the tenant's that it cannot use.
     """
 
     def __init__(self, per_minute: int | None, clock: Clock, *, limits: Mapping[str, int]) -> None:

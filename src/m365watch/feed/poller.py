@@ -161,7 +161,7 @@ class FeedPoller:
         self._live_at_s = self._clock.monotonic_s()
 
     async def _count_gaps(self) -> None:
-        """What can not be listed any more, because the collector stood still too long, is no secret."""
+        """What cannot be listed any more, because the collector stood still too long, is no secret."""
         now = self._clock.now()
         coverage = await self._calls(self._ledger.coverage, self.feed)
         for gap in unreachable_spans(coverage, now, margin=self._margin):

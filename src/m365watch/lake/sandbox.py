@@ -60,7 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How it went, in one line of JSON."""
 
     refused: str | None = None
-    """Why the SQL can not be run: it is wrong, or not one SELECT."""
+    """Why the SQL cannot be run: it is wrong, or not one SELECT."""
     stopped: str | None = None
     """Which limit it met, or what failed."""
     types: list[str] = []

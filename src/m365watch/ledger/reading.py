@@ -51,7 +51,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
     except sqlite3.Error as error:
         raise LedgerUnusable(
-            f"the ledger can not be read ({error})", where=str(path), fix="check the file and its permissions"
+            f"the ledger cannot be read ({error})", where=str(path), fix="check the file and its permissions"
         ) from error
 
 

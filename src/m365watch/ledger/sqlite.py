@@ -159,7 +159,7 @@ class SqliteLedger:
 
     @failures_named
     def leave_out(self, number: int, output: str) -> None:
-        """`output` can not take batch `number`: its blobs are owed to it until `recall`."""
+        """`output` cannot take batch `number`: its blobs are owed to it until `recall`."""
         self._take_step(Happening.LEFT_OUT, number, output)
 
     def _take_step(self, happening: Happening, number: int, output: str) -> None:
@@ -198,7 +198,7 @@ class SqliteLedger:
         whole: bool = False,
         at: datetime,
     ) -> None:
-        """Keep what can not go on, by name and verbatim; the same body of one blob is kept once."""
+        """Keep what cannot go on, by name and verbatim; the same body of one blob is kept once."""
         with self._transaction():
             kept = self._keep(blob, body, reason, output=output, at=at)
             if whole:
@@ -243,7 +243,7 @@ class SqliteLedger:
 
     @failures_named
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
-        """`span` was never listed and can not be listed any more; whether that was news."""
+        """`span` was never listed and cannot be listed any more; whether that was news."""
         number = self._feed_number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
         with self._transaction():
@@ -476,7 +476,7 @@ def _micros(at: datetime) -> int:
 
 def _directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
     return LedgerUnusable(
-        f"the state directory can not be used ({error.strerror or error})",
+        f"the state directory cannot be used ({error.strerror or error})",
         where=str(directory),
         fix="make it a directory that this user can write",
     )

@@ -14,7 +14,7 @@ from m365watch.records.mask_rules import PatternTime, Place, Rule, compile_rules
 from m365watch.records.mask_spans import find_spans
 from m365watch.records.split import Fragment, SplitBlob
 
-_NOT_MASKABLE = "it can not be read in full, so it can not be masked"
+_NOT_MASKABLE = "it cannot be read in full, so it cannot be masked"
 _SPECIAL = frozenset('"\\/').union(map(chr, range(32)))
 """Characters that JSON can write as an escape without \\u."""
 _TOLERANT = json.JSONDecoder(strict=False)

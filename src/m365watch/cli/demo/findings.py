@@ -102,7 +102,7 @@ limit 8
 def ask(reader: LakeReader) -> list[Finding]:
     """The answers to all questions; two are asked at a time, each in a process of its own.
 
-    Raises: NeedsOperator: the lake can not be read.
+    Raises: NeedsOperator: the lake cannot be read.
     """
     with ThreadPoolExecutor(max_workers=2) as asking:
         answers = asking.map(lambda question: reader.query(question.sql), QUESTIONS)

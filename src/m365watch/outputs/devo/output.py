@@ -60,7 +60,7 @@ class DevoOutput:
     async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
         """Answer `last_batch`: what was sent can neither be found again nor taken back.
 
-        A receiver that can not be reached just now is a warning.
+        A receiver that cannot be reached just now is a warning.
 
         Raises: OutputUnusable: a file, a setting or a certificate is wrong, and the text says which.
         """

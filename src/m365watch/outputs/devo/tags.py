@@ -91,7 +91,7 @@ class Tags:
 
     def _choose(self, table: str) -> str:
         if not is_tag(table):
-            self._tell(table, "can not be a tag at Devo")
+            self._tell(table, "cannot be a tag at Devo")
             return self._fallback
         if table.startswith(TABLE_PREFIX) and table not in self._known:
             self._tell(table, "is no table that Devo is known to have")

@@ -52,7 +52,7 @@ class DatagramSender:
                 return await self._send_all(await self._connect(), lines)
             except OSError as error:
                 self.close()
-                what = f"can not send to {self._address}:{self._port} over UDP: {_reason(error)}"
+                what = f"cannot send to {self._address}:{self._port} over UDP: {_reason(error)}"
                 raise OutputUnavailable(what, where=self._where) from error
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def _check(connected: socket.socket) -> None:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return "its name can not be resolved; check `address`"
+        return "its name cannot be resolved; check `address`"
     if error.errno == errno.ECONNREFUSED:
         return "nobody listens there; start the receiver or check `address` and `port`"
     return error.strerror or type(error).__name__

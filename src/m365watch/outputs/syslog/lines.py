@@ -111,7 +111,7 @@ class LineMaker:
         self._adds_devo_fields = settings.adds_devo_fields
 
     def lines(self, batch: Batch, *, refused: list[RefusedRecord]) -> Iterator[Line]:
-        """The batch's lines in order; `refused` grows by the records that can not be one."""
+        """The batch's lines in order; `refused` grows by the records that cannot be one."""
         for part in batch.parts:
             headers: dict[str, bytes] = {}
             fields = list_fields(part) if self._adds_devo_fields else b""
@@ -147,7 +147,7 @@ class Framing:
         return header + record + self._end
 
     def refusal(self, line: bytes, record: bytes) -> str | None:
-        """Why `record` can not go out as `line`; None where it can."""
+        """Why `record` cannot go out as `line`; None where it can."""
         if b"\n" in record:
             return "a line break inside the record"
         if len(line) > self._line_bytes_max:

@@ -112,7 +112,7 @@ class WireSender:
     async def open(self) -> None:
         """Look at the files, try the way once, and begin to work.
 
-        A receiver that can not be reached is a warning: it may come back.
+        A receiver that cannot be reached is a warning: it may come back.
 
         Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
         """

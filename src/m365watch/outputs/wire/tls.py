@@ -88,7 +88,7 @@ def _load_pair(context: ssl.SSLContext, tls: TlsSettings, *, cert: Path, key: Pa
     try:
         context.load_cert_chain(cert, key, password=password)
     except ssl.SSLError as error:
-        reason = (error.reason or "it can not be loaded").lower().replace("_", " ")
+        reason = (error.reason or "it cannot be loaded").lower().replace("_", " ")
         raise OutputUnusable(
             f"OpenSSL refuses cert {cert}: {reason}",
             fix="have the receiver issue a certificate with a key of 2048 bits or more and SHA-256",
@@ -126,7 +126,7 @@ def _read(path: Path, option: str, *, where: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise OutputUnusable(
-            f"{option} {path} can not be read: {error.strerror}",
+            f"{option} {path} cannot be read: {error.strerror}",
             fix="name a file that exists and that this user may read",
             where=where,
         ) from error
