@@ -98,7 +98,7 @@ def test_a_content_id_stays_one_segment_of_the_path(content_id: str, segment: st
 
 
 @pytest.mark.parametrize("content_id", ["", "x" * (CONTENT_ID_LENGTH_MAX + 1)])
-def test_what_can_not_be_a_content_id_is_lost(content_id: str) -> None:
+def test_what_cannot_be_a_content_id_is_lost(content_id: str) -> None:
     """It is counted rather than sent."""
     with pytest.raises(ContentLost, match="invalid"):
         URLS.blob(content_id, where="here")

@@ -70,7 +70,7 @@ async def test_content_expiration_is_a_switch(switch: str, days: int) -> None:
 
 
 @in_loop
-async def test_an_expired_blob_can_not_be_fetched() -> None:
+async def test_an_expired_blob_cannot_be_fetched() -> None:
     """Contract 3.1: AF20051 from contentExpiration on."""
     async with calling("behaviour: {expiration_days: 1}") as caller:
         old, young = (await caller.list_week())[:: len(await caller.list_week()) - 1]
@@ -80,7 +80,7 @@ async def test_an_expired_blob_can_not_be_fetched() -> None:
 
 
 @in_loop
-async def test_a_blob_that_is_not_there_is_told_from_one_that_can_not_be() -> None:
+async def test_a_blob_that_is_not_there_is_told_from_one_that_cannot_be() -> None:
     """Contract 3.1: AF20050 under 404 for an unknown id, AF20052 for one that is none."""
     async with calling() as caller:
         content_id = (await caller.list_week())[0]["contentId"]

@@ -25,7 +25,7 @@ async def test_a_subscription_goes_from_absent_to_enabled() -> None:
 
 
 @in_loop
-async def test_an_enabled_subscription_can_not_be_started() -> None:
+async def test_an_enabled_subscription_cannot_be_started() -> None:
     """Contract 2.1: AF20024 under HTTP 400, the normal answer."""
     async with calling() as caller:
         reply = await caller.start()

@@ -1,6 +1,6 @@
 """Fetches known blobs of all feeds: fair among feeds, bounded in bytes, patient with poison.
 
-A blob that can not be fetched is tried again quickly a few times without holding a place,
+A blob that cannot be fetched is tried again quickly a few times without holding a place,
 and then waits in the ledger for its turn (Devo's `uri_retry`); nobody waits behind it.
 """
 

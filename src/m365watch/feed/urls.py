@@ -66,7 +66,7 @@ class Urls:
     def blob(self, content_id: str, *, where: str) -> URL:
         """Where the content is; made of its id alone, as a listing's contentUri has been seen to be garbage.
 
-        Raises: ContentLost where the id can not be one.
+        Raises: ContentLost where the id cannot be one.
         """
         if not 0 < len(content_id) <= CONTENT_ID_LENGTH_MAX:
             raise ContentLost(f"invalid: a content id of {len(content_id)} characters", where=where)

@@ -36,7 +36,7 @@ class ReplaySource:
     def __init__(self, path: Path, *, now: datetime, days: float) -> None:
         """Read the whole file.
 
-        Raises: OSError: it can not be read.
+        Raises: OSError: it cannot be read.
         """
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
         start = now - timedelta(days=days)

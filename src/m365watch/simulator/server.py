@@ -137,7 +137,7 @@ async def simulator_running(
 ) -> AsyncIterator[RunningSimulator]:
     """The simulator, answering on loopback until the block ends; port 0 picks a free one.
 
-    Raises: NeedsOperator: the port is taken. OSError: the file of records can not be read.
+    Raises: NeedsOperator: the port is taken. OSError: the file of records cannot be read.
     """
     with closing(_listen(port)) as listener:
         url = f"http://{_LOOPBACK}:{listener.getsockname()[1]}"
@@ -165,7 +165,7 @@ def _listen(port: int) -> socket.socket:
         listener.bind((_LOOPBACK, port))
     except OSError as error:
         listener.close()
-        what = f"port {port} of {_LOOPBACK} can not be had: {error.strerror}"
+        what = f"port {port} of {_LOOPBACK} cannot be had: {error.strerror}"
         raise NeedsOperator(what, fix="choose another with --port") from error
     return listener
 

@@ -81,7 +81,7 @@ class SimulatedTenant:
         return blob.appears_at <= now and not self.subscriptions.lost(blob.content_type, blob.created_at)
 
     def expires_at(self, blob: Blob) -> datetime:
-        """From when on the blob can not be fetched any more."""
+        """From when on the blob cannot be fetched any more."""
         return blob.created_at + timedelta(days=self.behaviour.expiration_days)
 
     def served(self, content_type: ContentType) -> list[bytes]:
