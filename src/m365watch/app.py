@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -32,9 +32,18 @@ from m365watch.feed.poller import FeedPoller, PollSettings
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import FetchedBlob, TenantAccess
 from m365watch.feed.troubles import Trouble, Troubles
+from m365watch.ledger.account import (
+    BlobsAsked,
+    BlobsFound,
+    PiecesFound,
+    kept_pieces,
+    named_blobs,
+    piece_body,
+)
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
+from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed, TenantId
@@ -49,7 +58,7 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
 PATIENCE_ONCE_S = 15.0
-"""How long `--once` tries an output or a ledger that can not write."""
+"""How long `--once` tries an output or a ledger that cannot write."""
 _UPKEEP_S = 0.25
 _EVICT_EVERY_S = 3600.0
 _DONE, _FAILED, _WAITING = 0, 1, 3
@@ -207,6 +216,8 @@ class _Run:
         patience_s: float | None,
     ) -> None:
         self._started_at = started_at
+        # Copies: the ledger's own go on counting.
+        self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
         self._clock = parts.clock
         self._ledger = parts.ledger
         self._calls = parts.calls
@@ -257,7 +268,7 @@ class _Run:
         for feed in feeds:
             feed.windows_planned = self._pollers[feed.feed].windows_planned
         caught_up = all(poller.caught_up for poller in self._pollers.values()) and self._fetcher.idle
-        return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up)
+        return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=self._before)
 
     async def until_end(self, *, once: bool, stop: asyncio.Event) -> Outcome:
         """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed."""
@@ -384,3 +395,38 @@ def waiting_blobs(settings: Settings) -> list[WaitingBlob]:
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return read_waiting_blobs(connection)
+
+
+def find_blobs(settings: Settings, asked: BlobsAsked) -> BlobsFound:
+    """The blobs that are `asked` for, by name, from the ledger alone.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return named_blobs(connection, asked)
+
+
+def find_pieces(settings: Settings, *, feed_part: str, count_max: int) -> PiecesFound:
+    """What is in quarantine, without its bytes, from the ledger alone.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return kept_pieces(connection, feed_part=feed_part, count_max=count_max)
+
+
+def read_piece(settings: Settings, number: int) -> bytes | None:
+    """The bytes of one piece in quarantine, as they came; None where there is no such piece.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return piece_body(connection, number)
+
+
+def retry_quarantined(settings: Settings, *, feed_part: str) -> PutBack:
+    """Let quarantined blobs wait again, so that the next run fetches them.
+
+    Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger yet; LedgerUnavailable.
+    """
+    return put_back(settings.state_directory / LEDGER_FILE, feed_part=feed_part, now=SystemClock().now())

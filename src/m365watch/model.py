@@ -110,7 +110,7 @@ class KnownBlob:
 class BlobState(StrEnum):
     """Where a blob stands; every state but the first is final, and exactly one is reached."""
 
-    KNOWN = "known"
+    WAITING = "waiting"
     DELIVERED = "delivered"
     QUARANTINED = "quarantined"
     LOST = "lost"

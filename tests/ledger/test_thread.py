@@ -86,7 +86,7 @@ def test_the_loop_goes_on_while_a_verb_is_being_done() -> None:
     assert run(use)
 
 
-def test_a_verb_is_repeated_while_the_ledger_can_not_be_written() -> None:
+def test_a_verb_is_repeated_while_the_ledger_cannot_be_written() -> None:
     """It did nothing, so it is the same verb again; said once, for however long it takes."""
     disk = FullDisk(100)
 

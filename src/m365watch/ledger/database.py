@@ -76,9 +76,9 @@ def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Conca
 def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | LedgerUnusable:
     """A full disk or a lock passes; anything else needs a person."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-        return LedgerUnavailable(f"the ledger can not be written ({error})", where=str(path))
+        return LedgerUnavailable(f"the ledger cannot be written ({error})", where=str(path))
     return LedgerUnusable(
-        f"the ledger can not be used ({error})",
+        f"the ledger cannot be used ({error})",
         where=str(path),
         fix="check the disk; move the file aside to list the last 7 days again from scratch",
     )

@@ -81,7 +81,7 @@ class Ledger(Protocol):
         whole: bool = False,
         at: datetime,
     ) -> None:
-        """Keep what can not go on, by name and verbatim; the same body of one blob is kept once.
+        """Keep what cannot go on, by name and verbatim; the same body of one blob is kept once.
 
         With `whole`, `body` is all there is of the blob, whose final state is quarantined.
         """
@@ -92,7 +92,7 @@ class Ledger(Protocol):
         ...
 
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
-        """`span` was never listed and can not be listed any more: counted in plain sight.
+        """`span` was never listed and cannot be listed any more: counted in plain sight.
 
         Whether it was news.
         """
@@ -153,7 +153,7 @@ class Ledger(Protocol):
         ...
 
     def evict(self, *, now: datetime) -> bool:
-        """Forget, in one bounded step, what can not come again; whether more remains."""
+        """Forget, in one bounded step, what cannot come again; whether more remains."""
         ...
 
     def close(self) -> None:

@@ -194,7 +194,7 @@ class SqliteLedger:
         whole: bool = False,
         at: datetime,
     ) -> None:
-        """Keep what can not go on, by name and verbatim; the same body of one blob is kept once."""
+        """Keep what cannot go on, by name and verbatim; the same body of one blob is kept once."""
         with self._transaction():
             kept = self._keep(blob, body, reason, output=output, at=at)
             if whole:
@@ -239,7 +239,7 @@ class SqliteLedger:
 
     @failures_named
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
-        """`span` was never listed and can not be listed any more; whether that was news."""
+        """`span` was never listed and cannot be listed any more; whether that was news."""
         number = self._feed_number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
         with self._transaction():
@@ -420,16 +420,22 @@ class SqliteLedger:
 
     @failures_named
     def evict(self, *, now: datetime) -> bool:
-        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains."""
+        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains.
+
+        A blob of which something is in quarantine stays: it is the name of what is kept.
+        """
         before = _micros(now - HORIZON)
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
-                " (SELECT key FROM blob WHERE created_us < ? AND state != 0 LIMIT ?)",
+                " (SELECT key FROM blob WHERE created_us < ? AND state != 0"
+                " AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)",
                 (before, _EVICT_COUNT),
             ).rowcount
-            oldest = self._connection.execute("SELECT min(key) FROM blob").fetchone()[0]
-            more = self._identities.evict(oldest) if oldest is not None else False
+            oldest = self._connection.execute(
+                "SELECT key FROM blob WHERE created_us >= ? OR state = 0 ORDER BY key LIMIT 1", (before,)
+            ).fetchone()
+            more = self._identities.evict(oldest[0]) if oldest is not None else False
         return more or gone == _EVICT_COUNT
 
     def close(self) -> None:
@@ -486,7 +492,7 @@ def _micros(at: datetime) -> int:
 
 def _directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
     return LedgerUnusable(
-        f"the state directory can not be used ({error.strerror or error})",
+        f"the state directory cannot be used ({error.strerror or error})",
         where=str(directory),
         fix="make it a directory that this user can write",
     )

@@ -23,7 +23,7 @@ class LedgerCalls(Protocol):
     """How the collector calls its ledger."""
 
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the verb, repeating it while the ledger can not be written; what it returns."""
+        """Do the verb, repeating it while the ledger cannot be written; what it returns."""
         ...
 
 
