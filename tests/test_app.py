@@ -200,7 +200,7 @@ def test_progress_can_be_asked_for_at_any_time(tmp_path: Path) -> None:
     assert run(tmp_path, use) == [0, len(ContentType)]
 
 
-def test_what_can_not_come_again_is_forgotten_while_collecting(tmp_path: Path) -> None:
+def test_what_cannot_come_again_is_forgotten_while_collecting(tmp_path: Path) -> None:
     """The ledger is kept small by the hour, and nothing is stopped for it."""
 
     async def use(site: Site) -> tuple[int, int]:
@@ -256,7 +256,7 @@ def test_two_collectors_do_not_share_a_ledger(tmp_path: Path) -> None:
     assert run(tmp_path, use) == 0
 
 
-def test_an_output_that_can_not_start_starts_nothing(tmp_path: Path) -> None:
+def test_an_output_that_cannot_start_starts_nothing(tmp_path: Path) -> None:
     """The outputs opened before it are closed, the ledger is let go, and no request was sent."""
     closed = []
 
@@ -310,7 +310,7 @@ def test_outputs_are_built_from_their_settings(tmp_path: Path) -> None:
 
 
 async def begun(site: Site) -> asyncio.Task[Outcome]:
-    """A run, once its output holds a batch that it can not make durable."""
+    """A run, once its output holds a batch that it cannot make durable."""
     site.outputs["lake"].hold()
     running = asyncio.create_task(site.collector().run(once=False, stop=site.stop))
     while not site.outputs["lake"].batches:

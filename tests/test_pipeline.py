@@ -480,7 +480,7 @@ def test_a_blob_is_final_only_when_every_output_has_it(tmp_path: Path) -> None:
         return [*seen, (works.final, works.states())]
 
     assert run(tmp_path, use, lake, files) == [
-        ([], [BlobState.KNOWN]),
+        ([], [BlobState.WAITING]),
         (["blob1"], [BlobState.DELIVERED]),
     ]
 
@@ -528,7 +528,7 @@ def test_a_slow_output_does_not_delay_the_other_and_catches_up(tmp_path: Path) -
     assert slow.disk.records == quick.disk.records == make_records(batches)
 
 
-def test_an_output_that_can_not_write_is_tried_again(tmp_path: Path) -> None:
+def test_an_output_that_cannot_write_is_tried_again(tmp_path: Path) -> None:
     """With longer and longer pauses, up to a minute; it says so once, and once that it goes on."""
     lake = TimedOutput("lake")
     lake.fail(FULL, times=10)
@@ -580,7 +580,7 @@ def test_an_output_is_given_the_time_that_it_asks_for(tmp_path: Path) -> None:
     assert [line["log_level"] for line in lines] == ["warning", "warning", "info"]
 
 
-def test_one_output_that_can_not_write_leaves_the_other_alone(tmp_path: Path) -> None:
+def test_one_output_that_cannot_write_leaves_the_other_alone(tmp_path: Path) -> None:
     """Its neighbour has the records long before."""
     lake, files = FakeOutput("lake"), FakeOutput("files")
     lake.fail(FULL, times=5)
@@ -611,7 +611,7 @@ def test_patience_with_an_output_ends(tmp_path: Path) -> None:
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(OutputUnavailable) is not None
     assert 15 <= waited_s < 32
-    assert states == [BlobState.KNOWN]
+    assert states == [BlobState.WAITING]
 
 
 def test_an_output_that_needs_a_person_ends_the_run(tmp_path: Path) -> None:
@@ -627,7 +627,7 @@ def test_an_output_that_needs_a_person_ends_the_run(tmp_path: Path) -> None:
     failure, states = run(tmp_path, use, lake)
 
     assert isinstance(failure, ExceptionGroup)
-    assert states == [BlobState.KNOWN]
+    assert states == [BlobState.WAITING]
 
 
 # Crashes.
@@ -653,7 +653,7 @@ def test_a_crash_before_the_commit_repeats_nothing_and_loses_nothing(tmp_path: P
         await drain(works)
         return works.states()
 
-    assert run(tmp_path, crash, FakeOutput("lake", disk, can_undo=can_undo)) == [BlobState.KNOWN]
+    assert run(tmp_path, crash, FakeOutput("lake", disk, can_undo=can_undo)) == [BlobState.WAITING]
     assert disk.records == make_records(6)
     assert run(tmp_path, go_on, FakeOutput("lake", disk, can_undo=can_undo)) == [BlobState.DELIVERED]
     assert disk.records == make_records(6)

@@ -72,7 +72,7 @@ class Pipeline:
         self._drained = asyncio.Event()
         self._drained.set()
         self.output_errors: dict[str, str] = {}
-        """The present error of each output that can not write."""
+        """The present error of each output that cannot write."""
 
     def take(self, fetched: FetchedBlob) -> None:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""

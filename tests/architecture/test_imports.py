@@ -17,7 +17,7 @@ LAYERS = (
 """Each layer imports from those before it and from its own."""
 
 LEAF_MAY_IMPORT = {"model", "errors", "clock", "simulator", "__init__"}
-"""The simulator leans on nothing of the collector, so that it can not share the collector's mistakes."""
+"""The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""
 
 
 def test_every_room_has_its_layer() -> None:

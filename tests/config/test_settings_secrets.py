@@ -51,7 +51,7 @@ def test_a_secret_file_is_read_without_its_last_line_break(tmp_path: Path, endin
     ],
 )
 def test_a_secret_file_without_one_secret_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
-    """What can not be a secret is better told now than by a refused token."""
+    """What cannot be a secret is better told now than by a refused token."""
     document = with_file(tmp_path, content)
 
     assert mistakes_of(document, path=tmp_path / "c.json") == [
@@ -80,7 +80,7 @@ def test_a_secret_file_that_is_no_file_is_refused_without_waiting(tmp_path: Path
     missing = mistakes_of(document, path=path)
     os.mkfifo(tmp_path / "secret", 0o600)
 
-    assert missing == [f'{AT}.client_secret_file: "secret" (text) can not be read: No such file or directory']
+    assert missing == [f'{AT}.client_secret_file: "secret" (text) cannot be read: No such file or directory']
     assert mistakes_of(document, path=path) == [
         f'{AT}.client_secret_file: "secret" (text) is not a regular file'
     ]
@@ -137,7 +137,7 @@ def test_a_line_break_from_the_environment_is_refused() -> None:
 
     assert mistakes_of(document, environment={"S": SECRET + "\n"}) == [
         (
-            f"{AT}.client_secret: has a line break or another character that can not be used; "
+            f"{AT}.client_secret: has a line break or another character that cannot be used; "
             "give the secret's value in quotes, or ${NAME}, or the key client_secret_file"
         )
     ]

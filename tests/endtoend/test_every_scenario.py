@@ -31,7 +31,7 @@ UNKNOWN = ("invalid-key", "unknown-blob")
 """Content that the service says it does not know is asked for again before it counts as lost."""
 
 UNSUBSCRIBED = ("subscription-disabled", "subscription-lost")
-"""A subscription that the collector has just started can not be started again for 15 minutes."""
+"""A subscription that the collector has just started cannot be started again for 15 minutes."""
 
 OTHERWISE = (*REFUSED, *UNKNOWN, *UNSUBSCRIBED, "expired", "late-appearance", "poison", "stop-start-limbo")
 """The scenarios that have a test of their own."""

@@ -142,7 +142,7 @@ def test_wrong_credentials_are_told_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["state", "out", "lake"])
-def test_a_directory_that_can_not_be_written_is_told_in_one_line(name: str, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     """Exit code 1 before anything begins; once the obstacle is gone everything is there."""
 
     async def obstruct() -> tuple[Ended, Ended]:

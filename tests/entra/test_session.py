@@ -160,7 +160,7 @@ def test_an_answer_that_is_no_http_is_a_bad_answer() -> None:
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -> None:
-    """A token is sent to nobody who can not prove to be the host."""
+    """A token is sent to nobody who cannot prove to be the host."""
     pem = tmp_path / "server.pem"
     pem.write_bytes(self_signed())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -281,7 +281,7 @@ def test_a_passing_failure_is_tried_again(
 @pytest.mark.parametrize(
     "token", ["", "a b", "a\nb", "a\r\nX-Injected: 1", "\u00e9", None, 5, ["t"], "x" * 65_537]
 )
-def test_what_can_not_be_a_token_is_a_bad_answer(token: object) -> None:
+def test_what_cannot_be_a_token_is_a_bad_answer(token: object) -> None:
     """It would otherwise end up in a header."""
     error = failure_of(token_reply(token))
 

@@ -167,7 +167,7 @@ def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
     """One line says what is wrong."""
     (tmp_path / "lake").write_text("a file")
 
-    with pytest.raises(OutputUnusable, match="can not be opened: Not a directory; see to it"):
+    with pytest.raises(OutputUnusable, match="cannot be opened: Not a directory; see to it"):
         open_with(tmp_path / "lake", 0)
 
 

@@ -145,7 +145,7 @@ class FilesPlace:
 
 @contextmanager
 def file_size_limit(size_bytes: int) -> Iterator[None]:
-    """A span in which this process can not write past `size_bytes` of any file."""
+    """A span in which this process cannot write past `size_bytes` of any file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

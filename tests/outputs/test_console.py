@@ -64,7 +64,7 @@ def test_a_reader_who_takes_nothing_does_not_hold_up_the_end() -> None:
 
 
 def test_a_full_device_is_tried_again() -> None:
-    """What can not be written is one line that names the reason."""
+    """What cannot be written is one line that names the reason."""
     descriptor = os.open("/dev/full", os.O_WRONLY)
     output = ConsoleOutput(SETTINGS, descriptor=descriptor)
     batch = make_simple_batch(1, make_records(1), output="console")

@@ -348,7 +348,7 @@ def test_a_second_process_is_refused(directory: Path, clock: SteppingClock) -> N
     open_archive(settings, clock).release()
 
 
-def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     """The text names the place, the reason and the cure."""
     obstacle = tmp_path / "records"
     obstacle.write_text("a file where a directory should be")
@@ -358,7 +358,7 @@ def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path: Path) -
         asyncio.run(output.open(last_batch=0, position=""))
 
     assert str(caught.value) == (
-        f"output files: can not write to {obstacle}: File exists; "
+        f"output files: cannot write to {obstacle}: File exists; "
         "let this user write there, or set another `directory`"
     )
 
@@ -378,7 +378,7 @@ def test_a_full_disk_leaves_every_file_as_it_was(directory: Path, clock: Steppin
 
     with (
         file_size_limit(1_000_000),
-        pytest.raises(OutputUnavailable, match=r"can not write to .*; tried again, nothing lost"),
+        pytest.raises(OutputUnavailable, match=r"cannot write to .*; tried again, nothing lost"),
     ):
         archive.deliver(make_batch(2, [part]))
 
@@ -402,7 +402,7 @@ def test_an_obstacle_delays_publishing_and_loses_nothing(
         return receipt.position
 
     position = asyncio.run(run_against_an_obstacle())
-    assert "can not be published yet" in capsys.readouterr().out
+    assert "cannot be published yet" in capsys.readouterr().out
     (directory / EXCHANGE).unlink()
 
     open_archive(settings, clock, last_batch=1, position=position).release()
@@ -418,7 +418,7 @@ def test_the_timer_outlives_an_obstacle(directory: Path, capsys: pytest.CaptureF
         await output.open(last_batch=0, position="")
         (directory / EXCHANGE).write_text("in the way")
         await output.deliver(make_simple_batch(1, make_records(5), output="files"))
-        await until(lambda: "can not be published yet" in capsys.readouterr().out)
+        await until(lambda: "cannot be published yet" in capsys.readouterr().out)
         (directory / EXCHANGE).unlink()
         await until(lambda: bool(published_files(directory)))
         found = records_by_folder(directory)

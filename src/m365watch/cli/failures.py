@@ -31,11 +31,12 @@ def exit_code_of(error: CollectorError) -> int:
 
 
 def lines_of(error: CollectorError) -> list[str]:
-    """`error` for a person: what happened, each mistake on its own line, then the hint."""
+    """`error` for a person: what happened, each of several mistakes on its own line, then the hint."""
     if not isinstance(error, NeedsOperator):
         return [f"error: {plain(str(error))}"]
     place = f"{error.where}: " if error.where else ""
-    mistakes = error.mistakes if isinstance(error, SettingsRefused) else []
+    several = isinstance(error, SettingsRefused) and len(error.mistakes) > 1
+    mistakes = error.mistakes if isinstance(error, SettingsRefused) and several else []
     return [
         f"error: {plain(place + error.what)}",
         *(f"  {plain(mistake)}" for mistake in mistakes),

@@ -15,17 +15,22 @@ from m365watch.config.settings import Settings
 from m365watch.config.tidy import set_aside_inputs, tidy_document
 from m365watch.errors import SettingsRefused
 
+_NAME_ANOTHER = "name another file with --config"
+_HOW_TO_BEGIN = "begin with the example of docs/reference/settings.md"
+
 
 def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
     """The settings in the file, JSON or YAML; `${NAME}` in it is taken from `environment`.
 
     Raises:
-        SettingsRefused: the file can not be used; every mistake in it is named.
+        SettingsRefused: the file cannot be used; every mistake in it is named.
     """
+    path = path.absolute()
     try:
-        document = parse_document(_read_text(path), suffix=path.suffix.lower())
+        document = _read_document(path)
     except Unreadable as error:
-        raise SettingsRefused([str(error)], where=str(path)) from None
+        fix = error.fix or "correct the file and start again"
+        raise SettingsRefused([str(error)], where=str(path), fix=fix) from None
     return parse_settings(document, path=path, environment=environment)
 
 
@@ -35,13 +40,14 @@ def parse_settings(document: object, *, path: Path, environment: Mapping[str, st
     Relative paths in it are relative to that file's folder; the file itself need not exist.
 
     Raises:
-        SettingsRefused: the document can not be used; every mistake in it is named.
+        SettingsRefused: the document cannot be used; every mistake in it is named.
     """
     report = Report()
     path = path.absolute()
     tidied = tidy_document(document, environment=environment, report=report)
     if not isinstance(tidied, dict):
-        report.refuse((), f"holds {show_value(tidied, secret=True)}; give an object with inputs")
+        held = "plain text" if isinstance(tidied, str) else show_value(tidied, secret=True)
+        report.refuse((), f"holds {held}; give an object with inputs, in JSON or YAML")
         raise SettingsRefused(report.lines(), where=str(path))
     set_aside_inputs(tidied, report)
     warn_of_inline_secrets(tidied, path=path, report=report)
@@ -58,6 +64,13 @@ def example_settings() -> str:
     return _EXAMPLE
 
 
+def _read_document(path: Path) -> object:
+    document = parse_document(_read_text(path), suffix=path.suffix.lower())
+    if document is None:
+        raise Unreadable("is empty", fix=_HOW_TO_BEGIN)
+    return document
+
+
 def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -65,10 +78,16 @@ def _read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8 text; save it as UTF-8") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable("there is no such file", fix=f"{_NAME_ANOTHER}, or {_HOW_TO_BEGIN}") from None
+    except IsADirectoryError:
+        raise Unreadable("is a directory", fix="name the file in it with --config") from None
+    except PermissionError:
+        raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
     except OSError as error:
-        raise Unreadable(f"can not be read: {error.strerror or 'unknown'}") from None
+        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None
     except ValueError:
-        raise Unreadable("can not be read: not a path") from None
+        raise Unreadable("cannot be read: not a path", fix=_NAME_ANOTHER) from None
     if len(content) > TEXT_BYTES_MAX:
         raise Unreadable(f"is larger than {TEXT_BYTES_MAX:,} bytes, which no configuration needs")
     return text

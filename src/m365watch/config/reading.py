@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.schema import NO_EFFECT, OUTPUT_TYPES_WANTED, ConfigurationFile, Section, ServiceSection
+from m365watch.config.schema import NO_EFFECT, OUTPUT_TYPES_WANTED, ConfigurationFile, Section
 from m365watch.config.sections import section_at
 from m365watch.config.wanted import keys_beside, wanted_at
 
@@ -106,15 +106,12 @@ def _unknown_key(marked: KeyPath, near: str | None) -> str:
 
 def _warn_of_oddities(document: object, file: ConfigurationFile, report: Report) -> None:
     for path in list_without_effect(file):
-        report.warn(path, "has no effect in this version")
+        # Devo's collector wants the service `uri_retry` in every file; the reference says what becomes of it.
+        if path[2:4] != ("services", "uri_retry"):
+            report.warn(path, "has no effect in this version")
     given = section_at(document, "globals").get("name")
     if given is not None and str(given) != file.globals.name:
         report.warn(("globals", "name"), f"is used as {file.globals.name}")
-    for name, section in file.inputs.items():
-        retry = section.services.uri_retry if section.services else None
-        if retry is not None and retry != ServiceSection():
-            retry_path = ("inputs", name, "services", "uri_retry")
-            report.warn(retry_path, "has no effect; failed fetches are retried whatever it says")
 
 
 def _refuse_output_type(path: KeyPath, output: object, report: Report) -> None:

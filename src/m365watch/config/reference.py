@@ -1,4 +1,4 @@
-"""The reference page of the settings, made from the schema, so that the two can not differ."""
+"""The reference page of the settings, made from the schema, so that the two cannot differ."""
 
 from __future__ import annotations
 

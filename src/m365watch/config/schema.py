@@ -69,7 +69,7 @@ def _refuse_masking(value: object) -> object:
     if value == []:
         return value
     raise ValueError(
-        "can not be honoured, since this version masks nothing; remove the key only if no value needs it"
+        "cannot be honoured, since this version masks nothing; remove the key only if no value needs it"
     )
 
 

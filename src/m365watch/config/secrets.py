@@ -65,7 +65,7 @@ def read_secret_file(path: Path) -> str:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError) as error:
-        raise ValueError(f"can not be read: {_reason(error)}") from None
+        raise ValueError(f"cannot be read: {_reason(error)}") from None
     with os.fdopen(descriptor, "rb") as file:
         _check_owner_only(os.fstat(descriptor).st_mode, path)
         content = file.read(SECRET_BYTES_MAX + 1)

@@ -32,7 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def tidy_document(document: object, *, environment: Mapping[str, str], report: Report) -> object:
-    """The document with `${NAME}` filled in; what can not be used is in `report` and left as it is."""
+    """The document with `${NAME}` filled in; what cannot be used is in `report` and left as it is."""
     return _Tidying(environment, report).tidy(document, ())
 
 
@@ -107,7 +107,7 @@ class _Tidying:
             self._report.refuse(path, f"is longer than {TEXT_CHARACTERS_MAX:,} characters; {wanted_at(path)}")
         elif _CONTROL.search(filled):
             self._report.refuse(
-                path, f"has a line break or another character that can not be used; {wanted_at(path)}"
+                path, f"has a line break or another character that cannot be used; {wanted_at(path)}"
             )
         return filled
 
@@ -130,7 +130,7 @@ class _Tidying:
         whole = isinstance(value, int) and value.bit_length() <= INTEGER_BITS_MAX
         if value is None or whole or (isinstance(value, float) and math.isfinite(value)):
             return value
-        self._report.refuse_value(path, value, f"can not stand in a configuration; {wanted_at(path)}")
+        self._report.refuse_value(path, value, f"cannot stand in a configuration; {wanted_at(path)}")
         return None
 
 

@@ -133,8 +133,8 @@ _FAILURES: tuple[tuple[type[Exception], type[RetryLater], str], ...] = (
     (TimeoutError, Unavailable, "no answer in time"),
     (aiohttp.ClientConnectorCertificateError, Unavailable, "the server's certificate was not accepted"),
     (ssl.SSLError, Unavailable, "the server's TLS was not accepted"),
-    (aiohttp.ClientProxyConnectionError, Unavailable, "the proxy can not be reached"),
-    (aiohttp.ClientConnectorDNSError, Unavailable, "the host's name can not be resolved"),
+    (aiohttp.ClientProxyConnectionError, Unavailable, "the proxy cannot be reached"),
+    (aiohttp.ClientConnectorDNSError, Unavailable, "the host's name cannot be resolved"),
     (aiohttp.ClientConnectorError, Unavailable, "no connection ({error.strerror})"),
     (Exception, Unavailable, "the connection was broken"),
 )

@@ -51,7 +51,7 @@ class Delivery:
             ) from None
         except WRITE_FAILURES as failure:
             raise OutputUnusable(
-                f"the lake can not be opened: {plain_reason(failure)}",
+                f"the lake cannot be opened: {plain_reason(failure)}",
                 fix="see to it that the directory can be written and that its disk has room",
                 where=self._where,
             ) from failure

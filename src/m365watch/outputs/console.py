@@ -72,11 +72,11 @@ class ConsoleOutput:
             ) from error
         except OSError as error:
             raise OutputUnavailable(
-                f"can not write to standard output: {error.strerror}", where=self._where
+                f"cannot write to standard output: {error.strerror}", where=self._where
             ) from error
 
     def _write(self, lines: bytes) -> None:
-        """Write piece by piece, so that a reader who takes nothing can not hold up `close`."""
+        """Write piece by piece, so that a reader who takes nothing cannot hold up `close`."""
         descriptor = sys.stdout.fileno() if self._descriptor is None else self._descriptor
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)

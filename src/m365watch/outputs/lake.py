@@ -46,7 +46,7 @@ class LakeOutput:
     async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - Delta tells it
         """Answer the number of the last batch in the lake: `last_batch`, or that of the next one.
 
-        Raises: OutputUnusable: a library is missing, the directory can not be written, the
+        Raises: OutputUnusable: a library is missing, the directory cannot be written, the
         table is not ours, or the lake and the ledger do not belong together.
         """
         self._delivery = await self._in_thread(self._prepare)

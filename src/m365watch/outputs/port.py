@@ -20,7 +20,7 @@ class Output(Protocol):
 
         `last_batch` and `position` are the last receipt that the ledger committed (0 and ""
         at the first start). An output that can undo cuts itself back to that point and
-        answers `last_batch`; one that can not (the lake) answers what it finds, which is at
+        answers `last_batch`; one that cannot (the lake) answers what it finds, which is at
         most one batch further.
 
         Raises: OutputUnusable: a person has to act, and the text says how.

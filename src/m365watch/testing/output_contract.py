@@ -69,7 +69,7 @@ class OutputPlace(Protocol):
         ...
 
     def filled(self) -> AbstractContextManager[None] | None:
-        """A span in which nothing more can be written here; None if that can not be arranged."""
+        """A span in which nothing more can be written here; None if that cannot be arranged."""
         ...
 
 
@@ -146,7 +146,7 @@ class OutputContract:
 
     @pytest.mark.parametrize("kind", VERBATIM_RECORDS)
     def test_a_record_arrives_byte_for_byte(self, place: OutputPlace, kind: str) -> None:
-        """A record is its own bytes; one that can not be kept so is refused, never altered."""
+        """A record is its own bytes; one that cannot be kept so is refused, never altered."""
         record = VERBATIM_RECORDS[kind]
         batch = make_simple_batch(1, [record], output=place.make().name)
         [receipt] = asyncio.run(_deliver_and_die(place, [batch]))
@@ -273,7 +273,7 @@ class OutputContract:
         """The batch counts for nothing; delivered again when there is room, it is there once."""
         filled = place.filled()
         if filled is None:
-            pytest.skip("this place can not be filled")
+            pytest.skip("this place cannot be filled")
 
         async def deliver_over_a_full_disk() -> list[str]:
             output = place.make()

@@ -48,7 +48,7 @@ class Blob:
     content_type: str
     created_at: datetime
     decimals: str
-    """Those of contentCreated that a datetime can not hold."""
+    """Those of contentCreated that a datetime cannot hold."""
     records: tuple[str, ...]
     form: Form
     spans: bool

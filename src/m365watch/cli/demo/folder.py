@@ -22,7 +22,7 @@ MARKER = ".m365watch-demo"
 def demo_folder(directory: Path) -> Iterator[Path]:
     """An empty folder at `directory`, held until the block ends.
 
-    Raises: NeedsOperator: it can not be written, or holds something that no demo put there;
+    Raises: NeedsOperator: it cannot be written, or holds something that no demo put there;
     LedgerHeld: another demo is using it.
     """
     try:
@@ -30,7 +30,7 @@ def demo_folder(directory: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         fix = "name a directory that can be written with --directory"
-        raise NeedsOperator(f"can not be written: {reason}", where=str(directory), fix=fix) from None
+        raise NeedsOperator(f"cannot be written: {reason}", where=str(directory), fix=fix) from None
     lock = LedgerLock(directory / MARKER)
     try:
         lock.acquire()

@@ -71,7 +71,7 @@ class Archive:
     def open(self, *, last_batch: int, position: str) -> None:
         """Take the directory, cut it back to `last_batch`, and publish what is left.
 
-        Raises: OutputUnusable: it can not be written, is in use, or belongs to another ledger.
+        Raises: OutputUnusable: it cannot be written, is in use, or belongs to another ledger.
         """
         try:
             self._take()
@@ -85,7 +85,7 @@ class Archive:
         except OSError as error:
             self.release()
             raise OutputUnusable(
-                f"can not write to {self._directory}: {error.strerror}",
+                f"cannot write to {self._directory}: {error.strerror}",
                 fix="let this user write there, or set another `directory`",
                 where=self._where,
             ) from error
@@ -109,10 +109,10 @@ class Archive:
             self._publish(self._list_due(), uncertain=False)
             refused = self._append(batch)
         except OSError as error:
-            with suppress(OSError):  # What can not be mended now is mended before the next batch.
+            with suppress(OSError):  # What cannot be mended now is mended before the next batch.
                 self._mend()
             raise OutputUnavailable(
-                f"can not write to {self._directory}: {error.strerror}", where=self._where
+                f"cannot write to {self._directory}: {error.strerror}", where=self._where
             ) from error
         self._accept(batch.number)
         self._receipt = Receipt(self._position(), refused)

@@ -101,7 +101,7 @@ class FilesOutput:
 def _warn_unpublished(name: str, error: OSError) -> None:
     """Say that files have to wait for their published name; their records are safe."""
     _log.warning(
-        "files can not be published yet; their records are safe and follow later",
+        "files cannot be published yet; their records are safe and follow later",
         output=name,
         reason=error.strerror,
     )

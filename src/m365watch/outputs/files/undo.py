@@ -1,6 +1,6 @@
 """A note of published files that the ledger may not have committed yet.
 
-The hand that ends a run, or publishes in a quiet moment, can not know whether the ledger has
+The hand that ends a run, or publishes in a quiet moment, cannot know whether the ledger has
 committed the newest batch. Before it publishes a file that holds some of that batch, it notes how
 long the file was without it. The next start reads the note: if the ledger lacks the batch, the
 files are cut back; if not, the note is stale.
