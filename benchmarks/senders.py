@@ -30,11 +30,12 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Requirement, Row, cpu_us, judge, show_judgements, speed
+from benchmarks.figures import JUDGED_RECORDS, Requirement, Row, cpu_us, judge, show_judgements, speed
 from benchmarks.measuring import Cost
 from benchmarks.service import StampedRecords
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import CompressionSettings, DevoSettings, TlsSettings
+from m365watch.delivery import OPEN_BYTES_MAX
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.outputs.devo import DevoOutput
 from m365watch.pipeline import BATCH_BYTES
@@ -50,6 +51,7 @@ SENDERS_REQUIRED = (
 _TENANT = TenantId("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 _TABLE = TABLE_PREFIX + "exchange"
 _HOST = "collector-1"
+_OPEN_BATCHES = OPEN_BYTES_MAX // BATCH_BYTES
 _PATIENCE_S = 60.0
 _SDK_BUFFER_BYTES = 51_200  # As Devo's Collector SDK sets it.
 
@@ -61,6 +63,8 @@ def compare_senders(*, records: int, runs: int, as_json: bool) -> int:
     rows = [Row(name, records) for name in CONTENDERS]
     with tempfile.TemporaryDirectory(prefix="m365watch-bench-") as name:
         papers = _make_papers(Path(name))
+        source = Path(name, "records.ndjson")
+        source.write_bytes(b"\n".join(_make_records(records)))
         parent, child = multiprocessing.Pipe()
         server = multiprocessing.get_context("spawn").Process(
             target=_serve, args=(papers, child), daemon=True
@@ -69,12 +73,12 @@ def compare_senders(*, records: int, runs: int, as_json: bool) -> int:
         papers["port"] = parent.recv()
         for _ in range(runs):
             for row in rows:
-                row.costs.append(_run(row.name, papers, records))
+                row.costs.append(_run(row.name, papers, source))
                 _check_arrived(parent, records)
         server.terminate()
         server.join()
     _show(rows, console, load=load)
-    judgements = judge(rows, SENDERS_REQUIRED)
+    judgements = judge(rows, SENDERS_REQUIRED) if records >= JUDGED_RECORDS else []
     show_judgements(judgements, console)
     if as_json:
         print(json.dumps({"load_before": load, "rows": [asdict(row) for row in rows]}, indent=1))
@@ -101,9 +105,9 @@ def _make_papers(folder: Path) -> dict[str, Any]:
     return {name: str(path) for name, path in files.items()}
 
 
-def _run(name: str, papers: dict[str, Any], records: int) -> Cost:
-    """What the sending alone took of a process that had made its records before."""
-    job = json.dumps({"name": name, "records": records, "papers": papers})
+def _run(name: str, papers: dict[str, Any], source: Path) -> Cost:
+    """What the sending alone took of a process that had read its records before."""
+    job = json.dumps({"name": name, "source": str(source), "papers": papers})
     command = [sys.executable, "-m", "benchmarks.senders"]
     done = subprocess.run(command, input=job.encode(), stdout=subprocess.PIPE, check=True)
     return Cost(**json.loads(done.stdout))
@@ -168,7 +172,7 @@ def _make_batches(records: list[bytes]) -> list[Batch]:
     """The records as the pipeline puts them together."""
     now = SystemClock().now()
     size = max(1, BATCH_BYTES * len(records) // max(1, sum(map(len, records))))
-    batches = []
+    batches: list[Batch] = []
     for start in range(0, len(records), size):
         cut = records[start : start + size]
         part = BatchPart(
@@ -194,7 +198,7 @@ def _send_ours(records: list[bytes], papers: dict[str, Any], *, threshold: float
     async def send() -> None:
         output = DevoOutput(settings, clock=SystemClock(), random=system_random(1))
         await output.open(last_batch=0, position="")
-        turns = asyncio.Semaphore(output.batches_at_once_max)
+        turns = asyncio.Semaphore(_OPEN_BATCHES)
 
         async def deliver(batch: Batch) -> None:
             await output.deliver(batch)
@@ -251,7 +255,7 @@ def _pin(place: int) -> None:
 def _main() -> None:
     _pin(0)
     job = json.load(sys.stdin)
-    send = CONTENDERS[job["name"]](_make_records(job["records"]), job["papers"])
+    send = CONTENDERS[job["name"]](Path(job["source"]).read_bytes().split(b"\n"), job["papers"])
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     send()
     cost = Cost(time.perf_counter() - wall_s, time.process_time() - cpu_s, 0)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from m365watch.app import Collector, Outcome, read_status, waiting_blobs
-from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.app import Collector, Outcome
+from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings, Settings
 from m365watch.errors import LedgerHeld, LedgerUnusable, OutputUnavailable, OutputUnusable
 from m365watch.feed.troubles import Trouble
+from m365watch.inspection import read_status, waiting_blobs
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Batch, ContentType, Receipt
 from m365watch.outputs.console import ConsoleOutput
@@ -57,7 +58,7 @@ class Site:
             build_output=self.output,
         )
 
-    def output(self, settings: OutputSettings, clock: Clock, name: str) -> FakeOutput:
+    def output(self, settings: OutputSettings) -> FakeOutput:
         return self.outputs[settings.name]
 
     async def collect(self, outputs: dict[str, Any] = LAKE) -> Outcome:
@@ -167,21 +168,27 @@ def test_once_gives_an_output_up_after_its_patience(tmp_path: Path, monkeypatch:
     assert "the disk is full" in outcome.problems[0]
 
 
-def test_a_defect_goes_up_as_it_is(tmp_path: Path) -> None:
-    """What is no error of ours is not dressed up as one, and the ledger is let go."""
+def test_a_defect_in_an_output_fails_the_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named without its words, the ledger is let go, and the next run makes good."""
+    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
 
     class Defective(FakeOutput):
         async def deliver(self, batch: Batch) -> Receipt:
             raise KeyError("defect")
 
-    async def use(site: Site) -> int:
+    async def use(site: Site) -> tuple[Outcome, int]:
         site.outputs["lake"] = Defective("lake")
-        with pytest.raises(KeyError):
-            await site.collect()
+        failed = await site.collect()
         site.outputs["lake"] = FakeOutput("lake")
-        return (await site.collect()).exit_code
+        return failed, (await site.collect()).exit_code
 
-    assert run(tmp_path, use) == 0
+    failed, exit_code = run(tmp_path, use)
+
+    assert (failed.exit_code, exit_code) == (1, 0)
+    assert "output lake: unexpected KeyError in " in failed.problems[0]
+    assert "defect" not in failed.problems[0]
 
 
 def test_progress_can_be_asked_for_at_any_time(tmp_path: Path) -> None:
@@ -299,7 +306,7 @@ def test_outputs_are_built_from_their_settings(tmp_path: Path) -> None:
     async def use(site: Site) -> list[str]:
         settings = site.settings({**BOTH, "screen": {"type": "console", "config": {}}})
         collector = Collector(settings, clock=SystemClock(), random=system_random(1))
-        built = [collector._build_output(one, SystemClock(), "id") for one in settings.outputs]
+        built = [collector._build_output(one) for one in settings.outputs]
         assert {type(one) for one in built} > {FilesOutput, ConsoleOutput}
         return [one.name for one in built]
 
@@ -340,7 +347,7 @@ def test_what_was_fetched_is_delivered_before_a_stop_ends(tmp_path: Path) -> Non
 
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that hangs is left; what it lacks stays known and comes with the next run."""
-    monkeypatch.setattr("m365watch.app.STOP_S", 0.05)
+    monkeypatch.setattr("m365watch.collection.STOP_S", 0.05)
 
     async def use(site: Site) -> tuple[Outcome, int, Verdict]:
         running = await begun(site)
@@ -383,7 +390,7 @@ def test_an_output_that_waits_is_told_at_a_stop_and_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without `--once` that is stopped ends well; its present trouble is in the outcome."""
-    monkeypatch.setattr("m365watch.app.STOP_S", 0.05)
+    monkeypatch.setattr("m365watch.collection.STOP_S", 0.05)
     full = OutputUnavailable("the disk is full", where="output lake", after_s=60.0)
 
     async def use(site: Site) -> Outcome:

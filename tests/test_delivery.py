@@ -15,11 +15,12 @@ from typing import TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.delivery import BATCHES_WAITING_MAX
+from m365watch.delivery import BATCHES_WAITING_MAX, QueuedOutput
 from m365watch.errors import OutputUnavailable
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
+from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.port import Output
 from m365watch.outputs.queue import BatchQueue
 from m365watch.pipeline import LINGER_S, Pipeline
@@ -102,13 +103,12 @@ class House:
             for name in names
         }
         self.pipeline = Pipeline(
-            self.outputs,
+            [QueuedOutput(one, self.queues[one.name], CallsInLine()) for one in self.outputs],
             {},
+            cycles=PullCycles(self.clock),
             ledger=self.ledger,
             calls=CallsInLine(),
             clock=self.clock,
-            queues=self.queues,
-            disk=CallsInLine,
             on_held=self._hold,
             on_recalled=self._recall,
             patience_s=self.patience_s,

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.delivery import BATCHES_WAITING_MAX
+from m365watch.delivery import BATCHES_WAITING_MAX, QueuedOutput
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.sqlite import SqliteLedger
@@ -28,10 +28,12 @@ from m365watch.model import (
     TenantId,
     Window,
 )
+from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.queue import BatchQueue
 from m365watch.pipeline import BATCH_BYTES, LINGER_S, Pipeline
 from m365watch.progress import FeedProgress
 from m365watch.records.split import split_blob
+from m365watch.records.treatment import Treatment
 from m365watch.testing.batches import TABLE_PREFIX, make_record, make_records
 from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
 from m365watch.testing.outputs import FakeDisk, FakeOutput
@@ -68,23 +70,21 @@ class Works:
         self.held: list[str] = []
         self.running: asyncio.Task[None]
         self.pipeline = Pipeline(
-            outputs,
-            {FEED: override_tag},
+            [self.queued(output, folder, queue_bytes_max) for output in outputs],
+            {FEED: Treatment(override_tag)},
+            cycles=PullCycles(self.clock),
             ledger=self.ledger,
             calls=self.calls,
             clock=self.clock,
-            queues={
-                output.name: BatchQueue(
-                    folder / output.name, output=output.name, bytes_max=queue_bytes_max, wide_headers=False
-                )
-                for output in outputs
-            },
-            disk=CallsInLine,
             on_held=lambda fetched: self.held.append(fetched.known.ref.content_id),
             on_recalled=lambda: None,
             patience_s=patience_s,
         )
         self._count = len(self.states())
+
+    def queued(self, output: FakeOutput, folder: Path, bytes_max: int) -> QueuedOutput:
+        queue = BatchQueue(folder / output.name, output=output.name, bytes_max=bytes_max, wide_headers=False)
+        return QueuedOutput(output, queue, CallsInLine())
 
     def take(self, *records: bytes, feed: Feed = FEED) -> str:
         """Hand a new blob of `records` to the pipeline; its content id."""
@@ -493,7 +493,7 @@ def test_a_blob_is_final_only_when_every_output_has_it(tmp_path: Path) -> None:
         return [*seen, (works.held, works.states())]
 
     assert run(tmp_path, use, lake, files) == [
-        ([], [BlobState.KNOWN]),
+        ([], [BlobState.WAITING]),
         (["blob1"], [BlobState.DELIVERED]),
     ]
 
@@ -623,7 +623,7 @@ def test_patience_with_an_output_ends(tmp_path: Path) -> None:
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(OutputUnavailable) is not None
     assert 15 <= waited_s < 32
-    assert states == [BlobState.KNOWN]
+    assert states == [BlobState.WAITING]
 
 
 def test_an_output_that_needs_a_person_ends_the_run(tmp_path: Path) -> None:
@@ -639,7 +639,7 @@ def test_an_output_that_needs_a_person_ends_the_run(tmp_path: Path) -> None:
     failure, states = run(tmp_path, use, lake)
 
     assert isinstance(failure, ExceptionGroup)
-    assert states == [BlobState.KNOWN]
+    assert states == [BlobState.WAITING]
 
 
 # Crashes.
@@ -665,7 +665,7 @@ def test_a_crash_before_the_commit_repeats_nothing_and_loses_nothing(tmp_path: P
         return works.states()
 
     output = FakeOutput("lake", disk, can_undo=can_undo)
-    assert run(tmp_path, crash, output, calls=NeverCommits()) == [BlobState.KNOWN]
+    assert run(tmp_path, crash, output, calls=NeverCommits()) == [BlobState.WAITING]
     assert disk.records == make_records(6)
     assert run(tmp_path, go_on, FakeOutput("lake", disk, can_undo=can_undo)) == [BlobState.DELIVERED]
     assert disk.records == make_records(6)

@@ -40,7 +40,7 @@ class Restarts:
             settings,
             clock=SystemClock(),
             random=system_random(1),
-            build_output=lambda _settings, _clock, _name: self._output,
+            build_output=lambda _: self._output,
         )
         async with asyncio.timeout(20):
             outcome = await collector.run(once=True, stop=asyncio.Event())

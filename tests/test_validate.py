@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from m365watch.app import Collector
-from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings
 from m365watch.errors import CollectorError, CredentialsRefused, LedgerHeld, OutputUnusable
@@ -37,7 +37,7 @@ def validate(
     """What was found, and the outputs afterwards."""
     made = outputs or {name: FakeOutput(name) for name in OUTPUTS}
 
-    def build(settings: OutputSettings, _clock: Clock, _name: str) -> FakeOutput:
+    def build(settings: OutputSettings) -> FakeOutput:
         return made[settings.name]
 
     async def use(running: RunningSimulator) -> tuple[CollectorError, ...]:

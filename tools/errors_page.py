@@ -1,7 +1,8 @@
-"""The reference page of the errors: what each means, what follows, and what a person can do."""
+"""The reference page of the errors: what causes each, what follows, and what a person can do."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 from m365watch.entra.refusals import REFUSALS
@@ -44,8 +45,8 @@ def render() -> str:
 
 def render_branch(root: type[CollectorError], title: str) -> str:
     """One section: what all errors of the branch have in common, and each of them."""
-    rows = [[f"`{kind.code}`", kind.__name__, summary_of(kind)] for kind in kinds_of(root)]
-    return f"\n## {title}\n\n{table(['code', 'class', 'meaning'], rows)}"
+    rows = [[f"`{kind.code}`", kind.__name__, *cause_and_cure(kind)] for kind in kinds_of(root)]
+    return f"\n## {title}\n\n{table(['code', 'class', 'cause', 'what to do'], rows)}"
 
 
 def kinds_of(root: type[CollectorError]) -> Iterator[type[CollectorError]]:
@@ -56,9 +57,10 @@ def kinds_of(root: type[CollectorError]) -> Iterator[type[CollectorError]]:
             yield from kinds_of(kind)
 
 
-def summary_of(kind: type[CollectorError]) -> str:
-    """The first line of the class's docstring."""
-    return (kind.__doc__ or "").partition("\n")[0]
+def cause_and_cure(kind: type[CollectorError]) -> tuple[str, str]:
+    """The first line of the class's docstring, and the rest of it on one line."""
+    cause, _, cure = inspect.cleandoc(kind.__doc__ or "").partition("\n")
+    return cause, " ".join(cure.split())
 
 
 def render_api() -> str:

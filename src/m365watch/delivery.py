@@ -17,6 +17,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.errors import CollectorError, OutputUnavailable, RetryLater
+from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
@@ -34,6 +35,16 @@ SLOW_S = 1.0
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 60.0
 _DISK_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedOutput:
+    """An output, and what lets its batches wait on disk."""
+
+    output: Output
+    queue: BatchQueue
+    disk: LedgerCalls
+    """Does the queue's work off the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +89,15 @@ class _Open:
 class OutputLane:
     """Takes batches in the order of their numbers, and commits each once its output has it."""
 
-    def __init__(
-        self, output: Output, means: LaneMeans, *, queue: BatchQueue, disk: LedgerCalls, is_alone: bool
-    ) -> None:
-        """An output that `is_alone` and writes at once does without the disk: its pace is the run's.
-
-        `disk` does the queue's work off the loop.
-        """
-        self.output = output
+    def __init__(self, queued: QueuedOutput, means: LaneMeans, *, is_alone: bool) -> None:
+        """An output that `is_alone` and writes at once does without the disk: its pace is the run's."""
+        self.output = queued.output
         self.error: str | None = None
         """What keeps the output from writing just now."""
         self._means = means
-        self._queue = queue
-        self._disk = disk
-        self._is_alone = is_alone and not output.waits_on_disk
+        self._queue = queued.queue
+        self._disk = queued.disk
+        self._is_alone = is_alone and not self.output.waits_on_disk
         self._waiting: deque[_Waiting] = deque()
         self._open: deque[_Open] = deque()
         self._moving = asyncio.Lock()
@@ -289,9 +295,7 @@ class OutputLane:
                 raise
             await self._fail(error)
         except Exception as error:  # noqa: BLE001 - the supervisor of outputs: a defect in one is not all
-            _log.debug("a defect in an output", exc_info=True)
-            what = f"a defect of its own stopped it ({type(error).__name__}); please report it"
-            await self._fail(OutputUnavailable(what, where=f"output {self.output.name}"))
+            await self._fail(defect_of(error, where=f"output {self.output.name}"))
         else:
             await self._settle(self._open[0].one, receipt)
 

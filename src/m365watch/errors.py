@@ -16,9 +16,14 @@
     |   |-- SettingsRefused     the configuration file, every mistake of it
     |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
     |   |-- AccessRefused       the token lacks a permission, or the tenant's audit is off
+    |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
+    |   |-- Defect              an error of the collector itself
     |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
     |   |-- LedgerUnusable      the ledger cannot be read or written
-    |   `-- LedgerHeld          another process holds the ledger
+    |   |-- LedgerHeld          another process holds the ledger
+    |   |-- LakeMissing         there is no lake where it is looked for
+    |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
+    |   `-- QueryStopped        the query met a limit, or the lake could not be read
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -52,7 +57,10 @@ class CollectorError(Exception):
 
 
 class RetryLater(CollectorError):
-    """Repeat the call after `after_s` seconds; nothing has been lost."""
+    """Repeat the call after `after_s` seconds; nothing has been lost.
+
+    Nothing to do.
+    """
 
     code = "retry_later"
 
@@ -67,67 +75,100 @@ class RetryLater(CollectorError):
 
 
 class Throttled(RetryLater):
-    """The service asked for fewer requests (AF429, HTTP 429)."""
+    """The service asked for fewer requests (AF429, HTTP 429).
+
+    Nothing to do; where it lasts, lower `requests_limits` or stop other programs that use the tenant's quota.
+    """
 
     code = "throttled"
 
 
 class Unavailable(RetryLater):
-    """No useful answer: HTTP 5xx, a time-out, a broken connection."""
+    """No useful answer: HTTP 5xx, a time-out, a broken connection.
+
+    Nothing to do; where it lasts, look at the network, the proxy and Microsoft's service health.
+    """
 
     code = "unavailable"
 
 
 class ConnectionClosed(Unavailable):
-    """The service closed the connection before it had answered."""
+    """The service closed the connection before it had answered.
+
+    Nothing to do; where it lasts, look for a proxy or firewall that cuts connections.
+    """
 
     code = "connection_closed"
 
 
 class BadAnswer(RetryLater):
-    """An answer that is not what was asked for: HTML, cut short, no JSON, an error under HTTP 200."""
+    """An answer that is not what was asked for: HTML, cut short, no JSON, an error under HTTP 200.
+
+    Nothing to do; where it lasts, look for a proxy that answers in the service's place.
+    """
 
     code = "bad_answer"
 
 
 class TokenRefused(RetryLater):
-    """HTTP 401 although the token had just been renewed."""
+    """HTTP 401 although the token had just been renewed.
+
+    Nothing to do; where it lasts, look at the machine's clock and the application's permissions.
+    """
 
     code = "token_refused"
 
 
 class NotSubscribed(RetryLater):
-    """The subscription is missing (AF20022) or was disabled (AF20023): start it, then repeat."""
+    """The subscription is missing (AF20022) or was disabled (AF20023): start it, then repeat.
+
+    Nothing to do: it is started again by itself.
+    """
 
     code = "not_subscribed"
 
 
 class WindowRefused(RetryLater):
-    """The service refuses the window (AF20030, AF20055) or its page token (AF20031): plan anew."""
+    """The service refuses the window (AF20030, AF20055) or its page token (AF20031): plan anew.
+
+    Nothing to do; where it lasts, look at the machine's clock.
+    """
 
     code = "window_refused"
 
 
 class OutputUnavailable(RetryLater):
-    """An output cannot take the batch just now, for example because its disk is full."""
+    """An output cannot take the batch just now, for example because its disk is full.
+
+    Make room, or repair what the text names; the output then goes on by itself.
+    """
 
     code = "output_unavailable"
 
 
 class OutputClosed(OutputUnavailable):
-    """The receiver closed the connection while something was under way to it."""
+    """The receiver closed the connection while something was under way to it.
+
+    What was under way is sent again; where it lasts, see to the receiver.
+    """
 
     code = "output_closed"
 
 
 class LedgerUnavailable(RetryLater):
-    """The ledger cannot be written just now, for example because its disk is full."""
+    """The ledger cannot be written just now, for example because its disk is full.
+
+    Make room, or repair what the text names; the collector then goes on by itself.
+    """
 
     code = "ledger_unavailable"
 
 
 class NeedsOperator(CollectorError):
-    """A person has to do `fix`; repeating alone will not help."""
+    """A person has to do `fix`; repeating alone will not help.
+
+    Do what the text says after its last semicolon.
+    """
 
     code = "needs_operator"
 
@@ -141,54 +182,125 @@ class NeedsOperator(CollectorError):
 
 
 class SettingsRefused(NeedsOperator):
-    """The configuration cannot be used; `mistakes` names each in one line."""
+    """The configuration cannot be used; `mistakes` names each in one line.
+
+    Correct what the lines name; docs/reference/settings.md has every setting.
+    """
 
     code = "settings_refused"
 
-    def __init__(self, mistakes: list[str], *, where: str) -> None:
+    def __init__(
+        self, mistakes: list[str], *, where: str, fix: str = "correct what is named and start again"
+    ) -> None:
         """One line per mistake, each with the path of its key and what would be right."""
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__(count, fix="correct the lines named and start again", where=where)
+        what = mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(what, fix=fix, where=where)
         self.mistakes = mistakes
 
 
 class CredentialsRefused(NeedsOperator):
-    """Entra refused the credential, the application or the tenant (an AADSTS code)."""
+    """Entra refused the credential, the application or the tenant (an AADSTS code).
+
+    Look the code up below; renew the secret, or correct the ids, in the configuration.
+    """
 
     code = "credentials_refused"
 
 
 class AccessRefused(NeedsOperator):
-    """The token lacks a permission (AF10001), or the tenant's audit was never enabled."""
+    """The token lacks a permission (AF10001), or the tenant's audit was never enabled.
+
+    Look the code up below; grant the permission with admin consent, or enable the tenant's audit.
+    """
 
     code = "access_refused"
 
 
+class ListingUnreadable(NeedsOperator):
+    """A listing names content in a way that cannot be understood; the rest of it is collected.
+
+    Report it; the listing is read again, and what it names is fetched once it can be understood.
+    """
+
+    code = "listing_unreadable"
+
+
+class Defect(NeedsOperator):
+    """An error of the collector itself; what met it is tried again later, and the rest goes on.
+
+    Report it, with the text.
+    """
+
+    code = "defect"
+
+
 class OutputUnusable(NeedsOperator):
-    """An output cannot start: its directory cannot be written, its table is not ours."""
+    """An output cannot start: its directory cannot be written, its table is not ours.
+
+    Name another directory for the output, or make that one writable.
+    """
 
     code = "output_unusable"
 
 
 class LedgerUnusable(NeedsOperator):
-    """The ledger cannot be opened, read or written."""
+    """The ledger cannot be opened, read or written.
+
+    Start `m365watch run` where there is none yet; otherwise see to the state directory's rights and disk.
+    """
 
     code = "ledger_unusable"
 
 
 class LedgerHeld(NeedsOperator):
-    """Another process holds the ledger; two would deliver everything twice."""
+    """Another process holds the ledger; two would deliver everything twice.
+
+    Stop the other collector, or give this one a state directory of its own.
+    """
 
     code = "ledger_held"
 
 
+class LakeMissing(NeedsOperator):
+    """There is no lake where it is looked for.
+
+    Start `m365watch run` first, or name the lake's directory with --lake.
+    """
+
+    code = "lake_missing"
+
+
+class QueryRefused(NeedsOperator):
+    """The SQL is wrong, or is not exactly one SELECT.
+
+    Correct it where the text points; `SHOW TABLES` and `DESCRIBE audit` list what there is.
+    """
+
+    code = "query_refused"
+
+
+class QueryStopped(NeedsOperator):
+    """The query met its limit of time, memory or size, or the lake could not be read.
+
+    Ask for fewer days, columns or rows; --timeout gives it more time.
+    """
+
+    code = "query_stopped"
+
+
 class Quarantined(CollectorError):
-    """This record or blob cannot go on; it is kept by name, and the next one goes on."""
+    """This record or blob cannot go on; it is kept by name, and the next one goes on.
+
+    Look at what is kept: the reason stands beside it.
+    """
 
     code = "quarantined"
 
 
 class ContentLost(CollectorError):
-    """The service no longer serves this content (AF20050, AF20051, AF20052); it is counted."""
+    """The service no longer serves this content (AF20050, AF20051, AF20052); it is counted.
+
+    Keep the collector running: the service serves content for 7 days; the audit search keeps records longer.
+    """
 
     code = "content_lost"

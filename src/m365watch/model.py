@@ -110,7 +110,7 @@ class KnownBlob:
 class BlobState(StrEnum):
     """Where a blob stands, in the ledger's numbers; exactly one of the three final ones is reached."""
 
-    KNOWN = "known"
+    WAITING = "waiting"
     """To be fetched."""
     DELIVERED = "delivered"
     """Final: every output has its records."""
@@ -120,7 +120,7 @@ class BlobState(StrEnum):
     """Final: no longer served."""
     QUEUED = "queued"
     """Fetched; what outputs still lack waits in their queues on disk."""
-    LEFT_OUT = "left out"
+    LEFT_OUT = "left-out"
     """Fetched, but an output's queue was full; known again once there is room."""
 
 

@@ -9,23 +9,23 @@ an earlier batch, so nothing is dropped in favour of a record that did not arriv
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.delivery import LaneMeans, OutputLane
+from m365watch.delivery import LaneMeans, OutputLane, QueuedOutput
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed
-from m365watch.outputs.port import Output
-from m365watch.outputs.queue import BatchQueue
+from m365watch.monitor.cycles import PullCycles
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
+from m365watch.records.treatment import Treatment
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +35,7 @@ BATCH_RECORDS = 10_000
 """A batch is closed once it has this many records."""
 LINGER_S = 0.25
 """How long an unfilled batch waits for more, from its first blob on."""
+_UNTREATED = Treatment()
 
 
 class Pipeline:
@@ -45,25 +46,25 @@ class Pipeline:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
-        override_tags: Mapping[Feed, str | None],
+        outputs: Sequence[QueuedOutput],
+        treatments: Mapping[Feed, Treatment],
         *,
+        cycles: PullCycles,
         ledger: Ledger,
         calls: LedgerCalls,
         clock: Clock,
-        queues: Mapping[str, BatchQueue],
-        disk: Callable[[], LedgerCalls],
         on_held: Callable[[FetchedBlob], None],
         on_recalled: Callable[[], None],
         patience_s: float | None,
     ) -> None:
-        """`queues` are the outputs' queues on disk, `disk` makes what does the work of one of them.
+        """`on_recalled` hears that the ledger may know due blobs again.
 
-        `on_recalled` hears that the ledger may know due blobs again; `patience_s` is how long a failing
-        output is tried again (None: for ever).
+        `patience_s` is how long a failing output is tried again; None: for ever.
         """
-        self._outputs = outputs
-        self._override_tags = override_tags
+        self._names = frozenset(one.output.name for one in outputs)
+        self._wide_headers = any(one.output.needs_wide_headers for one in outputs)
+        self._treatments = treatments
+        self._cycles = cycles
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -85,10 +86,7 @@ class Pipeline:
             on_recalled=on_recalled,
             patience_s=patience_s,
         )
-        self._lanes = [
-            OutputLane(output, means, queue=queues[output.name], disk=disk(), is_alone=len(outputs) == 1)
-            for output in outputs
-        ]
+        self._lanes = [OutputLane(one, means, is_alone=len(outputs) == 1) for one in outputs]
 
     @property
     def output_errors(self) -> dict[str, str]:
@@ -136,9 +134,8 @@ class Pipeline:
 
     async def _run_assembler(self) -> None:
         while True:
-            blobs = [
-                fetched for fetched in await self._gather() if not await self._is_fragments_only(fetched)
-            ]
+            gathered = await self._gather()
+            blobs = [fetched for fetched in gathered if not await self._is_fragments_only(fetched)]
             if not blobs:
                 continue
             batch = await self._open_batch(blobs)
@@ -169,6 +166,7 @@ class Pipeline:
 
     async def _is_fragments_only(self, fetched: FetchedBlob) -> bool:
         """Whether nothing but fragments is in the blob, whose final state is then quarantined."""
+        self._mask(fetched)
         fragments = fetched.split.fragments
         whole = bool(fragments) and not fetched.split.records
         for place, fragment in enumerate(fragments, start=1):
@@ -178,28 +176,51 @@ class Pipeline:
             self._assemble(1)
         return whole
 
+    def _mask(self, fetched: FetchedBlob) -> None:
+        """Mask what the settings of the blob's feed name; what cannot be masked becomes a fragment."""
+        masker = self._treatment(fetched.known.ref.feed).masker
+        if masker is None:
+            return
+        fetched.split = masker.mask(fetched.split, wide=self._wide_headers)
+        if fetched.split.overruns:
+            ref = fetched.known.ref
+            _log.warning(
+                f"{ref.feed}: {fetched.split.overruns} values of blob {ref.content_id} are masked whole: "
+                "a pattern of obfuscation_data took too long over them"
+            )
+
+    def _treatment(self, feed: Feed) -> Treatment:
+        return self._treatments.get(feed, _UNTREATED)
+
     async def _open_batch(self, blobs: list[FetchedBlob]) -> Batch:
         parts = [self._part(fetched) for fetched in blobs]
-        outputs = frozenset(output.name for output in self._outputs)
-        opened = await self._calls(self._ledger.open_batch, parts, outputs)
+        opened = await self._calls(self._ledger.open_batch, parts, self._names)
         for place, duplicates in opened.duplicates.items():
             parts[place] = _without(parts[place], duplicates)
         size_bytes = sum(sum(map(len, part.records)) for part in parts)
-        self._open[opened.number] = _OpenBatch(blobs, set(outputs))
+        sent = Counter[Feed]()
+        for part in parts:
+            self._cycles.count_received(part.feed, len(part.records) + part.duplicates)
+            self._cycles.count_duplicates(part.feed, part.duplicates)
+            sent[part.feed] += len(part.records)
+        self._open[opened.number] = _OpenBatch(blobs, set(self._names), sent)
         return Batch(opened.number, parts, size_bytes)
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:
         known, split = fetched.known, fetched.split
         feed = known.ref.feed
+        treatment = self._treatment(feed)
         return BatchPart(
             blob=known.key,
             feed=feed,
             received_at=fetched.received_at,
             records=split.records,
             headers=split.headers,
-            tables=self._router.tables(split.headers, override_tag=self._override_tags.get(feed)),
+            tables=self._router.tables(split.headers, override_tag=treatment.override_tag),
             missing_outputs=known.missing_outputs,
-            identities=self._identities.identities(feed.tenant_id, split.headers),
+            identities=self._identities.identities(feed.tenant_id, split.served_headers or split.headers),
+            pulling_id=self._cycles.pulling_id(feed),
+            environment=treatment.environment,
         )
 
     async def _quarantine(self, fetched: FetchedBlob, fragment: Fragment, *, whole: bool) -> None:
@@ -221,18 +242,21 @@ class Pipeline:
         opened.unheld.discard(output)
         if not opened.unheld:
             del self._open[number]
+            for feed, records in opened.sent.items():
+                self._cycles.count_sent(feed, records)
             for fetched in opened.blobs:
                 self._on_held(fetched)
 
 
 class _OpenBatch:
-    """The blobs of a batch, and the outputs for which they are in memory alone."""
+    """The blobs of a batch, the outputs for which they are in memory alone, and their records by feed."""
 
-    __slots__ = ("blobs", "unheld")
+    __slots__ = ("blobs", "sent", "unheld")
 
-    def __init__(self, blobs: list[FetchedBlob], unheld: set[str]) -> None:
+    def __init__(self, blobs: list[FetchedBlob], unheld: set[str], sent: Counter[Feed]) -> None:
         self.blobs = blobs
         self.unheld = unheld
+        self.sent = sent
 
 
 def _without(part: BatchPart, places: frozenset[int]) -> BatchPart:
@@ -248,4 +272,6 @@ def _without(part: BatchPart, places: frozenset[int]) -> BatchPart:
         missing_outputs=part.missing_outputs,
         duplicates=len(places),
         identities=[part.identities[place] for place in kept],
+        pulling_id=part.pulling_id,
+        environment=part.environment,
     )

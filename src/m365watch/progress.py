@@ -51,3 +51,5 @@ class RunProgress:
     feeds: list[FeedProgress] = field(default_factory=list)
     caught_up: bool = False
     """Every feed has listed up to the start of its last poll and no known blob waits for its first try."""
+    before: list[FeedProgress] = field(default_factory=list)
+    """The same feeds as they stood when the run began, so that what the run did can be told apart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,6 +21,8 @@ from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
 from m365watch.model import Feed, TenantId
+from m365watch.records.masking import Masker
+from m365watch.records.treatment import Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,18 @@ class ReachedFeed:
 
     access: TenantAccess
     polling: PollSettings
-    override_tag: str | None
+    treatment: Treatment
 
 
 def reach_feeds(
-    tenants: Sequence[TenantSettings], session: Session, *, clock: Clock, random: Random
+    tenants: Sequence[TenantSettings],
+    session: Session,
+    *,
+    clock: Clock,
+    random: Random,
+    on_request: Callable[[str], None],
 ) -> dict[Feed, ReachedFeed]:
-    """Every feed of the settings."""
+    """Every feed of the settings; `on_request` hears on whose behalf each request is made."""
     limits = _feed_limits(tenants)
     budgets: dict[TenantId, RequestBudget] = {}
     feeds = {}
@@ -52,9 +59,11 @@ def reach_feeds(
             credential=ClientSecret(tenant.client_id, tenant.client_secret),
             clock=clock,
         )
-        api = ManagementApi(session, tenant, tokens=tokens, budget=budget, clock=clock, random=random)
+        api = ManagementApi(
+            session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
+        )
         access = TenantAccess(api, SubscriptionKeeper(api, clock))
-        feeds.update(_feeds_of(tenant, access))
+        feeds.update(_feeds_of(tenant, access, clock))
     return feeds
 
 
@@ -73,11 +82,17 @@ async def _refusal_of(api: Api) -> CollectorError | None:
     return None
 
 
-def _feeds_of(tenant: TenantSettings, access: TenantAccess) -> dict[Feed, ReachedFeed]:
+def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:
     lookback = timedelta(seconds=tenant.lookback_s)
     return {
         Feed(tenant.tenant_id, content_type): ReachedFeed(
-            access, PollSettings(service.start_at, lookback, service.request_period_s), service.override_tag
+            access,
+            PollSettings(service.start_at, lookback, service.request_period_s),
+            Treatment(
+                service.override_tag,
+                tenant.environment,
+                Masker(service.masks, clock=clock) if service.masks else None,
+            ),
         )
         for service in tenant.services
         if (content_type := service.service.content_type) is not None

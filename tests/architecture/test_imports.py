@@ -12,7 +12,8 @@ LAYERS = (
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery"},
     {"pipeline", "reach"},
-    {"app", "testing"},
+    {"collection"},
+    {"app", "inspection", "testing"},
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

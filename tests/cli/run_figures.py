@@ -6,16 +6,44 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from m365watch.app import Outcome
+from m365watch.collection import Outcome
 from m365watch.errors import CollectorError
+from m365watch.ledger.account import KeptPiece, NamedBlob
 from m365watch.ledger.port import WaitingBlob
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.model import BlobState, ContentType, Feed, TenantId
 from m365watch.progress import FeedProgress, RunProgress
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TENANT = TenantId("8b1f6a70-3a0e-4c1b-9f43-8f6f7c2d3e10")
 EXCHANGE = Feed(TENANT, ContentType.EXCHANGE)
 WAITING = WaitingBlob(EXCHANGE, "20261124$a$b", 3, NOW + timedelta(minutes=5), "got HTTP 503")
+
+BLOB = NamedBlob(
+    feed=EXCHANGE,
+    content_id="20261124$a$b",
+    created_at=NOW,
+    expires_at=NOW + timedelta(days=7),
+    state=BlobState.WAITING,
+    attempts=0,
+    next_try_at=None,
+    reason=None,
+    feed_fix=None,
+    missing_outputs=(),
+    records=None,
+    duplicates=None,
+    finished_at=None,
+)
+PIECE = KeptPiece(
+    number=7,
+    feed=EXCHANGE,
+    content_id="20261124$a$b",
+    created_at=NOW,
+    blob_state=BlobState.DELIVERED,
+    output="files",
+    size_bytes=1,
+    reason="a line break",
+    quarantined_at=NOW,
+)
 
 
 def feed_progress(content_type: ContentType = ContentType.EXCHANGE, **figures: object) -> FeedProgress:

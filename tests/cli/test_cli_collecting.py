@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from m365watch.cli.collecting import collect, show_outcome
+from m365watch.cli.collecting import account_lines, collect, show_outcome
 from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.live import Nothing, Reports
 from m365watch.cli.terminal import LineFormat
 from m365watch.errors import LedgerHeld
-from run_figures import WAITING, FakeClock, FakeCollector, outcome, run_progress
+from run_figures import WAITING, FakeClock, FakeCollector, feed_progress, outcome, run_progress
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +72,28 @@ def test_the_end_names_problems_waiting_blobs_and_the_account(capsys: pytest.Cap
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["error", "waiting"]
     assert lines[2].startswith("1,200 blobs listed")
+
+
+def test_the_account_of_a_later_run_tells_it_from_those_before() -> None:
+    """What this run did comes first; the sums of all runs are labelled as such."""
+    progress = run_progress(feed_progress(blobs_delivered=1_250, records_delivered=35_000))
+    progress.before = [feed_progress(blobs_waiting=3)]
+
+    assert account_lines(progress) == [
+        (
+            "this run: 47 blobs listed, 50 delivered, 0 lost, 0 quarantined; 433 records, "
+            "0 duplicates left out; 3 blobs waited from before"
+        ),
+        (
+            "in all: 1,250 blobs listed, 1,250 delivered, 0 lost, 0 quarantined; 35,000 records, "
+            "89 duplicates left out"
+        ),
+    ]
+
+
+def test_the_account_of_a_first_run_is_one_line() -> None:
+    """There is nothing before it that it could be taken for."""
+    assert len(account_lines(run_progress(feed_progress()))) == 1
 
 
 def test_quiet_keeps_problems_and_leaves_out_the_account(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from m365watch.cli.main import app
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
-COMMANDS = ("demo", "run", "status", "query", "simulate", "version")
+COMMANDS = ("demo", "run", "status", "blobs", "quarantine", "retry", "query", "simulate", "version")
 FILLED_IN = {
     "inputs": {
         "office365": {
@@ -131,9 +131,10 @@ def test_every_mistake_of_a_configuration_is_told_in_one_run(tmp_path: Path) -> 
     assert ended.stdout == ""
 
 
-def test_status_before_the_first_run_says_what_to_do(config: Path) -> None:
+@pytest.mark.parametrize("command", ["status", "blobs", "quarantine", "retry"])
+def test_asking_before_the_first_run_says_what_to_do(config: Path, command: str) -> None:
     """There is no ledger yet: one line and a hint, exit code 1."""
-    ended = m365watch("status", "--config", config.name, cwd=config.parent)
+    ended = m365watch(command, "--config", config.name, cwd=config.parent)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
@@ -141,9 +142,9 @@ def test_status_before_the_first_run_says_what_to_do(config: Path) -> None:
 
 
 def run_against_a_tenant(
-    folder: Path, *arguments: str, change: Callable[[dict[str, Any]], None]
+    folder: Path, *arguments: str, change: Callable[[dict[str, Any]], None], times: int = 1
 ) -> subprocess.CompletedProcess[str]:
-    """`run --once` on a small simulated tenant, with a configuration that `change` has seen."""
+    """`run --once` on a small simulated tenant, the last of `times`; `change` has seen the configuration."""
 
     async def simulate_and_run() -> subprocess.CompletedProcess[str]:
         settings = SimulationSettings(days=0.2, records_per_day=500, live=False)
@@ -152,7 +153,9 @@ def run_against_a_tenant(
             change(document)
             write_private(folder / "config.json", document)
             command = ("run", "--config", "config.json", "--once", *arguments)
-            return await asyncio.to_thread(m365watch, *command, cwd=folder)
+            for _ in range(times):
+                ended = await asyncio.to_thread(m365watch, *command, cwd=folder)
+            return ended
 
     return asyncio.run(simulate_and_run())
 
@@ -166,6 +169,17 @@ def test_run_once_ends_with_the_account_of_every_blob(tmp_path: Path) -> None:
     assert document["totals"]["blobs"]["delivered"] == document["totals"]["blobs"]["listed"] > 0
     assert "blobs listed" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+def test_a_second_run_accounts_for_itself_first(tmp_path: Path) -> None:
+    """Nothing was new in it; what earlier runs collected is labelled as such."""
+    ended = run_against_a_tenant(tmp_path, "--json", change=lambda _document: None, times=2)
+
+    document = json.loads(ended.stdout)
+    this_run, in_all = ended.stderr.splitlines()[-2:]
+    assert this_run.startswith("this run: 0 blobs listed, 0 delivered, ")
+    assert in_all.startswith(f"in all: {document['totals']['blobs']['listed']} blobs listed, ")
+    assert document["this_run"]["records"]["delivered"] == 0 < document["totals"]["records"]["delivered"]
 
 
 def test_records_on_the_console_have_stdout_to_themselves(tmp_path: Path) -> None:
@@ -198,7 +212,9 @@ def test_a_wrong_secret_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_version_names_the_parts(tmp_path: Path) -> None:
     """What a report of a fault needs, for people and for programs."""
-    assert m365watch("version", cwd=tmp_path).stdout.startswith("m365watch ")
+    told = m365watch("version", cwd=tmp_path).stdout
+    assert told.startswith("m365watch ")
+    assert m365watch("--version", cwd=tmp_path).stdout == told
     assert json.loads(m365watch("version", "--json", cwd=tmp_path).stdout)["parts"]["duckdb"]
 
 

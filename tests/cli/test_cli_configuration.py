@@ -102,7 +102,7 @@ def test_the_variable_names_the_configuration(monkeypatch: pytest.MonkeyPatch) -
     assert read_settings(None, job=None, collector=None).collector_name == "found"
 
     write(Path("config/c.yaml"), {"inputs": {}})
-    with pytest.raises(SettingsRefused, match=r"config/c\.yaml: 1 mistake"):
+    with pytest.raises(SettingsRefused, match=r"config/c\.yaml: inputs"):
         read_settings(None, job=None, collector=None)
 
 

@@ -28,7 +28,7 @@ from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
 FAILED = Finding(
     QUESTIONS[1],
     QueryAnswer(
-        columns=("user", "address", "failed", "succeeded", "last"),
+        columns=("user", "address", "failed", "ok", "last"),
         types=("VARCHAR", "VARCHAR", "BIGINT", "BIGINT", "TIMESTAMP WITH TIME ZONE"),
         rows=[("a\x1b[31m@contoso.example", "203.0.113.7", 13, 0, NOW), ("b" * 200, None, 1, 2, NOW)],
         truncated=False,
@@ -160,14 +160,15 @@ def test_blobs_that_wait_and_problems_are_shortcomings() -> None:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_account_fits_the_terminal(columns: int) -> None:
-    """Long values are cut, control characters of records are not passed on."""
+    """Long values are wrapped, control characters of records are not passed on."""
     console = plain_console(columns)
     with console.capture() as capture:
         print_account(console, played(), [FAILED, NONE_SHARED])
     lines = capture.get().splitlines()
 
-    tables = lines[: lines.index("Files shared outside")]
+    tables = lines[: lines.index(NONE_SHARED.question.title)]
     assert max(map(len, tables)) <= columns
+    assert [line for line in lines if "UTC" in line] == [lines[0]]
     assert "\x1b" not in capture.get()
     assert any(line.startswith("a [31m@contoso.example") and "13" in line for line in lines)
     assert "none" in lines
@@ -258,6 +259,7 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
 
     assert (ended.returncode, document["shortcomings"]) == (0, [])
     assert document["totals"]["blobs"]["listed"] == document["totals"]["blobs"]["delivered"] > 0
+    assert document["this_run"] == document["totals"]
     assert document["totals"]["records"]["delivered"] == sum(
         row["records"] for row in document["findings"]["records-per-table"]
     )

@@ -4,8 +4,15 @@ import json
 import re
 from pathlib import Path
 
-from m365watch.cli.documents import as_json, outcome_document, status_document
-from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
+from m365watch.cli.documents import (
+    as_json,
+    blobs_document,
+    outcome_document,
+    quarantine_document,
+    status_document,
+)
+from m365watch.ledger.account import BlobsFound, PiecesFound
+from run_figures import BLOB, NOW, PIECE, WAITING, feed_progress, outcome, run_progress
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "status.md"
 
@@ -52,9 +59,13 @@ def test_every_key_stands_in_the_reference_page() -> None:
     """A key that nobody can look up is not stable."""
     page = PAGE.read_text(encoding="utf-8")
     named = {word for span in re.findall(r"`([^`]+)`", page) for word in re.split(r"[.\[\]]+", span)}
-    document = outcome_document(outcome(waiting=(WAITING,)), exit_code=0, now=NOW)
+    documents: list[object] = [
+        outcome_document(outcome(waiting=(WAITING,)), exit_code=0, now=NOW),
+        blobs_document(BlobsFound([BLOB], 1), now=NOW),
+        quarantine_document(PiecesFound([PIECE], 1), now=NOW),
+    ]
 
-    assert keys_in(document) - named == set()
+    assert keys_in(documents) - named == set()
 
 
 def keys_in(value: object) -> set[str]:

@@ -44,8 +44,16 @@ def test_each_mistake_of_a_configuration_has_its_line() -> None:
         "error: config.json: 2 mistakes",
         "  inputs: missing",
         "  outputs.x.type: unknown",
-        "hint: correct the lines named and start again",
+        "hint: correct what is named and start again",
     ]
+
+
+def test_a_single_mistake_of_a_configuration_is_one_line_and_a_hint() -> None:
+    """Nobody needs a heading over one line."""
+    error = SettingsRefused(["there is no such file"], where="config.json", fix="name another")
+
+    assert lines_of(error) == ["error: config.json: there is no such file", "hint: name another"]
+    assert str(error) == "config.json: there is no such file; name another"
 
 
 def test_the_cure_is_a_hint_on_its_own_line() -> None:

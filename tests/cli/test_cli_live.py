@@ -34,17 +34,17 @@ def test_a_bar_shows_blobs_speed_lag_and_what_is_still_to_list(columns: int) -> 
     line = next(line for line in drawn(progress, columns=columns).splitlines() if "Exchange" in line)
 
     assert "1,200/1,500 blobs" in line
-    assert "0/s" in line
+    assert "0 rec/s" in line
     assert "lag 5 min" in line
     assert "4 to list" in line
-    assert len(line.rpartition("\x1b[2K")[2].rstrip()) <= columns
+    assert len(line.rpartition("\x1b[2K")[2].removeprefix("\x1b[?25l").rstrip()) <= columns
 
 
 def test_loss_is_never_left_off_the_screen() -> None:
-    """Lost and quarantined blobs appear beside the totals as soon as there are any."""
-    text = drawn(run_progress(feed_progress(blobs_lost=2, blobs_quarantined=1)), columns=100)
+    """Lost and quarantined blobs and pieces appear beside the totals as soon as there are any."""
+    feed = feed_progress(blobs_lost=2, blobs_quarantined=1, records_quarantined=3)
 
-    assert "2 blobs lost, 1 blobs quarantined" in text
+    assert "2 blobs lost, 1 blob quarantined, 3 pieces kept" in drawn(run_progress(feed), columns=140)
 
 
 def test_feeds_of_several_tenants_are_told_apart() -> None:

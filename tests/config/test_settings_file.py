@@ -30,7 +30,7 @@ def load(path: Path, **environment: str) -> Settings:
 def refused(path: Path, **environment: str) -> list[str]:
     with pytest.raises(SettingsRefused) as error:
         load_settings(path, environment=environment)
-    assert error.value.where == str(path)
+    assert error.value.where == str(path.absolute())
     return error.value.mistakes
 
 
@@ -146,9 +146,10 @@ inputs:
         ('{"a": NaN}', "has the number NaN, which JSON does not know"),
         (f'{{"a": {"9" * 5000}}}', "has a number with too many digits"),
         ("[" * 100_000, "is nested too deeply to be a configuration"),
-        ("", "holds nothing (null); give an object with inputs"),
-        ("[]", "holds a list; give an object with inputs"),
-        ("hello", "holds *** (text); give an object with inputs"),
+        ("", "is empty"),
+        ("# nothing yet\n", "is empty"),
+        ("[]", "holds a list; give an object with inputs, in JSON or YAML"),
+        ("hello", "holds plain text; give an object with inputs, in JSON or YAML"),
     ],
 )
 def test_a_json_file_with_a_mistake_of_syntax_says_where(tmp_path: Path, text: str, mistake: str) -> None:
@@ -192,8 +193,8 @@ def test_a_key_given_twice_is_a_mistake_in_json_and_yaml(tmp_path: Path) -> None
 
 def test_a_file_that_cannot_be_read_is_one_plain_line(tmp_path: Path) -> None:
     """Missing, a folder, not UTF-8, far too large: each is said as it is."""
-    assert refused(tmp_path / "none.json") == ["cannot be read: No such file or directory"]
-    assert refused(tmp_path) == ["cannot be read: Is a directory"]
+    assert refused(tmp_path / "none.json") == ["there is no such file"]
+    assert refused(tmp_path) == ["is a directory"]
     assert refused(Path("a\0b")) == ["cannot be read: not a path"]
     assert refused(write(tmp_path, "{}".encode("utf-16"))) == ["is not UTF-8 text; save it as UTF-8"]
     assert refused(write(tmp_path, b"{" + b" " * 1_048_576)) == [
@@ -263,3 +264,32 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path: Path) -> None:
         assert len(load(Path(f"/dev/fd/{reading}")).tenants) == 1
     finally:
         os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        (
+            "none.json",
+            "name another file with --config, or begin with the example of docs/reference/settings.md",
+        ),
+        (".", "name the file in it with --config"),
+        ("empty.yaml", "begin with the example of docs/reference/settings.md"),
+        ("cut.json", "correct the file and start again"),
+    ],
+)
+def test_what_to_do_fits_what_is_wrong_with_the_file(tmp_path: Path, name: str, fix: str) -> None:
+    """A file that is not there has no lines to correct."""
+    write(tmp_path, "", name="empty.yaml")
+    write(tmp_path, '{"inputs":', name="cut.json")
+
+    with pytest.raises(SettingsRefused) as error:
+        load_settings(tmp_path / name, environment={})
+    assert error.value.fix.startswith(fix)
+
+
+def test_a_mistake_in_yaml_names_the_marks_that_were_expected(tmp_path: Path) -> None:
+    """The marks are YAML's own; what stands between quotes otherwise may be a secret."""
+    assert refused(write(tmp_path, "a: [1\nb: 2", name="a.yaml")) == [
+        "line 2, column 2: expected ',' or ']', but got ':'"
+    ]

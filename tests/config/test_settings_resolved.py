@@ -210,18 +210,18 @@ def test_every_key_without_effect_is_named() -> None:
         "inputs.office365.autoconfig: has no effect in this version",
         "inputs.office365.retries: has no effect in this version",
         "inputs.office365.services.dlp.use_time_slots_for_retrievals: has no effect in this version",
-        "inputs.office365.services.uri_retry: has no effect; failed fetches are retried whatever it says",
         "outputs.x.config.destination: has no effect in this version",
     ]
 
 
 def test_uri_retry_as_devo_wants_it_is_no_warning() -> None:
     """Every file of a user of Devo's collector names it, since it is mandatory there."""
-    services = {"dlp": {}, "uri_retry": {"enabled": True}}
-    settings = settings_of(filled_in(services=services))
+    retry = {"enabled": True, "request_period_in_seconds": 60, "requests_limits": [limit("1m", 1)]}
+    for service in ({"enabled": True}, {"enabled": False}, {}, retry):
+        settings = settings_of(filled_in(services={"dlp": {}, "uri_retry": service}))
 
-    assert [s.service for s in settings.tenants[0].services] == [Service.DLP]
-    assert settings.warnings == ()
+        assert [s.service for s in settings.tenants[0].services] == [Service.DLP]
+        assert settings.warnings == ()
 
 
 def test_null_is_the_same_as_left_out() -> None:

@@ -149,7 +149,7 @@ def test_a_file_that_holds_no_object_is_refused_by_name(server: Server, text: st
     """Each of the two is looked at by itself."""
     server.job.write_text(json.dumps(filled_in()))
     server.collector.write_text(text)
-    with pytest.raises(SettingsRefused, match=r"collector_config\.json: 1 mistake") as refused:
+    with pytest.raises(SettingsRefused, match=r"collector_config\.json: holds") as refused:
         load_server_settings(job=server.job, collector=server.collector, environment={})
 
     assert refused.value.mistakes[0].endswith("; give an object")
@@ -157,7 +157,7 @@ def test_a_file_that_holds_no_object_is_refused_by_name(server: Server, text: st
 
 def test_a_file_that_is_not_there_is_refused_by_name(server: Server) -> None:
     """The most usual mistake of all."""
-    with pytest.raises(SettingsRefused, match=r"job_config\.json: 1 mistake") as refused:
+    with pytest.raises(SettingsRefused, match=r"job_config\.json: there is") as refused:
         load_server_settings(job=server.job, collector=server.collector, environment={})
 
-    assert refused.value.mistakes == ["cannot be read: No such file or directory"]
+    assert refused.value.mistakes == ["there is no such file"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from m365watch.cli.demo.findings import QUESTIONS
 from m365watch.cli.main import app
 from m365watch.config.load import load_settings
 from m365watch.config.settings import LakeSettings
@@ -46,6 +47,23 @@ def test_the_commands_shown_exist() -> None:
 
     assert "run" in shown
     assert shown <= set(commands)
+
+
+def test_the_transcript_is_what_the_demo_prints() -> None:
+    """Its tables are the demo's, with their titles and columns, and its sentences too."""
+    [transcript] = re.findall(r"<!-- transcript of ./dev demo -->\n```text\n(.*?)```", README, re.DOTALL)
+    lines = transcript.splitlines()
+    questions = [question for question in QUESTIONS if question.title in lines]
+
+    assert len(questions) == len(QUESTIONS) - 1
+    for question in questions:
+        head, first = lines[lines.index(question.title) + 1 :][:2]
+        assert all(re.search(rf"\b{column}\b", question.sql) for column in head.split())
+        assert re.search(r"\d\d-\d\d \d\d:\d\d", first)
+    assert lines[1] == "starting a simulated Microsoft 365 tenant with 7 days of history"
+    assert re.search(
+        r"^([\d,]+) blobs listed, \1 delivered, 0 lost, 0 quarantined; ", transcript, re.MULTILINE
+    )
 
 
 def test_the_verbs_shown_exist() -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from m365watch import app
-from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Batch, Receipt
@@ -104,16 +104,16 @@ async def collect(folder: Path, shift_s: float, moment: Moment | None) -> int:
     settings = Place(folder).settings(json.loads((folder / "m365watch.json").read_text()))
     names = frozenset(output.name for output in settings.outputs)
 
-    def build(wanted: OutputSettings, clock: Clock, ledger_id: str) -> Output:
-        output = app._output(wanted, clock, ledger_id)
-        if moment is None or wanted.name != moment.output:
+    clock, random, name = ShiftedClock(shift_s), system_random(1), settings.collector_name
+
+    def build(wanted: OutputSettings) -> Output:
+        output = app.make_output(wanted, clock=clock, random=random, collector_name=name)
+        if moment is None or output.name != moment.output:
             return output
         ledger = settings.state_directory / LEDGER_FILE
-        return DoomedOutput(output, moment, ledger=ledger, others=names - {wanted.name})
+        return DoomedOutput(output, moment, ledger=ledger, others=names - {output.name})
 
-    collector = app.Collector(
-        settings, clock=ShiftedClock(shift_s), random=system_random(1), build_output=build
-    )
+    collector = app.Collector(settings, clock=clock, random=random, build_output=build)
     outcome = await collector.run(once=moment is not None, stop=asyncio.Event())
     return outcome.exit_code
 

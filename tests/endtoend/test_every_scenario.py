@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hurry import HurriedClock, run_hurried
-from m365watch.app import Outcome
+from m365watch.collection import Outcome
 from m365watch.model import ContentType
 from m365watch.simulator.scenario import Call, Scenario, load_scenario, scenario_names
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running

@@ -14,7 +14,7 @@ from emulator.content import make_store
 from emulator.faults import Fault
 from emulator.server import CLIENT, NEW, OLD, SECRET, TENANT, Emulator, Manner, emulator_running
 from hurry import HurriedClock, run_hurried
-from m365watch.app import Outcome
+from m365watch.collection import Outcome
 from place import BOTH, Place, assert_discreet
 
 FLAWLESS = {"missing": 0, "duplicates": 0, "altered": 0}

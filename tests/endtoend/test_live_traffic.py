@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hurry import HurriedClock, run_hurried
-from m365watch.app import Outcome
+from m365watch.collection import Outcome
 from m365watch.model import Service
 from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.scenario import Scenario, load_scenario

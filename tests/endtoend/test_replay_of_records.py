@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hurry import HurriedClock, run_hurried
-from m365watch.app import Outcome
+from m365watch.collection import Outcome
 from m365watch.simulator.server import SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet

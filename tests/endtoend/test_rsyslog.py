@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from m365watch.app import Collector, Outcome
-from m365watch.clock import Clock, SystemClock, system_random
-from m365watch.config.settings import DevoSettings, OutputSettings, SyslogSettings, TlsSettings
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.settings import DevoSettings, SyslogSettings, TlsSettings
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch
 from m365watch.outputs.devo import DevoOutput
@@ -128,7 +128,7 @@ def test_what_a_collector_collects_reaches_rsyslog(
         clock = SystemClock()
         async with simulator_running(simulated, clock=clock) as running:
             settings = Place(tmp_path).settings(running.configuration(outputs={"devo": devo}))
-            collector = Collector(settings, clock=clock, random=system_random(1), build_output=devo_output)
+            collector = Collector(settings, clock=clock, random=system_random(1))
             outcome = await collector.run(once=True, stop=asyncio.Event())
             return outcome, running.tenants[0].truth()
 
@@ -140,12 +140,6 @@ def test_what_a_collector_collects_reaches_rsyslog(
     assert outcome.exit_code == 0, outcome.problems
     assert truth.judge(records) == Verdict([], [], [])
     assert len(records) == truth.record_count > 4_000
-
-
-def devo_output(settings: OutputSettings, clock: Clock, _: str) -> Output:
-    """The output of the run above."""
-    assert isinstance(settings, DevoSettings)
-    return DevoOutput(settings, clock=clock, random=system_random(1))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.monitor.cycles import PullCycles
 from m365watch.progress import FeedProgress
 from m365watch.testing.api import FakeApi
 from m365watch.testing.loop import CallsInLine, LoopClock
@@ -65,9 +66,9 @@ class House:
     ) -> FeedPoller:
         return FeedPoller(
             feed,
-            self.apis[feed.tenant_id],
-            self.keepers[feed.tenant_id],
+            TenantAccess(self.apis[feed.tenant_id], self.keepers[feed.tenant_id]),
             settings=PollSettings(start_at, timedelta(seconds=lookback_s), period_s),
+            cycles=PullCycles(self.clock),
             ledger=self.ledger,
             calls=self.calls,
             troubles=self.troubles,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +21,7 @@ from m365watch.errors import (
 )
 from m365watch.feed.answers import (
     Call,
+    ListedPage,
     check_blob,
     check_start,
     loss_reason,
@@ -30,8 +30,8 @@ from m365watch.feed.answers import (
     parse_subscriptions,
     refusal,
 )
-from m365watch.feed.codes import CODES, AfCode
-from m365watch.model import ContentType
+from m365watch.feed.codes import CODES, EMPTY, AfCode
+from m365watch.model import ContentType, Feed
 from m365watch.testing.clock import START
 
 AUDIT_OFF = {
@@ -184,46 +184,51 @@ def listed(**changed: object) -> dict[str, object]:
     return {name: value for name, value in (blob | changed).items() if value is not ...}
 
 
-def parse(*blobs: object) -> list[Any]:
+def parse(*blobs: object) -> ListedPage:
     return parse_listing(json.dumps(blobs).encode(), FEED, where="here")
 
 
 def test_a_listing_gives_its_blobs_in_order_with_repeats() -> None:
     """The ledger knows which are new; the expiry is the service's own."""
-    blobs = parse(listed(), listed(contentId="c"), listed())
+    blobs, unreadable = parse(listed(), listed(contentId="c"), listed())
 
     assert [blob.content_id for blob in blobs] == ["a$b", "c", "a$b"]
     assert blobs[0].created_at == START + timedelta(milliseconds=123)
     assert blobs[0].expires_at == START + timedelta(days=20)
+    assert unreadable == []
 
 
-@pytest.mark.parametrize("expiry", [None, ...])
+@pytest.mark.parametrize("expiry", [None, ..., "never", 5])
 def test_without_an_expiry_seven_days_are_assumed(expiry: object) -> None:
-    """The documented life."""
-    assert parse(listed(contentExpiration=expiry))[0].expires_at == START + timedelta(
-        days=7, milliseconds=123
-    )
+    """The documented life; also where what is said cannot be read, as it does not tell blobs apart."""
+    page = parse(listed(contentExpiration=expiry))
+
+    assert page.blobs[0].expires_at == START + timedelta(days=7, milliseconds=123)
+    assert page.unreadable == []
 
 
 @pytest.mark.parametrize(
     ("blob", "said"),
     [
-        (listed(contentId=...), "contentId"),
-        (listed(contentId=""), "contentId"),
-        (listed(contentId=5), "contentId"),
-        (listed(contentCreated=...), "contentCreated"),
-        (listed(contentCreated="yesterday"), "contentCreated is no instant: 'yesterday'"),
-        (listed(contentExpiration="never"), "contentExpiration"),
-        (listed(contentCreated="9999-12-31T23:59:59Z", contentExpiration=...), "beyond the calendar"),
-        ("blob", "not an object"),
+        (listed(contentId=...), "[1] has no contentId"),
+        (listed(contentId=""), "[1] has no contentId"),
+        (listed(contentId=5), "[1] has no contentId"),
+        (listed(contentCreated=...), "[1] a$b: its contentCreated is no instant: 'None'"),
+        (listed(contentCreated="yesterday\n"), "[1] a$b: its contentCreated is no instant: 'yesterday'"),
+        (
+            listed(contentCreated="9999-12-31T23:59:59Z", contentExpiration=...),
+            "[1] a$b: its contentCreated is beyond the calendar",
+        ),
+        ("blob", "[1] is not an object"),
+        (None, "[1] is not an object"),
     ],
 )
-def test_a_blob_that_cannot_be_understood_is_named(blob: object, said: str) -> None:
+def test_an_element_that_names_no_blob_is_named_and_its_neighbours_are_read(blob: object, said: str) -> None:
     """It is never left out: records would be missing and nobody would know."""
-    with pytest.raises(BadAnswer, match=said) as caught:
-        parse(listed(), blob)
+    page = parse(listed(), blob, listed(contentId="c"))
 
-    assert caught.value.where == "here [1]"
+    assert [one.content_id for one in page.blobs] == ["a$b", "c"]
+    assert page.unreadable == [said]
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b"null", b"{}", b"<html>", b"[{]", b"\xff", b"[" * 100_000])
@@ -249,16 +254,27 @@ def test_enabled_subscriptions_are_found_however_they_are_written() -> None:
     assert parse_subscriptions(body.encode(), where="here") == {ContentType.EXCHANGE, ContentType.SHAREPOINT}
 
 
-@pytest.mark.parametrize("body", [b"[]", b"\xef\xbb\xbf [1]\r\n", b" " * 500 + b"[]" + b" " * 500])
-def test_a_whole_array_is_a_blob(body: bytes) -> None:
-    """Whatever is in it is for the splitter to say."""
+@pytest.mark.parametrize(
+    "body", [b"[]", b"\xef\xbb\xbf [1]\r\n", b" " * 500 + b"[]", b"{}", b'[{"Id":"1"},', b"[] and more"]
+)
+def test_whatever_may_hold_a_record_is_left_to_the_splitter(body: bytes) -> None:
+    """Cut short, with text behind it, or no array at all."""
     check_blob(body, where="here")
 
 
-@pytest.mark.parametrize("body", [b"", b"\n" * 500, b"{}", b"<html>", b'[{"Id":"1"}', b'[{"Id":"1"},'])
-def test_a_body_that_is_no_whole_array_is_a_bad_answer(body: bytes) -> None:
-    """Empty, cut short, or something else."""
-    with pytest.raises(BadAnswer):
+@pytest.mark.parametrize("body", [b"", b"\n" * 500, b"\xef\xbb\xbf"])
+def test_an_empty_body_is_content_that_may_still_come(body: bytes) -> None:
+    """It is asked for again until it has expired, like content that the service denies."""
+    with pytest.raises(ContentLost) as caught:
+        check_blob(body, where="here")
+
+    assert loss_reason(caught.value) == EMPTY
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xef\xbb\xbf\n<!doctype html>", b" " * 500 + b"<html>"])
+def test_a_web_page_is_no_content(body: bytes) -> None:
+    """A front door may answer 200 in place of the service."""
+    with pytest.raises(BadAnswer, match="web page"):
         check_blob(body, where="here")
 
 
@@ -286,21 +302,26 @@ def test_any_status_and_body_give_one_error_or_none(
     assert error is not None or status in range(200, 300) or call is Call.START
 
 
+def check_listing(body: bytes, feed: Feed, *, where: str) -> None:
+    page = parse_listing(body, feed, where=where)
+    assert len(page.blobs) + len(page.unreadable) == len(json.loads(body.removeprefix(b"\xef\xbb\xbf")))
+
+
 @given(
     st.binary()
     | st.lists(st.dictionaries(st.text(), st.text() | st.none())).map(lambda x: json.dumps(x).encode())
 )
-def test_any_body_is_understood_or_a_bad_answer(body: bytes) -> None:
+def test_any_body_is_understood_or_refused(body: bytes) -> None:
     """Nothing else ever comes out."""
     for understand in (
-        lambda: parse_listing(body, FEED, where="here"),
+        lambda: check_listing(body, FEED, where="here"),
         lambda: parse_subscriptions(body, where="here"),
         lambda: check_blob(body, where="here"),
         lambda: check_start(body, where="here"),
     ):
         try:
             understand()
-        except BadAnswer as error:
+        except (BadAnswer, ContentLost) as error:
             assert error.where.startswith("here")  # noqa: PT017 - which calls fail is not the point
 
 

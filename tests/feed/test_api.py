@@ -18,15 +18,17 @@ from m365watch.errors import (
     CollectorError,
     ConnectionClosed,
     ContentLost,
+    ListingUnreadable,
     NotSubscribed,
     Throttled,
     TokenRefused,
     Unavailable,
     WindowRefused,
 )
-from m365watch.feed.api import JITTER, PAGE_TRIES, ManagementApi
+from m365watch.feed.api import JITTER, PAGE_TRIES, PAGE_WAIT_S_MAX, ManagementApi
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.port import Api
+from m365watch.feed.unreadable import NAMED_MAX
 from m365watch.model import BlobRef, ContentType, Window
 from m365watch.testing.clock import START, FakeClock
 from m365watch.testing.loopback import Fault, LoopbackServer, Received, Reply
@@ -72,9 +74,15 @@ def run(
     return asyncio.run(main())
 
 
+async def list_into(seen: list[str], api: Api) -> None:
+    async for blobs in api.list_content(ContentType.EXCHANGE, WINDOW):
+        seen += [blob.content_id for blob in blobs]
+
+
 async def list_blobs(api: Api, _: RequestBudget) -> list[str]:
-    pages = api.list_content(ContentType.EXCHANGE, WINDOW)
-    return [blob.content_id async for page in pages for blob in page]
+    seen: list[str] = []
+    await list_into(seen, api)
+    return seen
 
 
 async def fetch(api: Api, _: RequestBudget) -> bytes:
@@ -147,6 +155,69 @@ def test_a_page_that_goes_on_failing_ends_the_listing() -> None:
     assert len(received) == PAGE_TRIES
 
 
+def answer_page(*elements: object, next_page_uri: str = "") -> Reply:
+    headers = {"nextpageuri": next_page_uri} if next_page_uri else {}
+    return Reply(200, json.dumps(elements).encode(), headers)
+
+
+GOOD = {"contentId": "good", "contentCreated": "2026-11-17T08:30:00Z"}
+
+
+def test_an_element_that_names_no_blob_costs_no_other_and_ends_the_listing() -> None:
+    """The pages behind it are read first; the error names page, place and fault."""
+    bad = {"contentId": "a$b", "contentCreated": "soon"}
+
+    def answer(received: Received) -> Reply:
+        if "nextpage=2" in received.target:
+            return page("last")
+        return answer_page(GOOD, bad, GOOD | {"contentId": "better"}, next_page_uri="?nextpage=2")
+
+    async def list_until_error(api: Api, _: RequestBudget) -> tuple[list[str], ListingUnreadable]:
+        seen: list[str] = []
+        with pytest.raises(ListingUnreadable) as caught:
+            await list_into(seen, api)
+        return seen, caught.value
+
+    (content_ids, error), received = run(answer, list_until_error, clock=HurriedClock())
+
+    assert content_ids == ["good", "better", "last"]
+    assert error.where == f"{FEED} listing from 2026-11-17T08:00:00Z"
+    assert error.what == "1 element names no blob: page 1 [1] a$b: its contentCreated is no instant: 'soon'"
+    assert len(received) == 2
+
+
+def test_of_many_elements_that_name_no_blob_the_first_are_named() -> None:
+    """An error is one line of bounded length; all are counted."""
+
+    async def list_and_fail(api: Api, budget: RequestBudget) -> ListingUnreadable:
+        with pytest.raises(ListingUnreadable) as caught:
+            await list_blobs(api, budget)
+        return caught.value
+
+    error, _ = run(lambda _: answer_page(*[5] * 1_000), list_and_fail, clock=HurriedClock())
+
+    assert error.what.startswith("1000 elements name no blob: page 1 [0] is not an object, page 1 [1]")
+    assert error.what.count("not an object") == NAMED_MAX
+
+
+@pytest.mark.parametrize(("after_s", "asked"), [(PAGE_WAIT_S_MAX / 2, 2), (PAGE_WAIT_S_MAX + 1, 1)])
+def test_a_page_is_waited_for_only_so_long(after_s: float, asked: int) -> None:
+    """A longer wait that the service asks for is the whole feed's, which says that it waits."""
+    replies = iter([Reply(503, b"<html>", {"Retry-After": f"{after_s:g}"})])
+
+    async def list_or_fail(api: Api, budget: RequestBudget) -> bool:
+        try:
+            return await list_blobs(api, budget) == ["a"]
+        except Throttled as error:
+            return error.after_s is not None and error.after_s >= after_s
+
+    clock = HurriedClock()
+    is_right, received = run(lambda _: next(replies, page("a")), list_or_fail, clock=clock)
+
+    assert (is_right, len(received)) == (True, asked)
+    assert (clock.monotonic_s() >= after_s) == (asked == 2)
+
+
 def test_an_empty_window_has_one_empty_page() -> None:
     """It is no error."""
     assert run(lambda _: page(), list_blobs)[0] == []
@@ -177,6 +248,14 @@ def test_a_blob_comes_back_inflated_and_untouched() -> None:
     assert body == RECORDS
     assert received[0].target == f"{ROOT}/audit/{BLOB.content_id}?PublisherIdentifier={PUBLISHER}"
     assert "gzip" in received[0].headers["Accept-Encoding"]
+
+
+@pytest.mark.parametrize(
+    "body", [RECORDS[:-1], RECORDS + b" and more", RECORDS + RECORDS, b'{"Id":"1"}', b"odd"]
+)
+def test_a_body_that_is_no_whole_array_comes_back_as_it_is(body: bytes) -> None:
+    """What of it is a record is for the splitter to say, which loses nothing."""
+    assert run(lambda _: Reply(200, body), fetch)[0] == body
 
 
 def test_a_start_is_an_empty_post() -> None:
@@ -240,8 +319,7 @@ def test_a_fresh_token_that_is_refused_is_an_error(reply: Reply, kind: type[Coll
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(200, b""), BadAnswer),
-        (Reply(200, RECORDS[:-1]), BadAnswer),
+        (Reply(200, b""), ContentLost),
         (Reply(200, RECORDS, fault=Fault.CUT), BadAnswer),
         (Reply(200, gzip.compress(RECORDS)[:-1], {"Content-Encoding": "gzip"}), BadAnswer),
         (Reply(200, b"<html>"), BadAnswer),

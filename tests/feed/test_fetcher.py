@@ -21,7 +21,7 @@ from m365watch.errors import (
     Throttled,
     Unavailable,
 )
-from m365watch.feed.codes import EXPIRED, INVALID, UNKNOWN
+from m365watch.feed.codes import EMPTY, EXPIRED, INVALID, UNKNOWN
 from m365watch.feed.tries import (
     FETCHES_MAX,
     QUARANTINE_TRIES,
@@ -30,10 +30,11 @@ from m365watch.feed.tries import (
     THROTTLED_TRIES,
 )
 from m365watch.ledger.port import WaitingBlob
-from m365watch.testing.api import Ask
+from m365watch.model import BlobRef
+from m365watch.testing.api import Ask, FakeApi
 from m365watch.testing.clock import START
 from m365watch.testing.loop import CallsInLine, run_jumping
-from scripted import FEED, FOREIGN_FEED, SHAREPOINT_FEED, Fetching, House, house_in
+from scripted import FEED, FOREIGN_FEED, SHAREPOINT_FEED, TENANT, Fetching, House, house_in
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
@@ -97,7 +98,7 @@ def test_a_known_blob_is_fetched_split_and_handed_on(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             [one] = fetching.handed_on
             at_once = one.received_at <= house.clock.now()
-            return one.split.records, at_once, fetching.flight.held
+            return one.split.records, at_once, fetching.flight._held
 
     assert run(tmp_path, use) == ([b'{"Id":"1"}', b'{"Id":"2"}'], True, len(WHOLE))
 
@@ -109,11 +110,11 @@ def test_what_a_blob_held_is_given_back_when_it_is_final(tmp_path: Path) -> None
         house.publish("blob", WHOLE)
         async with house.fetching(settles=False) as fetching:
             await asyncio.sleep(1)
-            before = fetching.flight.held
+            before = fetching.flight._held
             house.ledger.commit_lost(fetching.handed_on[0].known.key, "final", at=house.clock.now())
             fetching.fetcher.settle(fetching.handed_on[0])
             await wait_idle(fetching)
-            return before, fetching.flight.held, fetching.fetcher.idle
+            return before, fetching.flight._held, fetching.fetcher.idle
 
     assert run(tmp_path, use) == (len(WHOLE), 0, True)
 
@@ -287,10 +288,10 @@ def test_expired_content_is_lost_at_once(tmp_path: Path) -> None:
     assert house.progress().blobs_lost == 1
 
 
-@pytest.mark.parametrize("reason", [UNKNOWN, INVALID])
+@pytest.mark.parametrize("reason", [UNKNOWN, INVALID, EMPTY])
 def test_unknown_content_is_lost_only_when_it_has_expired(tmp_path: Path, reason: str) -> None:
-    """The service has been seen to deny its own blob for a while."""
-    denied = ContentLost(f"{reason}: AF2005x")
+    """The service has been seen to deny its own blob for a while; one without a body may get it."""
+    denied = ContentLost(f"{reason}: as the service says")
     _, house, asked_s, _ = fetched(tmp_path, error=denied, times=-1, seconds=8 * DAY_S)
 
     assert house.progress().blobs_lost == 1
@@ -328,15 +329,93 @@ def test_a_broken_body_that_mends_leaves_nothing_in_doubt(tmp_path: Path) -> Non
     assert fetching.handed_on[0].split.fragments == []
 
 
-@pytest.mark.parametrize("body", [CUT, b"<html>"], ids=["cut short", "no array"])
-def test_a_truncated_body_is_fetched_again_for_hours(tmp_path: Path, body: bytes) -> None:
-    """What was cut off may be there next time; only after many tries is the rest taken as it is."""
+@pytest.mark.parametrize(
+    ("body", "records"),
+    [
+        (CUT, 1),
+        (b'[{"Id":"1"},{"Id":"2"}', 2),
+        (b'{"Message":"no"}', 0),
+        (b"odd", 0),
+    ],
+    ids=["cut in a record", "cut between records", "an object", "text"],
+)
+def test_a_truncated_body_is_fetched_again_for_hours(tmp_path: Path, body: bytes, records: int) -> None:
+    """What was cut off may be there next time; only after many tries is the rest taken as it is.
+
+    The last of them is seen to be cut a second time at once. What is no record goes along, to be named.
+    """
     content_ids, _, asked_s, fetching = fetched(tmp_path, body)
 
     assert content_ids == ["poison"]
-    assert len(asked_s) == QUARANTINE_TRIES
+    assert len(asked_s) == QUARANTINE_TRIES + 1
     assert asked_s[-1] > 3_600
     assert not fetching.handed_on[0].split.complete
+    assert len(fetching.handed_on[0].split.records) == records
+    assert len(fetching.handed_on[0].split.fragments) == 1
+
+
+def test_records_without_an_array_are_fetched_again_for_hours_and_then_handed_on(tmp_path: Path) -> None:
+    """They are whole, and yet nothing shows that they are all."""
+    body = b'{"Id":"1","RecordType":1,"CreationTime":"","Operation":""}'
+    content_ids, _, asked_s, fetching = fetched(tmp_path, body)
+
+    assert (content_ids, len(asked_s)) == (["poison"], QUARANTINE_TRIES + 1)
+    assert (fetching.handed_on[0].split.records, fetching.handed_on[0].split.fragments) == ([body], [])
+
+
+def test_text_behind_the_array_is_doubted_and_then_handed_on_apart(tmp_path: Path) -> None:
+    """The array is whole, so that its first round decides; the text behind goes to quarantine."""
+    content_ids, _, asked_s, fetching = fetched(tmp_path, WHOLE + b"<!-- front door -->")
+    [one] = fetching.handed_on
+
+    assert (content_ids, len(asked_s)) == (["poison"], QUICK_TRIES)
+    assert len(one.split.records) == 2
+    assert [fragment.body for fragment in one.split.fragments] == [b"<!-- front door -->"]
+
+
+@pytest.mark.parametrize("body", [CUT, BROKEN], ids=["cut short", "broken"])
+def test_a_body_that_fails_once_after_hours_without_any_is_not_taken(tmp_path: Path, body: bytes) -> None:
+    """The tries of an outage say nothing about the body: the first one after it is seen twice."""
+
+    async def use(house: House) -> tuple[int, float]:
+        house.publish("blob", body, WHOLE)
+        house.api.fail(Ask.FETCH, DOWN, times=QUARANTINE_TRIES + 3)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(3 * DAY_S)
+            [one] = fetching.handed_on
+            asked = [one.at for one in house.api.asked if one.ask is Ask.FETCH]
+            return len(one.split.fragments), (asked[-1] - asked[-2]).total_seconds()
+
+    fragments, waited_s = run(tmp_path, use)
+
+    assert fragments == 0
+    assert waited_s < 60
+
+
+def test_each_try_of_a_poisoned_blob_is_one_line(tmp_path: Path) -> None:
+    """Whatever it fails with, its name is in the line once; what is tried for days must not fill a log."""
+    with capture_logs() as lines:
+        _, _, asked_s, _ = fetched(tmp_path, CUT, seconds=DAY_S / 4)
+
+    told = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert len(told) == len(asked_s) - QUICK_TRIES + 1
+    assert all(line.count("poison") == 1 for line in told)
+
+
+def test_what_needs_a_person_is_no_line_of_each_blob(tmp_path: Path) -> None:
+    """A permission that is taken away would else be told for thousands of blobs each minute."""
+
+    async def use(house: House) -> None:
+        for number in range(50):
+            house.publish(f"blob{number}")
+        house.api.fail(Ask.FETCH, REFUSED, times=-1)
+        async with house.fetching():
+            await asyncio.sleep(600)
+
+    with capture_logs() as lines:
+        run(tmp_path, use)
+
+    assert [line["code"] for line in lines if line["log_level"] != "debug"] == ["access_refused"]
 
 
 def test_an_empty_blob_is_doubted_and_then_believed(tmp_path: Path) -> None:
@@ -393,6 +472,49 @@ def test_a_tenant_that_hangs_keeps_no_other_waiting(tmp_path: Path) -> None:
     assert run(tmp_path, use) == 100
 
 
+def test_a_tenant_of_giants_that_hangs_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """What its blobs are guessed to hold leaves room in the bound for the other tenant."""
+    giant = b'[{"Id":"' + b"1" * 9_000_000 + b'"}]'
+
+    async def use(house: House) -> tuple[int, int]:
+        house.publish("giant", giant, feed=FOREIGN_FEED)
+        async with house.fetching(FOREIGN_FEED, FEED) as fetching:
+            await wait_idle(fetching)
+            for number in range(100):
+                house.apis[FOREIGN_FEED.tenant_id].hold(
+                    house.publish(f"stuck{number}", feed=FOREIGN_FEED).content_id
+                )
+                house.publish(f"healthy{number}")
+            fetching.fetcher.wake(FOREIGN_FEED)
+            fetching.fetcher.wake(FEED)
+            await asyncio.sleep(1)
+            return len(fetching.content_ids) - 1, len(house.apis[FOREIGN_FEED.tenant_id].fetching)
+
+    assert run(tmp_path, use) == (100, FETCHES_MAX)
+
+
+def test_a_feed_that_does_not_fit_lets_a_smaller_one_pass(tmp_path: Path) -> None:
+    """The bound is nearly used up by a tenant that hangs: its next blob waits, and nobody behind it."""
+
+    async def use(house: House) -> tuple[int, int]:
+        for number in range(40):
+            house.publish(f"small{number}")
+        async with house.fetching(FOREIGN_FEED, FEED, bytes_max=1_100_000) as fetching:
+            await wait_idle(fetching)  # The healthy feed's blobs are known to be small now.
+            for number in range(10):
+                house.apis[FOREIGN_FEED.tenant_id].hold(
+                    house.publish(f"stuck{number}", feed=FOREIGN_FEED).content_id
+                )
+            fetching.fetcher.wake(FOREIGN_FEED)
+            await asyncio.sleep(1)
+            house.publish("healthy")
+            fetching.fetcher.wake(FEED)
+            await asyncio.sleep(1)
+            return len(house.apis[FOREIGN_FEED.tenant_id].fetching), fetching.content_ids.count("healthy")
+
+    assert run(tmp_path, use) == (4, 1)
+
+
 def test_poison_holds_no_place_and_no_bytes_while_it_waits(tmp_path: Path) -> None:
     """A hundred blobs in their pauses: a healthy one passes at once, though the bound is small."""
 
@@ -402,7 +524,7 @@ def test_poison_holds_no_place_and_no_bytes_while_it_waits(tmp_path: Path) -> No
             house.api.fail(Ask.FETCH, Throttled("AF429", after_s=3_600.0), about=ref.content_id, times=-1)
         async with house.fetching(FEED, SHAREPOINT_FEED, bytes_max=1_000_000) as fetching:
             await asyncio.sleep(10)
-            held = fetching.flight.held
+            held = fetching.flight._held
             house.publish("healthy", feed=SHAREPOINT_FEED)
             fetching.fetcher.wake(SHAREPOINT_FEED)
             await asyncio.sleep(1)
@@ -420,7 +542,7 @@ def test_bytes_in_flight_hold_fetching_back(tmp_path: Path) -> None:
             house.publish(f"blob{number}", body)
         async with house.fetching(bytes_max=1_000_000, settles=False) as fetching:
             await asyncio.sleep(5)
-            held, before = fetching.flight.held, len(fetching.handed_on)
+            held, before = fetching.flight._held, len(fetching.handed_on)
             for one in fetching.handed_on[:5]:
                 house.ledger.commit_lost(one.known.key, "final", at=house.clock.now())
                 fetching.fetcher.settle(one)
@@ -540,7 +662,7 @@ def test_a_stop_leaves_blobs_known_and_nothing_held(tmp_path: Path, turns: int) 
             for _ in range(turns):
                 await asyncio.sleep(0 if turns % 2 else 0.1)
         due = house.ledger.due_blobs(FEED, now=house.clock.now(), count_max=100, besides=frozenset())
-        return len(due), fetching.flight.held
+        return len(due), fetching.flight._held
 
     assert run(tmp_path, use) == (60, 0)
 
@@ -553,10 +675,63 @@ def test_a_stop_while_all_places_are_taken_gives_back_the_bytes(tmp_path: Path) 
             house.api.hold(house.publish(f"blob{number}").content_id)
         async with house.fetching() as fetching:
             await asyncio.sleep(1)
-            held = fetching.flight.held
-        return held // (256 * 1024), fetching.flight.held
+            held = fetching.flight._held
+        return held // (256 * 1024), fetching.flight._held
 
     assert run(tmp_path, use) == (FETCHES_MAX, 0)
+
+
+class Crashing(FakeApi):
+    """A tenant whose fetches meet a defect of the collector, while `crashes`."""
+
+    crashes = True
+
+    async def fetch_blob(self, blob: BlobRef) -> bytes:
+        body = await super().fetch_blob(blob)
+        if self.crashes and blob.content_id.startswith("poison"):
+            raise KeyError("secret of a record")
+        return body
+
+
+def test_a_defect_met_by_one_blob_stops_no_other(tmp_path: Path) -> None:
+    """It is told once with type and place, and waits by name; once it is gone the blob arrives."""
+
+    async def use(house: House) -> tuple[list[str], list[WaitingBlob], int, list[str]]:
+        crashing = house.apis[TENANT] = Crashing(TENANT, house.clock)
+        for number in range(3):
+            house.publish(f"poison{number}")
+            house.publish(f"healthy{number}")
+        async with house.fetching() as fetching:
+            await wait_idle(fetching)
+            first, left, held = fetching.content_ids, waiting(house), fetching.flight._held
+            crashing.crashes = False
+            await asyncio.sleep(100)
+            return first, left, held, fetching.content_ids[3:]
+
+    with capture_logs() as lines:
+        first, left, held, later = run(tmp_path, use)
+
+    assert sorted(first) == ["healthy0", "healthy1", "healthy2"]
+    assert [(one.attempts, one.last_error.partition(":")[0]) for one in left] == [
+        (1, "unexpected KeyError in m365watch.feed.tries")
+    ] * 3
+    assert held == 0
+    assert sorted(later) == ["poison0", "poison1", "poison2"]
+    assert [line["log_level"] for line in lines].count("error") == 1
+    assert not any("secret of a record" in str(line) for line in lines)
+
+
+def test_a_defect_that_stays_is_tried_less_and_less_often(tmp_path: Path) -> None:
+    """Like any other poison."""
+
+    async def use(house: House) -> int:
+        house.apis[TENANT] = Crashing(TENANT, house.clock)
+        house.publish("poison")
+        async with house.fetching():
+            await asyncio.sleep(DAY_S)
+        return house.apis[TENANT].count(Ask.FETCH)
+
+    assert QUICK_TRIES < run(tmp_path, use) < 20
 
 
 def test_a_ledger_that_cannot_be_used_ends_the_fetching(tmp_path: Path) -> None:

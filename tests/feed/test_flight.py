@@ -7,7 +7,9 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m365watch.feed.flight import BytesInFlight
+from m365watch.collection import BYTES_IN_FLIGHT_MAX
+from m365watch.feed.flight import BytesInFlight, SizeGuess
+from m365watch.feed.tries import FETCHES_MAX
 from m365watch.testing.loop import run_jumping
 
 BOUND = 100
@@ -41,7 +43,7 @@ def test_bytes_in_flight_stay_below_the_bound(fetches: list[tuple[int, int, int,
             await flight.acquire(guessed)
             try:
                 holders.add(number)
-                seen.append((flight.held, len(holders)))
+                seen.append((flight._held, len(holders)))
                 await asyncio.sleep(after_s / 2)
                 held = max(1, guessed * share // 100)
                 flight.correct(guessed=guessed, actual=held)
@@ -56,7 +58,7 @@ def test_bytes_in_flight_stay_below_the_bound(fetches: list[tuple[int, int, int,
             if is_cancelled:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return flight.held, seen
+        return flight._held, seen
 
     left, seen = run_jumping(main())
 
@@ -139,7 +141,7 @@ def test_one_who_gives_up_waiting_makes_way() -> None:
         await settle()
         tasks[0].cancel()
         await settle()
-        return done(tasks), flight.held
+        return done(tasks), flight._held
 
     assert run_jumping(main()) == ([True, True], 90)
 
@@ -155,6 +157,42 @@ def test_one_who_is_cancelled_when_let_in_gives_back() -> None:
         flight.release(100)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return flight.held
+        return flight._held
 
     assert run_jumping(main()) == 0
+
+
+def test_only_what_fits_beside_the_rest_is_admitted() -> None:
+    """Nobody is asked to wait in line who would then keep those waiting who do fit."""
+
+    async def main() -> list[bool]:
+        flight = BytesInFlight(BOUND)
+        seen = [flight.admits(5_000)]
+        await flight.acquire(60)
+        seen += [flight.admits(40), flight.admits(41)]
+        [task] = admitted(flight, 80)
+        await settle()
+        seen.append(flight.admits(1))
+        task.cancel()
+        await settle()
+        return [*seen, flight.admits(1)]
+
+    assert run_jumping(main()) == [True, True, False, False, True]
+
+
+def test_a_guess_rises_at_once_and_falls_slowly() -> None:
+    """One that is too small lets too much in; one that is too large only costs concurrency."""
+    guess = SizeGuess()
+    guess.learn(800_000)
+    risen = guess.size_bytes
+    guess.learn(0)
+
+    assert (risen, guess.size_bytes) == (800_000, 700_000)
+
+
+def test_a_tenant_of_giants_that_hangs_is_guessed_small_enough_to_leave_room() -> None:
+    """All its places together stay below the bound of all tenants, however large its last blobs were."""
+    guess = SizeGuess()
+    guess.learn(200 * 1024 * 1024)
+
+    assert FETCHES_MAX * guess.size_bytes <= BYTES_IN_FLIGHT_MAX * 3 // 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -23,12 +23,14 @@ from m365watch.errors import (
     WindowRefused,
 )
 from m365watch.feed.poller import MARGINS_S, THROTTLED_ONCE, TRIES_ONCE
+from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.model import BlobRef, ContentType, KnownBlob, Window
-from m365watch.testing.api import Ask
+from m365watch.progress import FeedProgress
+from m365watch.testing.api import Ask, FakeApi
 from m365watch.testing.clock import START
 from m365watch.testing.loop import run_jumping
-from scripted import EXCHANGE, FEED, SHAREPOINT_FEED, House, house_in
+from scripted import EXCHANGE, FEED, FOREIGN_FEED, SHAREPOINT_FEED, TENANT, House, house_in
 
 Result = TypeVar("Result")
 
@@ -440,6 +442,155 @@ def test_what_was_never_listed_and_cannot_be_any_more_is_counted(tmp_path: Path)
     assert told == ["gap"]
 
 
+# Elements that name no blob.
+
+
+def windows_with(house: House, instant: datetime) -> list[Window]:
+    return [window for window in listed(house) if window.start <= instant < window.end]
+
+
+@pytest.mark.parametrize("age_h", [1, 30], ids=["live", "backfill"])
+def test_an_element_that_names_no_blob_costs_its_neighbours_nothing(tmp_path: Path, age_h: float) -> None:
+    """They are known; its window is not covered; `status` says what to do; `--once` gives up in the end."""
+
+    async def use(house: House) -> tuple[set[str], bool, bool, FeedProgress]:
+        publish(house, 0.5, 1.5, 29, 31, 100)
+        bad_at = house.ago(hours=age_h)
+        house.api.unreadable_at.append(bad_at)
+        poller = await house.poll_once()
+        covered = any(span.start <= bad_at < span.end for span in house.ledger.coverage(FEED))
+        assert len(windows_with(house, bad_at)) == TRIES_ONCE
+        return known(house), covered, poller.caught_up, house.progress()
+
+    (names, is_covered, is_caught_up, progress), told = run_told(tmp_path, use)
+
+    assert names == {f"blob{number}" for number in range(5)}
+    assert (is_covered, is_caught_up) == (False, False)
+    assert (progress.last_error or "").startswith("Audit.Exchange: 1 element names no blob")
+    assert progress.fix == "report it"
+    assert told == ["listing_unreadable"]
+
+
+def test_an_element_that_becomes_readable_is_the_end_of_the_trouble(tmp_path: Path) -> None:
+    """The window is listed again until then, and covered."""
+
+    async def use(house: House) -> tuple[set[str], list[str], int]:
+        bad_at = house.ago(hours=30)
+        house.api.unreadable_at.append(bad_at)
+        polling = asyncio.create_task(house.poller().run(once=False, stop=asyncio.Event()))
+        await asyncio.sleep(1_000)
+        house.api.unreadable_at.clear()
+        publish(house, (house.clock.now() - bad_at).total_seconds() / 3_600)
+        await asyncio.sleep(400)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        return known(house), [one.code for one in house.troubles.present()], len(house.ledger.coverage(FEED))
+
+    assert run(tmp_path, use) == ({"blob0"}, [], 1)
+
+
+def test_an_element_that_stays_unreadable_is_no_hot_loop_and_one_line(tmp_path: Path) -> None:
+    """After a few quick tries its feed is polled as often as ever; what is new becomes known meanwhile."""
+
+    async def use(house: House) -> tuple[int, set[str]]:
+        house.api.unreadable_at.append(house.ago(hours=1))
+        polling = asyncio.create_task(house.poller(period_s=300).run(once=False, stop=asyncio.Event()))
+        await asyncio.sleep(6 * 3_600)
+        publish(house, 0.1)
+        await asyncio.sleep(600)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        return len({window.end for window in listed(house) if window.end > START}), known(house)
+
+    (polls, names), told = run_told(tmp_path, use)
+
+    assert polls <= 6.2 * 12 + 12
+    assert names == {"blob0"}
+    assert told == ["listing_unreadable"]
+
+
+def test_what_stays_unreadable_until_nobody_lists_it_is_counted(tmp_path: Path) -> None:
+    """Its window was never listed in full: that is told, with how long it is."""
+
+    async def use(house: House) -> tuple[float, list[str]]:
+        house.api.unreadable_at.append(house.ago(hours=140))
+        await house.poll_once()
+        await asyncio.sleep(29 * 3_600)
+        await house.poll_once()
+        await house.poll_once()
+        return house.progress().unlisted_s, [one.code for one in house.troubles.present()]
+
+    (unlisted_s, troubles), told = run_told(tmp_path, use)
+
+    assert 6.9 * 3_600 < unlisted_s < 7.1 * 3_600
+    assert troubles == []
+    assert told == ["listing_unreadable", "gap"]
+
+
+def test_the_daily_listing_of_the_week_goes_on_beside_what_cannot_be_read(tmp_path: Path) -> None:
+    """All of the week is listed; what is repaired is found; only the one window is listed again and again."""
+
+    async def use(house: House) -> tuple[set[str], int, list[str]]:
+        await house.poll_once()
+        await asyncio.sleep(24 * 3_600)
+        bad_at = house.ago(hours=50)
+        publish(house, 49, 51, 120)
+        house.api.unreadable_at.append(bad_at)
+        house.api.windows.clear()
+        poller = house.poller()
+        polling = asyncio.create_task(poller.run(once=False, stop=asyncio.Event()))
+        await asyncio.sleep(3 * 3_600)
+        again = [one for one in listed(house) if one not in windows_with(house, bad_at)]
+        assert len([one for one in again if one.end < house.ago(hours=100)]) == 2
+        assert len(windows_with(house, bad_at)) > 36
+        house.api.unreadable_at.clear()
+        await asyncio.sleep(301)
+        seen = len(windows_with(house, bad_at))
+        await asyncio.sleep(3_600)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        later = len(windows_with(house, bad_at)) - seen
+        return known(house), later, [one.code for one in house.troubles.present()]
+
+    (names, later, troubles), told = run_told(tmp_path, use)
+
+    assert names == {"blob0", "blob1", "blob2"}
+    assert (later, troubles) == (0, [])
+    assert told == ["repaired", "listing_unreadable"]
+
+
+def test_what_the_daily_listing_could_never_read_is_counted(tmp_path: Path) -> None:
+    """Its window counts as listed from before, and yet something in it was never known."""
+
+    async def use(house: House) -> float:
+        await house.poll_once()
+        await asyncio.sleep(24 * 3_600)
+        house.api.unreadable_at.append(house.ago(days=6, hours=12))
+        polling = asyncio.create_task(house.poller().run(once=False, stop=asyncio.Event()))
+        await asyncio.sleep(20 * 3_600)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        return house.progress().unlisted_s
+
+    unlisted_s, told = run_told(tmp_path, use)
+
+    assert 12 * 3_600 <= unlisted_s < 13 * 3_600
+    assert told == ["listing_unreadable", "gap"]
+
+
+def test_a_failure_that_may_pass_is_not_hidden_behind_what_cannot_be_read(tmp_path: Path) -> None:
+    """It is tried again in its own, shorter time, and told."""
+
+    async def use(house: House) -> list[str]:
+        house.api.unreadable_at.append(house.ago(hours=1))
+        day = Window(START - timedelta(hours=26), START - timedelta(hours=2))
+        house.api.fail(Ask.PAGE, DOWN, about=str(day), times=-1)
+        await house.poll_once()
+        return [one.code for one in house.told]
+
+    assert run(tmp_path, use)[0] == "unavailable"
+
+
 # Subscriptions.
 
 
@@ -543,6 +694,65 @@ def test_windows_of_the_past_that_get_through_are_progress(tmp_path: Path) -> No
         return (await house.poll_once()).caught_up
 
     assert run(tmp_path, use)
+
+
+class Crashing(FakeApi):
+    """A tenant whose listings meet a defect of the collector, `crashes` times."""
+
+    crashes = 0
+
+    async def enabled_subscriptions(self) -> frozenset[ContentType]:
+        if self.crashes:
+            self.crashes -= 1
+            raise KeyError("secret of a record")
+        return await super().enabled_subscriptions()
+
+
+def test_a_defect_met_by_one_feed_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    """It is told once, with its type and its place, and never with its words; `status` says what to do."""
+
+    async def use(house: House) -> tuple[bool, FeedProgress, set[str]]:
+        crashing = Crashing(TENANT, house.clock)
+        crashing.crashes = 2
+        house.api = house.apis[TENANT] = crashing
+        house.keepers[TENANT] = SubscriptionKeeper(crashing, house.clock)
+        publish(house, 1)
+        foreign = house.poller(FOREIGN_FEED)
+        polling = asyncio.create_task(house.poller().run(once=False, stop=asyncio.Event()))
+        await house.poll_once(foreign)
+        await asyncio.sleep(310)
+        trouble = house.progress()
+        trouble = FeedProgress(FEED, last_error=trouble.last_error, fix=trouble.fix)
+        await asyncio.sleep(300)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        assert house.troubles.present() == []
+        return foreign.caught_up, trouble, known(house)
+
+    with capture_logs() as lines:
+        is_caught_up, trouble, names = run(tmp_path, use)
+
+    assert is_caught_up
+    assert (trouble.last_error or "").startswith(
+        f"{FEED}: unexpected KeyError in m365watch.feed.subscriptions:"
+    )
+    assert "--verbose" in (trouble.fix or "")
+    assert names == {"blob0"}
+    assert [line["log_level"] for line in lines].count("error") == 1
+    assert not any("secret of a record" in str(line) for line in lines)
+
+
+def test_once_gives_up_where_it_meets_a_defect(tmp_path: Path) -> None:
+    """And says so, instead of dying with every other feed."""
+
+    async def use(house: House) -> list[str]:
+        crashing = Crashing(TENANT, house.clock)
+        crashing.crashes = -1
+        house.keepers[TENANT] = SubscriptionKeeper(crashing, house.clock)
+        await house.poll_once()
+        return [one.code for one in house.troubles.present()]
+
+    assert run(tmp_path, use) == ["defect"]
 
 
 def test_the_pause_grows_and_ends_with_success(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from m365watch.cli.query import query
 from m365watch.cli.rows import csv_text, json_text
-from m365watch.lake.reader import LakeMissing, QueryAnswer
+from m365watch.errors import LakeMissing, SettingsRefused
+from m365watch.lake.reader import QueryAnswer
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
 
@@ -36,9 +37,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def ask(lake: Path, *arguments: str, typed: str | None = None, columns: int = 100) -> Result:
-    """What the command does."""
-    environment = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+def ask(lake: Path, *arguments: str, typed: str | None = None, columns: int | None = 100) -> Result:
+    """What the command does where a line has so many columns; None: into a pipe."""
+    environment = {"COLUMNS": None if columns is None else str(columns), "NO_COLOR": "1"}
     return CliRunner().invoke(app, ["--lake", str(lake), *arguments], input=typed, env=environment)
 
 
@@ -72,6 +73,59 @@ def test_a_table_fits_and_cuts_only_what_is_long(lake: Path) -> None:
     assert "…" in result.stdout
 
 
+def test_into_a_pipe_a_row_is_one_whole_line(lake: Path) -> None:
+    """`| grep` and `| less -S` get what there is: nothing folded, nothing cut, columns below each other."""
+    sql = "SELECT id, NULL AS nothing, '日本' AS wide, 12 AS n, raw FROM audit ORDER BY id"
+    head, *rows = ask(lake, sql, columns=None).stdout.splitlines()
+
+    assert head.split() == ["id", "nothing", "wide", "n", "raw"]
+    assert [row[head.index("raw") - 2 :].encode() for row in rows] == make_records(5)
+    assert {row.index("日本") for row in rows} == {head.index("wide")}
+    assert {row.split()[1] for row in rows} == {"null"}
+
+
+def test_a_block_shows_a_record_whole(lake: Path) -> None:
+    """Whoever looks at one record on a narrow terminal sees all of it."""
+    shown = ask(lake, "SELECT *, raw AS again, raw AS more FROM audit ORDER BY id LIMIT 1").stdout
+
+    pieces = "".join(line[line.index("  ") :].strip() for line in shown.splitlines() if "  " in line)
+    assert make_record(0).decode().replace(" ", "") in pieces.replace(" ", "")
+    assert "…" not in shown
+
+
+def test_an_instant_is_never_folded(lake: Path) -> None:
+    """Where the line is too narrow, the texts beside it are."""
+    shown = ask(lake, "SELECT created_at, user_id, operation, client_ip FROM audit ORDER BY id", columns=80)
+
+    assert "2026-11-17T08:30:03Z" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_an_empty_lake_says_so(tmp_path: Path) -> None:
+    """No rows are an answer; that there is nothing at all yet is a word more, on standard error."""
+    result = ask(tmp_path, "--json", "SELECT * FROM exchange")
+
+    assert (result.exit_code, result.stdout) == (0, "[]\n")
+    assert result.stderr == "the lake is empty: no record has arrived yet\n"
+
+
+def test_a_configuration_without_a_lake_is_one_line(tmp_path: Path) -> None:
+    """Exit code 2 at the entry point: it is the configuration that has to change."""
+    credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "made up"}
+    document = {
+        "inputs": {"office365": {"credentials": credentials}},
+        "outputs": {"out": {"type": "console"}},
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+    error = CliRunner().invoke(app, ["--config", str(path), "SELECT 1"]).exception
+    assert isinstance(error, SettingsRefused)
+    assert str(error) == (
+        f"{path}: no output is a lake; add an output of type lake, or name a lake with --lake"
+    )
+
+
 def test_many_columns_become_blocks(lake: Path) -> None:
     """`SELECT *` can be read on a narrow terminal."""
     result = ask(lake, "SELECT * FROM audit LIMIT 2")
@@ -86,7 +140,7 @@ def test_what_was_left_out_is_told(lake: Path) -> None:
     result = ask(lake, "--limit", "2", "--json", "SELECT id FROM audit")
 
     assert len(json.loads(result.stdout)) == 2
-    assert result.stderr == "only the first 2 rows are shown; --limit shows more\n"
+    assert result.stderr == "only the first 2 rows are shown; --limit N shows more\n"
 
 
 @pytest.mark.parametrize(("tenant", "count"), [(TENANT.upper(), "5"), ("another", "0")])
@@ -134,6 +188,23 @@ def test_json_holds_what_it_has_no_type_for() -> None:
         {"a": "nan", "b": "ff", "c": ["é", None]},
         {"a": None, "b": None, "c": None},
     ]
+
+
+def test_values_are_exact_in_json_and_csv(lake: Path) -> None:
+    """A number that JSON's readers would round is written as text; maps are objects, spans are readable."""
+    sql = (
+        "SELECT 12345678901234567890.5::DECIMAL(38, 10) AS big, 0.25::DECIMAL(9, 2) AS small,"
+        " map(['a'], [1]) AS pairs, TIMESTAMP '2026-11-18' - TIMESTAMP '2026-11-17 23:00' AS span,"
+        " INTERVAL '1 month' AS month, 340282366920938463463374607431768211455::UHUGEINT AS most"
+    )
+    row = {"big": "12345678901234567890.5000000000", "small": 0.25, "pairs": {"a": 1}}
+    spans = {"span": "1:00:00", "month": "1 month, 0:00:00", "most": 2**128 - 1}
+
+    assert json.loads(ask(lake, "--json", sql).stdout) == [row | spans]
+    assert ask(lake, "-f", "csv", sql).stdout.splitlines()[1] == (
+        '12345678901234567890.5000000000,0.25,"{""a"": 1}",1:00:00,"1 month, 0:00:00",'
+        "340282366920938463463374607431768211455"
+    )
 
 
 def test_csv_leaves_a_null_empty() -> None:

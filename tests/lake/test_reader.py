@@ -6,10 +6,13 @@ import asyncio
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from lake_place import LakePlace
-from m365watch.lake.reader import LakeMissing, LakeReader, QueryRefused
+from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
+from m365watch.lake.reader import LakeReader
 from m365watch.lake.tables import plan_views
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
@@ -161,3 +164,42 @@ def test_a_query_sees_the_newest_commit_while_a_run_goes_on(tmp_path: Path) -> N
         return counts
 
     assert asyncio.run(read_while_writing()) == [5, 10]
+
+
+def test_a_table_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """It would look like a lake whose records are all null."""
+    write_deltalake(tmp_path / "audit", pa.table({"id": [1, 2]}))
+
+    with pytest.raises(
+        QueryStopped, match=r"the lake cannot be read: its table `audit` is not one of m365watch's"
+    ):
+        LakeReader(tmp_path).query("SELECT count(*) FROM audit")
+
+
+def test_a_damaged_lake_is_one_line(tmp_path: Path) -> None:
+    """Its own records of itself cannot be read: where, what, and what then."""
+    (tmp_path / "audit" / "_delta_log").mkdir(parents=True)
+    (tmp_path / "audit" / "_delta_log" / f"{0:020}.json").write_text("{half", encoding="utf-8")
+
+    with pytest.raises(QueryStopped) as error:
+        LakeReader(tmp_path).query("SELECT 1 FROM audit")
+    assert str(error.value).startswith(f"{tmp_path}: the lake cannot be read: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "TIMESTAMP '20000-01-01'",
+        "'infinity'::TIMESTAMPTZ",
+        "DATE 'infinity'",
+        "INTERVAL 2000000000 DAYS",
+        "'2026-01-01 00:00:00.123456789'::TIMESTAMP_NS",
+    ],
+)
+def test_a_value_that_no_program_here_can_hold_is_named(lake: Path, value: str) -> None:
+    """One line with the column and a way out, and no traceback."""
+    with pytest.raises(
+        QueryRefused, match=r"^column odd has a value that cannot be shown; turn it into text"
+    ):
+        LakeReader(lake).query(f"SELECT 1 AS one, {value} AS odd")

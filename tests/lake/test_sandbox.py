@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lake_place import LakePlace, rows_of
-from m365watch.lake.reader import LakeReader, QueryRefused, QueryStopped
+from m365watch.errors import QueryRefused, QueryStopped
+from m365watch.lake.reader import LakeReader
 from m365watch.lake.sandbox import Refused, only_select
 from m365watch.testing.batches import TENANT, make_records, make_simple_batch
 

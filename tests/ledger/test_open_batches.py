@@ -77,7 +77,7 @@ def test_a_queued_batch_is_neither_delivered_nor_fetched_again(tmp_path: Path) -
     delivered = states(ledger), ledger.feed_progress()[0].blobs_waiting
     ledger.close()
 
-    assert between == [BlobState.KNOWN]
+    assert between == [BlobState.WAITING]
     assert queued == ([BlobState.QUEUED], {}, 1)
     assert delivered == ([BlobState.DELIVERED], 0)
 
@@ -209,7 +209,7 @@ def test_a_copy_in_a_queue_and_one_fetched_again_are_told_apart(tmp_path: Path) 
 
     assert kept == {"devo": [second]}
     assert owed == {"one": {"devo"}}
-    assert end == [BlobState.KNOWN, BlobState.DELIVERED]
+    assert end == [BlobState.WAITING, BlobState.DELIVERED]
 
 
 def test_identities_of_queued_batches_do_not_pile_up_in_memory(

@@ -11,6 +11,7 @@ import pytest
 
 from m365watch.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
 from m365watch.ledger import identities as identities_module
+from m365watch.ledger.account import kept_pieces
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite import HORIZON, LEDGER_FILE, SqliteLedger
 from m365watch.model import (
@@ -331,6 +332,31 @@ def test_what_is_older_than_the_horizon_is_forgotten_in_bounded_steps(
         pass
 
     assert ledger.open_batch([part(three, "a", "b")], LAKE).duplicates == {0: frozenset({1})}
+
+
+def test_the_name_of_what_is_in_quarantine_is_never_forgotten(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is kept with the blob it came with, and holds up no identity's eviction."""
+    monkeypatch.setattr(identities_module, "MERGE_COUNT", 1)
+    ancient = NOW - HORIZON - timedelta(days=1)
+    blobs = [blob(number, created_at=ancient) for number in (1, 2)]
+    ledger.commit_listing(FEED, WINDOW, blobs, complete=True, at=NOW)
+    one, two = ledger.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())
+    ledger.quarantine(one.key, b"<html>", "not a JSON array", whole=True, at=NOW)
+    deliver(ledger, [part(two, "a")])
+    (three,) = known(ledger, 3)
+    deliver(ledger, [part(three, "b")])
+    ledger.merge_identities()
+
+    while ledger.evict(now=NOW):
+        pass
+
+    with ledger_for_reading(ledger.path) as reading:
+        (piece,) = kept_pieces(reading, feed_part="", count_max=9).pieces
+    assert (piece.feed, piece.content_id) == (FEED, "content$1")
+    (four,) = known(ledger, 4)
+    assert ledger.open_batch([part(four, "a", "b")], LAKE).duplicates == {0: frozenset({1})}
 
 
 def test_a_second_process_is_told_who_holds_the_ledger(ledger: SqliteLedger, tmp_path: Path) -> None:

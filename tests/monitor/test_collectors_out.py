@@ -17,7 +17,7 @@ from m365watch import __version__
 from m365watch.app import Collector
 from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.terminal import LineFormat
-from m365watch.clock import Clock, SystemClock, system_random
+from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings
 from m365watch.errors import OutputClosed, OutputUnavailable
@@ -233,9 +233,9 @@ def test_the_page_has_devos_own_query() -> None:
 def run(folder: Path, scenario: Scenario, *, hanging_up: OutputClosed | None = None) -> str:
     """One run into the lake and a fake output that may fail once; the application's secret."""
 
-    def build(settings: OutputSettings, clock: Clock, name: str) -> Output:
+    def build(settings: OutputSettings) -> Output:
         if settings.name == "lake":
-            return LakeOutput("lake", folder / "lake", writer_id=name, clock=clock)
+            return LakeOutput("lake", folder / "lake", writer_id="m365watch", clock=SystemClock())
         output = FakeOutput(settings.name)
         if hanging_up is not None:
             output.fail(hanging_up)

@@ -220,7 +220,7 @@ def test_a_run_that_cannot_start_says_so_in_devos_form(tmp_path: Path) -> None:
     assert first.startswith(
         "error: InitVariablesError [CODE:0001] reason: The user config did not pass the format validation."
     )
-    assert others[-1] == "hint: correct the lines named and start again"
+    assert others[-1] == "hint: correct what is named and start again"
 
 
 def test_other_commands_speak_plainly() -> None:

@@ -288,6 +288,22 @@ def test_the_sender_reports_in_the_words_of_devo(papers: Papers) -> None:
     assert '": 0/0 (elapsed ' in texts[4]
 
 
+def test_notices_can_be_switched_off(papers: Papers) -> None:
+    """Then nothing is sent of them."""
+
+    async def run() -> None:
+        output = make_devo(papers, server.port, sends_notices=False)
+        await output.open(last_batch=0, position="")
+        await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
+        await output.close()
+
+    with papers.serve() as server:
+        asyncio.run(run())
+        server.wait_until_over()
+
+    assert server.lines == []
+
+
 def test_notices_carry_the_time_of_the_clock(papers: Papers) -> None:
     """A notice has no time of receipt."""
 

@@ -12,6 +12,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputUnavailable
+from m365watch.outputs.wire.work import PROOF_BYTES
 from m365watch.testing.devo_server import DevoServer, Faults
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, until, warnings_in
 
@@ -206,6 +207,30 @@ def test_a_flush_that_proves_nothing_sends_again(papers: Papers) -> None:
     assert [connection.parser.lines for connection in server.connections] == [lines_in(chunks)] * 2
 
 
+def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
+    """A peer may end its side without having read: only with everything taken is its end a proof."""
+    chunks = make_chunks(30)
+
+    async def run() -> None:
+        async with opened(server.port, papers.tls, replace(LONG, sending_timeout_s=5.0)) as sender:
+            delivery = asyncio.create_task(sender.deliver(chunks))
+            await until(lambda: server.received_bytes >= 40_000)
+            flush = asyncio.create_task(sender.flush())
+            await asyncio.sleep(0.1)
+            server.half_close()
+            await asyncio.sleep(0.1)
+            assert not delivery.done()
+            server.die()
+            await asyncio.gather(delivery, flush)
+
+    faults = Faults(stall_after_bytes=40_000, receive_buffer_bytes=16_384)
+    with papers.serve(first(faults)) as server:
+        asyncio.run(asyncio.wait_for(run(), 10))
+        server.wait_until_over()
+
+    assert server.connections[1].parser.lines == lines_in(chunks)
+
+
 def test_a_peer_that_does_not_answer_an_end_keeps_the_retention_running(papers: Papers) -> None:
     """It is no break, and nothing is repeated: the delivery counts when its time is over."""
     chunks = make_chunks(5)
@@ -244,20 +269,40 @@ def test_a_flush_without_a_way_to_the_peer_returns_at_once(papers: Papers, free_
     assert asyncio.run(run()) < 1
 
 
-def test_a_sender_that_is_held_up_asks_for_proof(papers: Papers) -> None:
-    """Where no more deliveries may be open, they do not wait for the retention."""
+@pytest.mark.parametrize(("deliveries_max", "size_bytes"), [(2, 0), (100, PROOF_BYTES // 2)])
+def test_a_sender_that_is_held_up_asks_for_proof(
+    papers: Papers, deliveries_max: int, size_bytes: int
+) -> None:
+    """Where no more deliveries may be open, or much waits in memory, the retention is not waited for."""
     chunks = make_chunks(6)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, LONG, deliveries_max=2) as sender:
-            for first_of_two in range(0, 6, 2):
-                pair = chunks[first_of_two : first_of_two + 2]
-                await asyncio.gather(*(sender.deliver([chunk]) for chunk in pair))
+        async with opened(server.port, papers.tls, LONG, deliveries_max=deliveries_max) as sender:
+            for start in range(0, 6, 2):
+                pair = chunks[start : start + 2]
+                await asyncio.gather(*(sender.deliver([chunk], size_bytes=size_bytes) for chunk in pair))
 
     with papers.serve() as server:
         asyncio.run(asyncio.wait_for(run(), 10))
 
     assert server.lines == lines_in(chunks)
+    assert [connection.ended for connection in server.connections] == [True] * 3
+
+
+def test_a_peer_that_answers_no_end_is_not_asked_for_proof_again(papers: Papers) -> None:
+    """The retention is waited for on one connection then, instead of on one after the other."""
+    settings = replace(QUICK, retention_s=0.3)
+
+    async def run() -> None:
+        async with opened(server.port, papers.tls, settings, deliveries_max=1) as sender:
+            for chunk in make_chunks(4):
+                await sender.deliver([chunk])
+
+    with papers.serve(lambda _: Faults(answers_end=False)) as server:
+        asyncio.run(run())
+        assert len(server.connections) == 2
+
+    assert sorted(server.lines) == lines_in(make_chunks(4))
 
 
 @pytest.mark.parametrize("by_reset", [True, False])
@@ -480,6 +525,21 @@ def test_what_is_not_kept_waits_up_to_a_bound(papers: Papers, free_port: int) ->
             return sender.figures.unkept_dropped
 
     assert asyncio.run(run()) == 20
+
+
+def test_close_sends_what_is_not_kept_before_it_leaves(papers: Papers) -> None:
+    """The last notice of a run is on its way before the connection is ended in order."""
+
+    async def run() -> None:
+        async with opened(server.port, papers.tls) as sender:
+            sender.send_unkept(b"stopped\n")
+
+    with papers.serve() as server:
+        asyncio.run(run())
+        server.wait_until_over()
+
+    assert server.lines == [b"stopped"]
+    assert server.connections[0].ended
 
 
 def test_an_empty_delivery_is_delivered(papers: Papers) -> None:

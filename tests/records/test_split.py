@@ -83,6 +83,52 @@ def test_a_body_without_its_end_is_not_complete(body: bytes) -> None:
     assert not split_blob(body, wide=False).complete
 
 
+@pytest.mark.parametrize(("tail", "left"), [(b"", b""), (b",", b","), (b", \n", b",")])
+def test_a_cut_between_two_records_is_named(tail: bytes, left: bytes) -> None:
+    """Nothing broken is left there to see, and yet records are missing behind it."""
+    found = split_blob(b"[" + RECORD + tail, wide=False)
+
+    assert found.records == [RECORD]
+    assert [(one.body.strip(), one.reason) for one in found.fragments] == [
+        (left, "the body ends before its array does")
+    ]
+
+
+def test_a_cut_inside_a_record_is_named_once() -> None:
+    """The broken record tells of it; a body of an opening bracket alone is kept as well."""
+    inside = split_blob(b"[" + RECORD + b"," + RECORD[:-9], wide=False)
+    opening = split_blob(b"[", wide=False)
+
+    assert [fragment.body for fragment in inside.fragments] == [RECORD[:-9]]
+    assert [fragment.body for fragment in opening.fragments] == [b"["]
+
+
+@pytest.mark.parametrize(
+    ("body", "records", "fragments"),
+    [
+        (RECORD, [RECORD], []),
+        (RECORD + b"\r\n" + RECORD + b"\n", [RECORD, RECORD], []),
+        (
+            b'{"Message":"Authorization has been denied"}',
+            [],
+            [b'{"Message":"Authorization has been denied"}'],
+        ),
+        (b"{[" + RECORD + b"," + RECORD + b"]", [RECORD], [b"{[" + RECORD]),
+        (b"no backend", [], [b"no backend"]),
+        (b"]", [], [b"]"]),
+    ],
+    ids=["an object", "lines", "another object", "a false start", "text", "an end"],
+)
+def test_outside_an_array_only_what_is_plainly_a_record_is_one(
+    body: bytes, records: list[bytes], fragments: list[bytes]
+) -> None:
+    """By its mandatory fields; the rest is kept aside, and the body never counts as complete."""
+    found = split_blob(body, wide=False)
+
+    assert (found.records, [fragment.body for fragment in found.fragments]) == (records, fragments)
+    assert not found.complete
+
+
 @pytest.mark.parametrize("element", [b"1", b"null", b'"text"', b"[]", b"true"])
 def test_an_element_that_is_no_object_is_a_fragment(element: bytes) -> None:
     """It is no record, and it is kept."""

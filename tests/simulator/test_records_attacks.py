@@ -9,8 +9,9 @@ import pytest
 
 from m365watch.simulator.attacks.attack import Attack
 from m365watch.simulator.attacks.campaign import STORIES
-from m365watch.simulator.network import STRANGERS, place_of
+from m365watch.simulator.network import STRANGERS
 from m365watch.simulator.organisation import Organisation
+from places import place_of
 
 TENANT = "2c4b1f60-0a3e-4f0b-b6a9-6f6f2f9a1d07"
 NOW = datetime(2026, 11, 18, 13, 30, tzinfo=UTC)

@@ -79,7 +79,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     """A typing error in --scenario is answered with what there is."""
-    with pytest.raises(SettingsRefused, match="1 mistake") as caught:
+    with pytest.raises(SettingsRefused, match="no file and no scenario of this name") as caught:
         load_scenario("af430")
     assert "bad-day" in caught.value.mistakes[0]
 

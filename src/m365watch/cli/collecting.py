@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from m365watch.cli.diagnostics import Told, tell
-from m365watch.cli.render import completeness_line, waiting_line
+from m365watch.cli.render import completeness_line, count, sums_line, totals_of, waiting_line
 from m365watch.cli.signals import StopSignals
 
 if TYPE_CHECKING:
-    from m365watch.app import Outcome
     from m365watch.cli.live import View
+    from m365watch.collection import Outcome
     from m365watch.progress import RunProgress
 
 
@@ -63,10 +63,21 @@ async def collect(
 
 
 def show_outcome(outcome: Outcome, *, told: Told) -> None:
-    """The end of a run on stderr: problems not `told` before, each blob that waits, the completeness line."""
+    """The end of a run on stderr: problems not `told` before, each blob that waits, the account."""
     for problem in outcome.problems:
         if problem not in told:
             tell(logging.ERROR, f"error: {problem}")
     for blob in outcome.waiting:
         tell(logging.WARNING, waiting_line(blob))
-    tell(logging.INFO, completeness_line(outcome.progress))
+    for line in account_lines(outcome.progress):
+        tell(logging.INFO, line)
+
+
+def account_lines(progress: RunProgress) -> list[str]:
+    """The completeness line; where earlier runs have a part in it, first the same of this run alone."""
+    before = totals_of(progress.before)
+    if not before.listed:
+        return [completeness_line(progress)]
+    this_run = sums_line(totals_of(progress.feeds).since(before))
+    waited = f"; {count(before.waiting, 'blob')} waited from before" if before.waiting else ""
+    return [f"this run: {this_run}{waited}", f"in all: {completeness_line(progress)}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,6 +87,12 @@ def read_settings(config: Path | None, *, job: Path | None, collector: Path | No
         return load_server_settings(job=pair[0], collector=pair[1], environment=os.environ)
     named = config or Path(os.environ[CONFIG_VARIABLE])
     return load_settings(find_config(named), environment=os.environ)
+
+
+def arguments_for(config: Path | None, *, job: Path | None, collector: Path | None) -> str:
+    """The configuration as another command takes it, to be pasted into a shell; empty if none is named."""
+    named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
+    return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in named.items() if path is not None)
 
 
 def choose_pair(

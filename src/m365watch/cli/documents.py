@@ -1,17 +1,18 @@
-"""The JSON documents that `run`, `status` and `demo` print; docs/reference/status.md describes them."""
+"""The JSON documents that the commands print; docs/reference/status.md describes them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from m365watch.cli.render import Totals, totals_of
+from m365watch.cli.render import Totals, cure_of, totals_of
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
-    from m365watch.app import Outcome
+    from m365watch.collection import Outcome
+    from m365watch.ledger.account import BlobsFound, KeptPiece, NamedBlob, PiecesFound
     from m365watch.ledger.port import WaitingBlob
 
 SCHEMA = 1
@@ -39,8 +40,29 @@ def outcome_document(outcome: Outcome, *, exit_code: int, now: datetime) -> dict
         "started_at": instant(outcome.progress.started_at),
         "caught_up": outcome.progress.caught_up,
         "problems": list(outcome.problems),
+        "this_run": _totals(totals_of(outcome.progress.feeds).since(totals_of(outcome.progress.before))),
     }
     return status | ending
+
+
+def blobs_document(found: BlobsFound, *, now: datetime) -> dict[str, Any]:
+    """What `blobs --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "total": found.total,
+        "blobs": [_blob(blob) for blob in found.blobs],
+    }
+
+
+def quarantine_document(found: PiecesFound, *, now: datetime) -> dict[str, Any]:
+    """What `quarantine --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "total": found.total,
+        "pieces": [_piece(piece) for piece in found.pieces],
+    }
 
 
 def as_json(document: object) -> str:
@@ -49,8 +71,12 @@ def as_json(document: object) -> str:
 
 
 def instant(when: datetime | None) -> str | None:
-    """2026-11-17T09:00:00Z, with microseconds where there are any."""
-    return None if when is None else when.isoformat().replace("+00:00", "Z")
+    """2026-11-17T09:00:00Z, with microseconds where there are any; without Z where no zone is known."""
+    if when is None:
+        return None
+    if when.tzinfo is None:
+        return when.isoformat()
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def _feed(row: FeedProgress, *, now: datetime) -> dict[str, Any]:
@@ -93,4 +119,38 @@ def _waiting(blob: WaitingBlob) -> dict[str, Any]:
         "attempts": blob.attempts,
         "next_try_at": instant(blob.next_try_at),
         "last_error": blob.last_error,
+    }
+
+
+def _blob(blob: NamedBlob) -> dict[str, Any]:
+    return {
+        "tenant": blob.feed.tenant_id,
+        "content_type": str(blob.feed.content_type),
+        "content_id": blob.content_id,
+        "created_at": instant(blob.created_at),
+        "expires_at": instant(blob.expires_at),
+        "state": str(blob.state),
+        "attempts": blob.attempts,
+        "next_try_at": instant(blob.next_try_at),
+        "missing_outputs": list(blob.missing_outputs),
+        "reason": blob.reason,
+        "fix": cure_of(blob),
+        "records": blob.records,
+        "duplicates": blob.duplicates,
+        "finished_at": instant(blob.finished_at),
+    }
+
+
+def _piece(piece: KeptPiece) -> dict[str, Any]:
+    return {
+        "id": piece.number,
+        "tenant": piece.feed and piece.feed.tenant_id,
+        "content_type": piece.feed and str(piece.feed.content_type),
+        "content_id": piece.content_id,
+        "created_at": instant(piece.created_at),
+        "state": piece.blob_state and str(piece.blob_state),
+        "output": piece.output or None,
+        "bytes": piece.size_bytes,
+        "reason": piece.reason,
+        "quarantined_at": instant(piece.quarantined_at),
     }

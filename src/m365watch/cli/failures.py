@@ -39,7 +39,7 @@ def exit_code_of(error: CollectorError) -> int:
 
 
 def lines_of(error: CollectorError, *, as_devo: bool = False) -> list[str]:
-    """`error` for a person: what happened, each mistake on its own line, then the hint.
+    """`error` for a person: what happened, each of several mistakes on its own line, then the hint.
 
     With `as_devo`, what happened begins as Devo writes it: `SetupError [CODE:0100] reason: ...`.
     """
@@ -47,7 +47,8 @@ def lines_of(error: CollectorError, *, as_devo: bool = False) -> list[str]:
     if not isinstance(error, NeedsOperator):
         return [f"error: {form}{plain(str(error))}"]
     place = f"{error.where}: " if error.where else ""
-    mistakes = error.mistakes if isinstance(error, SettingsRefused) else []
+    several = isinstance(error, SettingsRefused) and len(error.mistakes) > 1
+    mistakes = error.mistakes if isinstance(error, SettingsRefused) and several else []
     return [
         f"error: {form}{plain(place + error.what)}",
         *(f"  {plain(mistake)}" for mistake in mistakes),

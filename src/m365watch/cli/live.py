@@ -60,7 +60,7 @@ class Bars:
         grid = Table.grid(padding=(0, 1), expand=False)
         name_columns = 20 if self._console.width < 100 else 28
         grid.add_column(width=name_columns, no_wrap=True, overflow="ellipsis")
-        grid.add_column(width=max(8, min(30, self._console.width - name_columns - 50)))
+        grid.add_column(width=max(8, min(30, self._console.width - name_columns - 54)))
         for _figure in range(4):
             grid.add_column(justify="right", no_wrap=True)
         for row in rows:
@@ -84,7 +84,7 @@ class Bars:
             Text(_feed_name(row.feed, progress), style=style),
             bar,
             Text(f"{done:,}/{row.blobs_listed:,} blobs"),
-            Text(f"{self._speed.of(row.feed):,.0f}/s", style="cyan"),
+            Text(f"{self._speed.of(row.feed):,.0f} rec/s", style="cyan"),
             Text(f"lag {span(row.lag_s(self._clock.now()))}", style="dim"),
             Text(to_list, style="dim"),
         ]
@@ -93,10 +93,11 @@ class Bars:
         sums = totals_of(progress.feeds)
         parts = [
             count(sums.records, "record"),
-            f"{self._speed.of(None):,.0f}/s",
-            f"{sums.duplicates:,} duplicates left out",
-            *([f"{sums.lost:,} blobs lost"] if sums.lost else []),
-            *([f"{sums.quarantined:,} blobs quarantined"] if sums.quarantined else []),
+            f"{self._speed.of(None):,.0f} records/s",
+            f"{count(sums.duplicates, 'duplicate')} left out",
+            *([f"{count(sums.lost, 'blob')} lost"] if sums.lost else []),
+            *([f"{count(sums.quarantined, 'blob')} quarantined"] if sums.quarantined else []),
+            *([f"{count(sums.records_quarantined, 'piece')} kept"] if sums.records_quarantined else []),
         ]
         return Text(", ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
 

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from m365watch.cli.blobs import blobs, retry
 from m365watch.cli.demo.command import demo
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
+from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
 from m365watch.cli.run import run
 from m365watch.cli.simulate import simulate
@@ -33,6 +35,9 @@ def show_help(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show what is installed here, as the command version does.")
+    ] = False,
 ) -> None:
     """Collect the audit records of Microsoft 365, prove that none is missing, and query them.
 
@@ -41,6 +46,9 @@ def show_help(
     if not debug:
         # Not before: typer puts its own hook in place when it is called.
         hide_tracebacks(sys.argv[1:])
+    if version:
+        show_version()
+        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -48,6 +56,9 @@ def show_help(
 app.command()(demo)
 app.command()(failing_as_devo(run))
 app.command()(status)
+app.command()(blobs)
+app.command()(quarantine)
+app.command()(retry)
 app.command()(query)
 app.command()(simulate)
 app.command("version")(show_version)

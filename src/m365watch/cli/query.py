@@ -12,6 +12,7 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_USAGE, show_failure
+from m365watch.errors import QueryRefused, SettingsRefused
 
 if TYPE_CHECKING:
     from m365watch.lake.reader import QueryAnswer
@@ -32,19 +33,21 @@ def query(
     job: JobOption = None,
     collector_file: CollectorOption = None,
     lake: Annotated[
-        Path | None, typer.Option("--lake", metavar="DIRECTORY", help="The lake, instead of a configuration.")
+        Path | None, typer.Option("--lake", metavar="DIR", help="The lake, instead of a configuration.")
     ] = None,
     row_format: Annotated[
-        RowFormat, typer.Option("--format", "-f", help="How the rows are written.")
+        RowFormat, typer.Option("--format", "-f", help="How the rows are written; csv and json are exact.")
     ] = RowFormat.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many rows.")] = 1000,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many rows.")
+    ] = 1000,
     tenant: Annotated[
         list[str] | None,
         typer.Option("--tenant", "-t", metavar="ID", help="Only this tenant's records; may be repeated."),
     ] = None,
     timeout_secs: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Stop after so many seconds.")
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop after so many seconds.")
     ] = 60.0,
 ) -> None:
     """Ask the lake one SELECT; works while `m365watch run` is running.
@@ -53,7 +56,7 @@ def query(
     Devo's), and Devo's own names in double quotes: "cloud.office365.management.exchange".
     `SHOW TABLES` and `DESCRIBE audit` list them and their columns.
     """
-    from m365watch.lake.reader import LakeReader, QueryRefused
+    from m365watch.lake.reader import LakeReader
 
     text = sys.stdin.read() if sql == "-" else sql
     reader = LakeReader(lake or _lake_directory(config, job=job, collector=collector_file))
@@ -64,31 +67,33 @@ def query(
         show_failure(refusal)
         raise typer.Exit(EXIT_USAGE) from None
     _show(answer, RowFormat.JSON if as_json else row_format)
+    if reader.is_empty():
+        sys.stderr.write("the lake is empty: no record has arrived yet\n")
 
 
 def _lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
     settings = read_settings(config, job=job, collector=collector)
     if settings.lake_directory is None:
-        raise typer.BadParameter(
-            f"no output of {settings.path} is a lake; add one, or name another with --lake"
-        )
+        fix = "add an output of type lake, or name a lake with --lake"
+        raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
     return settings.lake_directory
 
 
 def _show(answer: QueryAnswer, row_format: RowFormat) -> None:
     """The rows on stdout; on stderr, whether there are more."""
-    from m365watch.cli.rows import csv_text, json_text, rows_view
+    from m365watch.cli.rows import csv_text, json_text, rows_view, whole_table
     from m365watch.cli.terminal import stdout_console
 
+    texts = {RowFormat.TABLE: whole_table, RowFormat.CSV: csv_text, RowFormat.JSON: json_text}
+    console = stdout_console()
     try:
-        if row_format is RowFormat.TABLE:
-            console = stdout_console()
+        if row_format is RowFormat.TABLE and (console.is_terminal or "COLUMNS" in os.environ):
             console.print(rows_view(answer, columns=console.width))
         else:
-            sys.stdout.write(csv_text(answer) if row_format is RowFormat.CSV else json_text(answer))
+            sys.stdout.write(texts[row_format](answer))
         sys.stdout.flush()
     except BrokenPipeError:
         # `| head` has seen enough; what Python writes at its end has to go somewhere quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if answer.truncated:
-        sys.stderr.write(f"only the first {len(answer.rows):,} rows are shown; --limit shows more\n")
+        sys.stderr.write(f"only the first {len(answer.rows):,} rows are shown; --limit N shows more\n")

@@ -1,27 +1,24 @@
-"""Figures as people read them: counts, spans, the completeness line, the table of feeds."""
+"""Figures as people read them: counts, spans, instants, and the sentences made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.terminal import plain
-from m365watch.model import Feed, TenantId
+from m365watch.model import BlobState, Feed
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
+    from m365watch.ledger.account import NamedBlob
     from m365watch.ledger.port import WaitingBlob
 
-NARROW_COLUMNS = 110
-"""Below this width the table of feeds leaves out the watermark and breaks its headings."""
-_LATE_S = 3600.0
-"""A lag beyond this is shown in colour: four polls were missed, or the backfill is still on."""
+QUOTED_LENGTH_MAX = 300
+"""Longer errors, which is to say pages of somebody's proxy, are cut where people read them; never in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +40,20 @@ class Totals:
         """Whether everything was listed and delivered, and nothing set aside."""
         return self.listed == self.delivered and not self.records_quarantined and not self.unlisted_s
 
+    def since(self, before: Totals) -> Totals:
+        """What came after `before`; what waits is what waits now."""
+        return Totals(
+            listed=self.listed - before.listed,
+            delivered=self.delivered - before.delivered,
+            waiting=self.waiting,
+            quarantined=self.quarantined - before.quarantined,
+            lost=self.lost - before.lost,
+            records=self.records - before.records,
+            duplicates=self.duplicates - before.duplicates,
+            records_quarantined=self.records_quarantined - before.records_quarantined,
+            unlisted_s=max(0.0, self.unlisted_s - before.unlisted_s),
+        )
+
 
 def totals_of(feeds: Iterable[FeedProgress]) -> Totals:
     """The sums over `feeds`."""
@@ -61,23 +72,73 @@ def totals_of(feeds: Iterable[FeedProgress]) -> Totals:
 
 
 def completeness_line(progress: RunProgress) -> str:
-    """The account of a run: every blob that was listed is in exactly one of the counts."""
-    sums = totals_of(progress.feeds)
+    """The account of everything so far: every blob that was listed is in exactly one of the counts."""
+    return sums_line(totals_of(progress.feeds))
+
+
+def sums_line(sums: Totals) -> str:
+    """The figures of all feeds together as one line."""
     waiting = f", {sums.waiting:,} waiting" if sums.waiting else ""
     unlisted = f"; {span(sums.unlisted_s)} never listed" if sums.unlisted_s else ""
-    aside = f", {count(sums.records_quarantined, 'record')} quarantined" if sums.records_quarantined else ""
+    kept = (
+        f", {count(sums.records_quarantined, 'piece')} kept in quarantine" if sums.records_quarantined else ""
+    )
     return (
         f"{count(sums.listed, 'blob')} listed, {sums.delivered:,} delivered, {sums.lost:,} lost, "
         f"{sums.quarantined:,} quarantined{waiting}; "
-        f"{count(sums.records, 'record')}{aside}, {count(sums.duplicates, 'duplicate')} left out{unlisted}"
+        f"{count(sums.records, 'record')}{kept}, {count(sums.duplicates, 'duplicate')} left out{unlisted}"
     )
 
 
 def waiting_line(blob: WaitingBlob) -> str:
     """One blob that waits for a retry: which, how often it was tried, when next, and why it failed."""
-    name = f"{blob.feed} {plain(blob.content_id)}"
-    tried = f"{count(blob.attempts, 'try', 'tries')}, next at {blob.next_try_at:%Y-%m-%d %H:%M:%SZ}"
-    return f"waiting: {name}: {tried}; {plain(blob.last_error)}"
+    return f"waiting: {blob.feed} {plain(blob.content_id)}: {course_of(blob)}"
+
+
+def course_of(blob: WaitingBlob, *, reason_length_max: int = QUOTED_LENGTH_MAX) -> str:
+    """How often a blob was tried, when it is tried next, and why the last try failed."""
+    tried = f"{count(blob.attempts, 'try', 'tries')}, next at {moment(blob.next_try_at)}"
+    return f"{tried}; {quoted(blob.last_error, length_max=reason_length_max)}"
+
+
+def cure_of(blob: NamedBlob) -> str | None:
+    """What a person can do about a blob that is not delivered; None where nothing has to be done."""
+    match blob.state:
+        case BlobState.WAITING if blob.missing_outputs:
+            return f"see what the running collector says of the output {', '.join(blob.missing_outputs)}"
+        case BlobState.WAITING:
+            return blob.feed_fix
+        case BlobState.QUEUED | BlobState.LEFT_OUT:
+            return f"see what the running collector says of the output {', '.join(blob.missing_outputs)}"
+        case BlobState.QUARANTINED:
+            return (
+                "look at its bytes with `m365watch quarantine`; have it fetched again with `m365watch retry`"
+            )
+        case BlobState.LOST:
+            return "export its time from the audit search of Purview, which keeps records longer than 7 days"
+        case BlobState.DELIVERED:
+            return None
+
+
+def whole_line(text: str | Text, *, style: str = "") -> Text:
+    """A line with a name or a command in it, which the terminal may wrap but we do not: it is to be copied.
+
+    For a console that prints without cropping.
+    """
+    line = Text.assemble(text, style=style)
+    line.no_wrap, line.overflow = True, "ignore"
+    return line
+
+
+def quoted(text: str, *, length_max: int = QUOTED_LENGTH_MAX) -> str:
+    """`text` of somebody else's making, safe for a terminal and not endless."""
+    shown = plain(text)
+    return shown if len(shown) <= length_max else shown[: length_max - 1] + "…"
+
+
+def moment(when: datetime | None) -> str:
+    """`2026-11-24 11:55:00Z`; `-` for None."""
+    return "-" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -102,95 +163,3 @@ def span(seconds: float | None) -> str:
 def content_name(feed: Feed) -> str:
     """A feed's name where its tenant is known from the place: AzureActiveDirectory, Exchange, DLP."""
     return str(feed.content_type).removeprefix("Audit.").removesuffix(".All")
-
-
-def feeds_view(progress: RunProgress, *, now: datetime, columns: int) -> RenderableType:
-    """Everything `status` shows: a table per tenant, the errors and their cures, the totals."""
-    parts: list[RenderableType] = []
-    for tenant_id in dict.fromkeys(row.feed.tenant_id for row in progress.feeds):
-        rows = [row for row in progress.feeds if row.feed.tenant_id == tenant_id]
-        title = Text(f"tenant {tenant_id}", style="bold")
-        parts += [title, feed_table(rows, now=now, columns=columns), Text("")]
-    parts += trouble_lines(progress, now=now)
-    parts.append(Text(completeness_line(progress), style="bold"))
-    return Group(*parts)
-
-
-def feed_table(rows: Sequence[FeedProgress], *, now: datetime, columns: int) -> Table:
-    """One line per feed, with a line of sums where there are several."""
-    narrow = columns < NARROW_COLUMNS
-    table = Table(box=None, header_style="dim", padding=(0, 1 if narrow else 2, 0, 0), pad_edge=False)
-    table.add_column("feed", vertical="bottom")
-    if not narrow:
-        table.add_column("watermark", no_wrap=True)
-    for name, broken in _FIGURES:
-        table.add_column(broken if narrow else name, justify="right", no_wrap=True, vertical="bottom")
-    for row in rows:
-        table.add_row(*_feed_cells(row, now=now, narrow=narrow))
-    if len(rows) > 1:
-        blanks = [""] if narrow else ["", ""]
-        table.add_row("all", *blanks, *_figure_cells(totals_of(rows)), style="bold")
-    return table
-
-
-_FIGURES = (
-    ("lag", "lag"),
-    ("listed", "listed"),
-    ("delivered", "deliv-\nered"),
-    ("waiting", "wait-\ning"),
-    ("lost", "lost"),
-    ("quarantined", "quaran-\ntined"),
-    ("records", "records"),
-    ("duplicates", "dupli-\ncates"),
-)
-
-
-def _feed_cells(row: FeedProgress, *, now: datetime, narrow: bool) -> list[Text]:
-    lag_s = row.lag_s(now)
-    late = lag_s is None or lag_s > _LATE_S
-    seen = f"{row.watermark:%Y-%m-%d %H:%M:%SZ}" if row.watermark else "not listed yet"
-    style = "red" if row.last_error and row.fix else ""
-    name = Text(content_name(row.feed), style=style, no_wrap=True, overflow="ellipsis")
-    first = [name] if narrow else [name, Text(seen)]
-    return [*first, Text(span(lag_s), style="yellow" if late else "green"), *_figure_cells(totals_of([row]))]
-
-
-def _figure_cells(sums: Totals) -> list[Text]:
-    quarantined = sums.quarantined + sums.records_quarantined
-    return [
-        _figure(sums.listed),
-        _figure(sums.delivered),
-        _figure(sums.waiting, style="yellow"),
-        _figure(sums.lost, style="bold red"),
-        _figure(quarantined, style="red"),
-        _figure(sums.records),
-        _figure(sums.duplicates),
-    ]
-
-
-def _figure(number: int, *, style: str = "") -> Text:
-    """A count of at most 9 places: `9,999,999`, then `12.3 M`."""
-    text = f"{number:,}" if number < 10_000_000 else f"{number / 1_000_000:,.1f} M"
-    return Text(text, style=style if number else "dim")
-
-
-def trouble_lines(progress: RunProgress, *, now: datetime) -> list[Text]:
-    """Each error that feeds are in, with their names and its age, and under it what to do about it."""
-    groups: dict[tuple[TenantId, str, str | None], list[FeedProgress]] = {}
-    for row in progress.feeds:
-        if row.last_error is not None:
-            groups.setdefault((row.feed.tenant_id, _bare_error(row, row.last_error), row.fix), []).append(row)
-    lines = []
-    for (tenant_id, error, fix), rows in groups.items():
-        names = ", ".join(content_name(row.feed) for row in rows)
-        ages = [(now - row.last_error_at).total_seconds() for row in rows if row.last_error_at]
-        age = f" ({span(min(ages))} ago)" if ages else ""
-        hint = plain(fix) if fix else "nothing to do, it is tried again by itself"
-        lines.append(Text(f"{tenant_id} {names}: {plain(error)}{age}", style="red" if fix else "yellow"))
-        lines.append(Text(f"hint: {hint}"))
-    return lines
-
-
-def _bare_error(row: FeedProgress, error: str) -> str:
-    """`error` without the feed's name in front and without its cure at the end, which stand beside it."""
-    return error.removeprefix(str(row.feed)).lstrip(": ").removesuffix(f"; {row.fix}")

@@ -5,43 +5,49 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.documents import instant
 from m365watch.cli.terminal import plain
 
 if TYPE_CHECKING:
     from m365watch.lake.reader import QueryAnswer
 
-COLUMN_WIDTH_MIN = 11
-"""Where columns would get narrower than this, each row becomes a block of lines."""
+COLUMN_WIDTH_MIN = 16
+"""Where longer texts would get fewer columns than this, each row becomes a block of lines."""
 CELL_WIDTH_MAX = 160
-"""Longer values, which is to say raw records, are cut in tables; never in CSV and JSON."""
+"""Longer values, which is to say raw records, are cut in tables on a terminal, and nowhere else."""
+_GAP = 3
+"""Columns between two cells."""
 _NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
+_INSTANTS = ("TIMESTAMP", "DATE")
 
 
 def rows_view(answer: QueryAnswer, *, columns: int) -> RenderableType:
     """The rows as a table that fits into `columns`, or as blocks where it would not."""
     if not answer.rows:
         return Text("no rows", style="dim")
-    if len(answer.columns) * COLUMN_WIDTH_MIN > columns:
-        return _blocks(answer)
-    return _table(answer)
+    widths = [max(map(len, texts)) for texts in zip(answer.columns, *_texts(answer), strict=True)]
+    wanted = sum(
+        _GAP + (width if _is_whole(kind) else min(width, COLUMN_WIDTH_MIN))
+        for width, kind in zip(widths, answer.types, strict=True)
+    )
+    return _blocks(answer) if wanted > columns else _table(answer)
 
 
 def _table(answer: QueryAnswer) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     for name, kind in zip(answer.columns, answer.types, strict=True):
-        number = any(word in kind for word in _NUMBERS) and "[" not in kind
-        table.add_column(
-            Text(plain(name)), justify="right" if number else "left", no_wrap=number, overflow="fold"
-        )
+        justify: Literal["left", "right"] = "right" if _is_number(kind) else "left"
+        table.add_column(Text(plain(name)), justify=justify, no_wrap=_is_whole(kind), overflow="fold")
     for row in answer.rows:
         table.add_row(*(_cell(value) for value in row))
     return table
@@ -54,16 +60,49 @@ def _blocks(answer: QueryAnswer) -> Group:
         grid.add_column(no_wrap=True, style="dim")
         grid.add_column(overflow="fold")
         for name, value in zip(answer.columns, row, strict=True):
-            grid.add_row(Text(plain(name)), _cell(value))
+            grid.add_row(Text(plain(name)), _whole_cell(value))
         blocks += [Text(f"row {number}", style="bold"), grid, Text()]
     return Group(*blocks[:-1])
 
 
 def _cell(value: object) -> Text:
-    if value is None:
-        return Text("null", style="dim")
-    text = plain(_text(value))
-    return Text(text if len(text) <= CELL_WIDTH_MAX else text[: CELL_WIDTH_MAX - 1] + "…")
+    cell = _whole_cell(value)
+    cell.truncate(CELL_WIDTH_MAX, overflow="ellipsis")
+    return cell
+
+
+def _whole_cell(value: object) -> Text:
+    return Text("null", style="dim") if value is None else Text(plain(_text(value)))
+
+
+def whole_table(answer: QueryAnswer) -> str:
+    """The rows as lines of columns side by side, a line a row: as wide as they need, nothing cut."""
+    if not answer.rows:
+        return "no rows\n"
+    lines = [tuple(map(plain, answer.columns)), *_texts(answer)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    numbers = [_is_number(kind) for kind in answer.types]
+    return "".join("  ".join(map(_padded, line, widths, numbers)).rstrip() + "\n" for line in lines)
+
+
+def _padded(text: str, width: int, number: bool) -> str:
+    blanks = " " * (width - cell_len(text))
+    return blanks + text if number else text + blanks
+
+
+def _texts(answer: QueryAnswer) -> list[tuple[str, ...]]:
+    """Every value on one line and without control characters."""
+    return [tuple("null" if value is None else plain(_text(value)) for value in row) for row in answer.rows]
+
+
+def _is_whole(kind: str) -> bool:
+    """Whether values of the type are kept on one line."""
+    return _is_number(kind) or kind.startswith(_INSTANTS)
+
+
+def _is_number(kind: str) -> bool:
+    outermost = kind.partition("(")[0]
+    return outermost != "INTERVAL" and any(word in outermost for word in _NUMBERS) and "[" not in kind
 
 
 def csv_text(answer: QueryAnswer) -> str:
@@ -77,11 +116,13 @@ def csv_text(answer: QueryAnswer) -> str:
 
 def json_text(answer: QueryAnswer) -> str:
     """The rows as a JSON array with one object a line; of columns with one name the last is kept."""
-    lines = [
-        json.dumps(dict(zip(answer.columns, map(_jsonable, row), strict=True)), ensure_ascii=False)
-        for row in answer.rows
-    ]
+    lines = [json.dumps(row, ensure_ascii=False) for row in objects_of(answer)]
     return "[" + ",\n ".join(lines) + "]\n"
+
+
+def objects_of(answer: QueryAnswer) -> list[dict[str, object]]:
+    """The rows in JSON's own types, by the names of the columns; of two with one name the last is kept."""
+    return [dict(zip(answer.columns, map(_jsonable, row), strict=True)) for row in answer.rows]
 
 
 def _text(value: object) -> str:
@@ -99,9 +140,10 @@ def _jsonable(value: object) -> object:  # noqa: PLR0911 - one line per type
         case float():
             return value if value - value == 0 else str(value)  # JSON has no NaN and no infinity
         case datetime():
-            return _instant(value)
+            return instant(value)
         case Decimal():
-            return float(value)
+            number = float(value)
+            return number if Decimal(repr(number)) == value else str(value)  # never another number
         case bytes():
             return value.hex()
         case list() | tuple():
@@ -112,9 +154,3 @@ def _jsonable(value: object) -> object:  # noqa: PLR0911 - one line per type
             return value.isoformat()
         case _:
             return str(value)
-
-
-def _instant(value: datetime) -> str:
-    if value.tzinfo is None:
-        return value.isoformat()
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 
 def simulate(
     *,
-    port: Annotated[int, typer.Option(help="Where to listen on loopback; 0 picks a free port.")] = 8401,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same tenant, records and faults.")] = 1,
-    tenants: Annotated[int, typer.Option(min=1, help="How many tenants.")] = 1,
-    days: Annotated[int, typer.Option(min=1, max=7, help="How much history there is at the start.")] = 7,
-    records_per_day: Annotated[int, typer.Option(min=1, help="Records a day and tenant.")] = 10_000,
-    page_size: Annotated[int, typer.Option(min=1, help="Blobs on a page of a listing.")] = 200,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Where to listen on loopback; 0 picks a free port.")
+    ] = 8401,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed gives the same tenant, records and faults.")
+    ] = 1,
+    tenants: Annotated[int, typer.Option(metavar="N", min=1, help="How many tenants.")] = 1,
+    days: Annotated[
+        int, typer.Option(metavar="N", min=1, max=7, help="How much history there is at the start.")
+    ] = 7,
+    records_per_day: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Records a day and tenant.")
+    ] = 10_000,
+    page_size: Annotated[int, typer.Option(metavar="N", min=1, help="Blobs on a page of a listing.")] = 200,
     scenario: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Faults: one of --list-scenarios, or a YAML file."),

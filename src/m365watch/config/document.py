@@ -25,6 +25,11 @@ _NESTED_TOO_DEEPLY = "is nested too deeply to be a configuration"
 class Unreadable(ValueError):
     """The text is neither JSON nor YAML; says where and what would be right."""
 
+    def __init__(self, what: str, *, fix: str | None = None) -> None:
+        """`fix` is what to do, where correcting the text is not it."""
+        super().__init__(what)
+        self.fix = fix
+
 
 class Pairs(list[tuple[str, object]]):
     """An object's keys and values as they stand in the text, repeated keys included."""
@@ -169,8 +174,14 @@ def _refused_node(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
+def _without_quotation(quoted: re.Match[str]) -> str:
+    """A mark of YAML's own, such as ']' or '<block end>', or dots for anything longer."""
+    own = len(quoted[1]) < 2 or re.fullmatch(r"<(?:block|flow|stream|document)[ a-z]*>", quoted[1])
+    return quoted[0] if own else "'...'"
+
+
 def _yaml_mistake(error: yaml.MarkedYAMLError) -> str:
     # PyYAML quotes what it stumbled over, which may be a piece of a secret.
-    problem = re.sub(r"'[^']{2,}'", "'...'", error.problem or "not valid YAML")
+    problem = re.sub(r"'([^']*)'", _without_quotation, error.problem or "not valid YAML")
     mark = error.problem_mark or error.context_mark
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -22,6 +22,8 @@ from m365watch.errors import SettingsRefused
 
 IMAGE_VARIABLE = "COLLECTOR_IMAGE"
 """The variable in which Devo's containers have the name of their image."""
+_NAME_ANOTHER = "name another file with --config"
+_HOW_TO_BEGIN = "begin with the example of docs/reference/settings.md"
 
 
 def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
@@ -30,6 +32,7 @@ def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsRefused: the file cannot be used; every mistake in it is named.
     """
+    path = path.absolute()
     return parse_settings(_read_document(path), path=path, environment=environment)
 
 
@@ -69,7 +72,8 @@ def parse_settings(document: object, *, path: Path, environment: Mapping[str, st
 def _settle(document: object, *, places: Places, environment: Mapping[str, str], report: Report) -> Settings:
     tidied = tidy_document(document, environment=environment, report=report)
     if not isinstance(tidied, dict):
-        report.refuse((), f"holds {show_value(tidied, secret=True)}; give an object with inputs")
+        held = "plain text" if isinstance(tidied, str) else show_value(tidied, secret=True)
+        report.refuse((), f"holds {held}; give an object with inputs, in JSON or YAML")
         raise SettingsRefused(report.lines(), where=str(places))
     set_aside(tidied, report)
     set_aside_illegal(tidied, report)
@@ -91,10 +95,15 @@ def example_settings() -> str:
 
 
 def _read_document(path: Path) -> object:
+    """The document in the file at `path`; raises SettingsRefused where there is none."""
     try:
-        return parse_document(_read_text(path), suffix=path.suffix.lower())
+        document = parse_document(_read_text(path), suffix=path.suffix.lower())
     except Unreadable as error:
-        raise SettingsRefused([str(error)], where=str(path)) from None
+        fix = error.fix or "correct the file and start again"
+        raise SettingsRefused([str(error)], where=str(path), fix=fix) from None
+    if document is None:
+        raise SettingsRefused(["is empty"], where=str(path), fix=_HOW_TO_BEGIN)
+    return document
 
 
 def _read_text(path: Path) -> str:
@@ -104,10 +113,16 @@ def _read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8 text; save it as UTF-8") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable("there is no such file", fix=f"{_NAME_ANOTHER}, or {_HOW_TO_BEGIN}") from None
+    except IsADirectoryError:
+        raise Unreadable("is a directory", fix="name the file in it with --config") from None
+    except PermissionError:
+        raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
     except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}") from None
+        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None
     except ValueError:
-        raise Unreadable("cannot be read: not a path") from None
+        raise Unreadable("cannot be read: not a path", fix=_NAME_ANOTHER) from None
     if len(content) > TEXT_BYTES_MAX:
         raise Unreadable(f"is larger than {TEXT_BYTES_MAX:,} bytes, which no configuration needs")
     return text

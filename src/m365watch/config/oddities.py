@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from m365watch.config.inputs import ServiceSection
 from m365watch.config.kinds import NO_EFFECT, Section
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.schema import ConfigurationFile
@@ -30,13 +29,10 @@ _COMPRESSION = (
 def warn_of_oddities(document: object, file: ConfigurationFile, report: Report) -> None:
     """Warn of what has no effect, of what is used otherwise than written, and of what is unsafe."""
     for path in list_without_effect(file):
-        report.warn(path, "has no effect in this version")
+        # Devo's collector wants the service `uri_retry` in every file; the reference says what becomes of it.
+        if path[2:4] != ("services", "uri_retry"):
+            report.warn(path, "has no effect in this version")
     _warn_of_globals(document, file, report)
-    for name, section in file.inputs.items():
-        retry = section.services.uri_retry if section.services else None
-        if retry is not None and retry != ServiceSection():
-            retry_path = ("inputs", name, "services", "uri_retry")
-            report.warn(retry_path, "has no effect; failed fetches are retried whatever it says")
     for name, output in file.outputs.items():
         if isinstance(output, DevoPlatformOutput):
             _warn_of_devo(output, ("outputs", name, "config"), report)

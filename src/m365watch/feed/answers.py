@@ -33,6 +33,7 @@ from m365watch.feed.codes import (
     AUDIT_OFF_CAUSE,
     AUDIT_OFF_FIX,
     CODES,
+    EMPTY,
     EXPIRED,
     UNKNOWN,
     AfCode,
@@ -66,6 +67,15 @@ class ServiceError(NamedTuple):
 
     code: str
     words: str
+
+
+class ListedPage(NamedTuple):
+    """One page of a listing."""
+
+    blobs: list[BlobRef]
+    """In the page's order, repeats included."""
+    unreadable: list[str]
+    """For each element that names no blob: its place, counted from 0, and what is wrong with it."""
 
 
 def service_error(body: bytes) -> ServiceError | None:
@@ -124,15 +134,18 @@ def parse_subscriptions(body: bytes, *, where: str) -> frozenset[ContentType]:
     return frozenset(enabled)
 
 
-def parse_listing(body: bytes, feed: Feed, *, where: str) -> list[BlobRef]:
-    """The blobs of one page, in its order, repeats included.
+def parse_listing(body: bytes, feed: Feed, *, where: str) -> ListedPage:
+    """What one page names: every element is among its blobs or among what cannot be read.
 
-    Raises: BadAnswer naming the first that cannot be understood; none is dropped silently.
+    Raises: BadAnswer where the page is no array.
     """
-    return [
-        _blob(listed, feed, where=f"{where} [{place}]")
-        for place, listed in enumerate(_array(body, where=where))
-    ]
+    page = ListedPage([], [])
+    for place, listed in enumerate(_array(body, where=where)):
+        try:
+            page.blobs.append(_blob(listed, feed))
+        except ValueError as error:
+            page.unreadable.append(f"[{place}] {error}")
+    return page
 
 
 def check_start(body: bytes, *, where: str) -> None:
@@ -145,23 +158,20 @@ def check_start(body: bytes, *, where: str) -> None:
 
 
 def check_blob(body: bytes, *, where: str) -> None:
-    """Nothing if `body` begins and ends as an array does.
+    """Nothing if there is content in `body`; whether it is whole is for the splitter to say.
 
-    Raises: BadAnswer where it is empty, cut short or something else, whatever its media type.
+    Raises: ContentLost (empty) where the body has nothing but blanks; BadAnswer where it is a web page.
     """
     # Only an edge is copied, unless that is blank: a body may be padded with any amount of blanks.
     start = body[:_EDGE_BYTES].removeprefix(_BOM).lstrip(_BLANKS) or body.removeprefix(_BOM).lstrip(_BLANKS)
     if not start:
-        raise BadAnswer("the body is empty", where=where)
-    if not start.startswith(b"["):
-        raise BadAnswer("the body is not an array", where=where)
-    end = body[-_EDGE_BYTES:].rstrip(_BLANKS) or body.rstrip(_BLANKS)
-    if not end.endswith(b"]"):
-        raise BadAnswer("the body was cut short", where=where)
+        raise ContentLost(f"{EMPTY}: an answer without a body", where=where)
+    if start.startswith(b"<"):
+        raise BadAnswer("the body is a web page", where=where)
 
 
 def loss_reason(lost: ContentLost) -> str:
-    """Why the content is lost: expired, unknown or invalid."""
+    """Why the content is lost: expired, unknown, invalid or empty."""
     return lost.what.partition(":")[0]
 
 
@@ -209,28 +219,35 @@ def _by_status(status: int, words: str, *, call: Call, where: str, after_s: floa
     return BadAnswer(what, where=where)
 
 
-def _blob(listed: object, feed: Feed, *, where: str) -> BlobRef:
+def _blob(listed: object, feed: Feed) -> BlobRef:
+    """The blob that one element of a listing names.
+
+    Its contentCreated is part of its identity: a blob taken with another one would be delivered a
+    second time when a later listing says the right one. Its expiry is not, and may be any value.
+    Raises: ValueError saying what is wrong.
+    """
     if not isinstance(listed, dict):
-        raise BadAnswer("a listed blob is not an object", where=where)
+        raise ValueError("is not an object")  # noqa: TRY004 - one kind of error says all that is wrong with it.
     content_id = listed.get("contentId")
     if not isinstance(content_id, str) or not content_id:
-        raise BadAnswer("a listed blob has no contentId", where=where)
-    created_at = _instant(listed.get("contentCreated"), "contentCreated", where=where)
-    said = listed.get("contentExpiration")
-    if said is not None:
-        return BlobRef(feed, content_id, created_at, _instant(said, "contentExpiration", where=where))
+        raise ValueError("has no contentId")
+    said = listed.get("contentCreated")
     try:
-        return BlobRef(feed, content_id, created_at, created_at + CONTENT_LIFE)
+        created_at = parse_instant(said)
+        return BlobRef(feed, content_id, created_at, _expiry(listed.get("contentExpiration"), created_at))
+    except ValueError:
+        shown = one_line(str(said)[:64])
+        raise ValueError(f"{one_line(content_id)}: its contentCreated is no instant: {shown!r}") from None
     except OverflowError:
-        raise BadAnswer("a listed blob's contentCreated is beyond the calendar", where=where) from None
+        raise ValueError(f"{one_line(content_id)}: its contentCreated is beyond the calendar") from None
 
 
-def _instant(said: object, name: str, *, where: str) -> datetime:
+def _expiry(said: object, created_at: datetime) -> datetime:
+    """When the content expires: as the listing says, or after the documented life."""
     try:
         return parse_instant(said)
     except ValueError:
-        shown = one_line(str(said)[:64])
-        raise BadAnswer(f"a listed blob's {name} is no instant: {shown!r}", where=where) from None
+        return created_at + CONTENT_LIFE
 
 
 def _array(body: bytes, *, where: str) -> list[object]:

@@ -6,7 +6,7 @@ the configured host only. A token that is refused is renewed once; nothing else 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from m365watch.entra.tokens import Tokens
 from m365watch.errors import BadAnswer, CollectorError, Throttled, Unavailable, WindowRefused
 from m365watch.feed.answers import (
     Call,
+    ListedPage,
     check_blob,
     check_start,
     parse_listing,
@@ -28,6 +29,7 @@ from m365watch.feed.answers import (
     refusal,
 )
 from m365watch.feed.budget import RequestBudget
+from m365watch.feed.unreadable import Unreadable
 from m365watch.feed.urls import Urls
 from m365watch.model import BlobRef, ContentType, Feed, Window
 
@@ -74,8 +76,12 @@ class ManagementApi:
         budget: RequestBudget,
         clock: Clock,
         random: Random,
+        on_request: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`session` is shared by all tenants; `tokens` and `budget` are the tenant's own."""
+        """`session` is shared by all tenants; `tokens` and `budget` are the tenant's own.
+
+        `on_request` hears the name of the feed on whose behalf each request is made.
+        """
         self.tenant_id = tenant.tenant_id
         self._session = session
         self._urls = Urls(tenant)
@@ -83,6 +89,7 @@ class ManagementApi:
         self._budget = budget
         self._clock = clock
         self._random = random
+        self._on_request = on_request
 
     async def enabled_subscriptions(self) -> frozenset[ContentType]:
         """The content types whose subscription is enabled now."""
@@ -103,7 +110,8 @@ class ManagementApi:
         """The blobs whose contentCreated lies in `window`, page by page, until the last page.
 
         `background` gives live requests precedence; by default the window's age decides.
-        Raises: NotSubscribed; WindowRefused (also where the pages go in circles).
+        Raises: NotSubscribed; WindowRefused (also where the pages go in circles);
+        ListingUnreadable after the last page, if some element of some page named no blob.
         """
         feed = Feed(self.tenant_id, content_type)
         where = f"{feed} {window}"
@@ -111,17 +119,20 @@ class ManagementApi:
         request = _Request(Call.LISTING, str(feed), where, behind)
         url = self._urls.listing(content_type, window)
         seen = {url}
+        unreadable = Unreadable()
         while True:
-            blobs, next_page_uri = await self._page(url, request, feed)
-            yield blobs
+            page, next_page_uri = await self._page(url, request, feed)
+            unreadable.note(page, number=len(seen))
+            yield page.blobs
             if not next_page_uri:
-                return
+                break
             url = self._urls.next_page(next_page_uri, where=where)
             if url in seen or len(seen) >= PAGES_MAX:
                 raise WindowRefused(f"the pages go in circles after {len(seen)}", where=where)
             seen.add(url)
+        unreadable.check(feed, window)
 
-    async def _page(self, url: URL, request: _Request, feed: Feed) -> tuple[list[BlobRef], str | None]:
+    async def _page(self, url: URL, request: _Request, feed: Feed) -> tuple[ListedPage, str | None]:
         """One page and where the next one is.
 
         A page that fails for a passing reason is asked for again from here: to begin its window
@@ -143,11 +154,11 @@ class ManagementApi:
                 await self._clock.sleep(max(error.after_s or 0.0, pause_s))
 
     async def fetch_blob(self, blob: BlobRef, *, background: bool | None = None) -> bytes:
-        """The body of `blob`, decompressed, complete, not yet parsed.
+        """The body of `blob`, decompressed, not yet parsed; it may be cut short.
 
         `background` gives live requests precedence; by default the blob's age decides.
         Raises: ContentLost (`answers.loss_reason` says why); NotSubscribed; BadAnswer also where
-        the body is empty, cut short, larger than the bound, or an error object.
+        the body is a web page, larger than the bound, or an error object.
         """
         feed = str(blob.feed)
         where = f"{feed} blob {one_line(blob.content_id)}"
@@ -178,6 +189,7 @@ class ManagementApi:
         method = "POST" if request.call is Call.START else "GET"
         headers = {"Authorization": f"Bearer {token}"}
         await self._budget.admit(request.feed, background=request.background)
+        self._on_request(request.feed)
         try:
             return await self._session.send(method, url, headers=headers, where=request.where)
         finally:

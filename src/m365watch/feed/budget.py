@@ -89,12 +89,6 @@ class RequestBudget:
         self._paused_until_s = max(self._paused_until_s, now_s + asked_s)
         return self._paused_until_s - now_s
 
-    def allowance(self) -> int | None:
-        """Requests that the service may see now in 60 s; None for no limit of our own."""
-        if self._per_minute is None:
-            return None
-        return max(1, int(self._per_minute * self._share_at(self._clock.monotonic_s())))
-
     def _share_at(self, now_s: float) -> float:
         return min(1.0, self._share + RECOVERY * (now_s - self._share_at_s) / 60.0)
 

@@ -25,6 +25,9 @@ ALREADY_ENABLED = "AF20024"
 EXPIRED, UNKNOWN, INVALID = "expired", "unknown", "invalid"
 """Why content is lost; unknown and invalid have been seen to pass, so trying again may help."""
 
+EMPTY = "empty"
+"""The same for content that is answered without a body: it may come until it has expired."""
+
 
 @dataclass(frozen=True, slots=True)
 class AfCode:

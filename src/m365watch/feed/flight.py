@@ -34,11 +34,6 @@ class BytesInFlight:
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @property
-    def held(self) -> int:
-        """Bytes that are in flight now."""
-        return self._held
-
     async def acquire(self, size_bytes: int) -> None:
         """Wait until `size_bytes` fit, then hold them."""
         if not self._waiting and self._fits(size_bytes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,19 +12,21 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.errors import (
     CollectorError,
+    ListingUnreadable,
     NeedsOperator,
     NotSubscribed,
     RetryLater,
     Throttled,
     WindowRefused,
 )
-from m365watch.feed.port import Api
-from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.defects import defect_of
+from m365watch.feed.tries import TenantAccess
 from m365watch.feed.troubles import Troubles
-from m365watch.feed.windows import Plan, plan_relisting, plan_windows, unreachable_spans
+from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
+from m365watch.monitor.cycles import PullCycles
 
 _log = structlog.get_logger(__name__)
 
@@ -58,13 +60,13 @@ class FeedPoller:
     def __init__(
         self,
         feed: Feed,
-        api: Api,
-        keeper: SubscriptionKeeper,
+        access: TenantAccess,
         *,
         settings: PollSettings,
         ledger: Ledger,
         calls: LedgerCalls,
         troubles: Troubles,
+        cycles: PullCycles,
         clock: Clock,
         random: Random,
         on_listed: Callable[[Feed], None],
@@ -73,18 +75,22 @@ class FeedPoller:
         self.feed = feed
         self.windows_planned = 0
         self.caught_up = False
-        self._api = api
-        self._keeper = keeper
+        self._api = access.api
+        self._keeper = access.keeper
         self._settings = settings
         self._ledger = ledger
         self._calls = calls
         self._troubles = troubles
+        self._cycles = cycles
         self._clock = clock
         self._random = random
         self._on_listed = on_listed
         self._margin_step = 0
         self._failures = 0
         self._live_at_s = 0.0
+        self._unread: list[Window] = []
+        """Windows of the last relisting in which something could not be read. They count as listed
+        already, from before, so that no plan comes back to them."""
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
         """Poll until `stop`; with `once`, until everything was listed once or has to be given up.
@@ -92,10 +98,11 @@ class FeedPoller:
         Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
         """
         while not stop.is_set():
-            try:
-                await self._poll()
-            except CollectorError as error:
+            self._cycles.begin(self.feed, period_s=self._settings.period_s)
+            error = await self._failure_of_poll()
+            if error is not None:
                 self._failures += 1
+                self._cycles.fall_behind(self.feed)
                 await self._troubles.note(self.feed, error)
                 if once and self._is_hopeless(error):
                     return
@@ -103,15 +110,26 @@ class FeedPoller:
                 continue
             self._failures = 0
             await self._troubles.passed(self.feed)
+            self._cycles.complete(self.feed)
             self.caught_up = True
             if once:
                 return
             await _wait(stop, self._settings.period_s)
 
+    async def _failure_of_poll(self) -> CollectorError | None:
+        """What went wrong with one poll; None if nothing did."""
+        try:
+            await self._poll()
+        except CollectorError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
+            return defect_of(error, where=str(self.feed))
+        return None
+
     async def _poll(self) -> None:
         """List everything that is due now, live windows first.
 
-        A window that fails holds no other up: the first failure is raised when the rest is listed.
+        A window that fails holds no other up: what failed is raised when the rest is listed.
         """
         failures: dict[datetime, CollectorError] = {}
         await self._count_gaps()
@@ -132,9 +150,12 @@ class FeedPoller:
             # Only this is progress for good: everything else is listed again at the next try.
             if await self._try(windows[0], failures):
                 self._failures = 0
+        await self._list_unread(failures)
+        if all(isinstance(error, ListingUnreadable) for error in failures.values()):
+            await self._relist_if_due(failures)
         if failures:
-            raise next(iter(failures.values()))
-        await self._relist_if_due()
+            # What may pass soon comes first, because the pause is made for it.
+            raise min(failures.values(), key=lambda error: isinstance(error, ListingUnreadable))
 
     async def _subscribe(self, failures: dict[datetime, CollectorError]) -> None:
         """Start the subscription if need be; listing goes on although that may fail."""
@@ -149,7 +170,7 @@ class FeedPoller:
             await self._list(window)
         except Throttled:
             raise  # The whole tenant is to wait.
-        except RetryLater as error:
+        except (RetryLater, ListingUnreadable) as error:
             failures[window.end] = error
             return False
         return True
@@ -165,12 +186,15 @@ class FeedPoller:
         now = self._clock.now()
         coverage = await self._calls(self._ledger.coverage, self.feed)
         for gap in unreachable_spans(coverage, now, margin=self._margin):
-            if await self._calls(self._ledger.commit_gap, self.feed, gap, at=now):
-                _log.error(
-                    f"{self.feed}: content of {gap} was never listed and is older than the service "
-                    "lists; what it held is lost",
-                    code="gap",
-                )
+            await self._count_gap(gap, now)
+
+    async def _count_gap(self, gap: Window, now: datetime) -> None:
+        if await self._calls(self._ledger.commit_gap, self.feed, gap, at=now):
+            _log.error(
+                f"{self.feed}: content of {gap} was never listed in full and is older than the service "
+                "lists; what it held and was not listed is lost",
+                code="gap",
+            )
 
     async def _plan(self) -> Plan:
         now = self._clock.now()
@@ -183,7 +207,7 @@ class FeedPoller:
             margin=self._margin,
         )
 
-    async def _relist_if_due(self) -> None:
+    async def _relist_if_due(self, failures: dict[datetime, CollectorError]) -> None:
         """List the whole 7 days again once a day; the first backfill, done just now, counts as such."""
         now = self._clock.now()
         relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
@@ -193,24 +217,46 @@ class FeedPoller:
         if relisted_at is not None:
             if not is_ahead and timedelta(0) <= now - relisted_at < RELIST_AFTER:
                 return
-            await self._relist(now)
+            await self._relist(now, coverage, failures)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
 
-    async def _relist(self, now: datetime) -> None:
+    async def _relist(
+        self, now: datetime, coverage: Sequence[Window], failures: dict[datetime, CollectorError]
+    ) -> None:
         # What is younger than the lookback has just been listed, and may still be on its way.
         old = (now - self._settings.lookback).replace(microsecond=0)
         plan = plan_relisting(now, start_at=self._settings.start_at, margin=self._margin)
         windows = [Window(window.start, min(window.end, old)) for window in plan if window.start < old]
         self.windows_planned += len(windows)
         repaired = 0
+        unread = []
         for window in windows:
-            repaired += await self._list(window)
+            try:
+                repaired += await self._list(window)
+            except ListingUnreadable as error:
+                failures[window.end] = error
+                if _is_covered(window, coverage):
+                    unread.append(window)
+        self._unread = unread
         if repaired:
             _log.warning(
                 f"{self.feed}: listing the last 7 days again found {repaired} blobs that no listing had "
                 "shown before; they are fetched now, nothing lost",
                 code="repaired",
             )
+
+    async def _list_unread(self, failures: dict[datetime, CollectorError]) -> None:
+        """List again what the last relisting could not read in full, until it can or is too old."""
+        now = self._clock.now()
+        edge = now.replace(microsecond=0) - LOOK_BACK_MAX + self._margin
+        left = []
+        for window in self._unread:
+            within = Window(max(window.start, edge), window.end)
+            if within.start < within.end and not await self._try(within, failures):
+                left.append(window)
+            elif window.start < edge:
+                await self._count_gap(Window(window.start, min(window.end, edge)), now)
+        self._unread = left
 
     async def _list(self, window: Window) -> int:
         """List one window to its last page and commit it; how many blobs were new."""
@@ -254,7 +300,7 @@ class FeedPoller:
 
     def _is_hopeless(self, error: CollectorError) -> bool:
         """Whether `--once` stops trying: being throttled is no failure of its own, only slow."""
-        if isinstance(error, NeedsOperator):
+        if isinstance(error, NeedsOperator) and not isinstance(error, ListingUnreadable):
             return True
         return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
 
@@ -263,11 +309,18 @@ class FeedPoller:
         return timedelta(seconds=MARGINS_S[self._margin_step])
 
     def _pause_s(self, error: CollectorError) -> float:
-        if isinstance(error, NeedsOperator):
+        longest_s = _BACKOFF_MAX_S
+        if isinstance(error, ListingUnreadable):
+            longest_s = self._settings.period_s  # All the rest was listed: it may become an ordinary poll.
+        elif isinstance(error, NeedsOperator):
             return _OPERATOR_WAIT_S
         asked = error.after_s if isinstance(error, RetryLater) else None
-        backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        backoff_s = min(longest_s, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
         return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
+
+
+def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:
+    return any(span.start <= window.start and window.end <= span.end for span in coverage)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -28,14 +28,15 @@ class Api(Protocol):
     def list_content(self, content_type: ContentType, window: Window) -> AsyncIterator[list[BlobRef]]:
         """The blobs whose contentCreated lies in `window`, page by page, until the last page.
 
-        Raises: NotSubscribed; WindowRefused (the window, or a page token that expired).
+        Raises: NotSubscribed; WindowRefused (the window, or a page token that expired);
+        ListingUnreadable, after the last page, where some of it could not be understood.
         """
         ...
 
     async def fetch_blob(self, blob: BlobRef) -> bytes:
-        """The body of `blob`, decompressed, complete, not yet parsed.
+        """The body of `blob`, decompressed, not yet parsed; it may be cut short.
 
-        Raises: ContentLost (expired, unknown or invalid content); NotSubscribed; BadAnswer
-        also where the body is empty, cut short, larger than the bound, or an error object.
+        Raises: ContentLost (expired, unknown, invalid or empty content); NotSubscribed; BadAnswer
+        also where the body is a web page, larger than the bound, or an error object.
         """
         ...

@@ -14,6 +14,7 @@ from m365watch.errors import (
     BadAnswer,
     CollectorError,
     ContentLost,
+    Defect,
     NeedsOperator,
     NotSubscribed,
     RetryLater,
@@ -21,6 +22,7 @@ from m365watch.errors import (
 )
 from m365watch.feed.answers import loss_reason
 from m365watch.feed.codes import EXPIRED
+from m365watch.feed.defects import defect_of
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
@@ -40,6 +42,9 @@ THROTTLED_TRIES = 20
 """Throttled tries of a round; being throttled says nothing about the blob."""
 QUARANTINE_TRIES = 12
 """Tries after which a body that is still cut short or no array is taken as it is."""
+DOUBTED_MIN = 2
+"""Bodies of one round that were doubted before one is taken as it is, however many tries went before:
+after hours without any answer, a passing fault of the first one is still a passing fault."""
 RETRY_WAITS_S = (60.0, 300.0, 900.0, 3600.0, 10_800.0)
 """How long a blob waits after its first round, its next try, and so on; the last for ever."""
 _OPERATOR_WAIT_S = 60.0
@@ -102,12 +107,25 @@ class Round:
         self._known = known
         self._attempts = known.attempts
         self._throttled = 0
+        self._doubted = 0
         self._has_place = True
         self.held_bytes = guess.size_bytes
         """What it holds in flight now."""
 
     async def run(self) -> bool:
-        """Whether the blob was handed on; otherwise its lot stands in the ledger."""
+        """Whether the blob was handed on; otherwise its lot stands in the ledger.
+
+        Raises: LedgerUnusable, LedgerUnavailable: no blob can go on.
+        """
+        try:
+            return await self._run()
+        except CollectorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect that one blob brings to light stops no other.
+            await self._set_aside(defect_of(error, where=str(self._known.ref.feed)))
+            return False
+
+    async def _run(self) -> bool:
         while True:
             try:
                 fetched = await self._try()
@@ -131,9 +149,11 @@ class Round:
         self._hold(len(body))
         _log.debug(f"{ref.feed}: fetched blob {ref.content_id}: {len(body)} bytes")
         split = split_blob(body, wide=means.wide_headers)
-        doubt = _doubt(split)
-        if doubt and self._attempts + 1 < (QUICK_TRIES if split.complete else QUARANTINE_TRIES):
-            raise BadAnswer(f"blob {ref.content_id}: {doubt}", where=str(ref.feed))
+        if doubt := _doubt(split):
+            self._doubted += 1
+            tries_min = QUICK_TRIES if split.complete else QUARANTINE_TRIES
+            if self._attempts + 1 < tries_min or self._doubted < DOUBTED_MIN:
+                raise _Doubted(doubt, where=str(ref.feed), is_last=self._attempts + 1 >= tries_min)
         return FetchedBlob(self._known, split, received_at, self.held_bytes)
 
     def _hold(self, size_bytes: int) -> None:
@@ -166,9 +186,8 @@ class Round:
             self._attempts += 1
         if isinstance(error, NotSubscribed):
             await self._subscribe_again()
-        if self._attempts >= QUICK_TRIES:
-            place = min(self._attempts - QUICK_TRIES, len(RETRY_WAITS_S) - 1)
-            await self._postpone(error, RETRY_WAITS_S[place])
+        if self._attempts >= QUICK_TRIES and not (isinstance(error, _Doubted) and error.is_last):
+            await self._postpone(error, self._wait_s())
             return False
         await self._pause(self._pause_s(error))
         return True
@@ -192,10 +211,21 @@ class Round:
         except CollectorError as error:
             await self._means.troubles.note(feed, error)
 
+    async def _set_aside(self, defect: Defect) -> None:
+        self._attempts += 1
+        await self._means.troubles.note(self._known.ref.feed, defect)
+        await self._postpone(defect, self._wait_s())
+
+    def _wait_s(self) -> float:
+        """How long the blob waits for its next round."""
+        place = max(0, self._attempts - QUICK_TRIES)
+        return RETRY_WAITS_S[min(place, len(RETRY_WAITS_S) - 1)]
+
     async def _postpone(self, error: CollectorError, wait_s: float) -> None:
         means, ref = self._means, self._known.ref
         tries = "1 try" if self._attempts == 1 else f"{self._attempts} tries"
-        _log.warning(
+        # What needs a person is the feed's trouble, told once, and not each of its blobs'.
+        (_log.debug if isinstance(error, NeedsOperator) else _log.warning)(
             f"{ref.feed}: blob {ref.content_id} waits {wait_s:g} s after {tries}: {error.what}",
             code=error.code,
         )
@@ -220,6 +250,15 @@ class Round:
             self._has_place = False
 
 
+class _Doubted(BadAnswer):
+    """A body that should be fetched once more before it is believed."""
+
+    def __init__(self, what: str, *, where: str, is_last: bool) -> None:
+        super().__init__(what, where=where)
+        self.is_last = is_last
+        """Whether the next one is taken as it is; it is asked for in this round."""
+
+
 def _doubt(split: SplitBlob) -> str | None:
     """Why the body should be fetched once more before it is believed; None if there is no reason.
 
@@ -227,4 +266,6 @@ def _doubt(split: SplitBlob) -> str | None:
     """
     if split.fragments:
         return split.fragments[0].reason
+    if not split.complete:
+        return "no array around its records"
     return None if split.records else "no record in it"

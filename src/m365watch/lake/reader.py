@@ -8,39 +8,24 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 import m365watch
-from m365watch.errors import NeedsOperator
+from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.sandbox import Question, Verdict
+from m365watch.lake.schema import AUDIT
 
 LIMIT_S = 60.0
 MEMORY_BYTES = 1 << 30
 ROWS_MAX = 10_000
 _GRACE_S = 2.0
 """How long after its limit the child may take to say so itself."""
-
-
-class LakeMissing(NeedsOperator):
-    """There is no lake where it is looked for."""
-
-    code = "lake_missing"
-
-
-class QueryRefused(NeedsOperator):
-    """The SQL is wrong, or is not exactly one SELECT."""
-
-    code = "query_refused"
-
-
-class QueryStopped(NeedsOperator):
-    """The query met its limit of time, memory or size, or the lake could not be read."""
-
-    code = "query_stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +88,28 @@ class LakeReader:
             raise QueryStopped(
                 f"the query was stopped: {verdict.stopped}", fix="ask for fewer days, columns or rows"
             )
+        if verdict.unreadable is not None:
+            raise QueryStopped(
+                f"the lake cannot be read: {verdict.unreadable}",
+                fix="name a lake that m365watch wrote",
+                where=self._place,
+            )
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
-        columns = [_values(column, kind) for column, kind in zip(table.columns, verdict.types, strict=True)]
+        columns = [
+            _values(column, kind, name)
+            for column, kind, name in zip(table.columns, verdict.types, table.column_names, strict=True)
+        ]
         return QueryAnswer(
             columns=tuple(table.column_names),
             types=tuple(verdict.types),
             rows=list(zip(*columns, strict=True)),
             truncated=verdict.truncated,
         )
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever written here."""
+        return not (self._directory / AUDIT / "_delta_log").is_dir()
 
     @property
     def _place(self) -> str:
@@ -163,11 +161,33 @@ def _bare_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(package_root), *filter(None, sys.path)]), "PATH": os.defpath}
 
 
-def _values(column: pa.ChunkedArray, kind: str) -> list[object]:
-    values: list[object] = column.to_pylist()
+def _values(column: pa.ChunkedArray, kind: str, name: str) -> list[object]:
+    """The column's values in Python's types.
+
+    Raises: QueryRefused: one is beyond them, for example an instant after the year 9999.
+    """
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+        if kind == "INTERVAL":
+            return [value and _interval(value) for value in values]
+    except (OverflowError, ValueError):
+        raise QueryRefused(
+            f"column {name} has a value that cannot be shown",
+            fix="turn it into text, as in created_at::VARCHAR",
+        ) from None
+    if kind == "UHUGEINT":
+        # Arrow has no unsigned numbers of 128 bits.
+        return [value if value is None else int(value) % (1 << 128) for value in values]
     if "HUGEINT" in kind:
         return [int(value) if isinstance(value, Decimal) else value for value in values]
     return values
+
+
+def _interval(value: pa.MonthDayNano) -> timedelta | str:
+    """A span of time; as text where it has months, which are of no certain length."""
+    rest = timedelta(days=value.days, microseconds=value.nanoseconds // 1000)
+    months = f"{value.months} month{'' if value.months == 1 else 's'}"
+    return f"{months}, {rest}" if value.months else rest
 
 
 def _advice(refusal: str) -> str:

@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, COLLECTORS_OUT, NOTICE_TABLE, TableShape
 from m365watch.lake.tables import NO_AUDIT, NOTICES, is_devo_table, plan_views, quote_name
@@ -42,6 +43,8 @@ _OPEN_FILES_MAX = 1024
 _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
 """How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
+_OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
+"""What every table of ours has, of whatever version."""
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
 
 
@@ -63,6 +66,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Why the SQL cannot be run: it is wrong, or not one SELECT."""
     stopped: str | None = None
     """Which limit it met, or what failed."""
+    unreadable: str | None = None
+    """What is wrong with the lake."""
     types: list[str] = []
     truncated: bool = False
 
@@ -75,6 +80,10 @@ class Stopped(Exception):
     """The query met a limit."""
 
 
+class Foreign(Exception):
+    """The table is not one of ours."""
+
+
 def answer(question: Question, sink: BinaryIO) -> None:
     """Write the verdict on `question`, and the rows if there are any, to `sink`."""
     rows: list[pa.RecordBatch] = []
@@ -84,6 +93,8 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict, schema, rows = _run(question)
     except Refused as refusal:
         verdict = Verdict(refused=str(refusal))
+    except (Foreign, DeltaError) as failure:
+        verdict = Verdict(unreadable=_one_line(str(failure)))
     except duckdb.InterruptException:
         verdict = Verdict(stopped=f"it took longer than {question.limit_s:g} s")
     except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
@@ -97,7 +108,7 @@ def answer(question: Question, sink: BinaryIO) -> None:
     except (pa.ArrowException, OSError) as failure:
         verdict = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
     sink.write(msgspec.json.encode(verdict) + b"\n")
-    if verdict.refused is None and verdict.stopped is None:
+    if verdict.refused is None and verdict.stopped is None and verdict.unreadable is None:
         with pa.ipc.new_stream(sink, schema) as writer:
             for chunk in rows:
                 writer.write_batch(chunk)
@@ -176,12 +187,18 @@ class AllowedRows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow is unt
 
 
 def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
-    """The table as it stands now; without rows where there is no table yet."""
+    """The table as it stands now; without rows where there is no table yet.
+
+    Raises: Foreign; DeltaError: the table's own records of itself are damaged.
+    """
     directory = lake / shape.name
     files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
     if not DeltaTable.is_deltatable(str(directory)):
         return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
-    table = DeltaTable(directory).to_pyarrow_dataset(filesystem=files, schema=shape.schema)
+    delta = DeltaTable(directory)
+    if shape is AUDIT_TABLE and not _OUR_COLUMNS.issubset(field.name for field in delta.schema().fields):
+        raise Foreign(f"its table `{AUDIT}` is not one of m365watch's")
+    table = delta.to_pyarrow_dataset(filesystem=files, schema=shape.schema)
     return AllowedRows(list(table.get_fragments()), table.schema, table.format, files)
 
 

@@ -138,6 +138,13 @@ class OpenBatches:
             if lot.batches == 0:
                 del self._lots[lot.blob]
 
+    def forget(self, blob: BlobKey) -> None:
+        """The blob has ended otherwise (lost, quarantined): nobody is owed it, whatever is in a queue."""
+        if (lot := self._lots.get(blob)) is not None:
+            lot.missing.clear()
+            lot.queued.clear()
+            lot.left_out.clear()
+
     def recall(self) -> bool:
         """What outputs were left out of is to be fetched again for them; whether there is any."""
         for lot in self._lots.values():

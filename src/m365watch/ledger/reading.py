@@ -31,10 +31,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises: LedgerUnusable: there is no ledger yet, or it is of another version.
     """
-    if not path.exists():
-        raise LedgerUnusable(
-            "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
-        )
+    require_ledger(path)
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
@@ -53,6 +50,17 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise LedgerUnusable(
             f"the ledger cannot be read ({error})", where=str(path), fix="check the file and its permissions"
         ) from error
+
+
+def require_ledger(path: Path) -> None:
+    """Nothing, where a collector has made its ledger.
+
+    Raises: LedgerUnusable: there is none yet.
+    """
+    if not path.exists():
+        raise LedgerUnusable(
+            "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
+        )
 
 
 def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedProgress]:
@@ -96,7 +104,7 @@ def coverage(connection: sqlite3.Connection, feed_number: int) -> list[Window]:
     rows = connection.execute(
         "SELECT start_s, end_s FROM coverage WHERE feed = ? ORDER BY start_s", (feed_number,)
     )
-    return [Window(_seconds(start), _seconds(end)) for start, end in rows.fetchall()]
+    return [Window(instant_s(start), instant_s(end)) for start, end in rows.fetchall()]
 
 
 def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
@@ -107,7 +115,7 @@ def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
         " WHERE state = 0 AND attempts > 0 ORDER BY next_try_s, key"
     )
     return [
-        WaitingBlob(feed_of(tenant, kind), content_id, attempts, _seconds(next_try), error or "")
+        WaitingBlob(feed_of(tenant, kind), content_id, attempts, instant_s(next_try), error or "")
         for tenant, kind, content_id, attempts, next_try, error in rows.fetchall()
     ]
 
@@ -119,7 +127,7 @@ def feed_of(tenant_id: str, content_type: str) -> Feed:
 
 def instant(seconds: object) -> datetime | None:
     """The instant of a column in seconds since 1970; None where it is empty."""
-    return _seconds(seconds) if isinstance(seconds, int | float) else None
+    return instant_s(seconds) if isinstance(seconds, int | float) else None
 
 
 def instant_us(micros: int) -> datetime:
@@ -127,5 +135,6 @@ def instant_us(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def _seconds(seconds: float) -> datetime:
+def instant_s(seconds: float) -> datetime:
+    """The instant of a column in seconds since 1970 that is never empty."""
     return _EPOCH + timedelta(seconds=seconds)

@@ -206,6 +206,7 @@ class SqliteLedger:
         if kept:
             self._count_quarantined(blob)
         if whole:
+            self._batches.forget(blob)
             progress = self._progress[self._feed_of(blob)]
             progress.blobs_waiting -= 1
             progress.blobs_quarantined += 1
@@ -229,6 +230,7 @@ class SqliteLedger:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
         with self._transaction():
             self._finish(blob, _LOST, reason, at=at)
+        self._batches.forget(blob)
         progress = self._progress[self._feed_of(blob)]
         progress.blobs_waiting -= 1
         progress.blobs_lost += 1
@@ -236,7 +238,7 @@ class SqliteLedger:
     def _finish(self, blob: BlobKey, state: int, reason: str, *, at: datetime) -> None:
         self._connection.execute(
             "UPDATE blob SET state = ?, missing = NULL, last_error = ?, finished_s = ?"
-            " WHERE key = ? AND state = 0",
+            " WHERE key = ? AND finished_s IS NULL",
             (state, reason, at.timestamp(), blob),
         )
         self._connection.execute(_COUNT_FINISHED[state], (blob,))
@@ -410,16 +412,23 @@ class SqliteLedger:
 
     @failures_named
     def evict(self, *, now: datetime) -> bool:
-        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains."""
+        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains.
+
+        A blob of which something is in quarantine stays: it is the name of what is kept.
+        """
         before = _micros(now - HORIZON)
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
-                " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL LIMIT ?)",
+                " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)",
                 (before, _EVICT_COUNT),
             ).rowcount
-            oldest = self._connection.execute("SELECT min(key) FROM blob").fetchone()[0]
-            more = self._identities.evict(oldest) if oldest is not None else False
+            oldest = self._connection.execute(
+                "SELECT key FROM blob WHERE created_us >= ? OR finished_s IS NULL ORDER BY key LIMIT 1",
+                (before,),
+            ).fetchone()
+            more = self._identities.evict(oldest[0]) if oldest is not None else False
         return more or gone == _EVICT_COUNT
 
     def close(self) -> None:

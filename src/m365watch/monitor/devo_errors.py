@@ -103,6 +103,9 @@ ROWS = (
         "renew the secret, or correct what the AADSTS code names",
     ),
     DevoRow("not_subscribed", _SETUP, 103, "the subscription is missing or was disabled", _ITSELF),
+    DevoRow("lake_missing", _SETUP, 111, "there is no lake where it is looked for", _READ),
+    DevoRow("query_refused", _SETUP, 112, "the SQL of a query is wrong", _READ),
+    DevoRow("query_stopped", _SETUP, 113, "a query met a limit", _READ),
     DevoRow("output_unusable", _SETUP, 110, "an output cannot start", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
@@ -122,6 +125,14 @@ ROWS = (
         "see to the state directory and its disk; then it goes on by itself",
         CONNECTION_CLOSED,
     ),
+    DevoRow(
+        "listing_unreadable",
+        _PULL,
+        304,
+        "a listing names content in a way that cannot be understood",
+        "report it; the rest is collected, and it is listed again",
+    ),
+    DevoRow("defect", _PULL, 305, "an error of the collector itself", "report it, with the text"),
     DevoRow("window_refused", _STATE, 240, "the service refuses a window or the token of a page", _ITSELF),
     DevoRow(
         "gap",
@@ -143,7 +154,7 @@ ROWS = (
         _PULL,
         302,
         "a record or blob cannot go on, and is kept by name",
-        "look at it in the ledger's quarantine",
+        "look at it with `m365watch quarantine`",
     ),
     DevoRow("repaired", _PULL, 303, "content turned up that no listing had shown before", "nothing"),
     DevoRow(

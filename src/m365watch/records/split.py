@@ -21,6 +21,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _SPACE = re.compile(r"[ \t\r\n]*")
 _TOLERANT = json.JSONDecoder(strict=False)
+_MANDATORY = {"RecordType", "CreationTime", "Operation"}
+"""Fields that every record has; by them a record is known where no array says what is one."""
+_NO_ARRAY = "not a JSON array"
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -73,35 +76,44 @@ def _split_tolerantly(body: bytes, *, wide: bool) -> SplitBlob:
     """The slow way; bytes that are no UTF-8 travel through as lone surrogates and back."""
     text = body.decode("utf-8", "surrogateescape")
     found = SplitBlob([], [])
-    at = _skip_space(text, 0)
-    if not text.startswith("[", at):
-        found.fragments.append(Fragment(body, "not a JSON array"))
-        found.complete = False
-        return found
-    at = _skip_space(text, at + 1)
+    at = end = _skip_space(text, 0)
+    in_array, is_broken = text.startswith("[", at), False
+    at = _skip_space(text, at + in_array)
     while at < len(text) and text[at] != "]":
-        at = _take_element(text, at, found, wide=wide)
+        fragments = len(found.fragments)
+        end = at = _take_element(text, at, found, in_array=in_array, wide=wide)
+        is_broken = len(found.fragments) > fragments
         at = _skip_space(text, at)
         if text.startswith(",", at):
             at = _skip_space(text, at + 1)
-    found.complete = at < len(text)
+    found.complete = in_array and at < len(text)
+    if in_array and not found.complete and not is_broken:
+        # Cut between two records: nothing but perhaps a comma is left to show that some are missing.
+        found.fragments.append(Fragment(_bytes_of(text[end:]), "the body ends before its array does"))
     rest = text[at + 1 :].strip(" \t\r\n\0")
     if rest:
         found.fragments.append(Fragment(_bytes_of(rest), "text after the end of the array"))
+    if not (found.complete or found.records or found.fragments):
+        found.fragments.append(Fragment(body, _NO_ARRAY))
     return found
 
 
-def _take_element(text: str, at: int, found: SplitBlob, *, wide: bool) -> int:
-    """Put the element at `at` into `found`; the place after it comes back, always further on."""
+def _take_element(text: str, at: int, found: SplitBlob, *, in_array: bool, wide: bool) -> int:
+    """Put the element at `at` into `found`; the place after it comes back, always further on.
+
+    Outside an array an object is a record only if it has a record's mandatory fields.
+    """
     try:
         value, end = _TOLERANT.raw_decode(text, at)
     except (ValueError, RecursionError):
         end = _next_record(text, at + 1)
-        found.fragments.append(Fragment(_bytes_of(text[at:end].rstrip(", \t\r\n")), "not valid JSON"))
+        reason = "not valid JSON" if in_array else _NO_ARRAY
+        found.fragments.append(Fragment(_bytes_of(text[at:end].rstrip(", \t\r\n")), reason))
         return end
     source = text[at:end]
-    if not isinstance(value, dict):
-        found.fragments.append(Fragment(_bytes_of(source), "not a JSON object"))
+    if not isinstance(value, dict) or not (in_array or value.keys() >= _MANDATORY):
+        reason = "not a JSON object" if in_array else _NO_ARRAY
+        found.fragments.append(Fragment(_bytes_of(source), reason))
         return end
     record = _one_line(source)
     if record is None:
@@ -142,7 +154,7 @@ def _next_record(text: str, at: int) -> int:
             value, _ = _TOLERANT.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and {"RecordType", "CreationTime", "Operation"} <= value.keys():
+        if isinstance(value, dict) and value.keys() >= _MANDATORY:
             return start
     closing = text.rstrip(" \t\r\n\0")
     return len(closing) - 1 if closing.endswith("]") else len(text)

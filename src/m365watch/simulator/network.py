@@ -85,16 +85,6 @@ STRANGERS = (
 PLACES = (*OFFICES, *HOMES, *JOURNEYS, SERVICE, *STRANGERS)
 
 
-def place_of(address: str) -> Place | None:
-    """The place that owns an address, None if no place does."""
-    found = ipaddress.ip_address(address)
-    for place in PLACES:
-        networks = (ipaddress.ip_network(place.network), ipaddress.ip_network(place.network_v6))
-        if any(found in network for network in networks):
-            return place
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Device:
     """What somebody works with."""

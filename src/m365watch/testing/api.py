@@ -15,7 +15,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, ContentLost, NotSubscribed, WindowRefused
+from m365watch.errors import (
+    CollectorError,
+    ContentLost,
+    ListingUnreadable,
+    NotSubscribed,
+    WindowRefused,
+)
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 
 WINDOW_MAX = timedelta(hours=24)
@@ -82,6 +88,8 @@ class FakeApi:
         self.asked: list[Asked] = []
         self.windows: list[tuple[ContentType, Window]] = []
         """Each listing that was begun."""
+        self.unreadable_at: list[datetime] = []
+        """The contentCreated of elements that nobody can understand; a listing of one ends so."""
         self.fetching: list[str] = []
         """The content ids whose fetch is under way."""
         self.fetching_max = 0
@@ -151,6 +159,8 @@ class FakeApi:
         for start in range(self.page_blobs, len(shown), self.page_blobs):
             await self._ask(Ask.PAGE, str(window))
             yield shown[start : start + self.page_blobs]
+        if any(window.start <= at < window.end for at in self.unreadable_at):
+            raise ListingUnreadable("1 element names no blob", where=content_type, fix="report it")
 
     async def fetch_blob(self, blob: BlobRef) -> bytes:
         """The blob's next body."""

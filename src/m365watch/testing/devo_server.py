@@ -85,6 +85,7 @@ class DevoServer:
         self._stopped = threading.Event()
         self._go_on = threading.Event()
         self._dies = threading.Event()
+        self._half_closes = threading.Event()
 
     @property
     def lines(self) -> list[bytes]:
@@ -106,6 +107,10 @@ class DevoServer:
     def go_on(self) -> None:
         """Read on where it was stalled."""
         self._go_on.set()
+
+    def half_close(self) -> None:
+        """End the own side of every connection that is stalled, though there is something to read."""
+        self._half_closes.set()
 
     def die(self) -> None:
         """Reset every connection that is stalled: what lies unread is lost."""
@@ -187,8 +192,11 @@ class DevoServer:
             if faults.closes_by_reset:
                 _reset(connection)
             return False
+        half_closed = False
         while not (self._stopped.is_set() or self._dies.is_set() or self._go_on.wait(_LOOK_AFTER_S)):
-            pass
+            if self._half_closes.is_set() and not half_closed:
+                half_closed = True
+                connection.shutdown(socket.SHUT_WR)
         faults.stall_after_bytes = None
         if self._dies.is_set():
             _reset(connection)

@@ -18,6 +18,7 @@ from m365watch.cli.demo.folder import CONFIG_NAME
 from m365watch.cli.documents import outcome_document
 from m365watch.cli.render import Totals, completeness_line, count, totals_of, waiting_line
 from m365watch.cli.terminal import plain
+from m365watch.lake.tables import UNION
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,11 +68,14 @@ def account_document(
 
 def print_account(console: Console, played: Played, findings: Sequence[Finding]) -> None:
     """The tables, then the completeness line."""
+    console.print(Text(f"times are UTC; in Devo a table is called {UNION}.<table>", style="dim"))
+    console.print()
     for finding in findings:
         console.print(finding_view(finding), "")
     faults = shortcomings(played)
     style = "bold red" if faults else "bold green"
-    console.print(Text(completeness_line(played.outcome.progress), style=style), soft_wrap=True)
+    line = Text(completeness_line(played.outcome.progress), style=style)
+    console.print(line, soft_wrap=not console.is_terminal)
     for fault in faults:
         console.print(Text(f"why: {fault}", style="red"))
     live = f", {played.live_records:,} of them live" if played.live_records else ""

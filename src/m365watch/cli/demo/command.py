@@ -26,8 +26,8 @@ def demo(
             "--records-per-day", min=100, max=1_000_000, metavar="N", help="How busy the tenant is."
         ),
     ] = 10_000,
-    days: Annotated[int, typer.Option("--days", min=1, max=7, help="Days of history.")] = 7,
-    seed: Annotated[int, typer.Option("--seed", help="Another number is another tenant.")] = 1,
+    days: Annotated[int, typer.Option("--days", metavar="N", min=1, max=7, help="Days of history.")] = 7,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another number is another tenant.")] = 1,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Go on with live traffic until Ctrl-C.")
     ] = False,

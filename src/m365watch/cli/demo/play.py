@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,17 @@ from m365watch.cli.collecting import Collecting, Ending, collect
 from m365watch.cli.demo.folder import write_private
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.live import Bars, Nothing, Reports, View
 from m365watch.cli.render import count, totals_of
+from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from m365watch.app import Outcome
+    from m365watch.collection import Outcome
     from m365watch.progress import RunProgress
 
 LIVE_S = 2.5
@@ -94,11 +97,15 @@ class Course:
         by_wish = self._plan.keep_running and self._history_records is not None
         stopped_by = None if by_wish else ending.signal_code
         if stopped_by is None and ending.exit_code == 0:
+            # Trouble only: that a collector starts has been told once.
+            configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
             ending = await collect(new_collector(), once=True, view=Nothing())
             stopped_by = ending.signal_code
-        records = totals_of(ending.outcome.progress.feeds).records
+        # Two collectors, and one run to whoever watches: nothing was there before it.
+        progress = replace(ending.outcome.progress, before=[])
+        records = totals_of(progress.feeds).records
         return Played(
-            outcome=ending.outcome,
+            outcome=replace(ending.outcome, progress=progress),
             lake_directory=settings.lake_directory or self._plan.config_path.with_name("lake"),
             live_records=records - (self._history_records or records),
             took_s=self._passed_s(),

@@ -21,6 +21,9 @@ from m365watch.outputs.devo.statistics import Statistics
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.wire import WireSender
 
+_FULL_BYTES = 48 * 1024 * 1024
+"""Open batches of so many bytes make the queue full, for the decision whether to compress."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -28,7 +31,7 @@ class DevoOutput:
     """Devo's ingestion over TLS, with a client certificate."""
 
     needs_wide_headers = False
-    batches_at_once_max = 8
+    batches_at_once_max = 64
     waits_on_disk = True
 
     def __init__(self, settings: DevoSettings, *, clock: Clock, random: Random) -> None:
@@ -77,12 +80,14 @@ class DevoOutput:
         lines = self._framer.list_lines(batch, refused=refused)
         records, size_bytes = batch.record_count, batch.size_bytes
         del batch  # Its memory is free once the last line is made, unless the caller keeps it.
-        await self._sender.deliver(self._list_chunks(lines))
+        await self._sender.deliver(self._list_chunks(lines, size_bytes), size_bytes=size_bytes)
         self._statistics.count(records - len(refused), size_bytes)
         return Receipt(refused=tuple(refused))
 
     async def write_tagged(self, lines: Sequence[tuple[str, bytes]]) -> None:
         """Send what the collector says of itself, pairs of tag and JSON object; some may be lost."""
+        if not self._settings.sends_notices:
+            return
         at = self._clock.now()
         joined = b"".join(self._framer.make_line(tag, at, body) for tag, body in lines)
         if joined:
@@ -102,9 +107,10 @@ class DevoOutput:
             self._reporter = None
         await self._sender.close()
 
-    def _list_chunks(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        fullness = min(1.0, (self._sender.open_count + 1) / self.batches_at_once_max)
-        if not self._gauge.look(fullness):
+    def _list_chunks(self, lines: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
+        counted = (self._sender.open_count + 1) / self.batches_at_once_max
+        weighed = (self._sender.open_bytes + size_bytes) / _FULL_BYTES
+        if not self._gauge.look(min(1.0, max(counted, weighed))):
             return join_chunks(lines)
         member_bytes = self._settings.compression.buffer_bytes
         return list_compressed(lines, self._compress, member_bytes=member_bytes)

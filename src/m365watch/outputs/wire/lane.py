@@ -23,7 +23,7 @@ from m365watch.outputs.wire.work import Chunk, Work
 _LOOK_AFTER_S = 0.005
 """How often the system is asked what has left, while something has not."""
 
-_PROVE_AFTER_S = 0.5
+_PROVE_AFTER_S = 0.1
 """How long a connection is used at least, where the retention holds up the sender, before it is ended for
 a proof."""
 
@@ -264,8 +264,10 @@ class Lane:
         """Whether to close in order now, though the peer would take more."""
         if self._is_spent():
             return True
+        if self._work.flushing:
+            return not self._work
         if self._sent or self._kept:
-            return not self._work and (self._work.flushing or self._is_proof_quicker())
+            return self._is_proof_quicker()
         return self._idle_left_s() <= 0
 
     def _is_proof_quicker(self) -> bool:

@@ -13,7 +13,7 @@ connection after having read all of it; and no connection broke before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ from m365watch.outputs.wire.work import Work
 _SERVER_END_NEAR = timedelta(days=14)
 _OWN_END_NEAR = timedelta(days=30)
 
-_LOOK_AFTER_S = 0.1
+_LOOK_AFTER_S = 0.005
 
 _log = structlog.get_logger(__name__)
 
@@ -99,6 +99,11 @@ class WireSender:
         return self._work.open_count
 
     @property
+    def open_bytes(self) -> int:
+        """The sum of their `size_bytes`."""
+        return self._work.open_bytes
+
+    @property
     def figures(self) -> WireFigures:
         """What was done so far."""
         return WireFigures(
@@ -127,16 +132,17 @@ class WireSender:
         for task in self._tasks:
             task.add_done_callback(self._pass_on)
 
-    async def deliver(self, chunks: Iterable[bytes]) -> None:
+    async def deliver(self, chunks: Iterable[bytes], *, size_bytes: int = 0) -> None:
         """Return when every chunk has outlived the retention.
 
         A chunk is whole lines (or whatever the receiver takes as a unit), is sent and sent again as one,
         and should have 64 to 256 kB. The delivery is taken over before the first wait; its
-        chunks are made one by one when there is room. Several calls may be open.
+        chunks are made one by one when there is room. Several calls may be open. `size_bytes` is what the
+        caller keeps in memory for it: where that has become much, proof is asked for.
 
         Raises: OutputUnavailable: the retries are used up, or the sender was closed; nothing counts.
         """
-        delivery = self._work.add(chunks)
+        delivery = self._work.add(chunks, size_bytes=size_bytes)
         try:
             await delivery.done
         except asyncio.CancelledError:
@@ -154,27 +160,35 @@ class WireSender:
         four times the sending time-out; no time at all where nothing can be reached just now. Open
         calls of `deliver` return in consequence, or raise.
         """
-        waiting = set(self._work.open_futures)
-        if not waiting:
-            return
-        self._work.flushing = True
-        self._wake()
-        bound_s = self._settings.retention_s + 4 * self._settings.sending_timeout_s
-        until_s = self._clock.monotonic_s() + bound_s
-        try:
-            while waiting and any(lane.is_promising for lane in self._lanes):
-                left_s = until_s - self._clock.monotonic_s()
-                if left_s <= 0:
-                    return
-                _, waiting = await asyncio.wait(waiting, timeout=min(left_s, _LOOK_AFTER_S))
-        finally:
-            self._work.flushing = False
+        waiting = self._work.open_futures
+        await self._end_connections(lambda: all(done.done() for done in waiting))
 
     async def close(self) -> None:
-        """Leave in order; a call of `deliver` that is open after `flush` raises."""
+        """Leave in order, as `flush` does; a call of `deliver` that is open after that raises."""
         if self._tasks:
-            await self.flush()
+            await self._end_connections(lambda: not (self._work.open_count or self._is_connected))
         await self._stop()
+
+    @property
+    def _is_connected(self) -> bool:
+        return any(lane.is_connected for lane in self._lanes)
+
+    async def _end_connections(self, is_over: Callable[[], bool]) -> None:
+        """Have each connection that has nothing more to send ended in order, until it `is_over`.
+
+        For a bounded time, and only while something may come of it.
+        """
+        bound_s = self._settings.retention_s + 4 * self._settings.sending_timeout_s
+        until_s = self._clock.monotonic_s() + bound_s
+        self._work.flushing = True
+        self._wake()
+        try:
+            while not is_over() and any(lane.is_promising for lane in self._lanes):
+                if self._clock.monotonic_s() >= until_s:
+                    return
+                await asyncio.sleep(_LOOK_AFTER_S)
+        finally:
+            self._work.flushing = False
 
     async def _stop(self) -> None:
         """Let go of the connections as they are, and of who waits."""

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+PROOF_BYTES = 24 * 1024 * 1024
+"""Where deliveries of so many bytes wait for nothing but their retention, it is worth asking for proof."""
 UNKEPT_BYTES_MAX = 1024 * 1024
 """How much that nobody waits for may wait for a connection; the oldest gives way."""
 
@@ -19,6 +21,8 @@ class Delivery:
     ready: bytes | None
     """The next chunk; None after the last."""
     done: asyncio.Future[None]
+    size_bytes: int
+    """What its caller keeps in memory for it."""
     unreleased: int = 0
     """Chunks that were taken and have not outlived their retention."""
 
@@ -63,18 +67,24 @@ class Work:
 
     @property
     def is_held_up(self) -> bool:
-        """Whether everything was sent and nothing more can come before something is released."""
-        return not self and len(self._open) >= self._deliveries_max
+        """Whether everything was sent, and much or all that may be open waits to be released."""
+        return not self and (len(self._open) >= self._deliveries_max or self.open_bytes >= PROOF_BYTES)
+
+    @property
+    def open_bytes(self) -> int:
+        """The bytes that the callers of open deliveries keep in memory."""
+        return sum(delivery.size_bytes for delivery in self._open)
 
     @property
     def open_futures(self) -> list[asyncio.Future[None]]:
         """What to wait for until each open delivery has ended, well or badly."""
         return [delivery.done for delivery in self._open]
 
-    def add(self, chunks: Iterable[bytes]) -> Delivery:
+    def add(self, chunks: Iterable[bytes], *, size_bytes: int) -> Delivery:
         """Take a delivery over, behind those before it."""
         made = iter(chunks)
-        delivery = Delivery(made, next(made, None), asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        delivery = Delivery(made, next(made, None), done, size_bytes)
         if delivery.ready is None:
             delivery.done.set_result(None)
             return delivery

@@ -1,0 +1,99 @@
+"""`m365watch blobs` and `m365watch retry`: blobs by name, and quarantined ones put back."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.model import BlobState
+
+NOT_DELIVERED = tuple(state for state in BlobState if state is not BlobState.DELIVERED)
+
+FeedOption = Annotated[
+    str,
+    typer.Option(
+        "--feed", metavar="TEXT", help="Only feeds whose name (TENANT/Audit.Exchange) has TEXT in it."
+    ),
+]
+
+LimitOption = Annotated[
+    int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many of them.")
+]
+
+
+def blobs(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    state: Annotated[
+        list[BlobState] | None,
+        typer.Option(
+            "--state",
+            "-s",
+            metavar="STATE",
+            help="Only waiting, queued, left-out, quarantined, lost or delivered ones; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    feed: FeedOption = "",
+    limit: LimitOption = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Name the blobs that are not delivered: why, and what to do.
+
+    Waiting ones are still to be fetched, queued ones are in the queue of an output that cannot take them,
+    left-out ones found that queue full; the others are quarantined or lost.
+
+    Reads the ledger only, so it is free to use while `m365watch run` is running. A blob that was
+    delivered or lost is forgotten 15 days after it was created; the counts of `status` stay.
+    """
+    from m365watch.cli.blobs_view import blobs_page
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.documents import blobs_document
+    from m365watch.clock import SystemClock
+    from m365watch.inspection import find_blobs
+    from m365watch.ledger.account import BlobsAsked
+
+    asked = BlobsAsked(frozenset(state or NOT_DELIVERED), feed_part=feed, count_max=limit)
+    found = find_blobs(read_settings(config, job=job, collector=collector_file), asked)
+    if as_json:
+        write_line(to_json(blobs_document(found, now=SystemClock().now())))
+    else:
+        stdout_console().print(blobs_page(found), crop=False)
+    say_if_cut(len(found.blobs), found.total)
+
+
+def retry(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    feed: FeedOption = "",
+) -> None:
+    """Put quarantined blobs back, so that the next `m365watch run` fetches them again.
+
+    For when the cause is gone, such as a proxy that changed what it passed on. No record of such a blob
+    has been delivered, so none arrives twice; the pieces that are kept of it stay. Left alone are blobs
+    that the service no longer serves, and the rare one whose records are in one of several outputs.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 a collector is running: stop it first.
+    """
+    from m365watch.cli.render import count
+    from m365watch.inspection import retry_quarantined
+
+    settings = read_settings(config, job=job, collector=collector_file)
+    done = retry_quarantined(settings, feed_part=feed)
+    left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
+    again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
+    write_line((again if done.waiting else "no blob to fetch again") + left)
+
+
+def say_if_cut(shown: int, total: int) -> None:
+    """On stderr, how many there are beyond those shown."""
+    if shown < total:
+        sys.stderr.write(f"only the first {shown:,} of {total:,} are shown; --limit N shows more\n")

@@ -1,0 +1,227 @@
+"""The page that `status` shows: tables of feeds, what is wrong and its cure, the account of every blob."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.render import (
+    Totals,
+    completeness_line,
+    content_name,
+    count,
+    course_of,
+    quoted,
+    span,
+    totals_of,
+    whole_line,
+)
+from m365watch.cli.terminal import plain
+from m365watch.model import Feed, TenantId
+from m365watch.progress import FeedProgress, RunProgress
+
+if TYPE_CHECKING:
+    from m365watch.ledger.port import WaitingBlob
+
+WIDE_COLUMNS = 118
+"""From this width on every figure has a column; below it the rare ones have lines of their own."""
+ERRORS_SHOWN_MAX = 6
+WAITING_SHOWN_MAX = 3
+_ROOMY_COLUMNS = 132
+_NARROW_COLUMNS = 78
+"""Below this width the watermark has to go, which the lag tells as well."""
+_REASON_LENGTH_MAX = 120
+_LATE_S = 3600.0
+"""A lag beyond this is shown in colour: four polls were missed, or the backfill is still on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How all feeds stood at one moment, and where to ask on."""
+
+    progress: RunProgress
+    waiting: Sequence[WaitingBlob]
+    at: datetime
+    arguments: str
+    """What a command that reads the same ledger needs, as a shell takes it: `--config tenant.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    name: str
+    of: Callable[[Totals], int]
+    style: str = ""
+    rare: bool = False
+
+
+_FIGURES = (
+    _Figure("listed", lambda sums: sums.listed, rare=True),
+    _Figure("delivered", lambda sums: sums.delivered),
+    _Figure("waiting", lambda sums: sums.waiting, style="yellow"),
+    _Figure("quarantined", lambda sums: sums.quarantined, style="red", rare=True),
+    _Figure("lost", lambda sums: sums.lost, style="bold red", rare=True),
+    _Figure("records", lambda sums: sums.records),
+    _Figure("duplicates", lambda sums: sums.duplicates),
+    _Figure("pieces", lambda sums: sums.records_quarantined, style="red", rare=True),
+)
+
+
+def status_page(standing: Standing, *, columns: int, on_screen: bool = False) -> RenderableType:
+    """A table per tenant, then the errors and what waits, then the account of every blob.
+
+    With `on_screen`, where there is no scrolling, the tables come last, after fewer lines, all of them
+    wrapped. Otherwise names and commands are left whole, so that they can be copied.
+    """
+    tables: list[RenderableType] = []
+    for rows in _by_tenant(standing.progress).values():
+        tables += [*_tenant_part(rows, now=standing.at, columns=columns), Text("")]
+    errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
+    errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
+    lines = [*errors, *waiting, *_ask_on(standing)]
+    account = Text(completeness_line(standing.progress), style="bold")
+    if on_screen:
+        for line in lines:
+            line.no_wrap = line.overflow = None
+        return Group(account, *lines, Text(""), *tables)
+    return Group(*tables, *lines, *([Text("")] if lines else []), account)
+
+
+def _by_tenant(progress: RunProgress) -> dict[TenantId, list[FeedProgress]]:
+    tenants: dict[TenantId, list[FeedProgress]] = {}
+    for row in progress.feeds:
+        tenants.setdefault(row.feed.tenant_id, []).append(row)
+    return tenants
+
+
+def _tenant_part(rows: Sequence[FeedProgress], *, now: datetime, columns: int) -> list[RenderableType]:
+    notes = [] if columns >= WIDE_COLUMNS else [*map(_rare_note, rows)]
+    title = Text(f"tenant {rows[0].feed.tenant_id}", style="bold")
+    lines = [note for note in [*notes, *map(_gap_note, rows)] if note is not None]
+    return [title, _feed_table(rows, now=now, columns=columns), *lines]
+
+
+def _feed_table(rows: Sequence[FeedProgress], *, now: datetime, columns: int) -> Table:
+    """One line per feed, with a line of sums where there are several."""
+    wide = columns >= WIDE_COLUMNS
+    gap = 2 if columns >= _ROOMY_COLUMNS else 1
+    table = Table(box=None, header_style="dim", padding=(0, gap, 0, 0), pad_edge=False)
+    table.add_column("feed")
+    if columns >= _NARROW_COLUMNS:
+        table.add_column("watermark", no_wrap=True)
+    table.add_column("lag", justify="right", no_wrap=True)
+    figures = [figure for figure in _FIGURES if wide or not figure.rare]
+    for figure in figures:
+        table.add_column(figure.name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_feed_cells(row, now=now, columns=columns), *_figure_cells([row], figures))
+    if len(rows) > 1:
+        blanks = [""] * (len(table.columns) - len(figures) - 1)
+        table.add_row("all", *blanks, *_figure_cells(rows, figures), style="bold")
+    return table
+
+
+def _feed_cells(row: FeedProgress, *, now: datetime, columns: int) -> list[Text]:
+    style = "red" if row.last_error and row.fix else ""
+    # A column of cells that do not wrap gets narrower where the others may not.
+    name = Text(content_name(row.feed), style=style, no_wrap=True, overflow="ellipsis")
+    lag_s = row.lag_s(now)
+    late = lag_s is None or lag_s > _LATE_S
+    lag = Text(span(lag_s), style="yellow" if late else "green")
+    if columns < _NARROW_COLUMNS:
+        return [name, lag]
+    day = "%Y-%m-%d" if columns >= WIDE_COLUMNS else "%m-%d"
+    return [name, Text(f"{row.watermark:{day} %H:%MZ}" if row.watermark else "not listed"), lag]
+
+
+def _figure_cells(rows: Sequence[FeedProgress], figures: Sequence[_Figure]) -> list[Text]:
+    sums = totals_of(rows)
+    return [_figure_cell(figure.of(sums), style=figure.style) for figure in figures]
+
+
+def _figure_cell(number: int, *, style: str) -> Text:
+    """A count of at most 9 places: `9,999,999`, then `12.3 M`."""
+    text = f"{number:,}" if number < 10_000_000 else f"{number / 1_000_000:,.1f} M"
+    return Text(text, style=style if number else "dim")
+
+
+def _rare_note(row: FeedProgress) -> Text | None:
+    """What a narrow table has no columns for, where there is any of it."""
+    parts = [
+        *([f"{count(row.blobs_lost, 'blob')} lost"] if row.blobs_lost else []),
+        *([f"{count(row.blobs_quarantined, 'blob')} quarantined"] if row.blobs_quarantined else []),
+        *([f"{count(row.records_quarantined, 'piece')} in quarantine"] if row.records_quarantined else []),
+    ]
+    return Text(f"{content_name(row.feed)}: {', '.join(parts)}", style="red") if parts else None
+
+
+def _gap_note(row: FeedProgress) -> Text | None:
+    if not row.unlisted_s:
+        return None
+    return Text(f"{content_name(row.feed)}: {span(row.unlisted_s)} never listed, and lost", style="bold red")
+
+
+def _error_lines(standing: Standing, shown_max: int) -> list[Text]:
+    """Each error that feeds are in, with their names and its age, and under it what to do about it.
+
+    Those that need a person come first.
+    """
+    groups: dict[tuple[TenantId, str, str | None], list[FeedProgress]] = {}
+    for row in standing.progress.feeds:
+        if row.last_error is not None:
+            groups.setdefault((row.feed.tenant_id, _bare_error(row, row.last_error), row.fix), []).append(row)
+    in_order = sorted(groups.items(), key=lambda group: group[0][2] is None)
+    lines = []
+    for (_, error, fix), rows in in_order[:shown_max]:
+        names = ", ".join(content_name(row.feed) for row in rows)
+        ages = [(standing.at - row.last_error_at).total_seconds() for row in rows if row.last_error_at]
+        age = f" ({span(min(ages))} ago)" if ages else ""
+        where = _tenant_of(rows[0].feed, standing.progress) + names
+        lines += [
+            Text(f"error: {where}: {quoted(error)}{age}", style="red" if fix else "yellow"),
+            Text(f"hint: {plain(fix) if fix else 'nothing to do, it is tried again by itself'}"),
+        ]
+    more = len(in_order) - shown_max
+    if more > 0:
+        lines.append(whole_line(f"error: and {more:,} more: `m365watch status {standing.arguments} --json`"))
+    return lines
+
+
+def _tenant_of(feed: Feed, progress: RunProgress) -> str:
+    """The feed's tenant, where there are several."""
+    return f"{feed.tenant_id} " if len(_by_tenant(progress)) > 1 else ""
+
+
+def _bare_error(row: FeedProgress, error: str) -> str:
+    """`error` without the feed's name in front and without its cure at the end, which stand beside it."""
+    return error.removeprefix(str(row.feed)).lstrip(": ").removesuffix(f"; {row.fix}")
+
+
+def _waiting_lines(standing: Standing, shown_max: int) -> list[Text]:
+    """The blobs whose fetch failed, the next to be tried first, and how to see the rest."""
+    lines = []
+    for blob in standing.waiting[:shown_max]:
+        name = _tenant_of(blob.feed, standing.progress) + content_name(blob.feed)
+        course = course_of(blob, reason_length_max=_REASON_LENGTH_MAX)
+        lines.append(whole_line(f"waiting: {name} {plain(blob.content_id)}: {course}", style="yellow"))
+    more = len(standing.waiting) - shown_max
+    if more > 0:
+        command = f"m365watch blobs {standing.arguments} --state waiting"
+        lines.append(whole_line(f"waiting: and {more:,} more: `{command}`", style="yellow"))
+    return lines
+
+
+def _ask_on(standing: Standing) -> list[Text]:
+    """Which commands name what was set aside."""
+    sums = totals_of(standing.progress.feeds)
+    lines = []
+    if sums.quarantined or sums.lost:
+        lines.append(whole_line(f"hint: each blob and its cure: `m365watch blobs {standing.arguments}`"))
+    if sums.records_quarantined:
+        lines.append(whole_line(f"hint: the pieces kept: `m365watch quarantine {standing.arguments}`"))
+    return lines

@@ -1,0 +1,244 @@
+"""One run of the collector: its moving parts, and how it comes to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from m365watch.clock import Clock, Random
+from m365watch.delivery import QueuedOutput
+from m365watch.errors import CollectorError
+from m365watch.feed.fetcher import BlobFetcher
+from m365watch.feed.flight import BytesInFlight
+from m365watch.feed.poller import FeedPoller
+from m365watch.feed.tries import FetchedBlob
+from m365watch.feed.troubles import Troubles
+from m365watch.ledger.port import WaitingBlob
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.thread import LedgerThread
+from m365watch.model import Feed
+from m365watch.monitor.cycles import PullCycles
+from m365watch.pipeline import Pipeline
+from m365watch.progress import RunProgress
+from m365watch.reach import ReachedFeed
+
+_log = structlog.get_logger(__name__)
+
+BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
+"""Bytes of blobs that are fetched and in memory alone."""
+STOP_S = 8.0
+"""How long a stopped collector goes on with what it has fetched already."""
+_UPKEEP_S = 0.25
+_EVICT_EVERY_S = 3600.0
+_DONE, _FAILED, _WAITING = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int
+    """0 done, 1 failed, 3 caught up but some blob waits for a retry."""
+    waiting: tuple[WaitingBlob, ...]
+    problems: tuple[str, ...]
+    """One sentence for each feed or output that could not go on, with what to do about it."""
+    progress: RunProgress
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What everything in a run works with."""
+
+    ledger: SqliteLedger
+    calls: LedgerThread
+    troubles: Troubles
+    cycles: PullCycles
+    clock: Clock
+    random: Random
+
+
+class CollectorRun:
+    """One run's moving parts, from the opened ledger and outputs to the outcome."""
+
+    def __init__(
+        self,
+        parts: RunParts,
+        feeds: Mapping[Feed, ReachedFeed],
+        outputs: Sequence[QueuedOutput],
+        *,
+        started_at: datetime,
+        patience_s: float | None,
+    ) -> None:
+        self._started_at = started_at
+        # Copies: the ledger's own go on counting.
+        self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
+        self._clock = parts.clock
+        self._ledger = parts.ledger
+        self._calls = parts.calls
+        self._troubles = parts.troubles
+        self._cycles = parts.cycles
+        self._pipeline = Pipeline(
+            outputs,
+            {feed: reached.treatment for feed, reached in feeds.items()},
+            cycles=parts.cycles,
+            ledger=parts.ledger,
+            calls=parts.calls,
+            clock=parts.clock,
+            on_held=self._settle,
+            on_recalled=self._wake,
+            patience_s=patience_s,
+        )
+        self._fetcher = BlobFetcher(
+            {feed: reached.access for feed, reached in feeds.items()},
+            ledger=parts.ledger,
+            calls=parts.calls,
+            troubles=parts.troubles,
+            clock=parts.clock,
+            random=parts.random,
+            flight=BytesInFlight(BYTES_IN_FLIGHT_MAX),
+            wide_headers=any(one.output.needs_wide_headers for one in outputs),
+            on_fetched=self._pipeline.take,
+            on_quiet=self._pipeline.flush,
+        )
+        self._pollers = {
+            feed: FeedPoller(
+                feed,
+                reached.access,
+                settings=reached.polling,
+                ledger=parts.ledger,
+                calls=parts.calls,
+                troubles=parts.troubles,
+                cycles=parts.cycles,
+                clock=parts.clock,
+                random=parts.random,
+                on_listed=self._fetcher.wake,
+            )
+            for feed, reached in feeds.items()
+        }
+
+    def resume(self, kept: Mapping[str, list[int]]) -> None:
+        """Begin with what the outputs' queues have from the last run."""
+        self._pipeline.resume(kept)
+
+    def _settle(self, fetched: FetchedBlob) -> None:
+        self._fetcher.settle(fetched)
+
+    def _wake(self) -> None:
+        for feed in self._pollers:
+            self._fetcher.wake(feed)
+
+    def progress(self) -> RunProgress:
+        """The figures of the run's feeds."""
+        feeds = [feed for feed in self._ledger.feed_progress() if feed.feed in self._pollers]
+        for feed in feeds:
+            feed.windows_planned = self._pollers[feed.feed].windows_planned
+        caught_up = all(poller.caught_up for poller in self._pollers.values()) and self._fetcher.idle
+        return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=self._before)
+
+    async def until_end(self, *, once: bool, stop: asyncio.Event) -> Outcome:
+        """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed."""
+        polling = asyncio.create_task(self._poll(once=once, stop=stop), name="polling")
+        fetching = asyncio.create_task(self._fetcher.run(), name="fetching")
+        delivering = asyncio.create_task(self._pipeline.run(), name="delivering")
+        upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
+        tasks = (polling, fetching, delivering, upkeep)
+        failure: CollectorError | None = None
+        try:
+            failure = await self._wait_end(polling, (fetching, delivering, upkeep), stop)
+            polling.cancel()
+            fetching.cancel()
+            await asyncio.gather(polling, fetching, return_exceptions=True)
+            if failure is None and once:
+                draining = self._draining(leaving=False)
+                failure = await self._wait_end(draining, (delivering,), stop)
+                draining.cancel()
+            if failure is None:
+                failure = await self._drain(delivering)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for feed in self._pollers:
+                self._cycles.close(feed)
+        if failure is not None:
+            _log.error(str(failure), code=failure.code)
+        return await self._outcome(failure, once=once and not stop.is_set())
+
+    async def _poll(self, *, once: bool, stop: asyncio.Event) -> None:
+        """All feeds; with `once`, also until every blob has had its round of tries."""
+        async with asyncio.TaskGroup() as tasks:
+            for poller in self._pollers.values():
+                tasks.create_task(poller.run(once=once, stop=stop), name=f"poll {poller.feed}")
+        if once and not stop.is_set():
+            await self._fetcher.wait_idle()
+
+    async def _wait_end(
+        self, first: asyncio.Task[None], others: Sequence[asyncio.Task[None]], stop: asyncio.Event
+    ) -> CollectorError | None:
+        """Wait until `first` is over or told to stop; the error of a part that failed before that."""
+        stopping = asyncio.create_task(stop.wait(), name="stopping")
+        try:
+            await asyncio.wait([first, stopping, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        return _failure_of([first, *others])
+
+    def _draining(self, *, leaving: bool) -> asyncio.Task[None]:
+        return asyncio.create_task(self._pipeline.drain(leaving=leaving), name="draining")
+
+    async def _drain(self, delivering: asyncio.Task[None]) -> CollectorError | None:
+        """Let what was fetched reach the outputs, or their queues, for a bounded time.
+
+        The rest is fetched again.
+        """
+        draining = self._draining(leaving=True)
+        try:
+            await asyncio.wait([draining, delivering], timeout=STOP_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+        return _failure_of([delivering])
+
+    async def _keep_up(self) -> None:
+        """The ledger's upkeep, in small steps between its other work."""
+        evicted_at_s = self._clock.monotonic_s()
+        while True:
+            await self._clock.sleep(_UPKEEP_S)
+            while await self._calls(self._ledger.merge_identities):
+                pass
+            if self._clock.monotonic_s() - evicted_at_s >= _EVICT_EVERY_S:
+                while await self._calls(self._ledger.evict, now=self._clock.now()):
+                    await self._clock.sleep(0.1)
+                evicted_at_s = self._clock.monotonic_s()
+
+    async def _outcome(self, failure: CollectorError | None, *, once: bool) -> Outcome:
+        known = await self._calls(self._ledger.waiting_blobs)
+        waiting = tuple(blob for blob in known if blob.feed in self._pollers)
+        problems = [trouble.text for trouble in self._troubles.present()]
+        problems += self._pipeline.output_errors.values()
+        if failure is not None and str(failure) not in problems:
+            problems.append(str(failure))
+        failed = failure is not None or (once and bool(problems))
+        unfinished = waiting or any(feed.blobs_waiting for feed in self.progress().feeds)
+        exit_code = _FAILED if failed else _WAITING if once and unfinished else _DONE
+        return Outcome(exit_code, waiting, tuple(problems), self.progress())
+
+
+def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:
+    """What the first of `tasks` that failed failed with; None if none did."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            return _known(error)
+    return None
+
+
+def _known(error: BaseException) -> CollectorError:
+    """The project's own error inside `error`; anything else is a defect and goes up as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, CollectorError):
+        return error
+    raise error

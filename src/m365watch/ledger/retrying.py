@@ -1,0 +1,71 @@
+"""Quarantined blobs put back, so that the next run fetches them again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from m365watch.errors import LedgerUnusable
+from m365watch.ledger.database import name_failure, open_database, transaction
+from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.reading import require_ledger
+
+_FEEDS = "SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?))"
+_PUT_BACK = (
+    "UPDATE blob SET state = 0, attempts = 0, next_try_s = 0, last_error = NULL, finished_s = NULL"
+    " WHERE feed = ? AND state = 2 AND expires_us > ? AND records IS NULL"
+)
+_COUNT_LEFT = "SELECT count(*) FROM blob WHERE feed = ? AND state = 2"
+_UNCOUNT = "UPDATE feed SET blobs_quarantined = blobs_quarantined - ? WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What came of putting blobs back."""
+
+    waiting: int
+    """Blobs that were quarantined and wait again."""
+    left: int
+    """Blobs that stay in quarantine: no longer served, or their records are in some output already."""
+
+
+def put_back(path: Path, *, feed_part: str, now: datetime) -> PutBack:
+    """Let the quarantined blobs of the ledger at `path` wait again; with `feed_part` only of feeds so named.
+
+    Two kinds are left alone. Of one that has expired there is nothing to fetch. One whose records had
+    reached some output, before a crash had it fetched again and something else came, would arrive twice
+    there. So no record of what is put back is in any output. The pieces that were kept of it stay.
+
+    Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger; LedgerUnavailable.
+    """
+    require_ledger(path)
+    lock = LedgerLock(path.with_name("ledger.lock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise LedgerUnusable(
+            f"the ledger cannot be held ({error.strerror or error})",
+            where=str(path),
+            fix="call it as the user that the collector runs as",
+        ) from error
+    try:
+        with closing(open_database(path)) as connection:
+            return _put_back(connection, feed_part, now_us=int(now.timestamp() * 1_000_000))
+    except sqlite3.Error as error:
+        raise name_failure(error, path) from error
+    finally:
+        lock.release()
+
+
+def _put_back(connection: sqlite3.Connection, feed_part: str, *, now_us: int) -> PutBack:
+    waiting = left = 0
+    with transaction(connection):
+        for (feed,) in connection.execute(_FEEDS, (feed_part,)).fetchall():
+            again = connection.execute(_PUT_BACK, (feed, now_us)).rowcount
+            connection.execute(_UNCOUNT, (again, feed))
+            waiting += again
+            left += connection.execute(_COUNT_LEFT, (feed,)).fetchone()[0]
+    return PutBack(waiting, left)

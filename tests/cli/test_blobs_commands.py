@@ -1,0 +1,230 @@
+"""`m365watch blobs`, `quarantine` and `retry`: what was set aside, by name, and what can be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.cli.blobs_view import readable
+from m365watch.cli.main import app
+from m365watch.clock import SystemClock
+from m365watch.config.load import load_settings
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+
+FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
+BODY = b'<html>\x1b[2J\r\n\xff "caf\xc3\xa9"'
+HOSTILE_ID = "20261124$\x1b[2J$audit_exchange$" + "na0022" * 30
+WARNS_OF_PURVIEW = "hint: lost: export its time from the audit search of Purview"
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with one feed."""
+    path = tmp_path / "config.json"
+    credentials = {
+        "tenant_id": FEED.tenant_id,
+        "client_id": FEED.tenant_id,
+        "client_secret": "not-a-real-one",
+    }
+    place = {"login_url": "http://127.0.0.1:9", "management_url": "http://127.0.0.1:9"}
+    tenant = {
+        "id": "1",
+        "enabled": True,
+        "credentials": credentials,
+        "cloud": place,
+        "services": {"exchange": {}},
+    }
+    path.write_text(json.dumps({"inputs": {"office365": tenant}}), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def ledger(config: Path) -> Iterator[SqliteLedger]:
+    """The ledger of a collector that runs: one blob waits, one is quarantined, one is lost."""
+    now = SystemClock().now()
+    directory = load_settings(config, environment={}).state_directory
+    one = SqliteLedger(directory, outputs=frozenset({"lake"}), now=now)
+    names = (HOSTILE_ID, "kept", "lost")
+    refs = [BlobRef(FEED, name, now - timedelta(hours=1), now + timedelta(days=6)) for name in names]
+    one.commit_listing(FEED, Window(now - timedelta(hours=2), now), refs, complete=True, at=now)
+    keys = {
+        due.ref.content_id: due.key for due in one.due_blobs(FEED, now=now, count_max=9, besides=frozenset())
+    }
+    one.postpone(
+        keys[HOSTILE_ID], attempts=6, next_try_at=now + timedelta(minutes=5), error="HTTP 503\x1b[2J"
+    )
+    one.quarantine(keys["kept"], BODY, "not a JSON array", whole=True, at=now)
+    one.commit_lost(keys["lost"], "AF20051: expired", at=now)
+    yield one
+    one.close()
+
+
+def call(config: Path, command: str, *arguments: str) -> Result:
+    """What the command does on a terminal of 80 columns, or, without one, in a pipe."""
+    environment = {"COLUMNS": "80", "NO_COLOR": "1"}
+    return CliRunner().invoke(app, [command, "--config", str(config), *arguments], env=environment)
+
+
+def document(config: Path, command: str, *arguments: str) -> dict[str, Any]:
+    """What the command prints with --json."""
+    result = call(config, command, "--json", *arguments)
+    assert result.exit_code == 0
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.usefixtures("ledger")
+def test_blobs_says_why_each_is_not_delivered_and_what_to_do(config: Path) -> None:
+    """Beside a running collector, whole names, and no control character of a server's making."""
+    result = call(config, "blobs")
+
+    lines = result.stdout.splitlines()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line for line in lines if not line.startswith((" ", "hint"))] == [
+        f"{state}  {FEED}" for state in ("waiting", "quarantined", "lost")
+    ]
+    assert f"  {HOSTILE_ID}".replace("\x1b", " ") in lines
+    assert any(line.startswith("  6 tries, next at ") for line in lines)
+    assert any(line.endswith(": not a JSON array") for line in lines)
+    assert any(line.startswith(WARNS_OF_PURVIEW) for line in lines)
+    assert "".join(lines).isprintable()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_blobs_can_be_narrowed_to_a_state_and_a_feed(config: Path) -> None:
+    """And says on stderr, not among the answers, where there are more than it shows."""
+    assert [blob["content_id"] for blob in document(config, "blobs", "--state", "lost")["blobs"]] == ["lost"]
+    assert document(config, "blobs", "--feed", "sharepoint")["blobs"] == []
+    assert call(config, "blobs", "--state", "delivered").stdout == "no such blob\n"
+
+    cut = call(config, "blobs", "--limit", "1", "--json")
+    assert [blob["state"] for blob in json.loads(cut.stdout)["blobs"]] == ["waiting"]
+    assert cut.stderr == "only the first 1 of 3 are shown; --limit N shows more\n"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_blob_in_json_has_these_keys(config: Path) -> None:
+    """Programs read it, so they are pinned; the id is what the service said, to the letter."""
+    found = document(config, "blobs")["blobs"]
+
+    assert found[0] | {"created_at": 0, "expires_at": 0, "next_try_at": 0} == {
+        "tenant": FEED.tenant_id,
+        "content_type": "Audit.Exchange",
+        "content_id": HOSTILE_ID,
+        "created_at": 0,
+        "expires_at": 0,
+        "state": "waiting",
+        "attempts": 6,
+        "next_try_at": 0,
+        "missing_outputs": [],
+        "reason": "HTTP 503\x1b[2J",
+        "fix": None,
+        "records": None,
+        "duplicates": None,
+        "finished_at": None,
+    }
+    assert [bool(blob["fix"]) for blob in found] == [False, True, True]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_quarantine_names_each_piece_and_shows_none_unasked(config: Path) -> None:
+    """A record's body stands in no listing."""
+    result = call(config, "quarantine")
+    (piece,) = document(config, "quarantine")["pieces"]
+
+    assert result.stdout.startswith(f"1  {len(BODY)} bytes, not a record: not a JSON array\n")
+    assert f"  of a blob that is quarantined: {FEED}\n  kept\n" in result.stdout
+    assert "html" not in result.stdout
+    assert piece | {"created_at": 0, "quarantined_at": 0} == {
+        "id": 1,
+        "tenant": FEED.tenant_id,
+        "content_type": "Audit.Exchange",
+        "content_id": "kept",
+        "created_at": 0,
+        "state": "quarantined",
+        "output": None,
+        "bytes": len(BODY),
+        "reason": "not a JSON array",
+        "quarantined_at": 0,
+    }
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_piece_goes_into_a_pipe_byte_for_byte(config: Path) -> None:
+    """Nothing is added, not even a line break."""
+    result = call(config, "quarantine", "--show", "1")
+
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, BODY, "")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_piece_on_a_terminal_cannot_steer_it(config: Path) -> None:
+    """Whoever made the bytes may have thought of that."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "m365watch.cli.main", "quarantine", "-c", str(config), "--show", "1"]
+    ended = subprocess.run(command, stdout=its, stderr=subprocess.PIPE, text=True, timeout=30, check=True)
+    shown = os.read(ours, 10_000)
+    os.close(its)
+    os.close(ours)
+
+    assert b"\x1b" not in shown
+    assert shown.startswith(rb"<html>\x1b[2J\r")
+    assert "redirect" in ended.stderr
+
+
+def test_what_is_shown_of_a_piece_keeps_lines_and_letters() -> None:
+    """It is read by a person."""
+    assert readable(BODY) == '<html>\\x1b[2J\\r\n\\xff "café"'
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_piece_that_is_not_there_is_a_mistake_of_the_caller(config: Path) -> None:
+    """Exit code 2, and nothing on stdout."""
+    result = call(config, "quarantine", "--show", "7")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no piece 7" in result.stderr
+
+
+def test_retry_puts_quarantined_blobs_back_once_the_collector_has_stopped(
+    config: Path, ledger: SqliteLedger
+) -> None:
+    """While it runs, exit code 4 and who holds the ledger."""
+    command = [sys.executable, "-m", "m365watch.cli.main", "retry", "-c", str(config)]
+    held = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ledger.close()
+    done, again = call(config, "retry"), call(config, "retry")
+
+    assert held.returncode == 4
+    assert f"held by pid {os.getpid()} on " in held.stderr
+    assert "hint: stop that process first" in held.stderr
+    assert done.stdout == "1 blob will be fetched again by the next `m365watch run`\n"
+    assert again.stdout == "no blob to fetch again\n"
+    assert [blob["state"] for blob in document(config, "blobs")["blobs"]] == ["waiting", "lost", "waiting"]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_status_names_what_waits(config: Path) -> None:
+    """Without --json too."""
+    result = call(config, "status")
+
+    assert f"waiting: Exchange {HOSTILE_ID}: 6 tries, next at ".replace("\x1b", " ") in result.stdout
+    assert f"hint: the pieces kept: `m365watch quarantine --config {config}`\n" in result.stdout
