@@ -272,7 +272,7 @@ def test_an_output_that_cannot_start_starts_nothing(tmp_path: Path) -> None:
             closed.append(self.name)
 
     class Unusable(FakeOutput):
-        async def open(self, *, last_batch: int, position: str) -> int:
+        async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
             raise UNUSABLE
 
     async def use(site: Site) -> int:

@@ -52,8 +52,8 @@ class FakeWire:
         self._retention_s = retention_s
         self._proof = asyncio.Event()
 
-    async def open(self, *, last_batch: int, position: str) -> int:
-        del position
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
+        del position, newest_batch
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -116,7 +116,11 @@ class House:
         durable = {}
         for output in self.outputs:
             known = self.ledger.output_position(output.name)
-            durable[output.name] = await output.open(last_batch=known.last_batch, position=known.position)
+            durable[output.name] = await output.open(
+                last_batch=known.last_batch,
+                position=known.position,
+                newest_batch=self.ledger.newest_batch(),
+            )
         found = {name: queue.open() for name, queue in self.queues.items()}
         kept = self.ledger.settle_outputs(durable, queued=found, at=self.clock.now())
         for name, numbers in found.items():

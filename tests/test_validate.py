@@ -23,7 +23,7 @@ UNUSABLE = OutputUnusable("the certificate has expired", fix="get a new one", wh
 
 
 class Unusable(FakeOutput):
-    async def open(self, *, last_batch: int, position: str) -> int:
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         raise UNUSABLE
 
 

@@ -170,7 +170,11 @@ class Collector:
     ) -> Output:
         output = self._build_output(settings)
         known = await calls(ledger.output_position, output.name)
-        self._durable[output.name] = await output.open(last_batch=known.last_batch, position=known.position)
+        self._durable[output.name] = await output.open(
+            last_batch=known.last_batch,
+            position=known.position,
+            newest_batch=await calls(ledger.newest_batch),
+        )
         closing.push_async_callback(output.close)
         return output
 

@@ -66,8 +66,8 @@ class DoomedOutput:
         self._others = others if moment.others_committed else frozenset()
         self._deliveries = 0
 
-    async def open(self, *, last_batch: int, position: str) -> int:
-        return await self._output.open(last_batch=last_batch, position=position)
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
+        return await self._output.open(last_batch=last_batch, position=position, newest_batch=newest_batch)
 
     async def deliver(self, batch: Batch) -> Receipt:
         self._deliveries += 1

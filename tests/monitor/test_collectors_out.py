@@ -137,7 +137,7 @@ def test_upkeep_merges_small_files_of_notices(tmp_path: Path) -> None:
 def test_notices_that_fail_do_not_touch_the_records(tmp_path: Path) -> None:
     """The other table is no business of `audit`, whose batches go on being one commit each."""
     delivery = Delivery(tmp_path, app_id="test", where="output lake", clock=SystemClock())
-    delivery.open(0)
+    delivery.open(0, newest_batch=None)
     delivery.append(make_simple_batch(1, make_records(3), output="lake"))
     (tmp_path / "collectors_out").write_text("in the way")
 

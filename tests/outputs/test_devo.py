@@ -19,7 +19,7 @@ from m365watch.testing.batches import make_batch, make_part, make_record, make_r
 from m365watch.testing.clock import FakeClock
 from m365watch.testing.devo_server import DevoServer, Faults
 from m365watch.testing.output_contract import OutputContract, OutputPlace
-from wire_places import QUICK, Papers, until, warnings_in
+from wire_places import LONG, QUICK, Papers, until, warnings_in
 
 ALWAYS = CompressionSettings(threshold=-1.0, buffer_bytes=4_000)
 RECORDS = make_records(200)
@@ -45,12 +45,15 @@ class TestDevoCompressed(OutputContract):
 
 
 def deliver(output: DevoOutput, *batches: Batch) -> list[Receipt]:
-    """The receipts of a run with `batches`, all open together."""
+    """The receipts of a run with `batches`, all open together and proven at once."""
 
     async def run() -> list[Receipt]:
         await output.open(last_batch=0, position="")
         try:
-            return await asyncio.gather(*(output.deliver(batch) for batch in batches))
+            calls = [asyncio.create_task(output.deliver(batch)) for batch in batches]
+            await asyncio.sleep(0)
+            await output.flush()
+            return await asyncio.gather(*calls)
         finally:
             await output.close()
 
@@ -180,7 +183,7 @@ def test_a_connection_that_is_cut_anywhere_loses_nothing(papers: Papers, cut: st
     faults = [Faults(close_after_bytes=close_after_bytes)]
     with papers.serve(lambda number: faults[number] if number < len(faults) else Faults()) as server:
         [receipt] = deliver(
-            make_devo(papers, server.port, compression=compression),
+            make_devo(papers, server.port, compression=compression, wire=LONG),
             make_simple_batch(1, RECORDS, output="devo"),
         )
         server.wait_until_over()
@@ -204,7 +207,7 @@ def test_a_cut_between_members_loses_nothing(papers: Papers) -> None:
     with papers.serve(
         lambda number: Faults(close_after_bytes=whole_bytes) if number == 0 else Faults()
     ) as server:
-        deliver(make_devo(papers, server.port, compression=ALWAYS), batch)
+        deliver(make_devo(papers, server.port, compression=ALWAYS, wire=LONG), batch)
         server.wait_until_over()
 
     assert server.connections[0].parser.members == members

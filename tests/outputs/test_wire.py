@@ -14,10 +14,18 @@ from structlog.testing import capture_logs
 from m365watch.errors import OutputUnavailable
 from m365watch.outputs.wire.work import PROOF_BYTES
 from m365watch.testing.devo_server import DevoServer, Faults
-from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, until, warnings_in
-
-LONG = replace(QUICK, retention_s=60.0)
-"""Nothing is released by time."""
+from wire_places import (
+    LONG,
+    QUICK,
+    Papers,
+    deliver_proven,
+    lines_in,
+    make_chunks,
+    make_sender,
+    opened,
+    until,
+    warnings_in,
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +188,7 @@ def test_a_flush_proves_what_was_read(papers: Papers) -> None:
             deliveries = [asyncio.create_task(sender.deliver([chunk])) for chunk in chunks]
             await asyncio.sleep(0)
             await sender.flush()
-            assert all(delivery.done() for delivery in deliveries)
+            await asyncio.gather(*deliveries)
 
     with papers.serve() as server:
         asyncio.run(asyncio.wait_for(run(), 5))
@@ -353,7 +361,8 @@ def test_nothing_is_repeated_beyond_the_retention(papers: Papers) -> None:
             await delivery
             return sender.figures.repeated_bytes
 
-    with papers.serve(first(Faults(close_after_bytes=20_000_000))) as server:
+    faults = Faults(close_after_bytes=20_000_000, receive_buffer_bytes=65_536)
+    with papers.serve(first(faults)) as server:
         repeated_bytes = asyncio.run(run())
         server.wait_until_over()
 
@@ -368,8 +377,8 @@ def test_after_a_break_it_goes_on_with_the_first_line_that_was_not_released(pape
     chunks = make_chunks(40)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls) as sender:
-            await sender.deliver(chunks)
+        async with opened(server.port, papers.tls, LONG) as sender:
+            await deliver_proven(sender, chunks)
 
     with papers.serve(first(Faults(close_after_bytes=200_050), count=2)) as server:
         asyncio.run(run())
@@ -391,8 +400,8 @@ def test_one_connection_that_breaks_does_not_stop_the_others(papers: Papers) -> 
     chunks = make_chunks(200, chunk_bytes=100_000)
 
     async def run() -> int:
-        async with opened(server.port, papers.tls, replace(QUICK, connections=3)) as sender:
-            await sender.deliver(chunks)
+        async with opened(server.port, papers.tls, replace(LONG, connections=3)) as sender:
+            await deliver_proven(sender, chunks)
             return sender.figures.breaks
 
     with papers.serve(lambda number: Faults(close_after_bytes=20_000) if number == 1 else Faults()) as server:
@@ -597,12 +606,11 @@ def test_cuts_at_random_places_lose_nothing(papers: Papers, seed: int) -> None:
         Faults(close_after_bytes=dice.randrange(size_bytes), closes_by_reset=dice.random() < 0.5)
         for _ in range(dice.randrange(1, 4))
     ]
-    settings = replace(QUICK, connections=dice.randrange(1, 3), sending_retries=10)
+    settings = replace(LONG, connections=dice.randrange(1, 3), sending_retries=10)
 
     async def run() -> int:
         async with opened(server.port, papers.tls, settings) as sender:
-            halves = chunks[:20], chunks[20:]
-            await asyncio.gather(*(sender.deliver(half) for half in halves))
+            await deliver_proven(sender, chunks[:20], chunks[20:])
             return sender.figures.repeated_bytes
 
     with papers.serve(lambda number: cuts[number] if number < len(cuts) else Faults()) as server:

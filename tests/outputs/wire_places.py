@@ -90,6 +90,18 @@ def opened(port: int, tls: TlsSettings | None, settings: WireSettings = QUICK, *
     return Opened(make_sender(port, tls, settings, **options))
 
 
+LONG = replace(QUICK, retention_s=60.0)
+"""Nothing is released by time, so that a slow reader loses nothing where connections break."""
+
+
+async def deliver_proven(sender: WireSender, *deliveries: Sequence[bytes]) -> None:
+    """Deliver all of them together, and wait for the proof instead of the retention."""
+    tasks = [asyncio.create_task(sender.deliver(chunks)) for chunks in deliveries]
+    await asyncio.sleep(0)
+    await sender.flush()
+    await asyncio.gather(*tasks)
+
+
 def make_chunks(count: int, *, start: int = 0, chunk_bytes: int = 16_384) -> list[bytes]:
     """Chunks of numbered lines, no two alike."""
     filler = b"x" * 90

@@ -40,7 +40,7 @@ class Delivery:
         self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S)
         self._commits = 0
 
-    def open(self, last_batch: int) -> int:
+    def open(self, last_batch: int, *, newest_batch: int | None) -> int:
         """The last batch that is in the lake, made if need be: `last_batch`, or the one after it.
 
         Raises: OutputUnusable.
@@ -59,7 +59,7 @@ class Delivery:
                 fix="see to it that the directory can be written and that its disk has room",
                 where=self._where,
             ) from failure
-        self._refuse_strangers(writer, last_batch)
+        self._refuse_strangers(writer, last_batch, newest_batch)
         self._writer = writer
         return writer.last_batch
 
@@ -109,10 +109,14 @@ class Delivery:
         self._writer = None
         self._notice_writer = None
 
-    def _refuse_strangers(self, writer: AuditWriter, last_batch: int) -> None:
-        """Refuse a lake that is not the ledger's own: going on would lose or double records."""
+    def _refuse_strangers(self, writer: AuditWriter, last_batch: int, newest_batch: int | None) -> None:
+        """Refuse a lake that is not the ledger's own: going on would lose or double records.
+
+        One batch further than the ledger's last may be the ledger's own, if it has ever given that number.
+        """
         found = writer.last_batch
-        if found == last_batch or writer.batch_before <= last_batch < found:
+        is_given = newest_batch is None or found <= newest_batch
+        if found == last_batch or (is_given and writer.batch_before <= last_batch < found):
             return
         if found < last_batch:
             raise OutputUnusable(

@@ -139,6 +139,10 @@ class Ledger(Protocol):
         """The last receipt of `output`."""
         ...
 
+    def newest_batch(self) -> int:
+        """The highest number that `open_batch` has ever given; 0 before the first."""
+        ...
+
     def coverage(self, feed: Feed) -> list[Window]:
         """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
         ...

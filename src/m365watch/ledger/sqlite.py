@@ -331,6 +331,12 @@ class SqliteLedger:
         return OutputPosition(*row) if row else OutputPosition()
 
     @failures_named
+    def newest_batch(self) -> int:
+        """The highest number that `open_batch` has ever given; 0 before the first."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
+        return int(row[0]) if row else 0
+
+    @failures_named
     def coverage(self, feed: Feed) -> list[Window]:
         """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
         return reading.coverage(self._connection, self._feed_number(feed))

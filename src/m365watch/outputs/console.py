@@ -34,7 +34,13 @@ class ConsoleOutput:
         self._descriptor = descriptor
         self._closed = threading.Event()
 
-    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - it keeps none
+        newest_batch: int | None = None,  # noqa: ARG002 - it finds nothing of an earlier run
+    ) -> int:
         """Answer `last_batch`: nothing printed can be found again or taken back."""
         return last_batch
 

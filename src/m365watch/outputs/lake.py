@@ -47,7 +47,13 @@ class LakeOutput:
         self._delivery: Delivery | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
 
-    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - Delta tells it
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - Delta tells it
+        newest_batch: int | None = None,
+    ) -> int:
         """Answer the number of the last batch in the lake: `last_batch`, or that of the next one.
 
         Raises: OutputUnusable: a library is missing, the directory cannot be written, the
@@ -55,7 +61,7 @@ class LakeOutput:
         """
         self._delivery = await self._in_thread(self._prepare)
         delivery = self._delivery
-        return await self._in_thread(lambda: delivery.open(last_batch))
+        return await self._in_thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Commit the batch, unless it is in the lake already.

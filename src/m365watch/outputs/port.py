@@ -25,13 +25,15 @@ class Output(Protocol):
     So for receivers that may be away for hours; others use the disk only when they fall behind.
     """
 
-    async def open(self, *, last_batch: int, position: str) -> int:
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Make ready, and say which batch is the last durable one here (0 for none).
 
         `last_batch` and `position` are the last receipt that the ledger committed (0 and ""
         at the first start). An output that can undo cuts itself back to that point and
         answers `last_batch`; one that cannot (the lake) answers what it finds, which is at
-        most one batch further.
+        most one batch further. Nothing here can be of a batch beyond `newest_batch`, the highest
+        number that the ledger has ever given (None where the caller does not know): an output that
+        finds such a batch belongs to another ledger, and leaves what it finds as it is.
 
         Raises: OutputUnusable: a person has to act, and the text says how.
         """

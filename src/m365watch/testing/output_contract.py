@@ -18,7 +18,7 @@ from typing import Protocol
 
 import pytest
 
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.port import Output
 from m365watch.testing.batches import (
@@ -190,6 +190,20 @@ class OutputContract:
 
         _check_last_batch(place, answer, found, known=[], uncommitted=records)
 
+    def test_what_another_ledger_delivered_is_left_alone(self, place: OutputPlace) -> None:
+        """A ledger that never gave the number was lost or is another's: going on would mix the two up."""
+        if not place.exactly_once:
+            pytest.skip("this output finds nothing of an earlier run")
+        records = make_records(5)
+        batch = make_simple_batch(1, records, output=place.make().name)
+        [receipt] = asyncio.run(_deliver_and_die(place, [batch]))
+
+        with pytest.raises(OutputUnusable):
+            asyncio.run(_reopen(place, last_batch=0, position="", newest_batch=0))
+
+        _, found = asyncio.run(_reopen(place, last_batch=1, position=receipt.position))
+        assert Counter(found) == Counter(records)
+
     def test_a_stop_before_the_commit_is_undone_or_owned_up_to(self, place: OutputPlace) -> None:
         """An orderly `close` is no commit: what the ledger lacks is taken back all the same."""
         name = place.make().name
@@ -322,10 +336,12 @@ async def _redeliver(place: OutputPlace, batch: Batch) -> None:
     await output.close()
 
 
-async def _reopen(place: OutputPlace, *, last_batch: int, position: str) -> tuple[int, list[bytes]]:
+async def _reopen(
+    place: OutputPlace, *, last_batch: int, position: str, newest_batch: int | None = None
+) -> tuple[int, list[bytes]]:
     """What `open` answers, and what a reader finds once that run has stopped."""
     output = place.make()
-    answer = await output.open(last_batch=last_batch, position=position)
+    answer = await output.open(last_batch=last_batch, position=position, newest_batch=newest_batch)
     await output.close()
     return answer, place.records_in()
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 
-from m365watch.errors import CollectorError, OutputUnavailable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
 
 
@@ -73,9 +73,11 @@ class FakeOutput:
         """Go on."""
         self._gate.set()
 
-    async def open(self, *, last_batch: int, position: str) -> int:
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Cut back to `last_batch`, or answer what is found."""
         self.disk.crash()
+        if newest_batch is not None and max(self.disk.durable, default=0) > newest_batch:
+            raise OutputUnusable("it holds batches of another ledger", fix="put back the ledger")
         if self._can_undo:
             assert last_batch == (json.loads(position)["batch"] if position else 0)
             for number in [number for number in self.disk.durable if number > last_batch]:

@@ -60,7 +60,13 @@ class DevoOutput:
         self._statistics = Statistics(self._sender, clock=clock)
         self._reporter: asyncio.Task[None] | None = None
 
-    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - it keeps none
+        newest_batch: int | None = None,  # noqa: ARG002 - it finds nothing of an earlier run
+    ) -> int:
         """Answer `last_batch`: what was sent can neither be found again nor taken back.
 
         A receiver that cannot be reached just now is a warning.

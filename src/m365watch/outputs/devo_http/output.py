@@ -41,7 +41,13 @@ class DevoHttpOutput:
         self._endpoint: Endpoint | None = None
         self._delivery: Delivery | None = None
 
-    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - it keeps none
+        newest_batch: int | None = None,  # noqa: ARG002 - it finds nothing of an earlier run
+    ) -> int:
         """Answer `last_batch`: what was posted can neither be found again nor taken back."""
         timeout_s = self._settings.timeout_s
         self._session = open_session(

@@ -68,7 +68,7 @@ class Archive:
         """Whether some file waits to be published."""
         return bool(self._parts)
 
-    def open(self, *, last_batch: int, position: str) -> None:
+    def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> None:
         """Take the directory, cut it back to `last_batch`, and publish what is left.
 
         Raises: OutputUnusable: it cannot be written, is in use, or belongs to another ledger.
@@ -78,6 +78,7 @@ class Archive:
             for key in cut_back(
                 self._directory,
                 last_batch=last_batch,
+                newest_batch=newest_batch,
                 committed=_parse_position(position, where=self._where).lengths,
                 where=self._where,
             ):

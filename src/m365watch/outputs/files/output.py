@@ -40,14 +40,18 @@ class FilesOutput:
         self._worker: ThreadPoolExecutor | None = None
         self._publisher: asyncio.Task[None] | None = None
 
-    async def open(self, *, last_batch: int, position: str) -> int:
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Cut the files back to `last_batch`, and answer it.
 
         Raises: OutputUnusable: a person has to act, and the text says how.
         """
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"output-{self.name}")
         try:
-            await self._run(lambda: self._archive.open(last_batch=last_batch, position=position))
+            await self._run(
+                lambda: self._archive.open(
+                    last_batch=last_batch, position=position, newest_batch=newest_batch
+                )
+            )
         except BaseException:
             await self._let_go()
             raise

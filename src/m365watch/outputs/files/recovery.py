@@ -20,18 +20,22 @@ from m365watch.outputs.files.undo import UndoNote, read_undo, remove_undo
 _log = structlog.get_logger(__name__)
 
 
-def cut_back(directory: Path, *, last_batch: int, committed: Mapping[str, int], where: str) -> list[FileKey]:
+def cut_back(
+    directory: Path, *, last_batch: int, newest_batch: int | None, committed: Mapping[str, int], where: str
+) -> list[FileKey]:
     """Undo what came after `last_batch`; answer the files in `.parts` that are left to publish.
 
     `committed` gives the length in bytes of each file that was growing then, by published name.
-    A published file is never touched, unless the undo note names it.
+    A published file is never touched, unless the undo note names it. What a batch beyond `newest_batch`
+    (the highest number that the ledger has ever given, None if not known) wrote is another ledger's.
 
     Raises: OutputUnusable: the ledger is older than the directory, or belongs to another one.
     """
     note = read_undo(directory)
+    is_foreign = newest_batch is not None and _newest_here(directory, note) > newest_batch
     if note is not None and note.number <= last_batch:
         note = None
-    if _is_ahead(directory, last_batch=last_batch, committed=committed, note=note):
+    if is_foreign or _is_ahead(directory, last_batch=last_batch, committed=committed, note=note):
         raise OutputUnusable(
             f"{directory} holds batches that the ledger does not know (it ends at {last_batch})",
             fix="put back the ledger that belongs to these files, or set another `directory`",
@@ -47,6 +51,12 @@ def cut_back(directory: Path, *, last_batch: int, committed: Mapping[str, int], 
     ]
     flush_folder(directory / ".parts")
     return parts
+
+
+def _newest_here(directory: Path, note: UndoNote | None) -> int:
+    """The highest number of a batch that has left its name here; 0 if none has."""
+    keys = [*_list_parts(directory), *_list_published(directory)]
+    return max([key.number for key in keys] + ([note.number] if note else []), default=0)
 
 
 def _is_ahead(

@@ -52,7 +52,13 @@ class SyslogOutput:
             _Datagrams(settings, clock=clock) if is_udp else _Wire(settings, clock=clock, random=random)
         )
 
-    async def open(self, *, last_batch: int, position: str) -> int:  # noqa: ARG002 - keeps none
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - it keeps none
+        newest_batch: int | None = None,  # noqa: ARG002 - it finds nothing of an earlier run
+    ) -> int:
         """Answer `last_batch`: what was sent can neither be found again nor taken back.
 
         Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
