@@ -224,7 +224,9 @@ class CollectorRun:
         failed = failure is not None or (once and bool(problems))
         unfinished = waiting or any(feed.blobs_waiting for feed in self.progress().feeds)
         exit_code = _FAILED if failed else _WAITING if once and unfinished else _DONE
-        return Outcome(exit_code, waiting, tuple(problems), self.progress())
+        progress = self.progress()
+        progress.outputs = await self._calls(self._ledger.output_progress)
+        return Outcome(exit_code, waiting, tuple(problems), progress)
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

@@ -8,6 +8,7 @@ owes it the blobs, and they are fetched again for it once it works.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -110,6 +111,7 @@ class OutputLane:
         self._is_finishing = False
         self._is_leaving = False
         self._flushed = 0
+        self._flushed_at_s = 0.0
 
     def resume(self, numbers: list[int]) -> None:
         """Begin with the batches that the queue has from the last run."""
@@ -258,6 +260,7 @@ class OutputLane:
             # The deliveries that began just now take their batches over first.
             await asyncio.sleep(0)
             await self.output.flush()
+            self._flushed_at_s = self._means.clock.monotonic_s()
 
     async def _give_back(self, one: _Waiting) -> None:
         """A damaged file of the queue: its blobs are fetched again."""
@@ -278,13 +281,26 @@ class OutputLane:
             return
         news = asyncio.create_task(self._news.wait_after(seen))
         try:
-            await asyncio.wait([news, *first], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [news, *first], timeout=self._patience_left_s(), return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             news.cancel()
 
+    def _patience_left_s(self) -> float | None:
+        """How long an output that was asked what is durable may still take to say so; None: for ever."""
+        patience_s = self._means.patience_s
+        if patience_s is None or not self._open or self._flushed != self._open[-1].one.number:
+            return None
+        return max(0.0, self._flushed_at_s + patience_s - self._means.clock.monotonic_s())
+
     async def _settle_first(self) -> None:
         """Commit the first open batch if it has ended, or take all of them back if it failed."""
-        if not self._open or not self._open[0].task.done():
+        if not self._open:
+            return
+        if not self._open[0].task.done():
+            if self._patience_left_s() == 0.0:
+                await self._lose_patience()
             return
         try:
             receipt = self._open[0].task.result()
@@ -298,6 +314,13 @@ class OutputLane:
             await self._fail(defect_of(error, where=f"output {self.output.name}"))
         else:
             await self._settle(self._open[0].one, receipt)
+
+    async def _lose_patience(self) -> None:
+        """The output does not say what is durable: what it lacks is left to another run."""
+        where = f"output {self.output.name}"
+        error = OutputUnavailable(f"took nothing within {self._means.patience_s:g} s", where=where)
+        self._failed_since_s = -math.inf
+        await self._fail(error)
 
     async def _settle(self, one: _Waiting, receipt: Receipt) -> None:
         if self.error is not None:
@@ -365,6 +388,8 @@ class OutputLane:
             if not all(one.is_kept for one in self._waiting):
                 raise error
             self._has_given_up = True
+            place = f"{error.where}: " if error.where else ""
+            self.error = f"{place}{error.what}; what it lacks waits in its queue on disk for the next run"
             self._means.on_settled()
             return
         after_s = error.after_s if isinstance(error, RetryLater) else None

@@ -13,7 +13,7 @@ from m365watch.ledger.account import (
     piece_body,
 )
 from m365watch.ledger.port import WaitingBlob
-from m365watch.ledger.reading import feed_progress, ledger_for_reading
+from m365watch.ledger.reading import feed_progress, ledger_for_reading, output_progress
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -27,7 +27,11 @@ def read_status(settings: Settings) -> RunProgress:
     """
     now = SystemClock().now()
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
-        return RunProgress(started_at=now, feeds=feed_progress(connection, now))
+        return RunProgress(
+            started_at=now,
+            feeds=feed_progress(connection, now),
+            outputs=output_progress(connection),
+        )
 
 
 def waiting_blobs(settings: Settings) -> list[WaitingBlob]:

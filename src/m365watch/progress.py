@@ -43,6 +43,17 @@ class FeedProgress:
         return None if self.watermark is None else (now - self.watermark).total_seconds()
 
 
+@dataclass(frozen=True, slots=True)
+class OutputProgress:
+    """What one output lacks of the blobs that were fetched for all."""
+
+    name: str
+    blobs_missing: int
+    """Blobs that other outputs have, or that wait in its queue on disk."""
+    blobs_queued: int
+    """Those of them that wait in its queue on disk; the others are fetched again for it."""
+
+
 @dataclass(slots=True)
 class RunProgress:
     """All feeds of a run."""
@@ -53,3 +64,5 @@ class RunProgress:
     """Every feed has listed up to the start of its last poll and no known blob waits for its first try."""
     before: list[FeedProgress] = field(default_factory=list)
     """The same feeds as they stood when the run began, so that what the run did can be told apart."""
+    outputs: list[OutputProgress] = field(default_factory=list)
+    """The outputs that lack something."""

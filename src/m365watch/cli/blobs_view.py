@@ -52,6 +52,10 @@ def _course(blob: NamedBlob) -> str:
         case BlobState.WAITING:
             tries = count(blob.attempts, "try", "tries")
             return f"{tries}, next at {moment(blob.next_try_at)}; {reason}"
+        case BlobState.QUEUED:
+            return f"in the queue of the output {', '.join(blob.missing_outputs)}"
+        case BlobState.LEFT_OUT:
+            return f"owed to the output {', '.join(blob.missing_outputs)}, whose queue was full"
         case BlobState.DELIVERED:
             records, duplicates = count(blob.records or 0, "record"), count(blob.duplicates or 0, "duplicate")
             return f"delivered {moment(blob.finished_at)}: {records}, {duplicates} left out"

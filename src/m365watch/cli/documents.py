@@ -29,6 +29,14 @@ def status_document(
         "totals": _totals(totals_of(progress.feeds)),
         "feeds": [_feed(row, now=now) for row in progress.feeds],
         "waiting": [_waiting(blob) for blob in waiting],
+        "outputs": [
+            {
+                "name": output.name,
+                "blobs_missing": output.blobs_missing,
+                "blobs_queued": output.blobs_queued,
+            }
+            for output in progress.outputs
+        ],
     }
 
 

@@ -83,13 +83,24 @@ def status_page(standing: Standing, *, columns: int, on_screen: bool = False) ->
         tables += [*_tenant_part(rows, now=standing.at, columns=columns), Text("")]
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
-    lines = [*errors, *waiting, *_ask_on(standing)]
+    lines = [*errors, *waiting, *_output_lines(standing), *_ask_on(standing)]
     account = Text(completeness_line(standing.progress), style="bold")
     if on_screen:
         for line in lines:
             line.no_wrap = line.overflow = None
         return Group(account, *lines, Text(""), *tables)
     return Group(*tables, *lines, *([Text("")] if lines else []), account)
+
+
+def _output_lines(standing: Standing) -> list[Text]:
+    """One line for each output that lacks what was fetched."""
+    lines = []
+    for output in standing.progress.outputs:
+        again = output.blobs_missing - output.blobs_queued
+        fetched = f", {again:,} are fetched again for it" if again else ""
+        queued = f"{count(output.blobs_queued, 'blob')} in its queue on disk"
+        lines.append(whole_line(f"output {output.name}: {queued}{fetched}", style="yellow"))
+    return lines
 
 
 def _by_tenant(progress: RunProgress) -> dict[TenantId, list[FeedProgress]]:

@@ -82,3 +82,12 @@ def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | Ledger
         where=str(path),
         fix="check the disk; move the file aside to list the last 7 days again from scratch",
     )
+
+
+def directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
+    """What to say of a state directory that fails before the ledger is opened."""
+    return LedgerUnusable(
+        f"the state directory cannot be used ({error.strerror or error})",
+        where=str(directory),
+        fix="make it a directory that this user can write",
+    )

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
-from m365watch.progress import FeedProgress
+from m365watch.progress import FeedProgress, OutputProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,10 @@ class Ledger(Protocol):
 
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""
+        ...
+
+    def output_progress(self) -> list[OutputProgress]:
+        """The outputs that lack blobs which were fetched."""
         ...
 
     def merge_identities(self) -> bool:

@@ -13,7 +13,7 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.model import ContentType, Feed, TenantId, Window
-from m365watch.progress import FeedProgress
+from m365watch.progress import FeedProgress, OutputProgress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
@@ -118,6 +118,16 @@ def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
         WaitingBlob(feed_of(tenant, kind), content_id, attempts, instant_s(next_try), error or "")
         for tenant, kind, content_id, attempts, next_try, error in rows.fetchall()
     ]
+
+
+def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
+    """The outputs that lack blobs which were fetched, by name."""
+    rows = connection.execute(
+        "SELECT output.value, count(*), total(output.value IN (SELECT value FROM json_each(queued)))"
+        " FROM blob, json_each(missing) AS output WHERE finished_s IS NULL AND missing IS NOT NULL"
+        " GROUP BY output.value ORDER BY output.value"
+    )
+    return [OutputProgress(str(name), missing, int(queued)) for name, missing, queued in rows.fetchall()]
 
 
 def feed_of(tenant_id: str, content_type: str) -> Feed:

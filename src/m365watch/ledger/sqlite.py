@@ -13,14 +13,14 @@ import xxhash
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
-from m365watch.ledger.database import failures_named, open_database, transaction
+from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
-from m365watch.progress import FeedProgress
+from m365watch.progress import FeedProgress, OutputProgress
 
 LEDGER_FILE = "ledger.sqlite"
 HORIZON = timedelta(days=15)
@@ -63,7 +63,7 @@ class SqliteLedger:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()
         except OSError as error:
-            raise _directory_unusable(directory, error) from error
+            raise directory_unusable(directory, error) from error
         try:
             self._open(now, front_filter)
         except BaseException:
@@ -408,6 +408,11 @@ class SqliteLedger:
         return list(self._progress.values())
 
     @failures_named
+    def output_progress(self) -> list[OutputProgress]:
+        """The outputs that lack blobs which were fetched."""
+        return reading.output_progress(self._connection)
+
+    @failures_named
     def merge_identities(self) -> bool:
         """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         with self._transaction():
@@ -487,11 +492,3 @@ def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _micros(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def _directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
-    return LedgerUnusable(
-        f"the state directory cannot be used ({error.strerror or error})",
-        where=str(directory),
-        fix="make it a directory that this user can write",
-    )

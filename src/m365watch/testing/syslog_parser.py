@@ -26,11 +26,6 @@ class SyslogParser:
         self._member: zlib._Decompress | None = None
         self._inflated: list[bytes] = []
 
-    @property
-    def is_between_lines(self) -> bool:
-        """Whether the bytes so far end with a whole line or member."""
-        return not self._rest and self._member is None
-
     def feed(self, received: bytes) -> None:
         """Read on.
 
