@@ -48,6 +48,7 @@ class FakeWire:
         self.name = name
         self.received = received
         self.is_down = False
+        self.proves = True
         self.flushes = 0
         self._retention_s = retention_s
         self._proof = asyncio.Event()
@@ -69,6 +70,8 @@ class FakeWire:
 
     async def flush(self) -> None:
         self.flushes += 1
+        if not self.proves:
+            return
         self._proof.set()
         await asyncio.sleep(0)
         self._proof.clear()
@@ -406,7 +409,29 @@ def test_patience_with_one_output_ends_without_the_others(tmp_path: Path) -> Non
     waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
 
     assert 15 <= waited_s < 40
-    assert errors == {"devo": str(DOWN)}
+    assert errors == {
+        "devo": "output devo: nobody answers; what it lacks waits in its queue on disk for the next run"
+    }
+
+
+def test_patience_with_a_wire_that_proves_nothing_ends_too(tmp_path: Path) -> None:
+    """It takes everything and never says what was read: the run ends, and the next one sends it again."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=100_000.0)
+    wire.proves = False
+
+    async def use(house: House) -> tuple[float, dict[str, str]]:
+        house.publish(*make_records(3))
+        house.fetch()
+        await house.pipeline.drain()
+        return house.clock.monotonic_s(), house.pipeline.output_errors
+
+    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
+
+    assert 15 <= waited_s < 20
+    assert list(errors) == ["devo"]
+    assert errors["devo"].startswith(
+        "output devo: took nothing within 15 s; what it lacks waits in its queue"
+    )
 
 
 # Histories.

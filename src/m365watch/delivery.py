@@ -22,15 +22,13 @@ from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import OPEN_BYTES_MAX, Output
 from m365watch.outputs.queue import BatchQueue
 
 _log = structlog.get_logger(__name__)
 
 BATCHES_WAITING_MAX = 2
 """Batches that wait in memory for one output; one more and whoever brings it waits too."""
-OPEN_BYTES_MAX = 48 * 1024 * 1024
-"""Bytes of the batches that an output has taken and not acknowledged; one batch is always let through."""
 SLOW_S = 1.0
 """How long an output among several may keep a batch waiting for its place, before the disk is used."""
 _RETRY_FIRST_S = 0.5
@@ -394,6 +392,8 @@ class OutputLane:
             return
         after_s = error.after_s if isinstance(error, RetryLater) else None
         pause_s = max(after_s or 0.0, self._pause_s)
+        if patience_s is not None:
+            pause_s = min(pause_s, self._failed_since_s + patience_s - now_s)
         self._pause_s = min(_RETRY_MAX_S, self._pause_s * 2)
         await self._means.clock.sleep(pause_s)
 

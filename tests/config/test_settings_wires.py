@@ -482,17 +482,20 @@ def test_a_mistake_in_a_syslog_output_names_its_key(
     assert [line[: len(start)] for line, start in zip(found, mistakes, strict=True)] == mistakes
 
 
-def test_udp_and_devos_relay_under_the_wrong_name_are_warned_of(folder: Path) -> None:
+def test_udp_and_devos_relay_under_its_other_name_are_warned_of(folder: Path) -> None:
     """Devo calls its relay's output `syslog` as well; RFC 5424 would not reach its tables."""
     relay = {"address": "127.0.0.1", "port": 13_000, "concurrent_connections": 2}
     udp = {"address": "127.0.0.1", "port": 514, "transport": "udp"}
 
     assert settings_with(folder, "syslog", relay).warnings == (
         (
-            "outputs.out.config.format: is left out, so that lines are written as RFC 5424; "
-            "for Devo's in-house relay give devo"
+            "outputs.out.config.format: is left out; this looks like Devo's in-house relay, so lines are "
+            "written as devo; for another receiver give rfc5424"
         ),
     )
+    [output] = settings_with(folder, "syslog", relay).outputs
+    assert isinstance(output, SyslogSettings)
+    assert output.format == "devo"
     assert settings_with(folder, "in_house_relay", relay).warnings == ()
     assert settings_with(folder, "syslog", relay | {"format": "devo"}).warnings == ()
     assert settings_with(folder, "syslog", udp).warnings == (

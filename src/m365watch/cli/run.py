@@ -86,7 +86,7 @@ def _validate_and_show(collector: Collector) -> int:
 
     problems = run_in_loop(collector.validate())
     for problem in problems:
-        show_failure(problem)
+        show_failure(problem, as_devo=True)
     if not problems:
         sys.stdout.write("settings, tokens, subscriptions and outputs will do\n")
     return EXIT_FAILED if problems else 0

@@ -101,8 +101,8 @@ class ServiceSection(Section):
     override_bloom_filter_buffer_size: Whole | None = Field(
         default=None, ge=1, le=1_000_000_000, title=_FILTER_SIZE
     )
-    """How many new identities are kept in memory before they go into the store together; each costs about
-    100 bytes there. It changes speed and memory, never what is found."""
+    """How many new identities are kept in memory before they go into the store together (10,000 at
+    least); each costs about 100 bytes there. It changes speed and memory, never what is found."""
 
     requests_per_second: Number | None = Field(default=None, gt=0, le=10_000, title="a number above 0")
     """How many requests a second the service gets of its tenant's budget, on average over a minute."""

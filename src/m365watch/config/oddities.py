@@ -6,18 +6,16 @@ from collections.abc import Iterator
 
 from m365watch.config.kinds import NO_EFFECT, Section
 from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.resolve_outputs import is_devos_relay
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.sections import section_at
-from m365watch.config.wires import DevoPlatformOutput, SyslogOutput
+from m365watch.config.wires import DevoPlatformOutput, SendingKeys, SyslogOutput
 
 DEVOS_ADDRESSES = tuple(f"collector-{region}.devo.io" for region in ("us", "ca", "eu", "ap"))
 """Where Devo takes lines.
 
 Source: Devo's SDK for Python 7.0.2, "Endpoints".
 """
-
-RELAY_PORT = 13_000
-"""Where Devo's in-house relay listens, in the examples of its collectors."""
 
 _COMPRESSION = (
     "devo_sender_threshold_for_using_gzip_in_transport_layer",
@@ -76,6 +74,7 @@ def _warn_of_devo(output: DevoPlatformOutput, path: KeyPath, report: Report) -> 
         report.warn((*path, "address"), f"{address} is none of Devo's own ({', '.join(DEVOS_ADDRESSES)})")
     if not output.config.verify_hostname:
         _warn_of_any_server(path, report)
+    _warn_of_short_retention(output.config, path, report)
 
 
 def _warn_of_syslog(output: SyslogOutput, path: KeyPath, report: Report) -> None:
@@ -84,12 +83,22 @@ def _warn_of_syslog(output: SyslogOutput, path: KeyPath, report: Report) -> None
         report.warn((*path, "transport"), "udp may lose lines, and neither side can tell; use tcp or tls")
     if config.transport == "tls" and not config.verify_hostname:
         _warn_of_any_server(path, report)
-    devos_keys = {"concurrent_connections", "period_sender_stats_in_seconds"} & config.model_fields_set
-    looks_like_devos = config.port == RELAY_PORT or bool(devos_keys)
-    if output.type == "syslog" and config.format is None and looks_like_devos:
+    if output.type == "syslog" and config.format is None and is_devos_relay(config):
         report.warn(
             (*path, "format"),
-            "is left out, so that lines are written as RFC 5424; for Devo's in-house relay give devo",
+            "is left out; this looks like Devo's in-house relay, so lines are written as devo; "
+            "for another receiver give rfc5424",
+        )
+    if config.transport != "udp":
+        _warn_of_short_retention(config, path, report)
+
+
+def _warn_of_short_retention(config: SendingKeys, path: KeyPath, report: Report) -> None:
+    if config.retention_secs <= config.sending_timeout:
+        report.warn(
+            (*path, "retention_secs"),
+            f"is not above sending_timeout ({config.sending_timeout:g} s): what a receiver leaves unread "
+            "just before its connection breaks is lost",
         )
 
 

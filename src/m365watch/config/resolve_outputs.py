@@ -37,6 +37,9 @@ from m365watch.config.wires import (
     TagKeys,
 )
 
+RELAY_PORT = 13_000
+"""Where Devo's in-house relay listens, in the examples of its collectors."""
+
 MEBIBYTE_BYTES = 1_048_576
 """A megabyte where it measures memory, a queue or a request."""
 
@@ -68,9 +71,17 @@ def absolute(folder: Path, directory: Path) -> Path:
     return Path(os.path.normpath(folder / directory))
 
 
+def is_devos_relay(config: SyslogConfig) -> bool:
+    """Whether the keys are those with which Devo's collectors name their in-house relay."""
+    devos_keys = {"concurrent_connections", "period_sender_stats_in_seconds"}
+    return config.port == RELAY_PORT or bool(devos_keys & config.model_fields_set)
+
+
 def format_of(output: SyslogOutput) -> str:
     """How the output writes its lines: as set, or as its name promises."""
-    return output.config.format or ("rfc5424" if output.type == "syslog" else "devo")
+    if output.config.format is not None:
+        return output.config.format
+    return "rfc5424" if output.type == "syslog" and not is_devos_relay(output.config) else "devo"
 
 
 def _resolve_files(name: str, output: FilesOutput, folder: Path) -> FilesSettings:

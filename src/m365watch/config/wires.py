@@ -263,7 +263,8 @@ class LineKeys(AddressKeys):
         default=None, title="rfc5424, rfc3164 or devo"
     )
     """How a line is written; devo is the line of `devo_platform`. Left out: devo for `in_house_relay` and
-    `sidecar`, rfc5424 for `syslog`."""
+    `sidecar`, and for `syslog` on port 13000 or with Devo's own keys, as Devo's collectors name their relay;
+    else rfc5424."""
 
     framing: Literal["newline", "octet-counting"] = Field(
         default="newline", title="newline or octet-counting"

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from m365watch.model import Batch, Receipt
 
+OPEN_BYTES_MAX = 48 * 1024 * 1024
+"""Bytes of the batches that an output has taken and not acknowledged; one batch is always let through."""
+
 
 class Output(Protocol):
     """Where batches go. Returning from `deliver` means: durable."""

@@ -19,9 +19,9 @@ from m365watch.outputs.devo.compression import Gauge, list_compressed, make_comp
 from m365watch.outputs.devo.framing import Framer, join_chunks
 from m365watch.outputs.devo.statistics import Statistics
 from m365watch.outputs.devo.tags import Tags
+from m365watch.outputs.port import OPEN_BYTES_MAX
 from m365watch.outputs.wire import WireSender
 
-_FULL_BYTES = 48 * 1024 * 1024
 """Open batches of so many bytes make the queue full, for the decision whether to compress."""
 
 _log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ class DevoOutput:
 
     def _list_chunks(self, lines: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
         counted = (self._sender.open_count + 1) / self.batches_at_once_max
-        weighed = (self._sender.open_bytes + size_bytes) / _FULL_BYTES
+        weighed = (self._sender.open_bytes + size_bytes) / OPEN_BYTES_MAX
         if not self._gauge.look(min(1.0, max(counted, weighed))):
             return join_chunks(lines)
         member_bytes = self._settings.compression.buffer_bytes

@@ -13,7 +13,7 @@ from m365watch.config.settings import DevoHttpSettings
 from m365watch.entra.retry_after import retry_after_s
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.text import one_line
-from m365watch.errors import OutputUnavailable, RetryLater
+from m365watch.errors import ConnectionClosed, OutputClosed, OutputUnavailable, RetryLater
 
 PATIENCE_S = 60.0
 """How long what a person has to mend is left alone before it is tried again."""
@@ -57,7 +57,8 @@ class Endpoint:
                 "POST", self._url(tag), headers=headers, where=self._where, form=body
             )
         except RetryLater as error:
-            raise OutputUnavailable(error.what, where=self._where) from None
+            kind = OutputClosed if isinstance(error, ConnectionClosed) else OutputUnavailable
+            raise kind(error.what, where=self._where) from None
         if 200 <= answer.status < 300:
             return True
         if answer.status == _TOO_LARGE:

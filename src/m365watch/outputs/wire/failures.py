@@ -27,6 +27,8 @@ class Why(NamedTuple):
 
     what: str
     fix: str | None = None
+    by_peer: bool = False
+    """Whether the peer ended a connection that was in use."""
 
     def __str__(self) -> str:
         """Both, in one line."""
@@ -44,6 +46,11 @@ class ConnectFailed(Exception):
 
 class Broken(Exception):
     """A connection that was in use is of no more use; its text is one line."""
+
+    def __init__(self, what: str, *, by_peer: bool) -> None:
+        """`by_peer`: the peer ended it; otherwise it took nothing any more."""
+        super().__init__(what)
+        self.by_peer = by_peer
 
 
 def explain(error: Exception) -> Why:

@@ -15,7 +15,7 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import WireSettings
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import OutputClosed, OutputUnavailable
 from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.failures import Broken, ConnectFailed, Why
 from m365watch.outputs.wire.work import Chunk, Work
@@ -162,11 +162,11 @@ class Lane:
         try:
             await self._carry(connection)
         except Broken as broken:
-            self._note_break(str(broken))
+            self._note_break(broken)
         finally:
             self.let_go()
 
-    def _note_break(self, text: str) -> None:
+    def _note_break(self, broken: Broken) -> None:
         lost = [*self._kept, *self._sent]
         if not lost:
             return
@@ -177,12 +177,12 @@ class Lane:
             self._allowance_bytes = self._carried_bytes // 4
         again_bytes = self._work.give_back(lost)
         self.repeated_bytes += again_bytes
-        what = f"the connection broke: {text}"
+        what = f"the connection broke: {broken}"
         _log.warning(
             f"{self._where}: {what}; what may not have been read, {again_bytes:,} bytes, is sent again",
-            code=OutputUnavailable.code,
+            code=OutputClosed.code if broken.by_peer else OutputUnavailable.code,
         )
-        if not self.is_hopeful and self._on_hopeless(Why(what)):
+        if not self.is_hopeful and self._on_hopeless(Why(what, by_peer=broken.by_peer)):
             self._failed_tries = self._breaks_in_a_row = 0
 
     async def _carry(self, connection: Connection) -> None:
@@ -196,7 +196,7 @@ class Lane:
             self._settle(connection)
             if connection.is_left:
                 if self._sent or self._kept or not connection.has_room:
-                    raise Broken("the peer closed it")
+                    raise Broken("the peer closed it", by_peer=True)
                 return
             if connection.has_room:
                 if self._carry_next(connection):
@@ -235,12 +235,12 @@ class Lane:
         """
         drained = connection.measure_drained()
         if connection.failure:
-            raise Broken(connection.failure)
+            raise Broken(connection.failure, by_peer=True)
         now_s = self._clock.monotonic_s()
         if drained > self._drained or drained == connection.written:
             self._drained, self._moved_at_s = drained, now_s
         elif now_s - self._moved_at_s >= self._settings.sending_timeout_s:
-            raise Broken(f"the peer took nothing for {self._settings.sending_timeout_s:g} s")
+            raise Broken(f"the peer took nothing for {self._settings.sending_timeout_s:g} s", by_peer=False)
         while self._sent and self._sent[0].end <= drained:
             chunk = self._sent.popleft()
             chunk.drained_at_s = now_s

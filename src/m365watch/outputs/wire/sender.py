@@ -21,7 +21,7 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import TlsSettings, WireSettings
-from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.errors import OutputClosed, OutputUnavailable, OutputUnusable
 from m365watch.outputs.wire.connecting import Target, connect
 from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.failures import ConnectFailed, Why
@@ -240,8 +240,8 @@ class WireSender:
         """End every delivery with an error if no lane has hope left; whether that was done."""
         if any(lane.is_hopeful for lane in self._lanes):
             return False
-        what = str(why)
-        self._work.fail(lambda: self._unavailable(what))
+        kind = OutputClosed if why.by_peer else OutputUnavailable
+        self._work.fail(lambda: kind(str(why), where=self._where))
         return True
 
     def _unavailable(self, what: str) -> OutputUnavailable:
