@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import OutputClosed, OutputUnavailable
 from m365watch.outputs.wire.work import PROOF_BYTES
 from m365watch.testing.devo_server import DevoServer, Faults
 from wire_places import (
@@ -343,7 +343,7 @@ def test_a_peer_that_never_takes_a_chunk_is_given_up(papers: Papers) -> None:
     with papers.serve(lambda _: Faults(close_after_bytes=5_000)) as server:
         errors = asyncio.run(run())
 
-    assert [type(error) for error in errors] == [OutputUnavailable] * 3
+    assert [type(error) for error in errors] == [OutputClosed] * 3
     assert "the connection broke" in str(errors[0])
 
 
