@@ -12,6 +12,7 @@ from m365watch.cli.documents import (
     status_document,
 )
 from m365watch.ledger.account import BlobsFound, PiecesFound
+from m365watch.progress import OutputProgress
 from run_figures import BLOB, NOW, PIECE, WAITING, feed_progress, outcome, run_progress
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "status.md"
@@ -23,7 +24,10 @@ def test_the_status_document_is_this_one() -> None:
     blobs = {"listed": 1200, "delivered": 1200, "waiting": 0, "quarantined": 0, "lost": 0}
     records = {"delivered": 34567, "duplicates": 89, "quarantined": 0}
 
-    assert json.loads(as_json(status_document(run_progress(feed), waiting=[WAITING], now=NOW))) == {
+    progress = run_progress(feed)
+    progress.outputs = [OutputProgress("devo", blobs_missing=3, blobs_queued=2)]
+
+    assert json.loads(as_json(status_document(progress, waiting=[WAITING], now=NOW))) == {
         "schema": 1,
         "at": "2026-11-24T12:00:00Z",
         "totals": {"blobs": blobs, "records": records},
@@ -52,6 +56,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "got HTTP 503",
             }
         ],
+        "outputs": [{"name": "devo", "blobs_missing": 3, "blobs_queued": 2}],
     }
 
 
