@@ -12,10 +12,9 @@ T = TypeVar("T")
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of `coroutine`, run in a loop of uvloop where that is installed."""
-    # What was imported stays; looking through it for garbage again and again, and looking after
-    # every 700 new containers, took 0.6 of 10 microseconds a record.
+    # What was imported stays; looking through it for garbage again and again took, with the lower
+    # threshold that `cli` does away with, 0.6 of 10 microseconds a record.
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
     with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
         return runner.run(coroutine)
 

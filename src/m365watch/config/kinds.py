@@ -23,9 +23,8 @@ NO_EFFECT = NoEffect()
 class Section(BaseModel):
     """One object of the file."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    # The words below the keys are read for the reference page alone: finding them at every start took 15 ms.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

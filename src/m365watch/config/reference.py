@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import get_origin
 
@@ -92,7 +95,12 @@ def _render_section(path: str, section: type[Section]) -> str:
     of_kind = f", type {kind}" if kind else ""
     heading = f"`{path}`{of_kind}" if path else "The file"
     beside = ServiceSection.model_fields if section is DlpSection else {}
-    rows = [_render_row(name, field) for name, field in section.model_fields.items() if name not in beside]
+    words = words_below(section)
+    rows = [
+        _render_row(name, field, words.get(name, ""))
+        for name, field in section.model_fields.items()
+        if name not in beside
+    ]
     return "\n".join(
         [
             f"## {heading}\n",
@@ -105,8 +113,27 @@ def _render_section(path: str, section: type[Section]) -> str:
     )
 
 
-def _render_row(name: str, field: FieldInfo) -> str:
-    meaning = " ".join((field.description or "").split())
+def words_below(section: type[Section]) -> dict[str, str]:
+    """The words below each key of `section`, those of its bases included, each in one line."""
+    words: dict[str, str] = {}
+    for base in reversed(section.__mro__):
+        if issubclass(base, Section):
+            [body] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            words.update(_words_in(body))
+    return words
+
+
+def _words_in(body: ast.AST) -> Iterator[tuple[str, str]]:
+    for key, below in pairwise(ast.iter_child_nodes(body)):
+        match key, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, " ".join(text.split())
+
+
+def _render_row(name: str, field: FieldInfo, meaning: str) -> str:
     if NO_EFFECT in field.metadata:
         meaning = f"No effect in this version. {meaning}"
     cells = [f"`{name}`", field.title or "", _render_default(field), meaning]
