@@ -301,6 +301,24 @@ def test_a_slow_output_with_a_full_queue_slows_the_run_and_loses_nothing(tmp_pat
     assert wire.received == lake.disk.records == make_records(12)
 
 
+def test_a_full_queue_that_is_all_under_way_is_asked_for(tmp_path: Path) -> None:
+    """Whoever waits for room in it does not wait for the retention: the wire is asked for its proof."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=10_000.0)
+
+    async def use(house: House) -> float:
+        for number in range(12):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        await house.finish()
+        return house.clock.monotonic_s()
+
+    waited_s = run(House(tmp_path, (lake, wire), queue_bytes_max=1_000), use)
+
+    assert waited_s < 12
+    assert wire.received == lake.disk.records == make_records(12)
+
+
 def test_a_damaged_file_of_the_queue_is_fetched_again(tmp_path: Path) -> None:
     """One line says so; the output gets the records all the same, once."""
     lake, received = FakeDisk(), list[bytes]()
@@ -393,6 +411,23 @@ def test_a_run_that_ends_leaves_a_failing_outputs_batches_on_disk(tmp_path: Path
     assert waited_s < 5
     assert waiting == 1
     assert lake.disk.records == make_records(3)
+
+
+def test_a_stop_does_not_wait_for_a_wire_that_has_no_proof(tmp_path: Path) -> None:
+    """What it was given is on disk, and the next run sends it again."""
+    lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=10_000.0)
+    wire.proves = False
+
+    async def use(house: House) -> tuple[float, int]:
+        house.publish(*make_records(3))
+        house.fetch()
+        await house.pipeline.drain(leaving=True)
+        return house.clock.monotonic_s(), house.progress().blobs_waiting
+
+    waited_s, waiting = run(House(tmp_path, (lake, wire)), use)
+
+    assert waited_s < 5
+    assert (wire.flushes, waiting) == (1, 1)
 
 
 def test_patience_with_one_output_ends_without_the_others(tmp_path: Path) -> None:

@@ -108,7 +108,12 @@ class OutputLane:
         self._has_given_up = False
         self._is_finishing = False
         self._is_leaving = False
+        self._lacks_room = False
+        """Whether a batch waits for a place in the queue on disk."""
         self._flushed = 0
+        """The last batch that was open when the output was asked what is durable; 0: to be asked again."""
+        self._answered = 0
+        """The same, once it has said so."""
         self._flushed_at_s = 0.0
 
     def resume(self, numbers: list[int]) -> None:
@@ -121,11 +126,20 @@ class OutputLane:
         if self._has_given_up:
             return True
         if self._is_leaving and all(one.is_kept for one in self._waiting):
-            return not self._open
+            return not self._open or self._knows_no_more
         return not self._waiting and not self._open
+
+    @property
+    def _knows_no_more(self) -> bool:
+        """Whether the output was asked and cannot say now what it has, all of which is on disk."""
+        if self._answered != self._open[-1].one.number or self._open[0].task.done():
+            return False
+        return all(open_.one.is_kept for open_ in self._open)
 
     def finish(self, *, leaving: bool) -> None:
         """No batch comes any more; with `leaving`, what is on disk stays there for the next run."""
+        if leaving and not self._is_leaving:
+            self._flushed = self._answered = 0
         self._is_finishing = True
         self._is_leaving = leaving
         self._news.tell()
@@ -173,7 +187,6 @@ class OutputLane:
     async def _keep(self, one: _Waiting, *, may_leave_out: bool = True) -> None:
         """Put the batch on disk; a failing output whose queue is full is left out of it."""
         while not one.is_kept and not one.is_settled:
-            seen = self._news.count
             async with self._moving:
                 if one.is_settled or one.batch is None:
                     return
@@ -183,11 +196,15 @@ class OutputLane:
                 if self.error is not None and may_leave_out:
                     await self._leave_out(one)
                     return
-            await self._news.wait_after(seen)
+            if not self._lacks_room:
+                self._lacks_room = True
+                self._news.tell()
+            await self._news.wait_after(self._news.count)
 
     async def _mark_kept(self, one: _Waiting) -> None:
         await self._means.calls(self._means.ledger.commit_queued, one.number, self.output.name)
         one.is_kept = True
+        self._lacks_room = False
         if len(self._waiting) >= BATCHES_WAITING_MAX:
             one.batch = None
         self._means.on_held(one.number, self.output.name)
@@ -251,14 +268,22 @@ class OutputLane:
         return len(self._open) < self.output.batches_at_once_max and held_bytes < OPEN_BYTES_MAX
 
     async def _flush(self) -> None:
-        """Once the last batch has been handed over, ask the output what is durable."""
+        """Once the last batch has been handed over, ask the output what is durable.
+
+        Also where the next batch has no room on disk before one of those is known to be durable.
+        """
         is_last = not self._waiting or self._is_leaving
-        if self._is_finishing and is_last and self._open and self._flushed != self._open[-1].one.number:
-            self._flushed = self._open[-1].one.number
+        is_wanted = self._is_finishing or self._lacks_room
+        if is_wanted and is_last and self._open and self._flushed != self._open[-1].one.number:
+            number = self._flushed = self._open[-1].one.number
             # The deliveries that began just now take their batches over first.
             await asyncio.sleep(0)
             await self.output.flush()
             self._flushed_at_s = self._means.clock.monotonic_s()
+            # Those that are durable end before anybody asks whether there is something to wait for.
+            await asyncio.sleep(0)
+            self._answered = number
+            self._means.on_settled()
 
     async def _give_back(self, one: _Waiting) -> None:
         """A damaged file of the queue: its blobs are fetched again."""
@@ -288,7 +313,9 @@ class OutputLane:
     def _patience_left_s(self) -> float | None:
         """How long an output that was asked what is durable may still take to say so; None: for ever."""
         patience_s = self._means.patience_s
-        if patience_s is None or not self._open or self._flushed != self._open[-1].one.number:
+        if patience_s is None or not self._is_finishing or not self._open:
+            return None
+        if self._flushed != self._open[-1].one.number:
             return None
         return max(0.0, self._flushed_at_s + patience_s - self._means.clock.monotonic_s())
 

@@ -81,16 +81,16 @@ class DevoScene:
         """How many blobs were asked for so far."""
         return int(self.scene.running.report["requests"].get("fetch", 0))
 
-    def output(self, **config: object) -> dict[str, Any]:
-        """An output of Devo's with a certificate of its own, quick to try again."""
+    def output(self, *, quick: bool = True, **config: object) -> dict[str, Any]:
+        """An output of Devo's with a certificate of its own; a `quick` one tries again after a second."""
         files = self.authority.issue("collector", names=["collector"])
         files.key.chmod(0o600)
-        waits = {"connecting_initial_wait_in_seconds": 1, "connecting_max_wait_in_seconds": 1}
-        again = {"sending_initial_wait_in_seconds": 1, "sending_max_wait_in_seconds": 1}
+        times = ("connecting_initial", "connecting_max", "sending_initial", "sending_max")
+        waits = {f"{time}_wait_in_seconds": 1 for time in times}
         keys = {"chain": self.authority.chain, "cert": files.cert, "key": files.key}
         address = {"address": "localhost", "port": self.devo.port}
         paths = {key: str(path) for key, path in keys.items()}
-        return {"type": "devo_platform", "config": {**address, **paths, **waits, **again, **config}}
+        return {"type": "devo_platform", "config": {**address, **paths, **(waits if quick else {}), **config}}
 
     def configure(
         self,

@@ -91,14 +91,17 @@ class Course:
         settings = load_settings(self._plan.config_path, environment={})
 
         def new_collector() -> Collecting:
-            return Collector(settings, clock=self._clock, random=system_random())
+            collector = Collector(settings, clock=self._clock, random=system_random())
+            # Trouble only: what goes well is told in the demo's own words, and the lake has the rest.
+            configure_diagnostics(
+                line_format=LineFormat.TEXT, level=logging.WARNING, colour=False, board=collector.board
+            )
+            return collector
 
         ending = await self._collect_until_live_is_over(new_collector())
         by_wish = self._plan.keep_running and self._history_records is not None
         stopped_by = None if by_wish else ending.signal_code
         if stopped_by is None and ending.exit_code == 0:
-            # Trouble only: that a collector starts has been told once.
-            configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
             ending = await collect(new_collector(), once=True, view=Nothing())
             stopped_by = ending.signal_code
         # Two collectors, and one run to whoever watches: nothing was there before it.
