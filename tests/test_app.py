@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
@@ -404,3 +405,28 @@ def test_an_output_that_waits_is_told_at_a_stop_and_fails_nothing(
     outcome = run(tmp_path, use)
 
     assert (outcome.exit_code, outcome.problems) == (0, (str(full),))
+
+
+def test_what_waits_for_an_output_that_is_removed_waits_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said at every start; whoever removes the folder gives it up."""
+    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+
+    async def use(site: Site) -> tuple[list[int], list[str]]:
+        files = site.outputs["files"]
+        files.waits_on_disk = True
+        files.fail(OutputUnavailable("the receiver is away", where="output files"), times=100)
+        exits = [(await site.collect(BOTH)).exit_code]
+        with capture_logs() as lines:
+            exits.append((await site.collect(LAKE)).exit_code)
+        site.outputs = {"lake": FakeOutput("lake", site.outputs["lake"].disk), "files": FakeOutput("files")}
+        site.outputs["files"].waits_on_disk = True
+        exits.append((await site.collect(BOTH)).exit_code)
+        assert site.verdict("files") == site.verdict("lake") == Verdict([], [], [])
+        return exits, [line["event"] for line in lines if line["log_level"] == "warning"]
+
+    exits, warnings = run(tmp_path, use)
+
+    assert exits == [1, 3, 0]
+    assert "bring the output back under this name" in warnings[0]

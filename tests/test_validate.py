@@ -13,13 +13,19 @@ from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings
-from m365watch.errors import CollectorError, CredentialsRefused, LedgerHeld, OutputUnusable
+from m365watch.errors import CollectorError, CredentialsRefused, LedgerHeld, OutputUnavailable, OutputUnusable
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.testing.outputs import FakeOutput
 
 OUTPUTS = {name: {"type": "files", "config": {"directory": name}} for name in ("one", "two")}
 UNUSABLE = OutputUnusable("the certificate has expired", fix="get a new one", where="output one")
+
+
+class Away(FakeOutput):
+    """Its receiver is out of reach, which keeps no run from starting."""
+
+    trouble = OutputUnavailable("the connection was refused", where="output one")
 
 
 class Unusable(FakeOutput):
@@ -93,3 +99,10 @@ def test_a_ledger_that_another_process_holds_is_told(tmp_path: Path) -> None:
             validate(tmp_path, around=hold)
     finally:
         held[0].close()
+
+
+def test_a_receiver_out_of_reach_is_named(tmp_path: Path) -> None:
+    """A run would start and wait for it; who validates wants to know."""
+    problems, _ = validate(tmp_path, outputs={"one": Away("one"), "two": FakeOutput("two")})
+
+    assert problems == (Away.trouble,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
@@ -126,9 +126,11 @@ class Collector:
             ledger = await self._open_ledger(calls, closing)
             for settings in self._settings.outputs:
                 try:
-                    await self._open_output(settings, ledger, calls, closing)
+                    output = await self._open_output(settings, ledger, calls, closing)
                 except CollectorError as error:
                     problems.append(error)
+                else:
+                    problems += [output.trouble] if isinstance(output, MayBeAway) and output.trouble else []
             session = await closing.enter_async_context(open_session())
             feeds = self._reach_feeds(session, PullCycles(self._clock))
             problems += await find_refusals(feeds.values())
@@ -187,21 +189,26 @@ class Collector:
     ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
         """Each output's queue on disk, and the batches in it that are still to be delivered."""
         folder = self._settings.state_directory / QUEUES_FOLDER
+        wide = {output.name: output.needs_wide_headers for output in outputs}
+        # A queue whose output the configuration no longer has keeps what it has until somebody decides.
+        orphans = {path.name for path in folder.iterdir()} - wide.keys() if folder.is_dir() else set[str]()
         queues = {
-            output.name: BatchQueue(
-                folder / output.name,
-                output=output.name,
+            name: BatchQueue(
+                folder / name,
+                output=name,
                 bytes_max=self._settings.queue_bytes_max,
-                wide_headers=output.needs_wide_headers,
+                wide_headers=wide.get(name, False),
             )
-            for output in outputs
+            for name in [*wide, *sorted(orphans)]
         }
         found = {name: await calls(queue.open) for name, queue in queues.items()}
         kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
         for name, numbers in found.items():
             for number in set(numbers) - set(kept[name]):
                 await calls(queues[name].remove, number)
-        _warn_of_orphans(folder, queues)
+        for name in sorted(orphans):
+            if kept[name]:
+                _warn_of_orphan(folder / name, batches=len(kept[name]))
         queued = [QueuedOutput(output, queues[output.name], _queue_thread(closing)) for output in outputs]
         return queued, kept
 
@@ -222,14 +229,11 @@ def _queue_thread(closing: AsyncExitStack) -> QueueThread:
     return thread
 
 
-def _warn_of_orphans(folder: Path, queues: Mapping[str, BatchQueue]) -> None:
-    """Name the queues of outputs that the configuration no longer has."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in queues and any(path.iterdir()):
-            _log.warning(
-                f"{path}: batches wait there for an output that the configuration no longer has; "
-                "bring the output back under this name, or remove the folder"
-            )
+def _warn_of_orphan(path: Path, *, batches: int) -> None:
+    _log.warning(
+        f"{path}: {batches} batches wait there for an output that the configuration no longer has; "
+        "bring the output back under this name to have them delivered, or remove the folder to give them up"
+    )
 
 
 def make_output(settings: OutputSettings, *, clock: Clock, random: Random, collector_name: str) -> Output:

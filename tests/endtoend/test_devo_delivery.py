@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 from collections import Counter
@@ -12,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from commands import FLAWLESS, Ended, ended
+from commands import FLAWLESS, Ended, command, ended
 from devo_scene import LARGE, DevoScene, devo_scene_in, until
 from m365watch.simulator.server import SimulationSettings
 from m365watch.simulator.truth import Verdict
@@ -32,7 +33,7 @@ def small() -> SimulationSettings:
 def large() -> SimulationSettings:
     """Some 25 MB in batches that are closed because nothing more came in time, slow enough to be met."""
     return SimulationSettings(
-        seed=5, days=2, records_per_day=80, page_size=9, scenario=LARGE, live=False, latency_s=0.02
+        seed=5, days=2, records_per_day=80, page_size=9, scenario=LARGE, live=False, latency_s=0.04
     )
 
 
@@ -49,13 +50,19 @@ async def stop(process: asyncio.subprocess.Process) -> tuple[Ended, float]:
     return await ended(process), monotonic() - told_s
 
 
-async def kill_when_received(scene: DevoScene, more: int) -> Counter[bytes]:
-    """Start a collector and kill it once Devo has so many lines more; what was unacknowledged then."""
+async def start_until_received(scene: DevoScene, more: int) -> asyncio.subprocess.Process:
+    """A collector, started, once Devo has so many lines more or it had its time."""
     wanted = len(scene.devo.lines) + more
     process = await scene.start("--quiet")
     with suppress(TimeoutError):
         async with asyncio.timeout(BUSY_S):
             await until(lambda: len(scene.devo.lines) >= wanted, process)
+    return process
+
+
+async def kill_when_received(scene: DevoScene, more: int) -> Counter[bytes]:
+    """Kill a collector once Devo has so many lines more; what was unacknowledged then."""
+    process = await start_until_received(scene, more)
     process.kill()
     await process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -92,15 +99,6 @@ def test_a_killed_collector_repeats_what_was_unacknowledged_and_nothing_else(
                 last = await scene.run_once()
                 found = Counter(scene.received_records())
                 devo, lake = judge(scene)
-            print(
-                "STAT",
-                [(one.over, one.ended, one.received_bytes, one.failure) for one in scene.devo.connections],
-                sum(allowed.values()),
-                len(found),
-                sum(found.values()),
-                len(scene.devo.connections),
-                scene.scene.truth.record_count,
-            )
             assert last.exit_code == 0, last.err
             assert lake == FLAWLESS
             assert (devo.missing, devo.altered) == ([], [])
@@ -110,5 +108,95 @@ def test_a_killed_collector_repeats_what_was_unacknowledged_and_nothing_else(
             assert not excess
             assert repeated or compressed, "some kill fell between the sending and its acknowledgement"
             assert scene.unacknowledged() == []
+
+    asyncio.run(run())
+
+
+def test_what_devo_lacks_waits_on_disk_and_is_not_fetched_again(tmp_path: Path) -> None:
+    """Devo is away from the start, with Devo's own waits between two tries.
+
+    The lake gets everything, a stop waits for nothing, `status` and `blobs` say what waits, and the next
+    run delivers it from the queue: once.
+    """
+
+    async def run() -> None:
+        async with devo_scene_in(tmp_path, small()) as scene:
+            scene.configure({"devo": scene.output(quick=False), "lake": LAKE})
+            process = await scene.start("--quiet")
+            await until(lambda: len(scene.in_lake()) >= scene.scene.truth.record_count, process)
+            stopped, took_s = await stop(process)
+            assert (stopped.exit_code, took_s < STOPPED_WITHIN_S / 2) == (0, True), stopped.err
+            assert len([line for line in stopped.complaints if "the connection was refused" in line]) == 1
+            await check_told_as_queued(scene)
+            before = scene.fetches
+            with scene.devo:
+                last = await scene.run_once()
+                devo, lake = judge(scene)
+            assert (last.exit_code, scene.fetches) == (0, before)
+            assert (devo, lake) == (FLAWLESS, FLAWLESS)
+            assert scene.unacknowledged() == []
+
+    asyncio.run(run())
+
+
+async def check_told_as_queued(scene: DevoScene) -> None:
+    """`status` and `blobs` say that everything waits for Devo on disk."""
+    blobs = scene.scene.truth.blobs
+    status, named = await asyncio.gather(
+        command("status", "--config", scene.file, "--json"),
+        command("blobs", "--config", scene.file, "--json", "--state", "queued", "--limit", "500"),
+    )
+    outputs = {one["name"]: one for one in json.loads(status.out)["outputs"]}
+    assert outputs["devo"] == {"name": "devo", "blobs_missing": blobs, "blobs_queued": blobs}
+    queued = json.loads(named.out)["blobs"]
+    assert [one["missing_outputs"] for one in queued] == [["devo"]] * blobs
+
+
+def test_what_finds_the_queue_full_is_fetched_again_for_devo_alone(tmp_path: Path) -> None:
+    """Devo is away and its queue is full: it is left out, and has everything once after it came back.
+
+    First in the same run, which is stopped under way, then in the next.
+    """
+
+    async def run() -> None:
+        async with devo_scene_in(tmp_path, large()) as scene:
+            outputs = {"devo": scene.output(retention_secs=1), "lake": LAKE}
+            scene.configure(outputs, overall={"queue_max_size_in_mb": 1})
+            process = await scene.start("--quiet")
+            await until(lambda: len(scene.in_lake()) >= scene.scene.truth.record_count, process)
+            status = json.loads((await command("status", "--config", scene.file, "--json")).out)
+            waits = next(one for one in status["outputs"] if one["name"] == "devo")
+            assert 0 < waits["blobs_queued"] < waits["blobs_missing"] == scene.scene.truth.blobs
+            before = scene.fetches
+            with scene.devo:
+                await until(lambda: scene.fetches > before, process)
+                stopped, took_s = await stop(process)
+                assert (stopped.exit_code, took_s < STOPPED_WITHIN_S) == (0, True), stopped.err
+                last = await scene.run_once()
+                devo, lake = judge(scene)
+            assert last.exit_code == 0, last.err
+            assert "its queue on disk is full" in stopped.err
+            assert (devo, lake) == (FLAWLESS, FLAWLESS)
+            assert scene.unacknowledged() == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_a_stop_under_way_loses_and_repeats_nothing(tmp_path: Path, *, compressed: bool) -> None:
+    """SIGTERM in the middle of sending, twice: exit code 0 in good time, and each record once."""
+
+    async def run() -> None:
+        async with devo_scene_in(tmp_path, large()) as scene:
+            scene.configure({"devo": scene.output(**(GZIP if compressed else {})), "lake": LAKE})
+            with scene.devo:
+                for more in (20, 20):
+                    stopped, took_s = await stop(await start_until_received(scene, more))
+                    assert (stopped.exit_code, took_s < STOPPED_WITHIN_S) == (0, True), stopped.err
+                    assert len(scene.received_records()) < scene.scene.truth.record_count, "in the middle"
+                last = await scene.run_once()
+                devo, lake = judge(scene)
+            assert last.exit_code == 0, last.err
+            assert (devo, lake) == (FLAWLESS, FLAWLESS)
 
     asyncio.run(run())

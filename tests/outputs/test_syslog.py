@@ -207,7 +207,7 @@ def test_udp_does_not_wait_on_disk() -> None:
     tcp = SyslogOutput(settings_for(514), clock=SystemClock(), random=system_random(1))
 
     assert (udp.waits_on_disk, udp.batches_at_once_max) == (False, 1)
-    assert (tcp.waits_on_disk, tcp.batches_at_once_max) == (True, 4)
+    assert (tcp.waits_on_disk, tcp.batches_at_once_max) == (True, 64)
 
 
 def test_a_record_larger_than_a_datagram_is_refused_with_its_size() -> None:

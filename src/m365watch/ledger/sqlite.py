@@ -306,10 +306,10 @@ class SqliteLedger:
         return kept
 
     def _forget_outputs(self, *, at: datetime) -> None:
-        """Blobs that only outputs lack which the configuration no longer has are delivered."""
+        """Blobs that only outputs lack which the configuration no longer has, and no queue, are delivered."""
         waiting = self._connection.execute(
             "SELECT key, missing, records, duplicates FROM blob"
-            " WHERE finished_s IS NULL AND missing IS NOT NULL"
+            " WHERE finished_s IS NULL AND missing IS NOT NULL AND queued IS NULL"
         ).fetchall()
         done = [
             Lot(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt
 
 OPEN_BYTES_MAX = 48 * 1024 * 1024
@@ -63,4 +64,14 @@ class Output(Protocol):
 
     async def close(self) -> None:
         """Leave in order; nothing that was acknowledged is lost by it."""
+        ...
+
+
+@runtime_checkable
+class MayBeAway(Protocol):
+    """An output whose receiver may be out of reach at `open`, which is no reason not to start."""
+
+    @property
+    def trouble(self) -> CollectorError | None:
+        """Why the receiver could not be reached at `open`; None if it could."""
         ...

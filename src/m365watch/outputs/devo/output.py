@@ -14,6 +14,7 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import DevoSettings
+from m365watch.errors import OutputUnavailable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.compression import Gauge, list_compressed, make_compress
 from m365watch.outputs.devo.framing import Framer, join_chunks
@@ -76,6 +77,11 @@ class DevoOutput:
         await self._sender.open()
         self._reporter = asyncio.create_task(self._report())
         return last_batch
+
+    @property
+    def trouble(self) -> OutputUnavailable | None:
+        """Why Devo could not be reached at `open`; None if it could."""
+        return self._sender.trouble
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Send every record, but those that are no line; return when all have outlived the retention.

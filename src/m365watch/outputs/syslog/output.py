@@ -9,14 +9,15 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import SyslogSettings
+from m365watch.errors import OutputUnavailable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.framing import join_chunks
 from m365watch.outputs.syslog.datagrams import DATAGRAM_BYTES_MAX, DatagramSender
 from m365watch.outputs.syslog.lines import Framing, Line, LineMaker
 from m365watch.outputs.wire import WireSender
 
-_BATCHES_AT_ONCE_MAX = 4
-"""What one delivery waits for is the retention, in which others can be sent."""
+_BATCHES_AT_ONCE_MAX = 64
+"""What one delivery waits for is the retention, in which others, small ones above all, can be sent."""
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +27,10 @@ class _Carrier(Protocol):
 
     async def open(self) -> None: ...
 
-    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]: ...
+    @property
+    def trouble(self) -> OutputUnavailable | None: ...
+
+    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]: ...
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None: ...
 
@@ -66,13 +70,19 @@ class SyslogOutput:
         await self._carrier.open()
         return last_batch
 
+    @property
+    def trouble(self) -> OutputUnavailable | None:
+        """Why the receiver could not be reached at `open`; None if it could, and over UDP."""
+        return self._carrier.trouble
+
     async def deliver(self, batch: Batch) -> Receipt:
         """Send every record of `batch`, but those that make no line, and wait for what can be known.
 
         Raises: OutputUnavailable: nothing of the batch counts.
         """
         refused: list[RefusedRecord] = []
-        refused.extend(await self._carrier.deliver(self._maker.lines(batch, refused=refused)))
+        lines = self._maker.lines(batch, refused=refused)
+        refused.extend(await self._carrier.deliver(lines, size_bytes=batch.size_bytes))
         return Receipt(refused=tuple(refused))
 
     async def write_tagged(self, lines: Sequence[tuple[str, bytes]], /) -> None:
@@ -102,6 +112,10 @@ def _framing(settings: SyslogSettings) -> Framing:
 class _Wire:
     """Lines over connections that are kept watch over."""
 
+    @property
+    def trouble(self) -> OutputUnavailable | None:
+        return self._sender.trouble
+
     def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
         self._sender = WireSender(
             settings.address,
@@ -117,8 +131,8 @@ class _Wire:
     async def open(self) -> None:
         await self._sender.open()
 
-    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]:
-        await self._sender.deliver(join_chunks(line.sent for line in lines))
+    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]:
+        await self._sender.deliver(join_chunks(line.sent for line in lines), size_bytes=size_bytes)
         return []
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None:
@@ -150,7 +164,11 @@ class _Datagrams:
             f"use transport tcp or tls where none may be missing"
         )
 
-    async def deliver(self, lines: Iterator[Line]) -> list[RefusedRecord]:
+    @property
+    def trouble(self) -> None:
+        """Nobody can tell."""
+
+    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]:  # noqa: ARG002 - none stay
         made = list(lines)
         too_large = await self._sender.deliver([line.sent for line in made])
         return [_too_large(made[place]) for place in too_large]

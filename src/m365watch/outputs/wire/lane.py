@@ -128,7 +128,7 @@ class Lane:
             try:
                 connection = await self._connect()
             except ConnectFailed as failed:
-                if self._note_failed_try(failed.why):
+                if self.note_failed_try(failed.why):
                     return None
             else:
                 if self._failed_tries:
@@ -139,7 +139,7 @@ class Lane:
             await self._wait_out(self._failed_tries, first_s=first_s, max_s=max_s)
         return None
 
-    def _note_failed_try(self, why: Why) -> bool:
+    def note_failed_try(self, why: Why) -> bool:
         """Count it, tell the first one of a row, and give up after the last; whether that was done."""
         self._failed_tries += 1
         if self._failed_tries == 1:

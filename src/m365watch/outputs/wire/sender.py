@@ -78,6 +78,8 @@ class WireSender:
         self._settings = settings
         self._clock = clock
         self._work = Work(self._wake, deliveries_max=deliveries_max)
+        self.trouble: OutputUnavailable | None = None
+        """Why the receiver could not be reached at `open`; None if it could."""
         self._told_end: bytes = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = [
@@ -127,7 +129,8 @@ class WireSender:
         except ConnectFailed as failed:
             if failed.why.fix is not None:
                 raise OutputUnusable(failed.why.what, fix=failed.why.fix, where=self._where) from failed
-            _log.warning(str(self._unavailable(failed.why.what)), code=OutputUnavailable.code)
+            self.trouble = self._unavailable(failed.why.what)
+            self._lanes[0].note_failed_try(failed.why)
         self._tasks = [asyncio.create_task(lane.run(), name=self._where) for lane in self._lanes]
         for task in self._tasks:
             task.add_done_callback(self._pass_on)
