@@ -24,7 +24,6 @@ from m365watch.simulator.model import SimulatedRecord
 from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.server import SimulationSettings
 from m365watch.testing.certificates import Authority
-from place import LAKE
 
 PREFIX = "cloud.office365.management."
 NOTICE_KEYS = {
