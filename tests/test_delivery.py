@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,6 +31,8 @@ from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
 from m365watch.testing.outputs import FakeDisk, FakeOutput
 
 Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
 DOWN = OutputUnavailable("nobody answers", where="output devo")
@@ -88,6 +90,7 @@ class House:
     outputs: tuple[Output, ...]
     queue_bytes_max: int = 1024 * 1024
     patience_s: float | None = None
+    disk: CallsInLine = field(default_factory=CallsInLine)
     bodies: dict[str, bytes] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     recalls: int = 0
@@ -106,7 +109,7 @@ class House:
             for name in names
         }
         self.pipeline = Pipeline(
-            [QueuedOutput(one, self.queues[one.name], CallsInLine()) for one in self.outputs],
+            [QueuedOutput(one, self.queues[one.name], self.disk) for one in self.outputs],
             {},
             cycles=PullCycles(self.clock),
             ledger=self.ledger,
@@ -376,6 +379,37 @@ class DefectiveOutput(FakeOutput):
         if self.is_defective:
             raise ZeroDivisionError
         return await super().deliver(batch)
+
+
+@pytest.mark.parametrize("fails", range(1, 5))
+@pytest.mark.parametrize("disk_s", [0.1, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6])
+def test_a_batch_that_is_being_taken_is_not_left_out(tmp_path: Path, disk_s: float, fails: int) -> None:
+    """The queue is full, and while its disk says so the output works again and takes the batch."""
+    lake, files = FakeOutput("lake"), FakeOutput("files")
+    files.fail(DOWN, times=fails)
+
+    async def use(house: House) -> None:
+        for number in range(4):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        await house.finish()
+
+    house = House(tmp_path, (lake, files), queue_bytes_max=1, disk=SlowDisk(disk_s))
+    run(house, use)
+
+    assert sorted(files.disk.records) == sorted(lake.disk.records) == make_records(4)
+
+
+class SlowDisk(CallsInLine):
+    """Each piece of work takes its time."""
+
+    def __init__(self, work_s: float) -> None:
+        self._work_s = work_s
+
+    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        await asyncio.sleep(self._work_s)
+        return await super().__call__(verb, *args, **kwargs)
 
 
 # The end of a run.

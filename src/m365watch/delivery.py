@@ -173,19 +173,17 @@ class OutputLane:
         return False
 
     async def _keep_all(self) -> None:
-        """Put every batch that is in memory alone on disk, so that it holds nobody up.
-
-        One that the output is taking may have arrived, so it is never left out.
-        """
-        for open_ in list(self._open):
-            await self._keep(open_.one, may_leave_out=False)
-        for one in list(self._waiting):
+        """Put every batch that is in memory alone on disk, so that it holds nobody up."""
+        for one in [*(open_.one for open_ in self._open), *self._waiting]:
             await self._keep(one)
             if one.is_settled and one in self._waiting:
                 self._waiting.remove(one)
 
-    async def _keep(self, one: _Waiting, *, may_leave_out: bool = True) -> None:
-        """Put the batch on disk; a failing output whose queue is full is left out of it."""
+    async def _keep(self, one: _Waiting) -> None:
+        """Put the batch on disk; a failing output whose queue is full is left out of it.
+
+        Not of one that it is taking, which may have arrived: that one has to be waited for.
+        """
         while not one.is_kept and not one.is_settled:
             async with self._moving:
                 if one.is_settled or one.batch is None:
@@ -193,7 +191,7 @@ class OutputLane:
                 if await self._put(one.batch):
                     await self._mark_kept(one)
                     return
-                if self.error is not None and may_leave_out:
+                if self.error is not None and all(open_.one is not one for open_ in self._open):
                     await self._leave_out(one)
                     return
             if not self._lacks_room:
@@ -226,8 +224,9 @@ class OutputLane:
                 code=OutputUnavailable.code,
             )
         self._owes = True
-        await self._means.calls(self._means.ledger.leave_out, one.number, self.output.name)
+        # First, so that it is not handed over while the ledger writes.
         one.is_settled = True
+        await self._means.calls(self._means.ledger.leave_out, one.number, self.output.name)
         self._means.on_held(one.number, self.output.name)
 
     async def run(self) -> None:

@@ -100,8 +100,9 @@ class DevoScene:
         overall: Mapping[str, Any] | None = None,
         source: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the configuration: Devo and the lake unless told; `overall` and `source` are further keys
-        of `globals` and of the input.
+        """Write the configuration, with Devo and the lake unless other outputs are given.
+
+        `overall` and `source` are further keys of `globals` and of the input.
         """
         outputs = outputs or {"devo": self.output(), "lake": LAKE}
         document = self.scene.running.configuration(outputs=outputs, services=services)
@@ -117,8 +118,13 @@ class DevoScene:
     async def run_once(self) -> Ended:
         return await self.scene.run_once()
 
+    @property
+    def has_records(self) -> bool:
+        """Whether Devo has a record by now."""
+        return any(read_line(line).tag.startswith(AUDIT) for line in self.devo.lines)
+
     def received(self) -> list[Received]:
-        """The lines that Devo has."""
+        """The lines that Devo has, once no connection brings more."""
         self.devo.wait_until_over()
         return [read_line(line) for line in self.devo.lines]
 

@@ -29,7 +29,7 @@ ODD = Scenario(
     behaviour=Behaviour(duplicates=False),
     rules=(Rule(on=(Call.CONTENT,), answer=Answer.UNREADABLE_RECORD, share=0.1),),
 )
-"""Some blobs end in a copy of a record that is no JSON, so that nobody can tell what is to be masked in it."""
+"""Some blobs end in a copy of a record that is no JSON: nobody can tell what is to be masked in it."""
 USER = re.compile(rb'("UserId":)"hidden-user-[0-9a-f]+@corp\.example"')
 ADDRESS = re.compile(rb"198\.51\.100\.\d+")
 DETECTED = re.compile(rb"hidden-card-\d+[^\"]*")
@@ -124,7 +124,6 @@ def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
                 at_devo = scene.received_records()
                 lines = scene.devo.lines
             assert last.exit_code == 0, last.err
-            print(first.err)
             served = scene.scene.truth.records()
             assert all(any(sign.search(body) for body in served) for sign in (USER, ADDRESS, DETECTED))
             wanted = Counter(map(as_masked, served))
