@@ -285,6 +285,36 @@ def test_a_full_queue_leaves_a_failing_output_out_until_it_works(tmp_path: Path)
     assert sum("queue on disk is full" in str(line["event"]) for line in lines) == 1
 
 
+def test_a_receiver_that_is_away_delays_nobody_even_with_a_full_queue(tmp_path: Path) -> None:
+    """A wire tries to connect for a minute before it gives a batch up; who is away is known at once."""
+    lake, wire = FakeOutput("lake"), AwayWire("devo", [], retention_s=60.0)
+
+    async def use(house: House) -> float:
+        for number in range(6):
+            house.publish(make_record(number))
+            house.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+        seen_s, seen = house.clock.monotonic_s(), len(lake.disk.records)
+        assert seen == 6
+        wire.trouble = None
+        await house.finish()
+        return seen_s
+
+    assert run(House(tmp_path, (lake, wire), queue_bytes_max=1), use) < 10
+    assert sorted(wire.received) == make_records(6)
+
+
+class AwayWire(FakeWire):
+    """Cannot reach its receiver until `trouble` is None."""
+
+    trouble: OutputUnavailable | None = DOWN
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        while self.trouble is not None:
+            await asyncio.sleep(1)
+        return await super().deliver(batch)
+
+
 def test_a_slow_output_with_a_full_queue_slows_the_run_and_loses_nothing(tmp_path: Path) -> None:
     """It works, so the run goes at its pace: nothing is fetched twice."""
     lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=2.0)

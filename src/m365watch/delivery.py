@@ -22,7 +22,7 @@ from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
-from m365watch.outputs.port import OPEN_BYTES_MAX, Output
+from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue
 
 _log = structlog.get_logger(__name__)
@@ -116,6 +116,12 @@ class OutputLane:
         """The same, once it has said so."""
         self._flushed_at_s = 0.0
 
+    @property
+    def _is_failing(self) -> bool:
+        """Whether the output cannot write just now, as far as anybody knows."""
+        is_away = isinstance(self.output, MayBeAway) and self.output.trouble is not None
+        return self.error is not None or is_away
+
     def resume(self, numbers: list[int]) -> None:
         """Begin with the batches that the queue has from the last run."""
         self._waiting.extend(_Waiting(number, None, is_kept=True) for number in numbers)
@@ -191,7 +197,7 @@ class OutputLane:
                 if await self._put(one.batch):
                     await self._mark_kept(one)
                     return
-                if self.error is not None and all(open_.one is not one for open_ in self._open):
+                if self._is_failing and all(open_.one is not one for open_ in self._open):
                     await self._leave_out(one)
                     return
             if not self._lacks_room:

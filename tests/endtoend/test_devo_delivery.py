@@ -28,13 +28,13 @@ GZIP: dict[str, Any] = {"threshold_for_using_gzip_in_transport_layer": -1.0}
 
 
 def small() -> SimulationSettings:
-    return SimulationSettings(seed=5, days=2, records_per_day=150, page_size=20, live=False)
+    return SimulationSettings(seed=5, days=6, records_per_day=50, page_size=20, live=False)
 
 
 def large() -> SimulationSettings:
     """Some 25 MB in batches that are closed because nothing more came in time, slow enough to be met."""
     return SimulationSettings(
-        seed=5, days=2, records_per_day=80, page_size=9, scenario=LARGE, live=False, latency_s=0.04
+        seed=5, days=6, records_per_day=15, page_size=9, scenario=LARGE, live=False, latency_s=0.04
     )
 
 
@@ -144,12 +144,13 @@ def test_what_devo_lacks_waits_on_disk_and_is_not_fetched_again(tmp_path: Path) 
 
 async def check_told_as_queued(scene: DevoScene) -> None:
     """`status` and `blobs` say that everything waits for Devo on disk."""
-    blobs = scene.scene.truth.blobs
     status, named = await asyncio.gather(
         command("status", "--config", scene.file, "--json"),
         command("blobs", "--config", scene.file, "--json", "--state", "queued", "--limit", "500"),
     )
-    outputs = {one["name"]: one for one in json.loads(status.out)["outputs"]}
+    document = json.loads(status.out)
+    blobs = document["totals"]["blobs"]["listed"]
+    outputs = {one["name"]: one for one in document["outputs"]}
     assert outputs["devo"] == {"name": "devo", "blobs_missing": blobs, "blobs_queued": blobs}
     queued = json.loads(named.out)["blobs"]
     assert [one["missing_outputs"] for one in queued] == [["devo"]] * blobs
@@ -169,7 +170,7 @@ def test_what_finds_the_queue_full_is_fetched_again_for_devo_alone(tmp_path: Pat
             await until(lambda: len(scene.in_lake()) >= scene.scene.truth.record_count, process)
             status = json.loads((await command("status", "--config", scene.file, "--json")).out)
             waits = next(one for one in status["outputs"] if one["name"] == "devo")
-            assert 0 < waits["blobs_queued"] < waits["blobs_missing"] == scene.scene.truth.blobs
+            assert 0 < waits["blobs_queued"] < waits["blobs_missing"] == status["totals"]["blobs"]["listed"]
             before = scene.fetches
             with scene.devo:
                 await until(lambda: scene.fetches > before, process)

@@ -67,7 +67,7 @@ def _with_secrets(record: SimulatedRecord) -> bytes:
 def tenant() -> SimulationSettings:
     source: Any = TalkativeSource
     return SimulationSettings(
-        seed=5, days=5, page_size=50, live=False, blob_records=10, scenario=ODD, source=source
+        seed=5, days=6, page_size=50, live=False, blob_records=10, scenario=ODD, source=source
     )
 
 

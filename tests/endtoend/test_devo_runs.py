@@ -45,7 +45,7 @@ class NovelSource:
     """An organisation whose general records are half of a Workload that nobody knows."""
 
     def __init__(self, identity: TenantIdentity, _: datetime) -> None:
-        self._organisation = Organisation(5, identity.tenant_id, records_per_day=150)
+        self._organisation = Organisation(5, identity.tenant_id, records_per_day=80)
 
     def records_between(self, start: datetime, end: datetime) -> list[SimulatedRecord]:
         """Those of the organisation, with the Workload of every second general record replaced."""
@@ -61,7 +61,7 @@ class NovelSource:
 def tenant(*, novel: bool = False) -> SimulationSettings:
     source: Any = NovelSource if novel else None
     return SimulationSettings(
-        seed=5, days=2, records_per_day=150, page_size=50, live=False, blob_records=10, source=source
+        seed=5, days=6, records_per_day=80, page_size=50, live=False, blob_records=10, source=source
     )
 
 

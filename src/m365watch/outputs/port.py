@@ -73,5 +73,5 @@ class MayBeAway(Protocol):
 
     @property
     def trouble(self) -> CollectorError | None:
-        """Why the receiver could not be reached at `open`; None if it could."""
+        """Why the receiver could not be reached when it was last tried; None if it could."""
         ...

@@ -80,7 +80,7 @@ class DevoOutput:
 
     @property
     def trouble(self) -> OutputUnavailable | None:
-        """Why Devo could not be reached at `open`; None if it could."""
+        """Why Devo could not be reached when it was last tried; None if it could."""
         return self._sender.trouble
 
     async def deliver(self, batch: Batch) -> Receipt:

@@ -72,7 +72,7 @@ class SyslogOutput:
 
     @property
     def trouble(self) -> OutputUnavailable | None:
-        """Why the receiver could not be reached at `open`; None if it could, and over UDP."""
+        """Why the receiver could not be reached when it was last tried; None if it could, and over UDP."""
         return self._carrier.trouble
 
     async def deliver(self, batch: Batch) -> Receipt:

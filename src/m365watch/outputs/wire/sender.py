@@ -79,7 +79,7 @@ class WireSender:
         self._clock = clock
         self._work = Work(self._wake, deliveries_max=deliveries_max)
         self.trouble: OutputUnavailable | None = None
-        """Why the receiver could not be reached at `open`; None if it could."""
+        """Why the receiver could not be reached when it was last tried; None if it could."""
         self._told_end: bytes = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = [
@@ -129,7 +129,6 @@ class WireSender:
         except ConnectFailed as failed:
             if failed.why.fix is not None:
                 raise OutputUnusable(failed.why.what, fix=failed.why.fix, where=self._where) from failed
-            self.trouble = self._unavailable(failed.why.what)
             self._lanes[0].note_failed_try(failed.why)
         self._tasks = [asyncio.create_task(lane.run(), name=self._where) for lane in self._lanes]
         for task in self._tasks:
@@ -223,7 +222,12 @@ class WireSender:
             )
 
     async def _connect(self) -> Connection:
-        connection, certificate = await connect(self._target)
+        try:
+            connection, certificate = await connect(self._target)
+        except ConnectFailed as failed:
+            self.trouble = self._unavailable(failed.why.what)
+            raise
+        self.trouble = None
         if certificate and certificate != self._told_end:
             self._told_end = certificate
             ends_at = read_end(certificate)
