@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.delivery import BATCHES_WAITING_MAX, QueuedOutput
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
@@ -24,7 +24,7 @@ from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.port import Output
 from m365watch.outputs.queue import BatchQueue
 from m365watch.pipeline import LINGER_S, Pipeline
-from m365watch.progress import FeedProgress
+from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.records.split import split_blob
 from m365watch.testing.batches import make_record, make_records
 from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
@@ -307,7 +307,7 @@ def test_a_receiver_that_is_away_delays_nobody_even_with_a_full_queue(tmp_path: 
 class AwayWire(FakeWire):
     """Cannot reach its receiver until `trouble` is None."""
 
-    trouble: OutputUnavailable | None = DOWN
+    trouble: CollectorError | None = DOWN
 
     async def deliver(self, batch: Batch) -> Receipt:
         while self.trouble is not None:
@@ -440,6 +440,75 @@ class SlowDisk(CallsInLine):
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         await asyncio.sleep(self._work_s)
         return await super().__call__(verb, *args, **kwargs)
+
+
+# What an output's trouble looks like.
+
+
+def test_an_outputs_error_is_in_the_ledger_until_it_has_passed(tmp_path: Path) -> None:
+    """With what to do about it, so that `status` of another process shows it; told once."""
+    expired = OutputUnusable("its certificate has expired", fix="renew it", where="output files")
+    lake, files = FakeOutput("lake"), FakeOutput("files")
+    files.fail(expired, times=3)
+
+    async def use(house: House) -> tuple[list[OutputProgress], list[OutputProgress]]:
+        house.publish(make_record(1))
+        house.fetch()
+        await asyncio.sleep(2)
+        during = house.ledger.output_progress()
+        await house.finish()
+        return during, house.ledger.output_progress()
+
+    with capture_logs() as lines:
+        [during], after = run(House(tmp_path, (lake, files)), use)
+
+    assert (during.name, during.blobs_missing, during.blobs_queued) == ("files", 1, 1)
+    assert (during.last_error, during.fix) == ("output files: its certificate has expired", "renew it")
+    assert after == []
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("error", str(expired)),
+        ("info", "output files: goes on"),
+    ]
+
+
+def test_a_receiver_that_is_away_is_known_before_a_delivery_fails(tmp_path: Path) -> None:
+    """A wire tries for a minute, and tells its troubles itself; `status` does not wait for it."""
+    lake, wire = FakeOutput("lake"), AwayWire("devo", [])
+
+    async def use(house: House) -> tuple[list[str | None], int]:
+        house.publish(make_record(1))
+        house.fetch()
+        await asyncio.sleep(5)
+        errors = [output.last_error for output in house.ledger.output_progress()]
+        wire.trouble = None
+        await house.finish()
+        return errors, len(house.ledger.output_progress())
+
+    with capture_logs() as lines:
+        errors, left = run(House(tmp_path, (lake, wire)), use)
+
+    assert (errors, left) == (["output devo: nobody answers"], 0)
+    assert [line["event"] for line in lines] == ["output devo: goes on"]
+
+
+def test_a_run_does_not_wait_for_a_receiver_that_needs_a_person(tmp_path: Path) -> None:
+    """`--once` leaves what it lacks in its queue at once, and says why."""
+    lake, wire = FakeOutput("lake"), AwayWire("devo", [])
+    wire.trouble = OutputUnusable("its certificate has expired", fix="renew it", where="output devo")
+
+    async def use(house: House) -> tuple[float, dict[str, str]]:
+        house.publish(make_record(1))
+        house.fetch()
+        await house.pipeline.drain()
+        return house.clock.monotonic_s(), house.pipeline.output_errors
+
+    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
+
+    assert waited_s < 5
+    assert errors == {
+        "devo": "output devo: its certificate has expired; renew it; what it lacks waits in its queue on disk"
+        " for the next run"
+    }
 
 
 # The end of a run.

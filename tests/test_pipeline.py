@@ -456,7 +456,10 @@ def test_a_batch_is_written_down_then_delivered_then_committed(tmp_path: Path) -
         await drain(works)
         return [*seen, works.calls.verbs]
 
-    assert run(tmp_path, use, lake) == [["open_batch"], ["open_batch", "commit_delivered lake"]]
+    assert run(tmp_path, use, lake) == [
+        ["open_batch"],
+        ["open_batch", "note_output_error lake", "commit_delivered lake"],
+    ]
 
 
 def test_batches_arrive_in_the_order_of_their_numbers(tmp_path: Path) -> None:

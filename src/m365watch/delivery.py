@@ -17,13 +17,14 @@ from dataclasses import dataclass
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, OutputUnavailable, RetryLater
+from m365watch.errors import CollectorError, NeedsOperator, OutputUnavailable, RetryLater
 from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue
+from m365watch.outputs.troubles import OutputTrouble
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ SLOW_S = 1.0
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 60.0
 _DISK_PAUSE_S = 30.0
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,8 @@ class OutputLane:
     def __init__(self, queued: QueuedOutput, means: LaneMeans, *, is_alone: bool) -> None:
         """An output that `is_alone` and writes at once does without the disk: its pace is the run's."""
         self.output = queued.output
-        self.error: str | None = None
-        """What keeps the output from writing just now."""
         self._means = means
+        self._trouble = OutputTrouble(self.output, ledger=means.ledger, calls=means.calls, clock=means.clock)
         self._queue = queued.queue
         self._disk = queued.disk
         self._is_alone = is_alone and not self.output.waits_on_disk
@@ -106,6 +107,7 @@ class OutputLane:
         self._pause_s = _RETRY_FIRST_S
         self._owes = False
         self._has_given_up = False
+        self._given_up_for = ""
         self._is_finishing = False
         self._is_leaving = False
         self._lacks_room = False
@@ -119,8 +121,14 @@ class OutputLane:
     @property
     def _is_failing(self) -> bool:
         """Whether the output cannot write just now, as far as anybody knows."""
-        is_away = isinstance(self.output, MayBeAway) and self.output.trouble is not None
-        return self.error is not None or is_away
+        return self._trouble.text is not None or self._trouble.away is not None
+
+    @property
+    def error(self) -> str | None:
+        """What keeps the output from writing just now."""
+        if self._has_given_up:
+            return f"{self._given_up_for}; what it lacks waits in its queue on disk for the next run"
+        return self._trouble.text
 
     def resume(self, numbers: list[int]) -> None:
         """Begin with the batches that the queue has from the last run."""
@@ -245,6 +253,7 @@ class OutputLane:
                 seen = self._news.count
                 await self._begin()
                 await self._wait_for_news(seen)
+                await self._trouble.look()
                 await self._settle_first()
         finally:
             await self._close_open()
@@ -309,9 +318,10 @@ class OutputLane:
             return
         news = asyncio.create_task(self._news.wait_after(seen))
         try:
-            await asyncio.wait(
-                [news, *first], timeout=self._patience_left_s(), return_when=asyncio.FIRST_COMPLETED
-            )
+            left_s = self._patience_left_s()
+            look_s = _LOOK_S if self._open and isinstance(self.output, MayBeAway) else None
+            timeout_s = min((one for one in (left_s, look_s) if one is not None), default=None)
+            await asyncio.wait([news, *first], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
 
@@ -322,6 +332,8 @@ class OutputLane:
             return None
         if self._flushed != self._open[-1].one.number:
             return None
+        if isinstance(self._trouble.away, NeedsOperator):
+            return 0.0
         return max(0.0, self._flushed_at_s + patience_s - self._means.clock.monotonic_s())
 
     async def _settle_first(self) -> None:
@@ -348,14 +360,13 @@ class OutputLane:
     async def _lose_patience(self) -> None:
         """The output does not say what is durable: what it lacks is left to another run."""
         where = f"output {self.output.name}"
-        error = OutputUnavailable(f"took nothing within {self._means.patience_s:g} s", where=where)
+        silent = OutputUnavailable(f"took nothing within {self._means.patience_s:g} s", where=where)
         self._failed_since_s = -math.inf
-        await self._fail(error)
+        await self._fail(self._trouble.away or silent)
 
     async def _settle(self, one: _Waiting, receipt: Receipt) -> None:
-        if self.error is not None:
-            _log.info(f"output {self.output.name}: goes on")
-        self.error, self._failed_since_s, self._pause_s = None, None, _RETRY_FIRST_S
+        await self._trouble.passed()
+        self._failed_since_s, self._pause_s = None, _RETRY_FIRST_S
         async with self._moving:
             await self._commit(one, receipt)
             if one.is_kept:
@@ -392,9 +403,7 @@ class OutputLane:
         self._waiting.extendleft(open_.one for open_ in reversed(self._open))
         self._open.clear()
         self._flushed = 0
-        if self.error != str(error):
-            _log.warning(str(error), code=error.code)
-            self.error = str(error)
+        await self._trouble.note(error)
         if not self._is_alone:
             await self._keep_all()
         for one in self._waiting:
@@ -418,8 +427,8 @@ class OutputLane:
             if not all(one.is_kept for one in self._waiting):
                 raise error
             self._has_given_up = True
-            place = f"{error.where}: " if error.where else ""
-            self.error = f"{place}{error.what}; what it lacks waits in its queue on disk for the next run"
+            fix = f"; {error.fix}" if isinstance(error, NeedsOperator) else ""
+            self._given_up_for = f"{error.where}: {error.what}{fix}" if error.where else f"{error.what}{fix}"
             self._means.on_settled()
             return
         after_s = error.after_s if isinstance(error, RetryLater) else None

@@ -45,13 +45,17 @@ class FeedProgress:
 
 @dataclass(frozen=True, slots=True)
 class OutputProgress:
-    """What one output lacks of the blobs that were fetched for all."""
+    """What is wrong with one output, and what it lacks of the blobs that were fetched for all."""
 
     name: str
     blobs_missing: int
     """Blobs that other outputs have, or that wait in its queue on disk."""
     blobs_queued: int
     """Those of them that wait in its queue on disk; the others are fetched again for it."""
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    fix: str | None = None
+    """What a person has to do about it; None if it passes by itself."""
 
 
 @dataclass(slots=True)
@@ -65,4 +69,4 @@ class RunProgress:
     before: list[FeedProgress] = field(default_factory=list)
     """The same feeds as they stood when the run began, so that what the run did can be told apart."""
     outputs: list[OutputProgress] = field(default_factory=list)
-    """The outputs that lack something."""
+    """The outputs that have an error or lack something."""

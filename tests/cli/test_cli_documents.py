@@ -25,7 +25,7 @@ def test_the_status_document_is_this_one() -> None:
     records = {"delivered": 34567, "duplicates": 89, "quarantined": 0}
 
     progress = run_progress(feed)
-    progress.outputs = [OutputProgress("devo", blobs_missing=3, blobs_queued=2)]
+    progress.outputs = [OutputProgress("devo", 3, 2, "refused", NOW, "renew it")]
 
     assert json.loads(as_json(status_document(progress, waiting=[WAITING], now=NOW))) == {
         "schema": 1,
@@ -56,7 +56,16 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "got HTTP 503",
             }
         ],
-        "outputs": [{"name": "devo", "blobs_missing": 3, "blobs_queued": 2}],
+        "outputs": [
+            {
+                "name": "devo",
+                "blobs_missing": 3,
+                "blobs_queued": 2,
+                "last_error": "refused",
+                "last_error_at": "2026-11-24T12:00:00Z",
+                "fix": "renew it",
+            }
+        ],
     }
 
 

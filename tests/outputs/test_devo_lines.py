@@ -90,6 +90,28 @@ def test_a_tag_has_two_to_six_levels(text: str) -> None:
     assert is_tag(text) == TAGS[text]
 
 
+OVERRIDES = {
+    "cloud.office365.management.azure_active_directory": {
+        "cloud.office365.management.azure_active_directory": True,
+        "cloud.office365.management.novel": False,
+    },
+    "cloud.office365.management.{workload}.{operation}": {
+        "cloud.office365.management.novel.do_it": True,
+        "cloud.office365.management.novel": False,
+    },
+    "my.app.{workload}": {"my.app.novel": True, "cloud.office365.management.novel": False},
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_a_tag_that_somebody_names_is_used_as_it_is(override: str) -> None:
+    """Whether Devo is known to have the table or not; others still fall back."""
+    tags = Tags(TagSettings(fallback_tag="my.app.rest", overrides=(override,)), where="output devo")
+    with capture_logs():
+        for table, is_named in OVERRIDES[override].items():
+            assert tags.tag_of(table) == (table if is_named else "my.app.rest")
+
+
 def test_tables_that_are_told_are_bounded() -> None:
     """Ten thousand invented tables cost no more than that."""
     tags = Tags(TagSettings(), where="output devo")

@@ -34,6 +34,9 @@ def status_document(
                 "name": output.name,
                 "blobs_missing": output.blobs_missing,
                 "blobs_queued": output.blobs_queued,
+                "last_error": output.last_error,
+                "last_error_at": instant(output.last_error_at),
+                "fix": output.fix,
             }
             for output in progress.outputs
         ],

@@ -93,13 +93,20 @@ def status_page(standing: Standing, *, columns: int, on_screen: bool = False) ->
 
 
 def _output_lines(standing: Standing) -> list[Text]:
-    """One line for each output that lacks what was fetched."""
+    """Each output's error and what to do about it, and how much waits for it."""
     lines = []
     for output in standing.progress.outputs:
-        again = output.blobs_missing - output.blobs_queued
-        fetched = f", {again:,} are fetched again for it" if again else ""
-        queued = f"{count(output.blobs_queued, 'blob')} in its queue on disk"
-        lines.append(whole_line(f"output {output.name}: {queued}{fetched}", style="yellow"))
+        if output.last_error is not None:
+            at = output.last_error_at or standing.at
+            age = f" ({span((standing.at - at).total_seconds())} ago)"
+            style = "red" if output.fix else "yellow"
+            cure = plain(output.fix) if output.fix else "nothing to do, it is tried again by itself"
+            lines += [Text(f"error: {quoted(output.last_error)}{age}", style=style), Text(f"hint: {cure}")]
+        if output.blobs_missing:
+            again = output.blobs_missing - output.blobs_queued
+            fetched = f", {again:,} are fetched again for it" if again else ""
+            queued = f"{count(output.blobs_queued, 'blob')} in its queue on disk"
+            lines.append(whole_line(f"output {output.name}: {queued}{fetched}", style="yellow"))
     return lines
 
 

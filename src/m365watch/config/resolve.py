@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from m365watch.config.agreement import COLLECTING
@@ -13,7 +15,17 @@ from m365watch.config.outputs import LakeConfig, LakeOutput
 from m365watch.config.overall import GlobalOverrides
 from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
 from m365watch.config.schema import ConfigurationFile
-from m365watch.config.settings import Cloud, Secret, ServiceSettings, Settings, TenantSettings
+from m365watch.config.settings import (
+    Cloud,
+    DevoHttpSettings,
+    DevoSettings,
+    OutputSettings,
+    Secret,
+    ServiceSettings,
+    Settings,
+    SyslogSettings,
+    TenantSettings,
+)
 from m365watch.model import Service, TenantId
 
 MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
@@ -28,16 +40,17 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
     outputs = file.outputs or {"lake": LakeOutput(type="lake", config=LakeConfig())}
     overall = overridden(file)
     persistence = file.globals.persistence
+    tenants = tuple(
+        tenant for name, section in file.inputs.items() for tenant in _resolve_input(name, section)
+    )
     return Settings(
         path=path,
         collector_name=file.globals.name,
         state_directory=absolute(path.parent, persistence.config.directory_name),
         debug=overall.debug,
-        tenants=tuple(
-            tenant for name, section in file.inputs.items() for tenant in _resolve_input(name, section)
-        ),
+        tenants=tenants,
         outputs=tuple(
-            resolve_output(name, output, folder=path.parent, overall=overall)
+            with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants)
             for name, output in outputs.items()
         ),
         warnings=tuple(report.warnings),
@@ -47,6 +60,15 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
         collector_image=image,
         keeps_state=persistence.type != "memory",
     )
+
+
+def with_overrides(output: OutputSettings, tenants: Sequence[TenantSettings]) -> OutputSettings:
+    """The output, told every `override_tag`: Devo is taken to have the tables that somebody names."""
+    if not isinstance(output, DevoSettings | DevoHttpSettings | SyslogSettings):
+        return output
+    services = [service for tenant in tenants for service in tenant.services]
+    overrides = dict.fromkeys(service.override_tag for service in services if service.override_tag)
+    return replace(output, tags=replace(output.tags, overrides=tuple(overrides)))
 
 
 def overridden(file: ConfigurationFile) -> GlobalOverrides:

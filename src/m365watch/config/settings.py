@@ -170,6 +170,8 @@ class TagSettings:
     """The tag of records whose Workload has no table at Devo."""
     known_tables: tuple[str, ...] = ()
     """Tables to know beside those that are built in."""
+    overrides: tuple[str, ...] = ()
+    """Every `override_tag` of the inputs: what it says is used as it is, placeholders filled in."""
 
 
 @dataclass(frozen=True, slots=True)

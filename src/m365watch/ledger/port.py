@@ -169,12 +169,16 @@ class Ledger(Protocol):
         """Keep the feed's last error for `status`; None says that it has passed."""
         ...
 
+    def note_output_error(self, output: str, error: str | None, *, fix: str | None, at: datetime) -> None:
+        """Keep the output's last error for `status`; None says that it has passed."""
+        ...
+
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""
         ...
 
     def output_progress(self) -> list[OutputProgress]:
-        """The outputs that lack blobs which were fetched."""
+        """The outputs that have an error, or lack blobs which were fetched."""
         ...
 
     def merge_identities(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,13 +121,38 @@ def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
 
 
 def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
-    """The outputs that lack blobs which were fetched, by name."""
-    rows = connection.execute(
-        "SELECT output.value, count(*), total(output.value IN (SELECT value FROM json_each(queued)))"
-        " FROM blob, json_each(missing) AS output WHERE finished_s IS NULL AND missing IS NOT NULL"
-        " GROUP BY output.value ORDER BY output.value"
-    )
-    return [OutputProgress(str(name), missing, int(queued)) for name, missing, queued in rows.fetchall()]
+    """The outputs that have an error, or lack blobs which were fetched, by name."""
+    lacking = {
+        str(name): (missing, int(queued))
+        for name, missing, queued in connection.execute(
+            "SELECT output.value, count(*), total(output.value IN (SELECT value FROM json_each(queued)))"
+            " FROM blob, json_each(missing) AS output WHERE finished_s IS NULL AND missing IS NOT NULL"
+            " GROUP BY output.value"
+        ).fetchall()
+    }
+    errors = {
+        str(name): (error, instant(at), fix)
+        for name, error, at, fix in connection.execute(
+            "SELECT name, last_error, last_error_at, fix FROM output_error"
+        ).fetchall()
+    }
+    found = []
+    for name in sorted(lacking.keys() | errors.keys()):
+        missing, queued = lacking.get(name, (0, 0))
+        error, at, fix = errors.get(name, (None, None, None))
+        found.append(OutputProgress(name, missing, queued, error, at, fix))
+    return found
+
+
+def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same seconds in disjoint spans, oldest first."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def feed_of(tenant_id: str, content_type: str) -> Feed:

@@ -91,6 +91,13 @@ CREATE TABLE output (
     position TEXT NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE output_error (
+    name TEXT PRIMARY KEY,
+    last_error TEXT NOT NULL,
+    last_error_at REAL NOT NULL,
+    fix TEXT
+) WITHOUT ROWID;
+
 -- Identities older than the batches still kept, with the blob that brought each (its key, 6 bytes).
 CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;
 -- 0..n-1, to look many identities up in one statement.
@@ -117,6 +124,12 @@ ALTER TABLE blob ADD COLUMN queued TEXT;
 ALTER TABLE batch ADD COLUMN queued TEXT NOT NULL DEFAULT '[]';
 DROP INDEX blob_known;
 CREATE INDEX blob_unfinished ON blob (feed, state, created_us DESC) WHERE finished_s IS NULL;
+CREATE TABLE output_error (
+    name TEXT PRIMARY KEY,
+    last_error TEXT NOT NULL,
+    last_error_at REAL NOT NULL,
+    fix TEXT
+) WITHOUT ROWID;
 """,
 }
 """From version n to n + 1."""

@@ -124,7 +124,7 @@ class SqliteLedger:
         self._connection.execute("DELETE FROM coverage WHERE feed = ?", (number,))
         self._connection.executemany(
             "INSERT INTO coverage VALUES (?, ?, ?)",
-            [(number, max(start, oldest), end) for start, end in _merged(spans) if end > oldest],
+            [(number, max(start, oldest), end) for start, end in reading.merged(spans) if end > oldest],
         )
         self._connection.execute("UPDATE feed SET listed_at = ? WHERE id = ?", (at.timestamp(), number))
 
@@ -403,13 +403,23 @@ class SqliteLedger:
         progress.last_error, progress.fix = error, fix
         progress.last_error_at = None if error is None else at
 
+    @failures_named
+    def note_output_error(self, output: str, error: str | None, *, fix: str | None, at: datetime) -> None:
+        """Keep the output's last error for `status`; None says that it has passed."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM output_error WHERE name = ?", (output,))
+            if error is not None:
+                self._connection.execute(
+                    "INSERT INTO output_error VALUES (?, ?, ?, ?)", (output, error, at.timestamp(), fix)
+                )
+
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""
         return list(self._progress.values())
 
     @failures_named
     def output_progress(self) -> list[OutputProgress]:
-        """The outputs that lack blobs which were fetched."""
+        """The outputs that have an error, or lack blobs which were fetched."""
         return reading.output_progress(self._connection)
 
     @failures_named
@@ -477,17 +487,6 @@ class SqliteLedger:
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection)
-
-
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same seconds in disjoint spans, oldest first."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _micros(at: datetime) -> int:

@@ -73,14 +73,14 @@ class Tags:
         """`where` is the output, for what is told about tables that Devo lacks."""
         self._fallback = settings.fallback_tag
         self._known = frozenset(TABLE_PREFIX + name for name in KNOWN_WORKLOADS) | {*settings.known_tables}
+        self._overrides = [_pattern_of(override) for override in settings.overrides]
         self._where = where
         self._tags: dict[str, str] = {}
 
     def tag_of(self, table: str) -> str:
         """The table itself, or the fallback where Devo has no such table or could have none.
 
-        A table that is not below cloud.office365.management was named by an `override_tag` and is used
-        as it is. Each table that Devo lacks is told once.
+        A table that an `override_tag` names is used as it is. Each table that Devo lacks is told once.
         """
         tag = self._tags.get(table)
         if tag is None:
@@ -93,6 +93,8 @@ class Tags:
         if not is_tag(table):
             self._tell(table, "cannot be a tag at Devo")
             return self._fallback
+        if any(override.fullmatch(table) for override in self._overrides):
+            return table
         if table.startswith(TABLE_PREFIX) and table not in self._known:
             self._tell(table, "is no table that Devo is known to have")
             return self._fallback
@@ -103,6 +105,12 @@ class Tags:
             f"{self._where}: {table[:TAG_CHARACTERS_MAX]!r} {what}; its records are sent as "
             f"{self._fallback} until it is among the known tables"
         )
+
+
+def _pattern_of(override: str) -> re.Pattern[str]:
+    """What `override_tag` can come to: each placeholder is one level."""
+    fixed = re.split(r"\{(?:workload|operation)\}", override)
+    return re.compile("[a-z0-9_-]+".join(map(re.escape, fixed)))
 
 
 def is_tag(text: str) -> bool:
