@@ -430,3 +430,21 @@ def test_what_waits_for_an_output_that_is_removed_waits_until_it_is_back(
 
     assert exits == [1, 3, 0]
     assert "bring the output back under this name" in warnings[0]
+
+
+def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """The ledger was lost or put back from before: what waits there may exist nowhere else."""
+
+    async def use(site: Site) -> tuple[list[str], list[Path]]:
+        folder = tmp_path / "state" / "queues" / "files"
+        folder.mkdir(parents=True)
+        (folder / "00000000000000000007.batch").write_bytes(b"of another ledger")
+        with pytest.raises(OutputUnusable) as refused:
+            await site.collect(BOTH)
+        return [refused.value.what, refused.value.fix], sorted(folder.iterdir())
+
+    [what, fix], left = run(tmp_path, use)
+
+    assert what == "its queue on disk has batches that this ledger has never numbered"
+    assert fix.startswith("put back the ledger that belongs to it")
+    assert [path.name for path in left] == ["00000000000000000007.batch"]

@@ -24,7 +24,7 @@ from m365watch.config.settings import (
 )
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import Session, open_session
-from m365watch.errors import CollectorError
+from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.sqlite import SqliteLedger
@@ -202,6 +202,10 @@ class Collector:
             for name in [*wide, *sorted(orphans)]
         }
         found = {name: await calls(queue.open) for name, queue in queues.items()}
+        newest = await calls(ledger.newest_batch)
+        for name, numbers in found.items():
+            if numbers and numbers[-1] > newest:
+                raise _foreign_queue(folder / name, output=name)
         kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
         for name, numbers in found.items():
             for number in set(numbers) - set(kept[name]):
@@ -227,6 +231,14 @@ def _queue_thread(closing: AsyncExitStack) -> QueueThread:
     thread = QueueThread()
     closing.callback(thread.close)
     return thread
+
+
+def _foreign_queue(path: Path, *, output: str) -> OutputUnusable:
+    return OutputUnusable(
+        "its queue on disk has batches that this ledger has never numbered",
+        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then",
+        where=f"output {output}: {path}",
+    )
 
 
 def _warn_of_orphan(path: Path, *, batches: int) -> None:

@@ -22,6 +22,7 @@ from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
+from m365watch.outputs.news import News
 from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue
 from m365watch.outputs.troubles import OutputTrouble
@@ -30,11 +31,14 @@ _log = structlog.get_logger(__name__)
 
 BATCHES_WAITING_MAX = 2
 """Batches that wait in memory for one output; one more and whoever brings it waits too."""
+HANG_S = 60.0
+"""An output that acknowledges nothing for so long counts as failing."""
 SLOW_S = 1.0
 """How long an output among several may keep a batch waiting for its place, before the disk is used."""
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 60.0
-_DISK_PAUSE_S = 30.0
+_LOOK_AGAIN_S = 15.0
+"""How often somebody who waits for room looks again."""
 _LOOK_S = 2.0
 
 
@@ -102,7 +106,7 @@ class OutputLane:
         self._open: deque[_Open] = deque()
         self._moving = asyncio.Lock()
         """Held while a batch goes to disk or is committed, which must not meet."""
-        self._news = _News()
+        self._news = News()
         self._failed_since_s: float | None = None
         self._pause_s = _RETRY_FIRST_S
         self._owes = False
@@ -111,6 +115,10 @@ class OutputLane:
         self._is_finishing = False
         self._is_leaving = False
         self._lacks_room = False
+        self._disk_error: str | None = None
+        """Why the queue's disk takes nothing just now."""
+        self._moved_at_s = -math.inf
+        """When a delivery last began or was acknowledged."""
         """Whether a batch waits for a place in the queue on disk."""
         self._flushed = 0
         """The last batch that was open when the output was asked what is durable; 0: to be asked again."""
@@ -121,14 +129,19 @@ class OutputLane:
     @property
     def _is_failing(self) -> bool:
         """Whether the output cannot write just now, as far as anybody knows."""
-        return self._trouble.text is not None or self._trouble.away is not None
+        return self._trouble.text is not None or self._trouble.away is not None or self._hangs
+
+    @property
+    def _hangs(self) -> bool:
+        """Whether it has a delivery open and has acknowledged none for long."""
+        return bool(self._open) and self._means.clock.monotonic_s() - self._moved_at_s >= HANG_S
 
     @property
     def error(self) -> str | None:
         """What keeps the output from writing just now."""
         if self._has_given_up:
             return f"{self._given_up_for}; what it lacks waits in its queue on disk for the next run"
-        return self._trouble.text
+        return self._trouble.text or self._disk_error
 
     def resume(self, numbers: list[int]) -> None:
         """Begin with the batches that the queue has from the last run."""
@@ -194,24 +207,41 @@ class OutputLane:
                 self._waiting.remove(one)
 
     async def _keep(self, one: _Waiting) -> None:
-        """Put the batch on disk; a failing output whose queue is full is left out of it.
+        """Put the batch on disk; a failing output whose queue has no room is left out of it.
 
-        Not of one that it is taking, which may have arrived: that one has to be waited for.
+        Not of one that it is taking, which may have arrived: that one stays where it is.
+
+        Raises: OutputUnavailable: the disk has refused for longer than the patience.
         """
+        refused_since_s: float | None = None
         while not one.is_kept and not one.is_settled:
+            seen = self._news.count
+            # Not held while waiting: a batch that is acknowledged meanwhile makes room.
             async with self._moving:
                 if one.is_settled or one.batch is None:
                     return
                 if await self._put(one.batch):
                     await self._mark_kept(one)
                     return
-                if self._is_failing and all(open_.one is not one for open_ in self._open):
-                    await self._leave_out(one)
+                if self._is_failing:
+                    if all(open_.one is not one for open_ in self._open):
+                        await self._leave_out(one)
                     return
-            if not self._lacks_room:
-                self._lacks_room = True
+            self._lacks_room = True
+            if seen == self._news.count:
                 self._news.tell()
-            await self._news.wait_after(self._news.count)
+                seen = self._news.count
+            if self._disk_error is not None:
+                refused_since_s = refused_since_s or self._means.clock.monotonic_s()
+                self._lose_patience_with_disk(refused_since_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await self._news.wait_after(seen)
+
+    def _lose_patience_with_disk(self, since_s: float) -> None:
+        patience_s = self._means.patience_s
+        if patience_s is not None and self._means.clock.monotonic_s() - since_s >= patience_s:
+            raise OutputUnavailable(str(self._disk_error), where=f"output {self.output.name}")
 
     async def _mark_kept(self, one: _Waiting) -> None:
         await self._means.calls(self._means.ledger.commit_queued, one.number, self.output.name)
@@ -222,18 +252,21 @@ class OutputLane:
         self._means.on_held(one.number, self.output.name)
 
     async def _put(self, batch: Batch) -> bool:
-        """Whether the queue had room; a disk that refuses holds the run up, as it does the ledger."""
-        while True:
-            try:
-                return await self._disk(self._queue.put, batch)
-            except OutputUnavailable as error:
+        """Whether the queue took it: it may be full, or its disk may refuse."""
+        try:
+            has_room = await self._disk(self._queue.put, batch)
+        except OutputUnavailable as error:
+            if self._disk_error != error.what:
+                self._disk_error = error.what
                 _log.warning(str(error), code=error.code)
-                await self._means.clock.sleep(_DISK_PAUSE_S)
+            return False
+        self._disk_error = None
+        return has_room
 
     async def _leave_out(self, one: _Waiting) -> None:
         if not self._owes:
             _log.warning(
-                f"output {self.output.name}: its queue on disk is full; what comes now is fetched again "
+                f"output {self.output.name}: its queue on disk has no room; what comes now is fetched again "
                 "for it once it works, while the service serves it (7 days)",
                 code=OutputUnavailable.code,
             )
@@ -262,12 +295,18 @@ class OutputLane:
         """Hand over as many batches as the output takes at once."""
         while self._waiting and self._may_open():
             one = self._waiting[0]
-            batch = one.batch or await self._disk(self._queue.get, one.number)
+            try:
+                batch = one.batch or await self._disk(self._queue.get, one.number)
+            except OutputUnavailable as error:
+                await self._fail(error)
+                return
             # Nobody else takes the first one away: what is on disk is not left out.
             self._waiting.popleft()
             if batch is None:
                 await self._give_back(one)
             elif not one.is_settled:
+                if not self._open:
+                    self._moved_at_s = self._means.clock.monotonic_s()
                 task = asyncio.create_task(self.output.deliver(batch))
                 self._open.append(_Open(one, batch.size_bytes, task))
             self._news.tell()
@@ -292,12 +331,25 @@ class OutputLane:
             number = self._flushed = self._open[-1].one.number
             # The deliveries that began just now take their batches over first.
             await asyncio.sleep(0)
-            await self.output.flush()
+            try:
+                await self.output.flush()
+            except Exception as error:  # noqa: BLE001 - the supervisor of outputs: what is open tells the rest
+                defect = defect_of(error, where=f"output {self.output.name}")
+                _log.error(str(defect), code=defect.code)
             self._flushed_at_s = self._means.clock.monotonic_s()
             # Those that are durable end before anybody asks whether there is something to wait for.
             await asyncio.sleep(0)
             self._answered = number
             self._means.on_settled()
+
+    async def _forget(self, number: int) -> None:
+        """Remove the batch's file; one that cannot be removed goes with the next start."""
+        try:
+            await self._disk(self._queue.remove, number)
+        except OSError as error:
+            _log.warning(
+                f"output {self.output.name}: a file of its queue on disk cannot be removed ({error.strerror})"
+            )
 
     async def _give_back(self, one: _Waiting) -> None:
         """A damaged file of the queue: its blobs are fetched again."""
@@ -307,7 +359,7 @@ class OutputLane:
         )
         await self._means.calls(self._means.ledger.leave_out, one.number, self.output.name)
         one.is_settled = True
-        await self._disk(self._queue.remove, one.number)
+        await self._forget(one.number)
         await self._recall()
         self._means.on_settled()
 
@@ -365,12 +417,13 @@ class OutputLane:
         await self._fail(self._trouble.away or silent)
 
     async def _settle(self, one: _Waiting, receipt: Receipt) -> None:
+        self._moved_at_s = self._means.clock.monotonic_s()
         await self._trouble.passed()
         self._failed_since_s, self._pause_s = None, _RETRY_FIRST_S
         async with self._moving:
             await self._commit(one, receipt)
             if one.is_kept:
-                await self._disk(self._queue.remove, one.number)
+                await self._forget(one.number)
             else:
                 self._means.on_held(one.number, self.output.name)
         self._open.popleft()
@@ -437,22 +490,3 @@ class OutputLane:
             pause_s = min(pause_s, self._failed_since_s + patience_s - now_s)
         self._pause_s = min(_RETRY_MAX_S, self._pause_s * 2)
         await self._means.clock.sleep(pause_s)
-
-
-class _News:
-    """Lets tasks wait for the next change without missing one."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._told = asyncio.Event()
-
-    def tell(self) -> None:
-        """Something has changed."""
-        self.count += 1
-        self._told.set()
-
-    async def wait_after(self, count: int) -> None:
-        """Return once something has changed after `count`."""
-        while self.count <= count:
-            self._told.clear()
-            await self._told.wait()

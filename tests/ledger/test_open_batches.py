@@ -258,3 +258,49 @@ def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
     after.close()
 
     assert (owed, version) == ({"one": set(OUTPUTS)}, SCHEMA_VERSION)
+
+
+def test_an_output_that_is_gone_is_owed_nothing_though_another_has_the_blob_queued(tmp_path: Path) -> None:
+    """Neither is the blob fetched for nobody, nor given to an output twice."""
+    three = frozenset({"devo", "lake", "old"})
+    before = opened(tmp_path, three)
+    number = before.open_batch([part(known(before, "one")[0], "a")], three).number
+    before.commit_queued(number, "devo")
+    before.commit_delivered(number, "lake", Receipt(), at=NOW)
+    before.close()
+
+    after = opened(tmp_path)
+    after.settle_outputs({"lake": number, "devo": 0}, queued={"devo": [number]}, at=NOW)
+    owed = due(after)
+    after.commit_delivered(number, "devo", Receipt(), at=NOW)
+    end = states(after)
+    after.close()
+
+    assert owed == {}
+    assert end == [BlobState.DELIVERED]
+
+
+def test_a_clock_that_was_ahead_puts_no_blob_off_for_weeks(tmp_path: Path) -> None:
+    """Every start makes all of them due, whatever the clock said before."""
+    ahead = NOW + timedelta(days=30)
+    before = opened(tmp_path)
+    known(before, "one")
+    before.settle_outputs({}, queued={}, at=ahead)
+    found = before.due_blobs(FEED, now=NOW, count_max=10, besides=frozenset())
+    before.close()
+
+    assert [one.ref.content_id for one in found] == ["one"]
+
+
+def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path: Path) -> None:
+    """Else it would be new when it is listed again, and delivered a second time."""
+    ledger = opened(tmp_path)
+    number = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS).number
+    for output in OUTPUTS:
+        ledger.commit_delivered(number, output, Receipt(), at=NOW)
+    while ledger.evict(now=NOW + timedelta(days=300)):
+        pass
+    again = known(ledger, "one")
+    ledger.close()
+
+    assert again == []

@@ -98,7 +98,6 @@ def test_a_notice_is_a_row_under_both_names(tmp_path: Path) -> None:
             "office365",
             "exchange",
             "feed.troubles",
-            False,
             CLOSED,
         )
         assert rows[1][-1] == "half a surrogate ? stays writable"

@@ -49,14 +49,9 @@ def test_a_notice_has_devos_keys() -> None:
     }
 
 
-@pytest.mark.parametrize(("shared", "tag"), [(False, "local"), (True, "global")])
-def test_the_tag_names_domain_and_level(*, shared: bool, tag: str) -> None:
-    """Devo routes by it; `shared_domain` stands in the body only where it is true."""
-    speaker = Speaker(collector_name="audit", collector_image="i", shared_domain=shared)
-    notice = Notice("m", AT, "warning", speaker, "app")
-
-    assert notice.tag == f"devo.collectors.out.{tag}.warning"
-    assert json.loads(notice.as_json()).get("shared_domain") == (True if shared else None)
+def test_the_tag_names_the_level() -> None:
+    """Devo makes the column `level2` of it."""
+    assert Notice("m", AT, "warning", SPEAKER, "app").tag == "devo.collectors.out.local.warning"
 
 
 @pytest.mark.parametrize(

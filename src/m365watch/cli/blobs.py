@@ -60,7 +60,8 @@ def blobs(
     from m365watch.ledger.account import BlobsAsked
 
     asked = BlobsAsked(frozenset(state or NOT_DELIVERED), feed_part=feed, count_max=limit)
-    found = find_blobs(read_settings(config, job=job, collector=collector_file), asked)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    found = find_blobs(settings, asked)
     if as_json:
         write_line(to_json(blobs_document(found, now=SystemClock().now())))
     else:
@@ -86,7 +87,7 @@ def retry(
     from m365watch.cli.render import count
     from m365watch.inspection import retry_quarantined
 
-    settings = read_settings(config, job=job, collector=collector_file)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     done = retry_quarantined(settings, feed_part=feed)
     left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
     again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"

@@ -72,8 +72,12 @@ ProdModeOption = Annotated[
 ]
 
 
-def read_settings(config: Path | None, *, job: Path | None, collector: Path | None) -> Settings:
+def read_settings(
+    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool = False
+) -> Settings:
     """The settings of the configuration that the command line, or else the environment, names.
+
+    With `for_reading`, for commands that send nothing, no secret has to be there.
 
     Raises:
         SettingsRefused: it cannot be used; every mistake in it is named.
@@ -84,9 +88,11 @@ def read_settings(config: Path | None, *, job: Path | None, collector: Path | No
 
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
     if pair is not None:
-        return load_server_settings(job=pair[0], collector=pair[1], environment=os.environ)
+        return load_server_settings(
+            job=pair[0], collector=pair[1], environment=os.environ, for_reading=for_reading
+        )
     named = config or Path(os.environ[CONFIG_VARIABLE])
-    return load_settings(find_config(named), environment=os.environ)
+    return load_settings(find_config(named), environment=os.environ, for_reading=for_reading)
 
 
 def arguments_for(config: Path | None, *, job: Path | None, collector: Path | None) -> str:

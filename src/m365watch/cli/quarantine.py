@@ -36,7 +36,7 @@ def quarantine(
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    settings = read_settings(config, job=job, collector=collector_file)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     if show is None:
         _list(settings, feed=feed, limit=limit, as_json=as_json)
     else:

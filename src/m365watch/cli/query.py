@@ -72,7 +72,7 @@ def query(
 
 
 def _lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
-    settings = read_settings(config, job=job, collector=collector)
+    settings = read_settings(config, job=job, collector=collector, for_reading=True)
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)

@@ -47,7 +47,7 @@ def status(
     """
     from m365watch.clock import SystemClock
 
-    settings = read_settings(config, job=job, collector=collector_file)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     arguments = arguments_for(config, job=job, collector=collector_file)
     clock = SystemClock()
 

@@ -113,6 +113,9 @@ class ServiceSection(Section):
     use_time_slots_for_retrievals: Annotated[Switch | None, NO_EFFECT] = Field(default=None, title=ON_OFF)
     """Windows are always planned without gaps."""
 
+    retries: Annotated[Whole | None, NO_EFFECT] = Field(default=None, title="a whole number")
+    """Failed requests are retried for as long as the service serves the content."""
+
     obfuscation_data: Masks = Field(default=(), title="a list of rules with name and value")
     """What is masked in each record of the service before any output sees it, beside the input's rules."""
 

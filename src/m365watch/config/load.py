@@ -26,18 +26,24 @@ _NAME_ANOTHER = "name another file with --config"
 _HOW_TO_BEGIN = "begin with the example of docs/reference/settings.md"
 
 
-def load_settings(path: Path, *, environment: Mapping[str, str]) -> Settings:
+def load_settings(path: Path, *, environment: Mapping[str, str], for_reading: bool = False) -> Settings:
     """The settings in the file, JSON or YAML; `${NAME}` in it is taken from `environment`.
+
+    With `for_reading`, for commands that send nothing, secrets stay as they are written: neither the
+    environment nor a file has to have them.
 
     Raises:
         SettingsRefused: the file cannot be used; every mistake in it is named.
     """
     path = path.absolute()
-    return parse_settings(_read_document(path), path=path, environment=environment)
+    document = _read_document(path)
+    return parse_settings(document, path=path, environment=environment, for_reading=for_reading)
 
 
-def load_server_settings(*, job: Path, collector: Path, environment: Mapping[str, str]) -> Settings:
-    """The settings in the two files of Devo's collector server.
+def load_server_settings(
+    *, job: Path, collector: Path, environment: Mapping[str, str], for_reading: bool = False
+) -> Settings:
+    """The settings in the two files of Devo's collector server; `for_reading` as for one file.
 
     Relative paths start at the folder of the file that they are in.
 
@@ -55,10 +61,12 @@ def load_server_settings(*, job: Path, collector: Path, environment: Mapping[str
         documents.append(document)
     joined = join_documents(*documents, job_path=job, collector_path=collector, report=report)
     places = Places(path=collector.absolute(), inputs_path=job.absolute())
-    return _settle(joined, places=places, environment=environment, report=report)
+    return _settle(joined, places=places, environment=environment, report=report, for_reading=for_reading)
 
 
-def parse_settings(document: object, *, path: Path, environment: Mapping[str, str]) -> Settings:
+def parse_settings(
+    document: object, *, path: Path, environment: Mapping[str, str], for_reading: bool = False
+) -> Settings:
     """The settings in a document of plain values, as if it stood in the file `path`.
 
     Relative paths in it are relative to that file's folder; the file itself need not exist.
@@ -66,11 +74,15 @@ def parse_settings(document: object, *, path: Path, environment: Mapping[str, st
     Raises:
         SettingsRefused: the document cannot be used; every mistake in it is named.
     """
-    return _settle(document, places=one_place(path), environment=environment, report=Report())
+    report = Report()
+    places = one_place(path)
+    return _settle(document, places=places, environment=environment, report=report, for_reading=for_reading)
 
 
-def _settle(document: object, *, places: Places, environment: Mapping[str, str], report: Report) -> Settings:
-    tidied = tidy_document(document, environment=environment, report=report)
+def _settle(
+    document: object, *, places: Places, environment: Mapping[str, str], report: Report, for_reading: bool
+) -> Settings:
+    tidied = tidy_document(document, environment=environment, report=report, fills_secrets=not for_reading)
     if not isinstance(tidied, dict):
         held = "plain text" if isinstance(tidied, str) else show_value(tidied, secret=True)
         report.refuse((), f"holds {held}; give an object with inputs, in JSON or YAML")
@@ -80,7 +92,7 @@ def _settle(document: object, *, places: Places, environment: Mapping[str, str],
     settle_spellings(tidied, report)
     refuse_redis(tidied, report)
     warn_of_inline_secrets(tidied, places=places, report=report)
-    fill_in_secrets(tidied, places=places, report=report)
+    fill_in_secrets(tidied, places=places, report=report, reads=not for_reading)
     find_certificates(tidied, folder=places.folder, report=report)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)

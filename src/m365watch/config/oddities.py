@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from m365watch.config.kinds import NO_EFFECT, Section
+from m365watch.config.inputs import InputSection
+from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.resolve_outputs import is_devos_relay
+from m365watch.config.resolve_outputs import format_of, is_devos_relay
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.sections import section_at
-from m365watch.config.wires import DevoPlatformOutput, SendingKeys, SyslogOutput
+from m365watch.config.wires import DevoPlatformOutput, SendingKeys, SyslogOutput, TagKeys
 
 DEVOS_ADDRESSES = tuple(f"collector-{region}.devo.io" for region in ("us", "ca", "eu", "ap"))
 """Where Devo takes lines.
@@ -17,6 +18,16 @@ DEVOS_ADDRESSES = tuple(f"collector-{region}.devo.io" for region in ("us", "ca",
 Source: Devo's SDK for Python 7.0.2, "Endpoints".
 """
 
+QUICK_LEVEL_MAX = 6
+"""Up to here lines are compressed at one and the same level, the quickest."""
+
+_OF_RECORDS = ("obfuscation_data", "override_tag")
+"""Keys of a service that change what arrives."""
+_OF_CONNECTIONS = {
+    "framing",
+    *(name for name, field in SendingKeys.model_fields.items() if NO_EFFECT not in field.metadata),
+} - {"line_bytes_max", "period_sender_stats_in_seconds", "sending_timeout"}
+"""Keys of `syslog` that mean something for connections alone."""
 _COMPRESSION = (
     "devo_sender_threshold_for_using_gzip_in_transport_layer",
     "devo_sender_compression_level",
@@ -31,6 +42,8 @@ def warn_of_oddities(document: object, file: ConfigurationFile, report: Report) 
         if path[2:4] != ("services", "uri_retry"):
             report.warn(path, "has no effect in this version")
     _warn_of_globals(document, file, report)
+    for name, input_section in file.inputs.items():
+        _warn_of_input(input_section, ("inputs", name), file, report)
     for name, output in file.outputs.items():
         if isinstance(output, DevoPlatformOutput):
             _warn_of_devo(output, ("outputs", name, "config"), report)
@@ -60,12 +73,41 @@ def _warn_of_globals(document: object, file: ConfigurationFile, report: Report) 
             ("globals", "persistence", "type"),
             "keeps no state; after a restart all that Microsoft still serves is read and delivered again",
         )
-    if any(isinstance(output, DevoPlatformOutput) for output in file.outputs.values()):
-        return
+    is_compressing = any(isinstance(output, DevoPlatformOutput) for output in file.outputs.values())
     for name, section in (("globals", file.globals), ("global_overrides", file.global_overrides)):
         for key in _COMPRESSION:
-            if key in section.model_fields_set:
+            if key in section.model_fields_set and not is_compressing:
                 report.warn((name, key), "has no effect without an output of type devo_platform")
+        if is_compressing:
+            _warn_of_level(section, (name, "devo_sender_compression_level"), report)
+
+
+def _warn_of_input(section: InputSection, path: KeyPath, file: ConfigurationFile, report: Report) -> None:
+    if section.environment is not None and not any(map(_adds_devo_fields, file.outputs.values())):
+        report.warn((*path, "environment"), "has no effect without an output that adds Devo's fields")
+    retry = section.services.uri_retry if section.services else None
+    for key in _OF_RECORDS:
+        if retry is not None and key in retry.model_fields_set:
+            report.warn(
+                (*path, "services", "uri_retry", key),
+                "has no effect; a record that is fetched late is treated as the service it came with says",
+            )
+
+
+def _adds_devo_fields(output: Output) -> bool:
+    config = getattr(output, "config", None)
+    if not isinstance(config, TagKeys):
+        return False
+    given = config.add_devo_fields
+    return given if given is not None else not isinstance(output, SyslogOutput) or format_of(output) == "devo"
+
+
+def _warn_of_level(section: Section, path: KeyPath, report: Report) -> None:
+    """Warn of a level of compression that asks for more than it gets."""
+    key = str(path[-1])
+    level = getattr(section, key)
+    if key in section.model_fields_set and level is not None and 1 < level <= QUICK_LEVEL_MAX:
+        report.warn(path, f"{level} is treated as 1; from {QUICK_LEVEL_MAX + 1} on more is compressed, and slower")
 
 
 def _warn_of_devo(output: DevoPlatformOutput, path: KeyPath, report: Report) -> None:
@@ -74,6 +116,7 @@ def _warn_of_devo(output: DevoPlatformOutput, path: KeyPath, report: Report) -> 
         report.warn((*path, "address"), f"{address} is none of Devo's own ({', '.join(DEVOS_ADDRESSES)})")
     if not output.config.verify_hostname:
         _warn_of_any_server(path, report)
+    _warn_of_level(output.config, (*path, "compression_level"), report)
     _warn_of_short_retention(output.config, path, report)
 
 
@@ -81,6 +124,8 @@ def _warn_of_syslog(output: SyslogOutput, path: KeyPath, report: Report) -> None
     config = output.config
     if config.transport == "udp":
         report.warn((*path, "transport"), "udp may lose lines, and neither side can tell; use tcp or tls")
+        for key in sorted(_OF_CONNECTIONS & config.model_fields_set):
+            report.warn((*path, key), "has no effect over udp")
     if config.transport == "tls" and not config.verify_hostname:
         _warn_of_any_server(path, report)
     if output.type == "syslog" and config.format is None and is_devos_relay(config):

@@ -18,13 +18,16 @@ _OTHERS_CAN_USE = 0o077
 _OTHERS_CAN_READ = 0o044
 
 
-def fill_in_secrets(document: Document, *, places: Places, report: Report) -> None:
-    """Set every secret that is given as a file, in place: `token` from `token_file` and so on."""
+def fill_in_secrets(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
+    """Set every secret that is given as a file, in place: `token` from `token_file` and so on.
+
+    Where `reads` is false the files are left alone, and a mark stands in place of each secret.
+    """
     for path in _sections_with_secrets(document):
         section = section_at(document, *path)
         for key in sorted(SECRET_KEYS):
             if section.get(f"{key}_file") is not None:
-                _fill_in(section, (*path, key), places.folder_of(path), report)
+                _fill_in(section, (*path, key), places.folder_of(path) if reads else None, report)
 
 
 def warn_of_inline_secrets(document: Document, *, places: Places, report: Report) -> None:
@@ -52,7 +55,8 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
     return [(kind, name, end) for kind, end in ends.items() for name in section_at(document, kind)]
 
 
-def _fill_in(section: Document, path: KeyPath, folder: Path, report: Report) -> None:
+def _fill_in(section: Document, path: KeyPath, folder: Path | None, report: Report) -> None:
+    """Set the secret of `path`; without a `folder` only the mark that stands in its place."""
     key = str(path[-1])
     file = section[f"{key}_file"]
     if section.get(key) is not None:
@@ -60,7 +64,7 @@ def _fill_in(section: Document, path: KeyPath, folder: Path, report: Report) -> 
     # What is wrong with the file is told of its own key; the secret is then not missing as well.
     section[key] = "unread"
     file_path: KeyPath = (*path[:-1], f"{key}_file")
-    if isinstance(file, str) and file_path not in report.mistakes:
+    if folder is not None and isinstance(file, str) and file_path not in report.mistakes:
         try:
             section[key] = read_secret_file(folder / file)
         except ValueError as error:

@@ -31,9 +31,14 @@ _ODD_IN_KEYS = re.compile(r"[|\x00-\x1f\x7f\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-def tidy_document(document: object, *, environment: Mapping[str, str], report: Report) -> object:
-    """The document with `${NAME}` filled in; what cannot be used is in `report` and left as it is."""
-    return _Tidying(environment, report).tidy(document, ())
+def tidy_document(
+    document: object, *, environment: Mapping[str, str], report: Report, fills_secrets: bool = True
+) -> object:
+    """The document with `${NAME}` filled in; what cannot be used is in `report` and left as it is.
+
+    Secrets stay as they are written where `fills_secrets` is false.
+    """
+    return _Tidying(environment, report, fills_secrets=fills_secrets).tidy(document, ())
 
 
 def is_off(value: object) -> bool:
@@ -56,9 +61,10 @@ def set_aside(document: Document, report: Report) -> None:
 class _Tidying:
     """One walk over one document; counts the values it meets so that it always ends."""
 
-    def __init__(self, environment: Mapping[str, str], report: Report) -> None:
+    def __init__(self, environment: Mapping[str, str], report: Report, *, fills_secrets: bool) -> None:
         self._environment = environment
         self._report = report
+        self._fills_secrets = fills_secrets
         self._values_left = VALUES_MAX
 
     def tidy(self, value: object, path: KeyPath) -> object:
@@ -119,6 +125,8 @@ class _Tidying:
         if "${" not in text:
             return text
         self._report.hidden.add(path)
+        if not self._fills_secrets and path[-1:] and path[-1] in SECRET_KEYS:
+            return text
         missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:
             names = " and ".join(dict.fromkeys(missing))

@@ -66,7 +66,6 @@ def tabulate_notices(notices: Sequence[Notice]) -> pa.Table:
             "input_name": notice.input_name,
             "service_name": notice.service_name,
             "module_name": notice.module_name,
-            "shared_domain": notice.speaker.shared_domain,
             "msg": notice.msg.encode("utf-8", "replace").decode(),
         }
         for notice in notices

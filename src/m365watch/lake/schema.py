@@ -77,7 +77,6 @@ NOTICE_COLUMNS = (
     Column("input_name", pa.string(), "The input that the line is about; null where it is about none."),
     Column("service_name", pa.string(), "The service that the line is about; null where it is about none."),
     Column("module_name", pa.string(), "The part of the collector that speaks."),
-    Column("shared_domain", pa.bool_(), "Whether the Devo domain is shared."),
     Column(
         "msg", pa.string(), "The line; an error begins as Devo writes it: `ApiError [CODE:0411] reason:`."
     ),

@@ -179,24 +179,47 @@ class OpenBatches:
                 lot = Lot(BlobKey(blob), self._feed_of(blob), records, duplicates, missing)
                 yield lot, frozenset(outputs[0] if outputs else waiting_for)
 
-    def settle(self, queued: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
+    def settle(
+        self, queued: Mapping[str, Collection[int]], *, outputs: frozenset[str]
+    ) -> dict[str, list[int]]:
         """Keep open what is in the outputs' queues, undo what none holds; the rest is known again.
 
         `queued` are the batches in each output's queue on disk; the answer, those of them that are
-        still to be delivered, in order. The caller commits.
+        still to be delivered, in order. What is owed to an output that is not among `outputs` any more,
+        and not in its queue, is owed to nobody. The caller commits.
         """
         kept: dict[str, list[int]] = {output: [] for output in queued}
         for number, batch in sorted(self._batches.items()):
             batch.queued = {output for output in batch.waiting_for if number in queued.get(output, ())}
             batch.waiting_for = set(batch.queued)
-            for lot, outputs in batch.parts:
-                lot.queued |= outputs & batch.queued
+            for lot, carried_for in batch.parts:
+                lot.queued |= carried_for & batch.queued
             for output in batch.queued:
                 kept[output].append(number)
+        for lot in self._lots.values():
+            lot.missing &= outputs | lot.queued
         self._write_settled()
         for number in [number for number, batch in self._batches.items() if not batch.waiting_for]:
             self._close(number)
         return kept
+
+    def drop_debts(self, *, outputs: frozenset[str]) -> list[Lot]:
+        """Owe nothing to outputs that are neither among `outputs` nor have it queued; what is then finished.
+
+        The caller finishes those, and commits.
+        """
+        done: list[Lot] = []
+        for key, missing, queued, records, duplicates in self._connection.execute(
+            "SELECT key, missing, queued, records, duplicates FROM blob"
+            " WHERE finished_s IS NULL AND missing IS NOT NULL"
+        ).fetchall():
+            owed = set(json.loads(missing))
+            left = owed & (outputs | set(json.loads(queued or "[]")))
+            if not left:
+                done.append(Lot(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set()))
+            elif left != owed:
+                self._connection.execute("UPDATE blob SET missing = ? WHERE key = ?", (_json(left), key))
+        return done
 
     def _write_settled(self) -> None:
         self._connection.execute(
@@ -213,11 +236,7 @@ class OpenBatches:
         self._connection.execute("DELETE FROM batch WHERE committed = 0")
         self._connection.executemany(
             "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
-            [
-                _blob_row(lot, lot.missing, lot.queued, lot.left_out)
-                for lot in self._lots.values()
-                if lot.queued
-            ],
+            [_blob_row(lot, lot.missing, lot.queued, lot.left_out) for lot in self._lots.values()],
         )
 
 

@@ -28,6 +28,8 @@ HORIZON = timedelta(days=15)
 which it can be listed, and 8 in which the service has been seen to send records again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVICT_COUNT = 2_000
+_DAY_US = 86_400_000_000
+_HORIZON_US = HORIZON // timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
 _KNOW_FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
@@ -297,30 +299,20 @@ class SqliteLedger:
                 if self.output_position(output).last_batch < number <= durable.get(output, 0):
                     self.commit_delivered(number, output, Receipt(), at=at)
         with self._transaction():
-            kept = self._batches.settle(queued)
-            self._connection.execute(
-                "UPDATE blob SET next_try_s = ? WHERE state = 0 AND finished_s IS NULL", (at.timestamp(),)
-            )
+            kept = self._batches.settle(queued, outputs=self._outputs)
+            # All are due, whatever the clock said when they were put off.
+            self._connection.execute("UPDATE blob SET next_try_s = 0 WHERE state = 0 AND finished_s IS NULL")
         self._forget_outputs(at=at)
         self._identities.load()
         return kept
 
     def _forget_outputs(self, *, at: datetime) -> None:
-        """Blobs that only outputs lack which the configuration no longer has, and no queue, are delivered."""
-        waiting = self._connection.execute(
-            "SELECT key, missing, records, duplicates FROM blob"
-            " WHERE finished_s IS NULL AND missing IS NOT NULL AND queued IS NULL"
-        ).fetchall()
-        done = [
-            Lot(BlobKey(key), self._feed_of(key), records or 0, duplicates or 0, set())
-            for key, missing, records, duplicates in waiting
-            if self._outputs.isdisjoint(json.loads(missing))
-        ]
-        if done:
-            with self._transaction():
-                self._deliver(done, at=at)
-            for lot in done:
-                self._count_delivered(lot)
+        """What only outputs lack that the configuration no longer has, and no queue, is delivered."""
+        with self._transaction():
+            done = self._batches.drop_debts(outputs=self._outputs)
+            self._deliver(done, at=at)
+        for lot in done:
+            self._count_delivered(lot)
 
     @failures_named
     def output_position(self, output: str) -> OutputPosition:
@@ -437,7 +429,9 @@ class SqliteLedger:
 
         A blob of which something is in quarantine stays: it is the name of what is kept.
         """
-        before = _micros(now - HORIZON)
+        newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
+        # A clock that is ahead forgets nothing that the service may still list.
+        before = min(_micros(now), (newest or 0) + _DAY_US) - _HORIZON_US
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"

@@ -103,10 +103,10 @@ ROWS = (
         "renew the secret, or correct what the AADSTS code names",
     ),
     DevoRow("not_subscribed", _SETUP, 103, "the subscription is missing or was disabled", _ITSELF),
+    DevoRow("output_unusable", _SETUP, 110, "an output cannot start", _READ),
     DevoRow("lake_missing", _SETUP, 111, "there is no lake where it is looked for", _READ),
     DevoRow("query_refused", _SETUP, 112, "the SQL of a query is wrong", _READ),
     DevoRow("query_stopped", _SETUP, 113, "a query met a limit", _READ),
-    DevoRow("output_unusable", _SETUP, 110, "an output cannot start", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",
@@ -125,14 +125,6 @@ ROWS = (
         "see to the state directory and its disk; then it goes on by itself",
         CONNECTION_CLOSED,
     ),
-    DevoRow(
-        "listing_unreadable",
-        _PULL,
-        304,
-        "a listing names content in a way that cannot be understood",
-        "report it; the rest is collected, and it is listed again",
-    ),
-    DevoRow("defect", _PULL, 305, "an error of the collector itself", "report it, with the text"),
     DevoRow("window_refused", _STATE, 240, "the service refuses a window or the token of a page", _ITSELF),
     DevoRow(
         "gap",
@@ -157,6 +149,14 @@ ROWS = (
         "look at it with `m365watch quarantine`",
     ),
     DevoRow("repaired", _PULL, 303, "content turned up that no listing had shown before", "nothing"),
+    DevoRow(
+        "listing_unreadable",
+        _PULL,
+        304,
+        "a listing names content in a way that cannot be understood",
+        "report it; the rest is collected, and it is listed again",
+    ),
+    DevoRow("defect", _PULL, 305, "an error of the collector itself", "report it, with the text"),
     DevoRow(
         "output_unavailable",
         _PULL,
@@ -191,7 +191,7 @@ ROWS = (
         "nothing; if it stays, lower `requests_limits` or stop others that use the tenant's quota",
     ),
 )
-"""One row for each code; the codes of a run that are no class of `errors.py` are in it too."""
+"""One row for each code, in the order of Devo's numbers; codes of a run that are no class of `errors.py` too."""
 
 _BY_CODE = {row.code: row for row in ROWS}
 _LIMITS = re.compile(r"\brequests_limits\b(\S*?):")

@@ -41,8 +41,8 @@ class Notice:
 
     @property
     def tag(self) -> str:
-        """Where it goes at Devo: `devo.collectors.out.<local|global>.<level>`."""
-        return f"{TABLE}.{'global' if self.speaker.shared_domain else 'local'}.{self.level}"
+        """Where it goes at Devo: `devo.collectors.out.local.<level>`, as no notice is for several domains."""
+        return f"{TABLE}.local.{self.level}"
 
     def as_json(self) -> bytes:
         """Devo's JSON object, in UTF-8 and without a line break."""
@@ -58,8 +58,6 @@ class Notice:
             "module_name": self.module_name,
             "job_id": self.speaker.job_id,
         }
-        if self.speaker.shared_domain:
-            fields["shared_domain"] = True
         return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 

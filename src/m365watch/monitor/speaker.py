@@ -30,7 +30,6 @@ class Speaker:
     collector_name: str
     collector_image: str
     job_id: str | None = None
-    shared_domain: bool = False
     inputs: Mapping[str, InputName] = field(default_factory=dict)
     """By the name of the feed, as `str(Feed)` gives it."""
 

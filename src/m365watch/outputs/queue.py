@@ -7,6 +7,7 @@ The files hold records in the clear and can be read by their owner alone.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,9 @@ class BatchQueue:
         The directory is made with the first batch. Raises: OutputUnusable.
         """
         try:
-            for path in sorted(self._directory.glob("*")) if self._directory.is_dir() else ():
+            if not self._directory.is_dir() and self._directory.exists():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            for path in sorted(self._directory.glob("*")):
                 if path.suffix == _SUFFIX and path.stem.isdecimal():
                     self._note(int(path.stem), path.stat().st_size)
                 elif path.name.endswith(".partial"):
@@ -122,14 +125,24 @@ class BatchQueue:
         return True
 
     def get(self, number: int) -> Batch | None:
-        """Batch `number`; None where its file is damaged or gone."""
+        """Batch `number`; None where its file is gone or damaged, and then kept aside as `.damaged`.
+
+        Raises: OutputUnavailable: it cannot be read just now.
+        """
+        path = self._path(number)
         try:
-            kept = self._path(number).read_bytes()
-        except OSError:
+            kept = path.read_bytes()
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise OutputUnavailable(
+                f"its queue on disk cannot be read ({error.strerror})", where=self._where
+            ) from error
         begin = len(_MAGIC) + _SUM_BYTES
         body = memoryview(kept)[begin:]
         if kept[:begin] != _MAGIC + xxhash.xxh3_64_digest(body):
+            with suppress(OSError):
+                path.rename(path.with_suffix(".damaged"))
             return None
         parts = [self._part(part) for part in _DECODER.decode(body)]
         return Batch(number, parts, sum(len(record) for part in parts for record in part.records))
