@@ -31,6 +31,7 @@ from m365watch.feed.tries import (
 )
 from m365watch.ledger.port import WaitingBlob
 from m365watch.model import BlobRef
+from m365watch.records.split import Fragment
 from m365watch.testing.api import Ask, FakeApi
 from m365watch.testing.clock import START
 from m365watch.testing.loop import CallsInLine, run_jumping
@@ -418,11 +419,14 @@ def test_what_needs_a_person_is_no_line_of_each_blob(tmp_path: Path) -> None:
     assert [line["code"] for line in lines if line["log_level"] != "debug"] == ["access_refused"]
 
 
-def test_an_empty_blob_is_doubted_and_then_believed(tmp_path: Path) -> None:
-    """A blob is documented to hold a record or more."""
-    content_ids, _, asked_s, _ = fetched(tmp_path, b"[]")
+def test_an_empty_blob_is_fetched_again_for_hours_and_then_set_aside_by_name(tmp_path: Path) -> None:
+    """A blob is documented to hold a record or more, so that an empty one is never counted as delivered."""
+    content_ids, _, asked_s, fetching = fetched(tmp_path, b"[]")
+    split = fetching.handed_on[0].split
 
-    assert (content_ids, len(asked_s)) == (["poison"], QUICK_TRIES)
+    assert (content_ids, len(asked_s)) == (["poison"], QUARANTINE_TRIES + 1)
+    assert asked_s[-1] > 3_600
+    assert (split.records, split.fragments) == ([], [Fragment(b"[]", "no record in it")])
 
 
 # Fairness and bounds.

@@ -304,3 +304,34 @@ def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path
     ledger.close()
 
     assert again == []
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_merge_forgets_no_identity_of_a_blob_that_is_on_its_way_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commits: bool
+) -> None:
+    """Its record is known after a restart, whether the second batch was acknowledged or not."""
+    monkeypatch.setattr(identities_module, "MERGE_COUNT", 2)
+    before = opened(tmp_path)
+    number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
+    before.commit_delivered(number, "lake", Receipt(), at=NOW)
+    before.close()
+    between = opened(tmp_path)
+    between.settle_outputs({"lake": number, "devo": 0}, queued={}, at=NOW)
+    again = between.open_batch([part(known(between, "one")[0], "a")], OUTPUTS).number
+    more = between.open_batch([part(one, one.ref.content_id) for one in known(between, "b", "c")], OUTPUTS)
+    for output in OUTPUTS:
+        between.commit_delivered(more.number, output, Receipt(), at=NOW)
+    while between.merge_identities():
+        pass
+    if commits:
+        for output in OUTPUTS:
+            between.commit_delivered(again, output, Receipt(), at=NOW)
+    between.close()
+
+    after = opened(tmp_path)
+    after.settle_outputs({"lake": more.number, "devo": more.number}, queued={}, at=NOW)
+    found = after.open_batch([part(known(after, "copy")[0], "a")], OUTPUTS).duplicates
+    after.close()
+
+    assert found == {0: {0}}

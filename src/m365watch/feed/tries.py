@@ -30,7 +30,7 @@ from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed, KnownBlob
-from m365watch.records.split import SplitBlob, split_blob
+from m365watch.records.split import Fragment, SplitBlob, split_blob
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ QUICK_TRIES = 5
 THROTTLED_TRIES = 20
 """Throttled tries of a round; being throttled says nothing about the blob."""
 QUARANTINE_TRIES = 12
-"""Tries after which a body that is still cut short or no array is taken as it is."""
+"""Tries after which a body that is still cut short, no array or an empty one is taken as it is."""
 DOUBTED_MIN = 2
 """Bodies of one round that were doubted before one is taken as it is, however many tries went before:
 after hours without any answer, a passing fault of the first one is still a passing fault."""
@@ -151,9 +151,12 @@ class Round:
         split = split_blob(body, wide=means.wide_headers)
         if doubt := _doubt(split):
             self._doubted += 1
-            tries_min = QUICK_TRIES if split.complete else QUARANTINE_TRIES
+            tries_min = QUARANTINE_TRIES if not split.complete or not split.records else QUICK_TRIES
             if self._attempts + 1 < tries_min or self._doubted < DOUBTED_MIN:
                 raise _Doubted(doubt, where=str(ref.feed), is_last=self._attempts + 1 >= tries_min)
+            if not split.records and not split.fragments:
+                # Set aside by name, so that it is counted, and can be put back with `m365watch retry`.
+                split.fragments.append(Fragment(body, doubt))
         return FetchedBlob(self._known, split, received_at, self.held_bytes)
 
     def _hold(self, size_bytes: int) -> None:

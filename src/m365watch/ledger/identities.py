@@ -180,8 +180,15 @@ class IdentityStore:
         rows = self._connection.execute(
             "SELECT number, parts, waiting_for = queued FROM batch ORDER BY number"
         ).fetchall()
-        waiting = {blob for _, parts, is_held in rows if not is_held for blob, *_ in json.loads(parts)}
-        self._merging_batches = [(number,) for number, _, is_held in rows if is_held]
+        batches = [
+            (number, {blob for blob, *_ in json.loads(parts)}, is_held) for number, parts, is_held in rows
+        ]
+        waiting = set[BlobKey]().union(*(blobs for _, blobs, is_held in batches if not is_held))
+        # A batch that also has a blob which waits in another one stays: its row may be all that is durable
+        # of that blob's identities.
+        self._merging_batches = [
+            (number,) for number, blobs, is_held in batches if is_held and blobs.isdisjoint(waiting)
+        ]
         self._merging = sorted(
             identity for identity, blob in self._recent.items() if not waiting or blob not in waiting
         )
