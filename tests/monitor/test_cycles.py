@@ -125,14 +125,18 @@ def test_a_quiet_cycle_is_no_news() -> None:
 
 
 def test_being_up_to_date_is_told_when_it_is_new() -> None:
-    """Once at first, and again after a failure."""
+    """Once at first, and again after a failure; not before the cycle's end, when it has arrived."""
     desk = Desk()
-    with capture_logs() as lines:
-        for fails in (False, False, True, False):
+    told = []
+    for fails in (False, False, True, False):
+        with capture_logs() as lines:
+            desk.begin()
             (desk.cycles.fall_behind if fails else desk.cycles.complete)(FEED)
+            assert "up to date" not in str(lines)
+            desk.cycles.close(FEED)
+        told.append(sum(line["event"] == f"{FEED}: The data is up to date!" for line in lines))
 
-    assert [line["log_level"] for line in lines] == ["info", "debug", "info"]
-    assert {line["event"] for line in lines} == {f"{FEED}: The data is up to date!"}
+    assert told == [1, 0, 0, 1]
 
 
 def test_what_belongs_to_no_cycle_is_not_counted() -> None:

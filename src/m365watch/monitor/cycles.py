@@ -58,6 +58,7 @@ class PullCycles:
         self._clock = clock
         self._cycles: dict[str, _Cycle] = {}
         self._up_to_date: set[str] = set()
+        self._untold: set[str] = set()
 
     def begin(self, feed: Feed, *, period_s: float) -> int:
         """Close the feed's cycle, with its statistics, and begin the next; the pulling id to use now.
@@ -79,16 +80,21 @@ class PullCycles:
         cycle = self._cycles.pop(str(feed), None)
         if cycle is not None:
             _tell(str(feed), cycle, "Statistics", quietly=cycle.figures.is_quiet)
+        if str(feed) in self._untold:
+            # Not before: what was listed has to be fetched and delivered first.
+            self._untold.discard(str(feed))
+            _log.info(f"{feed}: The data is up to date!")
 
     def complete(self, feed: Feed) -> None:
-        """The feed's poll has listed everything there is; told where it was not so before."""
-        known = str(feed) in self._up_to_date
-        self._up_to_date.add(str(feed))
-        (_log.debug if known else _log.info)(f"{feed}: The data is up to date!")
+        """The feed's poll has listed everything there is; told at the cycle's end if it was not so before."""
+        if str(feed) not in self._up_to_date:
+            self._up_to_date.add(str(feed))
+            self._untold.add(str(feed))
 
     def fall_behind(self, feed: Feed) -> None:
         """The feed's poll failed: the next one that does not is told again."""
         self._up_to_date.discard(str(feed))
+        self._untold.discard(str(feed))
 
     def pulling_id(self, feed: Feed) -> int:
         """The number of the feed's cycle: its beginning in milliseconds since 1970; 0 without one."""
