@@ -69,7 +69,12 @@ class Collector:
         self._on_change = on_change
         self._build_output = build_output or self._make_output
         self._started_at = clock.now()
-        self.board = NoticeBoard(speaker_of(settings), clock=clock, hide=list_secrets(settings))
+        self.board = NoticeBoard(
+            speaker_of(settings),
+            clock=clock,
+            hide=list_secrets(settings),
+            heartbeat_s=settings.stats_period_s,
+        )
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
         self._durable: dict[str, int] = {}
         self._run: CollectorRun | None = None

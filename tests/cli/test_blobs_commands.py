@@ -19,6 +19,7 @@ from m365watch.cli.blobs_view import readable
 from m365watch.cli.main import app
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
+from m365watch.lake.writer import AuditWriter
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 
@@ -89,6 +90,32 @@ def document(config: Path, command: str, *arguments: str) -> dict[str, Any]:
     assert result.exit_code == 0
     found: dict[str, Any] = json.loads(result.stdout)
     return found
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize("command", ["status", "blobs", "quarantine"])
+def test_who_looks_needs_no_secret(config: Path, command: str) -> None:
+    """It is in the environment of the collector, not of the terminal beside it."""
+    without_secret(config)
+
+    result = call(config, command)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_who_queries_or_puts_back_needs_no_secret(config: Path, ledger: SqliteLedger) -> None:
+    """Neither speaks with Microsoft."""
+    ledger.close()
+    without_secret(config)
+    AuditWriter(config.parent / "lake", app_id="test")
+
+    assert call(config, "retry").exit_code == 0
+    assert call(config, "query", "SELECT count(*) FROM audit").exit_code == 0
+
+
+def without_secret(config: Path) -> None:
+    """Let the configuration name a variable that is not set."""
+    config.write_text(config.read_text(encoding="utf-8").replace("not-a-real-one", "${M365_SECRET}"))
 
 
 @pytest.mark.usefixtures("ledger")

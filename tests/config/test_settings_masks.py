@@ -96,7 +96,9 @@ def test_a_rule_that_would_mask_nothing_or_everything_is_refused(rule: Document,
 
 def test_an_inputs_environment_goes_with_its_tenants() -> None:
     """Devo's `@devo_environment`."""
-    settings = settings_of(filled_in(environment="prod"))
+    http = {"endpoint": "https://devo.example", "domain": "d", "token": "made-up"}
+    outputs = {"devo": {"type": "devo_http", "config": http}}
+    settings = settings_of(filled_in(environment="prod") | {"outputs": outputs})
 
     assert [tenant.environment for tenant in settings.tenants] == ["prod"]
     assert settings.warnings == ()

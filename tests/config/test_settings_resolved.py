@@ -190,7 +190,11 @@ def test_every_key_without_effect_is_named() -> None:
     document = filled_in(
         autoconfig={"enabled": True},
         retries=3,
-        services={"dlp": {"use_time_slots_for_retrievals": True}, "uri_retry": {"enabled": False}},
+        services={
+            "dlp": {"use_time_slots_for_retrievals": True, "retries": 2},
+            "uri_retry": {"override_tag": "my.app.late", "obfuscation_data": []},
+        },
+        environment="prod",
     ) | {
         "globals": {
             "queue_max_size_in_messages": "1000",
@@ -200,6 +204,9 @@ def test_every_key_without_effect_is_named() -> None:
         "outputs": {"x": {"type": "console", "config": {"destination": "stdout"}}},
     }
 
+    of_late_records = (
+        "has no effect; a record that is fetched late is treated as the service it came with says"
+    )
     assert sorted(settings_of(document).warnings) == [
         (
             "globals.devo_sender_threshold_for_using_gzip_in_transport_layer: "
@@ -208,8 +215,12 @@ def test_every_key_without_effect_is_named() -> None:
         "globals.generate_collector_details: has no effect in this version",
         "globals.queue_max_size_in_messages: has no effect in this version",
         "inputs.office365.autoconfig: has no effect in this version",
+        "inputs.office365.environment: has no effect without an output that adds Devo's fields",
         "inputs.office365.retries: has no effect in this version",
+        "inputs.office365.services.dlp.retries: has no effect in this version",
         "inputs.office365.services.dlp.use_time_slots_for_retrievals: has no effect in this version",
+        f"inputs.office365.services.uri_retry.obfuscation_data: {of_late_records}",
+        f"inputs.office365.services.uri_retry.override_tag: {of_late_records}",
         "outputs.x.config.destination: has no effect in this version",
     ]
 

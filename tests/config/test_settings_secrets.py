@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.config.load import parse_settings
 from m365watch.errors import SettingsRefused
 from settings_documents import SECRET, Document, filled_in, mistakes_of, settings_of
 
@@ -190,3 +191,32 @@ def test_the_id_of_a_secret_is_warned_of() -> None:
     assert settings_of(document).warnings == (
         f"{AT}.client_secret: looks like the secret's ID; Entra wants its value",
     )
+
+
+@pytest.mark.parametrize(
+    "given", [{"client_secret": "${M365_SECRET}"}, {"client_secret": None, "client_secret_file": "not-there"}]
+)
+def test_who_only_reads_needs_no_secret(tmp_path: Path, given: Document) -> None:
+    """The ledger beside a running collector is read from another terminal, by another user perhaps."""
+    outputs = {
+        "http": {
+            "type": "devo_http",
+            "config": {"endpoint": "https://a.example", "domain": "d", "token": "${T}"},
+        }
+    }
+    document = with_credentials(**given) | {"outputs": outputs}
+    path = tmp_path / "c.json"
+
+    assert parse_settings(document, path=path, environment={}, for_reading=True).state_directory
+    with pytest.raises(SettingsRefused):
+        parse_settings(document, path=path, environment={})
+
+
+def test_who_only_reads_is_told_every_other_mistake() -> None:
+    """What stands in the file is looked at, but for what its secrets stand for."""
+    document = with_credentials(client_id="${CLIENT}", client_secret="${M365_SECRET}", tenant="x")
+
+    with pytest.raises(SettingsRefused) as refused:
+        parse_settings(document, path=Path("/somewhere/c.json"), environment={}, for_reading=True)
+
+    assert [line.partition(": ")[0] for line in refused.value.mistakes] == [f"{AT}.client_id", f"{AT}.tenant"]

@@ -147,14 +147,28 @@ def test_globals_are_the_defaults_of_devos_outputs(folder: Path) -> None:
         "queue_max_size_in_mb": "2048",
         "id": 4711,
     }
-    settings = settings_with(folder, "relay", DEVO | {"compression_level": 2}, globals=overall)
+    settings = settings_with(folder, "relay", DEVO | {"compression_level": 9}, globals=overall)
     (output,) = settings.outputs
 
     assert isinstance(output, DevoSettings)
-    assert output.compression == CompressionSettings(threshold=0.5, level=2, buffer_bytes=19_500)
+    assert output.compression == CompressionSettings(threshold=0.5, level=9, buffer_bytes=19_500)
     assert output.wire.stats_period_s == settings.stats_period_s == 120.0
     assert (settings.queue_bytes_max, settings.job_id) == (2_048 * 1024 * 1024, "4711")
     assert settings.warnings == ()
+
+
+@pytest.mark.parametrize(("level", "told"), [(1, False), (2, True), (6, True), (7, False), (None, False)])
+def test_a_level_of_compression_that_has_no_difference_to_1_is_told(
+    folder: Path, level: int | None, *, told: bool
+) -> None:
+    """Devo's levels 1 to 6 are one here; whoever sets one of them wants more than the quickest."""
+    why = f"{level} is treated as 1; from 7 on lines are compressed harder, and slower"
+    of_output = settings_with(folder, "devo_platform", DEVO | {"compression_level": level})
+    overall = {"devo_sender_compression_level": level}
+    of_globals = settings_with(folder, "devo_platform", DEVO, globals=overall)
+
+    assert of_output.warnings == ((f"outputs.out.config.compression_level: {why}",) if told else ())
+    assert of_globals.warnings == ((f"globals.devo_sender_compression_level: {why}",) if told else ())
 
 
 @pytest.mark.parametrize("key", ["chain", "cert", "key"])
@@ -501,6 +515,17 @@ def test_udp_and_devos_relay_under_its_other_name_are_warned_of(folder: Path) ->
     assert settings_with(folder, "syslog", udp).warnings == (
         "outputs.out.config.transport: udp may lose lines, and neither side can tell; use tcp or tls",
     )
+
+
+def test_what_needs_a_connection_is_told_to_have_no_effect_over_udp(folder: Path) -> None:
+    """Of Devo's keys for sending, the time-out, the figures and the longest line count there too."""
+    udp = {"address": "127.0.0.1", "port": 514, "transport": "udp", "format": "devo"}
+    used = {"sending_timeout": 7, "period_sender_stats_in_seconds": 60, "line_bytes_max": 2_048}
+    unused = {"concurrent_connections": 2, "connecting_retries": 3, "framing": "newline", "retention_secs": 9}
+
+    _, *warnings = settings_with(folder, "syslog", udp | used | unused).warnings
+
+    assert warnings == [f"outputs.out.config.{key}: has no effect over udp" for key in sorted(unused)]
 
 
 # Several.

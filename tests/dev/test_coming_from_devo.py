@@ -87,10 +87,14 @@ class Place:
 
     def load(self, name: str, content: object) -> Settings:
         """The settings in `content`, written to a file of that name."""
+        return load_settings(self.write(name, content), environment=ENVIRONMENT)
+
+    def write(self, name: str, content: object) -> Path:
+        """The file of that name in Devo's folder, with `content`."""
         file = self.folder / "config" / name
         file.write_text(json.dumps(content))
         file.chmod(0o600)
-        return load_settings(file, environment=ENVIRONMENT)
+        return file
 
 
 @pytest.fixture
@@ -227,26 +231,76 @@ def test_the_services_of_the_cut_over_begin_where_the_page_says(place: Place) ->
     assert f"`{tag.replace('{workload}', 'exchange')}`" in PAGE
 
 
-COMMANDS = [
-    *(
-        line
-        for block in blocks("sh")
-        for line in re.findall(r"^m365watch .*", block.replace("\\\n", " "), re.MULTILINE)
-    ),
-    *re.findall(r"`(m365watch [^`]+)`", PAGE),
-]
+async def shell(block: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """What the block prints, whose every command has to end well; `m365watch` in it is this one."""
+    command = folder / "m365watch"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m m365watch "$@"\n')
+    command.chmod(0o700)
+    ended = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-ec", block),
+        cwd=folder,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "C", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        printed, told = await ended.communicate()
+    assert ended.returncode == 0, told.decode()
+    return printed.decode()
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_can_be_given_as_it_is_shown(line: str) -> None:
-    """Each has its options; what is done with the answer is the shell's."""
-    words = shlex.split(line, comments=True)
-    until = min([words.index(word) for word in ("|", ">") if word in words], default=len(words))
-    commands: Mapping[str, click.Command] = getattr(get_command(app), "commands", {})
+def command_of(words: str) -> str:
+    """The command of the page that begins with these words, without its comment."""
+    [line] = re.findall(
+        rf"^(m365watch {re.escape(words)}.*?)(?: +#.*)?$", "\n".join(blocks("sh")), re.MULTILINE
+    )
+    return str(line)
 
-    context = commands[words[1]].make_context(words[1], words[2:until])
 
-    assert context.params
+def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
+    """The block that validates, in a shell; `run` and, beside it and without the secret, `status`."""
+    [validate] = [block for block in blocks("sh") if "--validate" in block]
+    run, status = command_of("run --config config/check.yaml"), command_of("status")
+    (tmp_path / "collector").mkdir()
+    place = Place(tmp_path / "collector")
+
+    async def main() -> tuple[str, str]:
+        settings = SimulationSettings(seed=3, days=1, records_per_day=20, live=False)
+        async with simulator_running(settings, clock=SystemClock()) as running:
+            simulated = running.configuration()["inputs"]["office365"]
+            secret = simulated["credentials"].pop("client_secret")
+            simulated["credentials"]["client_secret"] = "${M365_SECRET}"
+            inputs = {"inputs": {"office365": simulated}}
+            with DevoServer(server_tls(place.authority)) as devo:
+                place.write("config.yaml", CONFIG | inputs | {"outputs": outputs_to(devo)})
+                given = validate.replace("the value of the secret", secret)
+                validated = await shell(given, tmp_path, {})
+            place.write("check.yaml", CHECK | inputs)
+            until = f"until {status} >at.txt && grep -q ' [1-9][0-9]* delivered' at.txt; do sleep 0.1; done"
+            beside = f"{run} 2>run.txt & unset M365_SECRET; {until}; kill $!; wait $!; cat at.txt"
+            return validated, await shell(beside, place.folder, {"M365_SECRET": secret})
+
+    validated, standing = asyncio.run(main())
+
+    assert validated == "settings, tokens, subscriptions and outputs will do\n"
+    assert " 0 lost, 0 quarantined" in standing
+
+
+def test_no_command_of_the_page_is_left_out() -> None:
+    """Those that are shown are the ones that run above and below, and those in the text begin like them."""
+    shown = re.findall(r"^m365watch (\w+)(?: --config (\S+))?", "\n".join(blocks("sh")), re.MULTILINE)
+
+    assert sorted(shown) == [
+        ("query", "config/check.yaml"),
+        ("run", "config.yaml"),
+        ("run", "config/check.yaml"),
+        ("status", "config/check.yaml"),
+    ]
+    assert {words.split()[0] for words in re.findall(r"`m365watch ([^`]+)`", PAGE)} <= {
+        "run",
+        "status",
+        "query",
+    }
 
 
 @pytest.mark.parametrize("flag", re.findall(r"`(--\w+)`", PAGE))
@@ -297,20 +351,10 @@ def test_the_comparison_of_ids_names_what_each_side_lacks(lake: Path) -> None:
     file = folder / "config" / "check.yaml"
     file.write_text(json.dumps(CHECK | {"inputs": CONFIG["inputs"]}))
     (folder / "devo.csv").write_text('Id,copies\n"id-1",1\n"id-2",2\n"id-9",1\n')
-    command = folder / "m365watch"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m m365watch "$@"\n')
-    command.chmod(0o700)
 
-    run = subprocess.run(
-        ["/bin/sh", "-ec", block],
-        cwd=folder,
-        env=ENVIRONMENT | {"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = asyncio.run(shell(block, folder, ENVIRONMENT))
 
-    assert run.stdout == "id-9\nid-3\n"
+    assert printed == "id-9\nid-3\n"
 
 
 # The way over, on a simulated tenant.

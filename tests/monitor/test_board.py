@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.terminal import LineFormat
 from m365watch.config.settings import ConsoleSettings, LakeSettings, SyslogSettings
 from m365watch.errors import OutputUnavailable
-from m365watch.monitor.board import NoticeBoard
+from m365watch.monitor.board import HEARTBEAT_S, NoticeBoard
 from m365watch.monitor.notices import Notice
 from m365watch.monitor.speaker import Speaker
 from m365watch.monitor.takers import takers_among
@@ -153,6 +154,26 @@ def test_a_line_repeated_within_a_minute_is_counted() -> None:
     run_jumping(main())
 
     assert taker.texts == ["again", "other", "again (said 99 more times within a minute)", "again"]
+
+
+def test_a_board_is_never_silent_for_long() -> None:
+    """An alert on silence means a dead collector, also where outputs report no figures."""
+    taker = FakeTaker()
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            for _ in range(5):
+                await asyncio.sleep(200)
+                say(on, "spoken")
+            await asyncio.sleep(650)
+
+    run_jumping(main())
+
+    assert [(one.level, "is running" in one.msg) for one in taker.taken] == [("info", False)] * 5 + [
+        ("info", True)
+    ] * 2
+    assert max(b - a for a, b in pairwise(taker.calls)) <= HEARTBEAT_S + 2
 
 
 def test_the_rest_is_written_when_the_run_ends() -> None:

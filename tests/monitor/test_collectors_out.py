@@ -186,6 +186,13 @@ def test_lost_connections_are_counted_in_exact_five_minutes(tmp_path: Path) -> N
     ]
 
 
+def test_lost_connections_that_repeat_are_all_counted(tmp_path: Path) -> None:
+    """A row that stands for the repeats of a minute counts as so many, as the board writes it."""
+    write(tmp_path, notice(), notice(msg=f"{CLOSED} (said 99 more times within a minute)"))
+
+    assert [row[-1] for row in ask(tmp_path, CLOSED_SQL)] == [100]
+
+
 def test_lost_connections_are_counted_by_collector_and_job(tmp_path: Path) -> None:
     """Other lines and other images are not counted; a collector without a job is."""
     write(

@@ -79,6 +79,13 @@ def test_every_class_of_errors_has_a_row() -> None:
     assert {"gap", "quarantined"} <= codes_in_lines()
 
 
+def test_rows_are_in_the_order_of_devos_numbers() -> None:
+    """The page of them is looked up by number."""
+    numbers = [row.number for row in ROWS]
+
+    assert numbers == sorted(numbers)
+
+
 def test_numbers_are_unique_and_in_devos_ranges() -> None:
     """Each class of Devo's has its hundred."""
     rows = [*ROWS, LIMITS_TYPE, LIMITS_FORMAT]

@@ -67,8 +67,7 @@ class DevoPlace:
     async def kill(self, output: Output) -> None:
         assert isinstance(output, DevoOutput)
         await output._sender._stop()
-        if output._reporter is not None:
-            output._reporter.cancel()
+        await output._statistics.stop()
 
     def records_in(self) -> list[bytes]:
         self._server.wait_until_over()

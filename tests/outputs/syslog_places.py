@@ -72,6 +72,7 @@ class SyslogPlace:
         assert isinstance(output, SyslogOutput)
         assert isinstance(output._carrier, _Wire)
         await output._carrier._sender._stop()
+        await output._statistics.stop()
 
     def records_in(self) -> list[bytes]:
         """Every record that came, once the server has seen each connection's end."""

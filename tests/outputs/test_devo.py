@@ -17,7 +17,7 @@ from m365watch.model import Batch, Receipt
 from m365watch.outputs.devo import DevoOutput
 from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 from m365watch.testing.clock import FakeClock
-from m365watch.testing.devo_server import DevoServer, Faults
+from m365watch.testing.devo_server import DevoServer, Faults, server_tls
 from m365watch.testing.output_contract import OutputContract, OutputPlace
 from wire_places import LONG, QUICK, Papers, until, warnings_in
 
@@ -215,14 +215,15 @@ def test_a_cut_between_members_loses_nothing(papers: Papers) -> None:
 
 
 def test_an_unreachable_server_is_a_warning_at_the_start(papers: Papers) -> None:
-    """Collecting goes on, and the batch waits for its turn."""
+    """Collecting goes on, the batch waits for its turn, and however often it is tried, it is told once."""
     with DevoServer(None) as held:
         port = held.port
 
     with capture_logs() as lines, pytest.raises(OutputUnavailable, match="refused"):
         deliver(make_devo(papers, port), make_simple_batch(1, RECORDS, output="devo"))
 
-    assert warnings_in(lines)[0].startswith(f"output devo: localhost:{port}: the connection was refused")
+    [warning] = warnings_in(lines)
+    assert warning.startswith(f"output devo: localhost:{port}: the connection was refused")
 
 
 def test_a_wrong_certificate_stops_the_start(papers: Papers) -> None:
@@ -324,3 +325,56 @@ def test_notices_carry_the_time_of_the_clock(papers: Papers) -> None:
 
     head = b"<14>2026-11-17 09:00:00.000 collector-1 devo.collectors.out.global.error: "
     assert server.lines == [head + b'{"msg":"x"}']
+
+
+def test_notices_after_the_last_record_arrive(papers: Papers) -> None:
+    """The records' flush has ended the connection by then: they go over a new one."""
+
+    async def run() -> None:
+        output = make_devo(papers, server.port, wire=LONG)
+        await output.open(last_batch=0, position="")
+        call = asyncio.create_task(output.deliver(make_simple_batch(1, RECORDS, output="devo")))
+        await asyncio.sleep(0)
+        await output.flush()
+        await call
+        await output.write_tagged([("devo.collectors.out.local.info", b'{"msg":"last"}')])
+        await output.close()
+
+    with papers.serve() as server:
+        asyncio.run(run())
+        server.wait_until_over()
+
+    assert records_of(server.lines) == [*RECORDS, b'{"msg":"last"}']
+
+
+def test_a_notice_counts_as_sent_only_when_it_was(papers: Papers) -> None:
+    """While Devo is away the caller keeps it, and the figures have none of it."""
+    with DevoServer(None) as held:
+        port = held.port
+    notice = [("devo.collectors.out.local.info", b"{}")]
+
+    async def run(output: DevoOutput) -> None:
+        await output.open(last_batch=0, position="")
+        with pytest.raises(OutputUnavailable, match="refused"):
+            await output.write_tagged(notice)
+        counts = output._statistics._internal.total
+        with papers.serve(port=port) as server:
+            await until(lambda: output.trouble is None)
+            await output.write_tagged(notice)
+            await output.close()
+            server.wait_until_over()
+            assert records_of(server.lines) == [b"{}"]
+        assert (counts, output._statistics._internal.total) == (0, 1)
+
+    asyncio.run(run(make_devo(papers, port)))
+
+
+def test_a_server_that_a_person_has_to_mend_does_not_stop_the_start(papers: Papers) -> None:
+    """The trouble has the fix, each delivery says it, and one line tells it."""
+    other = papers.authority.issue("server", names=["collector.example"])
+
+    with DevoServer(server_tls(papers.authority, files=other)) as server, capture_logs() as lines:
+        with pytest.raises(OutputUnusable, match="is for another name: .*; set `address` to a name"):
+            deliver(make_devo(papers, server.port), make_simple_batch(1, RECORDS, output="devo"))
+
+    assert [line["code"] for line in lines if line["log_level"] == "error"] == ["output_unusable"]

@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from background_loop import BackgroundLoop
 from m365watch.clock import SystemClock
 from m365watch.config.settings import DevoHttpSettings, Secret
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
 from m365watch.outputs.devo_http import DevoHttpOutput
-from m365watch.outputs.devo_http.endpoint import PATIENCE_S
 from m365watch.outputs.devo_http.output import REQUESTS_AT_ONCE_MAX
 from m365watch.outputs.port import Output
 from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
@@ -44,6 +44,7 @@ def settings_for(url: str, **changes: object) -> DevoHttpSettings:
         "host": "collector.example",
         "adds_devo_fields": False,
         "timeout_s": 5.0,
+        "sends_notices": False,
     }
     return DevoHttpSettings(**{**keys, **changes})  # type: ignore[arg-type]  # Keys of the test's own.
 
@@ -72,16 +73,16 @@ def tag_of(received: Received) -> str:
 
 def deliver(
     batch: Batch, answer: Callable[[Received], Reply], **changes: object
-) -> tuple[Receipt | OutputUnavailable, list[Received]]:
+) -> tuple[Receipt | CollectorError, list[Received]]:
     """What one `deliver` came to, and the requests that it took."""
 
-    async def run() -> tuple[Receipt | OutputUnavailable, list[Received]]:
+    async def run() -> tuple[Receipt | CollectorError, list[Received]]:
         async with LoopbackServer(answer) as server:
             output = DevoHttpOutput(settings_for(server.url, **changes), clock=SystemClock())
             await output.open(last_batch=0, position="")
             try:
                 return await output.deliver(batch), server.received
-            except OutputUnavailable as error:
+            except CollectorError as error:
                 return error, server.received
             finally:
                 await output.close()
@@ -203,22 +204,22 @@ def test_any_success_is_the_acknowledgement(status: int) -> None:
         (301, "a redirect is not followed"),
         (307, "a redirect is not followed"),
         (400, "the request is refused"),
-        (401, "the token is refused; check `token`"),
-        (403, "the token is refused; check `token`"),
-        (404, "check `endpoint` and `domain`"),
+        (401, "the token is refused; set `token`"),
+        (403, "the token is refused; set `token`"),
+        (404, "correct `endpoint` and `domain`"),
         (415, "the request is refused"),
     ],
 )
-def test_what_a_person_has_to_mend_is_said_and_tried_again_with_patience(status: int, says: str) -> None:
-    """Nothing is lost, the text says what to do, and no other request goes out meanwhile."""
+def test_what_a_person_has_to_mend_is_said_with_what_to_do(status: int, says: str) -> None:
+    """Nothing is lost, the error is of the kind that needs a person, and no other request goes out."""
     batch = make_simple_batch(1, make_records(3), output="devo")
 
     error, requests = deliver(batch, lambda _: Reply(status, headers={"Location": "https://other.example/"}))
 
-    assert isinstance(error, OutputUnavailable)
+    assert isinstance(error, OutputUnusable)
     assert str(error).startswith(f"output devo: Devo answered HTTP {status}: ")
     assert says in str(error)
-    assert (error.after_s, len(requests)) == (PATIENCE_S, 1)
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
@@ -262,7 +263,7 @@ def test_the_token_is_in_no_error(place: str) -> None:
 
     error, _ = deliver(make_simple_batch(1, make_records(1), output="devo"), answer)
 
-    assert isinstance(error, OutputUnavailable)
+    assert isinstance(error, CollectorError)
     assert TOKEN not in f"{error} {error!r} {''.join(traceback.format_exception(error))}"
 
 
@@ -385,3 +386,75 @@ def test_lines_of_other_tags_are_posted_as_they_are() -> None:
         ("devo.collectors.out.local.info", b'{"n":1}\n{"n":1}\n'),
         ("devo.collectors.out.local.error", b'{"n":2}\n'),
     ]
+
+
+def test_a_token_that_is_refused_is_found_at_the_start_and_told_once() -> None:
+    """One notice is posted to see; a refusal is no reason not to start, and its end is told as well."""
+    answers = iter([Reply(401), Reply(401), Reply(401), OK])
+    batch = make_simple_batch(1, make_records(1), output="devo")
+
+    async def run() -> tuple[list[CollectorError | None], list[Received]]:
+        async with LoopbackServer(lambda _: next(answers)) as server:
+            output = DevoHttpOutput(settings_for(server.url, sends_notices=True), clock=SystemClock())
+            await output.open(last_batch=0, position="")
+            troubles = [output.trouble]
+            for _ in range(2):
+                with pytest.raises(OutputUnusable):
+                    await output.deliver(batch)
+                troubles.append(output.trouble)
+            await output.deliver(batch)
+            await output.close()
+            return [*troubles, output.trouble], server.received
+
+    with capture_logs() as lines:
+        troubles, requests = asyncio.run(run())
+
+    assert [type(trouble) for trouble in troubles] == [OutputUnusable] * 3 + [type(None)]
+    assert tag_of(requests[0]) == "devo.collectors.out.local.info"
+    assert [(line["log_level"], line.get("code")) for line in lines] == [
+        ("error", "output_unusable"),
+        ("info", None),
+    ]
+    assert lines[0]["event"] == str(troubles[0])
+
+
+def test_an_endpoint_that_is_away_is_a_warning_at_the_start() -> None:
+    """Whether it refuses the connection or says nothing; a notice that is taken later is the end of it."""
+    answers = iter([Reply(fault=Fault.STALL), OK])
+
+    async def run() -> list[CollectorError | None]:
+        async with LoopbackServer(lambda _: next(answers)) as server:
+            settings = settings_for(server.url, sends_notices=True, timeout_s=0.2)
+            output = DevoHttpOutput(settings, clock=SystemClock())
+            await output.open(last_batch=0, position="")
+            troubles = [output.trouble]
+            await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
+            await output.close()
+            return [*troubles, output.trouble]
+
+    with capture_logs() as lines:
+        first, last = asyncio.run(run())
+
+    assert isinstance(first, OutputUnavailable)
+    assert first.what == "no answer in time"
+    assert last is None
+    assert [line["log_level"] for line in lines] == ["warning", "info"]
+
+
+def test_a_notice_that_is_taken_says_nothing_of_a_batch_that_is_not() -> None:
+    """The trouble lasts until the batch is taken."""
+
+    def answer(received: Received) -> Reply:
+        return OK if tag_of(received).startswith("devo.") else Reply(400)
+
+    async def run() -> CollectorError | None:
+        async with LoopbackServer(answer) as server:
+            output = DevoHttpOutput(settings_for(server.url, sends_notices=True), clock=SystemClock())
+            await output.open(last_batch=0, position="")
+            with pytest.raises(OutputUnusable):
+                await output.deliver(make_simple_batch(1, make_records(1), output="devo"))
+            await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
+            await output.close()
+            return output.trouble
+
+    assert isinstance(asyncio.run(run()), OutputUnusable)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import SyslogSettings, TagSettings, TlsSettings
-from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.syslog import SyslogOutput
 from m365watch.outputs.syslog.datagrams import (
@@ -174,16 +174,46 @@ def test_a_broken_connection_costs_repeats_and_nothing_else(framing: str) -> Non
 
 
 def test_a_certificate_that_is_not_trusted_is_found_at_the_start(tmp_path: Path) -> None:
-    """Nothing is sent to a server of another authority; a person has to act."""
+    """Nothing is sent to a server of another authority: a person has to act, and the rest starts."""
     trusted, other = Authority(tmp_path, "Trusted"), Authority(tmp_path, "Other")
-    with (
-        DevoServer(server_tls(other, clients=trusted.chain)) as server,
-        pytest.raises(OutputUnusable, match="not trusted"),
-    ):
-        deliver(
-            settings_for(server.port, tls=client_tls(trusted), transport="tls"),
-            make_simple_batch(1, make_records(1), output="syslog"),
-        )
+
+    async def run() -> CollectorError | None:
+        settings = settings_for(server.port, tls=client_tls(trusted), transport="tls")
+        output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
+        await output.open(last_batch=0, position="")
+        await output.close()
+        return output.trouble
+
+    with DevoServer(server_tls(other, clients=trusted.chain)) as server:
+        trouble = asyncio.run(run())
+
+    assert isinstance(trouble, OutputUnusable)
+    assert "not trusted" in trouble.what
+    assert server.lines == []
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_syslog_reports_its_figures(transport: str) -> None:
+    """Every `stats_period_s`, in the words of Devo's sender, whatever the transport."""
+
+    async def run(port: int) -> None:
+        settings = settings_for(port, transport=transport, wire=replace(WIRE, stats_period_s=0.1))
+        output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="syslog"))
+        await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
+        async with asyncio.timeout(5):
+            while sum("Internal - " in line["event"] for line in told) < 1:
+                await asyncio.sleep(0.01)
+        await output.close()
+
+    with DatagramReceiver() as receiver, DevoServer(None) as server, capture_logs() as told:
+        asyncio.run(run(receiver.port if transport == "udp" else server.port))
+
+    texts = [line["event"] for line in told if line["log_level"] == "info"]
+    assert texts[0].startswith("output syslog: Number of available senders: 1, sender manager internal")
+    assert texts[1].startswith("output syslog: Standard - Total number of messages: 3 messages/bytes sent")
+    assert texts[2].startswith("output syslog: Internal - Total number of messages: 1 messages/bytes sent")
 
 
 def test_udp_is_told_to_lose_at_every_start() -> None:

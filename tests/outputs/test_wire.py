@@ -12,6 +12,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputClosed, OutputUnavailable
+from m365watch.outputs.wire.condition import Condition
 from m365watch.outputs.wire.work import PROOF_BYTES
 from m365watch.testing.devo_server import DevoServer, Faults
 from wire_places import (
@@ -506,12 +507,12 @@ def test_a_cancelled_delivery_sends_nothing_more(papers: Papers) -> None:
     assert server.connections[1].parser.lines == [b"last"]
 
 
-def test_what_is_not_kept_is_sent_once_and_waited_for_by_nobody(papers: Papers) -> None:
+def test_what_is_not_kept_is_sent_once(papers: Papers) -> None:
     """Notices are sent where there is a connection; a break does not bring them back."""
 
     async def run() -> None:
         async with opened(server.port, papers.tls) as sender:
-            sender.send_unkept(b"notice\n")
+            await sender.send_unkept(b"notice\n")
             await until(lambda: server.lines == [b"notice"])
             server.die()
             await until(lambda: sender.figures.connections == 0)
@@ -524,31 +525,146 @@ def test_what_is_not_kept_is_sent_once_and_waited_for_by_nobody(papers: Papers) 
     assert server.lines == [b"notice", b"record"]
 
 
-def test_what_is_not_kept_waits_up_to_a_bound(papers: Papers, free_port: int) -> None:
-    """The oldest gives way, and is counted."""
+def test_what_is_not_kept_is_refused_while_nobody_is_there(papers: Papers, free_port: int) -> None:
+    """Its caller may keep it; a connection is tried for, so that it can be sent once one comes about."""
 
-    async def run() -> int:
+    async def run() -> None:
         async with opened(free_port, papers.tls) as sender:
-            for _ in range(30):
-                sender.send_unkept(b"x" * 99_999 + b"\n")
-            return sender.figures.unkept_dropped
+            for _ in range(2):
+                with pytest.raises(OutputUnavailable, match="the connection was refused"):
+                    await sender.send_unkept(b"notice\n")
+            with papers.serve(port=free_port) as server:
+                await until(lambda: sender.trouble is None)
+                await sender.send_unkept(b"notice\n")
+                await until(lambda: server.lines == [b"notice"])
 
-    assert asyncio.run(run()) == 20
+    with capture_logs() as lines:
+        asyncio.run(run())
+
+    told = [line["event"].split(": ", 2)[2] for line in lines]
+    assert [text.split(":")[0] for text in told] == ["the connection was refused", "connected again"]
+
+
+def test_what_is_not_kept_and_finds_nobody_is_refused(papers: Papers) -> None:
+    """Where the receiver turns out to be away only when there is something to send."""
+
+    async def run() -> None:
+        async with opened(server.port, papers.tls, replace(QUICK, idle_s=0.1)) as sender:
+            await until(lambda: sender.figures.connections == 0)
+            server.__exit__(None, None, None)
+            with pytest.raises(OutputUnavailable, match="the connection was refused"):
+                await asyncio.wait_for(sender.send_unkept(b"notice\n"), 2)
+
+    server = papers.serve()
+    with server:
+        asyncio.run(run())
 
 
 def test_close_sends_what_is_not_kept_before_it_leaves(papers: Papers) -> None:
-    """The last notice of a run is on its way before the connection is ended in order."""
+    """The last notice of a run arrives, though its caller has gone and its connection was ended before."""
 
     async def run() -> None:
-        async with opened(server.port, papers.tls) as sender:
-            sender.send_unkept(b"stopped\n")
+        async with opened(server.port, papers.tls, LONG) as sender:
+            await deliver_proven(sender, [b"record\n"])
+            await until(lambda: sender.figures.connections == 0)
+            saying = asyncio.create_task(sender.send_unkept(b"stopped\n"))
+            await asyncio.sleep(0)
+            saying.cancel()
 
     with papers.serve() as server:
-        asyncio.run(run())
+        asyncio.run(asyncio.wait_for(run(), 5))
         server.wait_until_over()
 
-    assert server.lines == [b"stopped"]
-    assert server.connections[0].ended
+    assert server.lines == [b"record", b"stopped"]
+    assert server.connections[1].ended
+
+
+def test_what_nobody_waits_for_and_is_not_sent_is_counted(papers: Papers) -> None:
+    """The receiver has gone: close waits no longer, and says how much was not sent."""
+
+    async def run() -> None:
+        sender = make_sender(server.port, papers.tls, replace(QUICK, idle_s=0.1))
+        await sender.open()
+        await until(lambda: sender.figures.connections == 0)
+        server.__exit__(None, None, None)
+        saying = asyncio.create_task(sender.send_unkept(b"stopped\n"))
+        await asyncio.sleep(0)
+        saying.cancel()
+        await asyncio.wait_for(sender.close(), 2)
+
+    server = papers.serve()
+    with server, capture_logs() as lines:
+        asyncio.run(run())
+
+    assert warnings_in(lines)[-1].endswith(": 8 bytes of notices could not be sent")
+
+
+def test_each_reason_is_told_once_and_its_end_too(papers: Papers, free_port: int) -> None:
+    """However often the retries are used up; a receiver that comes back is told, however long it was away."""
+
+    async def run() -> None:
+        async with opened(free_port, papers.tls, replace(QUICK, connecting_retries=1)) as sender:
+            for _ in range(3):
+                with pytest.raises(OutputUnavailable):
+                    await sender.deliver(make_chunks(1))
+            with papers.serve(port=free_port):
+                await sender.deliver(make_chunks(1))
+
+    with capture_logs() as lines:
+        asyncio.run(run())
+
+    assert [line["log_level"] for line in lines] == ["warning", "info"]
+    assert lines[1]["event"] == f"output wire: localhost:{free_port}: connected again"
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_a_peer_that_closes_without_reading_stays_in_trouble(papers: Papers, secured: bool) -> None:
+    """It can be connected to, which says nothing: the last break is told once, and is at hand for others."""
+
+    async def run() -> list[str]:
+        found = []
+        tls = papers.tls if secured else None
+        async with opened(server.port, tls, replace(LONG, sending_retries=2)) as sender:
+            for _ in range(2):
+                with pytest.raises(OutputClosed):
+                    await asyncio.wait_for(sender.deliver(make_chunks(3)), 10)
+                found.append(str(sender.trouble))
+            await until(lambda: len(server.connections) >= 6)
+            server.faults = lambda _: Faults()
+            delivery = asyncio.create_task(sender.deliver(make_chunks(3)))
+            await asyncio.sleep(0)
+            await until(lambda: bool(server.lines))
+            await sender.flush()
+            await delivery
+            return [*found, str(sender.trouble)]
+
+    server = papers.serve() if secured else DevoServer(None)
+    server.faults = lambda _: Faults(close_after_bytes=5, closes_by_reset=False)
+    with server, capture_logs() as lines:
+        *troubles, last = asyncio.run(run())
+
+    assert all("the connection broke: " in trouble for trouble in troubles)
+    assert last == "None"
+    assert lines[-1]["event"].endswith("connected again")
+    told = warnings_in(lines)
+    assert len(told) == len({text.split(";")[0] for text in told}) <= 2
+    assert all(("set `transport` to tls" in text) is not secured for text in told)
+
+
+def test_one_way_that_is_good_is_enough() -> None:
+    """A second connection that is refused is told once, and the receiver is not away."""
+    condition = Condition(where="here", over="connected again")
+    refused = OutputUnavailable("refused", where="here")
+    with capture_logs() as lines:
+        condition.note("one", refused)
+        assert condition.trouble is refused
+        condition.passed("one")
+        for _ in range(3):
+            condition.note("two", refused)
+            assert condition.trouble is None
+            condition.passed("one")
+
+    assert [line["log_level"] for line in lines] == ["warning", "info", "warning"]
 
 
 def test_an_empty_delivery_is_delivered(papers: Papers) -> None:

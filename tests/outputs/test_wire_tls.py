@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import Secret, TlsSettings
-from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.testing.certificates import Authority
 from m365watch.testing.devo_server import DevoServer, Faults, server_tls
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in
@@ -42,6 +43,22 @@ def refusal(port: int, tls: TlsSettings, *, address: str = "localhost") -> str:
     return text
 
 
+def trouble_at_start(port: int, tls: TlsSettings, *, address: str = "localhost") -> str:
+    """What a person has to mend at the peer, which is no reason not to start: one line, told once."""
+
+    async def run() -> CollectorError | None:
+        async with opened(port, tls, address=address) as sender:
+            return sender.trouble
+
+    with capture_logs() as lines:
+        trouble = asyncio.run(run())
+    assert isinstance(trouble, OutputUnusable)
+    [told] = [line for line in lines if line["log_level"] == "error"]
+    assert (told["event"], told["code"]) == (str(trouble), "output_unusable")
+    assert len(str(trouble).splitlines()) == 1
+    return str(trouble)
+
+
 def warnings_at_start(port: int, tls: TlsSettings | None, *, address: str = "localhost") -> list[str]:
     """What is told where the start goes well."""
 
@@ -57,7 +74,7 @@ def warnings_at_start(port: int, tls: TlsSettings | None, *, address: str = "loc
 def test_a_server_of_another_authority_is_refused(papers: Papers, stranger: Authority) -> None:
     """There is no unverified way; the text says which file to look at."""
     with DevoServer(server_tls(stranger, clients=papers.authority.chain)) as server:
-        text = refusal(server.port, papers.tls)
+        text = trouble_at_start(server.port, papers.tls)
 
     assert "the server's certificate is not trusted" in text
     assert "into the file named by `chain`" in text
@@ -68,7 +85,7 @@ def test_a_server_whose_certificate_has_expired_is_refused(papers: Papers) -> No
     """It is said that it is the server's."""
     expired = papers.authority.issue("server", names=["localhost"], lasts=timedelta(days=-1))
     with DevoServer(server_tls(papers.authority, files=expired)) as server:
-        assert "a certificate of the server's chain has expired" in refusal(server.port, papers.tls)
+        assert "a certificate of the server's chain has expired" in trouble_at_start(server.port, papers.tls)
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1"])
@@ -76,7 +93,7 @@ def test_a_server_with_another_name_is_refused_and_its_names_are_told(papers: Pa
     """So that a person sees whether the address or the certificate is wrong."""
     other = papers.authority.issue("server", names=["collector.example", "192.0.2.1"])
     with DevoServer(server_tls(papers.authority, files=other)) as server:
-        text = refusal(server.port, papers.tls, address=address)
+        text = trouble_at_start(server.port, papers.tls, address=address)
 
     assert f"is for another name: it has collector.example, 192.0.2.1, not {address}" in text
 
@@ -96,7 +113,7 @@ def test_another_name_is_taken_only_where_that_is_set_and_told_at_every_start(pa
 def test_without_names_the_chain_still_has_to_be_right(papers: Papers, stranger: Authority) -> None:
     """`verify_hostname: false` is no way around the authority."""
     with DevoServer(server_tls(stranger, clients=papers.authority.chain)) as server:
-        text = refusal(server.port, replace(papers.tls, verify_hostname=False))
+        text = trouble_at_start(server.port, replace(papers.tls, verify_hostname=False))
 
     assert "not trusted" in text
 
@@ -108,7 +125,7 @@ def test_a_client_certificate_that_the_server_refuses_is_told(
     """In TLS 1.3 the verdict comes after the handshake, and is waited for."""
     context = server_tls(papers.authority, clients=stranger.chain, newest=version, oldest=version)
     with DevoServer(context) as server:
-        text = refusal(server.port, papers.tls)
+        text = trouble_at_start(server.port, papers.tls)
 
     assert "the server refused the client certificate: unknown ca" in text
 
@@ -119,7 +136,7 @@ def test_a_server_that_asks_for_a_certificate_gets_none_and_says_so(
 ) -> None:
     """Where the settings name no certificate."""
     with DevoServer(server_tls(papers.authority, newest=version, oldest=version)) as server:
-        text = refusal(server.port, TlsSettings(papers.authority.chain, None, None))
+        text = trouble_at_start(server.port, TlsSettings(papers.authority.chain, None, None))
 
     assert "the server refused the client certificate" in text
 
@@ -127,11 +144,14 @@ def test_a_server_that_asks_for_a_certificate_gets_none_and_says_so(
 def test_a_client_certificate_that_has_expired_is_told(papers: Papers) -> None:
     """As a warning with its date, and then as the server's refusal."""
     tls = papers.tls_of(lasts=timedelta(days=-1))
-    with papers.serve() as server, capture_logs() as lines:
-        text = refusal(server.port, tls)
+    with papers.serve() as server:
+        text = trouble_at_start(server.port, tls)
+    with papers.serve() as server:
+        warned, refused = warnings_at_start(server.port, tls)
 
     assert "the server refused the client certificate: certificate expired" in text
-    assert f"the client certificate {tls.cert} expires at " in warnings_in(lines)[0]
+    assert f"the client certificate {tls.cert} expires at " in warned
+    assert "certificate expired; set `cert` and `key`" in refused
 
 
 def test_certificates_that_expire_soon_are_told_with_their_dates(papers: Papers) -> None:
@@ -165,6 +185,47 @@ def test_both_versions_are_spoken(papers: Papers, version: ssl.TLSVersion) -> No
     assert server.lines == lines_in(chunks)
 
 
+@pytest.mark.parametrize("bits", [1024, 2048])
+def test_a_server_whose_key_is_too_weak_is_told_what_it_needs(papers: Papers, bits: int) -> None:
+    """Another authority in `chain` would not help; a key of 2,048 bits is enough."""
+    files = papers.authority.issue("server", names=["localhost"], key=generate_private_key(65_537, bits))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    context.load_cert_chain(files.cert, files.key)
+    with DevoServer(context) as server:
+        if bits == 2048:
+            assert warnings_at_start(server.port, papers.tls) == []
+            return
+        text = trouble_at_start(server.port, papers.tls)
+
+    assert "a certificate of the server's chain has too weak a key; have the receiver given" in text
+    assert "2,048 bits or more" in text
+    assert "`chain`" not in text
+
+
+def test_a_server_that_leaves_in_the_handshake_may_expect_no_tls(papers: Papers) -> None:
+    """The text says what to look at; it may pass."""
+
+    async def run() -> CollectorError | None:
+        async with answering(b"", []) as port, opened(port, papers.tls) as sender:
+            return sender.trouble
+
+    trouble = asyncio.run(run())
+
+    assert isinstance(trouble, OutputUnavailable)
+    assert trouble.what == (
+        "the server closed the connection in the TLS handshake: "
+        "see that the receiver expects TLS on this port"
+    )
+
+
+def test_an_address_that_no_machine_can_have_stops_the_start(papers: Papers) -> None:
+    """It is a mistake of the settings, and no matter of the receiver's."""
+    assert refusal(9, papers.tls, address="a..b") == (
+        "output wire: address 'a..b' is no host name; set `address` to the receiver's name"
+    )
+
+
 ANSWERS = {
     "an older TLS": (b"\x15\x03\x01\x00\x02\x02\x46", "the server speaks no TLS version from 1.2 on"),
     "no TLS at all": (b"220 mail.example ESMTP\r\n", "the server does not answer in TLS"),
@@ -177,12 +238,14 @@ def test_a_server_that_speaks_something_else_is_refused(papers: Papers, kind: st
     answer, told = ANSWERS[kind]
     heard: list[bytes] = []
 
-    async def run() -> None:
-        async with answering(answer, heard) as port:
-            await make_sender(port, papers.tls).open()
+    async def run() -> CollectorError | None:
+        async with answering(answer, heard) as port, opened(port, papers.tls) as sender:
+            return sender.trouble
 
-    with pytest.raises(OutputUnusable, match=told):
-        asyncio.run(run())
+    trouble = asyncio.run(run())
+
+    assert isinstance(trouble, OutputUnusable)
+    assert trouble.what == told
     assert all(words[:1] == b"\x16" for words in heard)
 
 
@@ -211,7 +274,7 @@ def test_a_handshake_that_is_never_answered_is_a_warning_at_the_start(papers: Pa
     with (
         papers.serve(lambda _: Faults(handshakes=False)) as server,
         capture_logs() as lines,
-        pytest.raises(OutputUnavailable, match="the TLS handshake took too long"),
+        pytest.raises(OutputUnavailable, match="the TLS handshake took too long: see that the receiver exp"),
     ):
         asyncio.run(run())
 
@@ -229,16 +292,25 @@ def test_a_certificate_that_goes_bad_while_running_costs_a_retry(papers: Papers,
             await sender.open()
         with (
             DevoServer(server_tls(stranger, clients=papers.authority.chain), port=port),
-            pytest.raises(OutputUnavailable, match=r"not trusted.*; put the certificate of the authority"),
+            pytest.raises(
+                OutputUnusable, match=r"not trusted.*; put the certificate of the authority"
+            ) as caught,
         ):
             await sender.deliver(make_chunks(1))
+        assert str(sender.trouble) == str(caught.value)
         with papers.serve(port=port) as mended:
             await sender.deliver(make_chunks(1))
+            assert sender.trouble is None
             await sender.close()
             mended.wait_until_over()
             assert mended.lines == lines_in(make_chunks(1))
 
-    asyncio.run(run())
+    with capture_logs() as lines:
+        asyncio.run(run())
+    assert [(line["log_level"], "not trusted" in line["event"]) for line in lines] == [
+        ("error", True),
+        ("info", False),
+    ]
 
 
 class TestFiles:

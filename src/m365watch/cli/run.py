@@ -52,7 +52,8 @@ def run(
 
     Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 3 caught up, but some blob still waits for
     a retry; 4 another process holds the ledger; 130 or 143 stopped by a signal before it had started.
-    Those of --validate are the same ones, and not Devo's: 0 for a run that would work, 1, 2 or 4 otherwise.
+    Those of --validate are the same ones, and not Devo's: 0 where everything answers as it should, 1, 2 or 4
+    otherwise. A receiver that cannot be reached is a 1 there, although a run would start and wait for it.
     """
     from m365watch.app import Collector
     from m365watch.cli.diagnostics import configure_diagnostics, level_of
@@ -115,7 +116,10 @@ def _collect_and_show(
 def _show_warnings(settings: Settings) -> None:
     import structlog
 
-    for warning in settings.warnings:
+    from m365watch.cli.starts import warnings_of_starts
+    from m365watch.clock import SystemClock
+
+    for warning in (*settings.warnings, *warnings_of_starts(settings, now=SystemClock().now())):
         structlog.get_logger(__name__).warning(warning)
 
 

@@ -107,7 +107,8 @@ def _warn_of_level(section: Section, path: KeyPath, report: Report) -> None:
     key = str(path[-1])
     level = getattr(section, key)
     if key in section.model_fields_set and level is not None and 1 < level <= QUICK_LEVEL_MAX:
-        report.warn(path, f"{level} is treated as 1; from {QUICK_LEVEL_MAX + 1} on more is compressed, and slower")
+        slow = QUICK_LEVEL_MAX + 1
+        report.warn(path, f"{level} is treated as 1; from {slow} on lines are compressed harder, and slower")
 
 
 def _warn_of_devo(output: DevoPlatformOutput, path: KeyPath, report: Report) -> None:

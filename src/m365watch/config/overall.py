@@ -60,7 +60,8 @@ class GlobalOverrides(Section):
     sender_stats_period_in_sec: Whole = Field(
         default=300, ge=60, le=1_800, title="a whole number of seconds, 60 to 1,800"
     )
-    """How often the senders of outputs report their figures."""
+    """How often the senders of outputs report their figures. A collector that had nothing to say of itself
+    for as long says so."""
 
     devo_sender_threshold_for_using_gzip_in_transport_layer: Number = Field(
         default=1.1, ge=-1.0, le=1.1, title="a number, -1.0 to 1.1"
@@ -68,8 +69,8 @@ class GlobalOverrides(Section):
     """How full an output's queue is when its sender starts to compress: below 0 always, above 1 never."""
 
     devo_sender_compression_level: Whole = Field(default=6, ge=1, le=9, title="a whole number, 1 to 9")
-    """How hard the senders compress: 1 to 6 quickly (ISA-L at its level 1), from 7 on as hard as zlib at that
-    level."""
+    """How hard the senders compress: 1 to 6 quickly (ISA-L at its level 1), from 7 on as hard as zlib at
+    that level."""
 
     devo_sender_compression_buffer_in_bytes: Whole = Field(
         default=51_200, ge=1, le=10_485_760, title="a whole number of bytes, 1 to 10,485,760"

@@ -259,7 +259,7 @@ class Settings:
     queue_bytes_max: int = 1024 * 1024 * 1024
     """How much may wait on disk for each output."""
     stats_period_s: float = 300.0
-    """How often the senders report their figures."""
+    """How often the senders report their figures, and how long the collector is never silent for."""
     collector_image: str | None = None
     """The variable COLLECTOR_IMAGE: the image of the container that this runs in."""
     keeps_state: bool = True

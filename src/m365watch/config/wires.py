@@ -141,8 +141,8 @@ class CompressionKeys(Section):
     """How full the queue is when the sender starts to compress: below 0 always, above 1 never."""
 
     compression_level: Whole | None = Field(default=None, ge=1, le=9, title="a whole number, 1 to 9")
-    """How hard the sender compresses: 1 to 6 quickly (ISA-L at its level 1), from 7 on as hard as zlib at that
-    level."""
+    """How hard the sender compresses: 1 to 6 quickly (ISA-L at its level 1), from 7 on as hard as zlib at
+    that level."""
 
     compression_buffer_in_bytes: Whole | None = Field(
         default=None, ge=1, le=10_485_760, title="a whole number of bytes, 1 to 10,485,760"

@@ -26,11 +26,14 @@ NOTICES_MAX = 1_000
 NOTICES_AT_ONCE = 200
 LEAVE_S = 2.0
 """How long the takers may take for the rest at the end of a run."""
+HEARTBEAT_S = 300.0
+"""A board on which nothing was put for this long says so: Devo's collectors speak as often."""
 REPEAT_S = 60.0
 """A line that is said again within this time is counted, not repeated."""
 _LINES_REMEMBERED = 256
 _LOOK_S = 1.0
 _OWN_MODULE = "monitor.board"
+_HEARTBEAT = "the collector is running; it had nothing to say for a while"
 _LEVEL_OF = {"critical": "error"}
 
 
@@ -55,14 +58,25 @@ class NoticeBoard:
     """Notices of one run; itself a structlog processor that passes lines on as they are."""
 
     def __init__(
-        self, speaker: Speaker, *, clock: Clock, hide: Collection[str] = (), notices_max: int = NOTICES_MAX
+        self,
+        speaker: Speaker,
+        *,
+        clock: Clock,
+        hide: Collection[str] = (),
+        notices_max: int = NOTICES_MAX,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        """Nothing is on it yet; each of `hide`, the secrets, is blotted out of every line."""
+        """Nothing is on it yet; each of `hide`, the secrets, is blotted out of every line.
+
+        While it is posted, it is never without a new notice for longer than `heartbeat_s` seconds.
+        """
         self._speaker = speaker
         self._clock = clock
         self._hide = hide
         self._notices: deque[Notice] = deque(maxlen=notices_max)
+        self._heartbeat_s = heartbeat_s
         self._count = 0
+        self._added_at_s = clock.monotonic_s()
         self._said: dict[tuple[str, str, str], _Said] = {}
         self._lock = Lock()  # Threads of outputs speak as well.
 
@@ -97,7 +111,7 @@ class NoticeBoard:
         """Within the block every taker gets what is on the board, and at its end the rest."""
         stop = asyncio.Event()
         readers = asyncio.gather(
-            *(self._keep_up(_Reader(taker), stop) for taker in takers), self._close_minutes(stop)
+            *(self._keep_up(_Reader(taker), stop) for taker in takers), self._look_after(stop)
         )
         try:
             yield
@@ -139,10 +153,13 @@ class NoticeBoard:
         text = f"notices dropped because this output took none for too long: {count}"
         return Notice(text, self._clock.now(), "warning", self._speaker, _OWN_MODULE)
 
-    async def _close_minutes(self, stop: asyncio.Event) -> None:
+    async def _look_after(self, stop: asyncio.Event) -> None:
+        """Close the minutes of what was repeated, and break a silence that lasts."""
         while not stop.is_set():
             with self._lock:
                 self._tell_repeats(within_s=REPEAT_S)
+                if self._clock.monotonic_s() - self._added_at_s >= self._heartbeat_s:
+                    self._add("info", _HEARTBEAT, module=_OWN_MODULE)
             await _pause(stop, _LOOK_S)
 
     def _tell_repeats(self, *, within_s: float) -> None:
@@ -171,6 +188,7 @@ class NoticeBoard:
             )
         )
         self._count += 1
+        self._added_at_s = self._clock.monotonic_s()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

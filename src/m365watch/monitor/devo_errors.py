@@ -191,7 +191,10 @@ ROWS = (
         "nothing; if it stays, lower `requests_limits` or stop others that use the tenant's quota",
     ),
 )
-"""One row for each code, in the order of Devo's numbers; codes of a run that are no class of `errors.py` too."""
+"""One row for each code, in the order of Devo's numbers.
+
+The codes of a run that are no class of `errors.py` are in it too.
+"""
 
 _BY_CODE = {row.code: row for row in ROWS}
 _LIMITS = re.compile(r"\brequests_limits\b(\S*?):")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from m365watch.clock import SystemClock
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,15 @@ class Authority:
         names: Sequence[str] = (),
         lasts: timedelta = timedelta(days=90),
         password: str | None = None,
+        key: Key | None = None,
     ) -> CertificateFiles:
         """A certificate for server and client alike; `names` are hosts and addresses.
 
         `lasts` is counted from now, and negative for one that has expired; with `password`
-        the key is encrypted.
+        the key is encrypted. A new `key` is made unless one is given.
         """
         self._count += 1
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key.public_key(), self._now + lasts)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -70,7 +73,7 @@ class Authority:
         return files
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, ends_at: datetime
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, ends_at: datetime
     ) -> x509.CertificateBuilder:
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
@@ -93,7 +96,7 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey, password: str | None) -> bytes:
+def _key_bytes(key: Key, password: str | None) -> bytes:
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
         encryption = serialization.BestAvailableEncryption(password.encode())

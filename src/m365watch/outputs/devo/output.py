@@ -6,26 +6,18 @@ for what a returned `deliver` means.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-
-import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import DevoSettings
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.compression import Gauge, list_compressed, make_compress
 from m365watch.outputs.devo.framing import Framer, join_chunks
-from m365watch.outputs.devo.statistics import Statistics
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.port import OPEN_BYTES_MAX
 from m365watch.outputs.wire import WireSender
-
-"""Open batches of so many bytes make the queue full, for the decision whether to compress."""
-
-_log = structlog.get_logger(__name__)
+from m365watch.outputs.wire.statistics import Now, Statistics
 
 
 class DevoOutput:
@@ -58,8 +50,12 @@ class DevoOutput:
         )
         self._gauge = Gauge(settings.compression)
         self._compress = make_compress(settings.compression.level)
-        self._statistics = Statistics(self._sender, clock=clock)
-        self._reporter: asyncio.Task[None] | None = None
+        self._statistics = Statistics(
+            lambda: Now(self._sender.figures.connections, self._sender.open_count),
+            name=settings.name,
+            period_s=settings.wire.stats_period_s,
+            clock=clock,
+        )
 
     async def open(
         self,
@@ -70,23 +66,23 @@ class DevoOutput:
     ) -> int:
         """Answer `last_batch`: what was sent can neither be found again nor taken back.
 
-        A receiver that cannot be reached just now is a warning.
+        A receiver that cannot be reached just now, or that refuses, is told and stands in `trouble`.
 
-        Raises: OutputUnusable: a file, a setting or a certificate is wrong, and the text says which.
+        Raises: OutputUnusable: a file or a setting is wrong, and the text says which.
         """
         await self._sender.open()
-        self._reporter = asyncio.create_task(self._report())
+        self._statistics.start()
         return last_batch
 
     @property
-    def trouble(self) -> OutputUnavailable | None:
-        """Why Devo could not be reached when it was last tried; None if it could."""
+    def trouble(self) -> CollectorError | None:
+        """Why Devo could not be reached, or took nothing, when it was last tried; None if it did."""
         return self._sender.trouble
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Send every record, but those that are no line; return when all have outlived the retention.
 
-        Raises: OutputUnavailable: nothing of the batch counts; it is delivered again.
+        Raises: OutputUnavailable, OutputUnusable: nothing of the batch counts; it is delivered again.
         """
         refused: list[RefusedRecord] = []
         lines = self._framer.list_lines(batch, refused=refused)
@@ -97,13 +93,16 @@ class DevoOutput:
         return Receipt(refused=tuple(refused))
 
     async def write_tagged(self, lines: Sequence[tuple[str, bytes]]) -> None:
-        """Send what the collector says of itself, pairs of tag and JSON object; some may be lost."""
+        """Send what the collector says of itself, pairs of tag and JSON object; some may be lost.
+
+        Raises: OutputUnavailable: Devo cannot be reached just now.
+        """
         if not self._settings.sends_notices:
             return
         at = self._clock.now()
         joined = b"".join(self._framer.make_line(tag, at, body) for tag, body in lines)
         if joined:
-            self._sender.send_unkept(joined)
+            await self._sender.send_unkept(joined)
             self._statistics.count_internal(len(lines), len(joined))
 
     async def flush(self) -> None:
@@ -112,11 +111,7 @@ class DevoOutput:
 
     async def close(self) -> None:
         """Leave in order; what is not known to have been read is not acknowledged."""
-        if self._reporter is not None:
-            self._reporter.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reporter
-            self._reporter = None
+        await self._statistics.stop()
         await self._sender.close()
 
     def _list_chunks(self, lines: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
@@ -126,10 +121,3 @@ class DevoOutput:
             return join_chunks(lines)
         member_bytes = self._settings.compression.buffer_bytes
         return list_compressed(lines, self._compress, member_bytes=member_bytes)
-
-    async def _report(self) -> None:
-        """Tell the figures once in a while, for as long as the output is open."""
-        while True:
-            await self._clock.sleep(self._settings.wire.stats_period_s)
-            for line in self._statistics.list_lines():
-                _log.info(f"output {self.name}: {line}")

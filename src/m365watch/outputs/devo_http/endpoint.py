@@ -13,22 +13,21 @@ from m365watch.config.settings import DevoHttpSettings
 from m365watch.entra.retry_after import retry_after_s
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.text import one_line
-from m365watch.errors import ConnectionClosed, OutputClosed, OutputUnavailable, RetryLater
-
-PATIENCE_S = 60.0
-"""How long what a person has to mend is left alone before it is tried again."""
+from m365watch.errors import ConnectionClosed, OutputClosed, OutputUnavailable, OutputUnusable, RetryLater
 
 _GZIP_LEVEL = 1
 _GZIP = 31
 _BUSY = frozenset({408, 425, 429})
 _TOO_LARGE = 413
+_TOKEN = ("the token is refused", "set `token` to one that may send over HTTP to this domain")
 _MENDS = {
-    401: "the token is refused; check `token`, and that it may send over HTTP to this domain",
-    403: "the token is refused; check `token`, and that it may send over HTTP to this domain",
-    404: "the address is not known there; check `endpoint` and `domain`",
+    401: _TOKEN,
+    403: _TOKEN,
+    404: ("the address is not known there", "correct `endpoint` and `domain`"),
 }
-_REDIRECTED = "a redirect is not followed, since the address carries the token; correct `endpoint`"
-_UNKNOWN = "the request is refused; check `endpoint`, `domain`, `token` and the tags"
+_REDIRECTED = ("a redirect is not followed, since the address carries the token", "correct `endpoint`")
+_UNKNOWN = ("the request is refused", "check `endpoint`, `domain`, `token` and the tags")
+"""What each answer means, and what a person has to do about it."""
 
 
 class Endpoint:
@@ -44,7 +43,8 @@ class Endpoint:
     async def post(self, tag: str, body: bytes) -> bool:
         """Whether the endpoint has taken `body`; False where that is too large for it.
 
-        Raises: OutputUnavailable: anything else; what was sent may have arrived all the same.
+        Raises: OutputUnusable: a person has to act; OutputUnavailable: anything else. What was sent may
+        have arrived all the same.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._settings.compresses:
@@ -72,15 +72,15 @@ class Endpoint:
         domain, host, tag = (quote(part, safe="") for part in (settings.domain, settings.host, tag))
         return URL(f"{settings.endpoint}/stream/{domain}/token!{token}/{host}/{tag}", encoded=True)
 
-    def _failure(self, answer: Answer) -> OutputUnavailable:
+    def _failure(self, answer: Answer) -> OutputUnavailable | OutputUnusable:
         """What an answer other than 2xx and 413 means for the batch."""
         status = answer.status
         what = f"Devo answered HTTP {status}{self._words(answer)}"
         if status in _BUSY or status >= 500:
             after_s = retry_after_s(answer.headers, now=self._clock.now())
             return OutputUnavailable(what, where=self._where, after_s=after_s)
-        mend = _REDIRECTED if 300 <= status < 400 else _MENDS.get(status, _UNKNOWN)
-        return OutputUnavailable(f"{what}: {mend}", where=self._where, after_s=PATIENCE_S)
+        means, fix = _REDIRECTED if 300 <= status < 400 else _MENDS.get(status, _UNKNOWN)
+        return OutputUnusable(f"{what}: {means}", fix=fix, where=self._where)
 
     def _words(self, answer: Answer) -> str:
         """The answer's own words, if they are words: without the token, on one line."""

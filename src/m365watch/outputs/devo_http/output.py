@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Sequence
 
+from m365watch import __version__
 from m365watch.clock import Clock
 from m365watch.config.settings import DevoHttpSettings
 from m365watch.entra.session import Session, open_session
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.devo_http.endpoint import Endpoint
 from m365watch.outputs.devo_http.posts import Delivery, Post, plan_posts
+from m365watch.outputs.wire.condition import Condition
 
 REQUESTS_AT_ONCE_MAX = 4
 """Requests of one batch that are open together, each of another tag."""
 
+TRY_S = 10.0
+"""How long the endpoint gets at `open` to show that it takes something."""
+
 _ANSWER_BYTES_MAX = 1 << 20
+_NOTICE_TAG = "devo.collectors.out.local.info"
 
 
 class DevoHttpOutput:
@@ -40,6 +47,12 @@ class DevoHttpOutput:
         self._session: Session | None = None
         self._endpoint: Endpoint | None = None
         self._delivery: Delivery | None = None
+        self._condition = Condition(where=f"output {settings.name}", over="Devo takes what is posted again")
+
+    @property
+    def trouble(self) -> CollectorError | None:
+        """Why the endpoint did not take what was posted last; None if it did, or nothing was posted."""
+        return self._condition.trouble
 
     async def open(
         self,
@@ -48,7 +61,11 @@ class DevoHttpOutput:
         position: str,  # noqa: ARG002 - it keeps none
         newest_batch: int | None = None,  # noqa: ARG002 - it finds nothing of an earlier run
     ) -> int:
-        """Answer `last_batch`: what was posted can neither be found again nor taken back."""
+        """Answer `last_batch`: what was posted can neither be found again nor taken back.
+
+        Where notices are sent, one is posted to see whether the endpoint takes it: if not, that is told
+        and stands in `trouble`.
+        """
         timeout_s = self._settings.timeout_s
         self._session = open_session(
             body_bytes_max=_ANSWER_BYTES_MAX,
@@ -57,6 +74,8 @@ class DevoHttpOutput:
             total_s=timeout_s,
         )
         self._endpoint = Endpoint(self._settings, self._session, clock=self._clock)
+        if self._settings.sends_notices:
+            await self._try()
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -64,7 +83,7 @@ class DevoHttpOutput:
 
         What was taken before a failure is not posted again with the same batch.
 
-        Raises: OutputUnavailable: something of the batch was not taken.
+        Raises: OutputUnavailable, OutputUnusable: something of the batch was not taken.
         """
         if self._delivery is None or self._delivery.number != batch.number:
             self._delivery = plan_posts(
@@ -74,20 +93,47 @@ class DevoHttpOutput:
                 body_bytes_max=self._settings.request_bytes_max,
             )
         delivery = self._delivery
-        await self._post_all(delivery)
+        try:
+            await self._post_all(delivery)
+        except (OutputUnavailable, OutputUnusable) as error:
+            self._condition.note(self, error)
+            raise
+        self._condition.passed(self)
         self._delivery = None
         return Receipt(refused=tuple(delivery.refused))
 
     async def write_tagged(self, lines: Sequence[tuple[str, bytes]], /) -> None:
         """Post lines that are no records, each under its tag.
 
-        Raises: OutputUnavailable: some of them were not taken.
+        Raises: OutputUnavailable, OutputUnusable: some of them were not taken.
         """
         by_tag: dict[str, list[bytes]] = {}
         for tag, line in lines:
             by_tag.setdefault(tag, []).append(line + b"\n")
         for tag, sent in by_tag.items():
             await self._reach().post(tag, b"".join(sent))
+        if self._delivery is None:  # Otherwise there is a batch that is not taken, whatever else is.
+            self._condition.passed(self)
+
+    async def _try(self) -> None:
+        """Post one notice, and take note of what comes of it."""
+        line = json.dumps(
+            {
+                "msg": f"output {self.name}: the way to Devo is tried",
+                "time": f"{self._clock.now():%Y-%m-%dT%H:%M:%S.%fZ}",
+                "level": "info",
+                "collector_version": __version__,
+                "module_name": "outputs.devo_http",
+            }
+        )
+        where = f"output {self.name}"
+        try:
+            async with asyncio.timeout(min(TRY_S, self._settings.timeout_s)):
+                await self.write_tagged([(_NOTICE_TAG, line.encode())])
+        except TimeoutError:
+            self._condition.note(self, OutputUnavailable("no answer in time", where=where))
+        except (OutputUnavailable, OutputUnusable) as error:
+            self._condition.note(self, error)
 
     async def flush(self) -> None:
         """Nothing to find out: what was delivered was acknowledged."""
@@ -101,7 +147,7 @@ class DevoHttpOutput:
     async def _post_all(self, delivery: Delivery) -> None:
         """Post what is left of every tag, the tags in turn, until all is taken or something fails."""
         waiting = deque(delivery.lanes.values())
-        failures: list[OutputUnavailable] = []
+        failures: list[OutputUnavailable | OutputUnusable] = []
 
         async def work() -> None:
             while waiting and not failures:
@@ -109,7 +155,7 @@ class DevoHttpOutput:
                 while lane and not failures:
                     try:
                         await self._post_next(lane, delivery)
-                    except OutputUnavailable as error:
+                    except (OutputUnavailable, OutputUnusable) as error:
                         failures.append(error)
 
         async with asyncio.TaskGroup() as tasks:

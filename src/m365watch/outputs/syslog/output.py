@@ -9,12 +9,13 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import SyslogSettings
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.framing import join_chunks
 from m365watch.outputs.syslog.datagrams import DATAGRAM_BYTES_MAX, DatagramSender
 from m365watch.outputs.syslog.lines import Framing, Line, LineMaker
 from m365watch.outputs.wire import WireSender
+from m365watch.outputs.wire.statistics import Now, Statistics
 
 _BATCHES_AT_ONCE_MAX = 64
 """What one delivery waits for is the retention, in which others, small ones above all, can be sent."""
@@ -25,10 +26,13 @@ _log = structlog.get_logger(__name__)
 class _Carrier(Protocol):
     """How lines get to the receiver."""
 
-    async def open(self) -> None: ...
+    @property
+    def trouble(self) -> CollectorError | None: ...
 
     @property
-    def trouble(self) -> OutputUnavailable | None: ...
+    def now(self) -> Now: ...
+
+    async def open(self) -> None: ...
 
     async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]: ...
 
@@ -55,6 +59,14 @@ class SyslogOutput:
         self._carrier: _Carrier = (
             _Datagrams(settings, clock=clock) if is_udp else _Wire(settings, clock=clock, random=random)
         )
+        self._statistics = Statistics(
+            lambda: self._carrier.now, name=settings.name, period_s=settings.wire.stats_period_s, clock=clock
+        )
+
+    @property
+    def trouble(self) -> CollectorError | None:
+        """Why the receiver could not be reached when it was last tried; None if it could, and over UDP."""
+        return self._carrier.trouble
 
     async def open(
         self,
@@ -65,24 +77,25 @@ class SyslogOutput:
     ) -> int:
         """Answer `last_batch`: what was sent can neither be found again nor taken back.
 
-        Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
+        A receiver that cannot be reached just now, or that refuses, is told and stands in `trouble`.
+
+        Raises: OutputUnusable: a person has to act on the files or the settings.
         """
         await self._carrier.open()
+        self._statistics.start()
         return last_batch
-
-    @property
-    def trouble(self) -> OutputUnavailable | None:
-        """Why the receiver could not be reached when it was last tried; None if it could, and over UDP."""
-        return self._carrier.trouble
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Send every record of `batch`, but those that make no line, and wait for what can be known.
 
-        Raises: OutputUnavailable: nothing of the batch counts.
+        Raises: OutputUnavailable, OutputUnusable: nothing of the batch counts.
         """
         refused: list[RefusedRecord] = []
         lines = self._maker.lines(batch, refused=refused)
-        refused.extend(await self._carrier.deliver(lines, size_bytes=batch.size_bytes))
+        records, size_bytes = batch.record_count, batch.size_bytes
+        del batch  # Its memory is free once the last line is made, unless the caller keeps it.
+        refused.extend(await self._carrier.deliver(lines, size_bytes=size_bytes))
+        self._statistics.count(records - len(refused), size_bytes)
         return Receipt(refused=tuple(refused))
 
     async def write_tagged(self, lines: Sequence[tuple[str, bytes]], /) -> None:
@@ -91,7 +104,10 @@ class SyslogOutput:
         Raises: OutputUnavailable: they could not be sent.
         """
         now = self._clock.now()
-        await self._carrier.send_unkept([self._maker.line(tag, line, at=now) for tag, line in lines])
+        made = [self._maker.line(tag, line, at=now) for tag, line in lines]
+        if made:
+            await self._carrier.send_unkept(made)
+            self._statistics.count_internal(len(made), sum(map(len, made)))
 
     async def flush(self) -> None:
         """Find out soon what the receiver has read."""
@@ -99,6 +115,7 @@ class SyslogOutput:
 
     async def close(self) -> None:
         """Leave in order."""
+        await self._statistics.stop()
         await self._carrier.close()
 
 
@@ -112,10 +129,6 @@ def _framing(settings: SyslogSettings) -> Framing:
 class _Wire:
     """Lines over connections that are kept watch over."""
 
-    @property
-    def trouble(self) -> OutputUnavailable | None:
-        return self._sender.trouble
-
     def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
         self._sender = WireSender(
             settings.address,
@@ -128,6 +141,14 @@ class _Wire:
             random=random,
         )
 
+    @property
+    def trouble(self) -> CollectorError | None:
+        return self._sender.trouble
+
+    @property
+    def now(self) -> Now:
+        return Now(self._sender.figures.connections, self._sender.open_count)
+
     async def open(self) -> None:
         await self._sender.open()
 
@@ -136,7 +157,7 @@ class _Wire:
         return []
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None:
-        self._sender.send_unkept(b"".join(lines))
+        await self._sender.send_unkept(b"".join(lines))
 
     async def flush(self) -> None:
         await self._sender.flush()
@@ -158,15 +179,19 @@ class _Datagrams:
             clock=clock,
         )
 
+    @property
+    def trouble(self) -> None:
+        """Nobody can tell."""
+
+    @property
+    def now(self) -> Now:
+        return Now(1, 0)
+
     async def open(self) -> None:
         _log.warning(
             f"{self._where}: UDP may lose records on their way, and nobody can tell; "
             f"use transport tcp or tls where none may be missing"
         )
-
-    @property
-    def trouble(self) -> None:
-        """Nobody can tell."""
 
     async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]:  # noqa: ARG002 - none stay
         made = list(lines)

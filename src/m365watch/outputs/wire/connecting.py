@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from m365watch.config.settings import TlsSettings
+from m365watch.errors import OutputUnusable
 from m365watch.outputs.wire.connection import Connection, Tls
-from m365watch.outputs.wire.failures import ConnectFailed, Why, explain, is_name_mismatch
+from m365watch.outputs.wire.failures import ConnectFailed, Why, explain, explain_handshake, is_name_mismatch
 from m365watch.outputs.wire.tls import list_names, make_context
 
 _RECEIVE_BYTES = 64 * 1024
@@ -33,6 +34,18 @@ class Target:
     """How long each step may take: the name, the connection, the handshake."""
     where: str
     """Whose connection it is, for errors."""
+
+
+def check_address(address: str, *, where: str) -> None:
+    """Have a name that no machine can have found before anything is tried.
+
+    Raises: OutputUnusable.
+    """
+    try:
+        address.encode("idna")
+    except UnicodeError as error:
+        what = f"address {address!r} is no host name"
+        raise OutputUnusable(what, fix="set `address` to the receiver's name", where=where) from error
 
 
 async def connect(target: Target) -> tuple[Connection, bytes]:
@@ -59,7 +72,7 @@ async def _reach(target: Target) -> socket.socket:
     try:
         async with asyncio.timeout(target.timeout_s):
             found = await loop.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         raise ConnectFailed(_during("looking its name up", error)) from error
     for family, kind, protocol, _, place in found:
         connected = socket.socket(family, kind, protocol)
@@ -93,8 +106,7 @@ async def _shake_hands(connected: socket.socket, tls: Tls, target: Target) -> No
     except OSError as error:
         with suppress(OSError):
             connected.send(tls.last_words)
-        why = _during("the TLS handshake", error)
-        raise ConnectFailed(await _with_names(why, error, target)) from error
+        raise ConnectFailed(await _with_names(explain_handshake(error), error, target)) from error
     if tls.version != "TLSv1.2":
         await _settle(connected, tls)
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from m365watch.outputs.wire.failures import explain
+from m365watch.outputs.wire.failures import Why, explain
 
 _RECEIVE_BYTES = 64 * 1024
 _SO_NWRITE = 0x1024  # macOS: bytes in the send buffer.
@@ -31,7 +31,7 @@ class Connection:
         """`connected` does not block; `tls` has its handshake behind it."""
         self.written = 0
         """Bytes that were given to the wire so far, as they are on it (encrypted, in TLS)."""
-        self.failure = ""
+        self.failure: Why | None = None
         """Why the connection is broken."""
         self.ended = False
         """The peer closed its side in order."""
@@ -158,9 +158,8 @@ class Connection:
         self._wake()
 
     def _fail(self, error: OSError) -> None:
-        if not self.failure:
-            why = explain(error)
-            self.failure = str(why)
+        if self.failure is None:
+            self.failure = explain(error)._replace(by_peer=True)
         self._loop.remove_reader(self._socket)
         self._wake()
 

@@ -8,6 +8,8 @@ import socket
 import ssl
 from typing import NamedTuple
 
+from m365watch.errors import OutputClosed, OutputUnavailable, OutputUnusable
+
 _CLIENT_REFUSALS = (
     "CERTIFICATE",
     "UNKNOWN_CA",
@@ -20,6 +22,9 @@ _VERSIONS = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE
 _EXPIRED = 10
 _NOT_YET_VALID = 9
 _NAME_MISMATCHES = (62, 64)
+_WEAK_KEYS = (66, 67)
+_WEAK_SIGNATURE = 68
+_SEE_PORT = "see that the receiver expects TLS on this port"
 
 
 class Why(NamedTuple):
@@ -30,9 +35,11 @@ class Why(NamedTuple):
     by_peer: bool = False
     """Whether the peer ended a connection that was in use."""
 
-    def __str__(self) -> str:
-        """Both, in one line."""
-        return self.what if self.fix is None else f"{self.what}; {self.fix}"
+    def error(self, *, where: str) -> OutputUnavailable | OutputUnusable:
+        """The public error for it, of the kind that says what happens next."""
+        if self.fix is not None:
+            return OutputUnusable(self.what, fix=self.fix, where=where)
+        return (OutputClosed if self.by_peer else OutputUnavailable)(self.what, where=where)
 
 
 class ConnectFailed(Exception):
@@ -45,12 +52,12 @@ class ConnectFailed(Exception):
 
 
 class Broken(Exception):
-    """A connection that was in use is of no more use; its text is one line."""
+    """A connection that was in use is of no more use; `why` says more."""
 
-    def __init__(self, what: str, *, by_peer: bool) -> None:
-        """`by_peer`: the peer ended it; otherwise it took nothing any more."""
-        super().__init__(what)
-        self.by_peer = by_peer
+    def __init__(self, why: Why) -> None:
+        """`why.by_peer`: the peer ended it; otherwise it took nothing any more."""
+        super().__init__(why.what)
+        self.why = why
 
 
 def explain(error: Exception) -> Why:
@@ -60,9 +67,9 @@ def explain(error: Exception) -> Why:
     if isinstance(error, ssl.SSLError):
         return _explain_tls(error)
     if isinstance(error, socket.gaierror):
-        return Why(f"its name is not found: {_lower(error.strerror or str(error))}")
-    if isinstance(error, UnicodeError):
-        return Why("its name is no host name", "set `address` to the receiver's name")
+        return Why(
+            f"its name is not found ({_lower(error.strerror or str(error))}): see that `address` is right"
+        )
     if isinstance(error, TimeoutError):
         return Why("no answer in time")
     if isinstance(error, ConnectionRefusedError):
@@ -71,6 +78,15 @@ def explain(error: Exception) -> Why:
         known = "the connection was reset" if error.errno == errno.ECONNRESET else os.strerror(error.errno)
         return Why(_lower(known))
     return Why(_lower(str(error)) or type(error).__name__)
+
+
+def explain_handshake(error: OSError) -> Why:
+    """Why no TLS came about; a peer that says nothing, or leaves, may expect none at all."""
+    if isinstance(error, TimeoutError):
+        return Why(f"the TLS handshake took too long: {_SEE_PORT}")
+    if isinstance(error, ConnectionError):
+        return Why(f"the server closed the connection in the TLS handshake: {_SEE_PORT}")
+    return explain(error)
 
 
 def is_name_mismatch(error: Exception) -> bool:
@@ -90,6 +106,16 @@ def _explain_verification(error: ssl.SSLCertVerificationError) -> Why:
         return Why(
             "the server's certificate is for another name",
             "set `address` to a name that the certificate has",
+        )
+    if error.verify_code in _WEAK_KEYS:
+        return Why(
+            "a certificate of the server's chain has too weak a key",
+            "have the receiver given a certificate whose key, and its authority's, has 2,048 bits or more",
+        )
+    if error.verify_code == _WEAK_SIGNATURE:
+        return Why(
+            "a certificate of the server's chain has too weak a signature",
+            "have the receiver given a certificate that is signed with SHA-256 or better",
         )
     return Why(
         f"the server's certificate is not trusted: {error.verify_message}",

@@ -11,14 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import structlog
-
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import WireSettings
-from m365watch.errors import OutputClosed, OutputUnavailable
+from m365watch.outputs.wire.condition import Condition
 from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.failures import Broken, ConnectFailed, Why
-from m365watch.outputs.wire.work import Chunk, Work
+from m365watch.outputs.wire.work import Chunk, Unkept, Work
 
 _LOOK_AFTER_S = 0.005
 """How often the system is asked what has left, while something has not."""
@@ -26,8 +24,6 @@ _LOOK_AFTER_S = 0.005
 _PROVE_AFTER_S = 0.1
 """How long a connection is used at least, where the retention holds up the sender, before it is ended for
 a proof."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Lane:
@@ -39,12 +35,17 @@ class Lane:
         connect: Callable[[], Awaitable[Connection]],
         settings: WireSettings,
         *,
+        condition: Condition,
         where: str,
+        hint: str,
         clock: Clock,
         random: Random,
         on_hopeless: Callable[[Why], bool],
     ) -> None:
-        """`on_hopeless` is told why nothing works; it answers whether the work has been given up."""
+        """`on_hopeless` is told why nothing works; it answers whether the work has been given up.
+
+        `hint` is what to look at where the peer leaves before anything is known to be read; it may be empty.
+        """
         self.sent_bytes = 0
         self.repeated_bytes = 0
         self.breaks = 0
@@ -52,7 +53,9 @@ class Lane:
         self._work = work
         self._connect = connect
         self._settings = settings
+        self._condition = condition
         self._where = where
+        self._hint = hint
         self._clock = clock
         self._random = random
         self._on_hopeless = on_hopeless
@@ -61,6 +64,8 @@ class Lane:
         self._failed_tries = 0
         self._breaks_in_a_row = 0
         self._allowance_bytes: int | None = None
+        self._is_doubted = False
+        """Whether the last connection that broke had proven nothing: only proof shows that it is over."""
         self._proves = True
         """Whether the peer has answered every end so far."""
         self._forget_connection()
@@ -89,13 +94,13 @@ class Lane:
 
     def adopt(self, connection: Connection) -> None:
         """Use `connection`, made by somebody else, before making any."""
-        self._ready = connection
+        self._take_heart(connection)
 
     async def run(self) -> None:
         """Carry until cancelled."""
         while True:
             if self._ready is None:
-                self._ready = await self._reach()
+                await self._reach()
             if self._ready is not None:
                 await self._use(self._ready)
 
@@ -111,13 +116,28 @@ class Lane:
         """Written, and not known to be with the peer's system."""
         self._kept: deque[Chunk] = deque()
         """With the peer's system, and not for long enough."""
+        self._unkept: deque[Unkept] = deque()
+        """Written, not known to be with the peer's system, and never sent again."""
         self._carried_bytes = 0
         self._released = False
         self._drained = 0
         self._began_at_s = self._moved_at_s = self._used_at_s = self._clock.monotonic_s()
 
-    async def _reach(self) -> Connection | None:
-        """A connection once there is work for one; None when the work was given up."""
+    @property
+    def _carries(self) -> bool:
+        """Whether something was written of which more is to be known."""
+        return bool(self._sent or self._kept or self._unkept)
+
+    def _take_heart(self, connection: Connection) -> None:
+        """There is a connection: the ways to it count as good unless the last one proved nothing."""
+        self._ready = connection
+        self._failed_tries = 0
+        self._work.is_wanted = False
+        if not self._is_doubted:
+            self._condition.passed(self)
+
+    async def _reach(self) -> None:
+        """Make a connection once there is work for one; there is none when the work was given up."""
         while not self._work:
             self._awake.clear()
             await self._awake.wait()
@@ -129,22 +149,17 @@ class Lane:
                 connection = await self._connect()
             except ConnectFailed as failed:
                 if self.note_failed_try(failed.why):
-                    return None
+                    return
             else:
-                if self._failed_tries:
-                    _log.info(f"{self._where}: connected again")
-                self._failed_tries = 0
-                return connection
+                self._take_heart(connection)
+                return
             first_s, max_s = self._settings.connecting_wait_first_s, self._settings.connecting_wait_max_s
             await self._wait_out(self._failed_tries, first_s=first_s, max_s=max_s)
-        return None
 
     def note_failed_try(self, why: Why) -> bool:
-        """Count it, tell the first one of a row, and give up after the last; whether that was done."""
+        """Count it, and give up after the last of a row; whether that was done."""
         self._failed_tries += 1
-        if self._failed_tries == 1:
-            what = str(why)
-            _log.warning(str(OutputUnavailable(what, where=self._where)), code=OutputUnavailable.code)
+        self._condition.note(self, why.error(where=self._where))
         if self.is_hopeful or not self._on_hopeless(why):
             return False
         self._failed_tries = self._breaks_in_a_row = 0
@@ -164,6 +179,8 @@ class Lane:
         except Broken as broken:
             self._note_break(broken)
         finally:
+            gone = Why("the connection ended before what was said was on its way")
+            self._work.refuse(self._unkept, lambda: gone.error(where=self._where))
             self.let_go()
 
     def _note_break(self, broken: Broken) -> None:
@@ -177,13 +194,19 @@ class Lane:
             self._allowance_bytes = self._carried_bytes // 4
         again_bytes = self._work.give_back(lost)
         self.repeated_bytes += again_bytes
-        what = f"the connection broke: {broken}"
-        _log.warning(
-            f"{self._where}: {what}; what may not have been read, {again_bytes:,} bytes, is sent again",
-            code=OutputClosed.code if broken.by_peer else OutputUnavailable.code,
-        )
-        if not self.is_hopeful and self._on_hopeless(Why(what, by_peer=broken.by_peer)):
+        why = self._explain_break(broken)
+        self._is_doubted = self._is_doubted or not self._released
+        if again_bytes:
+            again = f"what may not have been read, {again_bytes:,} bytes, is sent again"
+            line = "; ".join(filter(None, (f"{self._where}: {why.what}", again, why.fix)))
+            self._condition.note(self, why.error(where=self._where), line=line)
+        if not self.is_hopeful and self._on_hopeless(why):
             self._failed_tries = self._breaks_in_a_row = 0
+
+    def _explain_break(self, broken: Broken) -> Why:
+        why = broken.why
+        hint = f": {self._hint}" if self._hint and why.by_peer and not self._released else ""
+        return why._replace(what=f"the connection broke: {why.what}{hint}")
 
     async def _carry(self, connection: Connection) -> None:
         """Send chunks until the connection is ended in order.
@@ -195,8 +218,8 @@ class Lane:
             connection.push()
             self._settle(connection)
             if connection.is_left:
-                if self._sent or self._kept or not connection.has_room:
-                    raise Broken("the peer closed it", by_peer=True)
+                if self._carries or not connection.has_room:
+                    raise Broken(Why("the peer closed it", by_peer=True))
                 return
             if connection.has_room:
                 if self._carry_next(connection):
@@ -212,8 +235,10 @@ class Lane:
     def _carry_next(self, connection: Connection) -> bool:
         """Write the next chunk, if there is one for this connection."""
         unkept = self._work.take_unkept()
-        if unkept is not None:
-            connection.write(unkept)
+        if unkept:
+            for one in unkept:
+                one.end = connection.write(one.body)
+            self._unkept.extend(unkept)
             self._used_at_s = self._clock.monotonic_s()
             return True
         if self._is_spent():
@@ -234,17 +259,19 @@ class Lane:
         Raises: Broken.
         """
         drained = connection.measure_drained()
-        if connection.failure:
-            raise Broken(connection.failure, by_peer=True)
+        if connection.failure is not None:
+            raise Broken(connection.failure)
         now_s = self._clock.monotonic_s()
         if drained > self._drained or drained == connection.written:
             self._drained, self._moved_at_s = drained, now_s
         elif now_s - self._moved_at_s >= self._settings.sending_timeout_s:
-            raise Broken(f"the peer took nothing for {self._settings.sending_timeout_s:g} s", by_peer=False)
+            raise Broken(Why(f"the peer took nothing for {self._settings.sending_timeout_s:g} s"))
         while self._sent and self._sent[0].end <= drained:
             chunk = self._sent.popleft()
             chunk.drained_at_s = now_s
             self._kept.append(chunk)
+        while self._unkept and self._unkept[0].end <= drained:
+            _end_well(self._unkept.popleft())
         while self._kept and self._is_outlived(self._kept[0], drained=drained, now_s=now_s):
             self._release(self._kept.popleft())
 
@@ -258,6 +285,9 @@ class Lane:
     def _release(self, chunk: Chunk) -> None:
         self._released = True
         self._breaks_in_a_row = 0
+        if self._is_doubted:
+            self._is_doubted = False
+            self._condition.passed(self)
         self._work.release(chunk)
 
     def _is_time_to_end(self) -> bool:
@@ -289,23 +319,24 @@ class Lane:
 
         Raises: Broken.
         """
+        asks = bool(self._sent or self._kept)
         connection.end()
-        if not (self._sent or self._kept):
-            connection.push()
-            return
-        while True:
+        while self._carries:
             self._awake.clear()
             connection.push()
             if connection.is_proof:
                 self._release_proven()
                 return
             self._settle(connection)
-            if not (self._sent or self._kept):
-                self._proves = False
-                return
-            await self._pause(_LOOK_AFTER_S if connection.ended else self._settings.sending_timeout_s)
+            if self._carries:
+                await self._pause(_LOOK_AFTER_S if connection.ended else self._settings.sending_timeout_s)
+        connection.push()
+        if asks:
+            self._proves = False
 
     def _release_proven(self) -> None:
+        while self._unkept:
+            _end_well(self._unkept.popleft())
         for chunk in (*self._kept, *self._sent):
             self._release(chunk)
         self._kept.clear()
@@ -320,7 +351,7 @@ class Lane:
 
     async def _pause(self, seconds: float) -> None:
         """Wait for a change, for `seconds` at most, or until something is due to be looked at."""
-        if self._sent:
+        if self._sent or self._unkept:
             seconds = min(seconds, _LOOK_AFTER_S)
         if self._kept:
             due_s = self._kept[0].drained_at_s + self._settings.retention_s
@@ -328,3 +359,9 @@ class Lane:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self._awake.wait()
+
+
+def _end_well(unkept: Unkept) -> None:
+    """Tell its caller, if there still is one, that it was sent."""
+    if not unkept.sent.done():
+        unkept.sent.set_result(None)

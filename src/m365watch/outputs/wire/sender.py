@@ -21,8 +21,9 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import TlsSettings, WireSettings
-from m365watch.errors import OutputClosed, OutputUnavailable, OutputUnusable
-from m365watch.outputs.wire.connecting import Target, connect
+from m365watch.errors import CollectorError, OutputUnavailable
+from m365watch.outputs.wire.condition import Condition
+from m365watch.outputs.wire.connecting import Target, check_address, connect
 from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.failures import ConnectFailed, Why
 from m365watch.outputs.wire.lane import Lane
@@ -33,6 +34,7 @@ _SERVER_END_NEAR = timedelta(days=14)
 _OWN_END_NEAR = timedelta(days=30)
 
 _LOOK_AFTER_S = 0.005
+_HINT_IN_THE_CLEAR = "where it expects TLS, set `transport` to tls"
 
 _log = structlog.get_logger(__name__)
 
@@ -48,8 +50,6 @@ class WireFigures:
     repeated_bytes: int
     breaks: int
     """Connections that broke with something on its way."""
-    unkept_dropped: int
-    """Chunks of `send_unkept` that had to give way."""
 
 
 class WireSender:
@@ -78,8 +78,7 @@ class WireSender:
         self._settings = settings
         self._clock = clock
         self._work = Work(self._wake, deliveries_max=deliveries_max)
-        self.trouble: OutputUnavailable | None = None
-        """Why the receiver could not be reached when it was last tried; None if it could."""
+        self._condition = Condition(where=self._where, over="connected again")
         self._told_end: bytes = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = [
@@ -87,13 +86,20 @@ class WireSender:
                 self._work,
                 self._connect,
                 settings,
+                condition=self._condition,
                 where=self._where,
+                hint="" if tls is not None else _HINT_IN_THE_CLEAR,
                 clock=clock,
                 random=random,
                 on_hopeless=self._give_up,
             )
             for _ in range(settings.connections)
         ]
+
+    @property
+    def trouble(self) -> CollectorError | None:
+        """Why the receiver could not be reached, or took nothing, when it was last tried; None if it did."""
+        return self._condition.trouble
 
     @property
     def open_count(self) -> int:
@@ -113,22 +119,21 @@ class WireSender:
             sent_bytes=sum(lane.sent_bytes for lane in self._lanes),
             repeated_bytes=sum(lane.repeated_bytes for lane in self._lanes),
             breaks=sum(lane.breaks for lane in self._lanes),
-            unkept_dropped=self._work.unkept_dropped,
         )
 
     async def open(self) -> None:
         """Look at the files, try the way once, and begin to work.
 
-        A receiver that cannot be reached is a warning: it may come back.
+        A receiver that cannot be reached, or that refuses, is told, stands in `trouble` and is tried
+        again: it may be mended while this runs.
 
-        Raises: OutputUnusable: a person has to act on the files, the settings or a certificate.
+        Raises: OutputUnusable: a person has to act on the files or the settings here.
         """
+        check_address(self._target.address, where=self._target.where)
         await self._prepare_tls()
         try:
             self._lanes[0].adopt(await self._connect())
         except ConnectFailed as failed:
-            if failed.why.fix is not None:
-                raise OutputUnusable(failed.why.what, fix=failed.why.fix, where=self._where) from failed
             self._lanes[0].note_failed_try(failed.why)
         self._tasks = [asyncio.create_task(lane.run(), name=self._where) for lane in self._lanes]
         for task in self._tasks:
@@ -143,6 +148,7 @@ class WireSender:
         caller keeps in memory for it: where that has become much, proof is asked for.
 
         Raises: OutputUnavailable: the retries are used up, or the sender was closed; nothing counts.
+        OutputUnusable: the same, where a person has to act.
         """
         delivery = self._work.add(chunks, size_bytes=size_bytes)
         try:
@@ -151,9 +157,16 @@ class WireSender:
             self._work.forget(delivery)
             raise
 
-    def send_unkept(self, chunk: bytes) -> None:
-        """Send whole lines once, if that can be done: they are not kept, and not sent again."""
-        self._work.add_unkept(chunk)
+    async def send_unkept(self, lines: bytes) -> None:
+        """Return when whole lines are with the receiver's system: what is lost with it is not sent again.
+
+        Raises: OutputUnavailable: there is no connection just now, though one is tried for; nothing was
+        sent, or the connection ended with it.
+        """
+        if self.trouble is not None and not self._is_connected:
+            self._work.want_connection()
+            raise self._unavailable(self.trouble.what)
+        await self._work.add_unkept(lines)
 
     async def flush(self) -> None:
         """Find out soon what was read: each connection is closed in order and the peer's end waited for.
@@ -166,10 +179,20 @@ class WireSender:
         await self._end_connections(lambda: all(done.done() for done in waiting))
 
     async def close(self) -> None:
-        """Leave in order, as `flush` does; a call of `deliver` that is open after that raises."""
+        """Leave in order, as `flush` does; a call of `deliver` that is open after that raises.
+
+        What `send_unkept` was given is sent before, over a new connection if need be.
+        """
         if self._tasks:
-            await self._end_connections(lambda: not (self._work.open_count or self._is_connected))
+            await self._end_connections(lambda: not (self._work.open_count or self._says_something))
         await self._stop()
+        if self._work.unsent_bytes:
+            _log.warning(f"{self._where}: {self._work.unsent_bytes:,} bytes of notices could not be sent")
+
+    @property
+    def _says_something(self) -> bool:
+        """Whether what is not kept waits, or a connection has not ended."""
+        return self._work.has_unkept or self._is_connected
 
     @property
     def _is_connected(self) -> bool:
@@ -225,9 +248,10 @@ class WireSender:
         try:
             connection, certificate = await connect(self._target)
         except ConnectFailed as failed:
-            self.trouble = self._unavailable(failed.why.what)
+            if not self._is_connected:
+                what = failed.why.what
+                self._work.refuse(self._work.take_unkept(), lambda: self._unavailable(what))
             raise
-        self.trouble = None
         if certificate and certificate != self._told_end:
             self._told_end = certificate
             ends_at = read_end(certificate)
@@ -247,8 +271,7 @@ class WireSender:
         """End every delivery with an error if no lane has hope left; whether that was done."""
         if any(lane.is_hopeful for lane in self._lanes):
             return False
-        kind = OutputClosed if why.by_peer else OutputUnavailable
-        self._work.fail(lambda: kind(str(why), where=self._where))
+        self._work.fail(lambda: why.error(where=self._where))
         return True
 
     def _unavailable(self, what: str) -> OutputUnavailable:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 PROOF_BYTES = 24 * 1024 * 1024
 """Where deliveries of so many bytes wait for nothing but their retention, it is worth asking for proof."""
-UNKEPT_BYTES_MAX = 1024 * 1024
-"""How much that nobody waits for may wait for a connection; the oldest gives way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +37,17 @@ class Chunk:
     """When the peer's system had it, on the monotonic clock."""
 
 
+@dataclass(slots=True, eq=False)
+class Unkept:
+    """Whole lines that are sent once, and not again after a break."""
+
+    body: bytes
+    sent: asyncio.Future[None]
+    """Done once the peer's system has them; its caller may have gone before."""
+    end: int = 0
+    """Where they end among the bytes of their connection."""
+
+
 class Work:
     """Shared by the lanes of one sender; `on_change` is called when there is something to do."""
 
@@ -46,19 +55,25 @@ class Work:
         """Nothing to send yet; `deliveries_max` is how many are ever open together."""
         self.flushing = False
         """Whether somebody waits for proof."""
-        self.unkept_dropped = 0
-        """How many chunks that nobody waited for had to give way."""
+        self.is_wanted = False
+        """Whether somebody who waits for nothing would send if there were a connection."""
+        self.unsent_bytes = 0
+        """What was not sent of that whose caller had gone."""
         self._on_change = on_change
         self._deliveries_max = deliveries_max
         self._again: deque[Chunk] = deque()
         self._waiting: deque[Delivery] = deque()
         self._open: dict[Delivery, None] = {}
-        self._unkept: deque[bytes] = deque()
-        self._unkept_bytes = 0
+        self._unkept: list[Unkept] = []
 
     def __bool__(self) -> bool:
-        """Whether something waits to be sent."""
-        return bool(self._again or self._waiting or self._unkept)
+        """Whether something waits to be sent, or for a connection."""
+        return bool(self._again or self._waiting or self._unkept or self.is_wanted)
+
+    @property
+    def has_unkept(self) -> bool:
+        """Whether lines that are not kept wait to be sent."""
+        return bool(self._unkept)
 
     @property
     def open_count(self) -> int:
@@ -93,23 +108,33 @@ class Work:
         self._on_change()
         return delivery
 
-    def add_unkept(self, chunk: bytes) -> None:
-        """Take over what may be lost; the oldest of its kind gives way where there is no room."""
-        self._unkept.append(chunk)
-        self._unkept_bytes += len(chunk)
-        while self._unkept_bytes > UNKEPT_BYTES_MAX:
-            self._unkept_bytes -= len(self._unkept.popleft())
-            self.unkept_dropped += 1
+    def add_unkept(self, body: bytes) -> asyncio.Future[None]:
+        """Take over what is sent once; the future is done when that was done, or fails.
+
+        It is bounded by its callers, who wait for it.
+        """
+        unkept = Unkept(body, asyncio.get_running_loop().create_future())
+        self._unkept.append(unkept)
+        self._on_change()
+        return unkept.sent
+
+    def want_connection(self) -> None:
+        """Have a connection made, though there is nothing to send."""
+        self.is_wanted = True
         self._on_change()
 
-    def take_unkept(self) -> bytes | None:
-        """Everything that may be lost, as one; None if there is nothing."""
-        if not self._unkept:
-            return None
-        joined = b"".join(self._unkept)
-        self._unkept.clear()
-        self._unkept_bytes = 0
-        return joined
+    def take_unkept(self) -> list[Unkept]:
+        """Everything that is sent once and was not yet."""
+        taken, self._unkept = self._unkept, []
+        return taken
+
+    def refuse(self, unkept: Iterable[Unkept], make_error: Callable[[], BaseException]) -> None:
+        """Tell the callers of `unkept` that it was not sent; what has none any more is counted."""
+        for one in unkept:
+            if one.sent.done():
+                self.unsent_bytes += len(one.body)
+            else:
+                one.sent.set_exception(make_error())
 
     def take(self) -> Chunk | None:
         """The next chunk: what broke off first, then the deliveries in their order."""
@@ -153,12 +178,12 @@ class Work:
         self._again = deque(chunk for chunk in self._again if chunk.delivery is not delivery)
 
     def fail(self, make_error: Callable[[], BaseException]) -> None:
-        """End every open delivery with an error of its own, and forget what waits."""
+        """End all that is open with an error of its own, and forget what waits."""
         for delivery in self._open:
             if not delivery.done.done():
                 delivery.done.set_exception(make_error())
         self._open.clear()
         self._waiting.clear()
         self._again.clear()
-        self._unkept.clear()
-        self._unkept_bytes = 0
+        self.is_wanted = False
+        self.refuse(self.take_unkept(), make_error)
