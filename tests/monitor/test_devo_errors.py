@@ -224,9 +224,7 @@ def test_a_run_that_cannot_start_says_so_in_devos_form(tmp_path: Path) -> None:
 
     first, *others = ended.stderr.splitlines()
     assert ended.returncode == 2
-    assert first.startswith(
-        "error: InitVariablesError [CODE:0001] reason: The user config did not pass the format validation."
-    )
+    assert first.startswith(f"error: InitVariablesError [CODE:0001] reason: {config}: inputs")
     assert others[-1] == "hint: correct what is named and start again"
 
 

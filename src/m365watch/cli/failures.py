@@ -43,7 +43,8 @@ def lines_of(error: CollectorError, *, as_devo: bool = False) -> list[str]:
 
     With `as_devo`, what happened begins as Devo writes it: `SetupError [CODE:0100] reason: ...`.
     """
-    form = f"{row_of(error).form} " if as_devo else ""
+    # Without the fixed texts: a person wants the cause, and "connection closed" is not always one.
+    form = f"{row_of(error).start} " if as_devo else ""
     if not isinstance(error, NeedsOperator):
         return [f"error: {form}{plain(str(error))}"]
     place = f"{error.where}: " if error.where else ""

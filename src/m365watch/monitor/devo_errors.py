@@ -42,10 +42,14 @@ class DevoRow:
     """The text that Devo documents for this number; it comes before our own."""
 
     @property
+    def start(self) -> str:
+        """How every text of the row begins: `SetupError [CODE:0100] reason:`."""
+        return f"{self.devo_class.name} [CODE:{self.number:04}] reason:"
+
+    @property
     def form(self) -> str:
-        """The beginning of every text of the row: `SetupError [CODE:0100] reason:`, and the fixed text."""
-        start = f"{self.devo_class.name} [CODE:{self.number:04}] reason:"
-        return f"{start} {self.fixed}" if self.fixed else start
+        """The same with the fixed text, which Devo's own queries look for."""
+        return f"{self.start} {self.fixed}" if self.fixed else self.start
 
 
 _VARIABLES, _SETUP, _STATE = DevoClass.InitVariablesError, DevoClass.SetupError, DevoClass.PrePullError
