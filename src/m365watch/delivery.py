@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, NeedsOperator, OutputUnavailable, RetryLater
-from m365watch.feed.defects import defect_of
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt

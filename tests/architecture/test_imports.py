@@ -7,7 +7,7 @@ import ast
 from sources import list_modules
 
 LAYERS = (
-    {"__init__", "model", "errors", "clock", "progress"},
+    {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery"},

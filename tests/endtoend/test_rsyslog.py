@@ -12,7 +12,7 @@ import pytest
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import DevoSettings, SyslogSettings, TlsSettings
-from m365watch.errors import OutputUnusable
+from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.model import Batch
 from m365watch.outputs.devo import DevoOutput
 from m365watch.outputs.port import Output
@@ -217,12 +217,19 @@ def test_rsyslog_reads_datagrams(peer: Rsyslog) -> None:
 def test_rsyslog_refuses_a_client_of_another_authority(
     peer: Rsyslog, authority: Authority, tmp_path: Path
 ) -> None:
-    """The receiver's word about the client's certificate is heard at the start, and names what to do."""
+    """The receiver's word about the client's certificate is heard at the start, with what to do."""
     tls = replace(client_tls(Authority(tmp_path, "Another")), chain=authority.chain)
     settings = DevoSettings(
         name="devo", address="localhost", port=peer.tls_port, tls=tls, host="collector.example"
     )
     output = DevoOutput(settings, clock=SystemClock(), random=system_random(1))
 
-    with pytest.raises(OutputUnusable, match="the server refused the client certificate"):
-        asyncio.run(output.open(last_batch=0, position=""))
+    async def run() -> CollectorError | None:
+        await output.open(last_batch=0, position="")
+        await output.close()
+        return output.trouble
+
+    trouble = asyncio.run(run())
+
+    assert isinstance(trouble, OutputUnusable)
+    assert "the server refused the client certificate" in trouble.what

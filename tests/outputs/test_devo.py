@@ -373,8 +373,11 @@ def test_a_server_that_a_person_has_to_mend_does_not_stop_the_start(papers: Pape
     """The trouble has the fix, each delivery says it, and one line tells it."""
     other = papers.authority.issue("server", names=["collector.example"])
 
-    with DevoServer(server_tls(papers.authority, files=other)) as server, capture_logs() as lines:
-        with pytest.raises(OutputUnusable, match="is for another name: .*; set `address` to a name"):
-            deliver(make_devo(papers, server.port), make_simple_batch(1, RECORDS, output="devo"))
+    with (
+        DevoServer(server_tls(papers.authority, files=other)) as server,
+        capture_logs() as lines,
+        pytest.raises(OutputUnusable, match=r"is for another name: .*; set `address` to a name"),
+    ):
+        deliver(make_devo(papers, server.port), make_simple_batch(1, RECORDS, output="devo"))
 
     assert [line["code"] for line in lines if line["log_level"] == "error"] == ["output_unusable"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -13,9 +14,10 @@ from m365watch.config.settings import CompressionSettings, TagSettings
 from m365watch.model import RefusedRecord
 from m365watch.outputs.devo.compression import Gauge, list_compressed, make_compress
 from m365watch.outputs.devo.fields import add_fields, list_fields
-from m365watch.outputs.devo.framing import Framer, join_chunks
+from m365watch.outputs.devo.framing import devo_header, join_chunks
+from m365watch.outputs.devo.lines import Framing, LineMaker
 from m365watch.outputs.devo.tags import Tags, is_tag
-from m365watch.testing.batches import make_part, make_records, make_simple_batch
+from m365watch.testing.batches import make_part, make_simple_batch
 from m365watch.testing.syslog_parser import SyslogParser
 
 FIELDS = b'"@devo_pulling_id":"17"'
@@ -124,25 +126,23 @@ def test_tables_that_are_told_are_bounded() -> None:
 
 def test_a_host_cannot_end_the_header() -> None:
     """A blank or a line break in it is replaced."""
-    framer = Framer(
-        Tags(TagSettings(), where=""), host="my host\n", line_bytes_max=999, adds_devo_fields=True
-    )
-    [line] = framer.list_lines(make_simple_batch(1, make_records(1), output="devo"), refused=[])
+    header = devo_header(Tags(TagSettings(), where=""), host="my host\n")
 
-    assert line.split(b" ")[2] == b"my_host_"
+    assert header("my.app", datetime(2026, 11, 17, tzinfo=UTC)).split(b" ")[2] == b"my_host_"
 
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_no_record_changes_where_a_line_ends(records: list[bytes]) -> None:
     """Whatever bytes a record has: it is one line, or refused, and its neighbours are theirs."""
-    framer = Framer(Tags(TagSettings(), where=""), host="h", line_bytes_max=350, adds_devo_fields=True)
+    header = devo_header(Tags(TagSettings(), where=""), host="h")
+    maker = LineMaker(header, Framing("newline", line_bytes_max=350), adds_devo_fields=True)
     part = make_part(records, outputs=["devo"], tables=["my.app"] * len(records))
     batch = make_simple_batch(1, [], output="devo")
     batch.parts = [part]
     refused: list[RefusedRecord] = []
     parser = SyslogParser()
-    for chunk in join_chunks(framer.list_lines(batch, refused=refused), chunk_bytes=100):
+    for chunk in join_chunks(maker.lines(batch, refused=refused), chunk_bytes=100):
         parser.feed(chunk)
 
     received = [line.split(b" h my.app: ", 1)[1] for line in parser.lines]

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from m365watch.outputs.syslog.datagrams import (
     RESOLVED_S,
     DatagramSender,
 )
+from m365watch.outputs.syslog.output import _Datagrams
 from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 from m365watch.testing.certificates import Authority
 from m365watch.testing.clock import FakeClock
@@ -256,6 +257,29 @@ def test_a_record_larger_than_a_datagram_is_refused_with_its_size() -> None:
     assert [(refused.record, refused.reason) for refused in receipt.refused] == [
         (largest + b" ", "a line of 65,508 bytes, more than the 65,507 that are sent")
     ]
+
+
+class SmallSystem(DatagramSender):
+    """One that sends no line of more than 1,000 bytes."""
+
+    async def deliver(self, lines: Sequence[bytes]) -> list[int]:
+        """Nothing is sent."""
+        return [place for place, line in enumerate(lines) if len(line) > 1_000]
+
+
+def test_what_the_system_sends_in_no_datagram_is_refused_by_name() -> None:
+    """Though the protocol allows it."""
+    large = make_record(1, note="x" * 2_000)
+    settings = settings_for(514, transport="udp")
+    output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
+    assert isinstance(output._carrier, _Datagrams)
+    output._carrier._sender = SmallSystem("here", 514, timeout_s=1, where="here", clock=FakeClock())
+    batch = make_simple_batch(1, [make_record(0), b"two\nlines", large], output="syslog")
+
+    receipt = asyncio.run(output.deliver(batch))
+
+    assert [refused.record for refused in receipt.refused] == [b"two\nlines", large]
+    assert receipt.refused[1].reason.endswith("bytes, more than this system sends in one datagram")
 
 
 def test_a_receiver_that_is_not_there_is_named() -> None:

@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 import pytest
 
 from m365watch.config.settings import SyslogSettings
-from m365watch.outputs.syslog.lines import Framing, rfc3164_header, rfc5424_header
+from m365watch.model import RefusedRecord
+from m365watch.outputs.devo.lines import Framing, LineMaker, Source
+from m365watch.outputs.syslog.lines import rfc3164_header, rfc5424_header
 from m365watch.records.split import split_blob
+from m365watch.testing.batches import make_simple_batch
 
 SETTINGS = SyslogSettings(name="syslog", address="127.0.0.1", port=514, host="collector.example")
 EXCHANGE = "cloud.office365.management.exchange"
@@ -87,21 +90,21 @@ def test_a_datagram_ends_where_its_line_ends() -> None:
     assert Framing("datagram", line_bytes_max=1000).line(b"<14>", b"{}") == b"<14>{}"
 
 
-def test_a_line_beyond_the_bound_is_named_with_its_size() -> None:
-    """The bound counts every byte on the wire; up to it, a line goes out."""
-    framing = Framing("newline", line_bytes_max=10)
+def test_what_makes_no_line_is_refused_with_the_reason() -> None:
+    """Beyond the bound, which counts every byte on the wire, or with a second line in it."""
+    records = [b"{....}", b"{...}", b"{\n}"]
+    maker = LineMaker(lambda _, __: b"<14>", Framing("newline", line_bytes_max=10), adds_devo_fields=False)
+    refused: list[RefusedRecord] = []
+    sources: list[Source] = []
 
-    assert framing.refusal(b"<14>{....}\n", b"{....}") == (
-        "a line of 11 bytes, more than the 10 that are sent"
-    )
-    assert framing.refusal(b"<14>{...}\n", b"{...}") is None
+    lines = list(maker.lines(make_simple_batch(1, records, output="x"), refused=refused, sources=sources))
 
-
-def test_a_record_of_two_lines_is_no_line() -> None:
-    """Its second half would stand there as a record of its own."""
-    framing = Framing("newline", line_bytes_max=1000)
-
-    assert framing.refusal(b"", b'{"Id":\n"1"}') == "a line break inside the record"
+    assert lines == [b"<14>{...}\n"]
+    assert [source.record for source in sources] == [b"{...}"]
+    assert [(one.record, one.reason) for one in refused] == [
+        (b"{....}", "a line of 11 bytes, more than the 10 that are sent"),
+        (b"{\n}", "a line break inside the record"),
+    ]
 
 
 @pytest.mark.parametrize(

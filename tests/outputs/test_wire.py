@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from m365watch.errors import OutputClosed, OutputUnavailable
 from m365watch.outputs.wire.condition import Condition
+from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.work import PROOF_BYTES
 from m365watch.testing.devo_server import DevoServer, Faults
 from wire_places import (
@@ -238,6 +239,56 @@ def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
         server.wait_until_over()
 
     assert server.connections[1].parser.lines == lines_in(chunks)
+
+
+def test_the_bare_end_of_a_connection_is_no_proof_in_tls(papers: Papers) -> None:
+    """A receiver that died leaves one as well: the retention runs on, and nothing is repeated."""
+    chunks = make_chunks(5)
+
+    async def run() -> float:
+        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.6)) as sender:
+            started_s = asyncio.get_running_loop().time()
+            delivery = asyncio.create_task(sender.deliver(chunks))
+            await asyncio.sleep(0)
+            await sender.flush()
+            await delivery
+            return asyncio.get_running_loop().time() - started_s
+
+    with papers.serve(lambda _: Faults(says_goodbye=False)) as server:
+        took_s = asyncio.run(asyncio.wait_for(run(), 10))
+        server.wait_until_over()
+
+    assert took_s >= 0.6
+    assert server.lines == lines_in(chunks)
+
+
+def test_a_defect_in_a_connection_does_not_keep_it_away(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and the lane begins anew; what was under way is sent again."""
+    monkeypatch.setattr("m365watch.outputs.wire.lane._DEFECT_PAUSE_S", 0.1)
+    chunks = make_chunks(5)
+
+    async def run() -> None:
+        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.3)) as sender:
+            [lane] = sender._lanes
+            use, calls = lane._use, []
+
+            async def once_broken(connection: Connection) -> None:
+                calls.append(connection)
+                if len(calls) == 1:
+                    raise ZeroDivisionError
+                await use(connection)
+
+            lane._use = once_broken  # type: ignore[method-assign]  # the defect itself
+            lane.let_go()
+            await sender.deliver(chunks)
+
+    with papers.serve() as server, capture_logs() as lines:
+        asyncio.run(asyncio.wait_for(run(), 10))
+
+    assert set(server.lines) == set(lines_in(chunks))
+    assert any("ZeroDivisionError" in str(line["event"]) for line in lines)
 
 
 def test_a_peer_that_does_not_answer_an_end_keeps_the_retention_running(papers: Papers) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from m365watch.clock import Clock, Random
+from m365watch.defects import defect_of
 from m365watch.errors import (
     CollectorError,
     ListingUnreadable,
@@ -19,7 +20,6 @@ from m365watch.errors import (
     Throttled,
     WindowRefused,
 )
-from m365watch.feed.defects import defect_of
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.troubles import Troubles
 from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from m365watch.clock import Clock, Random
+from m365watch.defects import defect_of
 from m365watch.errors import (
     BadAnswer,
     CollectorError,
@@ -22,7 +23,6 @@ from m365watch.errors import (
 )
 from m365watch.feed.answers import loss_reason
 from m365watch.feed.codes import EXPIRED
-from m365watch.feed.defects import defect_of
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper

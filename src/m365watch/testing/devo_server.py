@@ -45,6 +45,8 @@ class Faults:
     """After so many bytes nothing more is read until `DevoServer.go_on` or `DevoServer.die`."""
     answers_end: bool = True
     """Whether the client's end is answered with the own one."""
+    says_goodbye: bool = True
+    """Whether the own end is said in TLS, too; a program that dies leaves the bare end of a connection."""
     resets_at_end: bool = False
     """Whether the client's end is answered with a reset."""
     receive_buffer_bytes: int | None = None
@@ -208,7 +210,7 @@ class DevoServer:
             _reset(connection)
         elif not faults.answers_end:
             self._stopped.wait()
-        elif isinstance(connection, ssl.SSLSocket):
+        elif isinstance(connection, ssl.SSLSocket) and faults.says_goodbye:
             with suppress(OSError):
                 connection.unwrap()
 

@@ -9,57 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from m365watch.model import Batch, BatchPart, RefusedRecord
-from m365watch.outputs.devo.fields import add_fields, list_fields
+from m365watch.outputs.devo.lines import HeaderOf
 from m365watch.outputs.devo.tags import Tags
 
 CHUNK_BYTES = 128 * 1024
 """About how many bytes of lines are sent, and sent again, as one."""
 
-_LINE_BREAK = ord("\n")
 
+def devo_header(tags: Tags, *, host: str) -> HeaderOf:
+    """Headers such as `<14>2026-11-17 09:30:00.000 host cloud.office365.management.exchange: `.
 
-class Framer:
-    """Turns batches into lines."""
+    Blanks of `host` would end it, so they are replaced; a table that Devo lacks becomes the fallback tag.
+    """
+    host = "".join(letter if letter.isprintable() and letter != " " else "_" for letter in host)
 
-    def __init__(self, tags: Tags, *, host: str, line_bytes_max: int, adds_devo_fields: bool) -> None:
-        """`host` stands in every line; its blanks would end it, so they are replaced."""
-        self._tags = tags
-        self._host = "".join(letter if letter.isprintable() and letter != " " else "_" for letter in host)
-        self._line_bytes_max = line_bytes_max
-        self._adds_devo_fields = adds_devo_fields
+    def header(table: str, at: datetime) -> bytes:
+        return f"<14>{_date(at)} {host} {tags.tag_of(table)}: ".encode()
 
-    def list_lines(self, batch: Batch, *, refused: list[RefusedRecord]) -> Iterator[bytes]:
-        """The batch's lines in order, each with its end; `refused` grows by the records that are none."""
-        for part in batch.parts:
-            yield from self._list_lines_of_part(part, refused)
-
-    def make_line(self, tag: str, at: datetime, body: bytes) -> bytes:
-        """One line of what the collector says itself; `body` has no line break."""
-        return b"".join((self._prefix(tag, _date(at)), body, b"\n"))
-
-    def _list_lines_of_part(self, part: BatchPart, refused: list[RefusedRecord]) -> Iterator[bytes]:
-        fields = list_fields(part) if self._adds_devo_fields else b""
-        date = _date(part.received_at)
-        prefixes: dict[str, bytes] = {}
-        bytes_max = self._line_bytes_max
-        for record, table in zip(part.records, part.tables, strict=True):
-            prefix = prefixes.get(table)
-            if prefix is None:
-                prefix = prefixes[table] = self._prefix(self._tags.tag_of(table), date)
-            line = b"".join((prefix, add_fields(record, fields) if fields else record, b"\n"))
-            if len(line) > bytes_max or _LINE_BREAK in record:
-                refused.append(RefusedRecord(part.blob, record, self._reason(record, len(line))))
-            else:
-                yield line
-
-    def _prefix(self, tag: str, date: str) -> bytes:
-        return f"<14>{date} {self._host} {tag}: ".encode()
-
-    def _reason(self, record: bytes, line_bytes: int) -> str:
-        if _LINE_BREAK in record:
-            return "a line break inside the record"
-        return f"a line of {line_bytes:,} bytes, more than the {self._line_bytes_max:,} that are sent"
+    return header
 
 
 def join_chunks(lines: Iterator[bytes], *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

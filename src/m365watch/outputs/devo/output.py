@@ -13,7 +13,8 @@ from m365watch.config.settings import DevoSettings
 from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.compression import Gauge, list_compressed, make_compress
-from m365watch.outputs.devo.framing import Framer, join_chunks
+from m365watch.outputs.devo.framing import devo_header, join_chunks
+from m365watch.outputs.devo.lines import Framing, LineMaker
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.port import OPEN_BYTES_MAX
 from m365watch.outputs.wire import WireSender
@@ -42,10 +43,9 @@ class DevoOutput:
             clock=clock,
             random=random,
         )
-        self._framer = Framer(
-            Tags(settings.tags, where=f"output {settings.name}"),
-            host=settings.host,
-            line_bytes_max=settings.wire.line_bytes_max,
+        self._maker = LineMaker(
+            devo_header(Tags(settings.tags, where=f"output {settings.name}"), host=settings.host),
+            Framing("newline", line_bytes_max=settings.wire.line_bytes_max),
             adds_devo_fields=settings.adds_devo_fields,
         )
         self._gauge = Gauge(settings.compression)
@@ -85,7 +85,7 @@ class DevoOutput:
         Raises: OutputUnavailable, OutputUnusable: nothing of the batch counts; it is delivered again.
         """
         refused: list[RefusedRecord] = []
-        lines = self._framer.list_lines(batch, refused=refused)
+        lines = self._maker.lines(batch, refused=refused)
         records, size_bytes = batch.record_count, batch.size_bytes
         del batch  # Its memory is free once the last line is made, unless the caller keeps it.
         await self._sender.deliver(self._list_chunks(lines, size_bytes), size_bytes=size_bytes)
@@ -100,7 +100,7 @@ class DevoOutput:
         if not self._settings.sends_notices:
             return
         at = self._clock.now()
-        joined = b"".join(self._framer.make_line(tag, at, body) for tag, body in lines)
+        joined = b"".join(self._maker.line(tag, body, at=at) for tag, body in lines)
         if joined:
             await self._sender.send_unkept(joined)
             self._statistics.count_internal(len(lines), len(joined))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -12,8 +12,9 @@ from m365watch.config.settings import SyslogSettings
 from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.framing import join_chunks
+from m365watch.outputs.devo.lines import Framing, LineMaker, Source
 from m365watch.outputs.syslog.datagrams import DATAGRAM_BYTES_MAX, DatagramSender
-from m365watch.outputs.syslog.lines import Framing, Line, LineMaker
+from m365watch.outputs.syslog.lines import make_header
 from m365watch.outputs.wire import WireSender
 from m365watch.outputs.wire.statistics import Now, Statistics
 
@@ -21,6 +22,14 @@ _BATCHES_AT_ONCE_MAX = 64
 """What one delivery waits for is the retention, in which others, small ones above all, can be sent."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _TooLarge(NamedTuple):
+    """A line that the system would not send."""
+
+    place: int
+    """Its place among those of one delivery."""
+    line_bytes: int
 
 
 class _Carrier(Protocol):
@@ -34,7 +43,7 @@ class _Carrier(Protocol):
 
     async def open(self) -> None: ...
 
-    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]: ...
+    async def deliver(self, lines: Iterator[bytes], *, size_bytes: int) -> list[_TooLarge]: ...
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None: ...
 
@@ -55,7 +64,9 @@ class SyslogOutput:
         self.batches_at_once_max = 1 if is_udp else _BATCHES_AT_ONCE_MAX
         self.waits_on_disk = not is_udp
         self._clock = clock
-        self._maker = LineMaker(settings, _framing(settings))
+        self._maker = LineMaker(
+            make_header(settings), _framing(settings), adds_devo_fields=settings.adds_devo_fields
+        )
         self._carrier: _Carrier = (
             _Datagrams(settings, clock=clock) if is_udp else _Wire(settings, clock=clock, random=random)
         )
@@ -91,10 +102,12 @@ class SyslogOutput:
         Raises: OutputUnavailable, OutputUnusable: nothing of the batch counts.
         """
         refused: list[RefusedRecord] = []
-        lines = self._maker.lines(batch, refused=refused)
+        sources: list[Source] | None = None if self.waits_on_disk else []
+        lines = self._maker.lines(batch, refused=refused, sources=sources)
         records, size_bytes = batch.record_count, batch.size_bytes
         del batch  # Its memory is free once the last line is made, unless the caller keeps it.
-        refused.extend(await self._carrier.deliver(lines, size_bytes=size_bytes))
+        too_large = await self._carrier.deliver(lines, size_bytes=size_bytes)
+        refused.extend(_refuse(sources[line.place], line.line_bytes) for line in too_large if sources)
         self._statistics.count(records - len(refused), size_bytes)
         return Receipt(refused=tuple(refused))
 
@@ -152,8 +165,8 @@ class _Wire:
     async def open(self) -> None:
         await self._sender.open()
 
-    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]:
-        await self._sender.deliver(join_chunks(line.sent for line in lines), size_bytes=size_bytes)
+    async def deliver(self, lines: Iterator[bytes], *, size_bytes: int) -> list[_TooLarge]:
+        await self._sender.deliver(join_chunks(lines), size_bytes=size_bytes)
         return []
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None:
@@ -193,10 +206,9 @@ class _Datagrams:
             f"use transport tcp or tls where none may be missing"
         )
 
-    async def deliver(self, lines: Iterator[Line], *, size_bytes: int) -> list[RefusedRecord]:  # noqa: ARG002 - none stay
+    async def deliver(self, lines: Iterator[bytes], *, size_bytes: int) -> list[_TooLarge]:  # noqa: ARG002 - none stay
         made = list(lines)
-        too_large = await self._sender.deliver([line.sent for line in made])
-        return [_too_large(made[place]) for place in too_large]
+        return [_TooLarge(place, len(made[place])) for place in await self._sender.deliver(made)]
 
     async def send_unkept(self, lines: Sequence[bytes]) -> None:
         await self._sender.deliver(lines)
@@ -208,7 +220,7 @@ class _Datagrams:
         self._sender.close()
 
 
-def _too_large(line: Line) -> RefusedRecord:
+def _refuse(source: Source, line_bytes: int) -> RefusedRecord:
     """The word of a system that sends no datagram as large as the protocol allows."""
-    reason = f"its line has {len(line.sent):,} bytes, more than this system sends in one datagram"
-    return RefusedRecord(line.blob, line.record, reason)
+    reason = f"its line has {line_bytes:,} bytes, more than this system sends in one datagram"
+    return RefusedRecord(source.blob, source.record, reason)

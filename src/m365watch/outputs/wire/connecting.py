@@ -75,7 +75,11 @@ async def _reach(target: Target) -> socket.socket:
     except OSError as error:
         raise ConnectFailed(_during("looking its name up", error)) from error
     for family, kind, protocol, _, place in found:
-        connected = socket.socket(family, kind, protocol)
+        try:
+            connected = socket.socket(family, kind, protocol)
+        except OSError as error:
+            why = _during("connecting", error)
+            continue
         connected.setblocking(False)
         try:
             async with asyncio.timeout(target.timeout_s):

@@ -107,8 +107,13 @@ class Connection:
 
     @property
     def is_proof(self) -> bool:
-        """Whether the peer ended after the own end and without an error: it has read everything."""
+        """Whether the peer ended after the own end and without an error: it has read everything.
+
+        In TLS it has to say so: the end of the connection alone is also what a program leaves that died.
+        """
         if not (self._shut and self.ended) or self.failure:
+            return False
+        if self._tls is not None and not self._tls.heard_goodbye:
             return False
         return self.measure_drained() == self.written and not self.failure and _is_empty(self._socket)
 

@@ -11,8 +11,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import structlog
+
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import WireSettings
+from m365watch.defects import defect_of
 from m365watch.outputs.wire.condition import Condition
 from m365watch.outputs.wire.connection import Connection
 from m365watch.outputs.wire.failures import Broken, ConnectFailed, Why
@@ -24,6 +27,9 @@ _LOOK_AFTER_S = 0.005
 _PROVE_AFTER_S = 0.1
 """How long a connection is used at least, where the retention holds up the sender, before it is ended for
 a proof."""
+
+_DEFECT_PAUSE_S = 5.0
+_log = structlog.get_logger(__name__)
 
 
 class Lane:
@@ -97,12 +103,20 @@ class Lane:
         self._take_heart(connection)
 
     async def run(self) -> None:
-        """Carry until cancelled."""
+        """Carry until cancelled; what goes wrong unforeseen is told, and the lane begins anew."""
         while True:
-            if self._ready is None:
-                await self._reach()
-            if self._ready is not None:
-                await self._use(self._ready)
+            try:
+                if self._ready is None:
+                    await self._reach()
+                if self._ready is not None:
+                    await self._use(self._ready)
+            except Exception as error:  # noqa: BLE001 - the supervisor of a connection: it must not stay away
+                self._work.give_back([*self._kept, *self._sent])
+                self._kept.clear()
+                self._sent.clear()
+                defect = defect_of(error, where=self._where)
+                _log.error(str(defect), code=defect.code)
+                await self._clock.sleep(_DEFECT_PAUSE_S)
 
     def let_go(self) -> None:
         """Close the connection, if there is one, as it is."""

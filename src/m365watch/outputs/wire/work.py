@@ -144,7 +144,14 @@ class Work:
             return None
         delivery = self._waiting[0]
         body = delivery.ready
-        delivery.ready = next(delivery.chunks, None)
+        try:
+            delivery.ready = next(delivery.chunks, None)
+        except Exception as error:  # noqa: BLE001 - the caller's own defect, and nobody else's
+            self._waiting.popleft()
+            self._open.pop(delivery, None)
+            if not delivery.done.done():
+                delivery.done.set_exception(error)
+            return self.take()
         if delivery.ready is None:
             self._waiting.popleft()
         if body is None:
