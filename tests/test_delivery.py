@@ -488,7 +488,7 @@ def test_a_receiver_that_is_away_is_known_before_a_delivery_fails(tmp_path: Path
         errors, left = run(House(tmp_path, (lake, wire)), use)
 
     assert (errors, left) == (["output devo: nobody answers"], 0)
-    assert [line["event"] for line in lines] == ["output devo: goes on"]
+    assert lines == []
 
 
 def test_a_run_does_not_wait_for_a_receiver_that_needs_a_person(tmp_path: Path) -> None:

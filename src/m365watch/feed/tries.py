@@ -151,7 +151,8 @@ class Round:
         split = split_blob(body, wide=means.wide_headers)
         if doubt := _doubt(split):
             self._doubted += 1
-            tries_min = QUARANTINE_TRIES if not split.complete or not split.records else QUICK_TRIES
+            is_whole = split.complete and bool(split.records or split.fragments)
+            tries_min = QUICK_TRIES if is_whole else QUARANTINE_TRIES
             if self._attempts + 1 < tries_min or self._doubted < DOUBTED_MIN:
                 raise _Doubted(doubt, where=str(ref.feed), is_last=self._attempts + 1 >= tries_min)
             if not split.records and not split.fragments:

@@ -51,7 +51,8 @@ class Output(Protocol):
         and tries again by itself for as long as it can; where one of its calls raises, the open ones
         after it raise as well, so that the order holds when they are delivered again.
 
-        Raises: OutputUnavailable: nothing of the batch counts; it is delivered again.
+        Raises: OutputUnavailable: nothing of the batch counts; it is delivered again. OutputUnusable: the
+        same, where a person has to act.
         """
         ...
 

@@ -48,7 +48,7 @@ class OutputTrouble:
 
     async def passed(self) -> None:
         """The output has written."""
-        if self.text is not None:
+        if self.text is not None and not isinstance(self._output, MayBeAway):
             _log.info(f"output {self._output.name}: goes on")
         if self.text is not None or not self._is_cleared:
             self.text = None
