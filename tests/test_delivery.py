@@ -170,6 +170,13 @@ class House:
             self.pipeline.take(FetchedBlob(known, split, self.clock.now(), len(body)))
         return len(due)
 
+    async def trickle(self, count: int) -> None:
+        """Publish and fetch `count` blobs of one record each, slowly enough for a batch each."""
+        for number in range(count):
+            self.publish(make_record(number))
+            self.fetch()
+            await asyncio.sleep(LINGER_S * 2)
+
     def progress(self) -> FeedProgress:
         return next(one for one in self.ledger.feed_progress() if one.feed == FEED)
 
@@ -203,10 +210,7 @@ def test_an_output_that_is_down_delays_nobody(tmp_path: Path) -> None:
     wire.is_down = True
 
     async def use(house: House) -> tuple[int, int, int]:
-        for number in range(20):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(20)
         seen = len(lake.disk.records), len(house.held), house.fetch()
         wire.is_down = False
         await house.pipeline.drain()
@@ -222,10 +226,7 @@ def test_an_output_that_hangs_delays_nobody_for_long(tmp_path: Path) -> None:
     files.hold()
 
     async def use(house: House) -> tuple[int, int]:
-        for number in range(BATCHES_WAITING_MAX + 3):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(BATCHES_WAITING_MAX + 3)
         await asyncio.sleep(5)
         seen = len(lake.disk.records), len(house.held)
         files.release()
@@ -266,10 +267,7 @@ def test_a_full_queue_leaves_a_failing_output_out_until_it_works(tmp_path: Path)
     wire.is_down = True
 
     async def use(house: House) -> tuple[int, int, int]:
-        for number in range(30):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(30)
         seen = len(lake.disk.records), len(house.held), house.fetch()
         wire.is_down = False
         await house.pipeline.drain()
@@ -290,10 +288,7 @@ def test_a_receiver_that_is_away_delays_nobody_even_with_a_full_queue(tmp_path: 
     lake, wire = FakeOutput("lake"), AwayWire("devo", [], retention_s=60.0)
 
     async def use(house: House) -> float:
-        for number in range(6):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(6)
         seen_s, seen = house.clock.monotonic_s(), len(lake.disk.records)
         assert seen == 6
         wire.trouble = None
@@ -321,10 +316,7 @@ def test_a_slow_output_with_a_full_queue_slows_the_run_and_loses_nothing(tmp_pat
     wire.batches_at_once_max = 1
 
     async def use(house: House) -> None:
-        for number in range(12):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(12)
         await house.finish()
 
     house = House(tmp_path, (lake, wire), queue_bytes_max=1_000)
@@ -339,10 +331,7 @@ def test_a_full_queue_that_is_all_under_way_is_asked_for(tmp_path: Path) -> None
     lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=10_000.0)
 
     async def use(house: House) -> float:
-        for number in range(12):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(12)
         await house.finish()
         return house.clock.monotonic_s()
 
@@ -419,10 +408,7 @@ def test_a_batch_that_is_being_taken_is_not_left_out(tmp_path: Path, disk_s: flo
     files.fail(DOWN, times=fails)
 
     async def use(house: House) -> None:
-        for number in range(4):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(4)
         await house.finish()
 
     house = House(tmp_path, (lake, files), queue_bytes_max=1, disk=SlowDisk(disk_s))
@@ -682,10 +668,7 @@ def test_a_full_disk_gives_way_as_batches_are_delivered(tmp_path: Path) -> None:
     wire.is_down = True
 
     async def use(house: House) -> tuple[int, dict[str, str]]:
-        for number in range(8):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(8)
         seen = len(lake.disk.records), dict(house.pipeline.output_errors)
         wire.is_down = False
         await house.finish()
@@ -753,10 +736,7 @@ def test_a_queue_file_that_cannot_be_touched_for_a_while_costs_nothing(tmp_path:
             return await super().__call__(work, *args, **kwargs)
 
     async def use(house: House) -> int:
-        for number in range(6):
-            house.publish(make_record(number))
-            house.fetch()
-            await asyncio.sleep(LINGER_S * 2)
+        await house.trickle(6)
         wire.is_down = False
         await house.finish()
         return house.recalls
