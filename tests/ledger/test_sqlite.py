@@ -430,3 +430,14 @@ def test_a_full_disk_is_passing_trouble_for_a_new_feed_too(ledger: SqliteLedger)
 
     ledger._connection.execute("PRAGMA max_page_count = 1000000")
     assert ledger.coverage(FEED) == []
+
+
+def test_what_was_learned_is_known_again_after_a_restart(tmp_path: Path) -> None:
+    """A newer body takes the place of the one before; a name that was never given has none."""
+    first = opened(tmp_path)
+    first.remember("gaps", '{"hours": 1}')
+    first.remember("gaps", '{"hours": 2}')
+    first.close()
+    second = opened(tmp_path)
+    assert second.remembered("gaps") == '{"hours": 2}'
+    assert second.remembered("drift") is None

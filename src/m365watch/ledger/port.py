@@ -181,6 +181,14 @@ class Ledger(Protocol):
         """The outputs that have an error, or lack blobs which were fetched."""
         ...
 
+    def remember(self, name: str, body: str) -> None:
+        """Keep what a part of the collector has learned, as JSON, in place of what `name` had before."""
+        ...
+
+    def remembered(self, name: str) -> str | None:
+        """What `remember` was last given for `name`; None if nothing was."""
+        ...
+
     def merge_identities(self) -> bool:
         """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         ...

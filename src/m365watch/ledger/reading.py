@@ -63,6 +63,12 @@ def require_ledger(path: Path) -> None:
         )
 
 
+def remembered(connection: sqlite3.Connection, name: str) -> str | None:
+    """What a part of the collector has learned, as JSON; None if nothing is kept by that name."""
+    row = connection.execute("SELECT body FROM memory WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedProgress]:
     """Every feed's figures, in the order of tenant and content type."""
     return [_progress(connection, row, now) for row in connection.execute(_FEEDS).fetchall()]

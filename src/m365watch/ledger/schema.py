@@ -6,7 +6,7 @@ import sqlite3
 
 from m365watch.errors import LedgerUnusable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -98,6 +98,10 @@ CREATE TABLE output_error (
     fix TEXT
 ) WITHOUT ROWID;
 
+-- What parts of the collector learn and want to know again after a restart, as JSON; losing a row
+-- costs what was learned and never a record.
+CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+
 -- Identities older than the batches still kept, with the blob that brought each (its key, 6 bytes).
 CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;
 -- 0..n-1, to look many identities up in one statement.
@@ -131,6 +135,7 @@ CREATE TABLE output_error (
     fix TEXT
 ) WITHOUT ROWID;
 """,
+    2: "CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",
 }
 """From version n to n + 1."""
 

@@ -415,6 +415,17 @@ class SqliteLedger:
         return reading.output_progress(self._connection)
 
     @failures_named
+    def remember(self, name: str, body: str) -> None:
+        """Keep what a part of the collector has learned, as JSON, in place of what `name` had before."""
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (name, body))
+
+    @failures_named
+    def remembered(self, name: str) -> str | None:
+        """What `remember` was last given for `name`; None if nothing was."""
+        return reading.remembered(self._connection, name)
+
+    @failures_named
     def merge_identities(self) -> bool:
         """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         with self._transaction():
