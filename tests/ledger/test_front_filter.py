@@ -111,6 +111,28 @@ def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_t
     assert len(front.may_be_known(identities(10_000, seed=99))) < 300
 
 
+def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: sqlite3.Connection) -> None:
+    """It has to be read from the table, which a short run on a large ledger would do in vain."""
+    insert(connection, identities(1_000, seed=1))
+    front = FrontFilter(connection, size=None)
+    new = identities(300, seed=2)
+
+    assert not front.fill_step()
+    assert len(front.may_be_known(new[:200])) == 200
+    assert not front.fill_step()
+    front.may_be_known(new)
+    assert front.fill_step()
+    assert len(front.may_be_known(new)) < 30
+
+
+def test_an_empty_table_costs_nothing_to_read(connection: sqlite3.Connection) -> None:
+    """So a first backfill has its filter from the start."""
+    front = FrontFilter(connection, size=None)
+
+    assert front.fill_step()
+    assert front.may_be_known(identities(100, seed=1)) == []
+
+
 def test_what_was_evicted_is_left_behind_by_the_next_filter(connection: sqlite3.Connection) -> None:
     """The filter follows the table and does not fill up over the years."""
     old, new = identities(3_000, seed=1), identities(3_000, seed=2)
@@ -203,6 +225,8 @@ def test_identities_that_an_output_still_lacks_leave_nothing_to_merge(tmp_path: 
     """However many they are: upkeep ends, and looks for them seldom while an output is down."""
     both = frozenset({"lake", "files"})
     ledger = SqliteLedger(tmp_path, outputs=both, now=NOW, front_filter=FilterSizes(None, 1))
+    while ledger.merge_identities():
+        pass
     blobs = [BlobRef(FEED, "content$1", NOW, NOW + timedelta(days=7))]
     ledger.commit_listing(FEED, Window(NOW - timedelta(hours=1), NOW), blobs, complete=True, at=NOW)
     one = replace(part(BlobKey(1), identities(MERGE_COUNT_MIN, seed=1)), missing_outputs=both)

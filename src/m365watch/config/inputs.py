@@ -94,9 +94,10 @@ class ServiceSection(Section):
     `{workload}` and `{operation}` stand for those of the record, in lower case and fit for a tag."""
 
     override_bloom_filter_size: Whole | None = Field(default=None, ge=1, le=1_000_000_000, title=_FILTER_SIZE)
-    """Sizes the filter in front of the exact store of identities: for so many records, at about 1.2 bytes of
-    memory each, 1 % of the look-ups for new records are made in vain. A false positive costs a
-    look-up, never a record: every hit is confirmed in the store. Left out, there is no filter."""
+    """Sizes the filter in front of the exact store of identities: for so many records, at about a byte of
+    memory each, 2 % of the look-ups for new records are made in vain. A false positive costs a
+    look-up, never a record: every hit is confirmed in the store. Left out, the filter has room for 4,000,000,
+    grows with the store, and is made once it pays."""
 
     override_bloom_filter_buffer_size: Whole | None = Field(
         default=None, ge=1, le=1_000_000_000, title=_FILTER_SIZE

@@ -1,20 +1,22 @@
 """The store of identities: exact, on disk, bounded in memory.
 
 New identities are kept twice: packed in the row of their batch (durable with it, a fifth of
-a microsecond each) and in memory. Every `MERGE_COUNT` of them, those of batches that every
-output has, or keeps in its queue on disk, are merged, sorted, into one table: in such numbers
-the inserts meet on warm pages.
+a microsecond each) and in memory (`ledger/recent.py`). Every `MERGE_COUNT` of them, those of
+batches that every output has, or keeps in its queue on disk, are merged, sorted, into one
+table: in such numbers the inserts meet on warm pages.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import cast
 
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
+from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
 from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
@@ -23,8 +25,7 @@ MERGE_COUNT = 200_000
 """Identities in memory from which on batches are merged; each takes about 110 bytes there."""
 MERGE_COUNT_MIN = 10_000
 """The least that a configuration can make of it: a full batch, which would otherwise be a merge by itself."""
-OWNER_BYTES = 6
-"""How the table writes the key of the blob that brought an identity: big-endian, so that they compare."""
+_ROW_BYTES = IDENTITY_BYTES + OWNER_BYTES
 _EVICT_COUNT = 20_000
 _PAUSE_CALLS = 20
 """How often a merge is not looked for after one look that found little: with the collector's upkeep, 5 s."""
@@ -35,17 +36,19 @@ SELECT identity.key, identity.blob
 FROM number CROSS JOIN identity ON identity.key = substr(?1, n * 16 + 1, 16)
 WHERE n < ?2
 """
-_INSERT = """
+_INSERT = f"""
 INSERT OR IGNORE INTO identity
-SELECT substr(?1, n * 16 + 1, 16), substr(?2, n * 6 + 1, 6) FROM number WHERE n < ?3 ORDER BY n
-"""
+SELECT substr(?1, n * {_ROW_BYTES} + 1, {IDENTITY_BYTES}),
+    substr(?1, n * {_ROW_BYTES} + {IDENTITY_BYTES + 1}, {OWNER_BYTES})
+FROM number WHERE n < ?2 ORDER BY n
+"""  # noqa: S608 - our own numbers
 
 
 @dataclass(slots=True)
 class Findings:
     """What dedup found in the parts of a batch."""
 
-    new: list[list[bytes]] = field(default_factory=list)
+    new: list[Sequence[bytes]] = field(default_factory=list)
     """Per part, the identities that were not known."""
     duplicates: dict[int, frozenset[int]] = field(default_factory=dict)
     """Per part that has any, the places of the records that are known already."""
@@ -55,12 +58,12 @@ class IdentityStore:
     """Which records are known, and the blob that brought each."""
 
     def __init__(self, connection: sqlite3.Connection, sizes: FilterSizes | None = None) -> None:
-        """Works on the ledger's connection, inside the ledger's transactions; has a filter if `sizes` do."""
+        """Works on the ledger's connection, inside its transactions; has no filter without `sizes`."""
         self._connection = connection
         buffer_size = sizes.buffer_size if sizes else None
         self._buffer_size = max(buffer_size, MERGE_COUNT_MIN) if buffer_size else None
-        self._filter = FrontFilter(connection, size=sizes.size) if sizes and sizes.size else None
-        self._recent: dict[bytes, BlobKey] = {}
+        self._filter = FrontFilter(connection, size=sizes.size) if sizes else None
+        self._recent = RecentIdentities()
         self._merging: list[bytes] = []
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
@@ -74,16 +77,19 @@ class IdentityStore:
         A record is a duplicate if another blob brought it, or the same blob before in the
         same part. A blob that is fetched again after a crash is not its own duplicate.
         """
-        places = [identity for part in parts for identity in part.identities if identity is not None]
-        distinct = set(places)
-        stored = self._stored(list(distinct))
-        if len(distinct) == len(places) and not stored and distinct.isdisjoint(self._recent):
-            return Findings([[i for i in part.identities if i is not None] for part in parts])
-        return self._find_one_by_one(parts, stored)
+        served: list[Sequence[bytes]] = [_without_none(part.identities) for part in parts]
+        distinct = set(chain.from_iterable(served))
+        owners = self._recent.owners_among(distinct)
+        stored = self._stored(distinct)
+        if not owners and not stored and len(distinct) == sum(map(len, served)):
+            return Findings(served)
+        return self._find_one_by_one(
+            parts, {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
+        )
 
-    def _find_one_by_one(self, parts: Sequence[BatchPart], stored: Mapping[bytes, BlobKey]) -> Findings:
+    def _find_one_by_one(self, parts: Sequence[BatchPart], known: dict[bytes, BlobKey]) -> Findings:
+        """With the owner of each identity that is `known`, to which the new ones are added."""
         findings = Findings()
-        owners: dict[bytes, BlobKey] = {}
         for number, part in enumerate(parts):
             new: list[bytes] = []
             duplicates: set[int] = set()
@@ -91,42 +97,41 @@ class IdentityStore:
             for place, identity in enumerate(part.identities):
                 if identity is None:
                     continue
-                owner = owners.get(identity) or self._recent.get(identity) or stored.get(identity)
+                owner = known.get(identity)
                 if identity in seen or (owner is not None and owner != part.blob):
                     duplicates.add(place)
                     continue
                 seen.add(identity)
                 if owner is None:
-                    owners[identity] = part.blob
+                    known[identity] = part.blob
                     new.append(identity)
             findings.new.append(new)
             if duplicates:
                 findings.duplicates[number] = frozenset(duplicates)
         return findings
 
-    def _stored(self, keys: list[bytes]) -> dict[bytes, BlobKey]:
-        """Those of `keys` that are in the table; a first backfill need not ask an empty one."""
+    def _stored(self, some: set[bytes]) -> dict[bytes, BlobKey]:
+        """Those of `some` that are in the table; a first backfill need not ask an empty one."""
         found: dict[bytes, BlobKey] = {}
         if self._table_is_empty:
             return found
-        if self._filter is not None:
-            keys = self._filter.may_be_known(keys)
         # Sorted, they meet on warm pages.
-        keys.sort()
+        keys = sorted(some if self._filter is None else self._filter.may_be_known(some))
         for start in range(0, len(keys), NUMBERS):
-            some = keys[start : start + NUMBERS]
-            for identity, owner in self._connection.execute(_LOOK_UP, (b"".join(some), len(some))):
+            asked = keys[start : start + NUMBERS]
+            for identity, owner in self._connection.execute(_LOOK_UP, (b"".join(asked), len(asked))):
                 found[identity] = BlobKey(int.from_bytes(owner, "big"))
         return found
 
     def remember(self, blob: BlobKey, identities: Sequence[bytes]) -> None:
         """Keep `identities` in memory; their durable copy is the row of their batch."""
-        self._recent.update(dict.fromkeys(identities, blob))
+        self._recent.add(blob, identities)
 
     def load(self) -> None:
         """Read into memory what is not merged yet, at the ledger's opening."""
         for parts, packed in self._connection.execute("SELECT parts, identities FROM batch ORDER BY number"):
-            self._recent.update(unpack(parts, packed))
+            for blob, identities in unpack(parts, packed):
+                self._recent.add(blob, identities)
 
     def merge_step(self) -> bool:
         """Move some identities of batches that nothing undoes into the table; whether any is left.
@@ -141,10 +146,9 @@ class IdentityStore:
                 return self._filter is not None and self._filter.fill_step()
         self._table_is_empty = False
         some = self._merging[self._merged : self._merged + NUMBERS]
-        owners = [self._recent[identity].to_bytes(OWNER_BYTES, "big") for identity in some]
         if self._filter is not None:
-            self._filter.add(some)
-        self._connection.execute(_INSERT, (b"".join(some), b"".join(owners), len(some)))
+            self._filter.add([row[:IDENTITY_BYTES] for row in some])
+        self._connection.execute(_INSERT, (b"".join(some), len(some)))
         if self._merged + NUMBERS >= len(self._merging):
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
@@ -156,8 +160,7 @@ class IdentityStore:
         """Go on behind the slice that is durable now; after the last, drop all of them from memory."""
         self._merged += NUMBERS
         if self._merging and self._merged >= len(self._merging):
-            for identity in self._merging:
-                del self._recent[identity]
+            self._recent.end_merge()
             self._merging = []
 
     def _begin_merge_if_due(self) -> None:
@@ -189,9 +192,7 @@ class IdentityStore:
         self._merging_batches = [
             (number,) for number, blobs, is_held in batches if is_held and blobs.isdisjoint(waiting)
         ]
-        self._merging = sorted(
-            identity for identity, blob in self._recent.items() if not waiting or blob not in waiting
-        )
+        self._merging = self._recent.begin_merge(besides=waiting)
         self._merged = 0
 
     def evict(self, before: BlobKey) -> bool:
@@ -231,14 +232,21 @@ def duplicate_count(findings: Findings, number: int) -> int:
     return len(findings.duplicates.get(number, ()))
 
 
-def unpack(parts: str, packed: bytes) -> list[tuple[bytes, BlobKey]]:
-    """The identities of a batch's row, each with its blob; none where they were merged already."""
-    found: list[tuple[bytes, BlobKey]] = []
+def unpack(parts: str, packed: bytes) -> list[tuple[BlobKey, list[bytes]]]:
+    """The identities of a batch's row by the blob that brought them; none where they were merged already."""
+    found: list[tuple[BlobKey, list[bytes]]] = []
     if not packed:
         return found
-    at = 0
+    start = 0
     for blob, count, *_ in json.loads(parts):
-        for _ in range(count):
-            found.append((packed[at : at + IDENTITY_BYTES], blob))
-            at += IDENTITY_BYTES
+        end = start + count * IDENTITY_BYTES
+        found.append((blob, [packed[at : at + IDENTITY_BYTES] for at in range(start, end, IDENTITY_BYTES)]))
+        start = end
     return found
+
+
+def _without_none(identities: list[bytes | None]) -> list[bytes]:
+    """The identities there are; the list itself where none is missing."""
+    if None in identities:
+        return [identity for identity in identities if identity is not None]
+    return cast("list[bytes]", identities)
