@@ -8,13 +8,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_COLLECT_EVERY = 100_000
+"""New containers from one look for garbage to the next."""
 
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of `coroutine`, run in a loop of uvloop where that is installed."""
-    # What was imported stays; looking through it for garbage again and again took, with the lower
-    # threshold that `cli` does away with, 0.6 of 10 microseconds a record.
+    # What was imported stays; looking through it for garbage again and again took, with the threshold
+    # that Python begins with, 0.6 of 10 microseconds a record.
     gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, 20, 100)
     with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
         return runner.run(coroutine)
 

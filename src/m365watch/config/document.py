@@ -1,25 +1,14 @@
-"""A configuration's text, JSON or YAML, read into plain values with nothing guessed.
-
-YAML is read as its version 1.2 means it: `no` and `on` are text, a date stays text, and
-nothing in the file can name a Python type. Aliases are refused, because a few lines of
-them unfold to gigabytes.
-"""
+"""A configuration's text, JSON or YAML, read into plain values with nothing guessed."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from typing import NoReturn
-
-import yaml
 
 TEXT_BYTES_MAX = 1_048_576
 """The largest configuration that is read: about 2,000 tenants."""
 
-_NO_ALIASES = "aliases (*name) are not read; write the value out, in quotes if it is text"
-_NO_TAGS = "tags (!name) are not read; put text that starts with ! in quotes"
-_NESTED_TOO_DEEPLY = "is nested too deeply to be a configuration"
+NESTED_TOO_DEEPLY = "is nested too deeply to be a configuration"
 
 
 class Unreadable(ValueError):
@@ -44,14 +33,16 @@ def parse_document(text: str, *, suffix: str) -> object:
     Raises:
         Unreadable: the text has a mistake of syntax.
     """
-    if not text.lstrip().startswith(("{", "[")):
-        return _parse_yaml(text)
-    try:
-        return _parse_json(text)
-    except Unreadable:
-        if suffix not in {".yaml", ".yml"}:
-            raise
-    return _parse_yaml(text)
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return _parse_json(text)
+        except Unreadable:
+            if suffix not in {".yaml", ".yml"}:
+                raise
+    # Importing what reads YAML takes 10 ms, which a file of JSON need not wait for.
+    from m365watch.config.yaml_text import parse_yaml
+
+    return parse_yaml(text)
 
 
 def _parse_json(text: str) -> object:
@@ -60,7 +51,7 @@ def _parse_json(text: str) -> object:
     except json.JSONDecodeError as error:
         raise Unreadable(_json_mistake(text, error)) from None
     except RecursionError:
-        raise Unreadable(_NESTED_TOO_DEEPLY) from None
+        raise Unreadable(NESTED_TOO_DEEPLY) from None
     except Unreadable:
         raise
     except ValueError:
@@ -95,93 +86,3 @@ def _place(text: str, position: int) -> str:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
     return f"line {line}, column {column}"
-
-
-class _Loader(yaml.SafeLoader):
-    """A reader of YAML that knows null, true, false and numbers, and no aliases."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML copies it per class
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node; an alias stops the reading."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML is untyped here
-            raise yaml.MarkedYAMLError(problem=_NO_ALIASES, problem_mark=mark)
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-
-_TAG = "tag:yaml.org,2002:"
-_SCALARS: dict[str, tuple[str, list[str], Callable[[str], object]]] = {
-    f"{_TAG}null": (r"~|null|Null|NULL|", [*"~nN", ""], lambda _: None),
-    f"{_TAG}bool": (
-        r"true|True|TRUE|false|False|FALSE",
-        [*"tTfF"],
-        lambda text: text.lower() == "true",
-    ),
-    f"{_TAG}int": (r"[-+]?(?:0|[1-9][0-9]{0,17})", [*"-+0123456789"], int),
-    f"{_TAG}float": (
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+)",
-        [*"-+.0123456789"],
-        float,
-    ),
-}
-"""Tag, what such a scalar looks like, its first characters, and how it is read."""
-
-for _tag, (_pattern, _first, _) in _SCALARS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
-
-
-def _parse_yaml(text: str) -> object:
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else _read_node(node)
-    except yaml.MarkedYAMLError as error:
-        raise Unreadable(_yaml_mistake(error)) from None
-    except yaml.YAMLError:
-        raise Unreadable("has a character that YAML does not allow") from None
-    except RecursionError:
-        raise Unreadable(_NESTED_TOO_DEEPLY) from None
-
-
-def _read_node(node: yaml.Node) -> object:
-    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
-        return Pairs((_read_key(key), _read_node(value)) for key, value in node.value)
-    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-        return [_read_node(child) for child in node.value]
-    if isinstance(node, yaml.ScalarNode):
-        return _read_scalar(node)
-    raise _refused_node(node, _NO_TAGS)
-
-
-def _read_key(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
-    raise _refused_node(node, "a key has to be plain text")
-
-
-def _read_scalar(node: yaml.ScalarNode) -> object:
-    text: str = node.value
-    if node.tag == f"{_TAG}str":
-        return text
-    pattern, _, read = _SCALARS.get(node.tag, (r"(?!)", [], str))
-    if re.fullmatch(pattern, text):
-        return read(text)
-    raise _refused_node(node, _NO_TAGS)
-
-
-def _refused_node(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-
-
-def _without_quotation(quoted: re.Match[str]) -> str:
-    """A mark of YAML's own, such as ']' or '<block end>', or dots for anything longer."""
-    own = len(quoted[1]) < 2 or re.fullmatch(r"<(?:block|flow|stream|document)[ a-z]*>", quoted[1])
-    return quoted[0] if own else "'...'"
-
-
-def _yaml_mistake(error: yaml.MarkedYAMLError) -> str:
-    # PyYAML quotes what it stumbled over, which may be a piece of a secret.
-    problem = re.sub(r"'([^']*)'", _without_quotation, error.problem or "not valid YAML")
-    mark = error.problem_mark or error.context_mark
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
