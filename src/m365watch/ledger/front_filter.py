@@ -21,8 +21,12 @@ SIZE_FIRST = 4_000_000
 """What the first filter has room for where nobody says: 4 MB, a week of most tenants."""
 _FALSE_SHARE = 0.02
 """Of new identities, how many are looked up all the same; a byte of memory an identity."""
-_ROOM = 3
-"""How many times what the table holds a filter has room for, so that it is seldom made anew."""
+_ROOM, _ROOM_MAX = 3, 24_000_000
+"""How many times what the table holds a filter has room for, so that it is seldom made anew, and how
+many identities more at most."""
+_BOTH_MAX = 16_000_000
+"""A filter for more than that takes the place of the present one before it is filled, not after: memory is
+bounded, and until it is full the table is asked for everything."""
 _WORTH = 4
 """A filter nobody asked for is made once a quarter as many identities were looked up as the table holds."""
 _STEP_COUNT = 50_000
@@ -123,5 +127,7 @@ class FrontFilter:
 
     def _begin(self) -> _Filling:
         (stored,) = self._connection.execute(_COUNT).fetchone()
-        size = max(self._size, _ROOM * stored)
+        size = max(self._size, min(_ROOM * stored, stored + _ROOM_MAX))
+        if size > _BOTH_MAX:
+            self._bloom = None
         return _Filling(Bloom(size, _FALSE_SHARE), size - stored)
