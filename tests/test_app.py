@@ -433,12 +433,13 @@ def test_what_waits_for_an_output_that_is_removed_waits_until_it_is_back(
 
 
 def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_path: Path) -> None:
-    """The ledger was lost or put back from before: what waits there may exist nowhere else."""
+    """It belongs to another ledger, or this one was put back by hand: what waits may exist nowhere else."""
 
     async def use(site: Site) -> tuple[list[str], list[Path]]:
+        await site.collect(BOTH)
         folder = tmp_path / "state" / "queues" / "files"
         folder.mkdir(parents=True)
-        (folder / "00000000000000000007.batch").write_bytes(b"of another ledger")
+        (folder / "00000000000000009007.batch").write_bytes(b"of another ledger")
         with pytest.raises(OutputUnusable) as refused:
             await site.collect(BOTH)
         return [refused.value.what, refused.value.fix], sorted(folder.iterdir())
@@ -447,4 +448,4 @@ def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_p
 
     assert what == "its queue on disk has batches that this ledger has never numbered"
     assert fix.startswith("put back the ledger that belongs to it")
-    assert [path.name for path in left] == ["00000000000000000007.batch"]
+    assert [path.name for path in left] == ["00000000000000009007.batch"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from m365watch import __version__
+from m365watch.adoption import AdoptionParts, adopt
 from m365watch.clock import Clock, Random
 from m365watch.collection import CollectorRun, Outcome, RunParts
 from m365watch.config.settings import (
@@ -27,6 +28,7 @@ from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.front_filter import FilterSizes
+from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed
@@ -35,10 +37,11 @@ from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
-from m365watch.outputs.port import MayBeAway, Output
+from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
+from m365watch.records.identity import IdentityMaker
 
 __all__ = ["Collector", "Outcome", "make_output"]
 
@@ -94,11 +97,11 @@ class Collector:
         async with AsyncExitStack() as closing:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
-            ledger = await self._open_ledger(calls, closing)
-            outputs = [
-                await self._open_output(settings, ledger, calls, closing)
-                for settings in self._settings.outputs
-            ]
+            ledger = await self._open_ledger(calls, closing, mend=True)
+            outputs = [self._build_output(settings) for settings in self._settings.outputs]
+            await self._adopt(outputs, ledger, calls)
+            for output in outputs:
+                await self._open_output(output, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=True))
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
@@ -129,9 +132,13 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=PATIENCE_ONCE_S)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing)
+            is_unknown = await calls(ledger.held.is_adoption_due)
             for settings in self._settings.outputs:
+                output = self._build_output(settings)
                 try:
-                    output = await self._open_output(settings, ledger, calls, closing)
+                    # What it holds is another ledger's: a run would read it, and then go on.
+                    if not (is_unknown and isinstance(output, TellsRecords) and await output.take_over()):
+                        await self._open_output(output, ledger, calls, closing)
                 except CollectorError as error:
                     problems.append(error)
                 else:
@@ -160,7 +167,10 @@ class Collector:
             on_request=cycles.count_request,
         )
 
-    async def _open_ledger(self, calls: LedgerThread, closing: AsyncExitStack) -> SqliteLedger:
+    async def _open_ledger(
+        self, calls: LedgerThread, closing: AsyncExitStack, *, mend: bool = False
+    ) -> SqliteLedger:
+        """The ledger; with `mend`, a new one in place of one that is damaged."""
         names = frozenset(output.name for output in self._settings.outputs)
         ledger = await calls(
             SqliteLedger,
@@ -168,14 +178,25 @@ class Collector:
             outputs=names,
             now=self._clock.now(),
             front_filter=_filter_sizes(self._settings),
+            before_opening=DamageGuard(self._clock) if mend else None,
         )
         closing.push_async_callback(calls, ledger.close)
         return ledger
 
+    async def _adopt(self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread) -> None:
+        """Let a ledger that is new, or was put back, learn what the outputs hold."""
+        parts = AdoptionParts(
+            ledger.held,
+            IdentityMaker(ledger.identity_seed),
+            calls,
+            self._clock,
+            [tenant.tenant_id for tenant in self._settings.tenants],
+        )
+        await adopt(parts, outputs, self._queues_of(outputs))
+
     async def _open_output(
-        self, settings: OutputSettings, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
-    ) -> Output:
-        output = self._build_output(settings)
+        self, output: Output, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
+    ) -> None:
         known = await calls(ledger.output_position, output.name)
         self._durable[output.name] = await output.open(
             last_batch=known.last_batch,
@@ -183,7 +204,22 @@ class Collector:
             newest_batch=await calls(ledger.newest_batch),
         )
         closing.push_async_callback(output.close)
-        return output
+
+    def _queues_of(self, outputs: Sequence[Output]) -> dict[str, BatchQueue]:
+        """Each output's queue on disk, and those of outputs that the configuration no longer has."""
+        folder = self._settings.state_directory / QUEUES_FOLDER
+        wide = {output.name: output.needs_wide_headers for output in outputs}
+        # A queue whose output the configuration no longer has keeps what it has until somebody decides.
+        orphans = {path.name for path in folder.iterdir()} - wide.keys() if folder.is_dir() else set[str]()
+        return {
+            name: BatchQueue(
+                folder / name,
+                output=name,
+                bytes_max=self._settings.queue_bytes_max,
+                wide_headers=wide.get(name, False),
+            )
+            for name in [*wide, *sorted(orphans)]
+        }
 
     async def _open_queues(
         self,
@@ -194,18 +230,7 @@ class Collector:
     ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
         """Each output's queue on disk, and the batches in it that are still to be delivered."""
         folder = self._settings.state_directory / QUEUES_FOLDER
-        wide = {output.name: output.needs_wide_headers for output in outputs}
-        # A queue whose output the configuration no longer has keeps what it has until somebody decides.
-        orphans = {path.name for path in folder.iterdir()} - wide.keys() if folder.is_dir() else set[str]()
-        queues = {
-            name: BatchQueue(
-                folder / name,
-                output=name,
-                bytes_max=self._settings.queue_bytes_max,
-                wide_headers=wide.get(name, False),
-            )
-            for name in [*wide, *sorted(orphans)]
-        }
+        queues = self._queues_of(outputs)
         found = {name: await calls(queue.open) for name, queue in queues.items()}
         newest = await calls(ledger.newest_batch)
         for name, numbers in found.items():
@@ -215,7 +240,7 @@ class Collector:
         for name, numbers in found.items():
             for number in set(numbers) - set(kept[name]):
                 await calls(queues[name].remove, number)
-        for name in sorted(orphans):
+        for name in sorted(queues.keys() - {output.name for output in outputs}):
             if kept[name]:
                 _warn_of_orphan(folder / name, batches=len(kept[name]))
         queued = [QueuedOutput(output, queues[output.name], _queue_thread(closing)) for output in outputs]

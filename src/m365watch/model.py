@@ -7,7 +7,7 @@ the outputs, each of which answers with a `Receipt`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
@@ -174,6 +174,18 @@ class BatchPart:
     environment: str | None = None
     """The input's `environment` (`@devo_environment`)."""
 
+    def without(self, places: frozenset[int]) -> BatchPart:
+        """The part without the records at `places`, which count as duplicates."""
+        kept = [place for place in range(len(self.records)) if place not in places]
+        return replace(
+            self,
+            records=[self.records[place] for place in kept],
+            headers=[self.headers[place] for place in kept],
+            tables=[self.tables[place] for place in kept],
+            identities=[self.identities[place] for place in kept],
+            duplicates=len(places),
+        )
+
 
 @dataclass(slots=True)
 class Batch:
@@ -184,6 +196,8 @@ class Batch:
     parts: list[BatchPart]
     size_bytes: int
     """The sum of the records' lengths."""
+    variants: dict[str, Batch] = field(default_factory=dict)
+    """What outputs get in its place that hold some of its records already, by their names."""
 
     @property
     def record_count(self) -> int:
@@ -192,6 +206,8 @@ class Batch:
 
     def for_output(self, name: str) -> Batch:
         """The batch as the output `name` is to see it: without the parts that it already has."""
+        if name in self.variants:
+            return self.variants[name].for_output(name)
         if all(name in part.missing_outputs for part in self.parts):
             return self
         parts = [part for part in self.parts if name in part.missing_outputs]

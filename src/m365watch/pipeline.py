@@ -36,6 +36,7 @@ BATCH_RECORDS = 10_000
 LINGER_S = 0.25
 """How long an unfilled batch waits for more, from its first blob on."""
 _UNTREATED = Treatment()
+_NONE = frozenset[int]()
 
 
 class Pipeline:
@@ -193,18 +194,19 @@ class Pipeline:
         return self._treatments.get(feed, _UNTREATED)
 
     async def _open_batch(self, blobs: list[FetchedBlob]) -> Batch:
-        parts = [self._part(fetched) for fetched in blobs]
-        opened = await self._calls(self._ledger.open_batch, parts, self._names)
-        for place, duplicates in opened.duplicates.items():
-            parts[place] = _without(parts[place], duplicates)
-        size_bytes = sum(sum(map(len, part.records)) for part in parts)
+        found = [self._part(fetched) for fetched in blobs]
+        opened = await self._calls(self._ledger.open_batch, found, self._names)
+        parts = _left_of(found, opened.duplicates)
         sent = Counter[Feed]()
         for part in parts:
             self._cycles.count_received(part.feed, len(part.records) + part.duplicates)
             self._cycles.count_duplicates(part.feed, part.duplicates)
             sent[part.feed] += len(part.records)
         self._open[opened.number] = _OpenBatch(blobs, set(self._names), sent)
-        return Batch(opened.number, parts, size_bytes)
+        batch = _batch_of(opened.number, parts)
+        for output, held in opened.held.items():
+            batch.variants[output] = _batch_of(opened.number, _left_of(found, opened.duplicates, held))
+        return batch
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:
         known, split = fetched.known, fetched.split
@@ -259,19 +261,17 @@ class _OpenBatch:
         self.sent = sent
 
 
-def _without(part: BatchPart, places: frozenset[int]) -> BatchPart:
-    """The part without the records at `places`."""
-    kept = [place for place in range(len(part.records)) if place not in places]
-    return BatchPart(
-        blob=part.blob,
-        feed=part.feed,
-        received_at=part.received_at,
-        records=[part.records[place] for place in kept],
-        headers=[part.headers[place] for place in kept],
-        tables=[part.tables[place] for place in kept],
-        missing_outputs=part.missing_outputs,
-        duplicates=len(places),
-        identities=[part.identities[place] for place in kept],
-        pulling_id=part.pulling_id,
-        environment=part.environment,
-    )
+def _left_of(
+    parts: Sequence[BatchPart],
+    duplicates: Mapping[int, frozenset[int]],
+    held: Mapping[int, frozenset[int]] | None = None,
+) -> list[BatchPart]:
+    """The parts without the records at the places in `duplicates` and `held`, which name them by part."""
+    left, held = list(parts), held or {}
+    for part in duplicates.keys() | held.keys():
+        left[part] = parts[part].without(duplicates.get(part, _NONE) | held.get(part, _NONE))
+    return left
+
+
+def _batch_of(number: int, parts: list[BatchPart]) -> Batch:
+    return Batch(number, parts, sum(sum(map(len, part.records)) for part in parts))

@@ -34,6 +34,7 @@ OF_OTHERS = {
     "offset": "the distance of a time zone from UTC",
     "queue_max_size_in_messages": "a key of Devo's configuration",
     "queue_wrap_max_size_in_messages": "a key of Devo's configuration",
+    "unused_data": "how zlib and its kin call what follows a member",
     "utc_offset_h": "the distance of a time zone from UTC",
 }
 """Names that are right all the same, and whose they are."""

@@ -145,5 +145,5 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / LEDGER_FILE).write_bytes(b"not a database" * 100)
 
     for _ in range(2):
-        with pytest.raises(LedgerUnusable, match="cannot be used"):
+        with pytest.raises(LedgerUnusable, match="is damaged"):
             retried(tmp_path)

@@ -12,8 +12,9 @@ import pytest
 from m365watch.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
 from m365watch.ledger import identities as identities_module
 from m365watch.ledger.account import kept_pieces
+from m365watch.ledger.held import HORIZON
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
-from m365watch.ledger.sqlite import HORIZON, LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import (
     BatchPart,
     BlobRef,

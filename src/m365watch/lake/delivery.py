@@ -5,12 +5,16 @@ Everything here blocks; `outputs.lake` keeps it in a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.holding import list_records
 from m365watch.lake.notices import NoticeWriter
+from m365watch.lake.schema import AUDIT
 from m365watch.lake.upkeep import Upkeep
 from m365watch.lake.writer import (
     WRITE_FAILURES,
@@ -40,13 +44,40 @@ class Delivery:
         self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S)
         self._commits = 0
 
+    def take_over(self) -> int:
+        """The number of the last batch of this output that is in the lake; 0 for none. Makes nothing.
+
+        Raises: OutputUnusable.
+        """
+        if not (self._directory / AUDIT / "_delta_log").is_dir():
+            return 0
+        with self._failures_named():
+            return self._open_writer().last_batch
+
+    def list_held(self, since: datetime) -> Iterator[tuple[str, list[bytes]]]:
+        """Tenants and their records that the lake received after `since`, perhaps older ones too, in pieces.
+
+        Raises: OutputUnusable.
+        """
+        with self._failures_named():
+            yield from list_records(self._directory, since=since)
+
     def open(self, last_batch: int, *, newest_batch: int | None) -> int:
         """The last batch that is in the lake, made if need be: `last_batch`, or the one after it.
 
         Raises: OutputUnusable.
         """
-        try:
+        with self._failures_named():
             writer = self._open_writer()
+        self._refuse_strangers(writer, last_batch, newest_batch)
+        self._writer = writer
+        return writer.last_batch
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """What fails in the block is told as the output's own failure."""
+        try:
+            yield
         except ForeignTable:
             raise OutputUnusable(
                 "the table `audit` there has other columns than this version's",
@@ -59,9 +90,6 @@ class Delivery:
                 fix="see to it that the directory can be written and that its disk has room",
                 where=self._where,
             ) from failure
-        self._refuse_strangers(writer, last_batch, newest_batch)
-        self._writer = writer
-        return writer.last_batch
 
     def append(self, batch: Batch) -> None:
         """Make the batch durable, unless it is in the lake already.

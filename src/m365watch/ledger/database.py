@@ -15,6 +15,7 @@ from m365watch.ledger.schema import migrate
 P = ParamSpec("P")
 T = TypeVar("T")
 _CACHE_KIB = 16_000
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 
 
@@ -74,14 +75,34 @@ def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Conca
 
 
 def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | LedgerUnusable:
-    """A full disk or a lock passes; anything else needs a person."""
+    """A full disk or a lock passes; damage is mended by the next start; anything else needs a person."""
+    if is_damage(error):
+        # The next start then looks at all of it, however long that takes.
+        with contextlib.suppress(OSError):
+            suspicion_of(path).touch(mode=0o600)
+        return LedgerUnusable(
+            f"the ledger is damaged ({error})",
+            where=str(path),
+            fix="look at the disk, then start `m365watch run` again: it sets a damaged ledger aside, "
+            "and reads what the outputs hold",
+        )
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
         return LedgerUnavailable(f"the ledger cannot be written ({error})", where=str(path))
     return LedgerUnusable(
         f"the ledger cannot be used ({error})",
         where=str(path),
-        fix="check the disk; move the file aside to list the last 7 days again from scratch",
+        fix="check the disk; where the file is moved aside, the next run begins a new one",
     )
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether `error` says that the file itself is not as SQLite wrote it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def suspicion_of(path: Path) -> Path:
+    """The file beside the ledger at `path` that says that a run met damage in it."""
+    return path.with_suffix(".suspect")
 
 
 def directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:

@@ -10,7 +10,7 @@ output holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -44,6 +44,8 @@ class OpenedBatch:
     number: int
     duplicates: Mapping[int, frozenset[int]]
     """Per part (its place in the batch), the places of the records that are known already."""
+    held: Mapping[str, Mapping[int, frozenset[int]]] = field(default_factory=dict)
+    """The same for records that are new here, and that an output was found to hold: by the output's name."""
 
 
 class Ledger(Protocol):

@@ -6,7 +6,7 @@ import sqlite3
 
 from m365watch.errors import LedgerUnusable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -107,6 +107,10 @@ CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;
 -- 0..n-1, to look many identities up in one statement.
 CREATE TABLE number (n INTEGER PRIMARY KEY);
 
+-- What outputs were found to hold when a ledger was begun anew or put back from a copy: no such record
+-- goes to that output again. key: an identity, or what `held.body_key` makes of a record without Id.
+CREATE TABLE held (output TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (output, key)) WITHOUT ROWID;
+
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY,
     blob INTEGER NOT NULL,
@@ -136,6 +140,8 @@ CREATE TABLE output_error (
 ) WITHOUT ROWID;
 """,
     2: "CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",
+    3: "CREATE TABLE held (output TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (output, key))"
+    " WITHOUT ROWID;",
 }
 """From version n to n + 1."""
 

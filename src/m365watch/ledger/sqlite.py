@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +13,10 @@ import xxhash
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
+from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes
+from m365watch.ledger.held import HORIZON, HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
@@ -23,9 +25,6 @@ from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receip
 from m365watch.progress import FeedProgress, OutputProgress
 
 LEDGER_FILE = "ledger.sqlite"
-HORIZON = timedelta(days=15)
-"""How long after its contentCreated a blob and its identities are remembered: the 7 days in
-which it can be listed, and 8 in which the service has been seen to send records again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVICT_COUNT = 2_000
 _DAY_US = 86_400_000_000
@@ -52,9 +51,11 @@ class SqliteLedger:
         outputs: frozenset[str],
         now: datetime,
         front_filter: FilterSizes | None = None,
+        before_opening: Callable[[Path], None] | None = None,
     ) -> None:
         """Open or create the ledger in `directory` for a run with `outputs`.
 
+        `before_opening` is called with the ledger's path once the lock is held.
         Raises: LedgerHeld; LedgerUnusable (unwritable, corrupt, written by a newer version);
         LedgerUnavailable (disk full).
         """
@@ -67,6 +68,8 @@ class SqliteLedger:
         except OSError as error:
             raise directory_unusable(directory, error) from error
         try:
+            if before_opening is not None:
+                before_opening(self.path)
             self._open(now, front_filter)
         except BaseException:
             self._lock.release()
@@ -79,6 +82,7 @@ class SqliteLedger:
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
         self._identities = IdentityStore(self._connection, front_filter)
+        self.held = HeldStore(self._connection, self.path, seed=self.identity_seed)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
         self._batches = OpenBatches(self._connection, self._feed_of)
@@ -110,25 +114,13 @@ class SqliteLedger:
             )
             new = self._connection.total_changes - before
             if complete:
-                self._cover(number, window, at=at)
+                cover(self._connection, number, window, at=at)
         progress = self._progress[feed]
         progress.blobs_waiting += new
         if complete:
             progress.listed_at = at
             progress.watermark = reading.watermark(self.coverage(feed), at)
         return new
-
-    def _cover(self, number: int, window: Window, *, at: datetime) -> None:
-        start_s, end_s = int(window.start.timestamp()), int(window.end.timestamp())
-        spans = [*self._connection.execute("SELECT start_s, end_s FROM coverage WHERE feed = ?", (number,))]
-        spans.append((start_s, end_s))
-        oldest = int((at - HORIZON).timestamp())
-        self._connection.execute("DELETE FROM coverage WHERE feed = ?", (number,))
-        self._connection.executemany(
-            "INSERT INTO coverage VALUES (?, ?, ?)",
-            [(number, max(start, oldest), end) for start, end in reading.merged(spans) if end > oldest],
-        )
-        self._connection.execute("UPDATE feed SET listed_at = ? WHERE id = ?", (at.timestamp(), number))
 
     @failures_named
     def commit_delivered(self, number: int, output: str, receipt: Receipt | None, *, at: datetime) -> None:
@@ -264,6 +256,7 @@ class SqliteLedger:
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
         findings = self._identities.find(parts)
+        held = self.held.leave_out(parts, findings, outputs)
         rows, packed = pack(parts, findings, outputs=outputs)
         with self._transaction():
             number = self._connection.execute(
@@ -275,7 +268,7 @@ class SqliteLedger:
         for part, new in zip(parts, findings.new, strict=True):
             self._identities.remember(part.blob, new)
         self._batches.add(number, parts, findings, outputs)
-        return OpenedBatch(number, findings.duplicates)
+        return OpenedBatch(number, findings.duplicates, held)
 
     @failures_named
     def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:
@@ -455,6 +448,7 @@ class SqliteLedger:
                 (before,),
             ).fetchone()
             more = self._identities.evict(oldest[0]) if oldest is not None else False
+            more |= self.held.evict_step(now)
         return more or gone == _EVICT_COUNT
 
     def close(self) -> None:

@@ -7,16 +7,18 @@ write files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnusable
-from m365watch.model import Batch, Receipt
+from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
+from m365watch.outputs.port import HeldPiece
 
 if TYPE_CHECKING:
     from m365watch.lake.delivery import Delivery
@@ -46,6 +48,24 @@ class LakeOutput:
         self._clock = clock
         self._delivery: Delivery | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
+
+    async def take_over(self) -> int:
+        """The number of the last batch in the lake; 0 for none.
+
+        Raises: OutputUnusable: as for `open`.
+        """
+        delivery = self._delivery = await self._in_thread(self._prepare)
+        return await self._in_thread(delivery.take_over)
+
+    async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        """The records that the lake received after `since`, perhaps older ones too.
+
+        Raises: OutputUnusable.
+        """
+        delivery = await self._in_thread(self._prepare)
+        pieces = delivery.list_held(since)
+        while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
+            yield HeldPiece(TenantId(piece[0]), piece[1])
 
     async def open(
         self,

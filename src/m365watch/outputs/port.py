@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from m365watch.errors import CollectorError
-from m365watch.model import Batch, Receipt
+from m365watch.model import Batch, Receipt, TenantId
 
 OPEN_BYTES_MAX = 48 * 1024 * 1024
 """Bytes of the batches that an output has taken and not acknowledged; one batch is always let through."""
@@ -75,4 +78,35 @@ class MayBeAway(Protocol):
     @property
     def trouble(self) -> CollectorError | None:
         """Why the receiver could not be reached when it was last tried; None if it could."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPiece:
+    """Some of the records that an output holds."""
+
+    tenant_id: TenantId | None
+    """The tenant that was asked for them; None where the output does not keep that."""
+    records: list[bytes]
+    """Each as it was delivered."""
+
+
+@runtime_checkable
+class TellsRecords(Protocol):
+    """An output that can be asked what it holds, for when its ledger was lost or put back from a copy."""
+
+    async def take_over(self) -> int:
+        """Make whole records of what is there, whichever ledger wrote it, before `open`.
+
+        Answers the highest number of a batch that has left its name here; 0 where nothing is held.
+
+        Raises: OutputUnusable: a person has to act, and the text says how.
+        """
+        ...
+
+    def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        """Every record that was delivered after `since`, perhaps older ones too, in pieces of some megabytes.
+
+        What cannot be read is left out with a warning: it is delivered again. Raises: OutputUnusable.
+        """
         ...

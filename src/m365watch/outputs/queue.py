@@ -108,10 +108,20 @@ class BatchQueue:
         Raises: OutputUnavailable: the disk does not take it.
         """
         body = _ENCODER.encode([_kept(part) for part in batch.parts])
-        size_bytes = len(_MAGIC) + _SUM_BYTES + len(body)
-        if self._sizes and self.size_bytes + size_bytes > self._bytes_max:
+        if self._sizes and self.size_bytes + _size_of(body) > self._bytes_max:
             return False
-        path = self._path(batch.number)
+        self._store(batch.number, body)
+        return True
+
+    def replace(self, batch: Batch) -> None:
+        """Keep `batch`, durably, in place of the larger one with its number.
+
+        Raises: OutputUnavailable: the disk does not take it.
+        """
+        self._store(batch.number, _ENCODER.encode([_kept(part) for part in batch.parts]))
+
+    def _store(self, number: int, body: bytes) -> None:
+        path = self._path(number)
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write(path, (_MAGIC, xxhash.xxh3_64_digest(body), body))
@@ -121,8 +131,7 @@ class BatchQueue:
             raise OutputUnavailable(
                 f"its queue on disk cannot be written ({error.strerror})", where=self._where
             ) from error
-        self._note(batch.number, size_bytes)
-        return True
+        self._note(number, _size_of(body))
 
     def get(self, number: int) -> Batch | None:
         """Batch `number`; None where its file is gone or damaged, and then kept aside as `.damaged`.
@@ -179,6 +188,10 @@ class BatchQueue:
             pulling_id=part.pulling_id,
             environment=part.environment,
         )
+
+
+def _size_of(body: bytes) -> int:
+    return len(_MAGIC) + _SUM_BYTES + len(body)
 
 
 def _kept(part: BatchPart) -> _KeptPart:

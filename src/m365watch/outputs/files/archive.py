@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 
 import msgspec
 
@@ -16,6 +18,7 @@ from m365watch.config.settings import FilesSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.files.compression import make_compress
+from m365watch.outputs.files.holding import list_records, take_over
 from m365watch.outputs.files.layout import (
     FILE_MODE,
     FOLDER_MODE,
@@ -73,7 +76,7 @@ class Archive:
 
         Raises: OutputUnusable: it cannot be written, is in use, or belongs to another ledger.
         """
-        try:
+        with self._failures_named():
             self._take()
             for key in cut_back(
                 self._directory,
@@ -83,6 +86,34 @@ class Archive:
                 where=self._where,
             ):
                 publish(self._directory, key)
+        self._last_batch = self._last_written = self._previous_written = last_batch
+        self._receipt = Receipt(position)
+
+    def take_over(self) -> int:
+        """Publish whatever is there, whole records only; the highest number of a batch, 0 for none.
+
+        Raises: OutputUnusable: as for `open`.
+        """
+        if not (self._directory / ".parts").is_dir():
+            return 0
+        with self._failures_named():
+            self._take()
+            newest = take_over(self._directory)
+        self.release()
+        return newest
+
+    def list_records(self, since: datetime) -> Iterator[list[bytes]]:
+        """The published records that came after `since`, perhaps older ones too.
+
+        Raises: OSError.
+        """
+        return list_records(self._directory, since=since)
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """What fails in the block is told as the output's own failure, and the directory let go."""
+        try:
+            yield
         except OSError as error:
             self.release()
             raise OutputUnusable(
@@ -93,8 +124,6 @@ class Archive:
         except OutputUnusable:
             self.release()
             raise
-        self._last_batch = self._last_written = self._previous_written = last_batch
-        self._receipt = Receipt(position)
 
     def deliver(self, batch: Batch) -> Receipt:
         """Append every record of `batch` to the file of its table, durably.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
 
 from m365watch.clock import Clock
 from m365watch.config.settings import FilesSettings
+from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.files.archive import Archive
+from m365watch.outputs.port import HeldPiece
 
 QUIET_S = 3.0
 """A table without new records for so long gets its file published."""
@@ -39,6 +42,29 @@ class FilesOutput:
         self._archive = Archive(settings, clock=clock, quiet_s=quiet_s)
         self._worker: ThreadPoolExecutor | None = None
         self._publisher: asyncio.Task[None] | None = None
+
+    async def take_over(self) -> int:
+        """Publish whatever is there, whole records only; the highest number of a batch, 0 for none.
+
+        Raises: OutputUnusable: a person has to act, and the text says how.
+        """
+        return await asyncio.to_thread(self._archive.take_over)
+
+    async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        """The published records that came after `since`, perhaps older ones too.
+
+        Raises: OutputUnusable: they cannot be read.
+        """
+        pieces = self._archive.list_records(since)
+        try:
+            while (records := await asyncio.to_thread(next, pieces, None)) is not None:
+                yield HeldPiece(None, records)
+        except OSError as error:
+            raise OutputUnusable(
+                f"its files cannot be read: {error.strerror}",
+                fix="let this user read them",
+                where=f"output {self.name}",
+            ) from error
 
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Cut the files back to `last_batch`, and answer it.

@@ -32,7 +32,7 @@ def cut_back(
     Raises: OutputUnusable: the ledger is older than the directory, or belongs to another one.
     """
     note = read_undo(directory)
-    is_foreign = newest_batch is not None and _newest_here(directory, note) > newest_batch
+    is_foreign = newest_batch is not None and newest_here(directory, note) > newest_batch
     if note is not None and note.number <= last_batch:
         note = None
     if is_foreign or _is_ahead(directory, last_batch=last_batch, committed=committed, note=note):
@@ -46,16 +46,16 @@ def cut_back(
     remove_undo(directory)
     parts = [
         key
-        for key in _list_parts(directory)
+        for key in list_parts(directory)
         if _cut_part(directory, key, last_batch=last_batch, committed=committed)
     ]
     flush_folder(directory / ".parts")
     return parts
 
 
-def _newest_here(directory: Path, note: UndoNote | None) -> int:
+def newest_here(directory: Path, note: UndoNote | None) -> int:
     """The highest number of a batch that has left its name here; 0 if none has."""
-    keys = [*_list_parts(directory), *_list_published(directory)]
+    keys = [*list_parts(directory), *list_published(directory)]
     return max([key.number for key in keys] + ([note.number] if note else []), default=0)
 
 
@@ -67,7 +67,7 @@ def _is_ahead(
         return True
     undoable = note.lengths if note is not None else {}
     opened_later = (
-        key.number > last_batch and key.published_name not in undoable for key in _list_published(directory)
+        key.number > last_batch and key.published_name not in undoable for key in list_published(directory)
     )
     grown = (
         _size_bytes(directory / name) > length and name not in undoable for name, length in committed.items()
@@ -107,13 +107,13 @@ def _cut_part(directory: Path, key: FileKey, *, last_batch: int, committed: Mapp
     return True
 
 
-def _list_parts(directory: Path) -> list[FileKey]:
+def list_parts(directory: Path) -> list[FileKey]:
     """The files that were growing, in the order of their names."""
     names = sorted(path.name for path in (directory / ".parts").iterdir())
     return [key for key in map(parse_part_name, names) if key is not None]
 
 
-def _list_published(directory: Path) -> Iterator[FileKey]:
+def list_published(directory: Path) -> Iterator[FileKey]:
     """Every published file of ours."""
     for folder in directory.iterdir():
         if folder.name.startswith(".") or not folder.is_dir():

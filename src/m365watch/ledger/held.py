@@ -1,0 +1,268 @@
+"""What outputs were found to hold when their ledger had been lost, or put back from an older copy.
+
+Such a ledger does not know what outputs have. What they can tell is read once, before anything is
+fetched, and kept here: a record that an output holds is left out for it, and for no other. Fifteen
+days later none of it can come again, and all of it is forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from m365watch.ledger import reading
+from m365watch.ledger.database import failures_named, transaction
+from m365watch.ledger.identities import Findings
+from m365watch.ledger.schema import NUMBERS
+from m365watch.model import BatchPart, BlobKey, Feed
+from m365watch.records.identity import IDENTITY_BYTES
+
+HORIZON = timedelta(days=15)
+"""How long after its contentCreated a blob and its identities are remembered: the 7 days in
+which it can be listed, and 8 in which the service has been seen to send records again."""
+MEMORY = "adoption"
+"""Under what name the ledger remembers how far the reading of its outputs has come."""
+_EVICT_COUNT = 20_000
+_TIMELESS = b"\xff\xff\xff\xff"
+"""How the keys of records without Id begin; identities begin with a time, which is never this one."""
+_ADD = """
+INSERT OR IGNORE INTO held SELECT ?3, substr(?1, n * 16 + 1, 16) FROM number WHERE n < ?2 ORDER BY n
+"""
+_LOOK_UP = """
+SELECT n FROM number CROSS JOIN held ON held.output = ?3 AND held.key = substr(?1, n * 16 + 1, 16)
+WHERE n < ?2
+"""
+_KEEP_QUEUED = (
+    "INSERT OR IGNORE INTO batch (number, parts, identities, waiting_for, queued, committed)"
+    " VALUES (?, '[]', x'', ?, ?, 1)"
+)
+_NAME_QUEUED = (
+    "INSERT OR IGNORE INTO blob (key, feed, content_id, created_us, expires_us, state, finished_s)"
+    " VALUES (?, ?, ?, ?, ?, 1, ?)"
+)
+_FEED = (
+    "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
+)
+
+
+class Stage(StrEnum):
+    """How far the reading of the outputs has come."""
+
+    WANTED = "wanted"
+    """The ledger was put back from a copy; nothing has been read yet."""
+    BEGUN = "begun"
+    """Reading was cut short; it begins again."""
+    DONE = "done"
+
+
+class Adoption(msgspec.Struct, frozen=True):
+    """What the ledger remembers of the reading of its outputs, as JSON."""
+
+    stage: Stage
+    at_s: float = 0.0
+    """When it was done, in seconds since 1970."""
+    outputs: tuple[str, ...] = ()
+    """Those of which something is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedBlob:
+    """A blob of which an output's queue has records; the ledger may not know it."""
+
+    key: BlobKey
+    feed: Feed
+    received_at: datetime
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What outputs were found to have."""
+
+    last_batches: dict[str, int] = field(default_factory=dict)
+    """The highest batch number at each output that can tell."""
+    queued: dict[str, list[int]] = field(default_factory=dict)
+    """The batches that wait in each output's queue on disk."""
+    queued_blobs: dict[BlobKey, QueuedBlob] = field(default_factory=dict)
+
+    @property
+    def newest_batch(self) -> int:
+        """The highest of all numbers; 0 for none."""
+        return max(
+            (*self.last_batches.values(), *(n for some in self.queued.values() for n in some)), default=0
+        )
+
+
+class HeldStore:
+    """The records that outputs were found to hold; bounded reads and writes on the ledger's connection."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, seed: int) -> None:
+        """`path` is the ledger's, for errors; `seed` its secret."""
+        self._connection = connection
+        self.path = path
+        self._seed = seed
+        self._adoption = self._remembered()
+
+    def _remembered(self) -> Adoption | None:
+        body = reading.remembered(self._connection, MEMORY)
+        return None if body is None else msgspec.json.decode(body, type=Adoption)
+
+    @failures_named
+    def is_adoption_due(self) -> bool:
+        """Whether outputs may hold what this ledger does not know of: it is new, or put back."""
+        if self._adoption is not None:
+            return self._adoption.stage is not Stage.DONE
+        asked = "SELECT NOT EXISTS (SELECT 1 FROM output) AND NOT EXISTS (SELECT 1 FROM batch)"
+        numbered = "SELECT count(*) FROM sqlite_sequence WHERE name = 'batch'"
+        return (
+            bool(self._connection.execute(asked).fetchone()[0])
+            and not (self._connection.execute(numbered).fetchone()[0])
+        )
+
+    @failures_named
+    def begin(self) -> None:
+        """Forget what an earlier reading found; from now on a crash makes the next start read again."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM held")
+            self._remember(Adoption(Stage.BEGUN))
+
+    def body_key(self, record: bytes) -> bytes:
+        """What stands for a record without Id: its very bytes, as an output has them.
+
+        Only here may it be taken for a duplicate: two that are alike byte for byte, one of them held already.
+        """
+        return _TIMELESS + xxhash.xxh3_128_digest(record, self._seed)[: IDENTITY_BYTES - len(_TIMELESS)]
+
+    @failures_named
+    def add(self, output: str, keys: Iterable[bytes]) -> None:
+        """`output` holds the records of `keys`; durable with `finish`, not before."""
+        some = sorted(set(keys))
+        with transaction(self._connection):
+            for start in range(0, len(some), NUMBERS):
+                slice_ = some[start : start + NUMBERS]
+                self._connection.execute(_ADD, (b"".join(slice_), len(slice_), output))
+
+    @failures_named
+    def finish(self, adopted: Adopted, *, at: datetime) -> None:
+        """The outputs have been read: their batches are behind this ledger's next, their queues are known."""
+        with transaction(self._connection):
+            for output, number in adopted.last_batches.items():
+                self._connection.execute("INSERT OR REPLACE INTO output VALUES (?, ?, '')", (output, number))
+            self._keep_queued(adopted, at)
+            # Numbers go on behind all that any output has seen, keys behind those that queues name.
+            self._raise_sequence("batch", adopted.newest_batch)
+            self._raise_sequence("blob", max(adopted.queued_blobs, default=0))
+            names = self._connection.execute(
+                "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM held WHERE output = value)",
+                (json.dumps(sorted(adopted.last_batches.keys() | adopted.queued.keys())),),
+            ).fetchall()
+            self._remember(Adoption(Stage.DONE, at.timestamp(), tuple(name for (name,) in names)))
+
+    def _keep_queued(self, adopted: Adopted, at: datetime) -> None:
+        """Let the ledger know the batches of queues, and name their blobs, which are not fetched for them."""
+        waiting: defaultdict[int, list[str]] = defaultdict(list)
+        for output, numbers in adopted.queued.items():
+            for number in numbers:
+                waiting[number].append(output)
+        for number, outputs in waiting.items():
+            names = json.dumps(sorted(outputs))
+            self._connection.execute(_KEEP_QUEUED, (number, names, names))
+        for blob in adopted.queued_blobs.values():
+            feed = blob.feed
+            [(number,)] = self._connection.execute(_FEED, (feed.tenant_id, feed.content_type)).fetchall()
+            created_us = int(blob.received_at.timestamp() * 1_000_000)
+            name = f"from the queue of an earlier ledger, {blob.key}"
+            self._connection.execute(
+                _NAME_QUEUED, (blob.key, number, name, created_us, created_us, at.timestamp())
+            )
+
+    def _raise_sequence(self, table: str, number: int) -> None:
+        if number:
+            raised = self._connection.execute(
+                "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, table)
+            ).rowcount
+            if not raised:
+                self._connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, number))
+
+    def _remember(self, adoption: Adoption) -> None:
+        body = msgspec.json.encode(adoption).decode()
+        self._connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (MEMORY, body))
+        self._adoption = adoption
+
+    def leave_out(
+        self, parts: Sequence[BatchPart], findings: Findings, outputs: frozenset[str]
+    ) -> Mapping[str, Mapping[int, frozenset[int]]]:
+        """Per output that holds some, the places of the records that it holds, part by part.
+
+        What every output of a part holds becomes a duplicate in `findings` instead.
+        """
+        names = outputs.intersection(self._adoption.outputs) if self._adoption else frozenset[str]()
+        if not names:
+            return {}
+        found = {name: self._places(name, parts) for name in names}
+        for number, part in enumerate(parts):
+            receivers = part.missing_outputs & outputs
+            if receivers and receivers <= names:
+                by_all = frozenset.intersection(*(found[name].get(number, frozenset()) for name in receivers))
+                self._drop(number, part, by_all, findings)
+        return {name: places for name, places in found.items() if places}
+
+    def _places(self, name: str, parts: Sequence[BatchPart]) -> dict[int, frozenset[int]]:
+        wanted: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        for number, part in enumerate(parts):
+            if name in part.missing_outputs:
+                for place, identity in enumerate(part.identities):
+                    wanted[identity or self.body_key(part.records[place])].append((number, place))
+        found: defaultdict[int, set[int]] = defaultdict(set)
+        for key in self.known(name, wanted):
+            for number, place in wanted[key]:
+                found[number].add(place)
+        return {number: frozenset(places) for number, places in found.items()}
+
+    @failures_named
+    def known(self, output: str, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of `keys` whose records `output` was found to hold."""
+        found: set[bytes] = set()
+        ordered = sorted(set(keys))
+        for start in range(0, len(ordered), NUMBERS):
+            some = ordered[start : start + NUMBERS]
+            rows = self._connection.execute(_LOOK_UP, (b"".join(some), len(some), output))
+            found.update(some[row] for (row,) in rows)
+        return found
+
+    @staticmethod
+    def _drop(number: int, part: BatchPart, places: frozenset[int], findings: Findings) -> None:
+        if not places:
+            return
+        findings.duplicates[number] = findings.duplicates.get(number, frozenset()) | places
+        gone = {part.identities[place] for place in places}
+        findings.new[number] = [identity for identity in findings.new[number] if identity not in gone]
+
+    def evict_step(self, now: datetime) -> bool:
+        """Forget, in one bounded step, what cannot come again; whether more remains. The caller commits."""
+        adoption = self._adoption
+        if adoption is None or not adoption.outputs:
+            return False
+        if now.timestamp() < adoption.at_s + HORIZON.total_seconds():
+            return False
+        gone = self._connection.execute(
+            "DELETE FROM held WHERE (output, key) IN (SELECT output, key FROM held LIMIT ?)", (_EVICT_COUNT,)
+        ).rowcount
+        if gone < _EVICT_COUNT:
+            self._remember(Adoption(Stage.DONE, adoption.at_s))
+        return gone == _EVICT_COUNT
+
+
+def mark_put_back(connection: sqlite3.Connection) -> None:
+    """Let the next run with this ledger read what its outputs hold; the caller commits."""
+    body = msgspec.json.encode(Adoption(Stage.WANTED)).decode()
+    connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (MEMORY, body))

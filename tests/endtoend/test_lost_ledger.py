@@ -1,0 +1,217 @@
+"""A ledger that is lost, damaged or put back: with real outputs, in the end each record is there once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from doomed import Moment
+from m365watch.clock import SystemClock
+from m365watch.config.settings import FilesSettings
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.files import FilesOutput
+from m365watch.simulator.scenario import Scenario, load_scenario
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.simulator.truth import Verdict
+from place import BOTH, LAKE, Place
+
+FLAWLESS = Verdict([], [], [])
+DOOMED = Path(__file__).with_name("doomed.py")
+EARLY = ("exchange", "dlp")
+"""The services of a first run, where a second one has all."""
+
+
+@dataclass
+class Scene:
+    """A tenant that publishes nothing more, and a place whose ledger has a hard time."""
+
+    place: Place
+    running: RunningSimulator
+
+    @property
+    def ledger(self) -> Path:
+        return self.place.folder / "state" / LEDGER_FILE
+
+    def document(self, outputs: Mapping[str, Any], services: tuple[str, ...] = ()) -> dict[str, Any]:
+        document = self.running.configuration(outputs=outputs)
+        for one in document["inputs"].values():
+            if services:
+                one["services"] = {name: one["services"].get(name, {}) for name in services}
+        return document
+
+    async def collect(
+        self, outputs: Mapping[str, Any] = BOTH, *, services: tuple[str, ...] = ()
+    ) -> list[str]:
+        """A run with `--once`; its warnings and errors."""
+        collector = self.place.collector(self.document(outputs, services), SystemClock())
+        with capture_logs() as lines:
+            async with asyncio.timeout(60):
+                outcome = await collector.run(once=True, stop=asyncio.Event())
+        assert outcome.exit_code == 0, outcome.problems
+        return [line["event"] for line in lines if line["log_level"] in ("warning", "error")]
+
+    def verdicts(self) -> dict[str, Verdict]:
+        truth = self.running.tenants[0].truth()
+        return {name: truth.judge(held) for name, held in self.place.holdings().items()}
+
+    def lose(self) -> None:
+        for path in self.ledger.parent.glob(f"{LEDGER_FILE}*"):
+            path.unlink()
+
+
+def run(folder: Path, use: Callable[[Scene], Awaitable[None]], *, scenario: Scenario | None = None) -> None:
+    settings = SimulationSettings(seed=7, days=2, records_per_day=150, live=False, scenario=scenario)
+
+    async def main() -> None:
+        async with simulator_running(settings, clock=SystemClock()) as running:
+            await use(Scene(Place(folder), running))
+
+    asyncio.run(main())
+
+
+def overwrite(path: Path) -> None:
+    """Somebody else's bytes in the middle of the file."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for at in range(8192, size, 3 * 8192):
+            file.seek(at)
+            file.write(os.urandom(4096))
+
+
+def cut(path: Path) -> None:
+    """A disk that lost the end."""
+    os.truncate(path, path.stat().st_size * 3 // 5 // 8192 * 8192)
+
+
+def empty(path: Path) -> None:
+    """Nothing is left but the name."""
+    os.truncate(path, 0)
+
+
+def replace_head(path: Path) -> None:
+    """No database at all any more."""
+    with path.open("r+b") as file:
+        file.write(b"\xff" * 100)
+
+
+def remove(path: Path) -> None:
+    """Gone."""
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "compression"),
+    [(overwrite, "none"), (cut, "gzip"), (empty, "zstd"), (replace_head, "gzip"), (remove, "none")],
+)
+def test_a_harmed_ledger_loses_and_doubles_nothing(
+    tmp_path: Path, harm: Callable[[Path], None], compression: str
+) -> None:
+    """What is still served is listed again, and what lake and files hold is not written again."""
+    outputs = {**BOTH, "files": {"type": "files", "config": {"directory": "out", "compression": compression}}}
+
+    async def use(scene: Scene) -> None:
+        await scene.collect(outputs, services=EARLY)
+        held = sum(len(records) for records in scene.place.holdings().values())
+        harm(scene.ledger)
+        told = await scene.collect(outputs)
+
+        assert held > 20
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+        kept = list(scene.ledger.parent.glob("ledger-*.damaged.sqlite"))
+        assert len(kept) == (harm in (overwrite, cut, replace_head))
+        assert any("does not know what the outputs hold" in line for line in told)
+        assert any("it is kept as" in line for line in told) == bool(kept)
+        # Once more: nothing is read or written again.
+        assert await scene.collect(outputs) == []
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+@pytest.mark.parametrize("scenario", ["without-id", "lone-surrogate", "nan"])
+def test_odd_records_do_not_double_either(tmp_path: Path, scenario: str) -> None:
+    """Those without Id are never taken for duplicates elsewhere; here their very bytes tell."""
+
+    async def use(scene: Scene) -> None:
+        await scene.collect()
+        scene.lose()
+        await scene.collect()
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use, scenario=load_scenario(scenario))
+
+
+def test_what_only_one_output_holds_the_other_gets(tmp_path: Path) -> None:
+    """The lake's records are no reason to keep them from files that lack them."""
+
+    async def use(scene: Scene) -> None:
+        await scene.collect({"lake": LAKE})
+        scene.lose()
+        await scene.collect()
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+@pytest.mark.parametrize(
+    ("output", "durable", "others_committed"),
+    [("files", True, True), ("files", False, True), ("lake", True, False), ("lake", False, True)],
+)
+def test_a_kill_in_the_middle_and_a_lost_ledger_lose_and_double_nothing(
+    tmp_path: Path, output: str, durable: bool, others_committed: bool
+) -> None:
+    """One output has a batch, the other not or in part, and nobody knows any more."""
+
+    async def use(scene: Scene) -> None:
+        document = scene.document(BOTH)
+        (tmp_path / "m365watch.json").write_text(json.dumps(document))
+        moment = Moment(output, 1, durable=durable, others_committed=others_committed)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(DOOMED), str(tmp_path), "0", moment.text(), stdout=asyncio.subprocess.PIPE
+        )
+        await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == -signal.SIGKILL
+        scene.lose()
+        await scene.collect()
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+class DyingFiles(FilesOutput):
+    """Files of which the reading stops in the middle, as by a kill."""
+
+    async def list_held(self, **asked: Any) -> Any:
+        async for piece in super().list_held(**asked):
+            yield piece
+            raise RuntimeError("killed")
+
+
+def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
+    """Half of what the outputs hold is not enough to go on with."""
+
+    async def use(scene: Scene) -> None:
+        await scene.collect()
+        scene.lose()
+        collector = scene.place.collector(scene.document(BOTH), SystemClock())
+        make = collector._build_output
+        collector._build_output = lambda wanted: (
+            DyingFiles(wanted, clock=SystemClock()) if isinstance(wanted, FilesSettings) else make(wanted)
+        )
+        with pytest.raises(RuntimeError, match="killed"):
+            await collector.run(once=True, stop=asyncio.Event())
+        told = await scene.collect()
+        assert any("does not know what the outputs hold" in line for line in told)
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
