@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -32,7 +32,8 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 """Bytes of blobs that are fetched and in memory alone."""
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
-_UPKEEP_S = 0.25
+UPKEEP_S = 0.25
+"""Between two looks at what the ledger has to tidy up."""
 _EVICT_EVERY_S = 3600.0
 _DONE, _FAILED, _WAITING = 0, 1, 3
 
@@ -59,6 +60,8 @@ class RunParts:
     cycles: PullCycles
     clock: Clock
     random: Random
+    flight: BytesInFlight = field(default_factory=lambda: BytesInFlight(BYTES_IN_FLIGHT_MAX))
+    upkeep_s: float = UPKEEP_S
 
 
 class CollectorRun:
@@ -77,6 +80,7 @@ class CollectorRun:
         # Copies: the ledger's own go on counting.
         self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
         self._clock = parts.clock
+        self._upkeep_s = parts.upkeep_s
         self._ledger = parts.ledger
         self._calls = parts.calls
         self._troubles = parts.troubles
@@ -99,7 +103,7 @@ class CollectorRun:
             troubles=parts.troubles,
             clock=parts.clock,
             random=parts.random,
-            flight=BytesInFlight(BYTES_IN_FLIGHT_MAX),
+            flight=parts.flight,
             wide_headers=any(one.output.needs_wide_headers for one in outputs),
             on_fetched=self._pipeline.take,
             on_quiet=self._pipeline.flush,
@@ -206,7 +210,7 @@ class CollectorRun:
         """The ledger's upkeep, in small steps between its other work."""
         evicted_at_s = self._clock.monotonic_s()
         while True:
-            await self._clock.sleep(_UPKEEP_S)
+            await self._clock.sleep(self._upkeep_s)
             while await self._calls(self._ledger.merge_identities):
                 pass
             if self._clock.monotonic_s() - evicted_at_s >= _EVICT_EVERY_S:

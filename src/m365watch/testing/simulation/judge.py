@@ -1,0 +1,306 @@
+"""Holds what the ledger says against what the outputs have and what the world has served.
+
+It reads the ledger's tables by itself and knows the truth from the world alone: nothing of the collector's
+own reckoning is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from m365watch.testing.clock import START
+from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
+from m365watch.testing.simulation.outputs import Store
+from m365watch.testing.simulation.world import World
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WAITING, _DELIVERED, _QUARANTINED, _LOST, _QUEUED, _LEFT_OUT = range(6)
+_FINAL = {_DELIVERED, _QUARANTINED, _LOST}
+PROMPT = timedelta(seconds=10)
+"""Content that is listed this soon is no late content."""
+EDGE = timedelta(hours=2)
+"""What is younger than the 7 days by this much is surely within reach."""
+_DOUBTED_CUTS = 2
+_DOUBTED_FAILURES = 9
+_LAG_S = 120.0
+BlobName = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """What the ledger says of one blob."""
+
+    key: int
+    name: BlobName
+    state: int
+    missing: frozenset[str] | None
+    """The outputs that lack it; None: all of them, as nobody has it."""
+    finished_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger's tables say."""
+
+    blobs: list[BlobRow]
+    quarantined: set[tuple[int, str, bytes]]
+    """Blob, output ("" for none) and body of everything that is kept."""
+    last_batches: dict[str, int]
+    gaps: list[tuple[str, str, int, int]]
+    """Tenant, content type and seconds of what is counted as never listed."""
+    covered_from: dict[tuple[str, str], int]
+    """The second from which on each feed was listed."""
+    counted: dict[tuple[str, str], tuple[int, int, int]]
+    """Each feed's own count of blobs delivered, quarantined and lost."""
+    sound: bool = True
+    """Whether SQLite finds the file whole."""
+
+
+def read_account(path: Path) -> Account:
+    """The ledger's account, read from its file."""
+    with closing(sqlite3.connect(path)) as base:
+        rows = base.execute(
+            "SELECT key, tenant_id, content_type, content_id, created_us, state, missing, finished_s"
+            " FROM blob JOIN feed ON feed.id = blob.feed ORDER BY key"
+        ).fetchall()
+        return Account(
+            [
+                BlobRow(
+                    key,
+                    (tenant, kind, content_id, created_us),
+                    state,
+                    None if missing is None else frozenset(json.loads(missing)),
+                    finished_s,
+                )
+                for key, tenant, kind, content_id, created_us, state, missing, finished_s in rows
+            ],
+            {tuple(row) for row in base.execute("SELECT blob, output, body FROM quarantine")},
+            dict(base.execute("SELECT name, last_batch FROM output")),
+            list(
+                base.execute(
+                    "SELECT tenant_id, content_type, start_s, end_s FROM gap JOIN feed ON feed.id = gap.feed"
+                )
+            ),
+            {
+                (tenant, kind): start_s
+                for tenant, kind, start_s in base.execute(
+                    "SELECT tenant_id, content_type, min(start_s) FROM coverage"
+                    " JOIN feed ON feed.id = coverage.feed GROUP BY feed.id"
+                )
+            },
+            {
+                (tenant, kind): (delivered, quarantined, lost)
+                for tenant, kind, delivered, quarantined, lost in base.execute(
+                    "SELECT tenant_id, content_type, blobs_delivered, blobs_quarantined, blobs_lost FROM feed"
+                )
+            },
+            base.execute("PRAGMA quick_check").fetchone()[0] == "ok",
+        )
+
+
+class Judge:
+    """Accuses whatever does not fit together."""
+
+    def __init__(self, world: World, stores: dict[str, Store]) -> None:
+        """`stores` are the outputs' sides of the matter."""
+        self._world = world
+        self._stores = stores
+        self._contents = {name_of(content): content for content in world.contents}
+        self._keys: dict[bytes, Key | None] = {
+            element.body: element.key for content in world.contents for element in content.records
+        }
+        self._occurrences = occurrences(world.contents)
+
+    def judge(self, account: Account) -> None:
+        """What has to hold at every moment, and so after every crash."""
+        if not account.sound:
+            self._world.accuse("the ledger's file is damaged")
+        for name, store in self._stores.items():
+            self._judge_copies(name, store, account.last_batches.get(name, 0))
+        refused = self._refused(account)
+        found = {name: self._found(name, account) | refused[name] for name in self._stores}
+        self._owe(account, found)
+        for row in account.blobs:
+            content = self._contents.get(row.name)
+            if content is None or not content.shown:
+                self._world.accuse(f"the ledger knows a blob that was never listed: {row.name}")
+                continue
+            self._judge_state(row, content)
+            for output in self._holders(row):
+                self._judge_delivered(row, content, output, found[output], account)
+        self._judge_counts(account)
+
+    def judge_end(self, account: Account, *, calm_since: datetime, now: datetime) -> None:
+        """What has to hold once every fault is over and there was time enough to catch up."""
+        rows = {row.name: row for row in account.blobs}
+        for name, content in self._contents.items():
+            row = rows.get(name)
+            if row is None:
+                self._judge_unknown(name, content, account, calm_since=calm_since, now=now)
+            elif row.state not in _FINAL:
+                self._world.accuse(f"{_shown(content)} waits for ever, in state {row.state}")
+            else:
+                self._judge_final(row, content, account)
+
+    def judge_lag(self, account: Account, *, ill: tuple[str, str], until: datetime) -> None:
+        """One feed's poison delays no other: whatever is listed is delivered by the next poll."""
+        most_s = self._world.plan.period_s + _LAG_S
+        rows = {row.name: row for row in account.blobs}
+        for name, content in self._contents.items():
+            due_at = content.listed_at + timedelta(seconds=most_s)
+            if name[:2] == ill or due_at >= until or content.created_at < until - SERVED + EDGE:
+                continue
+            row = rows.get(name)
+            begun_s = max((due_at - _EPOCH).total_seconds(), (START - _EPOCH).total_seconds() + most_s)
+            if begun_s >= (until - _EPOCH).total_seconds():
+                continue
+            if row is None or row.finished_s is None or row.finished_s > begun_s:
+                self._world.accuse(f"{_shown(content)} was delayed by another feed's poison")
+
+    # What outputs have.
+
+    def _judge_copies(self, name: str, store: Store, last_batch: int) -> None:
+        """Exactly once where it can be taken back or told, at most as often as excused on a wire."""
+        keys: Counter[Key] = Counter()
+        allowed: Counter[Key] = Counter()
+        for body, count in store.records(last_batch if name == "files" else None).items():
+            if body not in self._keys:
+                self._world.accuse(f"{name} has a record that was never served: {body[:80]!r}")
+                continue
+            key = self._keys[body]
+            if key is not None:
+                keys[key] += count
+                allowed[key] += store.allowed[body]
+            elif count > self._occurrences[body] * (1 + store.allowed[body]):
+                self._world.accuse(f"{name} has a record without Id {count} times: {body[:80]!r}")
+        for key, count in keys.items():
+            if count > 1 + allowed[key]:
+                self._world.accuse(f"{name} has a record {count} times, {1 + allowed[key]} is allowed: {key}")
+
+    def _found(self, name: str, account: Account) -> set[Key | bytes]:
+        """The records that an output has: by identity, or by their bytes where they have none."""
+        last_batch = account.last_batches.get(name, 0) if name == "files" else None
+        return {self._keys.get(body) or body for body in self._stores[name].records(last_batch)}
+
+    def _refused(self, account: Account) -> dict[str, set[Key | bytes]]:
+        """The records that are in quarantine by each output's name."""
+        refused: dict[str, set[Key | bytes]] = {name: set() for name in self._stores}
+        for _, output, body in account.quarantined:
+            if output in refused:
+                refused[output].add(self._keys.get(body) or body)
+        return refused
+
+    def _owe(self, account: Account, found: dict[str, set[Key | bytes]]) -> None:
+        """Add the records that an output is still to get, or never will, by the name of another blob.
+
+        What is left out as a duplicate is left out in favour of them: they are not forgotten.
+        """
+        for row in account.blobs:
+            content = self._contents.get(row.name)
+            if content is not None and row.state not in {_DELIVERED, _QUARANTINED}:
+                for output in frozenset(self._stores) - self._holders(row):
+                    found[output].update(element.key for element in content.records if element.key)
+
+    # What the ledger says.
+
+    def _holders(self, row: BlobRow) -> frozenset[str]:
+        """The outputs that have the blob, by the ledger's word."""
+        everybody = frozenset(self._stores)
+        if row.state == _DELIVERED:
+            return everybody
+        if row.state in {_QUARANTINED, _LOST} or row.missing is None:
+            return frozenset()
+        return everybody - row.missing
+
+    def _judge_state(self, row: BlobRow, content: Content) -> None:
+        """Exactly one state, and none that the world knows to be wrong."""
+        if (row.finished_s is not None) != (row.state in _FINAL):
+            self._world.accuse(f"{_shown(content)} is finished and not: state {row.state}")
+        if row.state == _LOST and not content.denied:
+            self._world.accuse(f"{_shown(content)} counts as lost and is served")
+        if row.state == _QUARANTINED and not content.is_quarantined and not _is_doubtful(content):
+            self._world.accuse(f"{_shown(content)} is in quarantine as a whole and has records")
+        if row.state == _DELIVERED and content.is_quarantined:
+            self._world.accuse(f"{_shown(content)} has no record and counts as delivered")
+
+    def _judge_delivered(
+        self, row: BlobRow, content: Content, output: str, found: set[Key | bytes], account: Account
+    ) -> None:
+        """Nothing is acknowledged that the output lacks."""
+        lacking = [one for one in content.records if (one.key or one.body) not in found]
+        if not lacking or (_is_doubtful(content) and any(kept[0] == row.key for kept in account.quarantined)):
+            return
+        self._world.accuse(
+            f"{_shown(content)} counts as delivered, and {output} lacks {len(lacking)} of its records"
+        )
+
+    def _judge_counts(self, account: Account) -> None:
+        """The sums that `status` shows are those of the blobs."""
+        counted = {feed: Counter[int]() for feed in account.counted}
+        for row in account.blobs:
+            counted[row.name[:2]][row.state] += 1
+        for feed, (delivered, quarantined, lost) in account.counted.items():
+            states = counted[feed]
+            if (delivered, quarantined, lost) != tuple(states[one] for one in sorted(_FINAL)):
+                self._world.accuse(f"{feed[1]}: its counts are not those of its blobs: {dict(states)}")
+
+    # The end.
+
+    def _judge_unknown(
+        self, name: BlobName, content: Content, account: Account, *, calm_since: datetime, now: datetime
+    ) -> None:
+        """Served and missing: only what nobody could list may be unknown, and is counted as a gap."""
+        if content.listed_at >= calm_since and content.listed_at > now - PROMPT:
+            return
+        is_reachable = content.created_at >= calm_since - SERVED + EDGE and content.listed_at <= now - PROMPT
+        is_reachable &= content.created_at >= self._last_look(content, now) - SERVED + EDGE
+        is_prompt = content.listed_at - content.created_at <= PROMPT
+        second = name[3] // 1_000_000
+        is_counted = any(
+            gap[:2] == name[:2] and gap[2] <= second < gap[3] for gap in account.gaps
+        ) or second < account.covered_from.get(name[:2], second)
+        if is_reachable or (is_prompt and not is_counted):
+            self._world.accuse(f"{_shown(content)} was served and is missing")
+
+    def _last_look(self, content: Content, now: datetime) -> datetime:
+        """When, at the latest, a listing of the whole week had to show the content."""
+        return min(now, content.listed_at + timedelta(hours=27))
+
+    def _judge_final(self, row: BlobRow, content: Content, account: Account) -> None:
+        if row.state == _LOST or _is_doubtful(content):
+            return
+        expected = _QUARANTINED if content.is_quarantined else _DELIVERED
+        if row.state != expected:
+            self._world.accuse(f"{_shown(content)} ended in state {row.state} instead of {expected}")
+        kept = {body for blob, output, body in account.quarantined if blob == row.key and not output}
+        for body in _to_be_kept(content):
+            if body not in kept:
+                self._world.accuse(f"{_shown(content)}: what is no record is not in quarantine: {body!r}")
+
+
+def name_of(content: Content) -> BlobName:
+    """The content as the ledger names it."""
+    created_us = (content.created_at - _EPOCH) // timedelta(microseconds=1)
+    return (content.feed.tenant_id, str(content.feed.content_type), content.content_id, created_us)
+
+
+def _is_doubtful(content: Content) -> bool:
+    """Whether it was served cut short so often that it may be taken as it is, by name."""
+    return content.cuts_served >= _DOUBTED_CUTS and content.failures_served >= _DOUBTED_FAILURES
+
+
+def _to_be_kept(content: Content) -> list[bytes]:
+    """What of the blob belongs into quarantine."""
+    if content.garbage is not None:
+        return [b"42" if content.garbage == b"[42]" else content.garbage]
+    return [element.body for element in content.elements if not element.is_record]
+
+
+def _shown(content: Content) -> str:
+    return f"{content.feed.content_type} blob {content.content_id}"

@@ -1,0 +1,329 @@
+"""One life of the collector: the real parts over the simulated world, until it is stopped or crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, NoReturn, cast
+
+import aiohttp
+import structlog
+
+from m365watch.collection import CollectorRun, Outcome, RunParts
+from m365watch.config.settings import Cloud, Secret, ServiceSettings, TenantSettings
+from m365watch.delivery import QueuedOutput
+from m365watch.entra.session import BODY_BYTES_MAX, Session
+from m365watch.errors import CollectorError
+from m365watch.feed.flight import BytesInFlight
+from m365watch.feed.troubles import Troubles
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.thread import LedgerThread
+from m365watch.model import Feed, Service
+from m365watch.monitor.cycles import PullCycles
+from m365watch.outputs.queue import BatchQueue, QueueThread
+from m365watch.reach import reach_feeds
+from m365watch.testing.simulation.faults import Fault, Life
+from m365watch.testing.simulation.loop import Crash, Endless, SimulatedLoop
+from m365watch.testing.simulation.outputs import Store, make_outputs
+from m365watch.testing.simulation.service import (
+    LOGIN,
+    MANAGEMENT,
+    PUBLISHER,
+    SimulatedClient,
+    SimulatedService,
+)
+from m365watch.testing.simulation.world import SimulatedClock, World
+
+UPKEEP_S = 60.0
+"""The ledger is tidied up more seldom than in earnest, because hours pass here."""
+PATIENCE_ONCE_S = 15.0
+ONCE_MAX_S = 50_000.0
+"""A run that should end by itself is stopped after this long, and has broken a promise."""
+_PAGES_MAX = 1 << 30
+
+
+class UnhurriedLedger(SqliteLedger):
+    """The ledger without its waiting for the disk: here the process dies, and never the machine."""
+
+    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime) -> None:
+        super().__init__(directory, outputs=outputs, now=now)
+        self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute("PRAGMA busy_timeout = 0")
+
+    def fill_disk(self, *, full: bool) -> None:
+        """Let the file grow no further, or again."""
+        pages = self._connection.execute("PRAGMA page_count").fetchone()[0] if full else _PAGES_MAX
+        self._connection.execute(f"PRAGMA max_page_count = {int(pages)}")
+
+
+class WatchedFlight(BytesInFlight):
+    """Tells when a fetch begins although its bytes do not fit, and what is held at the end."""
+
+    def __init__(self, bytes_max: int, world: World) -> None:
+        super().__init__(bytes_max)
+        self._world = world
+        self._let_in_max = bytes_max
+        self._now_bytes = 0
+
+    async def acquire(self, size_bytes: int) -> None:
+        """As the collector's own."""
+        await super().acquire(size_bytes)
+        held_before = self._now_bytes
+        self._now_bytes += size_bytes
+        if held_before > 0 and self._now_bytes > self._let_in_max:
+            self._world.accuse(
+                f"a fetch began with {held_before} bytes in flight, {self._let_in_max} are allowed"
+            )
+
+    def correct(self, *, guessed: int, actual: int) -> None:
+        """As the collector's own."""
+        self._now_bytes += actual - guessed
+        super().correct(guessed=guessed, actual=actual)
+
+    def release(self, size_bytes: int) -> None:
+        """As the collector's own."""
+        self._now_bytes -= size_bytes
+        if self._now_bytes < 0:
+            self._world.accuse("more bytes were given back than were in flight")
+        super().release(size_bytes)
+
+    def check_empty(self) -> None:
+        """At rest nothing is in flight: what leaks would stop the collector one day."""
+        if self._now_bytes:
+            self._world.accuse(f"{self._now_bytes} bytes are still in flight at the end")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What outlives the lives of one seed."""
+
+    world: World
+    service: SimulatedService
+    feeds: list[Feed]
+    stores: dict[str, Store]
+    directory: Path
+    random: Random
+    """Decides how long work takes, and the collector's own jitter."""
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's file."""
+        return self.directory / LEDGER_FILE
+
+
+def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
+    """Let the collector live; how its run ended, None where it crashed or could not start."""
+    loop = SimulatedLoop(place.random)
+    place.world.enter(loop)
+    place.world.skew = timedelta(seconds=life.skew_s)
+    place.service.begin_life()
+    place.world.history.tell(f"life {place.world.life} begins")
+    alive = _Alive(place, life, loop, once=once)
+    outcome: Outcome | None = None
+    with _listening(place.world):
+        try:
+            outcome = loop.run_until_complete(alive.run())
+            place.world.history.tell(f"the run ended with exit code {outcome.exit_code}: {outcome.problems}")
+        except Crash:
+            place.world.history.tell("crash")
+        except Endless as error:
+            place.world.accuse(f"the collector hangs: {error}")
+        except CollectorError as error:
+            place.world.accuse(f"the collector ended with {error.code}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it broke the run, and the seed repeats it.
+            place.world.accuse(f"the collector ended with {type(error).__name__}: {error}")
+        alive.drop()
+        place.world.leave()
+        loop.bury()
+    return outcome
+
+
+class _Alive:
+    """A collector that runs."""
+
+    def __init__(self, place: Place, life: Life, loop: SimulatedLoop, *, once: bool) -> None:
+        self._place = place
+        self._life = life
+        self._loop = loop
+        self._once = once
+        self._world = place.world
+        self._clock = SimulatedClock(place.world)
+        self._flight = WatchedFlight(place.world.plan.bytes_in_flight_max, place.world)
+        self._ledger: UnhurriedLedger | None = None
+        self._blocker: sqlite3.Connection | None = None
+
+    async def run(self) -> Outcome:
+        """The outcome of the run, after everything was closed in order."""
+        stop = asyncio.Event()
+        weather = self._arrange(stop)
+        try:
+            return await self._collect(stop)
+        finally:
+            weather.cancel()
+
+    def _arrange(self, stop: asyncio.Event) -> asyncio.Task[None]:
+        """Set the timers of what happens in this life."""
+        life, loop, world = self._life, self._loop, self._world
+        loop.call_later(ONCE_MAX_S if self._once else life.lasts_s, stop.set)
+        if life.crash_s is not None:
+            loop.call_later(life.crash_s, loop.crash_within, life.crash_turns)
+        if life.sleep_s:
+            loop.call_later(life.sleep_at_s, world.pass_time, life.sleep_s)
+        if life.jump_s:
+            loop.call_later(life.jump_at_s, self._jump)
+        return asyncio.create_task(self._rain())
+
+    def _jump(self) -> None:
+        self._world.skew += timedelta(seconds=self._life.jump_s)
+        self._world.history.tell(f"the clock jumps by {self._life.jump_s} s")
+
+    async def _rain(self) -> None:
+        """Let the ledger's disk be full, and its file locked, when the plan says so."""
+        spans = self._world.plan.spans
+        edges = [at for fault in _OF_LEDGER for span in spans.get(fault, ()) for at in span]
+        while not self._world.is_calm and edges:
+            if self._ledger is not None:
+                full = self._world.is_within(spans.get(Fault.LEDGER_FULL, ()))
+                self._ledger.fill_disk(full=full)
+                self._lock(locked=self._world.is_within(spans.get(Fault.LEDGER_LOCKED, ())))
+            ahead = [at - self._world.elapsed_s for at in edges if at > self._world.elapsed_s]
+            await asyncio.sleep(min([*ahead, 30.0]) + 0.001)
+
+    def _lock(self, *, locked: bool) -> None:
+        if locked and self._blocker is None:
+            self._blocker = sqlite3.connect(self._place.ledger_path, timeout=0, isolation_level=None)
+            with suppress(sqlite3.OperationalError):
+                self._blocker.execute("BEGIN IMMEDIATE")
+        if not locked and self._blocker is not None:
+            self._blocker.close()
+            self._blocker = None
+
+    async def _collect(self, stop: asyncio.Event) -> Outcome:
+        place, clock, world = self._place, self._clock, self._world
+        patience_s = PATIENCE_ONCE_S if self._once else None
+        calls = LedgerThread(clock, patience_s=patience_s)
+        names = frozenset(place.stores)
+        ledger = await calls(self._open_ledger, names)
+        queued, kept = await self._open_outputs(ledger, calls)
+        session = Session(
+            cast(aiohttp.ClientSession, SimulatedClient(place.service)), body_bytes_max=BODY_BYTES_MAX
+        )
+        cycles = PullCycles(clock)
+        parts = RunParts(
+            ledger,
+            calls,
+            Troubles(ledger, calls, clock),
+            cycles,
+            clock=clock,
+            random=place.random,
+            flight=self._flight,
+            upkeep_s=UPKEEP_S,
+        )
+        feeds = reach_feeds(
+            _tenants(place), session, clock=clock, random=place.random, on_request=cycles.count_request
+        )
+        run = CollectorRun(parts, feeds, queued, started_at=world.now(), patience_s=patience_s)
+        run.resume(kept)
+        outcome = await run.until_end(once=self._once, stop=stop)
+        for one in queued:
+            await one.output.close()
+        await calls(ledger.close)
+        if self._once and stop.is_set():
+            world.accuse("a run that should end by itself did not")
+        return outcome
+
+    def _open_ledger(self, names: frozenset[str]) -> UnhurriedLedger:
+        # Kept at once: a crash may come before anybody hears that it is open.
+        self._ledger = UnhurriedLedger(self._place.directory, outputs=names, now=self._clock.now())
+        return self._ledger
+
+    async def _open_outputs(
+        self, ledger: SqliteLedger, calls: LedgerThread
+    ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
+        """As `app.Collector` does it: outputs first, then their queues, then all accounts are settled."""
+        place = self._place
+        queued, durable, found = [], {}, {}
+        for output in make_outputs(place.stores, self._world, place.random):
+            known = await calls(ledger.output_position, output.name)
+            durable[output.name] = await output.open(
+                last_batch=known.last_batch,
+                position=known.position,
+                newest_batch=await calls(ledger.newest_batch),
+            )
+            queue = BatchQueue(
+                place.directory / "queues" / output.name,
+                output=output.name,
+                bytes_max=self._world.plan.queue_bytes_max,
+                wide_headers=False,
+            )
+            found[output.name] = await calls(queue.open)
+            queued.append(QueuedOutput(output, queue, QueueThread()))
+        kept = await calls(ledger.settle_outputs, durable, queued=found, at=self._clock.now())
+        for one in queued:
+            for number in set(found[one.output.name]) - set(kept[one.output.name]):
+                await calls(one.queue.remove, number)
+        return queued, kept
+
+    def drop(self) -> None:
+        """The process is gone: what it held is closed, and what was not committed is lost."""
+        if self._blocker is not None:
+            self._blocker.close()
+        if self._ledger is not None:
+            self._ledger.close()
+        if self._once:
+            self._flight.check_empty()
+
+
+_OF_LEDGER = (Fault.LEDGER_FULL, Fault.LEDGER_LOCKED)
+_SERVICES = {service.content_type: service for service in Service}
+
+
+def _tenants(place: Place) -> list[TenantSettings]:
+    plan = place.world.plan
+    return [
+        TenantSettings(
+            input_name="office365",
+            input_id="1",
+            tenant_id=tenant_id,
+            client_id="app",
+            client_secret=Secret("secret"),
+            cloud=Cloud("simulated", LOGIN, MANAGEMENT, MANAGEMENT),
+            publisher_id=PUBLISHER,
+            services=tuple(
+                ServiceSettings(_SERVICES[feed.content_type], None, None, plan.period_s, None, None)
+                for feed in place.feeds
+                if feed.tenant_id == tenant_id
+            ),
+            requests_per_minute=plan.requests_per_minute,
+            lookback_s=plan.lookback_s,
+        )
+        for tenant_id in dict.fromkeys(feed.tenant_id for feed in place.feeds)
+    ]
+
+
+@contextmanager
+def _listening(world: World) -> Iterator[None]:
+    """Put what the collector says into the history; a defect that it tells breaks a promise."""
+
+    def tell(_logger: object, level: str, line: MutableMapping[str, Any]) -> NoReturn:
+        if level != "debug":
+            world.history.tell(f"  {level}: {line['event']}")
+        if line.get("code") == "defect":
+            world.accuse(f"a defect: {line['event']}")
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    before = list(processors)
+    processors[:] = [tell]
+    structlog.configure(processors=processors)
+    try:
+        yield
+    finally:
+        processors[:] = before
+        structlog.configure(processors=processors)

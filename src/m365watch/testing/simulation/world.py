@@ -1,0 +1,86 @@
+"""The world of one seed: its time, its tenants, what is wrong in it, and what it has seen broken."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from m365watch.testing.clock import START
+from m365watch.testing.simulation.content import Content
+from m365watch.testing.simulation.faults import Plan
+from m365watch.testing.simulation.history import History
+
+BROKEN_MAX = 20
+"""Broken promises that are told of one seed; more say nothing new."""
+
+
+class World:
+    """What outlives every life of the collector."""
+
+    def __init__(self, plan: Plan, contents: list[Content]) -> None:
+        """Begins at `testing.clock.START` with all `contents` of its whole time."""
+        self.plan = plan
+        self.contents = contents
+        self.skew = timedelta(0)
+        """How far the collector's clock is ahead."""
+        self.is_calm = False
+        """Whether every fault is over."""
+        self.life = 0
+        self.history = History(lambda: self.elapsed_s)
+        self.broken: list[str] = []
+        self._base_s = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the world has existed."""
+        return self._base_s + (self._loop.time() if self._loop is not None else 0.0)
+
+    def now(self) -> datetime:
+        """The true present instant."""
+        return START + timedelta(seconds=self.elapsed_s)
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A life begins on `loop`, which moves the world's time from here on."""
+        self.life += 1
+        self._loop = loop
+
+    def leave(self) -> None:
+        """The life is over; its time has passed."""
+        self._base_s = self.elapsed_s
+        self._loop = None
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass without anybody noticing: the collector is off, or its machine is asleep."""
+        self._base_s += seconds
+
+    def is_within(self, spans: tuple[tuple[float, float], ...]) -> bool:
+        """Whether a fault that lasts for `spans` of the world's time is on now."""
+        if self.is_calm:
+            return False
+        return any(start_s <= self.elapsed_s < end_s for start_s, end_s in spans)
+
+    def accuse(self, promise: str) -> None:
+        """Note a broken promise, once."""
+        if promise not in self.broken and len(self.broken) < BROKEN_MAX:
+            self.broken.append(promise)
+            self.history.tell(f"BROKEN: {promise}")
+
+
+class SimulatedClock:
+    """Implements `Clock`: the collector's clock, which may be wrong; its monotonic one never jumps."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> datetime:
+        """What the collector believes."""
+        return self._world.now() + self._world.skew
+
+    def monotonic_s(self) -> float:
+        """Seconds since the life began, without those that the machine slept."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when the loop has moved on by `seconds`."""
+        await asyncio.sleep(seconds)
