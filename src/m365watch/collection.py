@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,6 +23,7 @@ from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed
 from m365watch.monitor.cycles import PullCycles
+from m365watch.monitor.observer import RunObserver
 from m365watch.pipeline import Pipeline
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed
@@ -32,6 +34,8 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 """Bytes of blobs that are fetched and in memory alone."""
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
+REMEMBER_S = 2.0
+"""How long the end of a run waits for the ledger to take what was learned."""
 UPKEEP_S = 0.25
 """Between two looks at what the ledger has to tidy up."""
 _EVICT_EVERY_S = 3600.0
@@ -85,6 +89,7 @@ class CollectorRun:
         self._calls = parts.calls
         self._troubles = parts.troubles
         self._cycles = parts.cycles
+        self._observer = RunObserver(parts.ledger, parts.calls, parts.clock)
         self._pipeline = Pipeline(
             outputs,
             {feed: reached.treatment for feed, reached in feeds.items()},
@@ -95,6 +100,7 @@ class CollectorRun:
             on_held=self._settle,
             on_recalled=self._wake,
             patience_s=patience_s,
+            observer=self._observer,
         )
         self._fetcher = BlobFetcher(
             {feed: reached.access for feed, reached in feeds.items()},
@@ -145,6 +151,7 @@ class CollectorRun:
 
     async def until_end(self, *, once: bool, stop: asyncio.Event) -> Outcome:
         """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed."""
+        await self._observer.begin(feed.tenant_id for feed in self._pollers)
         polling = asyncio.create_task(self._poll(once=once, stop=stop), name="polling")
         fetching = asyncio.create_task(self._fetcher.run(), name="fetching")
         delivering = asyncio.create_task(self._pipeline.run(), name="delivering")
@@ -170,6 +177,10 @@ class CollectorRun:
                 self._cycles.close(feed)
         if failure is not None:
             _log.error(str(failure), code=failure.code)
+        # Statistics: they keep no run from ending.
+        with suppress(CollectorError, TimeoutError):
+            async with asyncio.timeout(REMEMBER_S):
+                await self._observer.remember(at_once=True)
         return await self._outcome(failure, once=once and not stop.is_set())
 
     async def _poll(self, *, once: bool, stop: asyncio.Event) -> None:
@@ -213,6 +224,7 @@ class CollectorRun:
             await self._clock.sleep(self._upkeep_s)
             while await self._calls(self._ledger.merge_identities):
                 pass
+            await self._observer.remember()
             if self._clock.monotonic_s() - evicted_at_s >= _EVICT_EVERY_S:
                 while await self._calls(self._ledger.evict, now=self._clock.now()):
                     await self._clock.sleep(0.1)

@@ -65,6 +65,8 @@ class LaneMeans:
     """The lane has one batch fewer to deliver, or has given up for this run."""
     on_recalled: Callable[[], None]
     """The ledger may know due blobs again."""
+    on_delivered: Callable[[Batch, str], None]
+    """A batch, and the output that has acknowledged it."""
     patience_s: float | None
     """How long a failing output is tried again; None: for ever."""
 
@@ -87,7 +89,7 @@ class _Open:
     """A batch that the output is taking."""
 
     one: _Waiting
-    size_bytes: int
+    batch: Batch
     task: asyncio.Task[Receipt]
 
 
@@ -308,7 +310,7 @@ class OutputLane:
                 if not self._open:
                     self._moved_at_s = self._means.clock.monotonic_s()
                 task = asyncio.create_task(self.output.deliver(batch))
-                self._open.append(_Open(one, batch.size_bytes, task))
+                self._open.append(_Open(one, batch, task))
             self._news.tell()
         await self._flush()
 
@@ -317,7 +319,7 @@ class OutputLane:
             return False
         if not self._open:
             return True
-        held_bytes = sum(open_.size_bytes for open_ in self._open)
+        held_bytes = sum(open_.batch.size_bytes for open_ in self._open)
         return len(self._open) < self.output.batches_at_once_max and held_bytes < OPEN_BYTES_MAX
 
     async def _flush(self) -> None:
@@ -426,7 +428,7 @@ class OutputLane:
                 await self._forget(one.number)
             else:
                 self._means.on_held(one.number, self.output.name)
-        self._open.popleft()
+        self._means.on_delivered(self._open.popleft().batch, self.output.name)
         if self._owes and self._queue.has_room:
             self._owes = False
             await self._recall()

@@ -13,10 +13,13 @@ from m365watch.ledger.account import (
     piece_body,
 )
 from m365watch.ledger.port import WaitingBlob
-from m365watch.ledger.reading import feed_progress, ledger_for_reading, output_progress
+from m365watch.ledger.reading import feed_progress, ledger_for_reading, output_progress, remembered
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.monitor import latency, vocabulary
+from m365watch.monitor.latency import LatencyBook
+from m365watch.monitor.vocabulary import Vocabulary
 from m365watch.progress import RunProgress
 
 
@@ -32,6 +35,28 @@ def read_status(settings: Settings) -> RunProgress:
             feeds=feed_progress(connection, now),
             outputs=output_progress(connection),
         )
+
+
+def read_latency(settings: Settings) -> LatencyBook:
+    """How long records took on their way, as the collector last remembered it.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return LatencyBook.of_body(remembered(connection, latency.MEMORY))
+
+
+def read_vocabularies(settings: Settings) -> list[Vocabulary]:
+    """The vocabulary of each tenant of the settings, as the collector last remembered it.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    tenants = dict.fromkeys(tenant.tenant_id for tenant in settings.tenants)
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return [
+            Vocabulary.of_body(tenant_id, remembered(connection, vocabulary.MEMORY + tenant_id))
+            for tenant_id in tenants
+        ]
 
 
 def waiting_blobs(settings: Settings) -> list[WaitingBlob]:

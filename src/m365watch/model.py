@@ -105,6 +105,8 @@ class KnownBlob:
     """Fetches that failed so far."""
     missing_outputs: frozenset[str]
     """The outputs that still lack its records; all of them unless one was slower at a crash."""
+    listed_at: datetime | None = None
+    """When a listing first showed it; None where that is not known any more (a failed round, a restart)."""
 
 
 class BlobState(StrEnum):

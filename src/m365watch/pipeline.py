@@ -22,6 +22,7 @@ from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed
 from m365watch.monitor.cycles import PullCycles
+from m365watch.monitor.observer import RunObserver
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
@@ -57,6 +58,7 @@ class Pipeline:
         on_held: Callable[[FetchedBlob], None],
         on_recalled: Callable[[], None],
         patience_s: float | None,
+        observer: RunObserver | None = None,
     ) -> None:
         """`on_recalled` hears that the ledger may know due blobs again.
 
@@ -70,6 +72,7 @@ class Pipeline:
         self._calls = calls
         self._clock = clock
         self._on_held = on_held
+        self._observer = observer
         self._router = Router()
         self._identities = IdentityMaker(ledger.identity_seed)
         self._arrived: deque[FetchedBlob] = deque()
@@ -85,6 +88,7 @@ class Pipeline:
             on_held=self._hold,
             on_settled=self._changed.set,
             on_recalled=on_recalled,
+            on_delivered=observer.note_delivered if observer else _see_nothing,
             patience_s=patience_s,
         )
         self._lanes = [OutputLane(one, means, is_alone=len(outputs) == 1) for one in outputs]
@@ -194,6 +198,8 @@ class Pipeline:
         return self._treatments.get(feed, _UNTREATED)
 
     async def _open_batch(self, blobs: list[FetchedBlob]) -> Batch:
+        for fetched in blobs:
+            self._observe(fetched)
         found = [self._part(fetched) for fetched in blobs]
         opened = await self._calls(self._ledger.open_batch, found, self._names)
         parts = _left_of(found, opened.duplicates)
@@ -207,6 +213,11 @@ class Pipeline:
         for output, held in opened.held.items():
             batch.variants[output] = _batch_of(opened.number, _left_of(found, opened.duplicates, held))
         return batch
+
+    def _observe(self, fetched: FetchedBlob) -> None:
+        known, split, fetched_at = fetched.known, fetched.split, fetched.received_at
+        if self._observer is not None:
+            self._observer.note_fetched(known, split.headers, split.records, fetched_at=fetched_at)
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:
         known, split = fetched.known, fetched.split
@@ -275,3 +286,7 @@ def _left_of(
 
 def _batch_of(number: int, parts: list[BatchPart]) -> Batch:
     return Batch(number, parts, sum(sum(map(len, part.records)) for part in parts))
+
+
+def _see_nothing(_batch: Batch, _output: str) -> None:
+    """Nobody looks on."""

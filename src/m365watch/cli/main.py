@@ -10,6 +10,7 @@ import typer
 
 from m365watch.cli.blobs import blobs, retry
 from m365watch.cli.demo.command import demo
+from m365watch.cli.drift import drift
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
 from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
@@ -60,6 +61,7 @@ app.command()(blobs)
 app.command()(quarantine)
 app.command()(retry)
 app.command()(query)
+app.command()(drift)
 app.command()(simulate)
 app.command("version")(show_version)
 

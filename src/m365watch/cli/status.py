@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,9 @@ def status(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; with --watch one a line.")
     ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Print the figures as Prometheus reads them from a text file.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again every 2 s until Ctrl-C.")
     ] = False,
@@ -42,6 +46,8 @@ def status(
     The watermark is the instant before which every blob is known, the lag is the time since then. Of the
     blobs that were listed, each is delivered, waiting, quarantined or lost. Pieces are records, or bytes
     that are no record, which could not go on and are kept: `m365watch quarantine` shows them.
+
+    The table of latency counts blobs; for what begins with the act, one record of each speaks.
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
@@ -55,7 +61,9 @@ def status(
         return _read(settings, arguments, clock)
 
     try:
-        if as_json:
+        if metrics:
+            print_metrics(read)
+        elif as_json:
             print_documents(read, clock, watch=watch)
         elif watch and stdout_console().is_terminal:
             _redraw(read, clock)
@@ -68,18 +76,32 @@ def status(
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     from m365watch.cli.status_view import Standing
-    from m365watch.inspection import read_status, waiting_blobs
+    from m365watch.inspection import read_latency, read_status, waiting_blobs
 
-    return Standing(read_status(settings), waiting_blobs(settings), clock.now(), arguments)
+    progress, waiting, latency = read_status(settings), waiting_blobs(settings), read_latency(settings)
+    return Standing(progress, waiting, clock.now(), arguments, latency)
+
+
+def print_metrics(read: Callable[[], Standing]) -> None:
+    """Everything on stdout in Prometheus' text format."""
+    from m365watch.cli.metrics import metrics_text
+    from m365watch.monitor.latency import LatencyBook
+
+    standing = read()
+    sys.stdout.write(metrics_text(standing.progress, standing.latency or LatencyBook(), now=standing.at))
 
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:
     """One JSON document on stdout; with `watch` one a line, until Ctrl-C."""
     from m365watch.cli.documents import as_json, status_document
+    from m365watch.cli.latency_view import latency_document
 
     while True:
         standing = read()
-        write_line(as_json(status_document(standing.progress, waiting=standing.waiting, now=standing.at)))
+        document = status_document(standing.progress, waiting=standing.waiting, now=standing.at)
+        if standing.latency is not None:
+            document["latency"] = latency_document(standing.latency, now=standing.at)
+        write_line(as_json(document))
         if not watch:
             return
         asyncio.run(clock.sleep(WATCH_PERIOD_S))

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.latency_view import latency_part
 from m365watch.cli.render import (
     Totals,
     completeness_line,
@@ -28,6 +29,7 @@ from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
     from m365watch.ledger.port import WaitingBlob
+    from m365watch.monitor.latency import LatencyBook
 
 WIDE_COLUMNS = 118
 """From this width on every figure has a column; below it the rare ones have lines of their own."""
@@ -50,6 +52,7 @@ class Standing:
     at: datetime
     arguments: str
     """What a command that reads the same ledger needs, as a shell takes it: `--config tenant.json`."""
+    latency: LatencyBook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ def status_page(standing: Standing, *, columns: int, on_screen: bool = False) ->
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
     lines = [*errors, *waiting, *_output_lines(standing), *_ask_on(standing)]
+    latency = latency_part(standing.latency, now=standing.at) if standing.latency else None
+    if latency is not None:
+        tables += [latency, Text("")]
     account = Text(completeness_line(standing.progress), style="bold")
     if on_screen:
         for line in lines:

@@ -176,6 +176,11 @@ def instant_us(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def micros(at: datetime) -> int:
+    """Microseconds since 1970, as columns have them."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
 def instant_s(seconds: float) -> datetime:
     """The instant of a column in seconds since 1970 that is never empty."""
     return _EPOCH + timedelta(seconds=seconds)

@@ -50,7 +50,8 @@ CREATE TABLE gap (
 -- output that lacks its records has them in its queue on disk), 5 left out (an output whose queue
 -- is full lacks them; known again once there is room). missing: the outputs that lack an
 -- unfinished blob's records, as JSON; NULL while no output has them. queued: those of them that
--- have the records in their queue on disk; NULL for none.
+-- have the records in their queue on disk; NULL for none. next_try_s: of a blob with failed rounds
+-- (attempts), when it is due; of another one, when it was first listed, 0 where that is forgotten.
 CREATE TABLE blob (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     feed INTEGER NOT NULL REFERENCES feed,

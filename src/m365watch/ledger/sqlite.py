@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import xxhash
@@ -21,11 +21,11 @@ from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
+from m365watch.ledger.reading import micros
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress, OutputProgress
 
 LEDGER_FILE = "ledger.sqlite"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVICT_COUNT = 2_000
 _DAY_US = 86_400_000_000
 _HORIZON_US = HORIZON // timedelta(microseconds=1)
@@ -107,10 +107,11 @@ class SqliteLedger:
         """Know `blobs`; with `complete` (the last page), know `window` as listed. How many were new."""
         number = self._feed_number(feed)
         with self._transaction():
-            before = self._connection.total_changes
+            before, listed_s = self._connection.total_changes, at.timestamp()
             self._connection.executemany(
-                "INSERT OR IGNORE INTO blob (feed, content_id, created_us, expires_us) VALUES (?, ?, ?, ?)",
-                [(number, b.content_id, _micros(b.created_at), _micros(b.expires_at)) for b in blobs],
+                "INSERT OR IGNORE INTO blob (feed, content_id, created_us, expires_us, next_try_s)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [(number, b.content_id, micros(b.created_at), micros(b.expires_at), listed_s) for b in blobs],
             )
             new = self._connection.total_changes - before
             if complete:
@@ -348,8 +349,8 @@ class SqliteLedger:
     ) -> list[KnownBlob]:
         """Known blobs whose time has come, newest first, without those in `besides`."""
         rows = self._connection.execute(
-            "SELECT key, content_id, created_us, expires_us, attempts, missing, queued FROM blob"
-            " WHERE feed = ? AND state = 0 AND finished_s IS NULL AND next_try_s <= ?"
+            "SELECT key, content_id, created_us, expires_us, attempts, missing, queued, next_try_s FROM blob"
+            " WHERE feed = ? AND state = 0 AND finished_s IS NULL AND (attempts = 0 OR next_try_s <= ?)"
             " ORDER BY created_us DESC LIMIT ?",
             (self._feed_number(feed), now.timestamp(), count_max + len(besides)),
         )
@@ -359,8 +360,9 @@ class SqliteLedger:
                 ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
                 attempts=attempts,
                 missing_outputs=self._lacking(missing, queued),
+                listed_at=reading.instant_s(next_try) if next_try and not attempts else None,
             )
-            for key, content_id, created, expires, attempts, missing, queued in rows
+            for key, content_id, created, expires, attempts, missing, queued, next_try in rows
             if key not in besides
         ]
         return found[:count_max]
@@ -435,7 +437,7 @@ class SqliteLedger:
         """
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
         # A clock that is ahead forgets nothing that the service may still list.
-        before = min(_micros(now), (newest or 0) + _DAY_US) - _HORIZON_US
+        before = min(micros(now), (newest or 0) + _DAY_US) - _HORIZON_US
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
@@ -486,7 +488,3 @@ class SqliteLedger:
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection)
-
-
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -162,6 +162,13 @@ ROWS = (
     ),
     DevoRow("defect", _PULL, 305, "an error of the collector itself", "report it, with the text"),
     DevoRow(
+        "schema_drift",
+        _PULL,
+        306,
+        "records bring a record type or an operation that was never seen before",
+        "nothing; `m365watch drift` lists what is new",
+    ),
+    DevoRow(
         "output_unavailable",
         _PULL,
         310,

@@ -1,0 +1,146 @@
+"""The figures of `status` in Prometheus' text format, for a text file that a node exporter reads.
+
+Source: Prometheus, "Exposition formats", text format 0.0.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook
+from m365watch.progress import FeedProgress, OutputProgress, RunProgress
+
+_PREFIX = "m365watch_"
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_Rows = Iterable[tuple[Mapping[str, str], float]]
+
+
+def metrics_text(progress: RunProgress, book: LatencyBook, *, now: datetime) -> str:
+    """Every family with its help and type, each line ended."""
+    lines = [
+        *_feed_lines(progress.feeds, now),
+        *_output_lines(progress.outputs),
+        *_latency_lines(book),
+        *_family("read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _feed_lines(feeds: list[FeedProgress], now: datetime) -> list[str]:
+    marks = [(_of(row), row.watermark.timestamp()) for row in feeds if row.watermark]
+    lags = [(_of(row), lag_s) for row in feeds if (lag_s := row.lag_s(now)) is not None]
+    states = [
+        (_of(row) | {"state": state}, float(number))
+        for row in feeds
+        for state, number in (
+            ("waiting", row.blobs_waiting),
+            ("delivered", row.blobs_delivered),
+            ("quarantined", row.blobs_quarantined),
+            ("lost", row.blobs_lost),
+        )
+    ]
+    records = [
+        (_of(row) | {"lot": lot}, float(number))
+        for row in feeds
+        for lot, number in (
+            ("delivered", row.records_delivered),
+            ("duplicate", row.records_duplicate),
+            ("quarantined", row.records_quarantined),
+        )
+    ]
+    listed = [(_of(row), row.listed_at.timestamp()) for row in feeds if row.listed_at]
+    return [
+        *_family("feed_watermark_timestamp_seconds", "gauge", "Every blob created before is known.", marks),
+        *_family("feed_lag_seconds", "gauge", "Seconds from the watermark to now.", lags),
+        *_family("feed_listed_timestamp_seconds", "gauge", "When a window was last listed whole.", listed),
+        *_family("feed_blobs", "gauge", "Blobs that were listed, each in one state.", states),
+        *_family("feed_records_total", "counter", "Records by what became of them.", records),
+        *_family(
+            "feed_unlisted_seconds_total",
+            "counter",
+            "Content that was never listed, and is lost.",
+            [(_of(row), row.unlisted_s) for row in feeds],
+        ),
+        *_family(
+            "feed_failing",
+            "gauge",
+            "Whether the feed has an error: 1 passes by itself, 2 needs a person.",
+            [(_of(row), _trouble(row.last_error, row.fix)) for row in feeds],
+        ),
+    ]
+
+
+def _output_lines(outputs: list[OutputProgress]) -> list[str]:
+    rows: list[tuple[Mapping[str, str], OutputProgress]] = [({"output": one.name}, one) for one in outputs]
+    return [
+        *_family(
+            "output_blobs_missing",
+            "gauge",
+            "Blobs that an output lacks; one that lacks nothing is not listed.",
+            [(labels, float(one.blobs_missing)) for labels, one in rows],
+        ),
+        *_family(
+            "output_blobs_queued",
+            "gauge",
+            "Those of them in its queue on disk.",
+            [(labels, float(one.blobs_queued)) for labels, one in rows],
+        ),
+        *_family(
+            "output_failing",
+            "gauge",
+            "Whether the output has an error: 1 passes by itself, 2 needs a person.",
+            [(labels, _trouble(one.last_error, one.fix)) for labels, one in rows],
+        ),
+    ]
+
+
+def _latency_lines(book: LatencyBook) -> list[str]:
+    """One histogram for each step, content type, workload and output; tenants are added up."""
+    merged: dict[tuple[str, str, str, str], Histogram] = {}
+    for key, series in book:
+        values = (str(key.step), key.content_type, key.workload, key.output)
+        merged.setdefault(values, Histogram()).merge(series.ever)
+    if not merged:
+        return []
+    name = f"{_PREFIX}latency_seconds"
+    lines = [f"# HELP {name} How long records take, step by step.", f"# TYPE {name} histogram"]
+    for values, histogram in merged.items():
+        labels = dict(zip(("step", "content_type", "workload", "output"), values, strict=True))
+        ends = [*map(_number, BOUNDS_S), "+Inf"]
+        for end, reached in zip(ends, histogram.cumulative(), strict=True):
+            lines.append(f"{name}_bucket{_labels(labels | {'le': end})} {reached}")
+        lines.append(f"{name}_sum{_labels(labels)} {_number(histogram.sum_s)}")
+        lines.append(f"{name}_count{_labels(labels)} {histogram.count}")
+    return lines
+
+
+def _family(name: str, kind: str, says: str, rows: _Rows) -> list[str]:
+    """A family's lines; none at all where it has no rows."""
+    lines = [f"{_PREFIX}{name}{_labels(labels)} {_number(value)}" for labels, value in rows]
+    return [f"# HELP {_PREFIX}{name} {says}", f"# TYPE {_PREFIX}{name} {kind}", *lines] if lines else []
+
+
+def _of(row: FeedProgress) -> dict[str, str]:
+    return {"tenant": row.feed.tenant_id, "content_type": str(row.feed.content_type)}
+
+
+def _trouble(error: str | None, fix: str | None) -> float:
+    if error is None:
+        return 0.0
+    return 1.0 if fix is None else 2.0
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    """`{name="value"}`, the values escaped; empty without any."""
+    pairs = ",".join(f'{name}="{_said(value)}"' for name, value in labels.items())
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _said(value: str) -> str:
+    """A label's value that can neither end its quotes nor its line, and is UTF-8."""
+    return value.replace("\r", " ").encode("utf-8", "replace").decode().translate(_ESCAPES)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(round(value, 6))
