@@ -816,3 +816,32 @@ def disturb(output: Output, random: Random) -> None:
         output.is_down = random.random() < 0.5
     elif isinstance(output, FakeOutput):
         random.choice([output.hold, output.release])()
+
+
+class ForgetfulOutput(FakeOutput):
+    """Makes a batch durable, and fails before it can say so, until told otherwise."""
+
+    is_forgetful = True
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        receipt = await super().deliver(batch)
+        if self.is_forgetful:
+            raise DOWN
+        return receipt
+
+
+def test_a_batch_that_was_handed_over_is_never_replaced_by_another(tmp_path: Path) -> None:
+    """The disk is full: the lake fails with a batch that it has in part, and the queue takes nothing.
+
+    It gets the same batch again, whose number it knows; under another number the records would be double.
+    """
+    lake, files = ForgetfulOutput("lake", can_undo=False), FakeOutput("files")
+
+    async def use(house: House) -> None:
+        await house.trickle(4)
+        lake.is_forgetful = False
+        await house.finish()
+
+    run(House(tmp_path, (lake, files), disk=FullDisk(0)), use)
+
+    assert sorted(lake.disk.records) == sorted(files.disk.records) == make_records(4)

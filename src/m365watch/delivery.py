@@ -82,6 +82,8 @@ class _Waiting:
     """Whether it is on disk."""
     is_settled: bool = False
     """Whether it was acknowledged or left out: nothing more is to be done with it."""
+    was_handed_over: bool = False
+    """Whether the output may have some of it, and so has to get this very batch again, never another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ class OutputLane:
     async def _keep(self, one: _Waiting) -> None:
         """Put the batch on disk; a failing output whose queue has no room is left out of it.
 
-        Not of one that it is taking, which may have arrived: that one stays where it is.
+        Not of one that it was handed, of which some may have arrived: that one stays where it is.
 
         Raises: OutputUnavailable: the disk has refused for longer than the patience.
         """
@@ -226,7 +228,7 @@ class OutputLane:
                     await self._mark_kept(one)
                     return
                 if self._is_failing:
-                    if all(open_.one is not one for open_ in self._open):
+                    if not one.was_handed_over:
                         await self._leave_out(one)
                     return
             self._lacks_room = True
@@ -309,6 +311,7 @@ class OutputLane:
             elif not one.is_settled:
                 if not self._open:
                     self._moved_at_s = self._means.clock.monotonic_s()
+                one.was_handed_over = True
                 task = asyncio.create_task(self.output.deliver(batch))
                 self._open.append(_Open(one, batch, task))
             self._news.tell()
