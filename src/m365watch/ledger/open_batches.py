@@ -114,9 +114,11 @@ class OpenBatches:
         batch = self._batches[step.number]
         waiting_for, queued = set(batch.waiting_for), set(batch.queued)
         _apply(step, waiting_for=waiting_for, queued=queued)
+        # Also where the output was left out: the batch that brings it the blobs later finds their identities
+        # known, and so has none of them in its own row.
         self._connection.execute(
-            "UPDATE batch SET committed = max(committed, ?), waiting_for = ?, queued = ? WHERE number = ?",
-            (step.happening is not Happening.LEFT_OUT, _json(waiting_for), _json(queued), step.number),
+            "UPDATE batch SET committed = 1, waiting_for = ?, queued = ? WHERE number = ?",
+            (_json(waiting_for), _json(queued), step.number),
         )
         self._connection.executemany(
             "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",

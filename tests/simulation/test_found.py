@@ -1,0 +1,16 @@
+"""Seeds that once broke a promise: each found a defect, and each is kept by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m365watch.testing.simulation import simulate_seed
+
+
+def test_a_record_of_a_batch_that_all_outputs_were_left_out_of_stays_known(tmp_path: Path) -> None:
+    """Seed 142: the lake got a record twice.
+
+    Every output was left out of a batch, and got its blobs by a later one. A start deleted the first batch as
+    one that nobody has, and with it the only row that had the identities.
+    """
+    assert simulate_seed(142, tmp_path).broken == ()
