@@ -29,6 +29,7 @@ EDGE = timedelta(hours=2)
 _DOUBTED_CUTS = 2
 _DOUBTED_FAILURES = 9
 _LAG_S = 120.0
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BlobName = tuple[str, str, str, int]
 
 
@@ -205,7 +206,7 @@ class Judge:
             content = self._contents.get(row.name)
             if content is not None and row.state not in {_DELIVERED, _QUARANTINED}:
                 for output in frozenset(self._stores) - self._holders(row):
-                    found[output].update(element.key for element in content.records if element.key)
+                    found[output].update(one.key for one in content.elements if one.key is not None)
 
     # What the ledger says.
 
@@ -265,6 +266,11 @@ class Judge:
         is_counted = any(
             gap[:2] == name[:2] and gap[2] <= second < gap[3] for gap in account.gaps
         ) or second < account.covered_from.get(name[:2], second)
+        # Listed before it was created, by a clock that was ahead: nobody can know that.
+        is_counted |= any(
+            feed == content.feed and asked_at <= content.created_at < end
+            for feed, asked_at, end in self._world.listed_ahead
+        )
         if is_reachable or (is_prompt and not is_counted):
             self._world.accuse(f"{_shown(content)} was served and is missing")
 
@@ -278,7 +284,11 @@ class Judge:
         expected = _QUARANTINED if content.is_quarantined else _DELIVERED
         if row.state != expected:
             self._world.accuse(f"{_shown(content)} ended in state {row.state} instead of {expected}")
-        kept = {body for blob, output, body in account.quarantined if blob == row.key and not output}
+        kept = {
+            body.removeprefix(_BYTE_ORDER_MARK)
+            for blob, output, body in account.quarantined
+            if blob == row.key and not output
+        }
         for body in _to_be_kept(content):
             if body not in kept:
                 self._world.accuse(f"{_shown(content)}: what is no record is not in quarantine: {body!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
+from m365watch.model import Feed
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import Content
 from m365watch.testing.simulation.faults import Plan
@@ -25,6 +26,8 @@ class World:
         """How far the collector's clock is ahead."""
         self.is_calm = False
         """Whether every fault is over."""
+        self.listed_ahead: list[tuple[Feed, datetime, datetime]] = []
+        """Listings of what was still to come: feed, when they were asked for, and up to when."""
         self.life = 0
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []
