@@ -34,6 +34,37 @@ class ReachedFeed:
     treatment: Treatment
 
 
+@dataclass(frozen=True, slots=True)
+class ReachedTenant:
+    """A tenant's token and API."""
+
+    tokens: TokenSource
+    api: ManagementApi
+
+
+def reach_tenant(
+    tenant: TenantSettings,
+    session: Session,
+    *,
+    budget: RequestBudget,
+    clock: Clock,
+    random: Random,
+    on_request: Callable[[str], None] = lambda _: None,
+) -> ReachedTenant:
+    """One tenant's token and API, within `budget`; nothing is asked for yet."""
+    tokens = TokenSource(
+        session,
+        tenant.cloud,
+        tenant_id=tenant.tenant_id,
+        credential=ClientSecret(tenant.client_id, tenant.client_secret),
+        clock=clock,
+    )
+    api = ManagementApi(
+        session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
+    )
+    return ReachedTenant(tokens, api)
+
+
 def reach_feeds(
     tenants: Sequence[TenantSettings],
     session: Session,
@@ -52,17 +83,10 @@ def reach_feeds(
             tenant.tenant_id,
             LimitedBudget(tenant.requests_per_minute, clock, limits=limits[tenant.tenant_id]),
         )
-        tokens = TokenSource(
-            session,
-            tenant.cloud,
-            tenant_id=tenant.tenant_id,
-            credential=ClientSecret(tenant.client_id, tenant.client_secret),
-            clock=clock,
+        reached = reach_tenant(
+            tenant, session, budget=budget, clock=clock, random=random, on_request=on_request
         )
-        api = ManagementApi(
-            session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
-        )
-        access = TenantAccess(api, SubscriptionKeeper(api, clock))
+        access = TenantAccess(reached.api, SubscriptionKeeper(reached.api, clock))
         feeds.update(_feeds_of(tenant, access, clock))
     return feeds
 

@@ -13,7 +13,7 @@ LAYERS = (
     {"delivery", "adoption"},
     {"pipeline", "reach"},
     {"collection"},
-    {"app", "inspection", "testing"},
+    {"app", "inspection", "diagnosis", "testing"},
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

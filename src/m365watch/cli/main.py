@@ -18,6 +18,7 @@ from m365watch.cli.run import run
 from m365watch.cli.simulate import simulate
 from m365watch.cli.status import status
 from m365watch.cli.version import show_version
+from m365watch.cli.why import why
 from m365watch.errors import CollectorError
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ app.command()(quarantine)
 app.command()(retry)
 app.command()(query)
 app.command()(drift)
+app.command()(why)
 app.command()(simulate)
 app.command("version")(show_version)
 

@@ -209,6 +209,10 @@ class Behaviour(_Strict):
     token_life_s: int = Field(default=3599, ge=1)
     roles: tuple[str, ...] = ("ActivityFeed.Read", "ActivityFeed.ReadDlp")
     """Empty: tokens carry no roles and the API answers AF10001."""
+    token_tenant: str | None = None
+    """The tenant that tokens name in place of their own."""
+    clock_ahead_s: float = 0.0
+    """How far the `Date` of every answer is ahead of the time that all else goes by."""
     audit_enabled: bool = True
     """False: the tenant's unified audit was never enabled."""
     secret_expired: bool = False

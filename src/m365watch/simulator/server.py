@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,22 @@ def _assemble(
     gate = Gate(tenants, url=url, clock=clock, latency_s=settings.latency_s, shared=shared)
     inspection = Inspection(tenants, gate)
     application = web.Application()
+    ahead_s = _behaviour(settings).clock_ahead_s
+    if ahead_s:
+        application.on_response_prepare.append(_dated(clock, timedelta(seconds=ahead_s)))
     application.add_routes([*Service(tenants, gate).routes(), *inspection.routes()])
     return RunningSimulator(url, tuple(tenants), clock.now(), inspection), application
+
+
+def _dated(
+    clock: Clock, ahead: timedelta
+) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
+    """Gives every answer a `Date` that is `ahead`."""
+
+    async def date(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = format_datetime(clock.now() + ahead, usegmt=True)
+
+    return date
 
 
 def _behaviour(settings: SimulationSettings) -> Behaviour:

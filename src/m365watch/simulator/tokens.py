@@ -155,7 +155,7 @@ class TokenEndpoint:
             "idp": issuer,
             "oid": identity.service_principal_id,
             "sub": identity.service_principal_id,
-            "tid": identity.tenant_id,
+            "tid": self._behaviour.token_tenant or identity.tenant_id,
             "ver": "1.0",
         }
         if roles:

@@ -1,0 +1,201 @@
+"""Looks at one tenant's way from end to end, and stops at the first step that is broken.
+
+It sends few requests: one to each host, one for a token, one for the list of subscriptions, and for each
+feed the first page of the newest day with content. It changes nothing, neither there nor in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+
+from yarl import URL
+
+from m365watch.clock import Clock
+from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
+from m365watch.diagnosis import collected, reachable
+from m365watch.diagnosis.findings import Diagnosis, Finding, Step, broken, ok
+from m365watch.diagnosis.ledger_view import LedgerView, view_ledger
+from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_subscriptions
+from m365watch.entra.proxies import is_loopback, proxy_for
+from m365watch.entra.session import Session
+from m365watch.errors import CollectorError, LedgerUnusable
+from m365watch.model import ContentType, Feed, Service, Window
+from m365watch.progress import FeedProgress
+from m365watch.reach import ReachedTenant
+
+DNS_S = 10.0
+"""How long a name may take to be resolved."""
+DAYS_LISTED = 7
+"""How many days are listed, the newest first, until one has content."""
+_DAY = timedelta(days=1)
+_EDGE = timedelta(minutes=5)
+"""How far inside the 7 days the oldest window stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an examination works with."""
+
+    settings: Settings
+    session: Session
+    clock: Clock
+    reach: Callable[[TenantSettings], ReachedTenant]
+
+
+async def examine(means: Means, tenant: TenantSettings, *, service: Service | None) -> Diagnosis:
+    """The findings for `tenant`, up to the first broken step; of `service` alone where one is named."""
+    examination = _Examination(means, tenant, service)
+    diagnosis = Diagnosis(tenant.tenant_id)
+    async with aclosing(examination.findings()) as findings:
+        async for finding in findings:
+            diagnosis.findings.append(finding)
+            if diagnosis.is_broken:
+                return diagnosis
+    diagnosis.next = examination.next
+    return diagnosis
+
+
+class _Examination:
+    def __init__(self, means: Means, tenant: TenantSettings, wanted: Service | None) -> None:
+        self._means = means
+        self._tenant = tenant
+        self._wanted = wanted
+        self._dates: list[str] = []
+        self._served: dict[ContentType, Served] = {}
+        self._unusable: LedgerUnusable | None = None
+        self.next = ""
+
+    async def findings(self) -> AsyncGenerator[Finding, None]:
+        """One finding after the other; whoever listens stops at the first that is broken."""
+        now = self._means.clock.now()
+        finding, services = reachable.judge_settings(self._tenant, self._wanted, now)
+        yield finding
+        if not services:
+            return
+        urls = list(dict.fromkeys([self._tenant.cloud.login_url, self._tenant.cloud.management_url]))
+        yield self._proxy(urls)
+        yield await self._dns(urls)
+        yield await self._tls(urls)
+        yield reachable.judge_clock(self._dates[0] if self._dates else None, self._means.clock.now())
+        reached = self._means.reach(self._tenant)
+        try:
+            token = await reached.tokens.current()
+        except CollectorError as error:
+            yield reachable.judge_failure(Step.TOKEN, error)
+            return
+        yield ok(Step.TOKEN, "Entra gave one")
+        for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services):
+            yield finding
+        view = self._view(services)
+        async for finding in self._content(reached, services, feeds=view.feeds if view else ()):
+            yield finding
+        for finding in self._collected(services, view):
+            yield finding
+
+    def _proxy(self, urls: Sequence[str]) -> Finding:
+        ways = []
+        for url in map(URL, urls):
+            proxy = proxy_for(url.scheme, url.host or "")
+            ways.append(f"{url.host} {'by ' + str(proxy.url.origin()) if proxy else 'directly'}")
+        return ok(Step.PROXY, ", ".join(dict.fromkeys(ways)))
+
+    async def _dns(self, urls: Sequence[str]) -> Finding:
+        """Each host's name, unless it is left to a proxy; then the proxy's own."""
+        found = []
+        for url in map(URL, urls):
+            proxy = proxy_for(url.scheme, url.host or "")
+            host = (proxy.url.host if proxy else url.host) or ""
+            try:
+                async with asyncio.timeout(DNS_S):
+                    addresses = await asyncio.get_running_loop().getaddrinfo(host, None)
+            except (OSError, TimeoutError, UnicodeError) as error:
+                seen = (
+                    f"{host} cannot be resolved ({getattr(error, 'strerror', None) or type(error).__name__})"
+                )
+                fix = "check the hosts of `cloud` and this machine's DNS; behind a proxy set HTTPS_PROXY"
+                return broken(Step.DNS, seen, fix=fix)
+            found.append(f"{host} {addresses[0][4][0]}" if not is_loopback(host) else host)
+        return ok(Step.DNS, ", ".join(dict.fromkeys(found)))
+
+    async def _tls(self, urls: Sequence[str]) -> Finding:
+        """A request to each host, without a token: any answer will do."""
+        for url in urls:
+            address = URL(f"{url}/", encoded=True)
+            try:
+                answer = await self._means.session.send("GET", address, headers={}, where=address.host or "")
+            except CollectorError as error:
+                said = CollectorError(f"{address.host}: {error.what}")
+                return reachable.judge_failure(Step.TLS, said)
+            self._dates += [answer.headers["Date"]] if "Date" in answer.headers else []
+        secured = all(url.startswith("https:") for url in urls)
+        return ok(Step.TLS, "certificates accepted" if secured else "answers over plain HTTP")
+
+    async def _content(
+        self,
+        reached: ReachedTenant,
+        services: Sequence[ServiceSettings],
+        *,
+        feeds: Sequence[FeedProgress],
+    ) -> AsyncGenerator[Finding, None]:
+        """Audit, subscriptions and content, as the service says now."""
+        wanted = [one.service.content_type for one in services if one.service.content_type is not None]
+        subscriptions: frozenset[ContentType] = frozenset()
+        failure: CollectorError | None = None
+        try:
+            subscriptions = await reached.api.enabled_subscriptions()
+            for content_type in wanted:
+                self._served[content_type] = await self._listed_now(reached, content_type)
+        except CollectorError as error:
+            failure = error
+            self._served = {one: Served(error=error) for one in wanted}
+        yield judge_audit(self._served, feeds)
+        if failure is not None:
+            yield reachable.judge_failure(Step.SUBSCRIPTIONS, failure)
+            return
+        yield judge_subscriptions(subscriptions, wanted, self._served)
+        yield judge_served(self._served)
+
+    async def _listed_now(self, reached: ReachedTenant, content_type: ContentType) -> Served:
+        """The first page of the newest day that has content."""
+        end = self._means.clock.now().replace(microsecond=0)
+        for day in range(DAYS_LISTED):
+            start = end - (day + 1) * _DAY + (_EDGE if day == DAYS_LISTED - 1 else timedelta())
+            pages = reached.api.list_content(content_type, Window(start, end - day * _DAY))
+            try:
+                async for blobs in pages:
+                    if blobs:
+                        return Served(len(blobs), max(blob.created_at for blob in blobs))
+            except CollectorError as error:
+                return Served(error=error)
+        return Served()
+
+    def _view(self, services: Sequence[ServiceSettings]) -> LedgerView | None:
+        """What the ledger says of the feeds that are looked at; None where there is none yet."""
+        types = [one.service.content_type for one in services]
+        feeds = {Feed(self._tenant.tenant_id, one) for one in types if one is not None}
+        try:
+            return view_ledger(self._means.settings, feeds, now=self._means.clock.now())
+        except LedgerUnusable as error:
+            self._unusable = error
+            return None
+
+    def _collected(self, services: Sequence[ServiceSettings], view: LedgerView | None) -> Iterator[Finding]:
+        """What became of it in the collector, from the ledger alone."""
+        if view is None:
+            error = self._unusable
+            fix = error.fix if error else "start the collector with `m365watch run` first"
+            yield broken(Step.LISTED, error.what if error else "there is no ledger yet", fix=fix)
+            return
+        now = self._means.clock.now()
+        yield collected.judge_listed(view.feeds, self._served, services, now)
+        yield collected.judge_fetched(view.overview, view.feeds)
+        yield collected.judge_duplicates(view.feeds)
+        tables = collected.tables_of(self._tenant.tenant_id, services, view.workloads)
+        yield collected.judge_routed(services, tables)
+        names = [output.name for output in self._means.settings.outputs]
+        yield from collected.judge_delivered(names, view.last_batches, view.outputs)
+        self.next = collected.next_place(tables, view.overview.delivered_at, now)
