@@ -218,7 +218,10 @@ def test_lost_connections_are_counted_by_collector_and_job(tmp_path: Path) -> No
 def test_each_query_of_the_page_finds_something(tmp_path: Path, sql: str) -> None:
     """Every SQL block is run as it stands, on what a collector has just said and delivered."""
     write(tmp_path, notice(SystemClock().now()))
-    AuditWriter(tmp_path, app_id="test").append(make_simple_batch(1, make_records(3), output="lake"))
+    batch = make_simple_batch(1, make_records(3), output="lake")
+    for part in batch.parts:
+        part.received_at = SystemClock().now()
+    AuditWriter(tmp_path, app_id="test").append(batch)
 
     assert ask(tmp_path, sql)
 
