@@ -335,3 +335,19 @@ def test_a_merge_forgets_no_identity_of_a_blob_that_is_on_its_way_again(
     after.close()
 
     assert found == {0: {0}}
+
+
+def test_a_blob_keeps_when_it_was_listed_and_is_due_whatever_it_says(tmp_path: Path) -> None:
+    """A clock that is set back after a listing keeps no blob waiting; a failed round ends the memory."""
+    ledger = opened(tmp_path)
+    [blob] = known(ledger, "a")
+    feed, back = blob.ref.feed, NOW - timedelta(hours=5)
+    [early] = ledger.due_blobs(feed, now=back, count_max=9, besides=frozenset())
+    ledger.postpone(blob.key, attempts=1, next_try_at=NOW, error="HTTP 500")
+    postponed = ledger.due_blobs(feed, now=back, count_max=9, besides=frozenset())
+    [late] = ledger.due_blobs(feed, now=NOW, count_max=9, besides=frozenset())
+    ledger.close()
+
+    assert early.listed_at == NOW
+    assert postponed == []
+    assert late.listed_at is None
