@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from m365watch.config.settings import (
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.soundness import DamageGuard
@@ -42,6 +43,8 @@ from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
 from m365watch.records.identity import IdentityMaker
+from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
+from m365watch.recovery.kept import KeptPages
 
 __all__ = ["Collector", "Outcome", "make_output"]
 
@@ -51,6 +54,10 @@ PATIENCE_ONCE_S = 15.0
 """How long `--once` tries an output or a ledger that cannot write."""
 QUEUES_FOLDER = "queues"
 """The folder of the outputs' queues, in the state directory."""
+
+
+Instead = Callable[[Mapping[Feed, ReachedFeed], Session], tuple[Mapping[Feed, ReachedFeed], OtherSources]]
+"""Given the feeds of the settings: those of the run, and where its blobs come from."""
 
 
 class Collector:
@@ -88,9 +95,10 @@ class Collector:
             return RunProgress(started_at=self._started_at)
         return self._run.progress()
 
-    async def run(self, *, once: bool, stop: asyncio.Event) -> Outcome:
+    async def run(self, *, once: bool, stop: asyncio.Event, instead: Instead | None = None) -> Outcome:
         """Collect until `stop`; with `once`, until every feed is caught up and no blob is left to try.
 
+        With `instead`, the blobs come from where that says, and not from Microsoft's listings.
         Raises: LedgerHeld, LedgerUnusable, OutputUnusable: nothing was started.
         """
         patience_s = PATIENCE_ONCE_S if once else None
@@ -107,13 +115,17 @@ class Collector:
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls)
-            feeds = self._reach_feeds(session, parts.cycles)
+            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles)
+            sources = None
+            if instead is not None:
+                feeds, sources = instead(feeds, session)
             self._run = CollectorRun(
                 parts,
                 feeds,
                 queued,
                 started_at=self._started_at,
                 patience_s=patience_s,
+                instead=sources,
             )
             self._run.resume(kept)
             _log.info(
@@ -165,6 +177,7 @@ class Collector:
             clock=self._clock,
             random=self._random,
             on_request=cycles.count_request,
+            pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
         )
 
     async def _open_ledger(

@@ -16,6 +16,7 @@ from m365watch.errors import CollectorError
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.poller import FeedPoller
+from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.feed.tries import FetchedBlob
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import WaitingBlob
@@ -79,7 +80,10 @@ class CollectorRun:
         *,
         started_at: datetime,
         patience_s: float | None,
+        instead: OtherSources | None = None,
     ) -> None:
+        """With `instead`, nothing is polled: the blobs come from these sources."""
+        self._feeds = frozenset(feeds)
         self._started_at = started_at
         # Copies: the ledger's own go on counting.
         self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
@@ -113,8 +117,17 @@ class CollectorRun:
             wide_headers=any(one.output.needs_wide_headers for one in outputs),
             on_fetched=self._pipeline.take,
             on_quiet=self._pipeline.flush,
+            concerns=instead.concerns if instead else lambda _: True,
         )
-        self._pollers = {
+        self._sources = instead.start(self._source_means()) if instead else ()
+        self._pollers = {} if instead else self._make_pollers(feeds, parts)
+
+    def _source_means(self) -> SourceMeans:
+        fetcher = self._fetcher
+        return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
+
+    def _make_pollers(self, feeds: Mapping[Feed, ReachedFeed], parts: RunParts) -> dict[Feed, FeedPoller]:
+        return {
             feed: FeedPoller(
                 feed,
                 reached.access,
@@ -138,14 +151,15 @@ class CollectorRun:
         self._fetcher.settle(fetched)
 
     def _wake(self) -> None:
-        for feed in self._pollers:
+        for feed in self._feeds:
             self._fetcher.wake(feed)
 
     def progress(self) -> RunProgress:
         """The figures of the run's feeds."""
-        feeds = [feed for feed in self._ledger.feed_progress() if feed.feed in self._pollers]
+        feeds = [feed for feed in self._ledger.feed_progress() if feed.feed in self._feeds]
         for feed in feeds:
-            feed.windows_planned = self._pollers[feed.feed].windows_planned
+            if feed.feed in self._pollers:
+                feed.windows_planned = self._pollers[feed.feed].windows_planned
         caught_up = all(poller.caught_up for poller in self._pollers.values()) and self._fetcher.idle
         return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=self._before)
 
@@ -188,6 +202,8 @@ class CollectorRun:
         async with asyncio.TaskGroup() as tasks:
             for poller in self._pollers.values():
                 tasks.create_task(poller.run(once=once, stop=stop), name=f"poll {poller.feed}")
+            for source in self._sources:
+                tasks.create_task(source.run(stop=stop), name="source")
         if once and not stop.is_set():
             await self._fetcher.wait_idle()
 
@@ -232,7 +248,7 @@ class CollectorRun:
 
     async def _outcome(self, failure: CollectorError | None, *, once: bool) -> Outcome:
         known = await self._calls(self._ledger.waiting_blobs)
-        waiting = tuple(blob for blob in known if blob.feed in self._pollers)
+        waiting = tuple(blob for blob in known if blob.feed in self._feeds)
         problems = [trouble.text for trouble in self._troubles.present()]
         problems += self._pipeline.output_errors.values()
         if failure is not None and str(failure) not in problems:

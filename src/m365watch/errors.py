@@ -9,6 +9,7 @@
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
     |   |-- WindowRefused     the service refuses the window or its page token: plan it anew
+    |   |-- QueryGone         Graph does not know the audit log query any more: ask anew
     |   |-- OutputUnavailable an output cannot write just now, for example a full disk
     |   |   `-- OutputClosed        the receiver closed the connection with something under way
     |   `-- LedgerUnavailable the ledger cannot write just now, for example a full disk
@@ -135,6 +136,15 @@ class WindowRefused(RetryLater):
     """
 
     code = "window_refused"
+
+
+class QueryGone(RetryLater):
+    """Graph does not know an audit log query any more, or not a page of it: it is asked anew.
+
+    Nothing to do; where it lasts, report it.
+    """
+
+    code = "query_gone"
 
 
 class OutputUnavailable(RetryLater):

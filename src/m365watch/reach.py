@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from m365watch.clock import Clock, Random
@@ -23,6 +23,9 @@ from m365watch.feed.tries import TenantAccess
 from m365watch.model import Feed, TenantId
 from m365watch.records.masking import Masker
 from m365watch.records.treatment import Treatment
+from m365watch.recovery.kept import KeptPages, KeptPagesApi
+from m365watch.recovery.queries import AuditQueries
+from m365watch.recovery.urls import GraphUrls
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,12 @@ def reach_feeds(
     clock: Clock,
     random: Random,
     on_request: Callable[[str], None],
+    pages: KeptPages,
 ) -> dict[Feed, ReachedFeed]:
-    """Every feed of the settings; `on_request` hears on whose behalf each request is made."""
+    """Every feed of the settings; `on_request` hears on whose behalf each request is made.
+
+    Recovered blobs that are not final yet are answered from `pages`.
+    """
     limits = _feed_limits(tenants)
     budgets: dict[TenantId, RequestBudget] = {}
     feeds = {}
@@ -86,7 +93,7 @@ def reach_feeds(
         reached = reach_tenant(
             tenant, session, budget=budget, clock=clock, random=random, on_request=on_request
         )
-        access = TenantAccess(reached.api, SubscriptionKeeper(reached.api, clock))
+        access = TenantAccess(KeptPagesApi(reached.api, pages), SubscriptionKeeper(reached.api, clock))
         feeds.update(_feeds_of(tenant, access, clock))
     return feeds
 
@@ -104,6 +111,20 @@ async def _refusal_of(api: Api) -> CollectorError | None:
     except CollectorError as error:
         return error
     return None
+
+
+def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
+    """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
+    graph_url = tenant.cloud.graph_url
+    tokens = TokenSource(
+        session,
+        replace(tenant.cloud, audience=graph_url),
+        tenant_id=tenant.tenant_id,
+        credential=ClientSecret(tenant.client_id, tenant.client_secret),
+        clock=clock,
+    )
+    urls = GraphUrls(graph_url)
+    return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
 
 def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:

@@ -11,9 +11,9 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption"},
-    {"pipeline", "reach"},
+    {"pipeline", "recovery", "reach"},
     {"collection"},
-    {"app", "inspection", "diagnosis", "testing"},
+    {"app", "recovering", "inspection", "diagnosis", "testing"},
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

@@ -14,6 +14,7 @@ from m365watch.cli.drift import drift
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
 from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
+from m365watch.cli.recover import recover
 from m365watch.cli.run import run
 from m365watch.cli.simulate import simulate
 from m365watch.cli.status import status
@@ -64,6 +65,7 @@ app.command()(retry)
 app.command()(query)
 app.command()(drift)
 app.command()(why)
+app.command()(recover)
 app.command()(simulate)
 app.command("version")(show_version)
 

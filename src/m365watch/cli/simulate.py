@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from m365watch.simulator.server import RunningSimulator, SimulationSettings
 
 
+DaysOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=60,
+        help="How much history there is at the start; what is older than 7 days only `recover` gets.",
+    ),
+]
+
+
 def simulate(
     *,
     port: Annotated[
@@ -26,9 +37,7 @@ def simulate(
         int, typer.Option(metavar="N", help="The same seed gives the same tenant, records and faults.")
     ] = 1,
     tenants: Annotated[int, typer.Option(metavar="N", min=1, help="How many tenants.")] = 1,
-    days: Annotated[
-        int, typer.Option(metavar="N", min=1, max=7, help="How much history there is at the start.")
-    ] = 7,
+    days: DaysOption = 7,
     records_per_day: Annotated[
         int, typer.Option(metavar="N", min=1, help="Records a day and tenant.")
     ] = 10_000,
@@ -55,7 +64,8 @@ def simulate(
 ) -> None:
     """Serve a simulated Microsoft 365 tenant on loopback, until stopped.
 
-    It answers as Microsoft's token endpoint and Management Activity API do, faults included.
+    It answers as Microsoft's token endpoint, Management Activity API and Graph's audit log queries do,
+    faults included.
     SIGTERM and Ctrl-C end it with exit code 0.
     """
     from m365watch.simulator.identities import derive_identities

@@ -9,22 +9,43 @@ from urllib.parse import SplitResult, urlsplit
 from m365watch.config.settings import Cloud
 
 _HOSTS = {
-    "worldwide": ("https://login.microsoftonline.com", "https://manage.office.com"),
-    "gcc": ("https://login.microsoftonline.com", "https://manage-gcc.office.com"),
-    "gcc-high": ("https://login.microsoftonline.us", "https://manage.office365.us"),
-    "dod": ("https://login.microsoftonline.us", "https://manage.protection.apps.mil"),
-    "china": ("https://login.partner.microsoftonline.cn", "https://manage.office365.cn"),
+    "worldwide": (
+        "https://login.microsoftonline.com",
+        "https://manage.office.com",
+        "https://graph.microsoft.com",
+    ),
+    "gcc": (
+        "https://login.microsoftonline.com",
+        "https://manage-gcc.office.com",
+        "https://graph.microsoft.com",
+    ),
+    "gcc-high": (
+        "https://login.microsoftonline.us",
+        "https://manage.office365.us",
+        "https://graph.microsoft.us",
+    ),
+    "dod": (
+        "https://login.microsoftonline.us",
+        "https://manage.protection.apps.mil",
+        "https://dod-graph.microsoft.us",
+    ),
+    "china": (
+        "https://login.partner.microsoftonline.cn",
+        "https://manage.office365.cn",
+        "https://microsoftgraph.chinacloudapi.cn",
+    ),
 }
 
 CLOUDS = {
-    name: Cloud(name, login_url=login, management_url=management, audience=management)
-    for name, (login, management) in _HOSTS.items()
+    name: Cloud(name, login_url=login, management_url=management, audience=management, graph_url=graph)
+    for name, (login, management, graph) in _HOSTS.items()
 }
 """Every cloud of Microsoft's, by the name that the setting `cloud` takes.
 
 Source: Management Activity API reference, "Activity API operations" (worldwide, GCC, GCC High,
 DoD); Entra's national clouds page (login hosts). Microsoft's public pages do not name the
-management host of China; seven public programs agree on this one.
+management host of China; seven public programs agree on this one. Graph's hosts are those of its
+page on national clouds; its audit log queries are documented for the worldwide service alone.
 """
 
 _URL_CHARACTERS = re.compile(r"[!-~]+")

@@ -200,6 +200,10 @@ class CloudSection(Section):
     )
     """The resource that tokens are asked for; left out, `management_url`."""
 
+    graph_url: BaseUrl | None = Field(default=None, title="an https URL (http for loopback hosts only)")
+    """Where Microsoft Graph answers, without `/v1.0`, and for what `m365watch recover` asks its tokens;
+    left out, that command cannot be used."""
+
 
 class AutoConfig(Section):
     """Devo's refresh of services that are not known beforehand."""

@@ -150,7 +150,13 @@ def _render_default(field: FieldInfo) -> str:
 
 
 def _render_clouds() -> str:
-    rows = [f"| `{c.name}` | {c.login_url} | {c.management_url} |" for c in CLOUDS.values()]
+    rows = [f"| `{c.name}` | {c.login_url} | {c.management_url} | {c.graph_url} |" for c in CLOUDS.values()]
     return "\n".join(
-        ["## Clouds\n", "| `cloud` | `login_url` | `management_url` |", "|---|---|---|", *rows, ""]
+        [
+            "## Clouds\n",
+            "| `cloud` | `login_url` | `management_url` | `graph_url` |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
     )

@@ -124,6 +124,7 @@ def _resolve_cloud(cloud: str | CloudSection) -> Cloud:
         login_url=cloud.login_url,
         management_url=cloud.management_url,
         audience=cloud.audience or cloud.management_url,
+        graph_url=cloud.graph_url or "",
     )
 
 

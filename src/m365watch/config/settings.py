@@ -33,6 +33,8 @@ class Cloud:
     management_url: str
     audience: str
     """The `resource` that a token is asked for; the management host unless set."""
+    graph_url: str = ""
+    """Microsoft Graph, for `m365watch recover`; empty where a cloud of one's own names none."""
 
 
 @dataclass(frozen=True, slots=True)

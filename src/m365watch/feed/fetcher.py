@@ -45,7 +45,7 @@ class _FeedQueue:
 class BlobFetcher:
     """Takes known blobs from the ledger, fetches and splits them, and hands them on."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part of the run that it works with
         self,
         feeds: Mapping[Feed, TenantAccess],
         *,
@@ -58,11 +58,14 @@ class BlobFetcher:
         wide_headers: bool,
         on_fetched: Callable[[FetchedBlob], None],
         on_quiet: Callable[[], None],
+        concerns: Callable[[KnownBlob], bool] = lambda _: True,
     ) -> None:
         """`on_fetched` takes a blob over; it calls `settle` once the blob is final.
 
-        `on_quiet` hears whenever no fetch is under way and none is due.
+        `on_quiet` hears whenever no fetch is under way and none is due. A due blob that does not
+        `concern` the run is left to another one.
         """
+        self._concerns = concerns
         self._wake = asyncio.Event()
         self._means = Means(
             access=feeds,
@@ -98,6 +101,12 @@ class BlobFetcher:
     async def wait_idle(self) -> None:
         """Return once `idle` holds."""
         while not self.idle:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def wait_fetched(self) -> None:
+        """Return once every due blob was handed on, or put off; deliveries may still be under way."""
+        while self._rounds or any(one.more or one.refilling or one.blobs for one in self._queues.values()):
             self._changed.clear()
             await self._changed.wait()
 
@@ -151,8 +160,10 @@ class BlobFetcher:
             besides=frozenset(queue.in_flight),
         )
         queue.refilling = False
-        queue.blobs.extend(found)
-        if len(found) == _REFILL_COUNT:
+        concerned = [known for known in found if self._concerns(known)]
+        queue.blobs.extend(concerned)
+        # Where none of so many concerns the run, the same ones would only be found again.
+        if len(found) == _REFILL_COUNT and concerned:
             queue.more = True
         self._changed.set()
 
@@ -175,6 +186,7 @@ class BlobFetcher:
         if not handed_on:
             self._means.flight.release(round_.held_bytes)
             self._leave(known)
+        self._changed.set()
         self._wake.set()
 
     async def _rest(self) -> None:

@@ -52,7 +52,7 @@ def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
     return {
         "id": _texts([header.Id for header in headers]),
-        "created_at": _instants([header.CreationTime for header in headers]),
+        "created_at": read_instants([header.CreationTime for header in headers]),
         "workload": _texts([header.Workload for header in headers]),
         "record_type": _numbers([header.RecordType for header in headers]),
         "operation": _texts([header.Operation for header in headers]),
@@ -121,7 +121,7 @@ def _whole_number(value: int | str | None) -> int | None:
     return number if number is not None and abs(number) <= _INT32_MAX else None
 
 
-def _instants(values: list[str | None]) -> pa.Array:
+def read_instants(values: list[str | None]) -> pa.Array:
     """The times in `values`; the usual form, without a zone, is read in one go."""
     instant = AUDIT_SCHEMA.field("created_at").type
     try:

@@ -58,6 +58,11 @@ class Publication:
         """Where the records come from."""
         return self._history.source
 
+    @property
+    def started_at(self) -> datetime:
+        """From when on there are records."""
+        return self._history.started_at
+
     def missing_hours(self, start: datetime, end: datetime) -> list[datetime]:
         """The hours still to be made before the blobs of [start, end) are complete, newest first."""
         if not self._history.calendar.live:

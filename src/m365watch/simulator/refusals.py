@@ -81,6 +81,13 @@ def unauthorized() -> Refusal:
     return Refusal(401, b'{"Message":"Authorization has been denied for this request."}')
 
 
+def graph_refusal(status: int, code: str, text: str) -> Refusal:
+    """What Graph answers: its own envelope, with an inner error."""
+    inner = {"request-id": "00000000-0000-4000-8000-000000000000"}
+    body = {"error": {"code": code, "message": text, "innerError": inner}}
+    return Refusal(status, msgspec.json.encode(body))
+
+
 def html_page(status: int, title: str) -> Refusal:
     """What a gateway in front of the service answers."""
     page = f"<html><head><title>{title}</title></head><body><h2>{title}</h2></body></html>"

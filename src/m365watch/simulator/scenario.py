@@ -28,6 +28,8 @@ class Call(StrEnum):
     PAGE = "page"
     """Every further page."""
     FETCH = "fetch"
+    GRAPH = "graph"
+    """Every call of Graph's audit log queries; its subject is the tenant."""
     CONTENT = "content"
     """Not a call: what a blob holds, decided once when the blob is made."""
 
@@ -213,6 +215,14 @@ class Behaviour(_Strict):
     """The tenant that tokens name in place of their own."""
     clock_ahead_s: float = 0.0
     """How far the `Date` of every answer is ahead of the time that all else goes by."""
+    graph_roles: tuple[str, ...] = ("AuditLogsQuery.Read.All",)
+    """The roles of tokens for Graph; empty: its audit log queries answer 403."""
+    graph_looks: int = Field(default=3, ge=1)
+    """How often a query has to be asked how it stands before it has succeeded."""
+    graph_page_records: int = Field(default=500, ge=1)
+    """Records on a page of a query."""
+    graph_records_max: int | None = Field(default=None, ge=1)
+    """How many records a query hands out; None: all that it finds."""
     audit_enabled: bool = True
     """False: the tenant's unified audit was never enabled."""
     secret_expired: bool = False

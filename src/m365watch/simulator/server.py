@@ -25,6 +25,7 @@ from m365watch.model import Service as CollectedService
 from m365watch.simulator.blobs import BlobMaker
 from m365watch.simulator.faults import FaultPlan
 from m365watch.simulator.gate import Gate
+from m365watch.simulator.graph import GraphService
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.inspection import Inspection
 from m365watch.simulator.lateness import Calendar, whole_hour
@@ -36,10 +37,12 @@ from m365watch.simulator.scenario import Behaviour, Scenario
 from m365watch.simulator.service import Service
 from m365watch.simulator.tenant import HISTORY, SimulatedTenant
 from m365watch.simulator.throttle import Throttle
-from m365watch.simulator.tokens import TokenEndpoint
+from m365watch.simulator.tokens import GRAPH_PATH, TokenEndpoint
 
 _HISTORY_HOURS_MAX = 7 * 24 - 2
 """Two hours short of what can be listed, so that nothing ages out while a test runs."""
+_LISTED_DAYS = 7
+"""What is older can be had from Graph's audit search only."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -51,7 +54,7 @@ class SimulationSettings:
     tenants: tuple[TenantIdentity, ...] = ()
     """One tenant derived from the seed where none is given."""
     days: float = 7
-    """How much history there is at the start; what can be listed ends 7 days back."""
+    """How much history there is at the start; what can be listed ends 7 days back, and Graph has the rest."""
     records_per_day: int = 10_000
     """Per tenant."""
     users: int = 60
@@ -96,6 +99,11 @@ class RunningSimulator:
         return self.url
 
     @property
+    def graph_url(self) -> str:
+        """Where Graph's audit log queries are; also the audience of their tokens."""
+        return f"{self.url}{GRAPH_PATH}"
+
+    @property
     def report(self) -> dict[str, Any]:
         """What was asked so far: the document of /simulator/report."""
         return self._inspection.report_document()
@@ -127,7 +135,11 @@ class RunningSimulator:
                 "client_id": identity.client_id,
                 "client_secret": identity.client_secret,
             },
-            "cloud": {"login_url": self.login_url, "management_url": self.management_url},
+            "cloud": {
+                "login_url": self.login_url,
+                "management_url": self.management_url,
+                "graph_url": self.graph_url,
+            },
             "services": services,
         }
 
@@ -181,7 +193,9 @@ def _assemble(
     ahead_s = _behaviour(settings).clock_ahead_s
     if ahead_s:
         application.on_response_prepare.append(_dated(clock, timedelta(seconds=ahead_s)))
-    application.add_routes([*Service(tenants, gate).routes(), *inspection.routes()])
+    application.add_routes(
+        [*Service(tenants, gate).routes(), *GraphService(tenants, gate).routes(), *inspection.routes()]
+    )
     return RunningSimulator(url, tuple(tenants), clock.now(), inspection), application
 
 
@@ -222,7 +236,7 @@ def _tenant(
 
 
 def _history(identity: TenantIdentity, settings: SimulationSettings, started_at: datetime) -> History:
-    hours = min(settings.days * 24, _HISTORY_HOURS_MAX)
+    hours = _history_hours(settings)
     replayed = settings.records_file is not None
     calendar = Calendar(
         seed=f"{settings.seed}/{identity.tenant_id}",
@@ -237,6 +251,11 @@ def _history(identity: TenantIdentity, settings: SimulationSettings, started_at:
         blob_records=settings.blob_records,
         changes_records=not replayed,
     )
+
+
+def _history_hours(settings: SimulationSettings) -> float:
+    hours = settings.days * 24
+    return hours if settings.days > _LISTED_DAYS else min(hours, _HISTORY_HOURS_MAX)
 
 
 def _source(

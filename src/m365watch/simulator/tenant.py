@@ -15,6 +15,7 @@ from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.listing import Pages, Span
 from m365watch.simulator.publication import Publication
 from m365watch.simulator.scenario import Behaviour, Call
+from m365watch.simulator.searches import Searches
 from m365watch.simulator.subscriptions import Subscriptions
 from m365watch.simulator.throttle import Throttle
 from m365watch.simulator.tokens import TokenEndpoint
@@ -58,6 +59,7 @@ class SimulatedTenant:
         self.pages = pages
         self.subscriptions = Subscriptions(behaviour)
         self.throttle = Throttle(behaviour.requests_per_minute)
+        self.found = Searches(publication, behaviour, seed=identity.tenant_id)
 
     async def blobs_between(self, content_type: ContentType, span: Span, *, now: datetime) -> list[Blob]:
         """The blobs that a listing of `span` names at `now`, oldest first; makes what is missing."""
@@ -96,11 +98,13 @@ class SimulatedTenant:
     def truth(self, *content_types: ContentType) -> Truth:
         """The truth about everything published up to now; all content types where none is named."""
         now = self._clock.now()
-        self.publication.make(now - HISTORY, now)
+        self.publication.make(min(now - HISTORY, self.publication.started_at), now)
         truth = Truth()
         for content_type in content_types or tuple(ContentType):
             for blob in self.publication.blobs(content_type):
                 if self._is_out(blob, now):
                     settled = self.faults.settled(Call.FETCH, blob.content_id, content_type)
                     truth.add(blob, within_reach=not (settled and settled[0].hides_content))
+        for text in self.found.texts:
+            truth.add_text(text)
         return truth

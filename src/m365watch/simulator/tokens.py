@@ -18,10 +18,22 @@ import msgspec
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
 from m365watch.simulator.identities import TenantIdentity
-from m365watch.simulator.refusals import Refusal, refusal, unauthorized
+from m365watch.simulator.refusals import Refusal, graph_refusal, refusal, unauthorized
 from m365watch.simulator.scenario import Behaviour
 
 OFFICIAL_AUDIENCE = "https://manage.office.com"
+OFFICIAL_GRAPH_AUDIENCE = "https://graph.microsoft.com"
+GRAPH_PATH = "/graph"
+"""Where Graph is below the service's address, so that its tokens and its calls are told apart."""
+GRAPH_ROLES = frozenset(
+    {
+        "AuditLogsQuery.Read.All",
+        *(
+            f"AuditLogsQuery-{one}.Read.All"
+            for one in ("CRM", "Endpoint", "Entra", "Exchange", "OneDrive", "SharePoint")
+        ),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,8 @@ class TokenEndpoint:
         """
         audience = self._verify(request, now)
         life_s = life_s or self._behaviour.token_life_s
-        roles = () if bare else self._behaviour.roles
+        is_graph = audience.rstrip("/") in self._graph_audiences()
+        roles = () if bare else self._behaviour.graph_roles if is_graph else self._behaviour.roles
         uses_secret = "client_assertion" not in request.form
         text = self._mint(audience, roles, life_s, now=now, uses_secret=uses_secret)
         self._forget_expired(now)
@@ -82,6 +95,25 @@ class TokenEndpoint:
             raise unauthorized()
         if "ActivityFeed.Read" not in token.roles:
             raise refusal("AF10001", ",".join(token.roles))
+
+    def require_graph(self, authorization: str, now: datetime) -> None:
+        """Return if the Authorization header holds a token with which Graph lets audit logs be queried.
+
+        Raises: Refusal: 401, or 403 for a token without the role.
+        """
+        token = self._issued.get(authorization.removeprefix("Bearer "))
+        if (
+            token is None
+            or now >= token.expires_at
+            or token.audience.rstrip("/") not in self._graph_audiences()
+        ):
+            raise graph_refusal(401, "InvalidAuthenticationToken", "Access token validation failure.")
+        if not set(token.roles) & GRAPH_ROLES:
+            raise graph_refusal(403, "Forbidden", "Insufficient privileges to complete the operation.")
+
+    def issued(self, authorization: str) -> bool:
+        """Whether the header's token is one of this tenant's."""
+        return authorization.removeprefix("Bearer ") in self._issued
 
     def _verify(self, request: TokenRequest, now: datetime) -> str:
         """The audience that is asked for, once everything about the request is right."""
@@ -112,7 +144,7 @@ class TokenEndpoint:
             if " " in asked:
                 raise aadsts(70011, now=now)
             asked = asked.removesuffix("/.default")
-        if asked.rstrip("/") not in self._audiences():
+        if asked.rstrip("/") not in (*self._audiences(), *self._graph_audiences()):
             raise aadsts(500011, asked, now=now)
         return asked
 
@@ -131,6 +163,9 @@ class TokenEndpoint:
 
     def _audiences(self) -> tuple[str, ...]:
         return (self._base_url, OFFICIAL_AUDIENCE)
+
+    def _graph_audiences(self) -> tuple[str, ...]:
+        return (f"{self._base_url}{GRAPH_PATH}", OFFICIAL_GRAPH_AUDIENCE)
 
     def _assertion_audiences(self) -> frozenset[str]:
         hosts = (self._base_url, "https://login.microsoftonline.com", "https://login.windows.net")

@@ -60,6 +60,12 @@ class Truth:
             if record not in known:
                 known.append(record)
 
+    def add_text(self, text: bytes) -> None:
+        """Take in another text in which a record was served; one that is not known otherwise is left out."""
+        known = self.texts.get(identity(text) or b"")
+        if known is not None and text not in known:
+            known.append(text)
+
     def records(self) -> list[bytes]:
         """One text of each distinct record; records without an Id as often as they were served."""
         return [texts[0] for texts in self.texts.values()] + list(self.without_id.elements())

@@ -26,7 +26,7 @@ _WORK_S = (0.0001, 0.0001, 0.0005, 0.002, 0.03)
 _STEP_S = 1e-6
 
 
-class Crash(BaseException):  # noqa: N818 - it is what happens to the collector, and no error of ours.
+class Crash(BaseException):
     """The process is gone."""
 
 

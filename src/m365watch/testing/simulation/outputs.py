@@ -256,7 +256,7 @@ def refuses(record: bytes) -> bool:
 
 def make_outputs(stores: dict[str, Store], world: World, random: Random) -> list[LakeLike | WireLike]:
     """One life's outputs over the stores that outlive it."""
-    kinds: dict[str, type[LakeLike] | type[WireLike]] = {
+    kinds: dict[str, type[LakeLike | WireLike]] = {
         "lake": LakeLike,
         "files": FilesLike,
         "devo": WireLike,

@@ -1,0 +1,104 @@
+"""`m365watch recover`: a period fetched again from Microsoft Graph's audit search."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.periods import FromOption, ServiceOption, ToOption, parse_period, parse_services
+from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
+
+if TYPE_CHECKING:
+    from m365watch.recovering import Recovery, RecoveryOutcome
+
+
+def recover(
+    start: FromOption,
+    end: ToOption,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            help="Only this tenant, by its GUID or its input's name; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    service: ServiceOption = None,
+    may_repeat: Annotated[
+        bool,
+        typer.Option(
+            "--may-repeat",
+            help="Without a lake: go back beyond the ledger's 15 days, at the price of repeats.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+) -> None:
+    """Fetch a period again from Microsoft Graph's audit search, and deliver what is missing of it.
+
+    For a hole older than the 7 days that the feed serves, or to compare any period with a second source.
+    The period is one of CreationTime. Records that were delivered before are left out, whichever way they
+    came. The application needs AuditLogsQuery.Read.All of Microsoft Graph, with admin consent. Microsoft
+    takes minutes to hours for a day; what was begun is kept, and the same command goes on with it.
+
+    The collector has to be stopped meanwhile; what it missed by that, it fetches when it starts again.
+
+    Exit codes: 0 all of it is delivered; 1 something kept it from its end, the same command goes on; 2 the
+    configuration or the call is wrong; 3 some of it waits for an output; 4 a collector is running.
+    """
+    from m365watch.clock import SystemClock, system_random
+    from m365watch.recovering import Recovery, RecoveryAsked
+
+    clock = SystemClock()
+    period = parse_period(start, end, now=clock.now())
+    asked = RecoveryAsked(period, tuple(tenant or ()), parse_services(service), may_repeat=may_repeat)
+    settings = read_settings(config, job=job, collector=collector_file)
+    recovery = Recovery(settings, asked, clock=clock, random=system_random())
+    _configure_lines(recovery, quiet=quiet)
+    outcome, signal_code = _run(recovery)
+    _show(outcome, as_json=as_json)
+    raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
+
+
+def _configure_lines(recovery: Recovery, *, quiet: bool) -> None:
+    from m365watch.cli.diagnostics import configure_diagnostics, level_of
+
+    console = stderr_console()
+    configure_diagnostics(
+        line_format=LineFormat.TEXT,
+        level=level_of(quiet=quiet, verbose=False),
+        colour=console.is_terminal and not console.no_color,
+        board=recovery.collector.board,
+    )
+
+
+def _run(recovery: Recovery) -> tuple[RecoveryOutcome, int | None]:
+    """The outcome, and 130 or 143 where a signal came."""
+    from m365watch.cli.loop import run_in_loop
+    from m365watch.cli.signals import StopSignals
+
+    async def run() -> tuple[RecoveryOutcome, int | None]:
+        stop = asyncio.Event()
+        with StopSignals(stop) as signals:
+            outcome = await recovery.run(stop)
+        return outcome, signals.exit_code
+
+    return run_in_loop(run())
+
+
+def _show(outcome: RecoveryOutcome, *, as_json: bool) -> None:
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.recover_view import outcome_document, outcome_page
+
+    if as_json:
+        write_line(to_json(outcome_document(outcome)))
+    else:
+        stdout_console().print(outcome_page(outcome), crop=False)

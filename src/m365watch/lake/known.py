@@ -1,0 +1,79 @@
+"""Which records a lake already has, however long ago they arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from m365watch.errors import LedgerUnavailable
+from m365watch.lake.columns import read_instants
+from m365watch.lake.schema import AUDIT, PARTITION
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.model import Header, TenantId
+from m365watch.records.split import split_blob
+
+_DAY = timedelta(days=1)
+
+
+class LakeWitness:
+    """The lake below `directory`, asked for records by what makes them the same."""
+
+    def __init__(self, directory: Path) -> None:
+        """The table is opened when it is first asked; there may be none yet."""
+        self._directory = directory
+        self._table: DeltaTable | None = None
+
+    def places_known(
+        self, tenant_id: TenantId, records: Sequence[bytes], headers: Sequence[Header]
+    ) -> set[int]:
+        """The places of those records that the lake has; of one without Id, if byte for byte.
+
+        A record whose CreationTime is no time is not looked for.
+        Raises: LedgerUnavailable: the lake cannot be read.
+        """
+        times = read_instants([header.CreationTime for header in headers])
+        first, last = pc.min(times).as_py(), pc.max(times).as_py()
+        if first is None:
+            return set()
+        condition = (pc.field(PARTITION) >= first.date()) & (pc.field(PARTITION) <= last.date())
+        condition &= (pc.field("created_at") >= first) & (pc.field("created_at") <= last)
+        ids = pa.array(sorted({header.Id for header in headers if header.Id}), pa.string())
+        condition &= (pc.field("tenant_id") == str(tenant_id)) & (
+            pc.field("id").isin(ids) | pc.field("id").is_null()
+        )
+        try:
+            known = self._keys(condition)
+        except WRITE_FAILURES as failure:
+            what = f"the lake cannot be asked what it has ({plain_reason(failure)})"
+            raise LedgerUnavailable(what, where=str(self._directory)) from failure
+        return {place for place, header in enumerate(headers) if _key(header, records[place]) in known}
+
+    def _keys(self, condition: pc.Expression) -> set[tuple[object, ...]]:
+        if self._table is None:
+            try:
+                self._table = DeltaTable(self._directory / AUDIT)
+            except TableNotFoundError:
+                return set()
+        else:
+            self._table.update_incremental()
+        rows = self._table.to_pyarrow_dataset().scanner(columns=["raw", "raw_bytes"], filter=condition)
+        keys: set[tuple[object, ...]] = set()
+        for chunk in rows.to_batches():
+            for raw, odd in zip(chunk["raw"].to_pylist(), chunk["raw_bytes"].to_pylist(), strict=True):
+                record = odd if odd is not None else raw.encode()
+                split = split_blob(b"[" + record + b"]", wide=False)
+                keys.update(_key(header, record) for header in split.headers)
+        return keys
+
+
+def _key(header: Header, record: bytes) -> tuple[object, ...]:
+    """What makes two records of one tenant the same; the bytes themselves where there is no Id."""
+    if not header.Id:
+        return (record,)
+    return (header.Id, header.CreationTime or "", str(header.Operation), str(header.RecordType))

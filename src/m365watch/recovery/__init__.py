@@ -1,0 +1,1 @@
+"""Recovery from a second source: Microsoft Graph's audit log queries."""

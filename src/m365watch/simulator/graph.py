@@ -1,0 +1,157 @@
+"""Graph's audit log queries over HTTP: make one, ask how it stands, read its pages.
+
+Source: api-contract 6; the envelope of errors is Graph's usual one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from m365watch.simulator.answers import RightAnswer, refusal_response, right_response
+from m365watch.simulator.gate import Gate
+from m365watch.simulator.refusals import Refusal, graph_refusal
+from m365watch.simulator.scenario import Call
+from m365watch.simulator.searches import Search, page_of
+from m365watch.simulator.tenant import SimulatedTenant
+from m365watch.simulator.tokens import GRAPH_PATH
+
+_QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
+_MEDIA_TYPE = "application/json; charset=utf-8"
+
+
+class _NewQuery(msgspec.Struct):
+    start: str = msgspec.field(name="filterStartDateTime")
+    end: str = msgspec.field(name="filterEndDateTime")
+    name: str = msgspec.field(default="", name="displayName")
+
+
+class GraphService:
+    """The audit log queries of all tenants; whose they are, the token says."""
+
+    def __init__(self, tenants: list[SimulatedTenant], gate: Gate) -> None:
+        """`gate` knows the same tenants."""
+        self._tenants = tenants
+        self._gate = gate
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """The three paths."""
+        return [
+            web.post(_QUERIES, self.make),
+            web.get(f"{_QUERIES}/{{query}}", self.look),
+            web.get(f"{_QUERIES}/{{query}}/records", self.records),
+        ]
+
+    async def make(self, request: web.Request) -> web.StreamResponse:
+        """A new query."""
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            try:
+                asked = msgspec.json.decode(await request.read(), type=_NewQuery)
+                start, end = _instant(asked.start), _instant(asked.end)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise graph_refusal(400, "BadRequest", f"The query cannot be read: {error}") from None
+            if start >= end:
+                raise graph_refusal(400, "BadRequest", "The start has to be before the end.")
+            return _json(_standing(tenant.found.make(asked.name, start, end), "notStarted"))
+
+        return await self._answered(request, answer, status=201)
+
+    async def look(self, request: web.Request) -> web.StreamResponse:
+        """How a query stands; it has succeeded once it was asked often enough."""
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            search = self._search(request, tenant)
+            search.looks += 1
+            if search.looks < tenant.behaviour.graph_looks:
+                return _json(_standing(search, "notStarted" if search.looks == 1 else "running"))
+            if search.found is None:
+                await asyncio.to_thread(tenant.found.finish, search, self._gate.clock.now())
+            return _json(_standing(search, "succeeded"))
+
+        return await self._answered(request, answer)
+
+    async def records(self, request: web.Request) -> web.StreamResponse:
+        """A page of what the query found."""
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            search = self._search(request, tenant)
+            if search.found is None:
+                raise graph_refusal(400, "BadRequest", "The query has not succeeded.")
+            token = request.query.get("$skiptoken", "0")
+            if not token.isdecimal():
+                raise graph_refusal(400, "BadRequest", "The skip token is not valid.")
+            size = tenant.behaviour.graph_page_records
+            page, following = page_of(search.found, first=int(token), size=size)
+            head = b'{"@odata.context":"' + self._gate.url.encode() + b'/$metadata","value":['
+            link = b""
+            if following is not None:
+                address = f"{self._gate.url}{_QUERIES}/{search.query}/records?$skiptoken={following}"
+                link = b',"@odata.nextLink":' + msgspec.json.encode(address)
+            return RightAnswer(head + b",".join(page) + b"]" + link + b"}", _MEDIA_TYPE)
+
+        return await self._answered(request, answer)
+
+    async def _answered(
+        self,
+        request: web.Request,
+        answer: Callable[[SimulatedTenant], Awaitable[RightAnswer]],
+        *,
+        status: int = 200,
+    ) -> web.StreamResponse:
+        """The response to a call; `answer` makes the right one."""
+        self._gate.report.requests[str(Call.GRAPH)] += 1
+        await self._gate.wait()
+        try:
+            tenant = self._tenant(request.headers.get("Authorization", ""))
+            rule = self._gate.strike(tenant, Call.GRAPH, tenant.identity.tenant_id)
+            if rule is not None:
+                right = RightAnswer(b"")
+                return await self._gate.spoilt(request, rule, right, subject=tenant.identity.tenant_id)
+            response = right_response(await answer(tenant))
+            response.set_status(status)
+        except Refusal as refused:
+            return refusal_response(refused)
+        return response
+
+    def _tenant(self, authorization: str) -> SimulatedTenant:
+        """The tenant whose token it is.
+
+        Raises: Refusal: 401 or 403.
+        """
+        owners = [tenant for tenant in self._tenants if tenant.tokens.issued(authorization)]
+        for tenant in owners:
+            tenant.tokens.require_graph(authorization, self._gate.clock.now())
+            return tenant
+        raise graph_refusal(401, "InvalidAuthenticationToken", "Access token is empty.")
+
+    def _search(self, request: web.Request, tenant: SimulatedTenant) -> Search:
+        search = tenant.found.get(request.match_info["query"])
+        if search is None:
+            raise graph_refusal(404, "NotFound", "The query does not exist.")
+        return search
+
+
+def _standing(search: Search, status: str) -> dict[str, object]:
+    return {
+        "@odata.type": "#microsoft.graph.security.auditLogQuery",
+        "id": search.query,
+        "displayName": search.name,
+        "filterStartDateTime": f"{search.start:%Y-%m-%dT%H:%M:%SZ}",
+        "filterEndDateTime": f"{search.end:%Y-%m-%dT%H:%M:%SZ}",
+        "status": status,
+        "isRecordCountLimitExceeded": search.is_cut,
+    }
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _json(document: object) -> RightAnswer:
+    return RightAnswer(msgspec.json.encode(document), _MEDIA_TYPE)
