@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,7 +12,10 @@ import structlog
 from m365watch import __version__
 from m365watch.adoption import AdoptionParts, adopt
 from m365watch.clock import Clock, Random
-from m365watch.collection import CollectorRun, Outcome, RunParts
+from m365watch.collection import AuditRun, CollectorRun, Outcome, RunParts, audited_feeds
+from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.auditor import Auditor, AuditOrder
+from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
     ConsoleSettings,
     DevoHttpSettings,
@@ -28,11 +31,13 @@ from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
+from m365watch.ledger.comparing import read_states
 from m365watch.ledger.front_filter import FilterSizes
+from m365watch.ledger.reading import require_ledger
 from m365watch.ledger.soundness import DamageGuard
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
-from m365watch.model import Feed
+from m365watch.model import BlobRef, BlobState, Feed
 from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.secrets import list_secrets
@@ -95,10 +100,19 @@ class Collector:
             return RunProgress(started_at=self._started_at)
         return self._run.progress()
 
-    async def run(self, *, once: bool, stop: asyncio.Event, instead: Instead | None = None) -> Outcome:
+    async def run(
+        self,
+        *,
+        once: bool,
+        stop: asyncio.Event,
+        instead: Instead | None = None,
+        audit: AuditRun | None = None,
+    ) -> Outcome:
         """Collect until `stop`; with `once`, until every feed is caught up and no blob is left to try.
 
-        With `instead`, the blobs come from where that says, and not from Microsoft's listings.
+        With `instead`, the blobs come from where that says, and not from Microsoft's listings. With
+        `audit` and `once` an audit takes the place of polling; what waits is fetched and delivered.
+
         Raises: LedgerHeld, LedgerUnusable, OutputUnusable: nothing was started.
         """
         patience_s = PATIENCE_ONCE_S if once else None
@@ -132,7 +146,30 @@ class Collector:
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
             )
-            return await self._run.until_end(once=once, stop=stop)
+            return await self._run.until_end(once=once, stop=stop, audit=audit)
+
+    async def audit(
+        self, order: AuditOrder, *, on_progress: Callable[[AuditProgress], Awaitable[None]]
+    ) -> list[FeedAudit]:
+        """Audit every feed against the ledger as it stands, which is only read; `order` asks for no repair.
+
+        Raises: LedgerUnusable: there is no ledger yet.
+        """
+        path = self._settings.state_directory / LEDGER_FILE
+
+        async def compare(feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+            return read_states(path, feed, refs)
+
+        async def keep(_audit: FeedAudit) -> None:
+            """Nothing is kept where nothing is written."""
+
+        require_ledger(path)
+        async with open_session() as session:
+            feeds = self._reach_feeds(session, PullCycles(self._clock))
+            auditor = Auditor(compare=compare, commit=None, clock=self._clock)
+            return await audit_feeds(
+                auditor, audited_feeds(feeds), order=order, keep=keep, on_progress=on_progress
+            )
 
     async def validate(self) -> tuple[CollectorError, ...]:
         """What would keep a run from working: each output is opened, each tenant's subscriptions are listed.

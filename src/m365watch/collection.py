@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,6 +11,9 @@ from datetime import datetime
 import structlog
 
 from m365watch.clock import Clock, Random
+from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.auditor import Audited, AuditOrder
+from m365watch.completeness.desk import AuditDesk, AuditProgress
 from m365watch.delivery import QueuedOutput
 from m365watch.errors import CollectorError
 from m365watch.feed.fetcher import BlobFetcher
@@ -53,6 +56,15 @@ class Outcome:
     problems: tuple[str, ...]
     """One sentence for each feed or output that could not go on, with what to do about it."""
     progress: RunProgress
+
+
+@dataclass(slots=True)
+class AuditRun:
+    """An audit in place of polling: what is asked, who hears how far it is, and what came of it."""
+
+    order: AuditOrder
+    on_progress: Callable[[AuditProgress], Awaitable[None]]
+    audits: list[FeedAudit] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,29 +131,36 @@ class CollectorRun:
             on_quiet=self._pipeline.flush,
             concerns=instead.concerns if instead else lambda _: True,
         )
+        self._desk = AuditDesk(
+            audited_feeds(feeds),
+            ledger=parts.ledger,
+            calls=parts.calls,
+            clock=parts.clock,
+            on_listed=self._fetcher.wake,
+        )
+        polled = {} if instead else feeds
+        self._pollers = {feed: self._poller(feed, reached, parts) for feed, reached in polled.items()}
         self._sources = instead.start(self._source_means()) if instead else ()
-        self._pollers = {} if instead else self._make_pollers(feeds, parts)
 
     def _source_means(self) -> SourceMeans:
         fetcher = self._fetcher
         return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
 
-    def _make_pollers(self, feeds: Mapping[Feed, ReachedFeed], parts: RunParts) -> dict[Feed, FeedPoller]:
-        return {
-            feed: FeedPoller(
-                feed,
-                reached.access,
-                settings=reached.polling,
-                ledger=parts.ledger,
-                calls=parts.calls,
-                troubles=parts.troubles,
-                cycles=parts.cycles,
-                clock=parts.clock,
-                random=parts.random,
-                on_listed=self._fetcher.wake,
-            )
-            for feed, reached in feeds.items()
-        }
+    def _poller(self, feed: Feed, reached: ReachedFeed, parts: RunParts) -> FeedPoller:
+        poller = FeedPoller(
+            feed,
+            reached.access,
+            settings=reached.polling,
+            ledger=parts.ledger,
+            calls=parts.calls,
+            troubles=parts.troubles,
+            cycles=parts.cycles,
+            clock=parts.clock,
+            random=parts.random,
+            on_listed=self._fetcher.wake,
+        )
+        poller.watch = self._desk.daily(feed)
+        return poller
 
     def resume(self, kept: Mapping[str, list[int]]) -> None:
         """Begin with what the outputs' queues have from the last run."""
@@ -163,17 +182,22 @@ class CollectorRun:
         caught_up = all(poller.caught_up for poller in self._pollers.values()) and self._fetcher.idle
         return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=self._before)
 
-    async def until_end(self, *, once: bool, stop: asyncio.Event) -> Outcome:
-        """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed."""
-        await self._observer.begin(feed.tenant_id for feed in self._pollers)
-        polling = asyncio.create_task(self._poll(once=once, stop=stop), name="polling")
+    async def until_end(self, *, once: bool, stop: asyncio.Event, audit: AuditRun | None = None) -> Outcome:
+        """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed.
+
+        With `audit`, which goes with `once`, that is made, and what it finds is fetched; nothing is polled.
+        """
+        await self._observer.begin(feed.tenant_id for feed in self._feeds)
+        first = self._poll(once=once, stop=stop) if audit is None else self._audit(audit)
+        polling = asyncio.create_task(first, name="polling")
         fetching = asyncio.create_task(self._fetcher.run(), name="fetching")
         delivering = asyncio.create_task(self._pipeline.run(), name="delivering")
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
-        tasks = (polling, fetching, delivering, upkeep)
+        answering = asyncio.create_task(self._desk.run(), name="answering")
+        tasks = (polling, fetching, delivering, upkeep, answering)
         failure: CollectorError | None = None
         try:
-            failure = await self._wait_end(polling, (fetching, delivering, upkeep), stop)
+            failure = await self._wait_end(polling, (fetching, delivering, upkeep, answering), stop)
             polling.cancel()
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
@@ -206,6 +230,10 @@ class CollectorRun:
                 tasks.create_task(source.run(stop=stop), name="source")
         if once and not stop.is_set():
             await self._fetcher.wait_idle()
+
+    async def _audit(self, audit: AuditRun) -> None:
+        audit.audits += await self._desk.audit(audit.order, on_progress=audit.on_progress)
+        await self._fetcher.wait_idle()
 
     async def _wait_end(
         self, first: asyncio.Task[None], others: Sequence[asyncio.Task[None]], stop: asyncio.Event
@@ -259,6 +287,11 @@ class CollectorRun:
         progress = self.progress()
         progress.outputs = await self._calls(self._ledger.output_progress)
         return Outcome(exit_code, waiting, tuple(problems), progress)
+
+
+def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, Audited]:
+    """How an audit reaches each of the feeds."""
+    return {feed: Audited(reached.access.api, reached.polling.start_at) for feed, reached in feeds.items()}
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 from m365watch.clock import SystemClock
+from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.keeping import last_audit
+from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.config.settings import Settings
+from m365watch.errors import LedgerHeld, LedgerUnusable
 from m365watch.ledger.account import (
     BlobsAsked,
     BlobsFound,
@@ -12,11 +20,20 @@ from m365watch.ledger.account import (
     named_blobs,
     piece_body,
 )
+from m365watch.ledger.comparing import read_states
+from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.port import WaitingBlob
-from m365watch.ledger.reading import feed_progress, ledger_for_reading, output_progress, remembered
+from m365watch.ledger.reading import (
+    feed_progress,
+    ledger_for_reading,
+    output_progress,
+    remembered,
+    require_ledger,
+)
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.model import BlobRef, BlobState, Feed
 from m365watch.monitor import latency, vocabulary
 from m365watch.monitor.latency import LatencyBook
 from m365watch.monitor.vocabulary import Vocabulary
@@ -57,6 +74,66 @@ def read_vocabularies(settings: Settings) -> list[Vocabulary]:
             Vocabulary.of_body(tenant_id, remembered(connection, vocabulary.MEMORY + tenant_id))
             for tenant_id in tenants
         ]
+
+
+def read_audits(settings: Settings) -> dict[Feed, FeedAudit]:
+    """The last audit of each feed that the settings name and that was audited, from the ledger alone.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        found = {feed: last_audit(connection, feed) for feed in feeds_of(settings)}
+    return {feed: audit for feed, audit in found.items() if audit is not None}
+
+
+def read_audit_progress(settings: Settings) -> dict[str, Any]:
+    """How far the running collector is with an audit: `number`, `windows`, `feeds`, `feeds_all`, if at all.
+
+    Raises: LedgerUnusable.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        body = remembered(connection, PROGRESS_NAME)
+    return {} if body is None else dict(json.loads(body))
+
+
+def read_blob_states(settings: Settings, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+    """Where blobs stand, in their order; None for one that the ledger does not know.
+
+    Raises: LedgerUnusable.
+    """
+    return read_states(settings.state_directory / LEDGER_FILE, feed, refs)
+
+
+def is_collector_running(settings: Settings) -> bool:
+    """Whether another process holds the ledger.
+
+    Raises: LedgerUnusable: there is no ledger yet, or its lock cannot be looked at.
+    """
+    path = settings.state_directory / LEDGER_FILE
+    require_ledger(path)
+    lock = LedgerLock(path.with_name("ledger.lock"))
+    try:
+        lock.acquire()
+    except LedgerHeld:
+        return True
+    except OSError as error:
+        raise LedgerUnusable(
+            f"the ledger cannot be held ({error.strerror or error})",
+            where=str(path),
+            fix="call it as the user that the collector runs as",
+        ) from error
+    lock.release()
+    return False
+
+
+def feeds_of(settings: Settings) -> list[Feed]:
+    """The feeds that the settings name."""
+    return [
+        Feed(tenant.tenant_id, content_type)
+        for tenant in settings.tenants
+        for service in tenant.services
+        if (content_type := service.service.content_type) is not None
+    ]
 
 
 def waiting_blobs(settings: Settings) -> list[WaitingBlob]:

@@ -10,7 +10,7 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption"},
+    {"delivery", "adoption", "completeness"},
     {"pipeline", "recovery", "reach"},
     {"collection"},
     {"app", "recovering", "inspection", "diagnosis", "testing"},

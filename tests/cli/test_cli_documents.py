@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
+from m365watch.cli.audit_view import audit_document
 from m365watch.cli.documents import (
     as_json,
     blobs_document,
@@ -11,10 +13,20 @@ from m365watch.cli.documents import (
     quarantine_document,
     status_document,
 )
+from m365watch.completeness.account import Counts, FeedAudit
 from m365watch.ledger.account import BlobsFound, PiecesFound
+from m365watch.model import BlobRef, Window
 from m365watch.progress import OutputProgress
 from run_figures import BLOB, NOW, PIECE, WAITING, feed_progress, outcome, run_progress
 
+AUDIT = FeedAudit(
+    feed_progress().feed,
+    at=NOW,
+    span=Window(NOW - timedelta(hours=1), NOW),
+    hours={NOW: Counts(listed=1, missing=1)},
+    missing=(BlobRef(feed_progress().feed, "20261124$a$b", NOW, NOW),),
+    remaining=1,
+)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "status.md"
 
 
@@ -44,6 +56,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "got HTTP 503",
                 "last_error_at": "2026-11-24T12:00:00Z",
                 "fix": None,
+                "audit": None,
             }
         ],
         "waiting": [
@@ -77,6 +90,8 @@ def test_every_key_stands_in_the_reference_page() -> None:
         outcome_document(outcome(waiting=(WAITING,)), exit_code=0, now=NOW),
         blobs_document(BlobsFound([BLOB], 1), now=NOW),
         quarantine_document(PiecesFound([PIECE], 1), now=NOW),
+        audit_document([AUDIT], now=NOW),
+        status_document(run_progress(feed_progress()), waiting=[], now=NOW, audits={AUDIT.feed: AUDIT}),
     ]
 
     assert keys_in(documents) - named == set()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +13,28 @@ from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
     from m365watch.collection import Outcome
+    from m365watch.completeness.account import Counts, FeedAudit
     from m365watch.ledger.account import BlobsFound, KeptPiece, NamedBlob, PiecesFound
     from m365watch.ledger.port import WaitingBlob
+    from m365watch.model import Feed
 
 SCHEMA = 1
 """Grows when a key changes its meaning or goes away; new keys alone do not count."""
 
 
 def status_document(
-    progress: RunProgress, *, waiting: Sequence[WaitingBlob], now: datetime
+    progress: RunProgress,
+    *,
+    waiting: Sequence[WaitingBlob],
+    now: datetime,
+    audits: Mapping[Feed, FeedAudit] | None = None,
 ) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """What `status --json` prints; `audits` are the feeds' last ones, where they are known."""
     return {
         "schema": SCHEMA,
         "at": instant(now),
         "totals": _totals(totals_of(progress.feeds)),
-        "feeds": [_feed(row, now=now) for row in progress.feeds],
+        "feeds": [_feed(row, now=now, audit=(audits or {}).get(row.feed)) for row in progress.feeds],
         "waiting": [_waiting(blob) for blob in waiting],
         "outputs": [
             {
@@ -90,7 +97,7 @@ def instant(when: datetime | None) -> str | None:
     return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _feed(row: FeedProgress, *, now: datetime) -> dict[str, Any]:
+def _feed(row: FeedProgress, *, now: datetime, audit: FeedAudit | None) -> dict[str, Any]:
     return {
         "tenant": row.feed.tenant_id,
         "content_type": str(row.feed.content_type),
@@ -102,7 +109,27 @@ def _feed(row: FeedProgress, *, now: datetime) -> dict[str, Any]:
         "last_error": row.last_error,
         "last_error_at": instant(row.last_error_at),
         "fix": row.fix,
+        "audit": None if audit is None else audit_summary(audit),
     }
+
+
+def audit_summary(audit: FeedAudit) -> dict[str, Any]:
+    """A feed's audit without its hours."""
+    return {
+        "at": instant(audit.at),
+        "from": instant(audit.span.start),
+        "to": instant(audit.span.end),
+        **counts_document(audit.total),
+        "repaired": audit.repaired,
+        "remaining": audit.remaining,
+        "error": audit.error,
+        "fix": audit.fix,
+    }
+
+
+def counts_document(counts: Counts) -> dict[str, int]:
+    """The counts of an audit by their names."""
+    return asdict(counts)
 
 
 def _totals(sums: Totals) -> dict[str, Any]:

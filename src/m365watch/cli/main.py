@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from m365watch.cli.audit import audit
 from m365watch.cli.blobs import blobs, retry
 from m365watch.cli.demo.command import demo
 from m365watch.cli.drift import drift
@@ -59,6 +60,7 @@ def show_help(
 app.command()(demo)
 app.command()(failing_as_devo(run))
 app.command()(status)
+app.command()(audit)
 app.command()(blobs)
 app.command()(quarantine)
 app.command()(retry)

@@ -76,10 +76,16 @@ def status(
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     from m365watch.cli.status_view import Standing
-    from m365watch.inspection import read_latency, read_status, waiting_blobs
+    from m365watch.inspection import read_audits, read_latency, read_status, waiting_blobs
 
-    progress, waiting, latency = read_status(settings), waiting_blobs(settings), read_latency(settings)
-    return Standing(progress, waiting, clock.now(), arguments, latency)
+    return Standing(
+        read_status(settings),
+        waiting_blobs(settings),
+        clock.now(),
+        arguments,
+        latency=read_latency(settings),
+        audits=read_audits(settings),
+    )
 
 
 def print_metrics(read: Callable[[], Standing]) -> None:
@@ -98,7 +104,9 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
 
     while True:
         standing = read()
-        document = status_document(standing.progress, waiting=standing.waiting, now=standing.at)
+        document = status_document(
+            standing.progress, waiting=standing.waiting, now=standing.at, audits=standing.audits
+        )
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
         write_line(as_json(document))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from m365watch.model import Feed, TenantId
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
+    from m365watch.completeness.account import FeedAudit
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
 
@@ -53,6 +54,8 @@ class Standing:
     arguments: str
     """What a command that reads the same ledger needs, as a shell takes it: `--config tenant.json`."""
     latency: LatencyBook | None = None
+    audits: Mapping[Feed, FeedAudit] = field(default_factory=dict)
+    """The last audit of each feed that was audited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def status_page(standing: Standing, *, columns: int, on_screen: bool = False) ->
         tables += [*_tenant_part(rows, now=standing.at, columns=columns), Text("")]
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
-    lines = [*errors, *waiting, *_output_lines(standing), *_ask_on(standing)]
+    lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
     latency = latency_part(standing.latency, now=standing.at) if standing.latency else None
     if latency is not None:
         tables += [latency, Text("")]
@@ -113,6 +116,30 @@ def _output_lines(standing: Standing) -> list[Text]:
             fetched = f", {again:,} are fetched again for it" if again else ""
             queued = f"{count(output.blobs_queued, 'blob')} in its queue on disk"
             lines.append(whole_line(f"output {output.name}: {queued}{fetched}", style="yellow"))
+    return lines
+
+
+def _audit_lines(standing: Standing) -> list[Text]:
+    """When every feed was last audited, and what of it is missing or could not be read."""
+    audits = list(standing.audits.values())
+    if not audits:
+        return []
+    age = span((standing.at - min(audit.at for audit in audits)).total_seconds())
+    listed = count(sum(audit.total.listed for audit in audits), "blob")
+    repaired, remaining = sum(one.repaired for one in audits), sum(one.remaining for one in audits)
+    found = f"{repaired + remaining:,} missing" if repaired + remaining else "none missing"
+    mended = f", {repaired:,} of them repaired, {remaining:,} remain" if repaired + remaining else ""
+    bad = [audit for audit in audits if not audit.is_proven]
+    lines = [
+        Text(
+            f"audit: {count(len(audits), 'feed')}, the oldest {age} ago: {listed} listed, {found}{mended}",
+            style="red" if bad else "yellow" if repaired else "",
+        )
+    ]
+    if bad:
+        names = ", ".join(dict.fromkeys(content_name(audit.feed) for audit in bad))
+        command = f"`m365watch audit {standing.arguments} --repair`"
+        lines.append(whole_line(f"hint: audit of {names} is not complete: {command}"))
     return lines
 
 

@@ -20,6 +20,7 @@ from m365watch.errors import (
     Throttled,
     WindowRefused,
 )
+from m365watch.feed.relisting import NobodyWatches, PageWatch, in_background, relisting_due_at
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.troubles import Troubles
 from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans
@@ -30,8 +31,6 @@ from m365watch.monitor.cycles import PullCycles
 
 _log = structlog.get_logger(__name__)
 
-RELIST_AFTER = timedelta(hours=24)
-"""The whole 7 days are listed again this often; what turns up is fetched and reported."""
 AHEAD_MAX = timedelta(minutes=5)
 """Coverage further in the future than this was made by a clock that was wrong; it is not believed."""
 MARGINS_S = (10.0, 60.0, 300.0, 3600.0)
@@ -75,6 +74,8 @@ class FeedPoller:
         self.feed = feed
         self.windows_planned = 0
         self.caught_up = False
+        self.watch: PageWatch = NobodyWatches()
+        """Sees each daily relisting."""
         self._api = access.api
         self._keeper = access.keeper
         self._settings = settings
@@ -85,6 +86,7 @@ class FeedPoller:
         self._clock = clock
         self._random = random
         self._on_listed = on_listed
+        self._started_at: datetime | None = None
         self._margin_step = 0
         self._failures = 0
         self._live_at_s = 0.0
@@ -97,6 +99,7 @@ class FeedPoller:
 
         Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
         """
+        self._started_at = None if once else self._clock.now()
         while not stop.is_set():
             self._cycles.begin(self.feed, period_s=self._settings.period_s)
             error = await self._failure_of_poll()
@@ -215,7 +218,8 @@ class FeedPoller:
         # Where the clock was ahead once, what was listed then says nothing about content that came later.
         is_ahead = bool(coverage) and coverage[-1].end > now + AHEAD_MAX
         if relisted_at is not None:
-            if not is_ahead and timedelta(0) <= now - relisted_at < RELIST_AFTER:
+            due_at = relisting_due_at(self.feed.tenant_id, relisted_at, started_at=self._started_at)
+            if not is_ahead and relisted_at <= now < due_at:
                 return
             await self._relist(now, coverage, failures)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
@@ -227,23 +231,36 @@ class FeedPoller:
         old = (now - self._settings.lookback).replace(microsecond=0)
         plan = plan_relisting(now, start_at=self._settings.start_at, margin=self._margin)
         windows = [Window(window.start, min(window.end, old)) for window in plan if window.start < old]
+        windows = in_background(windows, now)
         self.windows_planned += len(windows)
         repaired = 0
         unread = []
+        unreadable: dict[datetime, CollectorError] = {}
         for window in windows:
+            if self._clock.monotonic_s() - self._live_at_s >= self._settings.period_s:
+                await self._list_live(await self._plan(), failures)
             try:
-                repaired += await self._list(window)
+                repaired += await self._list(window, self.watch)
             except ListingUnreadable as error:
-                failures[window.end] = error
+                unreadable[window.end] = error
                 if _is_covered(window, coverage):
                     unread.append(window)
+        await self._count_unread(before=windows[-1].start if windows else now)
         self._unread = unread
+        failures |= unreadable
+        await self.watch.end(windows, unreadable)
         if repaired:
             _log.warning(
                 f"{self.feed}: listing the last 7 days again found {repaired} blobs that no listing had "
                 "shown before; they are fetched now, nothing lost",
                 code="repaired",
             )
+
+    async def _count_unread(self, *, before: datetime) -> None:
+        """What of the windows that could not be read is listed no more, as those listed now begin later."""
+        for window in self._unread:
+            if window.start < before:
+                await self._count_gap(Window(window.start, min(window.end, before)), self._clock.now())
 
     async def _list_unread(self, failures: dict[datetime, CollectorError]) -> None:
         """List again what the last relisting could not read in full, until it can or is too old."""
@@ -258,22 +275,26 @@ class FeedPoller:
                 await self._count_gap(Window(window.start, min(window.end, edge)), now)
         self._unread = left
 
-    async def _list(self, window: Window) -> int:
+    async def _list(self, window: Window, watch: PageWatch | None = None) -> int:
         """List one window to its last page and commit it; how many blobs were new."""
+        watch = watch or NobodyWatches()
         try:
-            new = await self._list_pages(window)
+            new = await self._list_pages(window, watch)
         except NotSubscribed:
             await self._keeper.revive(self.feed.content_type)
-            new = await self._list_pages(window)
+            new = await self._list_pages(window, watch)
         self.windows_planned -= 1
         _log.debug(f"{self.feed}: listed {window}: {new} new blobs")
         return new
 
-    async def _list_pages(self, window: Window) -> int:
+    async def _list_pages(self, window: Window, watch: PageWatch) -> int:
         new = pages = 0
+        watch.begin(window)
         try:
             async for page in self._api.list_content(self.feed.content_type, window):
-                new += await self._commit(window, self._wanted(page), complete=False)
+                wanted = self._wanted(page)
+                await watch.look(wanted)
+                new += await self._commit(window, wanted, complete=False)
                 pages += 1
         except WindowRefused:
             # After the first page it is the page's token that is refused, not the window.

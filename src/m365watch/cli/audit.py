@@ -1,0 +1,197 @@
+"""`m365watch audit`: the service's whole week listed again and compared with the ledger, blob by blob."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.terminal import stderr_console, stdout_console, write_line
+from m365watch.errors import LedgerHeld
+
+if TYPE_CHECKING:
+    from m365watch.completeness.account import FeedAudit
+    from m365watch.completeness.auditor import AuditOrder
+    from m365watch.completeness.desk import AuditProgress
+    from m365watch.config.settings import Settings
+
+LOOK_EVERY_S = 1.0
+TAKEN_WITHIN_S = 60.0
+"""How long a running collector may take to begin."""
+ANSWERED_WITHIN_S = 3_600.0
+"""How long its audit may stand still before nobody waits for it any more."""
+FETCHED_WITHIN_S = 120.0
+"""How long what was repaired is waited for."""
+
+
+def audit(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", min=1, max=7, help="How many days back, 7 at most.")
+    ] = 7,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Have what is missing fetched and delivered.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document with every hour.")] = False,
+) -> None:
+    """Prove that nothing is missing: list what Microsoft serves again, and look for every blob in the ledger.
+
+    Of each blob that is listed it says whether it is delivered, waiting, quarantined, lost or missing, which
+    means that the ledger does not know it. While `m365watch run` is running it makes the audit itself, within
+    its budget of requests; otherwise this command does. With --repair what is missing is fetched and
+    delivered; where no collector runs, so is what else waits.
+
+    Exit codes: 0 nothing is missing; 1 something remains missing, or part of the listing could not be read;
+    2 the configuration is wrong; 4 a collector started meanwhile.
+    """
+    from m365watch.cli.audit_view import audit_document, audit_page
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.clock import SystemClock
+    from m365watch.completeness.auditor import AuditOrder
+
+    settings = read_settings(config, job=job, collector=collector_file)
+    order = AuditOrder(days, repair, secrets.token_hex(8))
+    audits = _audits(settings, order)
+    if as_json:
+        write_line(to_json(audit_document(audits, now=SystemClock().now())))
+    else:
+        stdout_console().print(audit_page(audits, repair=repair), crop=False)
+    if not all(one.is_proven for one in audits):
+        raise typer.Exit(1)
+
+
+def _audits(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit]:
+    """The audits, made by the collector that runs, or else here."""
+    from m365watch.cli.loop import run_in_loop
+    from m365watch.inspection import is_collector_running
+
+    if not is_collector_running(settings):
+        with suppress(LedgerHeld):  # One started just now.
+            return run_in_loop(_make(settings, order))
+    sys.stderr.write("a collector is running: it makes the audit, within its budget of requests\n")
+    audits = run_in_loop(_ask(settings, order))
+    if audits is not None:
+        return audits
+    sys.stderr.write("it has stopped: the audit is made here\n")
+    return run_in_loop(_make(settings, order))
+
+
+async def _make(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit]:
+    """The audits, made in this process; with repair, like `run --once` for what waits."""
+    from m365watch.app import Collector
+    from m365watch.cli.diagnostics import configure_diagnostics, level_of
+    from m365watch.cli.terminal import LineFormat
+    from m365watch.clock import SystemClock, system_random
+    from m365watch.collection import AuditRun
+    from m365watch.completeness.account import settled
+    from m365watch.inspection import read_blob_states
+
+    collector = Collector(settings, clock=SystemClock(), random=system_random())
+    configure_diagnostics(
+        line_format=LineFormat.TEXT,
+        level=level_of(quiet=True, verbose=False),
+        colour=False,
+        board=collector.board if order.repair else None,
+    )
+    show = _Showing()
+    with show:
+        if not order.repair:
+            return await collector.audit(order, on_progress=show.step)
+        run = AuditRun(order, show.step)
+        outcome = await collector.run(once=True, stop=asyncio.Event(), audit=run)
+    for problem in outcome.problems:
+        sys.stderr.write(f"error: {problem}\n")
+    return [
+        settled(one, read_blob_states(settings, one.feed, one.missing)) if one.total.missing else one
+        for one in run.audits
+    ]
+
+
+async def _ask(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit] | None:
+    """The audits that the running collector made; None if it has stopped before.
+
+    Raises: LedgerUnusable: it takes no request, or does not come to an end.
+    """
+    from m365watch.clock import SystemClock
+    from m365watch.completeness.desk import AuditProgress
+    from m365watch.completeness.requests import leave_request, withdraw_request
+    from m365watch.errors import LedgerUnusable
+    from m365watch.inspection import feeds_of, is_collector_running, read_audit_progress, read_audits
+
+    clock = SystemClock()
+    leave_request(settings.state_directory, order)
+    told: dict[str, object] = {}
+    moved_at_s = clock.monotonic_s()
+    with _Showing() as show:
+        while True:
+            await clock.sleep(LOOK_EVERY_S)
+            progress = read_audit_progress(settings)
+            if progress.get("number") == order.number and progress != told:
+                told, moved_at_s = progress, clock.monotonic_s()
+                await show.step(AuditProgress(progress["windows"], progress["feeds"], progress["feeds_all"]))
+                if progress["feeds"] == progress["feeds_all"]:
+                    break
+            if not is_collector_running(settings):
+                withdraw_request(settings.state_directory)
+                return None
+            if clock.monotonic_s() - moved_at_s > (ANSWERED_WITHIN_S if told else TAKEN_WITHIN_S):
+                withdraw_request(settings.state_directory)
+                raise LedgerUnusable(
+                    "the running collector does not answer",
+                    where=str(settings.state_directory),
+                    fix="look at what it says; if it is an older version, restart it with this one",
+                )
+    answers = read_audits(settings)
+    audits = [answers[feed] for feed in feeds_of(settings) if feed in answers]
+    audits = [one for one in audits if one.asked == order.number]
+    return await _see_fetched(settings, audits) if order.repair else audits
+
+
+async def _see_fetched(settings: Settings, audits: Sequence[FeedAudit]) -> Sequence[FeedAudit]:
+    """The audits once what they found missing has been fetched, or after a time."""
+    from m365watch.clock import SystemClock
+    from m365watch.completeness.account import settled
+    from m365watch.inspection import read_blob_states
+
+    clock = SystemClock()
+    until_s = clock.monotonic_s() + FETCHED_WITHIN_S
+    while True:
+        seen = [
+            settled(one, read_blob_states(settings, one.feed, one.missing)) if one.total.missing else one
+            for one in audits
+        ]
+        if not any(one.remaining for one in seen) or clock.monotonic_s() >= until_s:
+            return seen
+        await clock.sleep(LOOK_EVERY_S)
+
+
+class _Showing:
+    """How far the audit is, on stderr: one line that is drawn over on a terminal, and nothing elsewhere."""
+
+    def __init__(self) -> None:
+        console = stderr_console()
+        self._status = console.status("listing ...") if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    async def step(self, progress: AuditProgress) -> None:
+        """Show it."""
+        if self._status is not None:
+            done = f"{progress.feeds} of {progress.feeds_all} feeds"
+            self._status.update(f"listing: {progress.windows} windows, {done} done ...")

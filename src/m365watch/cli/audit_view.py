@@ -1,0 +1,136 @@
+"""What `audit` shows: a table per feed and day, the hours with something amiss, the sum of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant
+from m365watch.cli.render import content_name, count, moment, quoted, whole_line
+from m365watch.cli.terminal import plain
+from m365watch.completeness.account import Counts, FeedAudit, total_of
+
+if TYPE_CHECKING:
+    from m365watch.model import TenantId
+
+HOURS_SHOWN_MAX = 12
+"""Hours with something amiss that are named; JSON has all of them."""
+FIGURES = ("listed", "delivered", "waiting", "quarantined", "lost", "missing")
+_STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
+
+
+def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
+    """Per tenant a table with a line for each feed and day, then what is amiss, then the verdict."""
+    parts: list[RenderableType] = []
+    tenants: dict[TenantId, list[FeedAudit]] = {}
+    for audit in audits:
+        tenants.setdefault(audit.feed.tenant_id, []).append(audit)
+    for tenant_id, own in tenants.items():
+        parts += [Text(f"tenant {tenant_id}", style="bold"), _table(own), *_hour_lines(own), Text("")]
+    parts += [line for audit in audits for line in _error_lines(audit)]
+    return Group(*parts, verdict_line(audits, repair=repair))
+
+
+def _table(audits: Sequence[FeedAudit]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("feed", no_wrap=True, overflow="ellipsis")
+    table.add_column("day", no_wrap=True)
+    for name in FIGURES:
+        table.add_column(name, justify="right", no_wrap=True)
+    for audit in audits:
+        name = content_name(audit.feed)
+        for day, counts in days_of(audit).items():
+            table.add_row(name, day, *_cells(counts))
+            name = ""
+        table.add_row(name, "all", *_cells(audit.total), style="bold")
+    return table
+
+
+def days_of(audit: FeedAudit) -> dict[str, Counts]:
+    """The sums of each day (UTC), oldest first."""
+    days: dict[str, list[Counts]] = {}
+    for hour, counts in audit.hours.items():
+        days.setdefault(f"{hour:%m-%d}", []).append(counts)
+    return {day: total_of(rows) for day, rows in days.items()}
+
+
+def _cells(counts: Counts) -> list[Text]:
+    cells = []
+    for name in FIGURES:
+        number = getattr(counts, name)
+        cells.append(Text(f"{number:,}", style=_STYLES.get(name, "") if number else "dim"))
+    return cells
+
+
+def _hour_lines(audits: Iterable[FeedAudit]) -> list[Text]:
+    """The hours in which something is not delivered, by feed, the newest first."""
+    amiss = [
+        (hour, audit, counts)
+        for audit in audits
+        for hour, counts in reversed(list(audit.hours.items()))
+        if not counts.is_sound
+    ]
+    lines = [
+        whole_line(f"{content_name(audit.feed)} {hour:%m-%d %H}h: {_amiss(counts)}", style="yellow")
+        for hour, audit, counts in amiss[:HOURS_SHOWN_MAX]
+    ]
+    more = len(amiss) - HOURS_SHOWN_MAX
+    return [*lines, *([whole_line(f"and {more:,} hours more: --json has all")] if more > 0 else [])]
+
+
+def _amiss(counts: Counts) -> str:
+    """For example `1 missing, 2 waiting of 34 blobs`."""
+    found = [f"{number:,} {name}" for name in FIGURES[:1:-1] if (number := getattr(counts, name))]
+    return f"{', '.join(found)} of {count(counts.listed, 'blob')}"
+
+
+def _error_lines(audit: FeedAudit) -> list[Text]:
+    if audit.error is None:
+        return []
+    cure = audit.fix or "nothing to do but to audit again: it may pass"
+    return [Text(f"error: {quoted(audit.error)}", style="red"), Text(f"hint: {plain(cure)}")]
+
+
+def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
+    """The sums over all feeds, and whether that is the proof."""
+    sums = total_of(audit.total for audit in audits)
+    parts = [f"{getattr(sums, name):,} {name}" for name in FIGURES[1:]]
+    repaired, remaining = sum(one.repaired for one in audits), sum(one.remaining for one in audits)
+    mended = f"; {repaired:,} of them repaired, {remaining:,} remain" if sums.missing and repair else ""
+    hint = "" if repair or not remaining else "; --repair has what is missing fetched"
+    since = min((one.span.start for one in audits), default=None)
+    text = f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{hint}"
+    return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
+
+
+def audit_document(audits: Sequence[FeedAudit], *, now: datetime) -> dict[str, Any]:
+    """What `audit --json` prints."""
+    sums = total_of(audit.total for audit in audits)
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "proven": all(audit.is_proven for audit in audits),
+        "totals": counts_document(sums)
+        | {
+            "repaired": sum(audit.repaired for audit in audits),
+            "remaining": sum(audit.remaining for audit in audits),
+        },
+        "feeds": [_feed(audit) for audit in audits],
+    }
+
+
+def _feed(audit: FeedAudit) -> dict[str, Any]:
+    return {
+        "tenant": audit.feed.tenant_id,
+        "content_type": str(audit.feed.content_type),
+        **audit_summary(audit),
+        "hours": [{"hour": instant(hour), **counts_document(row)} for hour, row in audit.hours.items()],
+        "missing_blobs": [
+            {"content_id": ref.content_id, "created_at": instant(ref.created_at)} for ref in audit.missing
+        ],
+    }

@@ -1,0 +1,181 @@
+"""Audits as they happen: a feed listed from end to end, each page compared before the ledger knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from m365watch.clock import Clock
+from m365watch.completeness.account import FeedAudit, Tally
+from m365watch.errors import (
+    CollectorError,
+    ListingUnreadable,
+    NeedsOperator,
+    NotSubscribed,
+    RetryLater,
+    WindowRefused,
+)
+from m365watch.feed.port import Api
+from m365watch.feed.relisting import in_background
+from m365watch.feed.windows import LOOK_BACK_MAX, plan_relisting
+from m365watch.model import BlobRef, BlobState, Feed, Window
+
+WINDOW_TRIES = 6
+"""Tries of one window before the feed's audit ends with an error."""
+PAUSE_S = 2.0
+PAUSE_S_MAX = 60.0
+"""The first pause between them, and the longest."""
+MARGIN = timedelta(seconds=60)
+"""How far inside the 7 days the oldest window starts."""
+EDGE_STEP = timedelta(minutes=20)
+"""How much later it starts after each refusal."""
+
+Compare = Callable[[Feed, Sequence[BlobRef]], Awaitable[Sequence[BlobState | None]]]
+"""Where blobs stand in the ledger, in their order; None for one that it does not know."""
+Commit = Callable[[Feed, Window, Sequence[BlobRef]], Awaitable[None]]
+"""Makes blobs known to the ledger, which then fetches them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOrder:
+    """What is to be audited."""
+
+    days: int = 7
+    repair: bool = False
+    number: str | None = None
+    """The request that it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """How a feed is reached, and from when on its content counts."""
+
+    api: Api
+    start_at: datetime | None
+
+
+class DailyAudit:
+    """A feed's daily relisting as an audit; a `feed.relisting.PageWatch`."""
+
+    def __init__(
+        self, feed: Feed, *, compare: Compare, keep: Callable[[FeedAudit], Awaitable[None]], clock: Clock
+    ) -> None:
+        """`keep` gets the account of each relisting once it is complete."""
+        self._feed = feed
+        self._compare = compare
+        self._keep = keep
+        self._clock = clock
+        self._tally = Tally()
+
+    def begin(self, window: Window) -> None:
+        """The window is listed from its first page on."""
+        self._tally.begin(window)
+
+    async def look(self, page: Sequence[BlobRef]) -> None:
+        """Count one page, as the ledger knows it now; after that it is known by all means."""
+        self._tally.add(page, await self._compare(self._feed, page))
+
+    async def end(self, windows: Sequence[Window], failures: Mapping[datetime, CollectorError]) -> None:
+        """Keep the account, and begin the next one."""
+        tally, self._tally = self._tally, Tally()
+        if windows:
+            error = next(iter(failures.values()), None)
+            audit = _audit_of(self._feed, tally, span=span_of(windows), at=self._clock.now(), error=error)
+            await self._keep(replace(audit, repaired=audit.total.missing))
+
+
+class Auditor:
+    """Audits feeds one by one, and makes known what is missing where that is wanted."""
+
+    def __init__(self, *, compare: Compare, commit: Commit | None, clock: Clock) -> None:
+        """Without `commit` nothing is repaired."""
+        self._compare = compare
+        self._commit = commit
+        self._clock = clock
+
+    async def audit(
+        self, feed: Feed, audited: Audited, *, order: AuditOrder, on_window: Callable[[], Awaitable[None]]
+    ) -> FeedAudit:
+        """List the last `order.days` of the feed, and say where everything that is listed stands.
+
+        `on_window` hears of each window that was listed. An error of the service ends the listing, and
+        stands in the audit.
+        """
+        start_at = audited.start_at
+        now = self._clock.now()
+        windows = plan_audit(now, start_at=start_at, days=order.days)
+        tally = Tally()
+        error: CollectorError | None = None
+        for window in windows:
+            try:
+                await self._list_patiently(feed, audited, window, tally=tally)
+            except ListingUnreadable as unreadable:
+                error = unreadable
+            except CollectorError as failure:
+                error = failure
+                break
+            await on_window()
+        span = span_of(windows) if windows else Window(now, now)
+        audit = _audit_of(feed, tally, span=span, at=self._clock.now(), error=error)
+        missing = audit.total.missing
+        repaired = 0 if self._commit is None else missing
+        return replace(audit, repaired=repaired, remaining=missing - repaired, asked=order.number)
+
+    async def _list_patiently(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
+        """List one window, again after what passes; its oldest edge gives way where it is refused."""
+        for number in range(WINDOW_TRIES):
+            try:
+                await self._list(feed, audited, window, tally=tally)
+            except WindowRefused as error:
+                later = Window(window.start + EDGE_STEP, window.end)
+                if number + 1 == WINDOW_TRIES or later.start >= later.end:
+                    raise
+                if window.start < self._clock.now() - LOOK_BACK_MAX + EDGE_STEP * WINDOW_TRIES:
+                    window = later
+                await self._clock.sleep(error.after_s or PAUSE_S)
+            except RetryLater as error:
+                # To start a subscription is the collector's business.
+                if number + 1 == WINDOW_TRIES or isinstance(error, NotSubscribed):
+                    raise
+                await self._clock.sleep(error.after_s or min(PAUSE_S_MAX, PAUSE_S * 2.0**number))
+            else:
+                return
+
+    async def _list(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
+        tally.begin(window)
+        start_at = audited.start_at
+        async for page in audited.api.list_content(feed.content_type, window):
+            wanted = [ref for ref in page if start_at is None or ref.created_at >= start_at]
+            states = await self._compare(feed, wanted)
+            tally.add(wanted, states)
+            unknown = [ref for ref, state in zip(wanted, states, strict=True) if state is None]
+            if self._commit is not None and unknown:
+                await self._commit(feed, window, unknown)
+
+
+def plan_audit(now: datetime, *, start_at: datetime | None, days: int) -> list[Window]:
+    """The windows of the last `days`, newest first, each at most 24 h, none before `start_at`."""
+    oldest = (now - timedelta(days=days)).replace(microsecond=0) if days < LOOK_BACK_MAX.days else None
+    if oldest is not None:
+        start_at = oldest if start_at is None else max(oldest, start_at)
+    return in_background(plan_relisting(now, start_at=start_at, margin=MARGIN), now)
+
+
+def span_of(windows: Sequence[Window]) -> Window:
+    """From the first instant of `windows`, of which there is at least one, to the last."""
+    return Window(min(one.start for one in windows), max(one.end for one in windows))
+
+
+def _audit_of(
+    feed: Feed, tally: Tally, *, span: Window, at: datetime, error: CollectorError | None
+) -> FeedAudit:
+    return FeedAudit(
+        feed,
+        at=at,
+        span=span,
+        hours=tally.hours(),
+        missing=tally.missing(),
+        error=None if error is None else str(error),
+        fix=error.fix if isinstance(error, NeedsOperator) else None,
+    )

@@ -1,0 +1,212 @@
+"""Audits over a scripted tenant: what they list, what they compare, what they mend."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from m365watch.completeness.account import Counts, FeedAudit
+from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, plan_audit
+from m365watch.completeness.requests import (
+    REQUEST_FILE,
+    leave_request,
+    order_of,
+    take_request,
+    withdraw_request,
+)
+from m365watch.errors import AccessRefused, Unavailable, WindowRefused
+from m365watch.ledger.comparing import read_states
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
+from m365watch.testing.api import Ask, FakeApi
+from m365watch.testing.clock import START
+from m365watch.testing.loop import LoopClock, run_jumping
+
+Result = TypeVar("Result")
+TENANT = TenantId("11111111-1111-1111-1111-111111111111")
+EXCHANGE = ContentType.EXCHANGE
+FEED = Feed(TENANT, EXCHANGE)
+CUT_ID = "{first}$20261117080500000000001$audit_exchange$Audit_Exchange$emea0001"
+
+
+class Bench:
+    """A ledger and a tenant, as they differ."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = LoopClock()
+        self.api = FakeApi(TENANT, self.clock)
+        self.ledger = SqliteLedger(folder, outputs=frozenset({"lake"}), now=self.clock.now())
+        self.committed: list[BlobRef] = []
+
+    def publish(self, content_id: str, *, age_h: float, known: bool) -> BlobRef:
+        ref = self.api.publish(EXCHANGE, content_id, created_at=self.clock.now() - timedelta(hours=age_h))
+        if known:
+            self.know([ref])
+        return ref
+
+    def know(self, refs: Sequence[BlobRef]) -> None:
+        now = self.clock.now()
+        self.ledger.commit_listing(FEED, Window(now - timedelta(hours=1), now), refs, complete=False, at=now)
+
+    async def audit(self, *, repair: bool = False, days: int = 7) -> FeedAudit:
+        auditor = Auditor(compare=self.compare, commit=self.commit if repair else None, clock=self.clock)
+        order = AuditOrder(days, repair, "a1")
+        return await auditor.audit(FEED, Audited(self.api, None), order=order, on_window=self.look_on)
+
+    async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | None]:
+        return read_states(self.ledger.path, feed, refs)
+
+    async def commit(self, _feed: Feed, _window: Window, refs: Sequence[BlobRef]) -> None:
+        self.committed += refs
+        self.know(refs)
+
+    async def look_on(self) -> None:
+        """Nobody looks on."""
+
+
+def run(folder: Path, use: Callable[[Bench], Awaitable[Result]]) -> Result:
+    async def main() -> Result:
+        bench = Bench(folder)
+        try:
+            return await use(bench)
+        finally:
+            bench.ledger.close()
+
+    return run_jumping(main())
+
+
+def test_what_the_ledger_does_not_know_is_missing(tmp_path: Path) -> None:
+    """On whatever page and day; what it knows and has not delivered waits."""
+
+    async def use(bench: Bench) -> tuple[FeedAudit, list[BlobRef]]:
+        gone = [bench.publish(f"gone{age}", age_h=age, known=False) for age in (1, 30, 160)]
+        for age in (2, 29, 31, 32, 159):
+            bench.publish(f"kept{age}", age_h=age, known=True)
+        return await bench.audit(), gone
+
+    audit, gone = run(tmp_path, use)
+
+    assert audit.total == Counts(listed=8, waiting=5, missing=3)
+    assert set(audit.missing) == set(gone)
+    assert (audit.repaired, audit.remaining, audit.error) == (0, 3, None)
+    assert audit.span.start == START - timedelta(days=7) + timedelta(seconds=60)
+
+
+def test_a_repair_makes_the_missing_known_and_nothing_else(tmp_path: Path) -> None:
+    """The next audit finds nothing missing."""
+
+    async def use(bench: Bench) -> tuple[FeedAudit, FeedAudit, list[BlobRef]]:
+        bench.publish("kept", age_h=3, known=True)
+        bench.publish("gone", age_h=4, known=False)
+        return await bench.audit(repair=True), await bench.audit(), bench.committed
+
+    first, second, committed = run(tmp_path, use)
+
+    assert (first.total.missing, first.repaired, first.remaining) == (1, 1, 0)
+    assert [one.content_id for one in committed] == ["gone"]
+    assert second.total == Counts(listed=2, waiting=2)
+
+
+def test_the_rest_of_a_known_blob_is_not_missing(tmp_path: Path) -> None:
+    """A window that starts inside a blob names its rest as another one; its records are the whole one's."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.publish(CUT_ID.format(first="20261117075500000000001"), age_h=65 / 60, known=True)
+        bench.publish(CUT_ID.format(first="20261117080000000000009"), age_h=1, known=False)
+        bench.publish(
+            "20261117080001000000002$x$audit_exchange$Audit_Exchange$emea0001", age_h=1, known=False
+        )
+        return await bench.audit()
+
+    assert run(tmp_path, use).total == Counts(listed=3, waiting=2, missing=1)
+
+
+def test_what_passes_is_tried_again_and_what_does_not_is_told(tmp_path: Path) -> None:
+    """A broken page costs a pause; a refusal ends the feed's audit, which then proves nothing."""
+
+    async def use(bench: Bench) -> tuple[FeedAudit, FeedAudit]:
+        bench.publish("kept", age_h=3, known=True)
+        bench.api.fail(Ask.PAGE, Unavailable("HTTP 503"), times=2)
+        passed = await bench.audit()
+        bench.api.fail(Ask.PAGE, AccessRefused("AF10001", fix="grant it"), times=-1)
+        return passed, await bench.audit()
+
+    passed, refused = run(tmp_path, use)
+
+    assert passed.is_proven
+    assert passed.total.listed == 1
+    assert not refused.is_proven
+    assert refused.fix == "grant it"
+
+
+def test_an_edge_that_the_service_refuses_gives_way(tmp_path: Path) -> None:
+    """The oldest window starts later instead, and the rest is proven."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.api.served = timedelta(days=7) - timedelta(minutes=30)
+        bench.publish("kept", age_h=160, known=True)
+        return await bench.audit()
+
+    audit = run(tmp_path, use)
+
+    assert audit.is_proven
+    assert audit.total == Counts(listed=1, waiting=1)
+
+
+def test_a_window_that_stays_refused_is_told(tmp_path: Path) -> None:
+    """The pages of one window expire again and again: that is no proof."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.api.fail(Ask.PAGE, WindowRefused("AF20031"), times=-1)
+        return await bench.audit()
+
+    assert not run(tmp_path, use).is_proven
+
+
+@pytest.mark.parametrize(("days", "hours"), [(1, 24), (3, 72), (7, 168)])
+def test_an_audit_covers_the_days_that_are_asked_for(days: int, hours: int) -> None:
+    """Without a hole, each window at most 24 h."""
+    windows = sorted(plan_audit(START, start_at=None, days=days))
+
+    assert all(before.end == after.start for before, after in pairwise(windows))
+    assert all(one.end - one.start <= timedelta(hours=24) for one in windows)
+    covered = windows[-1].end - windows[0].start
+    assert timedelta(hours=hours) - timedelta(seconds=60) <= covered <= timedelta(hours=hours)
+
+
+def test_a_request_is_taken_once(tmp_path: Path) -> None:
+    """As it was left; afterwards it is gone."""
+    order = AuditOrder(3, repair=True, number="0f1e")
+    leave_request(tmp_path, order)
+
+    assert take_request(tmp_path) == order
+    assert take_request(tmp_path) is None
+    assert not withdraw_request(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"number": "a1", "days": 70, "repair": true}',
+        b'{"number": "../a", "days": 7, "repair": true}',
+        b'{"number": "a1", "days": true, "repair": true}',
+        b'{"number": "a1", "days": 7, "repair": 1}',
+        b'{"number": "' + b"a" * 2000,
+    ],
+)
+def test_a_request_without_sense_is_thrown_away(tmp_path: Path, body: bytes) -> None:
+    """Whatever stands in the file, the collector goes on."""
+    (tmp_path / REQUEST_FILE).write_bytes(body)
+
+    assert order_of(body) is None
+    assert take_request(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []

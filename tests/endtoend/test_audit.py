@@ -1,0 +1,106 @@
+"""`m365watch audit` against a simulated tenant: what is gone from the ledger is found, and arrives once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from commands import Ended, Scene, command, ended, scene_in, start
+from m365watch.ledger.sqlite import LEDGER_FILE
+
+
+def forget(scene: Scene, count: int) -> None:
+    """Take so many delivered blobs out of the ledger, as no collector would."""
+    path = scene.place.folder / "state" / LEDGER_FILE
+    with closing(sqlite3.connect(path, timeout=20)) as ledger, ledger:
+        ledger.execute(
+            "DELETE FROM blob WHERE key IN (SELECT key FROM blob WHERE state = 1 ORDER BY created_us LIMIT ?)",
+            (count,),
+        )
+
+
+async def audit(scene: Scene, *options: str) -> Ended:
+    return await command("audit", "--config", str(scene.file), *options)
+
+
+async def audited(scene: Scene, *options: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the document's sums."""
+    done = await audit(scene, "--json", *options)
+    return done.exit_code, json.loads(done.out)["totals"]
+
+
+def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_path: Path) -> None:
+    """Without a collector the command fetches it itself; every output ends with every record once."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            await scene.run_once()
+            assert (await audited(scene))[0] == 0
+            forget(scene, 3)
+            code, before = await audited(scene)
+            assert (code, before["missing"], before["remaining"]) == (1, 3, 3)
+            code, mended = await audited(scene, "--repair")
+            assert (code, mended["missing"], mended["repaired"], mended["remaining"]) == (0, 3, 3, 0)
+            code, after = await audited(scene)
+            assert (code, after["missing"], after["delivered"]) == (0, 0, after["listed"])
+            scene.check_complete()
+
+    asyncio.run(main())
+
+
+def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None:
+    """A ledger that knows no blob at all, with outputs that have nothing."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            await scene.run_once()
+            for folder in ("state", "out", "lake"):
+                shutil.rmtree(tmp_path / folder)
+            await command("run", "--config", str(scene.file), "--validate")
+            done = await audit(scene, "--repair")
+            assert done.exit_code == 0
+            scene.check_complete()
+
+    asyncio.run(main())
+
+
+def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
+    """It is asked, repairs what is missing, and the command sees it delivered; status then shows it."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            await scene.run_once()
+            running = await start("run", "--config", str(scene.file))
+            assert running.stderr is not None
+            while b"started;" not in (await running.stderr.readline()):
+                """The lock is not touched while it starts."""
+            forget(scene, 2)
+            done = await audit(scene, "--repair")
+            status = json.loads((await command("status", "--config", str(scene.file), "--json")).out)
+            running.terminate()
+            said = await ended(running)
+            assert done.exit_code == 0
+            assert "a collector is running" in done.err
+            assert "2 missing; 2 of them repaired, 0 remain" in done.out
+            assert "[CODE:0303]" in said.err
+            assert sum(feed["audit"]["missing"] for feed in status["feeds"]) == 2
+            scene.check_complete()
+
+    asyncio.run(main())
+
+
+def test_without_a_ledger_there_is_nothing_to_audit(tmp_path: Path) -> None:
+    """The command says what to start first."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            done = await audit(scene)
+            assert done.exit_code == 1
+            assert "there is no ledger yet" in done.err
+
+    asyncio.run(main())
