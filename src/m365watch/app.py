@@ -334,7 +334,13 @@ def make_output(settings: OutputSettings, *, clock: Clock, random: Random, colle
         case LakeSettings():
             from m365watch.outputs.lake import LakeOutput
 
-            return LakeOutput(settings.name, settings.directory, writer_id=collector_name, clock=clock)
+            return LakeOutput(
+                settings.name,
+                settings.directory,
+                writer_id=collector_name,
+                clock=clock,
+                retention=settings.retention,
+            )
         case FilesSettings():
             from m365watch.outputs.files.output import FilesOutput
 

@@ -23,6 +23,9 @@
     |   |-- LedgerUnusable      the ledger cannot be read or written
     |   |-- LedgerHeld          another process holds the ledger
     |   |-- LakeMissing         there is no lake where it is looked for
+    |   |-- LakeHeld            another process is at the upkeep of the lake
+    |   |-- LakeUnusable        the lake cannot be looked after: its disk, or another engine's changes
+    |   |-- ErasureOpen         the erasure of another person has to be finished first
     |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
     |   `-- QueryStopped        the query met a limit, or the lake could not be read
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
@@ -278,6 +281,33 @@ class LakeMissing(NeedsOperator):
     """
 
     code = "lake_missing"
+
+
+class LakeHeld(NeedsOperator):
+    """Another process is at the upkeep of the lake; two would stand in each other's way.
+
+    Wait until it has ended; a collector's own upkeep takes a minute or two.
+    """
+
+    code = "lake_held"
+
+
+class LakeUnusable(NeedsOperator):
+    """The lake cannot be looked after: it cannot be read or written, or another engine has changed it.
+
+    Do what the text says; what was committed before stays, and the command can be repeated.
+    """
+
+    code = "lake_unusable"
+
+
+class ErasureOpen(NeedsOperator):
+    """The erasure of another person was interrupted and has to be finished first.
+
+    Run `m365watch lake erase --resume`.
+    """
+
+    code = "erasure_open"
 
 
 class QueryRefused(NeedsOperator):

@@ -13,7 +13,7 @@ LAYERS = (
     {"delivery", "adoption", "completeness"},
     {"pipeline", "recovery", "reach"},
     {"collection"},
-    {"app", "recovering", "inspection", "diagnosis", "testing"},
+    {"app", "recovering", "inspection", "diagnosis", "keeping", "testing"},
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

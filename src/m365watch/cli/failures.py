@@ -1,7 +1,7 @@
 """What a failed command says, and the exit code it leaves with.
 
 The codes are those of the architecture page: 1 failed, 2 usage or settings, 4 another
-process holds the ledger.
+process holds the ledger or the lake.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import ParamSpec
 import typer
 
 from m365watch.cli.terminal import plain
-from m365watch.errors import CollectorError, LedgerHeld, NeedsOperator, SettingsRefused
+from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, SettingsRefused
 from m365watch.monitor.devo_errors import row_of
 
 P = ParamSpec("P")
@@ -32,7 +32,7 @@ def exit_code_of(error: CollectorError) -> int:
     match error:
         case SettingsRefused():
             return EXIT_USAGE
-        case LedgerHeld():
+        case LedgerHeld() | LakeHeld():
             return EXIT_LEDGER_HELD
         case _:
             return EXIT_FAILED

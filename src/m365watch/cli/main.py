@@ -13,6 +13,7 @@ from m365watch.cli.blobs import blobs, retry
 from m365watch.cli.demo.command import demo
 from m365watch.cli.drift import drift
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
+from m365watch.cli.lake import lake
 from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
 from m365watch.cli.recover import recover
@@ -68,6 +69,7 @@ app.command()(query)
 app.command()(drift)
 app.command()(why)
 app.command()(recover)
+app.add_typer(lake)
 app.command()(simulate)
 app.command("version")(show_version)
 

@@ -5,10 +5,45 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from m365watch.config import values
 from m365watch.config.kinds import NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
 from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
+
+_DAYS = "a whole number of days, 1 to 36,500"
+_MEGABYTES = "a whole number of megabytes, 1 to 1,000,000,000"
+
+
+class TableRetentionKeys(Section):
+    """How long the records of one of Devo's tables stay; `devo.collectors.out` are the notices."""
+
+    days: Whole | None = Field(default=None, ge=1, le=36_500, title=_DAYS)
+    """Records of this table go when their day (UTC) is more than so many days ago; longer than those of
+    all tables, or shorter. Left out, the days of all tables hold."""
+
+    megabytes: Whole | None = Field(default=None, ge=1, le=1_000_000_000, title=_MEGABYTES)
+    """What the table's records may take on disk; its oldest days go until it fits. A file with several tables
+    counts for each by its number of records."""
+
+
+TableRetentions = Annotated[
+    dict[Annotated[str, AfterValidator(values.parse_tag)], TableRetentionKeys], Field(max_length=1_000)
+]
+
+
+class RetentionKeys(Section):
+    """How long records stay in the lake. The ledger still knows those that went, so that none comes again."""
+
+    days: Whole | None = Field(default=None, ge=1, le=36_500, title=_DAYS)
+    """Records go when their day (UTC) is more than so many days ago; left out, they stay."""
+
+    megabytes: Whole | None = Field(default=None, ge=1, le=1_000_000_000, title=_MEGABYTES)
+    """What all records together may take on disk; the oldest days go until they fit, but for today's.
+    Files that were replaced are not counted; they stay for two hours more."""
+
+    tables: TableRetentions = Field(default={}, title="an object, one key for each table")
+    """Other bounds for single tables."""
 
 
 class LakeConfig(Section):
@@ -16,6 +51,9 @@ class LakeConfig(Section):
 
     directory: FilePath = Field(default=Path("lake"), title="a path")
     """Where the Delta tables are, relative to the configuration file's folder."""
+
+    retention: RetentionKeys = Field(default=RetentionKeys(), title=OBJECT)
+    """How long records stay; left out, for ever."""
 
 
 class LakeOutput(Output):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from m365watch.config.outputs import FilesOutput, LakeOutput, OutputSection
+from m365watch.config.outputs import FilesOutput, LakeOutput, OutputSection, RetentionKeys
 from m365watch.config.overall import GlobalOverrides
 from m365watch.config.settings import (
     CompressionSettings,
@@ -19,8 +19,10 @@ from m365watch.config.settings import (
     FilesSettings,
     LakeSettings,
     OutputSettings,
+    RetentionSettings,
     Secret,
     SyslogSettings,
+    TableRetention,
     TagSettings,
     TlsSettings,
     WireSettings,
@@ -53,7 +55,9 @@ def resolve_output(
     """The settings of one output; `overall` holds what it leaves to `globals`."""
     match output:
         case LakeOutput():
-            return LakeSettings(name, absolute(folder, output.config.directory))
+            return LakeSettings(
+                name, absolute(folder, output.config.directory), _resolve_retention(output.config.retention)
+            )
         case FilesOutput():
             return _resolve_files(name, output, folder)
         case DevoPlatformOutput():
@@ -82,6 +86,21 @@ def format_of(output: SyslogOutput) -> str:
     if output.config.format is not None:
         return output.config.format
     return "rfc5424" if output.type == "syslog" and not is_devos_relay(output.config) else "devo"
+
+
+def _resolve_retention(keys: RetentionKeys) -> RetentionSettings:
+    return RetentionSettings(
+        days=keys.days,
+        size_bytes=_megabytes(keys.megabytes),
+        tables=tuple(
+            TableRetention(table, days=own.days, size_bytes=_megabytes(own.megabytes))
+            for table, own in sorted(keys.tables.items())
+        ),
+    )
+
+
+def _megabytes(given: int | None) -> int | None:
+    return None if given is None else given * _MEGABYTE_BYTES
 
 
 def _resolve_files(name: str, output: FilesOutput, folder: Path) -> FilesSettings:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from m365watch.clock import Clock
+from m365watch.config.settings import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.holding import list_records
 from m365watch.lake.notices import NoticeWriter
@@ -34,14 +35,22 @@ FIRST_UPKEEP_AFTER_S = 300.0
 class Delivery:
     """What the output `app_id` has delivered to the lake below `directory`."""
 
-    def __init__(self, directory: Path, *, app_id: str, where: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        app_id: str,
+        where: str,
+        clock: Clock,
+        retention: RetentionSettings | None = None,
+    ) -> None:
         """Nothing is touched before `open`; `where` names the output in errors."""
         self._directory = directory
         self._app_id = app_id
         self._where = where
         self._writer: AuditWriter | None = None
         self._notice_writer: NoticeWriter | None = None
-        self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S)
+        self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S, retention=retention)
         self._commits = 0
 
     def take_over(self) -> int:

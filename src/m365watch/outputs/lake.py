@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.clock import Clock
+from m365watch.config.settings import RetentionSettings
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
@@ -28,6 +29,11 @@ _T = TypeVar("_T")
 _LIBRARIES = ("pyarrow", "deltalake")
 
 
+def app_id_of(name: str, writer_id: str) -> str:
+    """The name under which the lake keeps the number of the output's last batch."""
+    return f"m365watch/{name}/{writer_id}"
+
+
 class LakeOutput:
     """The lake below `directory`, written by one thread of its own."""
 
@@ -36,7 +42,15 @@ class LakeOutput:
     waits_on_disk = False
     notices_every_s = 5.0
 
-    def __init__(self, name: str, directory: Path, *, writer_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        writer_id: str,
+        clock: Clock,
+        retention: RetentionSettings | None = None,
+    ) -> None:
         """Nothing is touched before `open`.
 
         The lake keeps progress under `name` and `writer_id`: the latter tells collectors
@@ -44,7 +58,8 @@ class LakeOutput:
         """
         self.name = name
         self._directory = directory
-        self._app_id = f"m365watch/{name}/{writer_id}"
+        self._app_id = app_id_of(name, writer_id)
+        self._retention = retention
         self._clock = clock
         self._delivery: Delivery | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
@@ -129,4 +144,10 @@ class LakeOutput:
         from m365watch.lake.delivery import Delivery
 
         where = f"output {self.name} ({self._directory})"
-        return Delivery(self._directory, app_id=self._app_id, where=where, clock=self._clock)
+        return Delivery(
+            self._directory,
+            app_id=self._app_id,
+            where=where,
+            clock=self._clock,
+            retention=self._retention,
+        )

@@ -194,6 +194,25 @@ def _size_of(body: bytes) -> int:
     return len(_MAGIC) + _SUM_BYTES + len(body)
 
 
+def records_in_file(path: Path) -> list[bytes] | None:
+    """The records in a file of a queue, for somebody who only looks; None where it cannot be read.
+
+    A file that is gone has none: its batch was delivered meanwhile.
+    """
+    try:
+        kept = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return None
+    begin = len(_MAGIC) + _SUM_BYTES
+    try:
+        parts = _DECODER.decode(memoryview(kept)[begin:])
+    except msgspec.DecodeError:
+        return None
+    return [record for part in parts for record in part.records]
+
+
 def _kept(part: BatchPart) -> _KeptPart:
     return _KeptPart(
         blob=part.blob,

@@ -1,0 +1,274 @@
+"""What the commands of `m365watch lake` show: progress, pages, documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.documents import as_json
+from m365watch.cli.render import count, whole_line
+from m365watch.cli.terminal import plain
+from m365watch.clock import Clock
+
+if TYPE_CHECKING:
+    from m365watch.lake.checking import Checked
+    from m365watch.lake.erasure import Found
+    from m365watch.lake.merging import Compacted
+    from m365watch.lake.retention import Retained
+    from m365watch.lake.vacuuming import Vacuumed
+
+SCHEMA = 1
+LINES_MAX = 40
+"""Tables and days shown to a person; JSON has all."""
+_SHOW_AFTER_S = 1.0
+_ON_TERMINAL_EVERY_S = 0.2
+_IN_FILE_EVERY_S = 15.0
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """Says on stderr how far work is: a line that changes on a terminal, lines now and then elsewhere."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing is said in the first second."""
+        self._clock = clock
+        self._is_terminal = sys.stderr.isatty()
+        self._next_at_s = clock.monotonic_s() + _SHOW_AFTER_S
+        self._is_shown = False
+
+    def __enter__(self) -> Self:
+        """Be called for as long as the work lasts."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the line to others."""
+        if self._is_shown and self._is_terminal:
+            sys.stderr.write(_CLEAR_LINE)
+            sys.stderr.flush()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total`."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_at_s:
+            return
+        self._is_shown = True
+        line = f"{what}: {done:,} of {total:,}" if total > 1 else what
+        sys.stderr.write(f"{_CLEAR_LINE}{line} ..." if self._is_terminal else f"{line}\n")
+        sys.stderr.flush()
+        self._next_at_s = now_s + (_ON_TERMINAL_EVERY_S if self._is_terminal else _IN_FILE_EVERY_S)
+
+
+def megabytes(size_bytes: int) -> str:
+    """`12.3 MB`; a small size is in kB."""
+    return f"{size_bytes / 1e6:,.1f} MB" if abs(size_bytes) >= 1e6 else f"{size_bytes / 1e3:,.0f} kB"
+
+
+def records_table(records: Mapping[tuple[str, date], int]) -> RenderableType:
+    """A line for each table and its days: how many records."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("table", overflow="fold")
+    table.add_column("days", no_wrap=True)
+    table.add_column("records", justify="right", no_wrap=True)
+    by_table: dict[str, list[tuple[date, int]]] = {}
+    for (name, day), number in sorted(records.items()):
+        by_table.setdefault(name, []).append((day, number))
+    for name, days in list(by_table.items())[:LINES_MAX]:
+        first, last = days[0][0].isoformat(), days[-1][0].isoformat()
+        span = first if first == last else f"{first}..{last}"
+        table.add_row(plain(name), span, f"{sum(number for _, number in days):,}")
+    more = [Text(f"and {len(by_table) - LINES_MAX:,} more tables")] if len(by_table) > LINES_MAX else []
+    return Group(table, *more)
+
+
+def retained_page(found: Retained, *, dry_run: bool) -> RenderableType:
+    """What went, or would go."""
+    total = sum(found.records.values())
+    if not total and not found.files_removed:
+        return Text("nothing is older or more than the settings say")
+    verb = "would go" if dry_run else "went"
+    line = (
+        f"{count(total, 'record')} {verb}: {count(found.files_removed, 'file')} taken out,"
+        f" {found.files_rewritten:,} written anew"
+    )
+    if not dry_run:
+        line += f"; {megabytes(found.bytes_removed)} less"
+    left = [] if found.complete else [Text("something is left to do: repeat the command")]
+    return Group(records_table(found.records), Text(line), *left)
+
+
+def retained_document(found: Retained, *, dry_run: bool) -> str:
+    """The same as JSON."""
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "dry_run": dry_run,
+            "complete": found.complete,
+            "records": sum(found.records.values()),
+            "files_removed": found.files_removed,
+            "files_rewritten": found.files_rewritten,
+            "bytes_removed": found.bytes_removed,
+            "removed": _by_table_and_day(found.records),
+        }
+    )
+
+
+def compacted_page(found: Iterable[Compacted]) -> RenderableType:
+    """A line for each table."""
+    return Group(
+        *(
+            Text(
+                f"{one.table}: {count(one.merges, 'merge')}, {count(one.files_before, 'file')}"
+                f" ({megabytes(one.bytes_before)}) became {one.files_after:,} ({megabytes(one.bytes_after)})"
+                if one.merges
+                else f"{one.table}: nothing to merge in {count(one.files_before, 'file')}"
+            )
+            for one in found
+        )
+    )
+
+
+def compacted_document(found: Iterable[Compacted]) -> str:
+    """The same as JSON."""
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "tables": [
+                {
+                    "table": one.table,
+                    "merges": one.merges,
+                    "files_before": one.files_before,
+                    "files_after": one.files_after,
+                    "bytes_before": one.bytes_before,
+                    "bytes_after": one.bytes_after,
+                }
+                for one in found
+            ],
+        }
+    )
+
+
+def vacuumed_page(found: Iterable[Vacuumed], *, keep_hours: int, dry_run: bool) -> RenderableType:
+    """A line for each table."""
+    verb = "would be removed" if dry_run else "removed"
+    return Group(
+        *(
+            Text(f"{one.table}: {count(one.files, 'file')} {verb}, {megabytes(one.size_bytes)}")
+            for one in found
+        ),
+        Text(f"kept: what was replaced less than {count(keep_hours, 'hour')} ago", style="dim"),
+    )
+
+
+def vacuumed_document(found: Iterable[Vacuumed], *, keep_hours: int, dry_run: bool) -> str:
+    """The same as JSON."""
+    tables = [{"table": one.table, "files": one.files, "bytes": one.size_bytes} for one in found]
+    return as_json({"schema": SCHEMA, "dry_run": dry_run, "keep_hours": keep_hours, "tables": tables})
+
+
+def checked_page(found: Checked) -> RenderableType:
+    """A line for each table, and one for each problem."""
+    lines = [
+        Text(
+            f"{one.table}: {count(one.files, 'file')}, {count(one.records, 'record')},"
+            f" {megabytes(one.size_bytes)}; {one.unnamed_files:,} replaced ones still on disk,"
+            f" {megabytes(one.unnamed_bytes)}"
+        )
+        for one in found.tables
+    ]
+    shown = [whole_line(f"problem: {plain(problem)}") for problem in found.problems[:LINES_MAX]]
+    hidden = found.problem_count - len(shown)
+    more = [Text(f"and {hidden:,} more problems; --json names {len(found.problems):,}")] if hidden else []
+    end = Text("nothing is wrong" if not found.problem_count else count(found.problem_count, "problem"))
+    return Group(*lines, *shown, *more, end)
+
+
+def checked_document(found: Checked) -> str:
+    """The same as JSON."""
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "problem_count": found.problem_count,
+            "problems": found.problems,
+            "tables": [
+                {
+                    "table": one.table,
+                    "version": one.version,
+                    "files": one.files,
+                    "records": one.records,
+                    "bytes": one.size_bytes,
+                    "unnamed_files": one.unnamed_files,
+                    "unnamed_bytes": one.unnamed_bytes,
+                }
+                for one in found.tables
+            ],
+        }
+    )
+
+
+def found_page(found: Found) -> RenderableType:
+    """What there is to erase."""
+    if not found.total:
+        return Text(f"no record in {count(found.files_read, 'file')} is the person's")
+    line = f"{count(found.total, 'record')} in {found.files:,} of {count(found.files_read, 'file')}"
+    return Group(records_table(found.records), Text(line))
+
+
+def found_document(found: Found) -> str:
+    """The same as JSON."""
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "dry_run": True,
+            "records": found.total,
+            "files": found.files,
+            "files_read": found.files_read,
+            "records_read": found.rows_read,
+            "found": _by_table_and_day(found.records),
+        }
+    )
+
+
+def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
+    """What was erased, what was verified, and what is left elsewhere."""
+    verified = report["verification"]
+    erased = {(one["table"], date.fromisoformat(one["day"])): one["records"] for one in report["erased"]}
+    clean = "none is left" if verified["clean"] else "NOT ALL ARE GONE"
+    lines = [
+        whole_line(
+            f"{count(report['records_erased'], 'record')} erased from"
+            f" {count(report['files_replaced'], 'file')};"
+            f" {clean} in {count(verified['records_read'], 'record')} read again"
+        )
+    ]
+    if verified["records_remaining"] or verified["older_files_remaining"]:
+        lines.append(whole_line("records remain: repeat the command"))
+    if verified["young_files_remaining"]:
+        lines.append(whole_line("a crash left files that are too young to remove: repeat it in two hours"))
+    if verified["records_arrived_since"]:
+        arrived = count(verified["records_arrived_since"], "record")
+        lines.append(
+            whole_line(f"{arrived} of the person arrived meanwhile and stay: repeat it to erase them")
+        )
+    lines.append(whole_line("elsewhere:", style="dim"))
+    for one in report["elsewhere"]:
+        number = "" if one["records"] is None else f"{one['records']:,} found; "
+        says = "" if number and one["says"] == "none" else one["says"]
+        lines += [
+            whole_line(f"  {plain(one['place'])}"),
+            whole_line(f"    {(number + says).removesuffix('; ')}"),
+        ]
+    return Group(records_table(erased), *lines, whole_line(f"report: {path}"))
+
+
+def _by_table_and_day(records: Mapping[tuple[str, date], int]) -> list[dict[str, Any]]:
+    return [
+        {"table": table, "day": day.isoformat(), "records": number}
+        for (table, day), number in sorted(records.items())
+    ]

@@ -1,0 +1,311 @@
+"""The upkeep of a lake by hand, from the settings: what `m365watch lake` does.
+
+Every verb but the reading ones keeps other upkeep of the same lake out while it works, and works beside a
+running collector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from m365watch.clock import Clock
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DevoHttpSettings,
+    DevoSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Settings,
+    SyslogSettings,
+)
+from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
+from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
+from m365watch.lake.erasing_note import Asked, unfinished
+from m365watch.lake.erasure import Erased, Erasure, Found
+from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
+from m365watch.lake.merging import Compacted, compact
+from m365watch.lake.parquet import sync_directory
+from m365watch.lake.persons import Person
+from m365watch.lake.retention import Retained, retain
+from m365watch.lake.vacuuming import Vacuumed, vacuum
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.ledger.keeping import output_account, quarantined_bodies
+from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.sqlite import HORIZON, LEDGER_FILE
+from m365watch.outputs.lake import app_id_of
+from m365watch.outputs.queue import records_in_file
+
+QUEUES_FOLDER = "queues"
+REPORTS_FOLDER = "erasures"
+"""Below the lake: a report for each erasure."""
+REPORT_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What outside the lake may hold a person's records, of one place."""
+
+    place: str
+    kind: str
+    searched: bool
+    records: int | None
+    """How many records, or kept pieces, name the person; None where nobody looked."""
+    says: str
+    """What it means, and what to do."""
+
+
+def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
+    """The lake that is meant: the one there is, or that of the output `name`.
+
+    Raises: SettingsRefused: there is none, or several and none is named.
+    """
+    lakes = {one.name: one for one in settings.outputs if isinstance(one, LakeSettings)}
+    if name is None and len(lakes) == 1:
+        return next(iter(lakes.values()))
+    if name in lakes:
+        return lakes[name]
+    mistake = "no output is a lake" if not lakes else "which of the lakes is meant is not clear"
+    fix = f"name one with --output: {', '.join(lakes)}" if lakes else "add an output of type lake"
+    raise SettingsRefused([mistake], where=str(settings.path), fix=fix)
+
+
+@contextmanager
+def _held(lake: LakeSettings, clock: Clock) -> Iterator[Path]:
+    """The lake's directory, for this process alone; failures come out as errors that a person can read.
+
+    Raises: LakeMissing; LakeHeld; LakeUnusable.
+    """
+    with _named(lake), hold_lake(lake.directory, clock=clock, wait_s=WAIT_FOR_LAKE_S):
+        yield lake.directory
+
+
+@contextmanager
+def _named(lake: LakeSettings) -> Iterator[None]:
+    try:
+        require_lake(lake.directory)
+        yield
+    except WRITE_FAILURES as failure:
+        raise LakeUnusable(
+            f"it cannot be read or written: {plain_reason(failure)}",
+            fix="see to the directory's disk and rights, and repeat the command: what was done stays done",
+            where=str(lake.directory),
+        ) from failure
+
+
+def compact_lake(lake: LakeSettings, *, clock: Clock, progress: Progress) -> list[Compacted]:
+    """Merge all small files. Raises: LakeMissing; LakeHeld; LakeUnusable."""
+    with _held(lake, clock) as directory:
+        return compact(directory, clock=clock, progress=progress)
+
+
+def vacuum_lake(
+    lake: LakeSettings, *, keep_hours: int, dry_run: bool, clock: Clock, progress: Progress
+) -> list[Vacuumed]:
+    """Remove files that were replaced long ago. Raises: LakeMissing; LakeHeld; LakeUnusable."""
+    with _held(lake, clock) as directory:
+        return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
+
+
+def retain_lake(lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Progress) -> Retained:
+    """Take out what the settings say. Raises: LakeMissing; LakeHeld; LakeUnusable."""
+    with _held(lake, clock) as directory:
+        return retain(directory, lake.retention, clock=clock, progress=progress, dry_run=dry_run)
+
+
+def check_whole_lake(
+    settings: Settings, lake: LakeSettings, *, reads_all: bool, progress: Progress
+) -> Checked:
+    """Look whether the lake is whole, and in step with the ledger. Raises: LakeMissing; LakeUnusable."""
+    app_id = app_id_of(lake.name, settings.collector_name)
+    path = settings.state_directory / LEDGER_FILE
+    with _named(lake):
+        # The ledger first and last: beside a running collector both only grow, and the lake is ahead.
+        before = _account(path, lake.name)
+        in_lake = last_batch_of(lake.directory, app_id)
+        after = _account(path, lake.name)
+        found = check_lake(lake.directory, reads_all=reads_all, progress=progress)
+    if before is None or after is None:
+        found.add(f"{path}: the ledger cannot be read, so that batches were not compared")
+    else:
+        check_account(found, Account(app_id, before[0], after[1]), in_lake=in_lake)
+    return found
+
+
+def _account(path: Path, output: str) -> tuple[int, int] | None:
+    try:
+        with ledger_for_reading(path) as connection:
+            return output_account(connection, output)
+    except LedgerUnusable:
+        return None
+
+
+def asked_before(lake: LakeSettings) -> Asked | None:
+    """What an interrupted erasure was to erase. Raises: LakeUnusable."""
+    note = unfinished(lake.directory)
+    return None if note is None else note.opened.asked
+
+
+def look_for(lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress) -> Found:
+    """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable."""
+    with _named(lake):
+        return Erasure(lake.directory, asked, clock=clock, progress=progress).look()
+
+
+def erase(
+    settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
+) -> tuple[dict[str, Any], Path]:
+    """Erase a person's records; the report, and where it was written.
+
+    Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated.
+    """
+    with _held(lake, clock) as directory:
+        erasure = Erasure(directory, asked, clock=clock, progress=progress)
+        erased = erasure.run()
+        elsewhere = search_elsewhere(settings, lake, asked, progress=progress)
+        report = erasure_report(erased, asked, elsewhere, lake=lake)
+        path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
+        erasure.close()
+    return report, path
+
+
+def search_elsewhere(
+    settings: Settings, lake: LakeSettings, asked: Asked, *, progress: Progress
+) -> list[Elsewhere]:
+    """What outside the lake may still hold the person's records, place by place.
+
+    Quarantine and queues are searched and counted, wherever a name stands and whenever the record is from.
+    """
+    person = Person(asked.names, anywhere=True)
+    progress("searching the quarantine and the queues", 0, 1)
+    found = [_in_quarantine(settings, person)]
+    folder = settings.state_directory / QUEUES_FOLDER
+    queues = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    found += [_in_queue(folder / name, name, person) for name in sorted(queues)]
+    found += [_at_output(output) for output in settings.outputs if output.name != lake.name]
+    return found
+
+
+def _in_quarantine(settings: Settings, person: Person) -> Elsewhere:
+    path = settings.state_directory / LEDGER_FILE
+    says = "look at them with `m365watch quarantine`; they are kept in the ledger until they are dropped"
+    try:
+        with ledger_for_reading(path) as connection:
+            count = sum(person.is_mentioned(body) for body in quarantined_bodies(connection))
+    except LedgerUnusable as error:
+        return Elsewhere(str(path), "quarantine", searched=False, records=None, says=error.what)
+    return Elsewhere(str(path), "quarantine", searched=True, records=count, says=says if count else "none")
+
+
+def _in_queue(folder: Path, name: str, person: Person) -> Elsewhere:
+    count = unreadable = 0
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        records = records_in_file(path)
+        if records is None:
+            unreadable += 1
+        else:
+            count += sum(person.is_mentioned(record) for record in records)
+    says = f"waiting for output {name}; erase once more when they were delivered" if count else "none"
+    if unreadable:
+        says += f"; {unreadable} files there cannot be read"
+    return Elsewhere(str(folder), "queue", searched=unreadable == 0, records=count, says=says)
+
+
+def _at_output(output: OutputSettings) -> Elsewhere:
+    kind, place, says = "console", "standard output", "what was printed is with whoever read it"
+    match output:
+        case LakeSettings():
+            kind, place = "lake", str(output.directory)
+            says = f"not searched: erase there as well, with --output {output.name}"
+        case FilesSettings():
+            kind, place = "files", str(output.directory)
+            says = "not searched: look for the names in the files below it, and in copies of them"
+        case DevoSettings():
+            kind, place = "devo_platform", output.address
+            says = (
+                "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
+            )
+        case DevoHttpSettings():
+            kind, place = "devo_http", output.endpoint
+            says = (
+                "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
+            )
+        case SyslogSettings():
+            kind, place = "syslog", output.address
+            says = "not searched: what was sent is with the receiver; erase it there"
+        case ConsoleSettings():
+            pass
+    return Elsewhere(f"output {output.name}: {place}", kind, searched=False, records=None, says=says)
+
+
+def erasure_report(
+    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings
+) -> dict[str, Any]:
+    """What was asked, done, verified and left, without a record; the names are those that were asked for."""
+    verified = erased.verified
+    return {
+        "schema": REPORT_SCHEMA,
+        "lake": str(lake.directory),
+        "asked": {
+            "users": list(asked.names),
+            "mentions": asked.anywhere,
+            "from": _instant(asked.start),
+            "to": _instant(asked.end),
+        },
+        "started_at": _instant(erased.started_at),
+        "finished_at": _instant(erased.finished_at),
+        "resumed": erased.was_resumed,
+        "records_erased": sum(erased.records.values()),
+        "erased": [
+            {"table": table, "day": day.isoformat(), "records": count}
+            for (table, day), count in sorted(erased.records.items())
+        ],
+        "files_replaced": erased.files_replaced,
+        "files_rewritten": erased.files_rewritten,
+        "files_removed_from_disk": erased.files_removed,
+        "verification": {
+            "clean": verified.is_clean,
+            "files_read": verified.files_read,
+            "records_read": verified.rows_read,
+            "records_remaining": verified.remaining,
+            "records_arrived_since": verified.arrived,
+            "older_files_remaining": verified.old_files,
+            "young_files_remaining": verified.young_files,
+        },
+        "elsewhere": [
+            {
+                "place": one.place,
+                "kind": one.kind,
+                "searched": one.searched,
+                "records": one.records,
+                "says": one.says,
+            }
+            for one in elsewhere
+        ],
+        "coming_back": (
+            f"the ledger knows the erased records for {HORIZON.days} days after their content was created and"
+            " Microsoft serves content for 7, so that none is delivered again; with a lost ledger,"
+            " erase once more after the next run"
+        ),
+    }
+
+
+def _write_report(folder: Path, report: dict[str, Any], *, started_at: datetime) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"erasure-{started_at:%Y%m%dT%H%M%S%fZ}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    partial.chmod(0o600)
+    partial.rename(path)
+    sync_directory(folder)
+    return path
+
+
+def _instant(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,162 @@
+"""Whether the lake is what its log says: every file there, whole, with its rows, and every batch known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from m365watch.lake.erasing_note import unfinished
+from m365watch.lake.files import (
+    ROWS_PER_CHUNK,
+    KnownFile,
+    Progress,
+    hides_rows,
+    list_known_files,
+)
+from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
+
+PROBLEMS_MAX = 1000
+"""More are counted and not named."""
+
+
+@dataclass
+class CheckedTable:
+    """What was looked at in one table."""
+
+    table: str
+    version: int
+    files: int = 0
+    records: int = 0
+    size_bytes: int = 0
+    unnamed_files: int = 0
+    """Files on disk that the newest version does not name: replaced ones, until a vacuum."""
+    unnamed_bytes: int = 0
+
+
+@dataclass
+class Checked:
+    """What was found."""
+
+    tables: list[CheckedTable] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """One line each: what is wrong, and what to do."""
+    problem_count: int = 0
+
+    def add(self, problem: str) -> None:
+        """Count a problem, and name it while there is room."""
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger says of the lake's output."""
+
+    app_id: str
+    last_batch: int
+    """The last batch that the ledger knows to be in the lake; read before the lake."""
+    newest_batch: int
+    """The last number that it ever gave; read after the lake."""
+
+
+def last_batch_of(lake: Path, app_id: str) -> int:
+    """The number of the output's last batch in the lake; 0 for none."""
+    if not DeltaTable.is_deltatable(str(lake / AUDIT)):
+        return 0
+    return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+
+
+def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
+    """Compare the lake's last batch with the ledger's."""
+    if in_lake < account.last_batch:
+        found.add(
+            f"the ledger has delivered batch {account.last_batch} here, but the lake ends with batch"
+            f" {in_lake}: put back the lake that belongs to this state directory"
+        )
+    if in_lake > account.newest_batch:
+        found.add(
+            f"the lake ends with batch {in_lake}, but the ledger has numbered none after"
+            f" {account.newest_batch}: put back the state directory that belongs to this lake"
+        )
+
+
+def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
+    """Look at every file that the newest version names; with `reads_all`, at every row of it.
+
+    Works beside a running collector. One file's footer, or one chunk of its rows, is in memory at a time.
+
+    Raises: LakeUnusable; any of WRITE_FAILURES: the log itself cannot be read.
+    """
+    found = Checked()
+    for shape in TABLES:
+        if DeltaTable.is_deltatable(str(lake / shape.name)):
+            _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
+    note = unfinished(lake)
+    if note is not None:
+        found.add(
+            f"an erasure that began at {note.opened.started_at:%Y-%m-%d %H:%M:%SZ} was interrupted:"
+            " finish it with `m365watch lake erase --resume`"
+        )
+    return found
+
+
+def _check_table(
+    directory: Path, shape: TableShape, found: Checked, *, reads_all: bool, progress: Progress
+) -> None:
+    table = DeltaTable(directory)
+    checked = CheckedTable(shape.name, table.version())
+    if hides_rows(table):
+        found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
+    known = list_known_files(table)
+    for place, one in enumerate(known):
+        progress(f"checking {shape.name}", place, len(known))
+        for problem in _problems_of(directory, one, reads_all=reads_all):
+            found.add(f"{shape.name}/{one.file.path}: {problem}: put the file back from a backup")
+        checked.files += 1
+        checked.records += one.rows or 0
+        checked.size_bytes += one.file.size_bytes
+    named = {one.file.path for one in known}
+    for path in directory.glob(f"{PARTITION}=*/*.parquet"):
+        if path.relative_to(directory).as_posix() not in named:
+            checked.unnamed_files += 1
+            checked.unnamed_bytes += _size(path)
+    found.tables.append(checked)
+
+
+def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Iterator[str]:
+    path = directory / known.file.path
+    if not known.file.path.startswith(f"{PARTITION}={known.file.day.isoformat()}/"):
+        yield f"lies in another folder than that of its day, {known.file.day}"
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != known.file.size_bytes:
+            yield f"has {size_bytes:,} bytes where the table names {known.file.size_bytes:,}"
+            return
+        rows = _count_rows(path, reads_all=reads_all)
+    except FileNotFoundError:
+        yield "is missing"
+    except (OSError, pa.ArrowException) as failure:
+        yield f"cannot be read ({(str(failure).splitlines() or ['no reason given'])[0]})"
+    else:
+        if known.rows is not None and rows != known.rows:
+            yield f"has {rows:,} records where the table names {known.rows:,}"
+
+
+def _count_rows(path: Path, *, reads_all: bool) -> int:
+    with pq.ParquetFile(path, memory_map=True) as source:
+        if not reads_all:
+            return int(source.metadata.num_rows)
+        return sum(rows.num_rows for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,238 @@
+"""The files that a table of the lake consists of, and the one way in which some are replaced by others.
+
+Whoever replaces or removes files holds the lake (`hold_lake`), so that two never work on the same ones.
+A replacement is one commit, onto the version that was looked at and no other: it has happened whole or not
+at all, whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
+
+from m365watch.clock import Clock
+from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
+from m365watch.lake.parquet import Part
+from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE, PARTITION, TableShape
+from m365watch.lake.writer import COMMIT_RETRIES_MAX, add_action, after_commit, sync_commits
+
+ROWS_PER_CHUNK = 8_192
+"""Rows that are in memory at a time, whatever the size of a file's row groups."""
+LOCK = "upkeep.lock"
+LOOK_AGAIN_S = 0.25
+WAIT_FOR_LAKE_S = 60.0
+"""How long a command waits for the collector's own upkeep."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+def silently(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+    del what, done, total
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LakeFile:
+    """A file of the table, as its newest version names it."""
+
+    day: date
+    size_bytes: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """The same, with what the table says of its rows."""
+
+    file: LakeFile
+    rows: int | None
+    """None where another engine wrote the file and kept no figures."""
+    tables: tuple[str, str] | None
+    """The least and the greatest `devo_table` in it; None where nobody kept them."""
+
+
+@contextmanager
+def hold_lake(directory: Path, *, clock: Clock, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep every other upkeep of the lake out, for at most `wait_s` seconds waiting for one that is at work.
+
+    The lock is the operating system's: it ends with the process.
+
+    Raises: LakeHeld: it is still at work.
+    """
+    with (directory / LOCK).open("wb") as lock:
+        until_s = clock.monotonic_s() + wait_s
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if clock.monotonic_s() >= until_s:
+                    raise LakeHeld(
+                        "another process is at the upkeep of this lake",
+                        fix="try again when it has ended; a collector's own upkeep takes a minute or two",
+                        where=str(directory),
+                    ) from None
+            asyncio.run(clock.sleep(LOOK_AGAIN_S))
+        yield
+
+
+def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
+    """The table as it stands now; None where nothing was ever written to it.
+
+    Raises: LakeUnusable: another engine hides rows of it in a way that this version does not know.
+    """
+    if not DeltaTable.is_deltatable(str(lake / shape.name)):
+        return None
+    table = DeltaTable(lake / shape.name)
+    if hides_rows(table):
+        raise LakeUnusable(
+            "another engine has changed the table so that not all rows of its files count",
+            fix="let that engine write its files anew (in Spark: REORG TABLE ... APPLY (PURGE))",
+            where=str(lake / shape.name),
+        )
+    return table
+
+
+def require_lake(lake: Path) -> None:
+    """Nothing, where there is a lake.
+
+    Raises: LakeMissing.
+    """
+    if not DeltaTable.is_deltatable(str(lake / AUDIT_TABLE.name)):
+        raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
+
+
+def hides_rows(table: DeltaTable) -> bool:
+    """Whether another engine has switched on features by which a file's rows are not all there."""
+    return table.protocol().min_reader_version > 1
+
+
+def list_files(table: DeltaTable) -> list[LakeFile]:
+    """The files of the version that `table` has seen."""
+    return [known.file for known in list_known_files(table)]
+
+
+def list_known_files(table: DeltaTable) -> list[KnownFile]:
+    """The same, with the figures that the table keeps of them."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    nothing = [None] * actions.num_rows
+    named = {name: actions[name].to_pylist() for name in actions.column_names if name in _FIGURES}
+    columns = [named.get(name, nothing) for name in _FIGURES]
+    return [
+        KnownFile(LakeFile(day, size, path), rows, None if least is None else (least, greatest))
+        for path, size, day, rows, least, greatest in zip(*columns, strict=True)
+    ]
+
+
+_FIGURES = (
+    "path",
+    "size_bytes",
+    f"partition.{PARTITION}",
+    "num_records",
+    "min.devo_table",
+    "max.devo_table",
+)
+
+
+def read_chunks(path: Path, shape: TableShape) -> Iterator[pa.Table]:
+    """The rows of a file in chunks of at most `ROWS_PER_CHUNK`, with the columns of the shape."""
+    with pq.ParquetFile(path, memory_map=True) as source:
+        for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False):
+            yield pa.Table.from_batches([rows]).select(shape.file_schema.names).cast(shape.file_schema)
+
+
+def count_tables(directory: Path, known: KnownFile, shape: TableShape) -> dict[str, int]:
+    """How many rows of each Devo table are in the file; the notices are all of one."""
+    if shape is NOTICE_TABLE:
+        return {NOTICE_TABLE.name: known.rows or _count_rows(directory / known.file.path)}
+    if known.tables is not None and known.tables[0] == known.tables[1] and known.rows is not None:
+        return {known.tables[0]: known.rows}
+    counts: dict[str, int] = {}
+    with pq.ParquetFile(directory / known.file.path, memory_map=True) as source:
+        for rows in source.iter_batches(ROWS_PER_CHUNK, columns=["devo_table"], use_threads=False):
+            for one in rows.column(0).value_counts().to_pylist():
+                name = one["values"] or ""  # Another engine's row without a table.
+                counts[name] = counts.get(name, 0) + one["counts"]
+    return counts
+
+
+def _count_rows(path: Path) -> int:
+    with pq.ParquetFile(path) as source:
+        return int(source.metadata.num_rows)
+
+
+def replace_files(
+    table: DeltaTable,
+    directory: Path,
+    *,
+    old: Sequence[LakeFile],
+    new: Sequence[Part],
+    changes_rows: bool,
+    clock: Clock,
+    numbers: Mapping[str, int] | None = None,
+) -> bool:
+    """Put the `new` files in the place of the `old` ones, in one durable commit; whether it was done.
+
+    It was not where another engine has taken one of the old files away meanwhile. `changes_rows` is False
+    where the new files hold the rows of the old ones; `numbers` are kept with the commit, by app id.
+    Appends that come in between only delay it.
+    """
+    now_ms = int(clock.now().timestamp() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        *(add_action(part, changes_rows=changes_rows) for part in new),
+        *(_remove_action(file, now_ms, changes_rows=changes_rows) for file in old),
+    ]
+    for _ in range(COMMIT_RETRIES_MAX):
+        version = table.version()
+        try:
+            _commit(table, actions, numbers or {})
+        except CommitFailedError:
+            table.update_incremental()
+            if not set(old) <= set(list_files(table)):
+                return False
+            continue
+        table.update_incremental()
+        sync_commits(directory, table.version(), after=version)
+        return True
+    return False
+
+
+def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], numbers: Mapping[str, int]) -> None:
+    """Commit onto the version that `table` has seen, and no other.
+
+    Left to itself the library would commit onto a later one, in which another process may
+    have merged the same files already, and their rows would be there twice.
+    """
+    table.create_write_transaction(
+        actions,
+        mode="append",
+        schema=table.schema(),
+        partition_by=[PARTITION],
+        commit_properties=CommitProperties(
+            max_commit_retries=0,
+            app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
+        ),
+        post_commithook_properties=after_commit(table.version()),
+    )
+
+
+def _remove_action(file: LakeFile, now_ms: int, *, changes_rows: bool) -> RemoveAction:
+    return RemoveAction(
+        file.path,
+        data_change=changes_rows,
+        deletion_timestamp=now_ms,
+        size=file.size_bytes,
+        partition_values={PARTITION: file.day.isoformat()},
+    )
