@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 import subprocess
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +32,7 @@ from m365watch.simulator.scenario import Behaviour, Scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 BLOB_RECORDS = 100
+DIGEST_BYTES = 16
 _SPAN = timedelta(hours=160)
 """The records lie in so much time before the start; the service lists 7 days."""
 _ALIKE = 8
@@ -56,14 +59,22 @@ class Service:
 
 
 @contextlib.contextmanager
-def service_running(records: int) -> Iterator[Service]:
-    """The service with `records` records, ready; it ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.service", str(records)]
+def service_running(records: int, *, digests: Path | None = None) -> Iterator[Service]:
+    """The service with `records` records, ready; it ends with the block.
+
+    With `digests`, that file gets the digest of every record that it serves, in no order.
+    """
+    command = [sys.executable, "-m", "benchmarks.service", str(records), *([str(digests)] if digests else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdin is None or process.stdout is None:  # pragma: no cover - both are pipes
             raise RuntimeError
         yield Service(**json.loads(process.stdout.readline()))
         process.stdin.close()
+
+
+def digest(record: bytes) -> bytes:
+    """`DIGEST_BYTES` that stand for the record's very bytes."""
+    return hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest()
 
 
 class StampedRecords:
@@ -134,7 +145,7 @@ def _model(record: SimulatedRecord) -> _Model | None:
     return _Model(record.content_type, record.body.startswith(found[0], first), pieces)
 
 
-async def _serve(records: int) -> None:
+async def _serve(records: int, digests: Path | None) -> None:
     """Answer until the standard input ends; every subscription is enabled beforehand."""
 
     def source(identity: TenantIdentity, started_at: datetime) -> StampedRecords:
@@ -153,8 +164,16 @@ async def _serve(records: int) -> None:
         for tenant in running.tenants:
             for content_type in ContentType:
                 tenant.subscriptions.start(str(content_type), running.started_at)
+        if digests is not None:
+            _write_digests(running, digests)
         print(json.dumps(asdict(_describe(running))), flush=True)
         await asyncio.to_thread(sys.stdin.read)
+
+
+def _write_digests(running: RunningSimulator, file: Path) -> None:
+    publication = running.tenants[0].publication
+    blobs = [blob for content_type in ContentType for blob in publication.blobs(content_type)]
+    file.write_bytes(b"".join(digest(record) for blob in blobs for record in blob.records()))
 
 
 def _describe(running: RunningSimulator) -> Service:
@@ -174,4 +193,4 @@ def _describe(running: RunningSimulator) -> Service:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None))

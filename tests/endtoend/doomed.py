@@ -1,7 +1,7 @@
 """A collector in a process of its own that ends itself with SIGKILL at an exact moment.
 
-Called as `doomed.py FOLDER SHIFT_S [MOMENT]`: the configuration lies in the folder, the clock
-is shifted by so many seconds. Without a moment it collects until it is killed from outside.
+Called as `doomed.py FOLDER SHIFT_S MOMENT`: the configuration lies in the folder, the clock
+is shifted by so many seconds.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class DoomedOutput:
         return all(committed.get(other, 0) >= number for other in self._others)
 
 
-async def collect(folder: Path, shift_s: float, moment: Moment | None) -> int:
+async def collect(folder: Path, shift_s: float, moment: Moment) -> int:
     """The exit code of a run that comes to its end."""
     settings = Place(folder).settings(json.loads((folder / "m365watch.json").read_text()))
     names = frozenset(output.name for output in settings.outputs)
@@ -108,19 +108,19 @@ async def collect(folder: Path, shift_s: float, moment: Moment | None) -> int:
 
     def build(wanted: OutputSettings) -> Output:
         output = app.make_output(wanted, clock=clock, random=random, collector_name=name)
-        if moment is None or output.name != moment.output:
+        if output.name != moment.output:
             return output
         ledger = settings.state_directory / LEDGER_FILE
         return DoomedOutput(output, moment, ledger=ledger, others=names - {output.name})
 
     collector = app.Collector(settings, clock=clock, random=random, build_output=build)
-    outcome = await collector.run(once=moment is not None, stop=asyncio.Event())
+    outcome = await collector.run(once=True, stop=asyncio.Event())
     return outcome.exit_code
 
 
 def main() -> None:
-    folder, shift_s, *rest = sys.argv[1:]
-    moment = Moment(**json.loads(rest[0])) if rest else None
+    folder, shift_s, text = sys.argv[1:]
+    moment = Moment(**json.loads(text))
     sys.stdout.write("up\n")
     sys.stdout.flush()
     sys.exit(asyncio.run(collect(Path(folder), float(shift_s), moment)))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -48,14 +47,14 @@ class Crime:
     def truth(self) -> Truth:
         return self.running.tenants[0].truth()
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, moment: Moment) -> asyncio.subprocess.Process:
         """A collector's process, once its modules are loaded."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(DOOMED),
             str(self.place.folder),
             str(self.shift_s),
-            *arguments,
+            moment.text(),
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
@@ -64,18 +63,9 @@ class Crime:
 
     async def kill_at(self, moment: Moment) -> int:
         """Let a collector end itself at `moment`; its exit code."""
-        process = await self.start(moment.text())
+        process = await self.start(moment)
         async with asyncio.timeout(60):
             await process.communicate()
-        assert process.returncode is not None
-        return process.returncode
-
-    async def kill_after(self, seconds: float) -> int:
-        """Kill a collector `seconds` after it began; its exit code."""
-        process = await self.start()
-        await asyncio.sleep(seconds)
-        process.kill()
-        await process.communicate()
         assert process.returncode is not None
         return process.returncode
 
@@ -90,7 +80,7 @@ class Crime:
 
     async def finish(self) -> None:
         """Start once more, kill nobody, and compare byte for byte."""
-        process = await self.start(Moment("nobody", 0, durable=True).text())
+        process = await self.start(Moment("nobody", 0, durable=True))
         async with asyncio.timeout(60):
             await process.communicate()
         assert process.returncode == 0
@@ -152,27 +142,3 @@ def test_a_kill_between_two_commits_is_made_good(last: str, durable: bool, tmp_p
             crime.check_in_between()
 
     commit(tmp_path, {"files": files("gzip"), "lake": LAKE}, kill)
-
-
-def kill_at_random(folder: Path, *, seed: int, kills: int) -> None:
-    chance = random.Random(seed)
-    compression = chance.choice(["none", "gzip", "zstd"])
-
-    async def kill(crime: Crime) -> None:
-        for _ in range(kills):
-            assert await crime.kill_after(chance.uniform(0.05, 0.9)) == -signal.SIGKILL
-            crime.check_in_between()
-
-    commit(folder, {"files": files(compression), "lake": LAKE}, kill)
-
-
-def test_kills_at_random_moments_are_made_good(tmp_path: Path) -> None:
-    """Whatever was under way: exactly once after the restart."""
-    kill_at_random(tmp_path, seed=1, kills=8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 22))
-def test_many_kills_at_random_moments_are_made_good(seed: int, tmp_path: Path) -> None:
-    """The same, for as long as somebody likes to wait."""
-    kill_at_random(tmp_path, seed=seed, kills=12)

@@ -1,0 +1,158 @@
+"""A collector in a process of its own at full speed, and the ends that it comes to.
+
+The service has prepared its blobs, so that the collector is what takes the time. Records are told
+apart by digests of their bytes: there are too many of them to be compared as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from deltalake import DeltaTable
+
+from benchmarks.service import DIGEST_BYTES, Service, digest
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTED_WITHIN_S = 30.0
+CAUGHT_UP_WITHIN_S = 90.0
+_LOOK_S = 0.005
+_TESTIMONY_S = 0.05
+_MERGE_COUNT = 20_000
+"""Identities in memory from which on they are merged: a tenth of the usual, so that merges are met."""
+_PLACES = {
+    "listing": r"feed/(poller|api)\.py|in commit_listing",
+    "fetching": r"feed/(fetcher|tries)\.py|records/\w+\.py|entra/\w+\.py",
+    "opening a batch": r"in open_batch",
+    "writing files": r"outputs/files/\w+\.py",
+    "writing the lake": r"lake/(writer|delivery|parquet|tables)\.py",
+    "committing": r"in commit_(delivered|queued)",
+    "merging identities": r"in merge_(identities|step)",
+}
+"""What a thread is at, by the line of its stack that says so."""
+
+
+def digests_served(file: Path) -> set[bytes]:
+    """What `benchmarks.service` wrote of the records that it serves."""
+    packed = file.read_bytes()
+    return {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)}
+
+
+@dataclass(slots=True)
+class Speedway:
+    """A folder with a configuration, and the processes that collect into it one after the other."""
+
+    folder: Path
+    service: Service
+    outputs: Mapping[str, Any]
+    _lines: Path = field(init=False)
+    _testimony: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write the configuration."""
+        self._lines, self._testimony = self.folder / "stderr", self.folder / "testimony"
+        source = dict(self.service.full)
+        source["services"] = {
+            name: {**settings, "override_bloom_filter_buffer_size": _MERGE_COUNT}
+            for name, settings in source["services"].items()
+        }
+        path = self.folder / "config.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({"inputs": {"office365": source}, "outputs": self.outputs}))
+
+    async def start(self, *options: str) -> asyncio.subprocess.Process:
+        """`m365watch run`, just begun."""
+        self._testimony.unlink(missing_ok=True)
+        command = [str(Path(__file__).with_name("witnessed.py")), str(self._testimony), "run"]
+        with self._lines.open("wb") as lines:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, *command, "--config", str(self.folder / "config.json"), *options),
+                cwd=self.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=lines,
+            )
+
+    async def until_started(self, process: asyncio.subprocess.Process) -> None:
+        """Return once the collector has said that it has started."""
+        async with asyncio.timeout(STARTED_WITHIN_S):
+            while not self.has_started:
+                assert process.returncode is None, self.said
+                await asyncio.sleep(_LOOK_S)
+
+    @property
+    def has_started(self) -> bool:
+        return ": started; tenants:" in self.said
+
+    @property
+    def said(self) -> str:
+        """The lines on the collector's stderr."""
+        return self._lines.read_text()
+
+    async def kill(self, process: asyncio.subprocess.Process) -> list[str]:
+        """Kill it, at once; what its threads were at just before."""
+        threads = ""
+        if self._testimony.exists() and process.returncode is None:
+            process.send_signal(signal.SIGUSR1)
+            until_s = monotonic() + _TESTIMONY_S
+            while not (threads := self._testimony.read_text()).endswith("in <module>\n"):
+                if monotonic() >= until_s:
+                    break
+        process.kill()
+        await process.wait()
+        assert process.returncode == -signal.SIGKILL, (process.returncode, self.said)
+        if not self.has_started:
+            return ["starting"]
+        return [place for place, line in _PLACES.items() if re.search(line, threads)] or ["waiting"]
+
+    async def stop(self, process: asyncio.subprocess.Process) -> tuple[int, float]:
+        """Ask it to end; its exit code, and after how many seconds."""
+        told_s = monotonic()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+            return await process.wait(), monotonic() - told_s
+
+    async def catch_up(self) -> int:
+        """`m365watch run --once`, undisturbed; its exit code."""
+        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+            return await (await self.start("--once")).wait()
+
+    async def keep_lake(self) -> asyncio.subprocess.Process:
+        """The lake's upkeep, as the collector starts it once enough has been written."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "m365watch.lake.upkeep", str(self.folder / "lake")),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+
+    def in_files(self) -> list[bytes]:
+        """The digests of the lines under published names."""
+        return [
+            digest(line.removesuffix(b"\n"))
+            for path in self.folder.glob("out/**/*.ndjson")
+            for line in _lines_of(path)
+        ]
+
+    def in_lake(self) -> list[bytes]:
+        """The digests of the records in the table `audit`."""
+        table = self.folder / "lake" / "audit"
+        if not DeltaTable.is_deltatable(str(table)):
+            return []
+        batches = DeltaTable(str(table)).to_pyarrow_dataset().to_batches(columns=["raw"], batch_size=10_000)
+        return [
+            digest(raw.encode() if isinstance(raw, str) else raw)
+            for batch in batches
+            for raw in batch["raw"].to_pylist()
+        ]
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as lines:
+        yield from lines

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks.service import Service, service_running
+from place import LAKE
+from speedway import Speedway, digests_served
+
+RECORDS = 400_000
+KILLS = 30
+STOPS = 8
+STOPPED_WITHIN_S = 10.0
+NEVER_STARTED = {143, -signal.SIGTERM}
+"""Exit codes of a collector that was told to end before it had begun: its own, or the system's."""
+FILES = {
+    "type": "files",
+    "config": {"directory": "out", "compression": "none", "rotate_megabytes": 64, "rotate_secs": 1},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The service, and the digest of every record that it serves."""
+
+    service: Service
+    digests: set[bytes]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    file = tmp_path_factory.mktemp("served") / "digests"
+    with service_running(RECORDS, digests=file) as service:
+        yield Served(service, digests_served(file))
+
+
+def check_kept(way: Speedway, digests: set[bytes], *, all_of_them: bool) -> None:
+    """Each output has records that were served, each once; at the end all of them."""
+    for held in (way.in_files(), way.in_lake()):
+        distinct = set(held)
+        assert len(held) == len(distinct), "a record is there twice"
+        assert distinct <= digests, "a record is not the one that was served"
+        assert not all_of_them or len(distinct) == len(digests), "a record is missing"
+
+
+def moments(seed: int) -> Iterator[tuple[str, float]]:
+    """What is to be met, and after how many seconds of it: starts and stops, and twice as often the work."""
+    chance = random.Random(seed)
+    spans = {"start": 0.8, "stop": 0.3, "work": 1.5, "work with upkeep": 1.2}
+    while True:
+        for aim in chance.sample(list(spans), len(spans)):
+            yield aim, chance.uniform(0.0, spans[aim])
+
+
+async def kill_at(way: Speedway, aim: str, after_s: float) -> list[str]:
+    """Start a collector and kill it; what was met, which is nothing if it had stopped before."""
+    process = await way.start()
+    if aim == "start":
+        await asyncio.sleep(after_s)
+        return await way.kill(process)
+    await way.until_started(process)
+    if aim == "stop":
+        await asyncio.sleep(0.4)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(after_s)
+        if process.returncode is not None:
+            return []
+        return [*await way.kill(process), "stopping"]
+    if aim == "work":
+        await asyncio.sleep(after_s)
+        return await way.kill(process)
+    upkeep = await way.keep_lake()
+    await asyncio.sleep(after_s)
+    met = await way.kill(process)
+    if upkeep.returncode is None:
+        upkeep.kill()
+        met.append("upkeep of the lake")
+    await upkeep.wait()
+    return met
+
+
+def kill_again_and_again(folder: Path, served: Served, *, seed: int) -> Counter[str]:
+    """Kill `KILLS` collectors one after the other, let the next one finish, and judge; what was met."""
+
+    async def kill() -> Counter[str]:
+        way = Speedway(folder, served.service, {"files": FILES, "lake": LAKE})
+        met: Counter[str] = Counter()
+        kills = 0
+        for aim, after_s in moments(seed):
+            places = await kill_at(way, aim, after_s)
+            met.update(places)
+            kills += bool(places)
+            if places and kills == KILLS // 2:
+                check_kept(way, served.digests, all_of_them=False)
+            if kills == KILLS:
+                break
+        assert await way.catch_up() == 0, way.said
+        check_kept(way, served.digests, all_of_them=True)
+        return met
+
+    return asyncio.run(kill())
+
+
+def test_thirty_kills_at_full_speed_cost_nothing(served: Served, tmp_path: Path) -> None:
+    """Whatever they meet: each record is once in files and once in the lake, byte for byte."""
+    met = kill_again_and_again(tmp_path, served, seed=1)
+
+    sys.stdout.write(f"\n{KILLS} kills, by what was under way (often several): {dict(met.most_common())}\n")
+    assert met["starting"] > 0
+    assert met["stopping"] > 0
+    assert met["writing files"] + met["writing the lake"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_many_kills_at_full_speed_cost_nothing(seed: int, served: Served, tmp_path: Path) -> None:
+    """The same, for as long as somebody likes to wait."""
+    kill_again_and_again(tmp_path, served, seed=seed)
+
+
+def test_stops_at_full_speed_are_orderly_and_cost_nothing(served: Served, tmp_path: Path) -> None:
+    """SIGTERM at any moment: over within 10 s, with 0 once it had started, and nothing is lost or doubled."""
+
+    async def stop() -> None:
+        chance = random.Random(2)
+        way = Speedway(tmp_path, served.service, {"files": FILES, "lake": LAKE})
+        for number in range(STOPS):
+            process = await way.start()
+            if number % 5:
+                await way.until_started(process)
+            await asyncio.sleep(chance.uniform(0.0, 0.9))
+            had_started = way.has_started
+            code, took_s = await way.stop(process)
+            assert took_s < STOPPED_WITHIN_S
+            assert code == 0 or (not had_started and code in NEVER_STARTED), way.said
+            assert "Traceback" not in way.said
+        assert await way.catch_up() == 0, way.said
+        check_kept(way, served.digests, all_of_them=True)
+
+    asyncio.run(stop())
