@@ -36,9 +36,10 @@ from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
 from m365watch.lake.vacuuming import Vacuumed, vacuum
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.ledger.held import HORIZON
 from m365watch.ledger.keeping import output_account, quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
-from m365watch.ledger.sqlite import HORIZON, LEDGER_FILE
+from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.lake import app_id_of
 from m365watch.outputs.queue import records_in_file
 

@@ -19,7 +19,8 @@ def forget(scene: Scene, count: int) -> None:
     path = scene.place.folder / "state" / LEDGER_FILE
     with closing(sqlite3.connect(path, timeout=20)) as ledger, ledger:
         ledger.execute(
-            "DELETE FROM blob WHERE key IN (SELECT key FROM blob WHERE state = 1 ORDER BY created_us LIMIT ?)",
+            "DELETE FROM blob WHERE key IN"
+            " (SELECT key FROM blob WHERE state = 1 ORDER BY created_us LIMIT ?)",
             (count,),
         )
 

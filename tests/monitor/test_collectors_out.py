@@ -23,9 +23,10 @@ from m365watch.config.settings import OutputSettings
 from m365watch.errors import OutputClosed, OutputUnavailable
 from m365watch.feed.api import PAGE_TRIES
 from m365watch.lake.delivery import Delivery
+from m365watch.lake.merging import FILES_PER_MERGE_MIN
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.reader import LakeReader
-from m365watch.lake.upkeep import FILES_PER_MERGE_MIN, keep_up
+from m365watch.lake.upkeep import keep_up
 from m365watch.lake.writer import AuditWriter
 from m365watch.model import ContentType
 from m365watch.monitor.devo_errors import CONNECTION_CLOSED

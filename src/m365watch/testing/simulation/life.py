@@ -28,6 +28,7 @@ from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.reach import reach_feeds
+from m365watch.recovery.kept import KeptPages
 from m365watch.testing.simulation.faults import Fault, Life
 from m365watch.testing.simulation.loop import Crash, Endless, SimulatedLoop
 from m365watch.testing.simulation.outputs import Store, make_outputs
@@ -226,7 +227,12 @@ class _Alive:
             upkeep_s=UPKEEP_S,
         )
         feeds = reach_feeds(
-            _tenants(place), session, clock=clock, random=place.random, on_request=cycles.count_request
+            _tenants(place),
+            session,
+            clock=clock,
+            random=place.random,
+            on_request=cycles.count_request,
+            pages=KeptPages(place.directory / "pages"),
         )
         run = CollectorRun(parts, feeds, queued, started_at=world.now(), patience_s=patience_s)
         run.resume(kept)
