@@ -449,3 +449,29 @@ def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_p
     assert what == "its queue on disk has batches that this ledger has never numbered"
     assert fix.startswith("put back the ledger that belongs to it")
     assert [path.name for path in left] == ["00000000000000009007.batch"]
+
+
+def test_what_waits_in_a_queue_outlives_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wire cannot be asked what it has, but its queue can: that is delivered, and not fetched again."""
+    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+    queue = tmp_path / "state" / "queues" / "lake"
+
+    async def use(site: Site) -> tuple[list[int], int, list[str]]:
+        site.outputs["lake"].fail(OutputUnavailable("nobody answers", where="output lake"), times=1000)
+        exits = [(await site.collect(BOTH)).exit_code]
+        queued = len(list(queue.iterdir()))
+        for path in (tmp_path / "state").glob(f"{LEDGER_FILE}*"):
+            path.unlink()
+        # Neither can be asked; what the other had already it gets again, into a new disk here.
+        site.outputs = {"lake": FakeOutput("lake"), "files": FakeOutput("files")}
+        with capture_logs() as lines:
+            exits.append((await site.collect(BOTH)).exit_code)
+        assert site.verdict("lake") == site.verdict("files") == FLAWLESS
+        return exits, queued, [line["event"] for line in lines if line["log_level"] == "warning"]
+
+    exits, queued, told = run(tmp_path, use)
+
+    assert exits == [1, 0]
+    assert queued > 0
+    assert list(queue.iterdir()) == []
+    assert any("output files, lake: cannot be asked what it has" in line for line in told)

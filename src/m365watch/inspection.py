@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from m365watch.clock import SystemClock
@@ -21,6 +22,7 @@ from m365watch.ledger.account import (
     piece_body,
 )
 from m365watch.ledger.comparing import read_states
+from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
@@ -178,3 +180,28 @@ def retry_quarantined(settings: Settings, *, feed_part: str) -> PutBack:
     Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger yet; LedgerUnavailable.
     """
     return put_back(settings.state_directory / LEDGER_FILE, feed_part=feed_part, now=SystemClock().now())
+
+
+def back_up_ledger(settings: Settings, target: Path, *, on_pages: OnPages) -> LedgerCheck:
+    """Copy the ledger to `target`, beside a running collector; what a look at the copy found.
+
+    Raises: LedgerUnusable: there is no ledger yet, or it cannot be copied.
+    """
+    return back_up(settings.state_directory / LEDGER_FILE, target, on_pages=on_pages)
+
+
+def restore_ledger(settings: Settings, source: Path, *, on_pages: OnPages) -> PutIn:
+    """Put the copy `source` in the ledger's place.
+
+    Raises: LedgerHeld: a collector is running; LedgerUnusable: the copy is not sound.
+    """
+    path = settings.state_directory / LEDGER_FILE
+    return put_in(path, source, now=SystemClock().now(), on_pages=on_pages)
+
+
+def check_ledger_of(settings: Settings, file: Path | None, *, on_step: Callable[[], None]) -> LedgerCheck:
+    """Look at the whole ledger, or at the copy in `file`.
+
+    Raises: LedgerUnusable: there is none, or it cannot be read.
+    """
+    return check_ledger(file or settings.state_directory / LEDGER_FILE, on_step=on_step)

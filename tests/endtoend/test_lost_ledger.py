@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from doomed import Moment
 from m365watch.clock import SystemClock
 from m365watch.config.settings import FilesSettings
+from m365watch.ledger.copying import back_up, put_in
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.files import FilesOutput
 from m365watch.simulator.scenario import Scenario, load_scenario
@@ -173,14 +174,8 @@ def test_a_kill_in_the_middle_and_a_lost_ledger_lose_and_double_nothing(
     """One output has a batch, the other not or in part, and nobody knows any more."""
 
     async def use(scene: Scene) -> None:
-        document = scene.document(BOTH)
-        (tmp_path / "m365watch.json").write_text(json.dumps(document))
-        moment = Moment(output, 1, durable=durable, others_committed=others_committed)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(DOOMED), str(tmp_path), "0", moment.text(), stdout=asyncio.subprocess.PIPE
-        )
-        await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == -signal.SIGKILL
+        (tmp_path / "m365watch.json").write_text(json.dumps(scene.document(BOTH)))
+        await kill_at(tmp_path, Moment(output, 1, durable=durable, others_committed=others_committed))
         scene.lose()
         await scene.collect()
         assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
@@ -212,6 +207,74 @@ def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
             await collector.run(once=True, stop=asyncio.Event())
         told = await scene.collect()
         assert any("does not know what the outputs hold" in line for line in told)
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+async def kill_at(folder: Path, moment: Moment) -> None:
+    """A run in a process of its own, with the configuration in `folder`, that ends at `moment`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(DOOMED), str(folder), "0", moment.text(), stdout=asyncio.subprocess.PIPE
+    )
+    await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == -signal.SIGKILL
+
+
+def copy_of(scene: Scene) -> Path:
+    """A backup of the scene's ledger as it is."""
+    target = scene.place.folder / "copy.sqlite"
+    back_up(scene.ledger, target, on_pages=lambda _done, _total: None)
+    return target
+
+
+def put_back(scene: Scene, copy: Path) -> None:
+    put_in(scene.ledger, copy, now=SystemClock().now(), on_pages=lambda _done, _total: None)
+
+
+def test_an_older_ledger_that_is_put_back_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """The outputs are ahead of it by whole feeds and by later blobs."""
+
+    async def use(scene: Scene) -> None:
+        await scene.collect(services=EARLY)
+        copy = copy_of(scene)
+        await scene.collect()
+        put_back(scene, copy)
+        told = await scene.collect()
+        assert any("does not know what the outputs hold" in line for line in told)
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+        assert await scene.collect() == []
+
+    run(tmp_path, use)
+
+
+@pytest.mark.parametrize("output", ["files", "lake"])
+def test_a_copy_of_a_ledger_with_an_open_batch_is_put_back(tmp_path: Path, output: str) -> None:
+    """One output had the batch, the other got its blobs later, in another batch that the copy lacks."""
+
+    async def use(scene: Scene) -> None:
+        (tmp_path / "m365watch.json").write_text(json.dumps(scene.document(BOTH)))
+        await kill_at(tmp_path, Moment(output, 1, durable=False, others_committed=True))
+        copy = copy_of(scene)
+        await scene.collect()
+        put_back(scene, copy)
+        await scene.collect()
+        assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+def test_a_copy_without_any_later_batch_is_put_back(tmp_path: Path) -> None:
+    """A batch of the copy is not settled by its number: its blobs may have gone another way, or none."""
+
+    async def use(scene: Scene) -> None:
+        (tmp_path / "m365watch.json").write_text(json.dumps(scene.document(BOTH)))
+        await kill_at(tmp_path, Moment("lake", 1, durable=False, others_committed=True))
+        copy = copy_of(scene)
+        # The batch that follows has a higher number, and only a part of the blobs.
+        await scene.collect(services=EARLY)
+        put_back(scene, copy)
+        await scene.collect()
         assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
 
     run(tmp_path, use)

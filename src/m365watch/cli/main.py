@@ -14,6 +14,7 @@ from m365watch.cli.demo.command import demo
 from m365watch.cli.drift import drift
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
 from m365watch.cli.lake import lake
+from m365watch.cli.ledger import ledger
 from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
 from m365watch.cli.recover import recover
@@ -65,6 +66,7 @@ app.command()(audit)
 app.command()(blobs)
 app.command()(quarantine)
 app.command()(retry)
+app.add_typer(ledger, name="ledger")
 app.command()(query)
 app.command()(drift)
 app.command()(why)

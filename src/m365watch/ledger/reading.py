@@ -10,6 +10,7 @@ from pathlib import Path
 
 from m365watch.errors import LedgerUnusable
 from m365watch.feed.windows import LOOK_BACK_MAX
+from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.model import ContentType, Feed, TenantId, Window
@@ -47,9 +48,15 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise LedgerUnusable(
-            f"the ledger cannot be read ({error})", where=str(path), fix="check the file and its permissions"
-        ) from error
+        raise unreadable(error, path) from error
+
+
+def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:
+    """What to say of a ledger that cannot be read."""
+    fix = "check the file and its permissions"
+    if is_damage(error):
+        fix = "start `m365watch run` again: it sets a damaged ledger aside and loses nothing"
+    return LedgerUnusable(f"the ledger cannot be read ({error})", where=str(path), fix=fix)
 
 
 def require_ledger(path: Path) -> None:

@@ -20,6 +20,8 @@ CHECK_S = 1.0
 _STEPS = 1_000
 """SQLite's steps between two looks at the clock."""
 _PROBLEMS_MAX = 20
+_HEADING = "***"
+"""How a line of SQLite's begins that names the database and no problem."""
 _COMPANIONS = ("-wal", "-shm")
 _FAST_FIRST = (
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('identity', 'held', 'number')"
@@ -50,7 +52,8 @@ def find_damage(connection: sqlite3.Connection, *, thorough: bool = False) -> li
 
 def _ask(connection: sqlite3.Connection, question: str) -> list[str]:
     said = [str(row[0]) for row in connection.execute(question).fetchmany(_PROBLEMS_MAX)]
-    return [] if said == ["ok"] else said
+    lines = [line for text in said for line in text.splitlines() if not line.startswith(_HEADING)]
+    return [] if lines == ["ok"] else lines[:_PROBLEMS_MAX] or said
 
 
 @contextmanager
@@ -97,8 +100,7 @@ class DamageGuard:
                 kept = set_aside(path, at=self._clock.now())
                 _log.error(
                     f"the ledger was damaged ({problems[0]}); it is kept as {kept}, and a new one begins: "
-                    "what is still served is listed again, and what the outputs hold is read from them",
-                    code=LedgerUnusable.code,
+                    "what is still served is listed again, and what the outputs hold is read from them"
                 )
             suspicion.unlink(missing_ok=True)
         except OSError as error:

@@ -1,0 +1,121 @@
+"""Who holds the ledger, told by real processes: the operating system's lock decides, never a file's text."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from m365watch.errors import LedgerHeld
+from m365watch.ledger.lock import LedgerLock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from m365watch.ledger.lock import LedgerLock
+LedgerLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock at `path`."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_process_is_told_the_first_ones_pid_and_host(tmp_path: Path) -> None:
+    """So that somebody can find it, on whichever machine."""
+    with holder(tmp_path / "lock") as process, pytest.raises(LedgerHeld) as refused:
+        LedgerLock(tmp_path / "lock").acquire()
+
+    assert refused.value.what == f"held by pid {process.pid} on {socket.gethostname()}"
+    assert refused.value.fix.startswith("stop that process first")
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    """Its file is still there, with its name in it."""
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        left = path.read_text()
+
+        lock = LedgerLock(path)
+        lock.acquire()
+        lock.release()
+
+    assert left == f"pid {process.pid} on {socket.gethostname()}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"pid {os.getpid()} on {socket.gethostname()}\n",
+        "pid 1 on 3f9c1d2b7a10\n",
+        "pid 1 on another-host.example.org\n",
+        "",
+        "\x00\xff not text at all",
+    ],
+    ids=["own-pid", "container", "other-host", "empty", "garbage"],
+)
+def test_what_a_file_says_holds_nothing(tmp_path: Path, text: str) -> None:
+    """A container starts with the pid of the one before it; a state directory moves to another machine."""
+    path = tmp_path / "lock"
+    path.write_text(text, encoding="latin-1")
+
+    lock = LedgerLock(path)
+    lock.acquire()
+    said = path.read_text()
+    lock.release()
+
+    assert said == f"pid {os.getpid()} on {socket.gethostname()}\n"
+
+
+def test_a_process_with_another_ones_pid_is_refused_all_the_same(tmp_path: Path) -> None:
+    """In two containers both are pid 1: the lock is the kernel's, and knows them apart."""
+    path = tmp_path / "lock"
+    with holder(path):
+        path.write_text("pid 1 on 3f9c1d2b7a10\n")
+        with pytest.raises(LedgerHeld, match="held by pid 1 on 3f9c1d2b7a10"):
+            LedgerLock(path).acquire()
+
+
+def test_two_at_the_same_time_are_never_both_let_in(tmp_path: Path) -> None:
+    """Eight start together; one holds it."""
+    contender = HOLDER.replace("time.sleep(60)", "sys.stdin.read()")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", contender, str(tmp_path / "lock")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    lost = []
+    try:
+        # Those that were refused end by themselves, the one that holds it waits for its input's end.
+        while len(lost) < len(processes) - 1:
+            lost = [one for one in processes if one.poll() is not None]
+    finally:
+        answers = [one.communicate() for one in processes]
+
+    assert sum(out == "held\n" for out, _ in answers) == 1
+    assert sum("LedgerHeld" in err for _, err in answers) == len(processes) - 1
