@@ -211,7 +211,7 @@ def test_outputs_are_checked_by_their_type() -> None:
 
     assert mistakes_of(document) == [
         'outputs."g h": is not a name; give 1 to 64 letters, digits, "_" and "-"',
-        "outputs.a.config.compression: unknown key; known here: directory",
+        "outputs.a.config.compression: unknown key; known here: directory, retention",
         (
             'outputs.b.config.compression: "lz4" (text) is not supported by this version; '
             "give none, gzip or zstd, or remove the key"

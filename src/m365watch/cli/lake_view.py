@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -240,7 +241,7 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
     verified = report["verification"]
     erased = {(one["table"], date.fromisoformat(one["day"])): one["records"] for one in report["erased"]}
     clean = "none is left" if verified["clean"] else "NOT ALL ARE GONE"
-    lines = [
+    lines: list[RenderableType] = [
         whole_line(
             f"{count(report['records_erased'], 'record')} erased from"
             f" {count(report['files_replaced'], 'file')};"
@@ -262,7 +263,7 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
         says = "" if number and one["says"] == "none" else one["says"]
         lines += [
             whole_line(f"  {plain(one['place'])}"),
-            whole_line(f"    {(number + says).removesuffix('; ')}"),
+            Padding(Text((number + says).removesuffix("; ")), (0, 0, 0, 4)),
         ]
     return Group(records_table(erased), *lines, whole_line(f"report: {path}"))
 

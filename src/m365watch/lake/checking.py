@@ -113,7 +113,7 @@ def _check_table(
     checked = CheckedTable(shape.name, table.version())
     if hides_rows(table):
         found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
-    known = list_known_files(table)
+    known = sorted(list_known_files(table), key=lambda one: one.file.path)
     for place, one in enumerate(known):
         progress(f"checking {shape.name}", place, len(known))
         for problem in _problems_of(directory, one, reads_all=reads_all):

@@ -24,6 +24,8 @@ from m365watch.lake.schema import AUDIT
 LIMIT_S = 60.0
 MEMORY_BYTES = 1 << 30
 ROWS_MAX = 10_000
+VANISHED_MAX = 3
+"""How often a query is begun of which upkeep took a file away; it begins with the newest version."""
 _GRACE_S = 2.0
 """How long after its limit the child may take to say so itself."""
 
@@ -77,11 +79,14 @@ class LakeReader:
             memory_bytes=memory_bytes,
             rows_max=rows_max,
         )
-        return self._parse(_ask(question))
+        for _ in range(VANISHED_MAX):
+            line, _, body = _ask(question).partition(b"\n")
+            verdict = msgspec.json.decode(line, type=Verdict)
+            if not verdict.vanished:
+                break
+        return self._parse(verdict, body)
 
-    def _parse(self, told: bytes) -> QueryAnswer:
-        line, _, body = told.partition(b"\n")
-        verdict = msgspec.json.decode(line, type=Verdict)
+    def _parse(self, verdict: Verdict, body: bytes) -> QueryAnswer:
         if verdict.refused is not None:
             raise QueryRefused(verdict.refused, fix=_advice(verdict.refused))
         if verdict.stopped is not None:

@@ -43,6 +43,7 @@ _OPEN_FILES_MAX = 1024
 _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
 """How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
+_VANISHED = "No such file or directory"
 _OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
 """What every table of ours has, of whatever version."""
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
@@ -66,6 +67,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Why the SQL cannot be run: it is wrong, or not one SELECT."""
     stopped: str | None = None
     """Which limit it met, or what failed."""
+    vanished: bool = False
+    """Whether it failed because a file went while it was being read; the newest version does without it."""
     unreadable: str | None = None
     """What is wrong with the lake."""
     types: list[str] = []
@@ -101,12 +104,11 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict = Verdict(stopped=too_large)
     except Stopped as stop:
         verdict = Verdict(stopped=str(stop))
-    except duckdb.Error as failure:
+    except (duckdb.Error, pa.ArrowException, OSError) as failure:
         # DuckDB hands on a failed allocation of Arrow's as its own wrong input.
-        told = _one_line(str(failure))
-        verdict = Verdict(stopped=too_large) if _OUT_OF_MEMORY in told else Verdict(refused=told)
-    except (pa.ArrowException, OSError) as failure:
-        verdict = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
+        told = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
+        is_plain = told.stopped not in {None, too_large} and not told.vanished
+        verdict = Verdict(refused=told.stopped) if isinstance(failure, duckdb.Error) and is_plain else told
     sink.write(msgspec.json.encode(verdict) + b"\n")
     if verdict.refused is None and verdict.stopped is None and verdict.unreadable is None:
         with pa.ipc.new_stream(sink, schema) as writer:
@@ -125,6 +127,8 @@ def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
         return Verdict(stopped=too_large)
     if "INTERRUPT" in told:
         return Verdict(stopped=f"it took longer than {question.limit_s:g} s")
+    if _VANISHED in told:
+        return Verdict(stopped=told, vanished=True)
     return Verdict(refused=told) if _DUCKDB_ERROR.match(told) else Verdict(stopped=told)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
@@ -27,6 +27,8 @@ from m365watch.model import Batch, BatchPart
 COMMITS_PER_CHECKPOINT = 50
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
+COMMITS_OVERTAKEN_MAX = 100
+"""How often a commit may be overtaken by one that removes rows."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
 """What a full or failing disk comes out as, by way of either library."""
 _SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
@@ -77,8 +79,29 @@ class OpenTable:
 
         Raises: any of WRITE_FAILURES: whether the commit got in, a table opened anew will tell.
         """
+        actions = [add_action(part, changes_rows=True) for part in parts]
+        for _ in range(COMMITS_OVERTAKEN_MAX):
+            try:
+                self._append(actions, numbers)
+            except CommitFailedError:
+                # Upkeep took rows out meanwhile, which the library takes for rows that this commit has read.
+                self._delta.update_incremental()
+                if numbers and all(self.number_of(app_id) >= number for app_id, number in numbers.items()):
+                    break
+            else:
+                break
+        else:
+            self._append(actions, numbers)
+        self._delta.update_incremental()
+        version = self._delta.version()
+        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
+        if version % COMMITS_PER_CHECKPOINT == 0:
+            # A checkpoint forgets files removed long ago; the table in memory would keep them.
+            self._delta = DeltaTable(self.directory)
+
+    def _append(self, actions: Sequence[AddAction], numbers: Mapping[str, int]) -> None:
         self._delta.create_write_transaction(
-            [add_action(part, changes_rows=True) for part in parts],
+            list(actions),
             mode="append",
             schema=self._delta.schema(),
             partition_by=[PARTITION],
@@ -88,12 +111,6 @@ class OpenTable:
             ),
             post_commithook_properties=after_commit(self._delta.version()),
         )
-        self._delta.update_incremental()
-        version = self._delta.version()
-        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
-        if version % COMMITS_PER_CHECKPOINT == 0:
-            # A checkpoint forgets files removed long ago; the table in memory would keep them.
-            self._delta = DeltaTable(self.directory)
 
 
 class AuditWriter:

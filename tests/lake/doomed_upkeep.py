@@ -1,0 +1,63 @@
+"""Upkeep in a process of its own that ends itself with SIGKILL at an exact moment.
+
+Called as `doomed_upkeep.py VERB LAKE MOMENT`: the moment counts what upkeep asks its two ports, the clock and
+the progress. It asks the clock between writing files and committing them, and tells progress between files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from keeping_lake import ANNA, FixedClock, RetentionSettings, TableRetention
+from m365watch.lake.erasing_note import Asked
+from m365watch.lake.erasure import Erasure
+from m365watch.lake.files import hold_lake
+from m365watch.lake.merging import compact
+from m365watch.lake.retention import retain
+from m365watch.lake.vacuuming import vacuum
+
+RETENTION = RetentionSettings(days=2, tables=(TableRetention("cloud.office365.management.exchange", days=1),))
+ASKED = Asked(names=(ANNA,))
+KILLED = -signal.SIGKILL
+
+
+class Doom(FixedClock):
+    """Both ports; the process ends when they have been asked so often."""
+
+    def __init__(self, moment: int) -> None:
+        super().__init__()
+        self.left = moment
+
+    def now(self) -> datetime:
+        self.tick()
+        return super().now()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        del what, done, total
+        self.tick()
+
+    def tick(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def work(verb: str, lake: Path, doom: Doom) -> None:
+    """Do the verb as its command does."""
+    with hold_lake(lake, clock=doom):
+        if verb == "retain":
+            retain(lake, RETENTION, clock=doom, progress=doom)
+        elif verb == "compact":
+            compact(lake, clock=doom, progress=doom)
+        elif verb == "vacuum":
+            vacuum(lake, keep_hours=0, dry_run=False, progress=doom)
+        else:
+            Erasure(lake, ASKED, clock=doom, progress=doom).run()
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], Path(sys.argv[2]), Doom(int(sys.argv[3])))
