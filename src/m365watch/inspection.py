@@ -21,6 +21,7 @@ from m365watch.ledger.account import (
     named_blobs,
     piece_body,
 )
+from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
 from m365watch.ledger.comparing import read_states
 from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
 from m365watch.ledger.lock import LedgerLock
@@ -53,6 +54,7 @@ def read_status(settings: Settings) -> RunProgress:
             started_at=now,
             feeds=feed_progress(connection, now),
             outputs=output_progress(connection),
+            pieces_dropped=read_dropped(connection).pieces,
         )
 
 
@@ -174,12 +176,37 @@ def read_piece(settings: Settings, number: int) -> bytes | None:
         return piece_body(connection, number)
 
 
-def retry_quarantined(settings: Settings, *, feed_part: str) -> PutBack:
+def count_meant(settings: Settings, asked: PiecesAsked) -> tuple[int, int]:
+    """How many pieces in quarantine are meant, and their bytes.
+
+    Raises: LedgerUnusable: there is no ledger yet; LedgerUnavailable.
+    """
+    return count_pieces(settings.state_directory / LEDGER_FILE, asked)
+
+
+def drop_quarantined(settings: Settings, asked: PiecesAsked) -> int:
+    """Remove pieces from quarantine for good; works beside a running collector. How many.
+
+    Raises: LedgerUnusable: there is no ledger yet; LedgerUnavailable.
+    """
+    return drop_pieces(settings.state_directory / LEDGER_FILE, asked, at=SystemClock().now())
+
+
+def hasten_waiting(settings: Settings, *, feed_part: str) -> int:
+    """Make blobs that wait due now; works beside a running collector. How many.
+
+    Raises: LedgerUnusable: there is no ledger yet; LedgerUnavailable.
+    """
+    return hasten(settings.state_directory / LEDGER_FILE, feed_part=feed_part)
+
+
+def retry_quarantined(settings: Settings, *, feed_part: str, numbers: Sequence[int] = ()) -> PutBack:
     """Let quarantined blobs wait again, so that the next run fetches them.
 
     Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger yet; LedgerUnavailable.
     """
-    return put_back(settings.state_directory / LEDGER_FILE, feed_part=feed_part, now=SystemClock().now())
+    path, now = settings.state_directory / LEDGER_FILE, SystemClock().now()
+    return put_back(path, feed_part=feed_part, now=now, numbers=numbers)
 
 
 def back_up_ledger(settings: Settings, target: Path, *, on_pages: OnPages) -> LedgerCheck:

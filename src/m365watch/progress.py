@@ -70,3 +70,5 @@ class RunProgress:
     """The same feeds as they stood when the run began, so that what the run did can be told apart."""
     outputs: list[OutputProgress] = field(default_factory=list)
     """The outputs that have an error or lack something."""
+    pieces_dropped: int = 0
+    """Pieces that an operator has removed from quarantine."""

@@ -26,7 +26,7 @@ from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
 BODY = b'<html>\x1b[2J\r\n\xff "caf\xc3\xa9"'
 HOSTILE_ID = "20261124$\x1b[2J$audit_exchange$" + "na0022" * 30
-WARNS_OF_PURVIEW = "hint: lost: export its time from the audit search of Purview"
+WARNS_OF_LOSS = "hint: lost: fetch its time again from the audit search"
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +110,7 @@ def test_who_queries_or_puts_back_needs_no_secret(config: Path, ledger: SqliteLe
     AuditWriter(config.parent / "lake", app_id="test")
 
     assert call(config, "retry").exit_code == 0
+    assert call(config, "quarantine", "retry", "--all").exit_code == 0
     assert call(config, "query", "SELECT count(*) FROM audit").exit_code == 0
 
 
@@ -131,7 +132,7 @@ def test_blobs_says_why_each_is_not_delivered_and_what_to_do(config: Path) -> No
     assert f"  {HOSTILE_ID}".replace("\x1b", " ") in lines
     assert any(line.startswith("  6 tries, next at ") for line in lines)
     assert any(line.endswith(": not a JSON array") for line in lines)
-    assert any(line.startswith(WARNS_OF_PURVIEW) for line in lines)
+    assert any(line.startswith(WARNS_OF_LOSS) for line in lines)
     assert "".join(lines).isprintable()
 
 
@@ -231,14 +232,15 @@ def test_a_piece_that_is_not_there_is_a_mistake_of_the_caller(config: Path) -> N
     assert "no piece 7" in result.stderr
 
 
-def test_retry_puts_quarantined_blobs_back_once_the_collector_has_stopped(
+def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(
     config: Path, ledger: SqliteLedger
 ) -> None:
     """While it runs, exit code 4 and who holds the ledger."""
-    command = [sys.executable, "-m", "m365watch.cli.main", "retry", "-c", str(config)]
+    command = [sys.executable, "-m", "m365watch.cli.main", "quarantine", "retry", "--all"]
+    command += ["-c", str(config)]
     held = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     ledger.close()
-    done, again = call(config, "retry"), call(config, "retry")
+    done, again = (call(config, "quarantine", "retry", "--feed", "Exchange") for _ in range(2))
 
     assert held.returncode == 4
     assert f"held by pid {os.getpid()} on " in held.stderr
@@ -255,3 +257,52 @@ def test_status_names_what_waits(config: Path) -> None:
 
     assert f"waiting: Exchange {HOSTILE_ID}: 6 tries, next at ".replace("\x1b", " ") in result.stdout
     assert f"hint: the pieces kept: `m365watch quarantine --config {config}`\n" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("1", "--all"), ("--all", "--feed", "x")])
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_which_pieces_are_meant_is_said_in_one_way(
+    config: Path, command: str, arguments: tuple[str, ...]
+) -> None:
+    """Nothing is dropped or put back by mistake."""
+    assert call(config, "quarantine", command, *arguments).exit_code == 2
+
+
+@pytest.mark.usefixtures("ledger")
+def test_list_and_show_are_what_the_bare_command_does(config: Path) -> None:
+    """Scripts that were written for the options go on."""
+    assert call(config, "quarantine", "list").stdout == call(config, "quarantine").stdout
+    assert call(config, "quarantine", "show", "1").stdout_bytes == BODY
+    assert call(config, "quarantine", "show", "7").exit_code == 2
+
+
+def test_a_piece_is_dropped_beside_a_running_collector_and_counted(
+    config: Path, ledger: SqliteLedger
+) -> None:
+    """Not before somebody said yes; the blob stays what it is, and the collector writes on."""
+    no = CliRunner().invoke(app, ["quarantine", "drop", "1", "-c", str(config)], input="n\n")
+    assert (no.exit_code, document(config, "quarantine")["total"]) == (1, 1)
+    assert "Remove 1 piece" in no.stderr
+
+    done = call(config, "quarantine", "drop", "1", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "1 piece dropped from quarantine\n")
+    assert document(config, "quarantine")["total"] == 0
+    assert document(config, "status")["pieces_dropped"] == 1
+    assert "quarantine: 1 piece dropped by hand" in call(config, "status").stdout
+    assert [blob["state"] for blob in document(config, "blobs", "--state", "quarantined")["blobs"]] == [
+        "quarantined"
+    ]
+    ledger.remember("test", "1")
+    assert call(config, "quarantine", "drop", "1", "--yes").exit_code == 2
+
+
+def test_retry_makes_what_waits_due_beside_a_running_collector(config: Path, ledger: SqliteLedger) -> None:
+    """The collector finds it at its next look; quarantined and lost blobs stay."""
+    now = SystemClock().now()
+    assert ledger.due_blobs(FEED, now=now, count_max=9, besides=frozenset()) == []
+
+    assert call(config, "retry", "--feed", "sharepoint").stdout == "no blob waits after a failed try\n"
+    assert call(config, "retry").stdout.startswith("1 blob due now: ")
+
+    due = ledger.due_blobs(FEED, now=now, count_max=9, besides=frozenset())
+    assert [(one.ref.content_id, one.attempts) for one in due] == [(HOSTILE_ID, 6)]

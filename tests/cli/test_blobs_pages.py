@@ -77,7 +77,7 @@ def test_a_piece_says_who_refused_it_and_where_it_came_from() -> None:
         "  kept 2026-11-24 12:00:00Z, created 2026-11-24 12:00:00Z",
         "7  1 byte, not a record: a line break",
         "  kept 2026-11-24 12:00:00Z; its blob is forgotten",
-        "hint: --show ID writes the bytes of a piece to stdout",
+        "hint: `quarantine show ID` writes the bytes of a piece to stdout",
     ]
 
 

@@ -69,6 +69,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "got HTTP 503",
             }
         ],
+        "pieces_dropped": 0,
         "outputs": [
             {
                 "name": "devo",

@@ -147,3 +147,18 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(LedgerUnusable, match="is damaged"):
             retried(tmp_path)
+
+
+def test_only_the_blobs_of_the_pieces_that_are_named_are_put_back(tmp_path: Path) -> None:
+    """The others may not be mended yet."""
+    ledger = opened(tmp_path)
+    quarantined(ledger)
+    quarantined(ledger, SHAREPOINT)
+    ledger.close()
+
+    found = put_back(tmp_path / LEDGER_FILE, feed_part="", now=NOW, numbers=[2])
+
+    assert found == PutBack(waiting=1, left=0)
+    ledger = opened(tmp_path)
+    assert (states(ledger), states(ledger, SHAREPOINT)) == ((0, 1, 0), (1, 0, 1))
+    ledger.close()

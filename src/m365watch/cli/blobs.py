@@ -1,4 +1,4 @@
-"""`m365watch blobs` and `m365watch retry`: blobs by name, and quarantined ones put back."""
+"""`m365watch blobs` and `m365watch retry`: blobs by name, and those that wait made due."""
 
 from __future__ import annotations
 
@@ -76,22 +76,21 @@ def retry(
     collector_file: CollectorOption = None,
     feed: FeedOption = "",
 ) -> None:
-    """Put quarantined blobs back, so that the next `m365watch run` fetches them again.
+    """Make the blobs that wait after a failed try due now, in place of after their pause.
 
-    For when the cause is gone, such as a proxy that changed what it passed on. No record of such a blob
-    has been delivered, so none arrives twice; the pieces that are kept of it stay. Left alone are blobs
-    that the service no longer serves, and the rare one whose records are in one of several outputs.
+    For when the cause is gone, such as a network that works again. A collector that is running takes
+    them up within 30 seconds, otherwise the next `m365watch run` does. Quarantined blobs are put back by
+    `m365watch quarantine retry`.
 
-    Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 a collector is running: stop it first.
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong.
     """
     from m365watch.cli.render import count
-    from m365watch.inspection import retry_quarantined
+    from m365watch.inspection import hasten_waiting
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    done = retry_quarantined(settings, feed_part=feed)
-    left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
-    again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
-    write_line((again if done.waiting else "no blob to fetch again") + left)
+    hastened = hasten_waiting(settings, feed_part=feed)
+    due = f"{count(hastened, 'blob')} due now: a running collector fetches within 30 s, or else the next run"
+    write_line(due if hastened else "no blob waits after a failed try")
 
 
 def say_if_cut(shown: int, total: int) -> None:

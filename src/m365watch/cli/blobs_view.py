@@ -68,7 +68,7 @@ def pieces_page(found: PiecesFound) -> Group:
     if not found.pieces:
         return Group(Text("nothing is in quarantine", style="dim"))
     lines = [part for piece in found.pieces for part in _piece_lines(piece)]
-    return Group(*lines, whole_line("hint: --show ID writes the bytes of a piece to stdout"))
+    return Group(*lines, whole_line("hint: `quarantine show ID` writes the bytes of a piece to stdout"))
 
 
 def _piece_lines(piece: KeptPiece) -> list[Text]:

@@ -36,6 +36,7 @@ def status_document(
         "totals": _totals(totals_of(progress.feeds)),
         "feeds": [_feed(row, now=now, audit=(audits or {}).get(row.feed)) for row in progress.feeds],
         "waiting": [_waiting(blob) for blob in waiting],
+        "pieces_dropped": progress.pieces_dropped,
         "outputs": [
             {
                 "name": output.name,

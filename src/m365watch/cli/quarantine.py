@@ -15,32 +15,158 @@ if TYPE_CHECKING:
     from m365watch.config.settings import Settings
 
 
-def quarantine(
+quarantine = typer.Typer(
+    help=(
+        "List what is kept in quarantine, show a piece, have blobs fetched again, or drop pieces.\n\n"
+        "A piece is a record that an output refused, bytes of a blob that are no record, or a whole body"
+        " that cannot be read. It is kept byte for byte. Without a command, the pieces are listed."
+    ),
+    rich_markup_mode=None,
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, without bytes.")]
+NumbersArgument = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", min=1, help="The pieces' numbers.", show_default=False),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@quarantine.callback(invoke_without_command=True)
+def list_or_go_on(
+    context: typer.Context,
     config: ConfigOption = None,
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
     feed: FeedOption = "",
     limit: LimitOption = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, without bytes.")] = False,
-    show: Annotated[
+    as_json: JsonOption = False,
+    show_number: Annotated[
         int | None,
-        typer.Option("--show", metavar="ID", help="Write this piece's own bytes to stdout.", min=1),
+        typer.Option("--show", metavar="ID", help="As the command show.", min=1),
     ] = None,
 ) -> None:
-    """List the pieces that are kept in quarantine, the latest first; with --show take one out.
+    """List the pieces, or take one out, where no command is named."""
+    if context.invoked_subcommand is not None:
+        context.obj = config
+        return
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    if show_number is None:
+        _list(settings, feed=feed, limit=limit, as_json=as_json)
+    else:
+        _show(settings, show_number)
 
-    A piece is a record that an output refused, bytes of a blob that are no record, or a whole body that
-    cannot be read. It is kept byte for byte. On a terminal, --show replaces control characters; into a
-    file or a pipe the bytes go as they are: `m365watch quarantine --config FILE --show 7 > piece-7`.
+
+@quarantine.command("list")
+def list_pieces(
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    feed: FeedOption = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the pieces that are kept, the latest first.
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    if show is None:
-        _list(settings, feed=feed, limit=limit, as_json=as_json)
-    else:
-        _show(settings, show)
+    settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
+    _list(settings, feed=feed, limit=limit, as_json=as_json)
+
+
+@quarantine.command("show")
+def show_piece(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="ID", min=1, help="The piece's number.")],
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+) -> None:
+    """Write a piece's own bytes to stdout.
+
+    On a terminal, control characters are replaced; into a file or a pipe the bytes go as they are:
+    `m365watch quarantine show --config FILE 7 > piece-7`.
+
+    Reads the ledger only, so it is free to use while `m365watch run` is running.
+    """
+    settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
+    _show(settings, number)
+
+
+@quarantine.command("retry")
+def retry_blobs(
+    context: typer.Context,
+    numbers: NumbersArgument = None,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    everything: AllOption = False,
+    feed: FeedOption = "",
+) -> None:
+    """Put quarantined blobs back, so that the next `m365watch run` fetches them again.
+
+    Those of the pieces that are named, those of --feed, or --all. For when the cause is gone, such as a
+    proxy that changed what it passed on. No record of such a blob has been delivered, so none arrives twice;
+    the pieces that are kept of it stay. Left alone are blobs that the service no longer serves, the rare one
+    whose records are in one of several outputs, and those that were delivered but for a piece.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 a collector is running: stop it first.
+    """
+    from m365watch.cli.render import count
+    from m365watch.inspection import retry_quarantined
+
+    _require_choice(numbers, feed=feed, everything=everything)
+    settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
+    done = retry_quarantined(settings, feed_part=feed, numbers=numbers or ())
+    left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
+    again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
+    write_line((again if done.waiting else "no blob to fetch again") + left)
+
+
+@quarantine.command("drop")
+def drop(
+    context: typer.Context,
+    numbers: NumbersArgument = None,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    everything: AllOption = False,
+    feed: FeedOption = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove pieces from quarantine for good: those that are named, those of --feed, or --all.
+
+    Their bytes are gone then, and nothing else is changed: a blob in quarantine stays so, and `status` says
+    how many pieces were ever dropped. It asks before; works while `m365watch run` is running.
+
+    Exit codes: 0 done; 1 failed, or you said no; 2 the configuration or the call is wrong.
+    """
+    from m365watch.cli.render import count
+    from m365watch.inspection import count_meant, drop_quarantined
+    from m365watch.ledger.changing import PiecesAsked
+
+    _require_choice(numbers, feed=feed, everything=everything)
+    settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
+    asked = PiecesAsked(tuple(numbers or ()), feed_part=feed)
+    pieces, size_bytes = count_meant(settings, asked)
+    if not pieces:
+        raise typer.BadParameter("there is no such piece in quarantine")
+    if not yes:
+        typer.confirm(
+            f"Remove {count(pieces, 'piece')} ({size_bytes:,} bytes) for good?", abort=True, err=True
+        )
+    write_line(f"{count(drop_quarantined(settings, asked), 'piece')} dropped from quarantine")
+
+
+def _require_choice(numbers: list[int] | None, *, feed: str, everything: bool) -> None:
+    """Nothing, where it is said in one way which pieces are meant."""
+    if sum((bool(numbers), bool(feed), everything)) != 1:
+        raise typer.BadParameter("name pieces by their numbers, or give --feed TEXT, or --all")
 
 
 def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
@@ -64,7 +190,7 @@ def _show(settings: Settings, number: int) -> None:
 
     body = read_piece(settings, number)
     if body is None:
-        raise typer.BadParameter(f"there is no piece {number} in quarantine; without --show all are listed")
+        raise typer.BadParameter(f"there is no piece {number} in quarantine; `quarantine list` names all")
     if sys.stdout.isatty():
         write_line(readable(body))
         sys.stderr.write("control characters are not shown as they are; redirect stdout for the very bytes\n")

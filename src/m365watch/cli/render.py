@@ -111,11 +111,9 @@ def cure_of(blob: NamedBlob) -> str | None:
         case BlobState.QUEUED | BlobState.LEFT_OUT:
             return f"see what the running collector says of the output {', '.join(blob.missing_outputs)}"
         case BlobState.QUARANTINED:
-            return (
-                "look at its bytes with `m365watch quarantine`; have it fetched again with `m365watch retry`"
-            )
+            return "look at its bytes with `m365watch quarantine`; then `m365watch quarantine retry --all`"
         case BlobState.LOST:
-            return "export its time from the audit search of Purview, which keeps records longer than 7 days"
+            return "fetch its time again from the audit search, which keeps 180 days: `m365watch recover`"
         case BlobState.DELIVERED:
             return None
 

@@ -273,6 +273,9 @@ def _ask_on(standing: Standing) -> list[Text]:
     lines = []
     if sums.quarantined or sums.lost:
         lines.append(whole_line(f"hint: each blob and its cure: `m365watch blobs {standing.arguments}`"))
-    if sums.records_quarantined:
+    dropped = standing.progress.pieces_dropped
+    if dropped:
+        lines.append(whole_line(f"quarantine: {count(dropped, 'piece')} dropped by hand", style="dim"))
+    if sums.records_quarantined > dropped:
         lines.append(whole_line(f"hint: the pieces kept: `m365watch quarantine {standing.arguments}`"))
     return lines

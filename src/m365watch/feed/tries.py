@@ -156,7 +156,7 @@ class Round:
             if self._attempts + 1 < tries_min or self._doubted < DOUBTED_MIN:
                 raise _Doubted(doubt, where=str(ref.feed), is_last=self._attempts + 1 >= tries_min)
             if not split.records and not split.fragments:
-                # Set aside by name, so that it is counted, and can be put back with `m365watch retry`.
+                # Set aside by name, so that it is counted, and can be put back (`quarantine retry`).
                 split.fragments.append(Fragment(body, doubt))
         return FetchedBlob(self._known, split, received_at, self.held_bytes)
 
