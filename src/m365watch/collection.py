@@ -14,6 +14,7 @@ from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
 from m365watch.completeness.desk import AuditDesk, AuditProgress
+from m365watch.completeness.watch import SilenceWatch
 from m365watch.delivery import QueuedOutput
 from m365watch.errors import CollectorError
 from m365watch.feed.fetcher import BlobFetcher
@@ -138,6 +139,7 @@ class CollectorRun:
             clock=parts.clock,
             on_listed=self._fetcher.wake,
         )
+        self._watch = SilenceWatch(feeds, ledger=parts.ledger, calls=parts.calls, clock=parts.clock)
         polled = {} if instead else feeds
         self._pollers = {feed: self._poller(feed, reached, parts) for feed, reached in polled.items()}
         self._sources = instead.start(self._source_means()) if instead else ()
@@ -194,10 +196,11 @@ class CollectorRun:
         delivering = asyncio.create_task(self._pipeline.run(), name="delivering")
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         answering = asyncio.create_task(self._desk.run(), name="answering")
-        tasks = (polling, fetching, delivering, upkeep, answering)
+        watching = asyncio.create_task(self._watch.run(), name="watching")
+        tasks = (polling, fetching, delivering, upkeep, answering, watching)
         failure: CollectorError | None = None
         try:
-            failure = await self._wait_end(polling, (fetching, delivering, upkeep, answering), stop)
+            failure = await self._wait_end(polling, tasks[1:], stop)
             polling.cancel()
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from m365watch.clock import SystemClock
 from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.gaps import GapsFound, find_gaps
 from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.config.settings import Settings
@@ -88,6 +90,15 @@ def read_audits(settings: Settings) -> dict[Feed, FeedAudit]:
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         found = {feed: last_audit(connection, feed) for feed in feeds_of(settings)}
     return {feed: audit for feed, audit in found.items() if audit is not None}
+
+
+def read_gaps(settings: Settings, *, now: datetime, days: int) -> GapsFound:
+    """The hours without content of the last `days`, from the ledger alone.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return find_gaps(connection, feeds_of(settings), now=now, days=days)
 
 
 def read_audit_progress(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from m365watch.cli.blobs import blobs, retry
 from m365watch.cli.demo.command import demo
 from m365watch.cli.drift import drift
 from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
+from m365watch.cli.gaps import gaps
 from m365watch.cli.lake import lake
 from m365watch.cli.ledger import ledger
 from m365watch.cli.quarantine import quarantine
@@ -63,6 +64,7 @@ app.command()(demo)
 app.command()(failing_as_devo(run))
 app.command()(status)
 app.command()(audit)
+app.command()(gaps)
 app.command()(blobs)
 app.add_typer(quarantine, name="quarantine")
 app.command()(retry)

@@ -169,6 +169,13 @@ ROWS = (
         "nothing; `m365watch drift` lists what is new",
     ),
     DevoRow(
+        "silent",
+        _PULL,
+        307,
+        "a feed has no content at a time when it always had some",
+        "look at `m365watch gaps`, at the subscription and at Microsoft's service health",
+    ),
+    DevoRow(
         "output_unavailable",
         _PULL,
         310,
