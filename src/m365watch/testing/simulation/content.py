@@ -23,7 +23,6 @@ SERVED = timedelta(days=7)
 ILLS_MAX = 7
 """Fetches of one blob that bring something else first."""
 _BLOBS = (8, 15, 25, 40)
-_BIG_BYTES = 1_200_000
 _SHARE = 0.25
 
 
@@ -199,8 +198,9 @@ class Tenants:
 
     def _record(self, feed: Feed) -> Element:
         number = next(self._numbers)
+        created_at = START - timedelta(hours=1) + timedelta(seconds=number % 90)
         written: dict[str, object] = {
-            "CreationTime": f"{START - timedelta(hours=1) + timedelta(seconds=number % 90):%Y-%m-%dT%H:%M:%S}",
+            "CreationTime": f"{created_at:%Y-%m-%dT%H:%M:%S}",
             "Id": str(UUID(int=number)),
             "Operation": self._random.choice(("MailItemsAccessed", "UserLoggedIn", "Ünïcode")),
             "OrganizationId": feed.tenant_id,
@@ -244,7 +244,7 @@ class Tenants:
             content.ills = [Ill.CUT] * random.randint(1, 4) + content.ills[:2]
         if self._is_on(Fault.BIG, feed, 0.1):
             padded = json.loads(content.elements[0].body) | {
-                "Padding": "x" * random.choice((9_000, _BIG_BYTES))
+                "Padding": "x" * random.choice((9_000, self._plan.big_bytes))
             }
             content.elements[0] = self._keep(padded, feed)
         if not self._is_on(Fault.GARBAGE, feed):

@@ -109,6 +109,8 @@ class Plan:
     """When those faults are on that last for a while."""
     page_blobs: int
     token_life_s: int
+    big_bytes: int = 1_200_000
+    """What the largest bodies have."""
 
 
 def make_plan(seed: int, random: Random) -> Plan:

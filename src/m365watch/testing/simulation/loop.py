@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from random import Random
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -76,11 +76,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Crash after `turns` more."""
         self._turns.crash_after = turns
 
-    def run_in_executor(  # type: ignore[override]  # The base class promises a future of a thread's.
+    def run_in_executor(
         self,
         executor: Executor | None,
-        func: Callable[[Unpack[Ts]], T],
-        *args: Unpack[Ts],
+        func: Callable[[*Ts], T],
+        *args: *Ts,
     ) -> asyncio.Future[T]:
         """Do the work on the loop, after what the executor was given before."""
         future: asyncio.Future[T] = self.create_future()

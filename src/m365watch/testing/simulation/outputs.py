@@ -109,6 +109,7 @@ class LakeLike(_Output):
 
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """What is found: the last durable batch."""
+        del last_batch, position
         found = max(self._store.durable, default=0)
         if newest_batch is not None and found > newest_batch:
             self._world.accuse("the ledger has forgotten a batch that the lake holds")
@@ -138,6 +139,7 @@ class FilesLike(LakeLike):
 
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Cut back; what the receipt names has to be here."""
+        del newest_batch
         if last_batch != (json.loads(position)["batch"] if position else 0):
             self._world.accuse(f"{self.name} was not given back its receipt")
         for number in [number for number in self._store.durable if number > last_batch]:

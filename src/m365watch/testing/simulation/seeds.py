@@ -61,7 +61,7 @@ def simulate_plan(plan: Plan, directory: Path) -> Verdict:
 
 def _chance(seed: int, name: str) -> random.Random:
     """A source of its own for each thing that is decided, so that one does not move another."""
-    return random.Random(f"{seed}/{name}")  # noqa: S311 - makes up a world, guards nothing
+    return random.Random(f"{seed}/{name}")
 
 
 class _History:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import TracebackType
+from typing import Self
 from urllib.parse import parse_qs, quote, unquote
 
 import aiohttp
@@ -357,7 +358,7 @@ class SimulatedResponse:
             raise aiohttp.ClientPayloadError
         return b""
 
-    async def __aenter__(self) -> SimulatedResponse:
+    async def __aenter__(self) -> Self:
         """The answer's head, when it has come."""
         service, method, url, headers = self._asked
         reply = await service.answer(method, url, headers=headers)
