@@ -109,7 +109,7 @@ def test_two_at_the_same_time_are_never_both_let_in(tmp_path: Path) -> None:
         )
         for _ in range(8)
     ]
-    lost = []
+    lost: list[subprocess.Popen[str]] = []
     try:
         # Those that were refused end by themselves, the one that holds it waits for its input's end.
         while len(lost) < len(processes) - 1:
