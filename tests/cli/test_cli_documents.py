@@ -13,7 +13,9 @@ from m365watch.cli.documents import (
     quarantine_document,
     status_document,
 )
+from m365watch.cli.gaps_view import gaps_document
 from m365watch.completeness.account import Counts, FeedAudit
+from m365watch.completeness.gaps import Gap, GapsFound
 from m365watch.ledger.account import BlobsFound, PiecesFound
 from m365watch.model import BlobRef, Window
 from m365watch.progress import OutputProgress
@@ -26,6 +28,16 @@ AUDIT = FeedAudit(
     hours={NOW: Counts(listed=1, missing=1)},
     missing=(BlobRef(feed_progress().feed, "20261124$a$b", NOW, NOW),),
     remaining=1,
+)
+GAP = Gap(
+    feed_progress().feed,
+    NOW - timedelta(hours=6),
+    NOW,
+    "alone",
+    is_unusual=True,
+    usual_blobs=40.0,
+    chance=1e-6,
+    text="silent",
 )
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "status.md"
 
@@ -92,6 +104,7 @@ def test_every_key_stands_in_the_reference_page() -> None:
         blobs_document(BlobsFound([BLOB], 1), now=NOW),
         quarantine_document(PiecesFound([PIECE], 1), now=NOW),
         audit_document([AUDIT], now=NOW),
+        gaps_document(GapsFound((GAP,), {GAP.feed: 0.5}, NOW), now=NOW),
         status_document(run_progress(feed_progress()), waiting=[], now=NOW, audits={AUDIT.feed: AUDIT}),
     ]
 

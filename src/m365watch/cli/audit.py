@@ -48,7 +48,8 @@ def audit(
     Of each blob that is listed it says whether it is delivered, waiting, quarantined, lost or missing, which
     means that the ledger does not know it. While `m365watch run` is running it makes the audit itself, within
     its budget of requests; otherwise this command does. With --repair what is missing is fetched and
-    delivered; where no collector runs, so is what else waits.
+    delivered; where no collector runs, so is what else waits. With a `console` output the records then have
+    stdout to themselves, and the answer goes to stderr.
 
     Exit codes: 0 nothing is missing; 1 something remains missing, or part of the listing could not be read;
     2 the configuration is wrong; 4 a collector started meanwhile.
@@ -61,12 +62,25 @@ def audit(
     settings = read_settings(config, job=job, collector=collector_file)
     order = AuditOrder(days, repair, secrets.token_hex(8))
     audits = _audits(settings, order)
+    on_stderr = repair and _writes_records(settings)
     if as_json:
-        write_line(to_json(audit_document(audits, now=SystemClock().now())))
+        document = to_json(audit_document(audits, now=SystemClock().now()))
+        if on_stderr:
+            sys.stderr.write(document + "\n")
+        else:
+            write_line(document)
     else:
-        stdout_console().print(audit_page(audits, repair=repair), crop=False)
+        console = stderr_console() if on_stderr else stdout_console()
+        console.print(audit_page(audits, repair=repair), crop=False)
     if not all(one.is_proven for one in audits):
         raise typer.Exit(1)
+
+
+def _writes_records(settings: Settings) -> bool:
+    """Whether an output writes records on stdout, so that nothing else may."""
+    from m365watch.config.settings import ConsoleSettings
+
+    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)
 
 
 def _audits(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant
-from m365watch.cli.render import content_name, count, moment, quoted, whole_line
+from m365watch.cli.render import content_name, count, moment, quoted
 from m365watch.cli.terminal import plain
 from m365watch.completeness.account import Counts, FeedAudit, total_of
 
@@ -76,11 +76,11 @@ def _hour_lines(audits: Iterable[FeedAudit]) -> list[Text]:
         if not counts.is_sound
     ]
     lines = [
-        whole_line(f"{content_name(audit.feed)} {hour:%m-%d %H}h: {_amiss(counts)}", style="yellow")
+        Text(f"{content_name(audit.feed)} {hour:%m-%d %H}h: {_amiss(counts)}", style="yellow")
         for hour, audit, counts in amiss[:HOURS_SHOWN_MAX]
     ]
     more = len(amiss) - HOURS_SHOWN_MAX
-    return [*lines, *([whole_line(f"and {more:,} hours more: --json has all")] if more > 0 else [])]
+    return [*lines, *([Text(f"and {more:,} hours more: --json has all")] if more > 0 else [])]
 
 
 def _amiss(counts: Counts) -> str:
