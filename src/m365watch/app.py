@@ -40,6 +40,7 @@ from m365watch.ledger.thread import LedgerThread
 from m365watch.model import BlobRef, BlobState, Feed
 from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
+from m365watch.monitor.devo_errors import devo_text
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
@@ -122,8 +123,7 @@ class Collector:
             ledger = await self._open_ledger(calls, closing, mend=True)
             outputs = [self._build_output(settings) for settings in self._settings.outputs]
             await self._adopt(outputs, ledger, calls)
-            for output in outputs:
-                await self._open_output(output, ledger, calls, closing)
+            await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=True))
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
@@ -243,6 +243,23 @@ class Collector:
             [tenant.tenant_id for tenant in self._settings.tenants],
         )
         await adopt(parts, outputs, self._queues_of(outputs))
+
+    async def _open_outputs(
+        self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
+    ) -> None:
+        """Open every output; where one cannot be, those that take notices are told before the run ends.
+
+        Raises: OutputUnusable, OutputUnavailable.
+        """
+        for count, output in enumerate(outputs):
+            try:
+                await self._open_output(output, ledger, calls, closing)
+            except CollectorError as error:
+                self.board.put("error", devo_text(error), module="app")
+                takers = takers_among(zip(self._settings.outputs, outputs[:count], strict=False))
+                async with self.board.posting(takers):
+                    """All that is on the board is brought at the end of the block."""
+                raise
 
     async def _open_output(
         self, output: Output, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack

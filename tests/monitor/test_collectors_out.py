@@ -20,7 +20,7 @@ from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings
-from m365watch.errors import OutputClosed, OutputUnavailable
+from m365watch.errors import OutputClosed, OutputUnavailable, OutputUnusable
 from m365watch.feed.api import PAGE_TRIES
 from m365watch.lake.delivery import Delivery
 from m365watch.lake.merging import FILES_PER_MERGE_MIN
@@ -240,13 +240,30 @@ def test_the_page_has_devos_own_query() -> None:
 # A whole run.
 
 
-def run(folder: Path, scenario: Scenario, *, hanging_up: OutputClosed | None = None) -> str:
-    """One run into the lake and a fake output that may fail once; the application's secret."""
+class Doomed(FakeOutput):
+    """An output that cannot start."""
+
+    def __init__(self, name: str, error: OutputUnusable) -> None:
+        super().__init__(name)
+        self._error = error
+
+    async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
+        raise self._error
+
+
+def run(
+    folder: Path,
+    scenario: Scenario,
+    *,
+    hanging_up: OutputClosed | None = None,
+    unusable: OutputUnusable | None = None,
+) -> str:
+    """One run into the lake and a fake output that may fail once, or to start; the application's secret."""
 
     def build(settings: OutputSettings) -> Output:
         if settings.name == "lake":
             return LakeOutput("lake", folder / "lake", writer_id="m365watch", clock=SystemClock())
-        output = FakeOutput(settings.name)
+        output = FakeOutput(settings.name) if unusable is None else Doomed(settings.name, unusable)
         if hanging_up is not None:
             output.fail(hanging_up)
         return output
@@ -292,6 +309,18 @@ def test_an_output_whose_receiver_hangs_up_can_be_found(tmp_path: Path) -> None:
     assert line[:3] == ("warning", None, None)
     assert "output files: the peer closed it" in str(line[-1])
     assert [row[-1] for row in ask(tmp_path / "lake", CLOSED_SQL)] == [1]
+
+
+def test_an_output_that_cannot_start_is_told_to_the_others(tmp_path: Path) -> None:
+    """The collector ends before it has begun, and whoever reads its notices learns why."""
+    unusable = OutputUnusable("the disk is read-only", fix="mount it again", where="output files")
+
+    with pytest.raises(OutputUnusable):
+        run(tmp_path, Scenario(), unusable=unusable)
+
+    [line] = lines_of(tmp_path / "lake")
+    assert line[0] == "error"
+    assert str(line[-1]).startswith("SetupError [CODE:0110] reason: output files: the disk is read-only")
 
 
 def test_a_good_run_has_nothing_to_complain_of(tmp_path: Path) -> None:
