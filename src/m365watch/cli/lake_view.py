@@ -263,7 +263,7 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
         says = "" if number and one["says"] == "none" else one["says"]
         lines += [
             whole_line(f"  {plain(one['place'])}"),
-            Padding(Text((number + says).removesuffix("; ")), (0, 0, 0, 4)),
+            Padding(Text((number + says).removesuffix("; ")), (0, 0, 0, 4), expand=False),
         ]
     return Group(records_table(erased), *lines, whole_line(f"report: {path}"))
 
