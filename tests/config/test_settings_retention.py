@@ -42,7 +42,10 @@ def test_days_and_megabytes_for_all_and_for_one() -> None:
         ({"hours": 3}, "hours: unknown key; known here: days, megabytes, tables"),
         ({"tables": {EXCHANGE: {"days": -1}}}, f'tables."{EXCHANGE}".days: -1 (whole number)'),
         ({"tables": {EXCHANGE: 90}}, f'tables."{EXCHANGE}": 90 (whole number)'),
-        ({"tables": {"exchange": {"days": 1}}}, "tables.exchange: "),
+        (
+            {"tables": {"exchange": {"days": 1}}},
+            "tables.exchange: is not the name of a table; give it whole, as in ",
+        ),
     ],
 )
 def test_each_mistake_is_named_with_its_key(given: object, mistake: str) -> None:

@@ -28,7 +28,7 @@ class TableRetentionKeys(Section):
 
 
 TableRetentions = Annotated[
-    dict[Annotated[str, AfterValidator(values.parse_tag)], TableRetentionKeys], Field(max_length=1_000)
+    dict[Annotated[str, AfterValidator(values.parse_table_name)], TableRetentionKeys], Field(max_length=1_000)
 ]
 
 

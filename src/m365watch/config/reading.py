@@ -66,7 +66,9 @@ def _refuse(path: KeyPath, details: ErrorDetails, report: Report) -> None:
     elif kind.startswith("union_tag"):
         _refuse_output_type(path, details["input"], report)
     elif marked[-1:] == ("[key]",):
-        report.refuse(path, 'is not a name; give 1 to 64 letters, digits, "_" and "-"')
+        own = str(details.get("ctx", {}).get("error", ""))
+        usual = 'is not a name; give 1 to 64 letters, digits, "_" and "-"'
+        report.refuse(path, own if ";" in own else usual)
     else:
         report.refuse_value(path, details["input"], _reason(details))
 

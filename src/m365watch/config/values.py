@@ -67,6 +67,16 @@ def parse_tag(text: str) -> str:
     raise ValueError("is not a Devo tag")
 
 
+def parse_table_name(text: str) -> str:
+    """The table's whole name unchanged, as Devo has it."""
+    try:
+        return parse_tag(text)
+    except ValueError:
+        raise ValueError(
+            "is not the name of a table; give it whole, as in cloud.office365.management.exchange"
+        ) from None
+
+
 def parse_tag_template(text: str) -> str:
     """The tag unchanged; in its levels, {workload} and {operation} stand for those of a record."""
     filled = _TAG_PLACEHOLDER.sub("x", text)
