@@ -86,6 +86,9 @@ class Recovery:
         self._asked = asked
         self._clock = clock
         self._random = random
+        if not settings.keeps_state:
+            mistake = "persistence.type: a recovery needs a ledger that is kept, and memory keeps none"
+            raise SettingsRefused([mistake], where=str(settings.path))
         self._tenants = _chosen_tenants(settings, asked)
         self._witness = _witness(settings)
         _require_memory(settings, asked, now=clock.now(), witness=self._witness)

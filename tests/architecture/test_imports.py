@@ -11,9 +11,9 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness"},
-    {"pipeline", "recovery", "reach"},
+    {"pipeline", "recovery", "replay", "reach"},
     {"collection"},
-    {"app", "recovering", "inspection", "diagnosis", "keeping", "testing"},
+    {"app", "recovering", "replaying", "inspection", "diagnosis", "keeping", "testing"},
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

@@ -19,6 +19,7 @@ from m365watch.cli.ledger import ledger
 from m365watch.cli.quarantine import quarantine
 from m365watch.cli.query import query
 from m365watch.cli.recover import recover
+from m365watch.cli.replay import replay
 from m365watch.cli.run import run
 from m365watch.cli.simulate import simulate
 from m365watch.cli.status import status
@@ -74,6 +75,7 @@ app.command()(drift)
 app.command()(why)
 app.command()(recover)
 app.add_typer(lake)
+app.command()(replay)
 app.command()(simulate)
 app.command("version")(show_version)
 

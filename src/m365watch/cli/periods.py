@@ -32,17 +32,17 @@ ServiceOption = Annotated[
 ]
 
 
-def parse_period(start: str, end: str, *, now: datetime | None) -> Window:
-    """The half-open period; with `now`, none of it lies in the future.
+def parse_period(start: str, end: str, *, now: datetime) -> Window:
+    """The half-open period, none of which lies in the future.
 
-    Raises: typer.BadParameter: an instant is none, or the period is empty.
+    Raises: typer.BadParameter: an instant is none, the period is empty, or it ends after `now`.
     """
     from m365watch.model import Window
 
     period = Window(_instant(start, "--from"), _instant(end, "--to"))
     if period.start >= period.end:
         raise typer.BadParameter("--from has to lie before --to")
-    if now is not None and period.end > now:
+    if period.end > now:
         raise typer.BadParameter(f"--to lies in the future; now is {now:%Y-%m-%dT%H:%M:%SZ}")
     return period
 

@@ -1,0 +1,140 @@
+"""`m365watch replay`: records of the lake delivered again, to any other output."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.periods import FromOption, ServiceOption, ToOption, parse_period, parse_services
+from m365watch.cli.terminal import LineFormat, stderr_console
+
+if TYPE_CHECKING:
+    from m365watch.replaying import Replay, ReplayOutcome
+
+
+def replay(
+    start: FromOption,
+    end: ToOption,
+    output: Annotated[
+        str, typer.Option("--output", metavar="NAME", help="The output that gets the records.")
+    ],
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    service: ServiceOption = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="T", help="Only this Devo table, in full or by its last part."),
+    ] = None,
+    received: Annotated[
+        bool, typer.Option("--received", help="The period is one of arrival, and not of CreationTime.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Begin anew, also what an earlier start has delivered.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+) -> None:
+    """Deliver records of the lake again, byte for byte, to an output: also older than 7 days.
+
+    The period is one of CreationTime, its end left out. The records go in the order of time, with the masks
+    and tags that the configuration has now. Works beside a running collector, whose positions stay as they
+    are. An output of files gets a folder of its own, DIRECTORY.replay/NAME. What was begun is kept: the same
+    command goes on with it.
+
+    With a `console` output the records have stdout to themselves, and what came of it goes to stderr.
+
+    Exit codes: 0 all is delivered; 1 something kept it from its end, the same command goes on; 2 the
+    configuration or the call is wrong; 3 some of it waits for the output; 4 the same replay is running.
+    """
+    from m365watch.clock import SystemClock, system_random
+    from m365watch.lake.scan import Clock, ScanAsked
+    from m365watch.model import Service
+    from m365watch.replaying import Replay
+
+    types = [one.content_type for one in parse_services(service) or tuple(Service)]
+    asked = ScanAsked(
+        parse_period(start, end, now=SystemClock().now()),
+        Clock.RECEIVED if received else Clock.CREATED,
+        frozenset(one for one in types if one is not None),
+        table,
+    )
+    settings = read_settings(config, job=job, collector=collector_file)
+    one = Replay(settings, asked, output, clock=SystemClock(), random=system_random())
+    if again:
+        one.forget()
+    elif one.was_done:
+        sys.stderr.write("it was delivered before, all of it; --again delivers it once more\n")
+        raise typer.Exit
+    _configure_lines(one, quiet=quiet)
+    outcome, signal_code = _run(one)
+    _show(outcome, as_json=as_json, stdout_is_free=not one.writes_records)
+    raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
+
+
+def _configure_lines(one: Replay, *, quiet: bool) -> None:
+    from m365watch.cli.diagnostics import configure_diagnostics, level_of
+
+    console = stderr_console()
+    configure_diagnostics(
+        line_format=LineFormat.TEXT,
+        level=level_of(quiet=quiet, verbose=False),
+        colour=console.is_terminal and not console.no_color,
+        board=one.collector.board,
+    )
+
+
+def _run(one: Replay) -> tuple[ReplayOutcome, int | None]:
+    """The outcome, and 130 or 143 where a signal came."""
+    from m365watch.cli.loop import run_in_loop
+    from m365watch.cli.signals import StopSignals
+
+    async def run() -> tuple[ReplayOutcome, int | None]:
+        stop = asyncio.Event()
+        with StopSignals(stop) as signals:
+            outcome = await one.run(stop)
+        return outcome, signals.exit_code
+
+    return run_in_loop(run())
+
+
+def outcome_document(outcome: ReplayOutcome) -> dict[str, Any]:
+    """What `replay --json` prints."""
+    from m365watch.cli.documents import SCHEMA
+
+    return {
+        "schema": SCHEMA,
+        "exit_code": outcome.exit_code,
+        "is_done": outcome.is_done,
+        "went_on": outcome.went_on,
+        "records": outcome.records,
+        "slices_waiting": outcome.waiting,
+        "pieces": outcome.pieces,
+        "directory": None if outcome.directory is None else str(outcome.directory),
+        "problems": list(outcome.problems),
+    }
+
+
+def _show(outcome: ReplayOutcome, *, as_json: bool, stdout_is_free: bool) -> None:
+    """What came of it: the document on stdout, unless records went there; else a line on stderr."""
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.render import count
+    from m365watch.cli.terminal import plain
+
+    if as_json:
+        sink = sys.stdout if stdout_is_free else sys.stderr
+        sink.write(to_json(outcome_document(outcome)) + "\n")
+        return
+    for problem in outcome.problems:
+        sys.stderr.write(f"error: {plain(problem)}\n")
+    waiting = f", {count(outcome.waiting, 'slice')} wait" if outcome.waiting else ""
+    refused = f", {count(outcome.pieces, 'record')} refused" if outcome.pieces else ""
+    place = f" in {outcome.directory}" if outcome.directory is not None else ""
+    sys.stderr.write(f"{count(outcome.records, 'record')} delivered{place}{waiting}{refused}\n")
+    if outcome.exit_code:
+        sys.stderr.write("hint: it is not at its end; the same command goes on from here\n")

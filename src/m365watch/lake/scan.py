@@ -1,0 +1,158 @@
+"""The lake's records of a period, in the order of time, in slices that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from m365watch.errors import LakeMissing, OutputUnavailable
+from m365watch.lake.schema import AUDIT, PARTITION
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.model import ContentType, Feed, TenantId, Window
+
+SLICE_RECORDS = 10_000
+SLICE_BYTES_MAX = 24 * 1024 * 1024
+"""A slice with more records or bytes than these is cut, down to a single instant."""
+_READ_AHEAD = {"batch_size": 4096, "batch_readahead": 1, "fragment_readahead": 1}
+_DAY = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock(StrEnum):
+    """Which of a record's times counts."""
+
+    CREATED = "created"
+    """CreationTime."""
+    RECEIVED = "received"
+    """When the collector had fetched it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAsked:
+    """Which records are meant."""
+
+    period: Window
+    """It may be longer than 24 h."""
+    clock: Clock = Clock.CREATED
+    content_types: frozenset[ContentType] = frozenset(ContentType)
+    table: str | None = None
+    """A Devo table's full name, or the last part of one."""
+
+
+class TooMany(Exception):
+    """The span has more than one slice may hold."""
+
+
+class LakeScan:
+    """The lake below `directory`, read only; works while a collector writes to it."""
+
+    def __init__(self, directory: Path, asked: ScanAsked) -> None:
+        """Nothing is opened yet."""
+        self._directory = directory
+        self._asked = asked
+        self._column = f"{asked.clock}_at"
+        self._table: DeltaTable | None = None
+
+    def feeds(self) -> list[Feed]:
+        """The feeds that have records in the period, sorted.
+
+        Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
+        """
+        pairs: set[tuple[str, str]] = set()
+        for span in self._days(self._asked.period):
+            for chunk in self._chunks(span, ["tenant_id", "content_type"]):
+                pairs.update(zip(*(chunk[name].to_pylist() for name in chunk.schema.names), strict=True))
+        return [
+            Feed(TenantId(tenant_id), ContentType(content_type)) for tenant_id, content_type in sorted(pairs)
+        ]
+
+    def spans(self, start: datetime) -> Iterator[Window]:
+        """The spans from `start` to the period's end that have records, each of about `SLICE_RECORDS`."""
+        for day in self._days(Window(start, self._asked.period.end)):
+            times = [chunk[self._column].cast(pa.int64()) for chunk in self._chunks(day, [self._column])]
+            instants = pa.concat_arrays([pa.array([], pa.int64()), *times])
+            in_order = instants.take(pc.sort_indices(instants))
+            marks = [in_order[place].as_py() for place in range(0, len(in_order), SLICE_RECORDS)]
+            bounds = sorted({*marks, _micros(day.end)}) if marks else []
+            for first, after in pairwise(bounds):
+                yield Window(_instant(first), _instant(after))
+
+    def read(self, span: Window, *, bounded: bool) -> dict[Feed, list[bytes]]:
+        """The records of `span` by feed, each feed's in the order of time and Id, byte for byte.
+
+        Raises: TooMany, if `bounded` and it holds more than a slice may; OutputUnavailable.
+        """
+        names = ["tenant_id", "content_type", self._column, "id", "raw", "raw_bytes"]
+        chunks, size_bytes = [], 0
+        for chunk in self._chunks(span, names):
+            chunks.append(chunk)
+            size_bytes += chunk.nbytes
+            if bounded and size_bytes > SLICE_BYTES_MAX and span.end - span.start > timedelta(seconds=1):
+                raise TooMany
+        if not chunks:
+            return {}
+        rows = pa.Table.from_batches(chunks).sort_by([(self._column, "ascending"), ("id", "ascending")])
+        found: dict[Feed, list[bytes]] = {}
+        columns = (rows[name].to_pylist() for name in ("tenant_id", "content_type", "raw", "raw_bytes"))
+        for tenant_id, content_type, raw, odd in zip(*columns, strict=True):
+            feed = Feed(TenantId(tenant_id), ContentType(content_type))
+            found.setdefault(feed, []).append(odd if odd is not None else raw.encode())
+        return found
+
+    def _days(self, period: Window) -> Iterator[Window]:
+        start = period.start
+        while start < period.end:
+            midnight = start.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
+            yield Window(start, min(midnight, period.end))
+            start = midnight
+
+    def _chunks(self, span: Window, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        try:
+            rows = self._dataset().scanner(columns=list(names), filter=self._condition(span), **_READ_AHEAD)
+            for chunk in rows.to_batches():
+                if chunk.num_rows:
+                    yield chunk
+        except WRITE_FAILURES as failure:
+            what = f"the lake cannot be read ({plain_reason(failure)})"
+            raise OutputUnavailable(what, where=str(self._directory)) from failure
+
+    def _condition(self, span: Window) -> pc.Expression:
+        clock, asked = pc.field(self._column), self._asked
+        condition = (clock >= span.start) & (clock < span.end)
+        if asked.clock is Clock.CREATED:
+            condition &= (pc.field(PARTITION) >= span.start.date()) & (pc.field(PARTITION) <= span.end.date())
+        types = pa.array(sorted(map(str, asked.content_types)), pa.string())
+        condition &= pc.field("content_type").isin(types)
+        if asked.table is not None:
+            names = pc.field("devo_table")
+            condition &= (names == asked.table) | pc.ends_with(names, f".{asked.table}")
+        return condition
+
+    def _dataset(self) -> ds.Dataset:
+        """The table as it is now: files that upkeep has merged meanwhile are read under their new names."""
+        if not DeltaTable.is_deltatable(str(self._directory / AUDIT)):
+            raise LakeMissing(
+                "there is no lake here", fix="run `m365watch run` first", where=str(self._directory)
+            )
+        if self._table is None:
+            self._table = DeltaTable(self._directory / AUDIT)
+        else:
+            self._table.update_incremental()
+        return self._table.to_pyarrow_dataset()
+
+
+def _micros(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,199 @@
+"""A replay of the lake to one output: built from settings, run to its end, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from m365watch.app import Collector
+from m365watch.clock import Clock, Random
+from m365watch.collection import Outcome
+from m365watch.config.settings import ConsoleSettings, FilesSettings, LakeSettings, OutputSettings, Settings
+from m365watch.entra.session import Session
+from m365watch.errors import LakeMissing, SettingsRefused
+from m365watch.feed.poller import PollSettings
+from m365watch.feed.source import OtherSources, SourceMeans
+from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.tries import TenantAccess
+from m365watch.lake.scan import LakeScan, ScanAsked
+from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.reading import ledger_for_reading, remembered
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.model import Feed, TenantId
+from m365watch.reach import ReachedFeed
+from m365watch.records.treatment import Treatment
+from m365watch.replay.source import COURSE, LakeApi, LakeSource, parse_course
+
+FOLDER = "replays"
+"""The folder of the replays' own ledgers and queues, in the state directory."""
+_FILES_SUFFIX = ".replay"
+_POLLING = PollSettings(None, timedelta(0), 300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOutcome:
+    """How a replay ended."""
+
+    exit_code: int
+    """0 all is delivered; 1 something kept it from its end; 3 some of it waits for the output."""
+    records: int
+    """Records that the output has, of all starts."""
+    waiting: int
+    """Slices that wait for the output, or for another try."""
+    pieces: int
+    """Records that the output refused, kept in the replay's own quarantine."""
+    went_on: bool
+    """Whether it took up an earlier start."""
+    is_done: bool
+    problems: tuple[str, ...]
+    directory: Path | None
+    """Where a files output wrote."""
+
+
+class Replay:
+    """One replay; its ledger, queue and positions are its own, so that it works beside a collector."""
+
+    def __init__(
+        self, settings: Settings, asked: ScanAsked, output: str, *, clock: Clock, random: Random
+    ) -> None:
+        """Nothing is opened yet.
+
+        Raises: SettingsRefused: there is no such output or no lake. LakeMissing.
+        """
+        self._clock = clock
+        self._asked = asked
+        lake = settings.lake_directory
+        if lake is None:
+            raise SettingsRefused(
+                ["outputs: a replay reads the lake, and no output is one"], where=str(settings.path)
+            )
+        if not lake.is_dir():
+            raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
+        self._scan = LakeScan(lake, asked)
+        target = _target(settings, output)
+        name = f"{output}-{_digest(asked, output)}"
+        self._state = settings.state_directory / FOLDER / name
+        self.directory = _own_directory(target, name)
+        if isinstance(target, FilesSettings) and self.directory is not None:
+            target = replace(target, directory=self.directory)
+        self._settings = replace(settings, outputs=(target,), state_directory=self._state)
+        self.writes_records = isinstance(target, ConsoleSettings)
+        """Whether the output has stdout to itself."""
+        self.collector = Collector(self._settings, clock=clock, random=random)
+
+    @property
+    def was_done(self) -> bool:
+        """Whether an earlier start with the same arguments has delivered all of it."""
+        path = self._state / LEDGER_FILE
+        if not path.exists():
+            return False
+        with ledger_for_reading(path) as connection:
+            course = parse_course(remembered(connection, COURSE))
+            [unfinished] = connection.execute("SELECT count(*) FROM blob WHERE finished_s IS NULL").fetchone()
+        return course is not None and course.is_done and not unfinished
+
+    def forget(self) -> None:
+        """What earlier starts with the same arguments remember, and have written into files, is gone.
+
+        Raises: LedgerHeld: one of them is running.
+        """
+        if not self._state.is_dir():
+            return
+        lock = LedgerLock(self._state / "ledger.lock")
+        lock.acquire()
+        try:
+            for folder in (self.directory, self._state):
+                if folder is not None and folder.is_dir():
+                    shutil.rmtree(folder)
+        finally:
+            lock.release()
+
+    async def run(self, stop: asyncio.Event) -> ReplayOutcome:
+        """Deliver to the end, or until `stop`; the next start with the same arguments goes on.
+
+        Raises: LedgerHeld: the same replay is running; LedgerUnusable, OutputUnusable, OutputUnavailable.
+        """
+        went_on = (self._state / LEDGER_FILE).exists()
+        feeds = await asyncio.to_thread(self._scan.feeds)
+        apis = {feed.tenant_id: LakeApi(feed.tenant_id, self._scan) for feed in feeds}
+
+        def instead(
+            known: Mapping[Feed, ReachedFeed], _session: Session
+        ) -> tuple[Mapping[Feed, ReachedFeed], OtherSources]:
+            def start(means: SourceMeans) -> list[LakeSource]:
+                return [LakeSource(self._asked.period, self._scan, apis, self._clock, means)]
+
+            return self._reach(feeds, apis, known), OtherSources(start, lambda _: True)
+
+        outcome = await self.collector.run(once=True, stop=stop, instead=instead)
+        return await asyncio.to_thread(self._outcome, outcome, went_on=went_on)
+
+    def _reach(
+        self, feeds: list[Feed], apis: Mapping[TenantId, LakeApi], known: Mapping[Feed, ReachedFeed]
+    ) -> dict[Feed, ReachedFeed]:
+        """Each feed of the lake, with the masks and tags that its service has in the configuration."""
+        # One fetch at a time, of whatever feed, keeps the order.
+        places = asyncio.Semaphore(1)
+        return {
+            feed: ReachedFeed(
+                TenantAccess(
+                    apis[feed.tenant_id], SubscriptionKeeper(apis[feed.tenant_id], self._clock), places
+                ),
+                _POLLING,
+                known[feed].treatment if feed in known else Treatment(),
+            )
+            for feed in feeds
+        }
+
+    def _outcome(self, outcome: Outcome, *, went_on: bool) -> ReplayOutcome:
+        with ledger_for_reading(self._state / LEDGER_FILE) as connection:
+            course = parse_course(remembered(connection, COURSE))
+        feeds = outcome.progress.feeds
+        is_done = course is not None and course.is_done
+        exit_code = outcome.exit_code if outcome.exit_code or is_done else 1
+        return ReplayOutcome(
+            exit_code,
+            sum(feed.records_delivered for feed in feeds),
+            sum(feed.blobs_waiting for feed in feeds),
+            sum(feed.records_quarantined for feed in feeds),
+            went_on,
+            is_done,
+            outcome.problems,
+            self.directory,
+        )
+
+
+def _target(settings: Settings, output: str) -> OutputSettings:
+    """The output of that name.
+
+    Raises: SettingsRefused: there is none, or it is a lake.
+    """
+    names = {one.name: one for one in settings.outputs}
+    target = names.get(output)
+    if target is None:
+        mistake = f"--output {output}: the configuration has {', '.join(sorted(names))}"
+    elif isinstance(target, LakeSettings):
+        mistake = f"--output {output}: is a lake; what comes from the lake is in it already"
+    else:
+        return target
+    raise SettingsRefused([mistake], where=str(settings.path))
+
+
+def _own_directory(target: OutputSettings, name: str) -> Path | None:
+    """Where a replay writes files: beside the output's own directory, which the collector has locked."""
+    if not isinstance(target, FilesSettings):
+        return None
+    return target.directory.with_name(f"{target.directory.name}{_FILES_SUFFIX}") / name
+
+
+def _digest(asked: ScanAsked, output: str) -> str:
+    """The same for the same arguments."""
+    types = ",".join(sorted(map(str, asked.content_types)))
+    period = f"{asked.period.start.isoformat()}/{asked.period.end.isoformat()}"
+    text = "\n".join((output, period, str(asked.clock), types, asked.table or ""))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

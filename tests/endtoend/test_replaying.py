@@ -1,0 +1,244 @@
+"""Records of the lake delivered again: all of them once, in the order of time, in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import command
+from hurry import HurriedClock, run_hurried
+from m365watch.clock import system_random
+from m365watch.errors import LedgerHeld, SettingsRefused
+from m365watch.lake.scan import LakeScan, ScanAsked
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.model import ContentType, Window
+from m365watch.replaying import Replay, ReplayOutcome
+from m365watch.simulator.server import SimulationSettings, simulator_running
+from place import BOTH, LAKE, Place, records_in_files, records_in_lake
+
+FILES_TOO = {"files2": {"type": "files", "config": {"directory": "again", "compression": "none"}}, **BOTH}
+SETTINGS = SimulationSettings(seed=5, days=6, records_per_day=300, page_size=50, live=False)
+
+
+class Replays:
+    """A lake that was collected, and replays of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.place = Place(folder)
+        self.clock = HurriedClock()
+        self.document: dict[str, Any] = {}
+        run_hurried(self._collect())
+        self.period = Window(self.clock.now() - timedelta(days=8), self.clock.now())
+
+    async def _collect(self) -> None:
+        async with simulator_running(SETTINGS, clock=self.clock) as running:
+            self.document = running.configuration(outputs=BOTH)
+            outcome = await self.place.collector(self.document, self.clock).run(
+                once=True, stop=asyncio.Event()
+            )
+            assert outcome.exit_code == 0
+
+    @property
+    def lake(self) -> list[bytes]:
+        return records_in_lake(self.place.folder / "lake")
+
+    @property
+    def state(self) -> Path:
+        return self.place.settings(self.document).state_directory
+
+    def replay(
+        self, output: str = "files2", *, outputs: Mapping[str, Any] = FILES_TOO, **asked: Any
+    ) -> Replay:
+        settings = self.place.settings(self.document | {"outputs": dict(outputs)})
+        wanted = ScanAsked(asked.pop("period", self.period), **asked)
+        return Replay(settings, wanted, output, clock=self.clock, random=system_random(1))
+
+    def run(self, one: Replay, stop: asyncio.Event | None = None) -> ReplayOutcome:
+        return run_hurried(one.run(stop or asyncio.Event()))
+
+
+@pytest.fixture(scope="module")
+def replays(tmp_path_factory: pytest.TempPathFactory) -> Replays:
+    """One lake for all tests of this page: none of them changes it."""
+    return Replays(tmp_path_factory.mktemp("replay"))
+
+
+def held(one: Replay) -> list[bytes]:
+    assert one.directory is not None
+    return records_in_files(one.directory)
+
+
+def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
+    """Byte for byte, into a folder of the replay's own; the same command does not do it twice."""
+    one = replays.replay()
+    outcome = replays.run(one)
+
+    assert (outcome.exit_code, outcome.is_done, outcome.problems) == (0, True, ())
+    assert Counter(held(one)) == Counter(replays.lake)
+    assert outcome.records == len(replays.lake)
+    assert one.was_done
+    assert replays.run(one).records == outcome.records
+    assert Counter(held(one)) == Counter(replays.lake)
+
+
+def test_a_replay_that_begins_anew_delivers_all_again(replays: Replays) -> None:
+    """What the earlier one had written is gone, so that nothing is there twice."""
+    one = replays.replay(content_types=frozenset({ContentType.SHAREPOINT}))
+    first = replays.run(one)
+    one.forget()
+
+    assert not one.was_done
+    assert replays.run(one).records == first.records == len(held(one)) > 0
+
+
+def test_it_disturbs_no_collector(replays: Replays) -> None:
+    """It runs while the ledger is held, and the ledger is afterwards what it was."""
+
+    def rows() -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(replays.state / LEDGER_FILE)) as connection:
+            tables = ("output", "batch", "feed", "memory")
+            return [row for name in tables for row in connection.execute(f"SELECT * FROM {name}")]
+
+    before, files = rows(), records_in_files(replays.place.folder / "out")
+    holder = SqliteLedger(replays.state, outputs=frozenset({"files", "lake"}), now=replays.clock.now())
+    try:
+        one = replays.replay("files", outputs=BOTH)
+        assert replays.run(one).exit_code == 0
+    finally:
+        holder.close()
+
+    assert Counter(held(one)) == Counter(replays.lake)
+    assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
+
+
+def test_the_same_replay_does_not_run_twice_at_once(replays: Replays) -> None:
+    """The second one says who runs."""
+    one = replays.replay(content_types=frozenset({ContentType.DLP}))
+    replays.run(one)
+    name = one.directory.name if one.directory else ""
+    other = SqliteLedger(
+        replays.state / "replays" / name, outputs=frozenset({"files2"}), now=replays.clock.now()
+    )
+    try:
+        with pytest.raises(LedgerHeld):
+            replays.run(one)
+        with pytest.raises(LedgerHeld):
+            one.forget()
+    finally:
+        other.close()
+
+
+def test_a_stopped_replay_goes_on_and_nothing_is_there_twice(replays: Replays) -> None:
+    """A second start with the same arguments delivers the rest."""
+    period = Window(replays.period.start, replays.period.end - timedelta(hours=1))
+    one = replays.replay(period=period)
+
+    async def stopped() -> ReplayOutcome:
+        stop = asyncio.Event()
+        running = asyncio.create_task(one.run(stop))
+        while one.collector.progress().caught_up is False and not _delivered(one):
+            await asyncio.sleep(0.01)
+        stop.set()
+        return await running
+
+    first = run_hurried(stopped())
+    second = replays.run(one)
+
+    assert first.records < second.records
+    assert (first.exit_code, first.is_done) == (1, False)
+    assert (second.exit_code, second.went_on, second.is_done) == (0, True, True)
+    assert max(Counter(held(one)).values()) == 1
+    assert len(held(one)) == second.records
+
+
+def _delivered(one: Replay) -> bool:
+    return any(feed.records_delivered for feed in one.collector.progress().feeds)
+
+
+def test_the_order_is_that_of_time(replays: Replays) -> None:
+    """Slice by slice, and in a slice feed by feed."""
+    scan = LakeScan(replays.place.folder / "lake", ScanAsked(replays.period))
+    spans = list(scan.spans(replays.period.start))
+    feed = scan.feeds()[1]
+    found = [
+        json.loads(record)["CreationTime"]
+        for span in spans
+        for record in scan.read(span, bounded=True).get(feed, [])
+    ]
+
+    assert found == sorted(found)
+    assert all(one.end <= after.start for one, after in pairwise(spans))
+
+
+def test_only_what_is_asked_for_is_delivered(replays: Replays) -> None:
+    """By service, by table in full or in part, by period."""
+    half = Window(replays.period.start, replays.period.end - timedelta(days=3))
+    for asked in (
+        {"content_types": frozenset({ContentType.EXCHANGE})},
+        {"table": "exchange"},
+        {"table": "cloud.office365.management.exchange"},
+        {"period": half},
+    ):
+        one = replays.replay(**asked)
+        outcome = replays.run(one)
+        assert 0 < outcome.records == len(held(one)) < len(replays.lake)
+        assert set(held(one)) < set(replays.lake)
+
+
+def test_the_masks_of_today_are_applied(replays: Replays) -> None:
+    """A rule that was added after the records had arrived."""
+    document = json.loads(json.dumps(replays.document))
+    document["inputs"]["office365"]["services"]["exchange"] = {
+        "obfuscation_data": [{"name": ["UserId"], "value": "nobody"}]
+    }
+    settings = replays.place.settings(document | {"outputs": FILES_TOO})
+    asked = ScanAsked(replays.period, content_types=frozenset({ContentType.EXCHANGE}), table="exchange")
+    one = Replay(settings, asked, "files2", clock=replays.clock, random=system_random(1))
+
+    assert replays.run(one).records == len(held(one)) > 0
+    assert {json.loads(record)["UserId"] for record in held(one)} == {"nobody"}
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs", "says"),
+    [
+        ("lake", BOTH, "is a lake"),
+        ("nobody", BOTH, "the configuration has files, lake"),
+        ("out", {"out": {"type": "files", "config": {"directory": "out"}}}, "no output is one"),
+        ("lake", {"lake": LAKE}, "is a lake"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(
+    replays: Replays, output: str, outputs: Mapping[str, Any], says: str
+) -> None:
+    """Clearly, and before anything is opened."""
+    with pytest.raises(SettingsRefused, match=says):
+        replays.replay(output, outputs=outputs)
+
+
+def test_records_on_stdout_are_in_the_order_of_time(replays: Replays) -> None:
+    """And nothing else is there; the account goes to stderr."""
+    document = replays.document | {"outputs": {"console": {"type": "console", "config": {}}, **BOTH}}
+    file = replays.place.folder / "m365watch.json"
+    file.write_text(json.dumps(document))
+    file.chmod(0o600)
+    # The simulated clock's day lies before the machine's.
+    start, end = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (replays.period.start, replays.period.end))
+    arguments = ("--from", start, "--to", end, "--output", "console", "--service", "exchange", "--json")
+
+    answer = asyncio.run(command("replay", "--config", str(file), *arguments))
+
+    lines = answer.out.splitlines()
+    times = [json.loads(line)["CreationTime"] for line in lines]
+    assert (answer.exit_code, times) == (0, sorted(times))
+    assert json.loads(answer.err.splitlines()[-1])["records"] == len(lines) > 0
