@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -22,12 +23,16 @@ _DAY = timedelta(days=1)
 
 
 class LakeWitness:
-    """The lake below `directory`, asked for records by what makes them the same."""
+    """The lake below `directory`, asked for records by what makes them the same.
+
+    It is the lake as it was when it was first asked: what arrives later comes by way of the ledger of
+    whoever asks, which remembers it. To list the files of a table anew takes longer than to ask them.
+    """
 
     def __init__(self, directory: Path) -> None:
         """The table is opened when it is first asked; there may be none yet."""
         self._directory = directory
-        self._table: DeltaTable | None = None
+        self._rows: ds.Dataset | None = None
 
     def places_known(
         self, tenant_id: TenantId, records: Sequence[bytes], headers: Sequence[Header]
@@ -50,19 +55,19 @@ class LakeWitness:
         try:
             known = self._keys(condition)
         except WRITE_FAILURES as failure:
+            # Upkeep may have merged files away: the next try looks at the table as it is then.
+            self._rows = None
             what = f"the lake cannot be asked what it has ({plain_reason(failure)})"
             raise LedgerUnavailable(what, where=str(self._directory)) from failure
         return {place for place, header in enumerate(headers) if _key(header, records[place]) in known}
 
     def _keys(self, condition: pc.Expression) -> set[tuple[object, ...]]:
-        if self._table is None:
+        if self._rows is None:
             try:
-                self._table = DeltaTable(self._directory / AUDIT)
+                self._rows = DeltaTable(self._directory / AUDIT).to_pyarrow_dataset()
             except TableNotFoundError:
                 return set()
-        else:
-            self._table.update_incremental()
-        rows = self._table.to_pyarrow_dataset().scanner(columns=["raw", "raw_bytes"], filter=condition)
+        rows = self._rows.scanner(columns=["raw", "raw_bytes"], filter=condition)
         keys: set[tuple[object, ...]] = set()
         for chunk in rows.to_batches():
             for raw, odd in zip(chunk["raw"].to_pylist(), chunk["raw_bytes"].to_pylist(), strict=True):

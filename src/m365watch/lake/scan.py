@@ -61,6 +61,7 @@ class LakeScan:
         self._asked = asked
         self._column = f"{asked.clock}_at"
         self._table: DeltaTable | None = None
+        self._rows: ds.Dataset | None = None
 
     def feeds(self) -> list[Feed]:
         """The feeds that have records in the period, sorted.
@@ -143,11 +144,16 @@ class LakeScan:
             raise LakeMissing(
                 "there is no lake here", fix="run `m365watch run` first", where=str(self._directory)
             )
-        if self._table is None:
+        if self._table is None or self._rows is None:
             self._table = DeltaTable(self._directory / AUDIT)
-        else:
-            self._table.update_incremental()
-        return self._table.to_pyarrow_dataset()
+            self._rows = self._table.to_pyarrow_dataset()
+            return self._rows
+        seen = self._table.version()
+        self._table.update_incremental()
+        if self._table.version() != seen:
+            # To list the files of a large table takes longer than to read one slice of it.
+            self._rows = self._table.to_pyarrow_dataset()
+        return self._rows
 
 
 def _micros(instant: datetime) -> int:

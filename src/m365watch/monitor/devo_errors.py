@@ -135,15 +135,16 @@ ROWS = (
         _STATE,
         241,
         "the collector stood still too long: content became older than the service lists",
-        "keep the collector running; what is lost stays lost",
+        "keep the collector running; `m365watch recover` brings it back",
     ),
+    DevoRow("query_gone", _STATE, 242, "Graph does not know an audit log query any more", _ITSELF),
     DevoRow("error", _PULL, 300, "anything else", _READ),
     DevoRow(
         "content_lost",
         _PULL,
         301,
         "the service no longer serves content that it had listed",
-        "look at the lag in `status`; what is lost stays lost",
+        "look at the lag in `status`; `m365watch recover` brings it back",
     ),
     DevoRow(
         "quarantined",
