@@ -40,6 +40,8 @@ PAGES_AHEAD_MAX = 16
 """Pages that are kept on disk before the recovery waits for their delivery."""
 PAGES_MAX = 100_000
 """Pages of one query; one that names more is going in circles."""
+READINGS_MAX = 5
+"""How often the pages of a slice are read from the first again, because a page's token has expired."""
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 1.0, 60.0
 _TELL_S = 30.0
 
@@ -197,7 +199,7 @@ class TenantRecovery:
             try:
                 page = await self._patiently(partial(self.means.queries.page, one.query, one.next_query))
             except QueryGone:
-                if not one.next_query:
+                if not one.next_query or one.reading >= READINGS_MAX:
                     raise
                 # The page's token has expired, while the query may still be there.
                 one.forget_pages()
