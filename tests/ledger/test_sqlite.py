@@ -286,6 +286,18 @@ def test_a_gap_is_counted_once_and_stays_in_sight(ledger: SqliteLedger) -> None:
     assert (ledger.feed_progress()[0].unlisted_s, read.unlisted_s) == (86_400, 86_400)
 
 
+def test_a_gap_that_grows_is_counted_to_its_end(ledger: SqliteLedger) -> None:
+    """The 7-day edge moves on before the rest could be listed: what it passes is lost as well."""
+    start = NOW - timedelta(days=9)
+    spans = [Window(start, start + timedelta(hours=hours)) for hours in (2, 5, 3)]
+    news = [ledger.commit_gap(FEED, span, at=NOW) for span in spans]
+
+    assert news == [True, True, False]
+    with ledger_for_reading(ledger.path) as connection:
+        (read,) = feed_progress(connection, NOW)
+    assert (ledger.feed_progress()[0].unlisted_s, read.unlisted_s) == (5 * 3_600, 5 * 3_600)
+
+
 def test_a_postponed_blob_waits_and_is_due_again_at_its_time_and_at_a_restart(tmp_path: Path) -> None:
     """It is named meanwhile."""
     before = opened(tmp_path)

@@ -240,16 +240,18 @@ class SqliteLedger:
 
     @failures_named
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
-        """`span` was never listed and cannot be listed any more; whether that was news."""
+        """`span` was never listed and cannot be listed any more; whether that, or some of it, was news."""
         number = self._feed_number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
-        with self._transaction():
-            is_new = self._connection.execute(
-                "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?)", (number, start_s, end_s, at.timestamp())
-            ).rowcount
-        if is_new:
-            self._progress[feed].unlisted_s += end_s - start_s
-        return bool(is_new)
+        sought = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
+        known = self._connection.execute(sought, (number, start_s)).fetchone() or (start_s,)
+        new_s = end_s - int(known[0])
+        if new_s > 0:
+            row = (number, start_s, end_s, at.timestamp())
+            with self._transaction():
+                self._connection.execute("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?)", row)
+            self._progress[feed].unlisted_s += new_s
+        return new_s > 0
 
     # What goes before a delivery.
 
