@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from m365watch.testing.simulation import simulate_seed
 
 
@@ -14,3 +16,13 @@ def test_a_record_of_a_batch_that_all_outputs_were_left_out_of_stays_known(tmp_p
     one that nobody has, and with it the only row that had the identities.
     """
     assert simulate_seed(142, tmp_path).broken == ()
+
+
+@pytest.mark.parametrize("seed", [125, 407])
+def test_a_gap_is_counted_to_its_end(tmp_path: Path, seed: int) -> None:
+    """Seeds 125 and 407: content was never listed and not counted as lost.
+
+    The collector had been off for longer than 7 days, and the edge of what is listed moved on before the rest
+    was listed, for 3 minutes or for 12 hours: the longer gap began where a shorter one was known, and was ignored.
+    """
+    assert simulate_seed(seed, tmp_path).broken == ()

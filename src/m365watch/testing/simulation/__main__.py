@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 
-from m365watch.testing.simulation.scratch import scratch
-from m365watch.testing.simulation.seeds import Verdict, simulate_seed
+from m365watch.testing.simulation.scratch import judge_seed
+from m365watch.testing.simulation.seeds import Verdict
 
 JOBS_MAX = 64
 _TOLD_EVERY = 25
@@ -28,12 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
         verdicts = list(_run(range(asked.start, asked.start + asked.seeds), jobs=asked.jobs))
         _tell_all(verdicts, as_json=asked.json)
     return int(any(verdict.broken for verdict in verdicts))
-
-
-def judge_seed(seed: int) -> Verdict:
-    """The verdict on `seed`, in a directory of its own that is removed."""
-    with scratch() as directory:
-        return simulate_seed(seed, directory)
 
 
 def _parser() -> argparse.ArgumentParser:

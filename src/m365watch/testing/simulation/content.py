@@ -180,6 +180,10 @@ class Tenants:
             return START + self._second + timedelta(milliseconds=self._random.choice((0, 0, 1, 500, 999)))
         if self._is_on(Fault.EDGE, feed):
             return START - SERVED + timedelta(milliseconds=self._random.randint(-600_000, 4_000_000))
+        if self._is_on(Fault.AWAY, feed):
+            # While the collector has just gone: listed by nobody, if it stays away for too long.
+            gone_s = self._plan.lives[0].lasts_s + self._random.uniform(60.0, 43_200.0)
+            return START + timedelta(milliseconds=int(gone_s * 1000))
         at_s = self._random.choice(
             (
                 self._random.uniform(-7_200.0, span_s),

@@ -49,6 +49,8 @@ class Fault(StrEnum):
     SMALL_BUDGET = "few requests a minute are allowed"
 
 
+AWAY_TOO_LONG_H = (24 * 7.5,) * 3
+"""Hours after which what came first is not listed any more; half of the absences."""
 OFTEN = 0.5
 SOMETIMES = 0.2
 _CHANCES = {Fault.CRASHES: 0.8, Fault.LATE: 0.4, Fault.SAME_SECOND: 0.4, Fault.DUPLICATES: OFTEN}
@@ -151,7 +153,7 @@ def _life(random: Random, faults: frozenset[Fault]) -> Life:
     lasts_s = random.choice((30.0, 200.0, 900.0, 1_800.0, 3_600.0)) * random.uniform(0.5, 1.5)
     off_s = random.choice((0.0, 0.0, 1.0, 30.0, 600.0, 7_200.0))
     if Fault.AWAY in faults:
-        off_s = random.choice((12, 25, 60, 24 * 7.5)) * 3_600.0
+        off_s = random.choice((12, 25, 60, *AWAY_TOO_LONG_H)) * 3_600.0
     skews = (0.0, 2.0 * 3_600, 7.5 * 3_600, -2.0 * 3_600, -5.0 * 3_600, 30.0 * 3_600)
     skew_s = random.choice(skews) if Fault.SKEW in faults else 0.0
     asleep = Fault.ASLEEP in faults and random.random() < OFTEN
