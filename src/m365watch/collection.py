@@ -117,7 +117,8 @@ class CollectorRun:
             on_held=self._settle,
             on_recalled=self._wake,
             patience_s=patience_s,
-            observer=self._observer,
+            # What was fetched again after weeks says nothing of how long records take.
+            observer=None if instead else self._observer,
         )
         self._fetcher = BlobFetcher(
             {feed: reached.access for feed, reached in feeds.items()},
