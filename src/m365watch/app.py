@@ -333,7 +333,8 @@ def _queue_thread(closing: AsyncExitStack) -> QueueThread:
 def _foreign_queue(path: Path, *, output: str) -> OutputUnusable:
     return OutputUnusable(
         "its queue on disk has batches that this ledger has never numbered",
-        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then",
+        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then;"
+        " `m365watch ledger restore` with the present ledger's own file goes on with both",
         where=f"output {output}: {path}",
     )
 

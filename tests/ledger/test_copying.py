@@ -187,6 +187,18 @@ def test_a_copy_made_by_hand_into_place_asks_the_outputs_too(path: Path, tmp_pat
     assert is_due
 
 
+def test_a_ledger_that_was_put_back_by_hand_can_be_put_back_as_it_should(path: Path) -> None:
+    """By its own name: then the next run asks the outputs."""
+    kept = put_back(path, path)
+    ledger = opened(path.parent)
+    is_due = ledger.held.is_adoption_due()
+    ledger.close()
+
+    assert is_due
+    assert kept is not None
+    assert names_in(kept) == names_in(path) == {"one"}
+
+
 def test_nothing_is_put_back_while_a_collector_runs(path: Path, tmp_path: Path) -> None:
     """It would go on writing into a file that nobody reads any more."""
     copied(path, tmp_path / "copy")

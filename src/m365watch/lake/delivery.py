@@ -165,7 +165,8 @@ class Delivery:
         raise OutputUnusable(
             f"the lake ends with batch {found}, but the ledger knows only of batch {last_batch}",
             fix="put back the state directory that belongs to this lake,"
-            " or name another directory for the lake",
+            " or name another directory for the lake;"
+            " `m365watch ledger restore` with the present ledger's own file goes on with it",
             where=self._where,
         )
 

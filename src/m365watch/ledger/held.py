@@ -214,7 +214,7 @@ class HeldStore:
             if receivers and receivers <= names:
                 by_all = frozenset.intersection(*(found[name].get(number, frozenset()) for name in receivers))
                 self._drop(number, part, by_all, findings)
-        return {name: places for name, places in found.items() if places}
+        return {name: left for name, places in found.items() if (left := _besides(findings, places))}
 
     def _places(self, name: str, parts: Sequence[BatchPart]) -> dict[int, frozenset[int]]:
         wanted: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
@@ -260,6 +260,12 @@ class HeldStore:
         if gone < _EVICT_COUNT:
             self._remember(Adoption(Stage.DONE, adoption.at_s))
         return gone == _EVICT_COUNT
+
+
+def _besides(findings: Findings, found: Mapping[int, frozenset[int]]) -> dict[int, frozenset[int]]:
+    """The places in `found` that are no duplicates."""
+    left = {part: places - findings.duplicates.get(part, frozenset()) for part, places in found.items()}
+    return {part: places for part, places in left.items() if places}
 
 
 def mark_put_back(connection: sqlite3.Connection) -> None:

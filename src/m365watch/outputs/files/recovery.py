@@ -38,7 +38,8 @@ def cut_back(
     if is_foreign or _is_ahead(directory, last_batch=last_batch, committed=committed, note=note):
         raise OutputUnusable(
             f"{directory} holds batches that the ledger does not know (it ends at {last_batch})",
-            fix="put back the ledger that belongs to these files, or set another `directory`",
+            fix="put back the ledger that belongs to these files, or set another `directory`;"
+            " `m365watch ledger restore` with the present ledger's own file goes on with it",
             where=where,
         )
     if note is not None:

@@ -1,0 +1,277 @@
+"""What a ledger that knows nothing learns from its outputs and their queues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from m365watch.adoption import AdoptionParts, adopt
+from m365watch.ledger.held import HORIZON, Adopted
+from m365watch.ledger.port import OpenedBatch
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.thread import LedgerThread
+from m365watch.model import (
+    Batch,
+    BatchPart,
+    BlobKey,
+    BlobRef,
+    ContentType,
+    Feed,
+    KnownBlob,
+    Receipt,
+    TenantId,
+    Window,
+)
+from m365watch.outputs.port import HeldPiece
+from m365watch.outputs.queue import BatchQueue
+from m365watch.records.identity import IdentityMaker
+from m365watch.records.split import split_blob
+from m365watch.testing.clock import FakeClock
+from m365watch.testing.outputs import FakeOutput
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+ONE, TWO = (TenantId(f"{digit * 8}-1111-1111-1111-111111111111") for digit in "12")
+BOTH = frozenset({"devo", "lake"})
+
+
+def record(name: str, tenant: str = ONE) -> bytes:
+    return (
+        f'{{"Id": "{name}", "CreationTime": "2026-11-24T10:00:00", "Operation": "Send",'
+        f' "RecordType": 2, "OrganizationId": "{tenant}"}}'
+    ).encode()
+
+
+def without_id(name: str) -> bytes:
+    return f'{{"CreationTime": "2026-11-24T10:00:00", "Operation": "{name}"}}'.encode()
+
+
+class TellingOutput(FakeOutput):
+    """A fake that can be asked; `pieces` is what it says."""
+
+    def __init__(self, name: str, *, last_batch: int, pieces: Sequence[HeldPiece] = ()) -> None:
+        super().__init__(name)
+        self.last_batch = last_batch
+        self.pieces = pieces
+        self.asked_since: list[datetime] = []
+
+    async def take_over(self) -> int:
+        return self.last_batch
+
+    async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        self.asked_since.append(since)
+        for piece in self.pieces:
+            yield piece
+
+
+class Place:
+    """A new ledger, and whatever else is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FakeClock(NOW)
+        self.ledger = SqliteLedger(folder, outputs=BOTH, now=NOW)
+        self.identities = IdentityMaker(self.ledger.identity_seed)
+
+    def queue(self, output: str) -> BatchQueue:
+        return BatchQueue(self.folder / output, output=output, bytes_max=1 << 20, wide_headers=False)
+
+    def adopt(
+        self, *outputs: FakeOutput, queues: Sequence[str] = (), tenants: Sequence[TenantId] = (ONE,)
+    ) -> Adopted | None:
+        async def run() -> Adopted | None:
+            calls = LedgerThread(self.clock, patience_s=1.0)
+            parts = AdoptionParts(self.ledger.held, self.identities, calls, self.clock, tenants)
+            try:
+                return await adopt(parts, outputs, {name: self.queue(name) for name in queues})
+            finally:
+                calls.close()
+
+        return asyncio.run(run())
+
+    def known(self, name: str, tenant: TenantId = ONE) -> KnownBlob:
+        feed = Feed(tenant, ContentType.EXCHANGE)
+        ref = BlobRef(feed, name, NOW - timedelta(hours=1), NOW + timedelta(days=6))
+        self.ledger.commit_listing(feed, Window(NOW - timedelta(hours=2), NOW), [ref], complete=True, at=NOW)
+        due = self.ledger.due_blobs(feed, now=NOW, count_max=99, besides=frozenset())
+        return next(one for one in due if one.ref.content_id == name)
+
+    def part(self, records: Sequence[bytes], tenant: TenantId = ONE) -> BatchPart:
+        known = self.known(f"blob of {len(records)} {records[0]!r}", tenant)
+        split = split_blob(b"[" + b",".join(records) + b"]", wide=False)
+        return BatchPart(
+            blob=known.key,
+            feed=known.ref.feed,
+            received_at=NOW,
+            records=split.records,
+            headers=split.headers,
+            tables=["t"] * len(records),
+            missing_outputs=BOTH,
+            identities=self.identities.identities(tenant, split.headers),
+        )
+
+    def opened(self, *records: bytes, tenant: TenantId = ONE) -> OpenedBatch:
+        return self.ledger.open_batch([self.part(records, tenant)], BOTH)
+
+    def put_in_queue(self, output: str, number: int, *records: bytes) -> None:
+        part = BatchPart(
+            blob=BlobKey(70 + number),
+            feed=Feed(ONE, ContentType.EXCHANGE),
+            received_at=NOW,
+            records=list(records),
+            headers=[],
+            tables=["t"] * len(records),
+            missing_outputs=BOTH,
+        )
+        self.queue(output).put(Batch(number, [part], 0))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    one = Place(tmp_path)
+    yield one
+    one.ledger.close()
+
+
+def lake(*records: bytes, last_batch: int = 9, tenant: TenantId | None = ONE) -> TellingOutput:
+    return TellingOutput("lake", last_batch=last_batch, pieces=[HeldPiece(tenant, list(records))])
+
+
+def test_a_first_start_has_nothing_to_ask(place: Place) -> None:
+    """And says nothing."""
+    with capture_logs() as lines:
+        assert place.adopt(TellingOutput("lake", last_batch=0)) is None
+
+    assert lines == []
+
+
+def test_what_one_output_holds_is_left_out_for_it_alone(place: Place) -> None:
+    """The other gets it, and numbers go on behind the highest that is known."""
+    place.adopt(lake(record("a"), without_id("b")), FakeOutput("devo"))
+
+    opened = place.opened(record("a"), without_id("b"), record("c"))
+
+    assert (opened.number, opened.duplicates) == (10, {})
+    assert opened.held == {"lake": {0: {0, 1}}}
+    assert place.ledger.output_position("lake").last_batch == 9
+
+
+def test_what_all_hold_counts_as_a_duplicate(place: Place) -> None:
+    """In the figures as well; what is new is new."""
+    devo = TellingOutput("devo", last_batch=4, pieces=[HeldPiece(ONE, [record("a")])])
+    place.adopt(lake(record("a"), record("b")), devo)
+
+    opened = place.opened(record("a"), record("b"), record("c"))
+    again = place.opened(record("c"), record("b"), record("d"), record("a"))
+
+    assert opened.duplicates == {0: {0}}
+    assert opened.held == {"lake": {0: {1}}}
+    # `b` went to devo with the batch before, and `c` to both.
+    assert again.duplicates == {0: {0, 1, 3}}
+
+
+def test_the_last_fifteen_days_are_asked_for_and_then_forgotten(place: Place) -> None:
+    """Nothing older can be served again."""
+    output = lake(record("a"))
+    place.adopt(output)
+    [since] = output.asked_since
+    assert since < NOW - HORIZON
+
+    while place.ledger.evict(now=NOW + HORIZON - timedelta(hours=1)):
+        pass
+    kept = place.opened(record("a")).held
+    while place.ledger.evict(now=NOW + HORIZON + timedelta(hours=1)):
+        pass
+    [left] = place.ledger._connection.execute("SELECT count(*) FROM held").fetchone()
+
+    assert kept == {"lake": {0: {0}}}
+    assert left == 0
+
+
+def test_a_ledger_that_knows_its_outputs_asks_no_more(place: Place) -> None:
+    """Not after it asked once, nor after a batch."""
+    place.adopt(lake(record("a")))
+
+    assert place.adopt(lake(record("b"))) is None
+    assert place.opened(record("b")).held == {}
+
+
+def test_a_file_tells_no_tenant_so_its_records_do(place: Place) -> None:
+    """By OrganizationId; one that says nothing may be of each, and none of one tenant is another's."""
+    silent = record("c", tenant="")
+    place.adopt(lake(record("a"), record("b", TWO), silent, tenant=None), tenants=(ONE, TWO))
+
+    first = place.opened(record("a"), record("b", TWO), silent)
+    second = place.opened(record("a"), record("b", TWO), silent, tenant=TWO)
+
+    assert first.held == {"lake": {0: {0, 2}}}
+    assert second.held == {"lake": {0: {1, 2}}}
+
+
+def test_what_waits_in_a_queue_is_kept_under_the_new_ledger(place: Place) -> None:
+    """It is delivered from there, is not fetched for that output again, and its blobs have a name."""
+    place.put_in_queue("devo", 12, record("a"))
+    place.put_in_queue("devo", 14, record("b"))
+
+    adopted = place.adopt(FakeOutput("devo"), queues=["devo"])
+    kept = place.ledger.settle_outputs({"lake": 0, "devo": 0}, queued={"devo": [12, 14]}, at=NOW)
+    opened = place.opened(record("a"), record("c"))
+    for number in kept["devo"]:
+        place.ledger.commit_delivered(number, "devo", Receipt(), at=NOW)
+
+    assert adopted is not None
+    assert kept == {"devo": [12, 14]}
+    assert opened.number == 15
+    assert opened.held == {"devo": {0: {0}}}
+    assert place.known("new").key > 70 + 14
+    assert place.ledger.output_position("devo").last_batch == 14
+
+
+def test_what_a_queue_has_and_its_output_too_leaves_the_queue(place: Place) -> None:
+    """A crash came between the output's write and the removal of the file, or in the middle of the write."""
+    place.put_in_queue("lake", 9, record("a"))
+    place.put_in_queue("lake", 10, record("b"), record("c"), without_id("d"))
+
+    place.adopt(lake(record("a"), record("b"), without_id("d")), queues=["lake"])
+
+    left = [place.queue("lake").get(number) for number in (9, 10)]
+    assert [part.records for batch in left if batch for part in batch.parts] == [[], [record("c")]]
+
+
+def test_a_damaged_file_of_a_queue_is_told_and_kept_aside(place: Place) -> None:
+    """The others go on; what it had is fetched again."""
+    place.put_in_queue("devo", 12, record("a"))
+    place.put_in_queue("devo", 13, record("b"))
+    (place.folder / "devo" / f"{12:020d}.batch").write_bytes(b"torn")
+
+    with capture_logs() as lines:
+        adopted = place.adopt(FakeOutput("devo"), queues=["devo"])
+
+    assert adopted is not None
+    assert adopted.queued == {"devo": [13]}
+    [told] = [line["event"] for line in lines if line["log_level"] == "error"]
+    assert told.startswith("output devo: batch 12 in its queue on disk is damaged and kept aside")
+    assert place.opened(record("a"), record("b")).held == {"devo": {0: {1}}}
+
+
+def test_what_cannot_be_asked_is_told(place: Place) -> None:
+    """Whoever pays for what arrives wants to know."""
+    with capture_logs() as lines:
+        place.adopt(lake(record("a")), FakeOutput("devo"))
+
+    [told] = [line["event"] for line in lines if "devo" in line["event"]]
+    assert told.startswith("output devo: cannot be asked what it has; what is fetched now is sent to it")
+
+
+def test_a_reading_that_was_cut_short_is_done_again_from_the_start(place: Place) -> None:
+    """What it had found is forgotten: the output may have been changed since."""
+    place.ledger.held.begin()
+    place.ledger.held.add("lake", [place.ledger.held.body_key(b"of the first reading")])
+
+    place.adopt(lake(record("a")))
+
+    assert place.ledger._connection.execute("SELECT count(*) FROM held").fetchone() == (1,)
