@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from m365watch.completeness.account import Counts, FeedAudit
-from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, plan_audit
+from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit, plan_audit
 from m365watch.completeness.requests import (
     REQUEST_FILE,
     leave_request,
@@ -124,6 +124,38 @@ def test_the_rest_of_a_known_blob_is_not_missing(tmp_path: Path) -> None:
         return await bench.audit()
 
     assert run(tmp_path, use).total == Counts(listed=3, waiting=2, missing=1)
+
+
+def test_the_daily_audit_counts_what_is_missing_before_it_is_known(tmp_path: Path) -> None:
+    """And begins anew each day; a rest of a known blob is nothing to warn of."""
+
+    async def use(bench: Bench) -> tuple[list[int], list[FeedAudit]]:
+        known = bench.publish(CUT_ID.format(first="20261117075500000000001"), age_h=65 / 60, known=True)
+        rest = bench.publish(CUT_ID.format(first="20261117080000000000009"), age_h=1, known=False)
+        gone = bench.publish("gone", age_h=1, known=False)
+        kept: list[FeedAudit] = []
+
+        async def keep(audit: FeedAudit) -> None:
+            kept.append(audit)
+
+        daily = DailyAudit(FEED, compare=bench.compare, keep=keep, clock=bench.clock)
+        window = Window(START - timedelta(hours=2), START)
+        missing = []
+        for _ in range(2):
+            daily.begin(window)
+            missing.append(await daily.look([known, rest, gone]))
+            bench.know([known, rest, gone])
+            await daily.end([window], {})
+        return missing, kept
+
+    missing, kept = run(tmp_path, use)
+
+    assert missing == [1, 0]
+    assert [one.total for one in kept] == [
+        Counts(listed=3, waiting=2, missing=1),
+        Counts(listed=3, waiting=3),
+    ]
+    assert [(one.repaired, one.remaining, one.is_proven) for one in kept] == [(1, 0, True), (0, 0, True)]
 
 
 def test_what_passes_is_tried_again_and_what_does_not_is_told(tmp_path: Path) -> None:

@@ -72,9 +72,11 @@ class DailyAudit:
         """The window is listed from its first page on."""
         self._tally.begin(window)
 
-    async def look(self, page: Sequence[BlobRef]) -> None:
-        """Count one page, as the ledger knows it now; after that it is known by all means."""
-        self._tally.add(page, await self._compare(self._feed, page))
+    async def look(self, page: Sequence[BlobRef]) -> int:
+        """Count one page, as the ledger knows it now; how many of it are missing until it is committed."""
+        states = await self._compare(self._feed, page)
+        self._tally.add(page, states)
+        return sum(state is None for state in states)
 
     async def end(self, windows: Sequence[Window], failures: Mapping[datetime, CollectorError]) -> None:
         """Keep the account, and begin the next one."""

@@ -293,8 +293,9 @@ class FeedPoller:
         try:
             async for page in self._api.list_content(self.feed.content_type, window):
                 wanted = self._wanted(page)
-                await watch.look(wanted)
-                new += await self._commit(window, wanted, complete=False)
+                missing = await watch.look(wanted)
+                committed = await self._commit(window, wanted, complete=False)
+                new += committed if missing is None else missing
                 pages += 1
         except WindowRefused:
             # After the first page it is the page's token that is refused, not the window.

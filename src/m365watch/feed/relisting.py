@@ -24,8 +24,11 @@ class PageWatch(Protocol):
         """The window is listed from its first page on, perhaps not for the first time."""
         ...
 
-    async def look(self, page: Sequence[BlobRef]) -> None:
-        """One page; the ledger still knows what it knew before."""
+    async def look(self, page: Sequence[BlobRef]) -> int | None:
+        """One page; the ledger still knows what it knew before.
+
+        How many of its blobs are missing, rests of known blobs left out; None leaves that to the ledger.
+        """
         ...
 
     async def end(self, windows: Sequence[Window], failures: Mapping[datetime, CollectorError]) -> None:
@@ -39,8 +42,9 @@ class NobodyWatches:
     def begin(self, window: Window) -> None:
         """Nothing to do."""
 
-    async def look(self, page: Sequence[BlobRef]) -> None:
-        """Nothing to do."""
+    async def look(self, page: Sequence[BlobRef]) -> int | None:  # noqa: ARG002 - it looks away
+        """Nothing to say."""
+        return None
 
     async def end(self, windows: Sequence[Window], failures: Mapping[datetime, CollectorError]) -> None:
         """Nothing to do."""
