@@ -80,21 +80,24 @@ def digest(record: bytes) -> bytes:
 class StampedRecords:
     """A `RecordSource` of exactly so many records, evenly spread in time, quickly made."""
 
-    def __init__(self, records: int, *, started_at: datetime, tenant_id: str) -> None:
-        """Make the models."""
+    def __init__(
+        self, records: int, *, started_at: datetime, tenant_id: str, span: timedelta = _SPAN
+    ) -> None:
+        """Make the models; the records lie in `span` before `started_at`."""
         self._records = records
-        self._start = started_at - _SPAN
+        self._span = span
+        self._start = started_at - span
         self._random = random.Random(records)
         self._models = list(_models(tenant_id, at=self._start)) if records else []
 
     def records_between(self, start: datetime, end: datetime) -> list[SimulatedRecord]:
         """The records of [start, end); to be asked once for each hour, because Ids are drawn here."""
-        step = _SPAN / max(1, self._records)
+        step = self._span / max(1, self._records)
         numbers = range(self._count_before(start), self._count_before(end))
         return [self._record(number, self._start + number * step) for number in numbers]
 
     def _count_before(self, instant: datetime) -> int:
-        share = (instant - self._start) / _SPAN
+        share = (instant - self._start) / self._span
         return round(min(max(share, 0.0), 1.0) * self._records)
 
     def _record(self, number: int, at: datetime) -> SimulatedRecord:
