@@ -23,6 +23,7 @@ def test_a_gap_is_counted_to_its_end(tmp_path: Path, seed: int) -> None:
     """Seeds 125 and 407: content was never listed and not counted as lost.
 
     The collector had been off for longer than 7 days, and the edge of what is listed moved on before the rest
-    was listed, for 3 minutes or for 12 hours: the longer gap began where a shorter one was known, and was ignored.
+    was listed, for 3 minutes or for 12 hours: the longer gap began where a shorter one was known, and was
+    ignored.
     """
     assert simulate_seed(seed, tmp_path).broken == ()
