@@ -116,11 +116,12 @@ class SqliteLedger:
             new = self._connection.total_changes - before
             if complete:
                 cover(self._connection, number, window, at=at)
+            # Read before the end of the transaction: a verb that fails must not have happened.
+            listed = reading.coverage(self._connection, number) if complete else []
         progress = self._progress[feed]
         progress.blobs_waiting += new
         if complete:
-            progress.listed_at = at
-            progress.watermark = reading.watermark(self.coverage(feed), at)
+            progress.listed_at, progress.watermark = at, reading.watermark(listed, at)
         return new
 
     @failures_named
@@ -128,14 +129,14 @@ class SqliteLedger:
         """Batch `number` is durable at `output`; blobs that every output has become delivered."""
         step = self._batches.step(Happening.ACKNOWLEDGED, number, output)
         finished = step.finished
-        refused: list[BlobKey] = []
+        refused: list[Feed] = []
         with self._transaction():
             if receipt is not None:
                 self._connection.execute(
                     "INSERT OR REPLACE INTO output VALUES (?, ?, ?)", (output, number, receipt.position)
                 )
                 refused = [
-                    one.blob
+                    self._feed_of(one.blob)
                     for one in receipt.refused
                     if self._keep(one.blob, one.record, one.reason, output=output, at=at)
                 ]
@@ -144,8 +145,8 @@ class SqliteLedger:
         self._batches.remember(step)
         for lot in finished:
             self._count_delivered(lot)
-        for blob in refused:
-            self._count_quarantined(blob)
+        for feed in refused:
+            self._progress[feed].records_quarantined += 1
 
     @failures_named
     def commit_queued(self, number: int, output: str) -> None:
@@ -194,15 +195,14 @@ class SqliteLedger:
         at: datetime,
     ) -> None:
         """Keep what cannot go on, by name and verbatim; the same body of one blob is kept once."""
+        progress = self._progress[self._feed_of(blob)]
         with self._transaction():
             kept = self._keep(blob, body, reason, output=output, at=at)
             if whole:
                 self._finish(blob, _QUARANTINED, reason, at=at)
-        if kept:
-            self._count_quarantined(blob)
+        progress.records_quarantined += kept
         if whole:
             self._batches.forget(blob)
-            progress = self._progress[self._feed_of(blob)]
             progress.blobs_waiting -= 1
             progress.blobs_quarantined += 1
 
@@ -223,10 +223,10 @@ class SqliteLedger:
     @failures_named
     def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
+        progress = self._progress[self._feed_of(blob)]
         with self._transaction():
             self._finish(blob, _LOST, reason, at=at)
         self._batches.forget(blob)
-        progress = self._progress[self._feed_of(blob)]
         progress.blobs_waiting -= 1
         progress.blobs_lost += 1
 
@@ -484,9 +484,6 @@ class SqliteLedger:
         progress.blobs_delivered += 1
         progress.records_delivered += lot.records
         progress.records_duplicate += lot.duplicates
-
-    def _count_quarantined(self, blob: BlobKey) -> None:
-        self._progress[self._feed_of(blob)].records_quarantined += 1
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection)
