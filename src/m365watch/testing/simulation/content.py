@@ -114,7 +114,9 @@ class Tenants:
         random.shuffle(types)
         self.feeds = [Feed(tenant, kind) for kind in types[: random.choice((2, 3))] for tenant in tenants]
         """The first is the ill one, where only one is."""
-        self._second = timedelta(seconds=int(random.uniform(0, max(plan.span_s / 2, 60.0))))
+        second = int(random.uniform(0, max(plan.span_s / 2, 60.0)))
+        # Often the second in which the first poll ends, because windows meet there.
+        self._second = timedelta(seconds=second % 3 if second % 2 else second)
 
     def invent(self) -> list[Content]:
         """All content of the world's time, in no order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -123,6 +123,7 @@ def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
     loop = SimulatedLoop(place.random)
     place.world.enter(loop)
     place.world.skew = timedelta(seconds=life.skew_s)
+    place.world.on_durable = lambda: None
     place.service.begin_life()
     place.world.history.tell(f"life {place.world.life} begins")
     alive = _Alive(place, life, loop, once=once)
@@ -174,11 +175,23 @@ class _Alive:
         loop.call_later(ONCE_MAX_S if self._once else life.lasts_s, stop.set)
         if life.crash_s is not None:
             loop.call_later(life.crash_s, loop.crash_within, life.crash_turns)
+            if life.crash_turns % 2:
+                world.on_durable = self._crash_after(life.crash_turns // 2 % 8)
         if life.sleep_s:
             loop.call_later(life.sleep_at_s, world.pass_time, life.sleep_s)
         if life.jump_s:
             loop.call_later(life.jump_at_s, self._jump)
         return asyncio.create_task(self._rain())
+
+    def _crash_after(self, batches: int) -> Callable[[], None]:
+        """Crash between an output's write and the ledger's commit, once so many `batches` were written."""
+        left = iter(range(batches, -1, -1))
+
+        def count() -> None:
+            if next(left, -1) == 0:
+                self._loop.crash_within(1 + batches % 3)
+
+        return count
 
     def _jump(self) -> None:
         self._world.skew += timedelta(seconds=self._life.jump_s)

@@ -124,6 +124,7 @@ class LakeLike(_Output):
         if batch.number < max(self._store.durable, default=0):
             self._world.accuse(f"{self.name} was handed batch {batch.number} after a later one")
         self._store.durable.setdefault(batch.number, records)
+        self._world.on_durable()
         self._world.history.tell(f"{self.name}: batch {batch.number} of {len(records)} is durable")
         if self._fails():
             raise self._unavailable("the answer to the commit was lost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from m365watch.model import Feed
@@ -28,6 +29,8 @@ class World:
         """Whether every fault is over."""
         self.listed_ahead: list[tuple[Feed, datetime, datetime]] = []
         """Listings of what was still to come: feed, when they were asked for, and up to when."""
+        self.on_durable: Callable[[], None] = lambda: None
+        """Called whenever the lake or the files have made a batch durable, before they say so."""
         self.life = 0
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []

@@ -1,0 +1,181 @@
+"""Bugs in what is listed, and in what counts as listed."""
+
+from __future__ import annotations
+
+from mutants.patching import Mutant, Patch
+
+_API = "m365watch.feed.api"
+_POLLER = "m365watch.feed.poller"
+_NO_SECOND_LOOK = Patch(
+    _POLLER,
+    "            if not is_ahead and relisted_at <= now < due_at:\n",
+    "            if now >= relisted_at or not is_ahead:\n",
+)
+"""Collectors with one point in time to go on from never list anything again."""
+_NO_LOOK_BACK = Patch("m365watch.feed.windows", "_floor(newest - lookback)", "_floor(newest)")
+"""Nor do they begin before it."""
+_BAD_PAGE = "            except (Throttled, Unavailable, BadAnswer) as error:\n                tries += 1\n"
+
+MUTANTS = (
+    Mutant(
+        "last_page_lost",
+        "the page without a next one ends the listing before it was read; "
+        "seen in a downloader that asks for the following page before it keeps the present one",
+        (
+            Patch(
+                _API,
+                "            yield page.blobs\n            if not next_page_uri:\n                break\n",
+                "            if not next_page_uri and len(seen) > 1:\n                break\n"
+                "            yield page.blobs\n            if not next_page_uri:\n                break\n",
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "page_header_misread",
+        "the header is looked for under another name, so that the first page is all; "
+        "seen in a cloud function and in several collectors that never heard of pages",
+        (Patch(_API, '"NextPageUri"\n', '"NextPageUrl"\n'),),
+        hint=0,
+    ),
+    Mutant(
+        "token_to_a_named_host",
+        "the next page is asked for where the answer says, token and all; seen in most collectors",
+        (
+            Patch(
+                "m365watch.feed.urls",
+                '        return self._url(f"subscriptions/content?{asked}&{self._publisher}")\n',
+                '        return URL(f"{next_page_uri.strip()}&{self._publisher}", encoded=True)\n',
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "refused_window_as_empty",
+        "a window that the service refuses (AF20055) counts as one without content; seen in an "
+        "agent's module",
+        (
+            Patch(
+                _API,
+                _BAD_PAGE,
+                "            except WindowRefused:\n"
+                f"                return ListedPage([], []), None\n{_BAD_PAGE}",
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "cursor_plus_a_second",
+        "the next window begins one second after the last one, and nothing is listed twice; "
+        "seen in collectors that keep one point in time",
+        (
+            Patch(
+                "m365watch.feed.windows",
+                "    live = [Window(live_start, end)]\n",
+                "    live = [Window(live_start + timedelta(seconds=bool(coverage)), end)]\n",
+            ),
+            Patch(
+                "m365watch.ledger.coverage",
+                "    spans.append((start_s, end_s))\n",
+                "    spans.append((start_s - 1, end_s))\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "cursor_past_a_failed_window",
+        "a window whose listing failed counts as listed, because the next one overwrites the point in time; "
+        "seen in a widely used add-on",
+        (
+            Patch(
+                _POLLER,
+                "            failures[window.end] = error\n            return False\n",
+                "            failures[window.end] = error\n"
+                "            await self._commit(window, [], complete=True)\n            return False\n",
+            ),
+        ),
+        hint=15,
+    ),
+    Mutant(
+        "listed_with_its_first_page",
+        "a window counts as listed before its last page: what a crash leaves out is never listed; "
+        "seen where state is saved before the work is done",
+        (
+            Patch(
+                _POLLER,
+                "self._commit(window, wanted, complete=False)",
+                "self._commit(window, wanted, complete=True)",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "no_look_back",
+        "what is listed late, behind the newest instant that was listed, is never seen; "
+        "seen in every collector with one point in time",
+        (
+            _NO_LOOK_BACK,
+            _NO_SECOND_LOOK,
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "window_end_taken_as_inclusive",
+        "windows are listed without their last second, because somebody took the end for a part of them",
+        (
+            Patch(
+                "m365watch.feed.urls",
+                "_whole_seconds(window.end + _LAST_INSTANT_OF_SECOND)",
+                "_whole_seconds(window.end - timedelta(seconds=1))",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "disabled_subscription_as_empty",
+        "a listing without a subscription counts as one without content; seen where only exceptions "
+        "are errors",
+        (
+            Patch(
+                _POLLER,
+                "            await self._keeper.revive(self.feed.content_type)\n"
+                "            new = await self._list_pages(window, watch)\n",
+                "            await self._keeper.revive(self.feed.content_type)\n"
+                "            new = await self._commit(window, [], complete=True)\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "refused_token_as_empty",
+        "HTTP 401 counts as an answer without content; seen where headers are copied once at the start",
+        (
+            Patch(
+                _API,
+                "            token = await self._tokens.renewed(token)\n"
+                "            answer = await self._send(url, request, token=token)\n",
+                "            await self._tokens.renewed(token)\n"
+                "            answer = Answer(200, answer.headers, b'[]')\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "gap_not_counted",
+        "what was never listed and is too old to be is not told; seen in every collector that starts at "
+        "the 7-day edge after a long stop",
+        (
+            Patch(
+                _POLLER,
+                "        for gap in unreachable_spans(coverage, now, margin=self._margin):\n",
+                "        for gap in unreachable_spans([], now, margin=self._margin):\n",
+            ),
+        ),
+        hint=0,
+    ),
+)
