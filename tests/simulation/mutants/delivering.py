@@ -25,7 +25,7 @@ MUTANTS = (
                 "                self._means.on_held(open_.one.number, self.output.name)\n",
             ),
         ),
-        hint=0,
+        hint=1,
     ),
     Mutant(
         "saved_before_delivered",
@@ -51,7 +51,7 @@ MUTANTS = (
                 f"{_TOLD}        step = self._batches.step(happening, number, output)\n",
             ),
         ),
-        hint=0,
+        hint=5,
     ),
     Mutant(
         "no_settling_at_start",
@@ -65,7 +65,7 @@ MUTANTS = (
                 "                if number < 0:\n",
             ),
         ),
-        hint=0,
+        hint=2,
     ),
     Mutant(
         "refused_record_dropped",

@@ -18,7 +18,7 @@ MUTANTS = (
         "cursor_past_a_failed_blob",
         "a blob that cannot be fetched is passed over, and progress goes on; seen in shippers and pipelines",
         (Patch(_TRIES, _FAILED, f"            {_HANDED_ON}\n            return True\n"),),
-        hint=0,
+        hint=2,
     ),
     Mutant(
         "throttled_blob_as_empty",
@@ -32,7 +32,7 @@ MUTANTS = (
                 "            except (RetryLater, NeedsOperator) as error:\n",
             ),
         ),
-        hint=0,
+        hint=4,
     ),
     Mutant(
         "marked_before_fetched",
@@ -76,14 +76,14 @@ MUTANTS = (
                 _TRIES, _SPLIT, f'{_SPLIT}        if body.startswith(b"{{"):\n            return {_NOTHING}\n'
             ),
         ),
-        hint=0,
+        hint=11,
     ),
     Mutant(
         "broken_body_as_empty",
         "errors of the JSON decoder are ignored, so a body that cannot be read has no records; seen "
         "in a shipper",
         (Patch(_TRIES, _SPLIT, f"{_SPLIT}        if _doubt(split):\n            return {_NOTHING}\n"),),
-        hint=0,
+        hint=2,
     ),
     Mutant(
         "cut_body_as_whole",
@@ -95,7 +95,7 @@ MUTANTS = (
                 "        if (doubt := _doubt(split)) and not split.records:\n",
             ),
         ),
-        hint=0,
+        hint=22,
     ),
     Mutant(
         "denied_once_as_lost",
@@ -108,6 +108,6 @@ MUTANTS = (
                 "        if loss_reason(error) == 'nothing at all':\n",
             ),
         ),
-        hint=0,
+        hint=13,
     ),
 )

@@ -29,14 +29,14 @@ MUTANTS = (
                 "            yield page.blobs\n            if not next_page_uri:\n                break\n",
             ),
         ),
-        hint=0,
+        hint=1,
     ),
     Mutant(
         "page_header_misread",
         "the header is looked for under another name, so that the first page is all; "
         "seen in a cloud function and in several collectors that never heard of pages",
         (Patch(_API, '"NextPageUri"\n', '"NextPageUrl"\n'),),
-        hint=0,
+        hint=1,
     ),
     Mutant(
         "token_to_a_named_host",
@@ -62,7 +62,7 @@ MUTANTS = (
                 f"                return ListedPage([], []), None\n{_BAD_PAGE}",
             ),
         ),
-        hint=0,
+        hint=22,
     ),
     Mutant(
         "cursor_plus_a_second",
@@ -80,7 +80,7 @@ MUTANTS = (
                 "    spans.append((start_s - 1, end_s))\n",
             ),
         ),
-        hint=0,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
                 "            await self._commit(window, [], complete=True)\n            return False\n",
             ),
         ),
-        hint=15,
+        hint=22,
     ),
     Mutant(
         "listed_with_its_first_page",
@@ -108,7 +108,7 @@ MUTANTS = (
                 "self._commit(window, wanted, complete=True)",
             ),
         ),
-        hint=0,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -119,7 +119,7 @@ MUTANTS = (
             _NO_LOOK_BACK,
             _NO_SECOND_LOOK,
         ),
-        hint=0,
+        hint=2,
     ),
     Mutant(
         "window_end_taken_as_inclusive",
@@ -131,7 +131,7 @@ MUTANTS = (
                 "_whole_seconds(window.end - timedelta(seconds=1))",
             ),
         ),
-        hint=0,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -147,7 +147,7 @@ MUTANTS = (
                 "            new = await self._commit(window, [], complete=True)\n",
             ),
         ),
-        hint=0,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -162,7 +162,7 @@ MUTANTS = (
                 "            answer = Answer(200, answer.headers, b'[]')\n",
             ),
         ),
-        hint=0,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -176,6 +176,6 @@ MUTANTS = (
                 "        for gap in unreachable_spans([], now, margin=self._margin):\n",
             ),
         ),
-        hint=0,
+        hint=35,
     ),
 )

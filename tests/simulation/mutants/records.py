@@ -56,7 +56,7 @@ MUTANTS = (
                 "        parts = _left_of(found, known)\n",
             ),
         ),
-        hint=0,
+        hint=1,
     ),
     Mutant(
         "content_id_as_only_key",
@@ -107,7 +107,7 @@ MUTANTS = (
                 "                found.append(bytes(16))\n",
             ),
         ),
-        hint=0,
+        hint=6,
     ),
     Mutant(
         "own_duplicate",
@@ -121,7 +121,7 @@ MUTANTS = (
                 "if identity in seen or owner is not None:",
             ),
         ),
-        hint=0,
+        hint=4,
     ),
     Mutant(
         "fragment_dropped",
@@ -134,6 +134,6 @@ MUTANTS = (
                 "start=len(fragments)):\n",
             ),
         ),
-        hint=0,
+        hint=2,
     ),
 )
