@@ -17,7 +17,16 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")
 EXIT_CODES = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8").split("## m365watch")[0]
 FAULTS = [part.partition("\n") for part in PAGE.split("\n### ")[1:]]
-OF_COMMANDS_THAT_ASK = {"lake_missing", "query_refused", "query_stopped", "settings_refused"}
+OF_COMMANDS_THAT_ASK = {
+    "erasure_open",
+    "lake_held",
+    "lake_missing",
+    "lake_unusable",
+    "query_gone",
+    "query_refused",
+    "query_stopped",
+    "settings_refused",
+}
 """Codes of mistakes, which their commands explain on the spot."""
 BRANCHES = {"retry_later", "needs_operator"}
 LOGGED = {"gap", "repaired"}
