@@ -239,6 +239,19 @@ def test_identities_of_queued_batches_do_not_pile_up_in_memory(
     assert found == {0: {0}}
 
 
+def test_what_is_queued_after_another_output_was_recalled_is_not_fetched_for_it_again(tmp_path: Path) -> None:
+    """The blob is due for the one that was left out alone; the other one has it on disk."""
+    ledger = opened(tmp_path)
+    number = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS).number
+    ledger.leave_out(number, "lake")
+    ledger.recall()
+    ledger.commit_queued(number, "devo")
+    owed = due(ledger)
+    ledger.close()
+
+    assert owed == {"one": {"lake"}}
+
+
 def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
     """With what it knew: its blobs are as they were."""
     ledger = opened(tmp_path)

@@ -23,7 +23,15 @@ def test_a_gap_is_counted_to_its_end(tmp_path: Path, seed: int) -> None:
     """Seeds 125 and 407: content was never listed and not counted as lost.
 
     The collector had been off for longer than 7 days, and the edge of what is listed moved on before the rest
-    was listed, for 3 minutes or for 12 hours: the longer gap began where a shorter one was known, and was
-    ignored.
+    was listed, for 3 minutes or for 12 hours: the longer gap began where a shorter one was known already.
     """
     assert simulate_seed(seed, tmp_path).broken == ()
+
+
+def test_what_is_queued_for_one_output_is_not_fetched_again_for_it(tmp_path: Path) -> None:
+    """Seed 732: the wire got a record twice without a break.
+
+    A batch waited for a place in the wire's queue while the lake was left out of it and recalled. Once it was in
+    the queue, its blobs were fetched again for both.
+    """
+    assert simulate_seed(732, tmp_path).broken == ()

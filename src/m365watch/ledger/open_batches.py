@@ -122,7 +122,7 @@ class OpenBatches:
         )
         self._connection.executemany(
             "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
-            _blob_rows(step),
+            _blob_rows(step, waiting_for),
         )
 
     def remember(self, step: Step) -> None:
@@ -263,15 +263,20 @@ def _after(step: Step, lot: Lot) -> tuple[set[str], set[str], set[str]]:
             return lot.missing, lot.queued - output, lot.left_out | output
 
 
-def _blob_rows(step: Step) -> Iterator[tuple[object, ...]]:
-    """The rows of the blobs that stay unfinished, where the tables have to know more than the batch's."""
+def _blob_rows(step: Step, waiting_for: set[str]) -> Iterator[tuple[object, ...]]:
+    """The rows of the blobs that stay unfinished, where the tables have to know more than the batch's.
+
+    `waiting_for` are the outputs that the batch still waits for.
+    """
     for lot in step.lots:
         missing, queued, left_out = _after(step, lot)
         if not missing:
             continue
         row = _blob_row(lot, missing, queued, left_out)
-        # The batch's row says who has it queued; who is left out is in no batch's row any more.
-        if row[0] != _KNOWN or step.happening is not Happening.QUEUED:
+        # The batch's row says who has it queued. But who was left out is in no batch's row any more: it is
+        # fetched again for them, and not for those that have it queued.
+        is_told = step.happening is Happening.QUEUED and missing <= waiting_for
+        if row[0] != _KNOWN or not is_told:
             yield row
 
 
