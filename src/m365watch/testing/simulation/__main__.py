@@ -60,6 +60,8 @@ def _run(seeds: range, *, jobs: int) -> Iterator[Verdict]:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for place, verdict in enumerate(pool.map(judge_seed, seeds, chunksize=5), start=1):
             broken += bool(verdict.broken)
+            for sentence in verdict.broken[:1]:
+                sys.stderr.write(f"seed {verdict.seed}: {sentence}\n")
             if place % _TOLD_EVERY == 0 or place == len(seeds):
                 sys.stderr.write(f"{place} of {len(seeds)} seeds, {broken} with a broken promise\n")
             yield verdict

@@ -157,13 +157,16 @@ class FilesLike(LakeLike):
 class _Sending:
     """A batch on its way through the wire."""
 
+    number: int
     records: list[bytes]
-    before: asyncio.Event | None
-    """Set once the batch before it is proven; None for the first after a break."""
+    before: _Sending | None
+    """The batch that was handed over before it; None for the first after a break."""
     breaks: asyncio.Event
     """Set when the connection on which it is sent breaks."""
     arrived: list[bytes] = field(default_factory=list)
-    is_proven: asyncio.Event = field(default_factory=asyncio.Event)
+    has_failed: bool = False
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is proven or has failed."""
 
 
 class WireLike(_Output):
@@ -176,8 +179,8 @@ class WireLike(_Output):
         super().__init__(store, world, random)
         self._proof = asyncio.Event()
         self._break = asyncio.Event()
-        self._before: asyncio.Event | None = None
-        """Set once the batch that was handed over last is proven."""
+        self._last: _Sending | None = None
+        """What was handed over last."""
 
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """It knows nothing of its own."""
@@ -188,22 +191,27 @@ class WireLike(_Output):
         """Send, and wait until what was sent is proven or has outlived the retention."""
         refused = self._refused(batch)
         taken = Counter(self._records(batch)) - Counter(one.record for one in refused)
-        sending = _Sending(list(taken.elements()), self._before, self._break)
-        self._before = sending.is_proven
+        sending = self._begin(batch.number, list(taken.elements()))
         try:
             await self._send(sending)
             await self._prove(sending)
         except BaseException:
-            # Every open batch is sent again, also after a break that another one met.
+            sending.has_failed = True
             self._break.set()
             self._break = asyncio.Event()
-            self._before = None
             self._store.allowed.update(sending.arrived)
             raise
-        sending.is_proven.set()
+        finally:
+            sending.is_over.set()
         self._store.proven[batch.number] = sending.records
         self._world.history.tell(f"{self.name}: batch {batch.number} of {len(sending.records)} is proven")
         return Receipt("", tuple(refused))
+
+    def _begin(self, number: int, records: list[bytes]) -> _Sending:
+        """Take the batch over; where an earlier number comes again, the order begins anew with it."""
+        before = self._last if self._last is not None and self._last.number < number else None
+        self._last = _Sending(number, records, before, self._break)
+        return self._last
 
     async def _send(self, sending: _Sending) -> None:
         """Let the records arrive; where the connection breaks, only some of them."""
@@ -221,7 +229,11 @@ class WireLike(_Output):
         while self._is_struck(Fault.OUTPUT_HANGS):
             await asyncio.sleep(_LOOK_S)
         if sending.before is not None:
-            await self._wait(sending.before, sending, within_s=None)
+            await sending.before.is_over.wait()
+            if sending.before.has_failed:
+                raise self._unavailable("the connection broke")
+            # What is proven long ago holds nothing any more.
+            sending.before = None
 
     async def _wait(self, awaited: asyncio.Event, sending: _Sending, *, within_s: float | None) -> None:
         waits = [asyncio.create_task(one.wait()) for one in (awaited, sending.breaks)]
