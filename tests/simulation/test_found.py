@@ -31,7 +31,7 @@ def test_a_gap_is_counted_to_its_end(tmp_path: Path, seed: int) -> None:
 def test_what_is_queued_for_one_output_is_not_fetched_again_for_it(tmp_path: Path) -> None:
     """Seed 732: the wire got a record twice without a break.
 
-    A batch waited for a place in the wire's queue while the lake was left out of it and recalled. Once it was in
-    the queue, its blobs were fetched again for both.
+    A batch waited for a place in the wire's queue while the lake was left out of it and recalled. Once it
+    was in the queue, its blobs were fetched again for both.
     """
     assert simulate_seed(732, tmp_path).broken == ()

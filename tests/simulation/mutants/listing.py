@@ -109,7 +109,7 @@ MUTANTS = (
             ),
         ),
         hint=2,
-        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+        lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
         "no_look_back",
@@ -148,7 +148,7 @@ MUTANTS = (
             ),
         ),
         hint=2,
-        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+        lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
         "refused_token_as_empty",
