@@ -106,6 +106,23 @@ def test_collectors_share_a_lake(tmp_path: Path) -> None:
     assert rows_of(tmp_path).num_rows == 6
 
 
+def test_two_collectors_of_one_name_are_never_both_let_in(tmp_path: Path) -> None:
+    """Each ledger numbers its own batches: the lake would take one's for those that it has of the other."""
+
+    async def open_twice() -> None:
+        first, second = (LakeOutput("lake", tmp_path, writer_id="one", clock=SystemClock()) for _ in range(2))
+        await first.open(last_batch=0, position="")
+        with pytest.raises(OutputUnusable, match="another process writes to this lake under the same names"):
+            await second.open(last_batch=0, position="")
+        with pytest.raises(OutputUnusable, match="another process writes to this lake under the same names"):
+            await second.take_over()
+        await first.close()
+        await second.open(last_batch=0, position="")
+        await second.close()
+
+    asyncio.run(open_twice())
+
+
 def test_two_writers_at_once_both_get_in(tmp_path: Path) -> None:
     """An append meets no conflict: the later one is tried again on top of the other."""
     first, second = AuditWriter(tmp_path, app_id="first"), AuditWriter(tmp_path, app_id="second")

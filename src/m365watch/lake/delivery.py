@@ -5,6 +5,8 @@ Everything here blocks; `outputs.lake` keeps it in a thread of its own.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,6 +23,7 @@ from m365watch.lake.writer import (
     WRITE_FAILURES,
     AuditWriter,
     ForeignTable,
+    file_prefix,
     plain_reason,
 )
 from m365watch.model import Batch
@@ -50,6 +53,7 @@ class Delivery:
         self._where = where
         self._writer: AuditWriter | None = None
         self._notice_writer: NoticeWriter | None = None
+        self._lock: int | None = None
         self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S, retention=retention)
         self._commits = 0
 
@@ -61,6 +65,7 @@ class Delivery:
         if not (self._directory / AUDIT / "_delta_log").is_dir():
             return 0
         with self._failures_named():
+            self._take()
             return self._open_writer().last_batch
 
     def list_held(self, since: datetime) -> Iterator[tuple[str, list[bytes]]]:
@@ -76,9 +81,16 @@ class Delivery:
 
         Raises: OutputUnusable.
         """
-        with self._failures_named():
-            writer = self._open_writer()
-        self._refuse_strangers(writer, last_batch, newest_batch)
+        try:
+            with self._failures_named():
+                if not self._directory.exists():
+                    self._directory.mkdir(parents=True)
+                self._take()
+                writer = self._open_writer()
+            self._refuse_strangers(writer, last_batch, newest_batch)
+        except OutputUnusable:
+            self.close()
+            raise
         self._writer = writer
         return writer.last_batch
 
@@ -145,6 +157,30 @@ class Delivery:
         self._upkeep.stop()
         self._writer = None
         self._notice_writer = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take(self) -> None:
+        """Hold what this output writes, until `close` or the process's end.
+
+        Two ledgers would number their batches each for itself, and the lake would take the lower number of
+        one for a batch that it has. Raises: OutputUnusable: another process has it; OSError.
+        """
+        if self._lock is not None:
+            return
+        path = self._directory / f"writer-{file_prefix(self._app_id)}.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise OutputUnusable(
+                "another process writes to this lake under the same names",
+                fix="stop that process, or give this collector another `globals.name`",
+                where=self._where,
+            ) from None
+        self._lock = lock
 
     def _refuse_strangers(self, writer: AuditWriter, last_batch: int, newest_batch: int | None) -> None:
         """Refuse a lake that is not the ledger's own: going on would lose or double records.

@@ -69,8 +69,11 @@ class LakeOutput:
 
         Raises: OutputUnusable: as for `open`.
         """
-        delivery = self._delivery = await self._in_thread(self._prepare)
-        return await self._in_thread(delivery.take_over)
+        delivery = await self._in_thread(self._prepare)
+        try:
+            return await self._in_thread(delivery.take_over)
+        finally:
+            await self._in_thread(delivery.close)
 
     async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
         """The records that the lake received after `since`, perhaps older ones too.
