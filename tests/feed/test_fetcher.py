@@ -162,6 +162,15 @@ def test_a_blob_that_fails_is_tried_quickly_and_then_waits_longer_and_longer(tmp
     )
 
 
+def test_a_failed_try_leaves_nothing_that_only_the_collector_of_garbage_would_let_go(tmp_path: Path) -> None:
+    """An error with its traceback holds frames, and one of them the body: a day of faults grew to 500 MB."""
+    error = Unavailable("HTTP 503")
+
+    fetched(tmp_path, WHOLE, error=error, times=3)
+
+    assert error.__traceback__ is None
+
+
 def test_a_blob_that_waits_is_named_with_its_last_error(tmp_path: Path) -> None:
     """`--once` ends with code 3 for it; it stays known."""
 

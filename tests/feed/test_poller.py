@@ -654,6 +654,19 @@ def test_a_feed_that_needs_a_person_does_not_stop_the_others(tmp_path: Path) -> 
     assert run(tmp_path, use) == (False, True)
 
 
+def test_a_failed_poll_leaves_nothing_that_only_the_collector_of_garbage_would_let_go(tmp_path: Path) -> None:
+    """Its frames have the error among their failures, and would hold it as it holds them."""
+    error = Unavailable("HTTP 503")
+
+    async def use(house: House) -> None:
+        house.api.fail(Ask.PAGE, error, times=3)
+        await house.poll_once()
+
+    run(tmp_path, use)
+
+    assert error.__traceback__ is None
+
+
 def test_once_gives_up_at_once_where_a_person_is_needed(tmp_path: Path) -> None:
     """And says what to do."""
 

@@ -17,7 +17,7 @@ def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     # What was imported stays; looking through it for garbage again and again took, with the threshold
     # that Python begins with, 0.6 of 10 microseconds a record.
     gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 20, 100)
+    gc.set_threshold(_COLLECT_EVERY, 5, 5)
     with asyncio.Runner(loop_factory=_quickest_loop()) as runner:
         return runner.run(coroutine)
 

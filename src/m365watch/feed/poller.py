@@ -124,7 +124,8 @@ class FeedPoller:
         try:
             await self._poll()
         except CollectorError as error:
-            return error
+            # Without the frames that have it among their failures; only a search for garbage would free them.
+            return error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
             return defect_of(error, where=str(self.feed))
         return None
@@ -165,7 +166,7 @@ class FeedPoller:
         try:
             await self._keeper.ensure(self.feed.content_type)
         except RetryLater as error:
-            failures[self._clock.now()] = error
+            failures[self._clock.now()] = error.with_traceback(None)
 
     async def _try(self, window: Window, failures: dict[datetime, CollectorError]) -> bool:
         """Whether the window was listed; why not stands in `failures`, under its end."""
@@ -174,7 +175,7 @@ class FeedPoller:
         except Throttled:
             raise  # The whole tenant is to wait.
         except (RetryLater, ListingUnreadable) as error:
-            failures[window.end] = error
+            failures[window.end] = error.with_traceback(None)
             return False
         return True
 
@@ -242,7 +243,7 @@ class FeedPoller:
             try:
                 repaired += await self._list(window, self.watch)
             except ListingUnreadable as error:
-                unreadable[window.end] = error
+                unreadable[window.end] = error.with_traceback(None)
                 if _is_covered(window, coverage):
                     unread.append(window)
         await self._count_unread(before=windows[-1].start if windows else now)

@@ -132,9 +132,11 @@ class Round:
             except ContentLost as error:
                 if await self._is_lost(error):
                     return False
-                failure: CollectorError = error
+                failure: CollectorError = error.with_traceback(None)
             except (RetryLater, NeedsOperator) as error:
-                failure = error
+                # Its traceback holds the frames it came through, the refused body in one of them and the
+                # error itself in this one: only the collector of garbage would let go of them.
+                failure = error.with_traceback(None)
             else:
                 self._means.on_fetched(fetched)
                 return True
