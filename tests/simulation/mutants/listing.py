@@ -98,20 +98,6 @@ MUTANTS = (
         hint=22,
     ),
     Mutant(
-        "listed_with_its_first_page",
-        "a window counts as listed before its last page: what a crash leaves out is never listed; "
-        "seen where state is saved before the work is done",
-        (
-            Patch(
-                _POLLER,
-                "self._commit(window, wanted, complete=False)",
-                "self._commit(window, wanted, complete=True)",
-            ),
-        ),
-        hint=2,
-        lacks=(_NO_SECOND_LOOK,),
-    ),
-    Mutant(
         "no_look_back",
         "what is listed late, behind the newest instant that was listed, is never seen; "
         "seen in every collector with one point in time",
@@ -133,22 +119,6 @@ MUTANTS = (
         ),
         hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
-    ),
-    Mutant(
-        "disabled_subscription_as_empty",
-        "a listing without a subscription counts as one without content; seen where only exceptions "
-        "are errors",
-        (
-            Patch(
-                _POLLER,
-                "            await self._keeper.revive(self.feed.content_type)\n"
-                "            new = await self._list_pages(window, watch)\n",
-                "            await self._keeper.revive(self.feed.content_type)\n"
-                "            new = await self._commit(window, [], complete=True)\n",
-            ),
-        ),
-        hint=2,
-        lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
         "refused_token_as_empty",
