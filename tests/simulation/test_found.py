@@ -35,3 +35,11 @@ def test_what_is_queued_for_one_output_is_not_fetched_again_for_it(tmp_path: Pat
     was in the queue, its blobs were fetched again for both.
     """
     assert simulate_seed(732, tmp_path).broken == ()
+
+
+def test_a_blob_that_a_start_ends_stays_ended(tmp_path: Path) -> None:
+    """Seed 169: a delivered blob was written as queued again, counted wrongly, and waited for ever.
+
+    Its last output turned out to have it durable, while another batch that carried it was still open.
+    """
+    assert simulate_seed(169, tmp_path).broken == ()

@@ -26,7 +26,7 @@ def test_no_seed_breaks_a_promise(first: int) -> None:
 
 def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path) -> None:
     """It is larger than all that may be in flight, and is delivered all the same."""
-    seed = 8
+    seed = 0
     plan = make_plan(seed, Random(seed))
     verdict = simulate_plan(
         replace(

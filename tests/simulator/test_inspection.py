@@ -70,6 +70,7 @@ async def test_the_configuration_fits_the_simulator() -> None:
     assert document["inputs"]["office365"]["cloud"] == {
         "login_url": caller.running.url,
         "management_url": caller.running.url,
+        "graph_url": f"{caller.running.url}/graph",
     }
     assert document["outputs"] == outputs
     assert json.loads(json.dumps(document)) == document

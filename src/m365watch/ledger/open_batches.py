@@ -20,6 +20,14 @@ from m365watch.model import BatchPart, BlobKey, Feed
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
 
 
+_WRITE_BLOB = (
+    "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ?"
+    " WHERE key = ? AND finished_s IS NULL"
+)
+"""A blob that is final stays as it is: at a start, what an output had durable may end it, while another batch
+that carries it is still open."""
+
+
 @dataclass(slots=True)
 class Lot:
     """A blob of an open batch that some output still lacks."""
@@ -121,7 +129,7 @@ class OpenBatches:
             (_json(waiting_for), _json(queued), step.number),
         )
         self._connection.executemany(
-            "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
+            _WRITE_BLOB,
             _blob_rows(step, waiting_for),
         )
 
@@ -237,7 +245,7 @@ class OpenBatches:
         )
         self._connection.execute("DELETE FROM batch WHERE committed = 0")
         self._connection.executemany(
-            "UPDATE blob SET state = ?, missing = ?, queued = ?, records = ?, duplicates = ? WHERE key = ?",
+            _WRITE_BLOB,
             [_blob_row(lot, lot.missing, lot.queued, lot.left_out) for lot in self._lots.values()],
         )
 

@@ -90,8 +90,8 @@ MUTANTS = (
         (
             Patch(
                 _POLLER,
-                "            failures[window.end] = error\n            return False\n",
-                "            failures[window.end] = error\n"
+                "            failures[window.end] = error.with_traceback(None)\n            return False\n",
+                "            failures[window.end] = error.with_traceback(None)\n"
                 "            await self._commit(window, [], complete=True)\n            return False\n",
             ),
         ),
