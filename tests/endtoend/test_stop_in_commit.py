@@ -50,4 +50,7 @@ def test_a_stop_during_a_commit_leaves_a_whole_ledger(tmp_path: Path) -> None:
             scene.check_complete()
             return found
 
-    assert [run.exit_code for run in asyncio.run(stop_again_and_again())] == [0] * (ROUNDS + 1)
+    *stopped, last = [run.exit_code for run in asyncio.run(stop_again_and_again())]
+    # A stop that meets the start, before anything was begun, shows as the signal's own code.
+    assert set(stopped) <= {0, 128 + signal.SIGTERM}
+    assert last == 0

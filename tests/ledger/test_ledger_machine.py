@@ -583,11 +583,12 @@ class Histories(RuleBasedStateMachine):
     @rule(feed=feeds, start=st.integers(170, 190), hours=st.integers(1, 5))
     @breakable
     def commit_gap(self, feed: Feed, start: int, hours: int) -> None:
-        """A span was never listed and cannot be any more."""
+        """A span was never listed and cannot be any more; a longer one from the same start is news, too."""
         span = Window(START - start * HOUR, START - (start - hours) * HOUR)
-        is_news = (feed, span.start) not in self.plain.gaps
+        known_to = self.plain.gaps.get((feed, span.start), span.start)
+        is_news = span.end > known_to
         assert self.call(self.ledger.commit_gap, feed, span, at=self.now) == is_news
-        self.plain.gaps.setdefault((feed, span.start), span.end)
+        self.plain.gaps[feed, span.start] = max(span.end, known_to)
 
     @rule(feed=feeds, name=st.sampled_from("ab"))
     @breakable
