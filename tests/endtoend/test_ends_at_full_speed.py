@@ -73,7 +73,8 @@ async def kill_at(way: Speedway, aim: str, after_s: float) -> list[str]:
         await asyncio.sleep(after_s)
         if process.returncode is not None:
             return []
-        return [*await way.kill(process), "stopping"]
+        met = await way.kill(process, is_stopping=True)
+        return [*met, "stopping"] if met else []
     if aim == "work":
         await asyncio.sleep(after_s)
         return await way.kill(process)
