@@ -14,7 +14,8 @@ import xxhash
 from m365watch.model import Header, TenantId
 
 IDENTITY_BYTES = 16
-_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+_FIRST_DAY = dt.date(2000, 1, 1).toordinal()
+_DAY_MINUTES = 24 * 60
 _CACHE_MINUTES_MAX = 100_000
 _UNTIMED = bytes(4)
 
@@ -32,23 +33,21 @@ class IdentityMaker:
         """`seed` is any 64-bit number; the same one for the whole life of a ledger."""
         self._seed = seed
         self._tenant_seeds: dict[TenantId, int] = {}
-        self._minutes: dict[str, bytes] = {}
+        self._minutes = _MinutePrefixes()
 
     def identities(self, tenant_id: TenantId, headers: Iterable[Header]) -> list[bytes | None]:
         """The identity of each record; None for a record without Id, which is never a duplicate."""
         seed = self._tenant_seed(tenant_id)
         minutes = self._minutes
         digest = xxhash.xxh3_128_digest
-        found: list[bytes | None] = []
-        for header in headers:
-            if not header.Id:
-                found.append(None)
-                continue
-            created = header.CreationTime or ""
-            prefix = minutes.get(created[:16]) or self._minute(created[:16])
-            text = f"{header.Id}\x1f{created}\x1f{header.Operation}\x1f{header.RecordType}"
-            found.append(prefix + digest(text.encode(), seed)[:12])
-        return found
+        return [
+            minutes[created[:16]]
+            + digest(f"{one.Id}\x1f{created}\x1f{one.Operation}\x1f{one.RecordType}".encode(), seed)[:12]
+            if one.Id
+            else None
+            for one in headers
+            for created in [one.CreationTime or ""]
+        ]
 
     def _tenant_seed(self, tenant_id: TenantId) -> int:
         seed = self._tenant_seeds.get(tenant_id)
@@ -57,18 +56,23 @@ class IdentityMaker:
             self._tenant_seeds[tenant_id] = seed
         return seed
 
-    def _minute(self, created: str) -> bytes:
-        if len(self._minutes) >= _CACHE_MINUTES_MAX:
-            self._minutes.clear()
-        prefix = self._minutes[created] = minute_prefix(created)
+
+class _MinutePrefixes(dict[str, bytes]):
+    """The prefix of each minute that was asked for, up to a bound."""
+
+    def __missing__(self, created: str) -> bytes:
+        if len(self) >= _CACHE_MINUTES_MAX:
+            self.clear()
+        prefix = self[created] = minute_prefix(created)
         return prefix
 
 
 def minute_prefix(created: str) -> bytes:
     """The first 4 bytes of an identity for a CreationTime such as 2026-11-17T09:03; zeros if it is none."""
     try:
-        at = dt.datetime.fromisoformat(created).replace(tzinfo=dt.UTC)
+        at = dt.datetime.fromisoformat(created)
     except ValueError:
         return _UNTIMED
-    minutes = (at - _EPOCH) // dt.timedelta(minutes=1)
+    # A zone, which no such text has room for, would be passed over.
+    minutes = (at.toordinal() - _FIRST_DAY) * _DAY_MINUTES + at.hour * 60 + at.minute
     return minutes.to_bytes(4, "big") if minutes > 0 else _UNTIMED
