@@ -133,9 +133,9 @@ def _make_batches(blobs: list[bytes]) -> list[Batch]:
         parts.append(
             BatchPart(BlobKey(number), feed, now, split.records, split.headers, tables, frozenset({_OUTPUT}))
         )
-        size_bytes = sum(len(record) for part in parts for record in part.records)
-        if size_bytes >= BATCH_BYTES or number == len(blobs):
-            batches.append(Batch(len(batches) + 1, parts, size_bytes))
+        batch = Batch(len(batches) + 1, parts)
+        if batch.size_bytes >= BATCH_BYTES or number == len(blobs):
+            batches.append(batch)
             parts = []
     return batches
 

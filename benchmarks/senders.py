@@ -185,7 +185,7 @@ def _make_batches(records: list[bytes]) -> list[Batch]:
             missing_outputs=frozenset({"devo"}),
             pulling_id=1_795_000_000_000,
         )
-        batches.append(Batch(len(batches) + 1, [part], sum(map(len, cut))))
+        batches.append(Batch(len(batches) + 1, [part]))
     return batches
 
 

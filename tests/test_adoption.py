@@ -127,7 +127,7 @@ class Place:
             tables=["t"] * len(records),
             missing_outputs=BOTH,
         )
-        self.queue(output).put(Batch(number, [part], 0))
+        self.queue(output).put(Batch(number, [part]))
 
 
 @pytest.fixture

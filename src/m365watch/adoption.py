@@ -141,7 +141,7 @@ class _Reader:
                 continue
             left = [await self._left_of(name, part) for part in batch.parts]
             if sum(len(part.records) for part in left) < batch.record_count:
-                await self._parts.calls(queue.replace, Batch(number, left, 0))
+                await self._parts.calls(queue.replace, Batch(number, left))
             for part in left:
                 adopted.queued_blobs[part.blob] = QueuedBlob(part.blob, part.feed, part.received_at)
                 await self._take(reading, HeldPiece(part.feed.tenant_id, part.records))

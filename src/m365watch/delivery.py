@@ -92,6 +92,8 @@ class _Open:
 
     one: _Waiting
     batch: Batch
+    size_bytes: int
+    """Of its records; 0 where the output takes one batch at a time, so that nobody needs to know."""
     task: asyncio.Task[Receipt]
 
 
@@ -313,7 +315,8 @@ class OutputLane:
                     self._moved_at_s = self._means.clock.monotonic_s()
                 one.was_handed_over = True
                 task = asyncio.create_task(self.output.deliver(batch))
-                self._open.append(_Open(one, batch, task))
+                size_bytes = batch.size_bytes if self.output.batches_at_once_max > 1 else 0
+                self._open.append(_Open(one, batch, size_bytes, task))
             self._news.tell()
         await self._flush()
 
@@ -322,8 +325,9 @@ class OutputLane:
             return False
         if not self._open:
             return True
-        held_bytes = sum(open_.batch.size_bytes for open_ in self._open)
-        return len(self._open) < self.output.batches_at_once_max and held_bytes < OPEN_BYTES_MAX
+        if len(self._open) >= self.output.batches_at_once_max:
+            return False
+        return sum(open_.size_bytes for open_ in self._open) < OPEN_BYTES_MAX
 
     async def _flush(self) -> None:
         """Once the last batch has been handed over, ask the output what is durable.

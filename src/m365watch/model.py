@@ -196,8 +196,6 @@ class Batch:
     number: int
     """Grows by at least one from batch to batch, over restarts too."""
     parts: list[BatchPart]
-    size_bytes: int
-    """The sum of the records' lengths."""
     variants: dict[str, Batch] = field(default_factory=dict)
     """What outputs get in its place that hold some of its records already, by their names."""
 
@@ -206,15 +204,18 @@ class Batch:
         """How many records the batch carries."""
         return sum(len(part.records) for part in self.parts)
 
+    @property
+    def size_bytes(self) -> int:
+        """The sum of the records' lengths; counted anew each time, which looks at every record."""
+        return sum(sum(map(len, part.records)) for part in self.parts)
+
     def for_output(self, name: str) -> Batch:
         """The batch as the output `name` is to see it: without the parts that it already has."""
         if name in self.variants:
             return self.variants[name].for_output(name)
         if all(name in part.missing_outputs for part in self.parts):
             return self
-        parts = [part for part in self.parts if name in part.missing_outputs]
-        size_bytes = sum(len(record) for part in parts for record in part.records)
-        return Batch(self.number, parts, size_bytes)
+        return Batch(self.number, [part for part in self.parts if name in part.missing_outputs])
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,9 +209,9 @@ class Pipeline:
             self._cycles.count_duplicates(part.feed, part.duplicates)
             sent[part.feed] += len(part.records)
         self._open[opened.number] = _OpenBatch(blobs, set(self._names), sent)
-        batch = _batch_of(opened.number, parts)
+        batch = Batch(opened.number, parts)
         for output, held in opened.held.items():
-            batch.variants[output] = _batch_of(opened.number, _left_of(found, opened.duplicates, held))
+            batch.variants[output] = Batch(opened.number, _left_of(found, opened.duplicates, held))
         return batch
 
     def _observe(self, fetched: FetchedBlob) -> None:
@@ -282,10 +282,6 @@ def _left_of(
     for part in duplicates.keys() | held.keys():
         left[part] = parts[part].without(duplicates.get(part, _NONE) | held.get(part, _NONE))
     return left
-
-
-def _batch_of(number: int, parts: list[BatchPart]) -> Batch:
-    return Batch(number, parts, sum(sum(map(len, part.records)) for part in parts))
 
 
 def _see_nothing(_batch: Batch, _output: str) -> None:

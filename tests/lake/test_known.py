@@ -31,7 +31,7 @@ def lake_of(directory: Path, records: list[bytes]) -> None:
         tables=["cloud.office365.management.exchange"] * len(records),
         missing_outputs=frozenset({"lake"}),
     )
-    AuditWriter(directory, app_id="test").append(Batch(1, [part], sum(map(len, records))))
+    AuditWriter(directory, app_id="test").append(Batch(1, [part]))
 
 
 def known(directory: Path, records: list[bytes], tenant_id: TenantId = TENANT) -> set[int]:

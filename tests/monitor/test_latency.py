@@ -31,7 +31,7 @@ def batch(*headers: Header, received_at: datetime = NOW) -> Batch:
         tables=["t"] * len(headers),
         missing_outputs=frozenset({"lake"}),
     )
-    return Batch(1, [part], 2)
+    return Batch(1, [part])
 
 
 def spans(book: LatencyBook) -> dict[Step, float]:

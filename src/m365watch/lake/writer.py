@@ -213,7 +213,7 @@ def _rows_by_day(batch: Batch) -> dict[date, list[pa.Table]]:
         parts.setdefault(days.pop() if len(days) == 1 else "", []).append(part)
     found: dict[date, list[pa.Table]] = {}
     for some in parts.values():
-        for day, rows in _split_by_day(tabulate(Batch(batch.number, some, batch.size_bytes))):
+        for day, rows in _split_by_day(tabulate(Batch(batch.number, some))):
             found.setdefault(day, []).append(rows)
     return found
 

@@ -154,7 +154,7 @@ class BatchQueue:
                 path.rename(path.with_suffix(".damaged"))
             return None
         parts = [self._part(part) for part in _DECODER.decode(body)]
-        return Batch(number, parts, sum(len(record) for part in parts for record in part.records))
+        return Batch(number, parts)
 
     def remove(self, number: int) -> None:
         """Forget batch `number`; once more does no harm."""

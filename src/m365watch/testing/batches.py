@@ -78,8 +78,7 @@ def make_part(
 
 def make_batch(number: int, parts: Sequence[BatchPart]) -> Batch:
     """The batch `number` of `parts`."""
-    size_bytes = sum(len(record) for part in parts for record in part.records)
-    return Batch(number=number, parts=list(parts), size_bytes=size_bytes)
+    return Batch(number=number, parts=list(parts))
 
 
 def make_simple_batch(number: int, records: Sequence[bytes], *, output: str) -> Batch:
