@@ -8,27 +8,13 @@ from typing import Annotated
 
 import typer
 
-from m365watch.cli.audit import audit
-from m365watch.cli.blobs import blobs, retry
-from m365watch.cli.demo.command import demo
-from m365watch.cli.drift import drift
-from m365watch.cli.failures import exit_code_of, failing_as_devo, hide_tracebacks, show_failure
-from m365watch.cli.gaps import gaps
-from m365watch.cli.lake import lake
-from m365watch.cli.ledger import ledger
-from m365watch.cli.quarantine import quarantine
-from m365watch.cli.query import query
-from m365watch.cli.recover import recover
-from m365watch.cli.replay import replay
-from m365watch.cli.run import run
-from m365watch.cli.simulate import simulate
-from m365watch.cli.status import status
-from m365watch.cli.version import show_version
-from m365watch.cli.why import why
+from m365watch.cli.commands import CommandGroup
+from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
 from m365watch.errors import CollectorError
 
 app = typer.Typer(
     name="m365watch",
+    cls=CommandGroup,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -55,29 +41,12 @@ def show_help(
         # Not before: typer puts its own hook in place when it is called.
         hide_tracebacks(sys.argv[1:])
     if version:
+        from m365watch.cli.version import show_version
+
         show_version()
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-app.command()(demo)
-app.command()(failing_as_devo(run))
-app.command()(status)
-app.command()(audit)
-app.command()(gaps)
-app.command()(blobs)
-app.add_typer(quarantine, name="quarantine")
-app.command()(retry)
-app.add_typer(ledger, name="ledger")
-app.command()(query)
-app.command()(drift)
-app.command()(why)
-app.command()(recover)
-app.add_typer(lake)
-app.command()(replay)
-app.command()(simulate)
-app.command("version")(show_version)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from m365watch.cli.configuration import (
     read_settings,
     state_of,
 )
+from m365watch.cli.failures import failing_as_devo
 from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from m365watch.config.settings import Settings
 
 
+@failing_as_devo
 def run(
     config: ConfigOption = None,
     *,

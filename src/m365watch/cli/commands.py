@@ -1,0 +1,62 @@
+"""The commands and where they are: each is imported once it is asked for, and not before."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+PLACES = {
+    "demo": "m365watch.cli.demo.command:demo",
+    "run": "m365watch.cli.run:run",
+    "status": "m365watch.cli.status:status",
+    "audit": "m365watch.cli.audit:audit",
+    "gaps": "m365watch.cli.gaps:gaps",
+    "blobs": "m365watch.cli.blobs:blobs",
+    "retry": "m365watch.cli.blobs:retry",
+    "query": "m365watch.cli.query:query",
+    "drift": "m365watch.cli.drift:drift",
+    "why": "m365watch.cli.why:why",
+    "recover": "m365watch.cli.recover:recover",
+    "replay": "m365watch.cli.replay:replay",
+    "simulate": "m365watch.cli.simulate:simulate",
+    "version": "m365watch.cli.version:show_version",
+    "quarantine": "m365watch.cli.quarantine:quarantine",
+    "ledger": "m365watch.cli.ledger:ledger",
+    "lake": "m365watch.cli.lake:lake",
+}
+"""In the order of `m365watch --help`; a place is a module and the function or the typer app in it."""
+
+
+class Commands(UserDict[str, Any]):
+    """The commands by name; one that is looked up is imported, and made out of its place."""
+
+    def __getitem__(self, name: str) -> Any:
+        """The command of that name; raises KeyError where there is none."""
+        found = self.data[name]
+        if isinstance(found, str):
+            found = self.data[name] = _command_at(found, name=name)
+        return found
+
+
+class CommandGroup(TyperGroup):
+    """All commands of `PLACES`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        """`attributes` are those that typer gives any group."""
+        super().__init__(**attributes | {"commands": Commands(PLACES)})
+
+
+def _command_at(place: str, *, name: str) -> Any:
+    module, _, word = place.partition(":")
+    found = getattr(import_module(module), word)
+    around = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name)(found)
+    return get_group(around).commands[name]

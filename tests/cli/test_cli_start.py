@@ -1,0 +1,78 @@
+"""What a start of `m365watch run` loads: only what this run works with, for each module takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from m365watch.clock import SystemClock
+from m365watch.model import ContentType
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+LOADED = """
+import sys
+from m365watch.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+OTHER_COMMANDS = {
+    "m365watch.cli.audit",
+    "m365watch.cli.demo",
+    "m365watch.cli.lake",
+    "m365watch.cli.ledger",
+    "m365watch.cli.query",
+    "m365watch.cli.recover",
+    "m365watch.cli.status",
+    "m365watch.cli.version",
+}
+LAKE = {"deltalake", "pyarrow"}
+
+
+def run_once(output: str, *, directory: Path) -> set[str]:
+    """The modules that a process has at the end of `run --once --quiet` against a tenant without records."""
+
+    async def run() -> set[str]:
+        settings = SimulationSettings(days=0.1, records_per_day=0, live=False)
+        async with simulator_running(settings, clock=SystemClock()) as running:
+            for content_type in ContentType:
+                running.tenants[0].subscriptions.start(str(content_type), running.started_at)
+            config = directory / "config.json"
+            config.touch(mode=0o600)
+            config.write_text(json.dumps(running.configuration({"out": {"type": output}})))
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", LOADED, "run", "--config", str(config), "--once", "--quiet"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            told, _ = await process.communicate()
+        assert process.returncode == 0
+        return set(told.decode().split())
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def with_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return run_once("files", directory=tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def with_lake(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return run_once("lake", directory=tmp_path_factory.mktemp("lake"))
+
+
+def test_a_run_loads_no_other_command(with_files: set[str]) -> None:
+    """A command is imported once it is asked for."""
+    assert "m365watch.cli.run" in with_files
+    assert with_files & OTHER_COMMANDS == set()
+
+
+def test_only_a_lake_loads_what_writes_lakes(with_files: set[str], with_lake: set[str]) -> None:
+    """An output's libraries are imported when it is built."""
+    assert with_lake >= LAKE
+    assert with_files & LAKE == set()
