@@ -76,3 +76,8 @@ def test_only_a_lake_loads_what_writes_lakes(with_files: set[str], with_lake: se
     """An output's libraries are imported when it is built."""
     assert with_lake >= LAKE
     assert with_files & LAKE == set()
+
+
+def test_a_run_that_nobody_watches_draws_nothing(with_files: set[str]) -> None:
+    """Rich and pygments are for terminals; structlog does not get to see them either."""
+    assert with_files & {"rich", "pygments"} == set()

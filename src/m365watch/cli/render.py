@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from m365watch.cli.terminal import plain
 from m365watch.model import BlobState, Feed
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from m365watch.ledger.account import NamedBlob
     from m365watch.ledger.port import WaitingBlob
 
@@ -123,6 +123,8 @@ def whole_line(text: str | Text, *, style: str = "") -> Text:
 
     For a console that prints without cropping.
     """
+    from rich.text import Text
+
     line = Text.assemble(text, style=style)
     line.no_wrap, line.overflow = True, "ignore"
     return line

@@ -17,8 +17,9 @@ from m365watch.cli.configuration import (
     read_settings,
     state_of,
 )
+from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.failures import failing_as_devo
-from m365watch.cli.terminal import LineFormat, stderr_console
+from m365watch.cli.terminal import LineFormat, stderr_terminal
 
 if TYPE_CHECKING:
     from m365watch.app import Collector
@@ -58,18 +59,17 @@ def run(
     otherwise. A receiver that cannot be reached is a 1 there, although a run would start and wait for it.
     """
     from m365watch.app import Collector
-    from m365watch.cli.diagnostics import configure_diagnostics, level_of
     from m365watch.cli.live import view_for
     from m365watch.clock import SystemClock, system_random
 
     read = read_settings(config, job=job, collector=collector_file)
     with state_of(read, no_save_state=no_save_state) as settings:
-        console = stderr_console()
+        console = stderr_terminal()
         collector = Collector(settings, clock=SystemClock(), random=system_random())
         told = configure_diagnostics(
             line_format=line_format,
             level=level_of(quiet=quiet, verbose=verbose or settings.debug),
-            colour=console.is_terminal and not console.no_color,
+            colour=console is not None and not console.no_color,
             board=collector.board,
         )
         _show_warnings(settings)

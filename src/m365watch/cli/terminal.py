@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PIPED_COLUMNS = 120
 """How wide text is that goes into a pipe or a file, where nobody set `COLUMNS`."""
+_COUNTS_AS_TERMINAL = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
+"""Variables by which rich may take a pipe for a terminal."""
 
 
 class LineFormat(StrEnum):
@@ -29,6 +31,15 @@ def stdout_console() -> Console:
 def stderr_console() -> Console:
     """Where progress, summaries, warnings and errors go."""
     return _console(on_stderr=True)
+
+
+def stderr_terminal() -> Console | None:
+    """The console on stderr if that is a terminal, or is to count as one; None into a pipe or a file."""
+    # rich knows this as well, but takes 25 ms to import, for a collector that nobody watches.
+    if not sys.stderr.isatty() and _COUNTS_AS_TERMINAL.isdisjoint(os.environ):
+        return None
+    console = stderr_console()
+    return console if console.is_terminal else None
 
 
 def write_line(text: str) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.app import Collector
+from m365watch.cli.bars import Bars
 from m365watch.cli.collecting import Collecting, Ending, collect
 from m365watch.cli.demo.folder import write_private
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import TenantPlan
 from m365watch.cli.diagnostics import configure_diagnostics
-from m365watch.cli.live import Bars, Nothing, Reports, View
+from m365watch.cli.live import Nothing, Reports, View
 from m365watch.cli.render import count, totals_of
 from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
