@@ -19,7 +19,8 @@ from m365watch.cli.main import main
 try:
     main()
 finally:
-    print(*sys.modules)
+    from m365watch.config.outputs import OUTPUT_TYPES
+    print(*sys.modules, *(one.__name__ for one in OUTPUT_TYPES.values() if one.__pydantic_complete__))
 """
 OTHER_COMMANDS = {
     "m365watch.cli.audit",
@@ -35,7 +36,7 @@ LAKE = {"deltalake", "pyarrow"}
 
 
 def run_once(output: str, *, directory: Path) -> set[str]:
-    """The modules that a process has at the end of `run --once --quiet` against a tenant without records."""
+    """What `run --once --quiet` loads where there are no records, and the outputs' sections it builds."""
 
     async def run() -> set[str]:
         settings = SimulationSettings(days=0.1, records_per_day=0, live=False)
@@ -81,3 +82,10 @@ def test_only_a_lake_loads_what_writes_lakes(with_files: set[str], with_lake: se
 def test_a_run_that_nobody_watches_draws_nothing(with_files: set[str]) -> None:
     """Rich and pygments are for terminals; structlog does not get to see them either."""
     assert with_files & {"rich", "pygments"} == set()
+
+
+def test_a_run_builds_the_sections_of_its_own_outputs(with_files: set[str], with_lake: set[str]) -> None:
+    """The schema of an output that no file names is not built."""
+    sections = {"LakeOutput", "FilesOutput", "DevoPlatformOutput", "DevoHttpOutput", "SyslogOutput"}
+    assert with_files & sections == {"FilesOutput"}
+    assert with_lake & sections == {"LakeOutput"}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from m365watch.config import values
 from m365watch.config.clouds import parse_base_url
+
+# It would look through all that is installed for plugins of pydantic, at every start: 10 ms.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class NoEffect:
@@ -24,7 +28,8 @@ class Section(BaseModel):
     """One object of the file."""
 
     # The words below the keys are read for the reference page alone: finding them at every start took 15 ms.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # A section is built once it is read, for most are in no file.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +72,9 @@ FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path))]
 PeriodSecs = Annotated[int, BeforeValidator(of_text(values.parse_period_s))]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
 SecretText = Annotated[SecretStr, Field(min_length=1)]
+
+DEFAULTS: Any = {}
+"""The default of a key with options: each of them left out. It is to be validated like what a file has."""
 
 ON_OFF = "true or false"
 OBJECT = "an object of options"

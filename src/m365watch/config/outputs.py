@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from m365watch.config import values
-from m365watch.config.kinds import NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
+from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
 from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
 
 _DAYS = "a whole number of days, 1 to 36,500"
@@ -52,7 +53,7 @@ class LakeConfig(Section):
     directory: FilePath = Field(default=Path("lake"), title="a path")
     """Where the Delta tables are, relative to the configuration file's folder."""
 
-    retention: RetentionKeys = Field(default=RetentionKeys(), title=OBJECT)
+    retention: RetentionKeys = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """How long records stay; left out, for ever."""
 
 
@@ -62,7 +63,7 @@ class LakeOutput(Output):
     type: Literal["lake"] = Field(title="lake")
     """The kind of output."""
 
-    config: LakeConfig = Field(default=LakeConfig(), title=OBJECT)
+    config: LakeConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """The options of the output."""
 
 
@@ -92,7 +93,7 @@ class FilesOutput(Output):
     type: Literal["files"] = Field(title="files")
     """The kind of output."""
 
-    config: FilesConfig = Field(default=FilesConfig(), title=OBJECT)
+    config: FilesConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """The options of the output."""
 
 
@@ -109,7 +110,7 @@ class ConsoleOutput(Output):
     type: Literal["console", "stdout"] = Field(title="console or stdout")
     """The kind of output."""
 
-    config: ConsoleConfig = Field(default=ConsoleConfig(), title=OBJECT)
+    config: ConsoleConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """The options of the output."""
 
 
@@ -130,19 +131,36 @@ OUTPUT_TYPES_WANTED = (
 )
 
 
-def _output_kind(given: object) -> str | None:
-    """The tag of the output's class; None lets the reader of mistakes look at `type` itself."""
+class _ByType:
+    """Builds and reads the section of the output's type alone; a union would build those of all types."""
+
+    def __get_pydantic_core_schema__(self, _source: object, _build: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_read_output)
+
+
+def _read_output(given: object) -> Output:
     kind = given.get("type") if isinstance(given, dict) else None
     section = OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
-    return f"|{section.__name__}" if section else None
+    if section is None:
+        # The reader of mistakes looks at `type` itself.
+        raise PydanticCustomError("union_tag_invalid", "no type of output")
+    try:
+        return section.model_validate(given)
+    except ValidationError as error:
+        raise _marked(error, mark=f"|{section.__name__}") from None
+
+
+def _marked(error: ValidationError, *, mark: str) -> ValidationError:
+    """`error` with the schema's mark of a variant in front of its places."""
+    found = [
+        InitErrorDetails(
+            type=one["type"], loc=(mark, *one["loc"]), input=one["input"], ctx=one.get("ctx", {})
+        )
+        for one in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, found, hide_input=True)
 
 
 OutputSection = Annotated[
-    Annotated[LakeOutput, Tag("|LakeOutput")]
-    | Annotated[FilesOutput, Tag("|FilesOutput")]
-    | Annotated[DevoPlatformOutput, Tag("|DevoPlatformOutput")]
-    | Annotated[DevoHttpOutput, Tag("|DevoHttpOutput")]
-    | Annotated[SyslogOutput, Tag("|SyslogOutput")]
-    | Annotated[ConsoleOutput, Tag("|ConsoleOutput")],
-    Discriminator(_output_kind),
+    LakeOutput | FilesOutput | DevoPlatformOutput | DevoHttpOutput | SyslogOutput | ConsoleOutput, _ByType()
 ]

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from m365watch.config import values
-from m365watch.config.kinds import NO_EFFECT, OBJECT, ON_OFF, FilePath, Label, Number, Section, Switch, Whole
+from m365watch.config.kinds import (
+    DEFAULTS,
+    NO_EFFECT,
+    OBJECT,
+    ON_OFF,
+    FilePath,
+    Label,
+    Number,
+    Section,
+    Switch,
+    Whole,
+)
 
 
 class PersistenceConfig(Section):
@@ -26,7 +37,7 @@ class Persistence(Section):
     that goes at the end, as `--no-save-state` does, and the next run delivers everything again; lakes and
     files cannot do without the state."""
 
-    config: PersistenceConfig = Field(default=PersistenceConfig(), title=OBJECT)
+    config: PersistenceConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """The options of the store."""
 
 
@@ -93,5 +104,7 @@ class Globals(GlobalOverrides):
     """The collector's name in what it reports, and the lake's name for this writer: it stays as it is once
     records are there; ".", "#" and spaces become "_"."""
 
-    persistence: Persistence = Field(default=Persistence(), title="an object with type and config")
+    persistence: Persistence = Field(
+        default=DEFAULTS, validate_default=True, title="an object with type and config"
+    )
     """Where the collector keeps its state."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from m365watch.config.inputs import InputSection
-from m365watch.config.kinds import OBJECT, Name, Section
+from m365watch.config.kinds import DEFAULTS, OBJECT, Name, Section
 from m365watch.config.outputs import OutputSection
 from m365watch.config.overall import GlobalOverrides, Globals
 
@@ -17,10 +17,10 @@ from m365watch.config.overall import GlobalOverrides, Globals
 class ConfigurationFile(Section):
     """The whole file."""
 
-    globals: Globals = Field(default=Globals(), title=OBJECT)
+    globals: Globals = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What holds for the whole collector."""
 
-    global_overrides: GlobalOverrides = Field(default=GlobalOverrides(), title=OBJECT)
+    global_overrides: GlobalOverrides = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What a job overrides of `globals`, as on Devo's collector server."""
 
     inputs: dict[Name, InputSection] = Field(title="an object of inputs, each under a name of its own")
