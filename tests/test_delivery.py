@@ -92,6 +92,8 @@ class House:
     patience_s: float | None = None
     disk: CallsInLine = field(default_factory=CallsInLine)
     bodies: dict[str, bytes] = field(default_factory=dict)
+    expired: set[str] = field(default_factory=set)
+    """The blobs that are not served any more."""
     held: set[str] = field(default_factory=set)
     recalls: int = 0
 
@@ -164,6 +166,9 @@ class House:
         """Fetch what is due, as the fetcher does; how many blobs."""
         due = self.due()
         for known in due:
+            if known.ref.content_id in self.expired:
+                self.ledger.commit_lost(known.key, "no longer served", at=self.clock.now())
+                continue
             body = self.bodies[known.ref.content_id]
             self.in_flight.add(known.ref.content_id)
             split = split_blob(body, wide=False)
@@ -426,6 +431,61 @@ class SlowDisk(CallsInLine):
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         await asyncio.sleep(self._work_s)
         return await super().__call__(verb, *args, **kwargs)
+
+
+# Blobs of records that came before.
+
+
+@pytest.mark.parametrize("second", [2, 3])
+def test_a_duplicate_is_not_final_before_the_first_copy(tmp_path: Path, second: int) -> None:
+    """A crash comes before that one is durable, and its blob expires: the other has the records."""
+    lake = FakeOutput("lake")
+
+    async def crash(house: House) -> int:
+        lake.hold()
+        house.publish(*make_records(2))
+        house.fetch()
+        await asyncio.sleep(LINGER_S * 2)
+        house.publish(*make_records(second))
+        house.fetch()
+        await asyncio.sleep(5)
+        return house.progress().blobs_delivered
+
+    async def go_on(house: House) -> tuple[int, int]:
+        await house.finish()
+        return house.progress().blobs_delivered, house.progress().blobs_lost
+
+    house = House(tmp_path, (lake,))
+    assert run(house, crash) == 0
+    house.expired.add("blob0")
+    house.outputs = (FakeOutput("lake", lake.disk),)
+
+    assert run(house, go_on) == (1, 1)
+    assert lake.disk.records == make_records(second)
+
+
+def test_duplicates_keep_their_place_behind_a_batch_that_waits_on_disk(tmp_path: Path) -> None:
+    """They hold no memory meanwhile, survive a crash there, and are never handed to the output."""
+    lake, received = FakeDisk(), list[bytes]()
+
+    async def crash(house: House) -> tuple[int, int]:
+        house.outputs[1].is_down = True  # type: ignore[attr-defined]  # the fake's own switch
+        for _ in range(3):
+            house.publish(*make_records(2))
+            house.fetch()
+            await asyncio.sleep(5)
+        return len(house.held), house.progress().blobs_delivered
+
+    async def go_on(house: House) -> tuple[int, int]:
+        due = len(house.due())
+        await house.pipeline.drain()
+        return due, house.progress().blobs_delivered
+
+    house = House(tmp_path, (FakeOutput("lake", lake), FakeWire("devo", received)))
+    assert run(house, crash) == (3, 0)
+    house.outputs = (FakeOutput("lake", lake), FakeWire("devo", received))
+    assert run(house, go_on) == (0, 3)
+    assert received == lake.records == make_records(2)
 
 
 # What an output's trouble looks like.

@@ -34,11 +34,11 @@ MUTANTS = (
         (
             Patch(
                 _DELIVERY,
-                "                task = asyncio.create_task(self.output.deliver(batch))\n",
+                "                task = asyncio.create_task(self._hand_over(batch))\n",
                 "                early = Receipt(f'{{\"batch\": {one.number}}}')\n"
                 "                await self._means.calls(self._means.ledger.commit_delivered, one.number, "
                 "self.output.name, early, at=self._means.clock.now())\n"
-                "                task = asyncio.create_task(self.output.deliver(batch))\n",
+                "                task = asyncio.create_task(self._hand_over(batch))\n",
             ),
             Patch(
                 "m365watch.ledger.sqlite",
