@@ -54,6 +54,19 @@ MUTANTS = (
         hint=5,
     ),
     Mutant(
+        "duplicates_overtake",
+        "nothing but duplicates counts as delivered at once, while the first copies are on their way; "
+        "seen here",
+        (
+            Patch(
+                _DELIVERY,
+                "        if not batch.parts or not (batch.record_count or self._waiting or self._open):\n",
+                "        if not batch.record_count:\n",
+            ),
+        ),
+        hint=10,
+    ),
+    Mutant(
         "no_settling_at_start",
         "what an output made durable just before a crash is not asked for, and comes again; "
         "seen wherever sink and state are two stores",
