@@ -26,6 +26,7 @@ from m365watch.outputs.news import News
 from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue
 from m365watch.outputs.troubles import OutputTrouble
+from m365watch.outputs.waiting import Handed, Waiting
 
 _log = structlog.get_logger(__name__)
 
@@ -71,32 +72,6 @@ class LaneMeans:
     """How long a failing output is tried again; None: for ever."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A batch that the output has not acknowledged."""
-
-    number: int
-    batch: Batch | None
-    """None while it is on disk alone."""
-    is_kept: bool = False
-    """Whether it is on disk."""
-    is_settled: bool = False
-    """Whether it was acknowledged or left out: nothing more is to be done with it."""
-    was_handed_over: bool = False
-    """Whether the output may have some of it, and so has to get this very batch again, never another."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """A batch that the output is taking."""
-
-    one: _Waiting
-    batch: Batch
-    size_bytes: int
-    """Of its records; 0 where the output takes one batch at a time, so that nobody needs to know."""
-    task: asyncio.Task[Receipt]
-
-
 class OutputLane:
     """Takes batches in the order of their numbers, and commits each once its output has it."""
 
@@ -108,8 +83,8 @@ class OutputLane:
         self._queue = queued.queue
         self._disk = queued.disk
         self._is_alone = is_alone and not self.output.waits_on_disk
-        self._waiting: deque[_Waiting] = deque()
-        self._open: deque[_Open] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._open: deque[Handed] = deque()
         self._moving = asyncio.Lock()
         """Held while a batch goes to disk or is committed, which must not meet."""
         self._news = News()
@@ -151,7 +126,7 @@ class OutputLane:
 
     def resume(self, numbers: list[int]) -> None:
         """Begin with the batches that the queue has from the last run."""
-        self._waiting.extend(_Waiting(number, None, is_kept=True) for number in numbers)
+        self._waiting.extend(Waiting(number, None, is_kept=True) for number in numbers)
 
     @property
     def is_settled(self) -> bool:
@@ -178,9 +153,12 @@ class OutputLane:
         self._news.tell()
 
     async def take(self, batch: Batch) -> None:
-        """Accept a batch; returns once it has a place in memory or on disk, or is left out."""
-        one = _Waiting(batch.number, batch)
-        if not batch.record_count:
+        """Accept a batch; returns once it has a place in memory or on disk, or is left out.
+
+        One of nothing but duplicates keeps its place too: the first copies may be in a batch before it.
+        """
+        one = Waiting(batch.number, batch)
+        if not batch.parts or not (batch.record_count or self._waiting or self._open):
             await self._commit(one, None)
             self._means.on_held(one.number, self.output.name)
             return
@@ -212,7 +190,7 @@ class OutputLane:
             if one.is_settled and one in self._waiting:
                 self._waiting.remove(one)
 
-    async def _keep(self, one: _Waiting) -> None:
+    async def _keep(self, one: Waiting) -> None:
         """Put the batch on disk; a failing output whose queue has no room is left out of it.
 
         Not of one that it was handed, of which some may have arrived: that one stays where it is.
@@ -249,7 +227,7 @@ class OutputLane:
         if patience_s is not None and self._means.clock.monotonic_s() - since_s >= patience_s:
             raise OutputUnavailable(str(self._disk_error), where=f"output {self.output.name}")
 
-    async def _mark_kept(self, one: _Waiting) -> None:
+    async def _mark_kept(self, one: Waiting) -> None:
         await self._means.calls(self._means.ledger.commit_queued, one.number, self.output.name)
         one.is_kept = True
         self._lacks_room = False
@@ -269,7 +247,7 @@ class OutputLane:
         self._disk_error = None
         return has_room
 
-    async def _leave_out(self, one: _Waiting) -> None:
+    async def _leave_out(self, one: Waiting) -> None:
         if not self._owes:
             _log.warning(
                 f"output {self.output.name}: its queue on disk has no room; what comes now is fetched again "
@@ -314,11 +292,15 @@ class OutputLane:
                 if not self._open:
                     self._moved_at_s = self._means.clock.monotonic_s()
                 one.was_handed_over = True
-                task = asyncio.create_task(self.output.deliver(batch))
+                task = asyncio.create_task(self._hand_over(batch))
                 size_bytes = batch.size_bytes if self.output.batches_at_once_max > 1 else 0
-                self._open.append(_Open(one, batch, size_bytes, task))
+                self._open.append(Handed(one, batch, size_bytes, task))
             self._news.tell()
         await self._flush()
+
+    async def _hand_over(self, batch: Batch) -> Receipt | None:
+        """The output's receipt; None where the batch has nothing for it."""
+        return await self.output.deliver(batch) if batch.record_count else None
 
     def _may_open(self) -> bool:
         if self._is_leaving and self._waiting[0].is_kept:
@@ -360,7 +342,7 @@ class OutputLane:
                 f"output {self.output.name}: a file of its queue on disk cannot be removed ({error.strerror})"
             )
 
-    async def _give_back(self, one: _Waiting) -> None:
+    async def _give_back(self, one: Waiting) -> None:
         """A damaged file of the queue: its blobs are fetched again."""
         _log.error(
             f"output {self.output.name}: a batch in its queue on disk is damaged; it is fetched again",
@@ -425,10 +407,12 @@ class OutputLane:
         self._failed_since_s = -math.inf
         await self._fail(self._trouble.away or silent)
 
-    async def _settle(self, one: _Waiting, receipt: Receipt) -> None:
+    async def _settle(self, one: Waiting, receipt: Receipt | None) -> None:
         self._moved_at_s = self._means.clock.monotonic_s()
-        await self._trouble.passed()
-        self._failed_since_s, self._pause_s = None, _RETRY_FIRST_S
+        # A batch with nothing for the output says nothing of it.
+        if receipt is not None:
+            await self._trouble.passed()
+            self._failed_since_s, self._pause_s = None, _RETRY_FIRST_S
         async with self._moving:
             await self._commit(one, receipt)
             if one.is_kept:
@@ -442,7 +426,7 @@ class OutputLane:
         self._news.tell()
         self._means.on_settled()
 
-    async def _commit(self, one: _Waiting, receipt: Receipt | None) -> None:
+    async def _commit(self, one: Waiting, receipt: Receipt | None) -> None:
         ledger, name = self._means.ledger, self.output.name
         await self._means.calls(
             ledger.commit_delivered, one.number, name, receipt, at=self._means.clock.now()

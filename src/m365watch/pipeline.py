@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -72,6 +73,7 @@ class Pipeline:
         self._calls = calls
         self._clock = clock
         self._on_held = on_held
+        self._on_recalled = on_recalled
         self._observer = observer
         self._router = Router()
         self._identities = IdentityMaker(ledger.identity_seed)
@@ -202,13 +204,17 @@ class Pipeline:
             self._observe(fetched)
         found = [self._part(fetched) for fetched in blobs]
         opened = await self._calls(self._ledger.open_batch, found, self._names)
+        for number, outputs in opened.outputs.items():
+            found[number] = replace(found[number], missing_outputs=outputs)
         parts = _left_of(found, opened.duplicates)
         sent = Counter[Feed]()
         for part in parts:
             self._cycles.count_received(part.feed, len(part.records) + part.duplicates)
             self._cycles.count_duplicates(part.feed, part.duplicates)
             sent[part.feed] += len(part.records)
-        self._open[opened.number] = _OpenBatch(blobs, set(self._names), sent)
+        self._open[opened.number] = _OpenBatch(
+            blobs, set(self._names), sent, is_due_again=bool(opened.outputs)
+        )
         batch = Batch(opened.number, parts)
         for output, held in opened.held.items():
             batch.variants[output] = Batch(opened.number, _left_of(found, opened.duplicates, held))
@@ -259,17 +265,21 @@ class Pipeline:
                 self._cycles.count_sent(feed, records)
             for fetched in opened.blobs:
                 self._on_held(fetched)
+            if opened.is_due_again:
+                self._on_recalled()
 
 
+@dataclass(slots=True)
 class _OpenBatch:
-    """The blobs of a batch, the outputs for which they are in memory alone, and their records by feed."""
+    """A batch that some output has neither in its queue nor durable."""
 
-    __slots__ = ("blobs", "sent", "unheld")
-
-    def __init__(self, blobs: list[FetchedBlob], unheld: set[str], sent: Counter[Feed]) -> None:
-        self.blobs = blobs
-        self.unheld = unheld
-        self.sent = sent
+    blobs: list[FetchedBlob]
+    unheld: set[str]
+    """The outputs for which the blobs are in memory alone."""
+    sent: Counter[Feed]
+    """Its records by feed."""
+    is_due_again: bool
+    """Whether some blob of it is still to be fetched for other outputs."""
 
 
 def _left_of(

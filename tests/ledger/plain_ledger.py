@@ -65,8 +65,8 @@ class PlainBatch:
 
     parts: list[PlainPart]
     waiting: set[str]
-    new: list[tuple[int, BlobKey]]
-    """The identities that it brought, each with its blob."""
+    new: list[tuple[int, BlobKey, BlobKey | None]]
+    """The identities that it brought, each with its blob, and with the one that had brought it before."""
     is_committed: bool = False
     """Whether an output or a queue has it."""
 
@@ -142,10 +142,36 @@ class PlainLedger:
 
     # Batches.
 
-    def duplicates(self, keys: Sequence[BlobKey]) -> dict[int, frozenset[int]]:
-        """Per part that has any, the places of records that another blob brought, or this one before."""
+    def on_way(self, key: BlobKey) -> set[str]:
+        """The outputs that a batch brings the blob to."""
+        return {
+            output
+            for batch in self.batches.values()
+            for part in batch.parts
+            if part.blob == key
+            for output in part.outputs & batch.waiting
+        }
+
+    def without(self, key: BlobKey, outputs: frozenset[str]) -> set[str]:
+        """The outputs that neither have the blob's records nor are to get them by a batch."""
+        blob = self.blobs.get(key)
+        if blob is None or blob.final is BlobState.DELIVERED or (blob.final and blob.lacking is None):
+            return set()
+        lacking = set(outputs) if blob.lacking is None else blob.lacking & outputs
+        return lacking - self.on_way(key)
+
+    def duplicates(
+        self, keys: Sequence[BlobKey], outputs: frozenset[str]
+    ) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[str]]]:
+        """Per part that has any, the places of records that another blob brought, or this one before.
+
+        And the outputs that a part goes to now, where those are not all that lack it: an output that is
+        without the first copies gets them by this part, and others do not.
+        """
         owners = dict(self.owners)
         found: dict[int, frozenset[int]] = {}
+        now: dict[int, frozenset[str]] = {}
+        here: dict[BlobKey, set[str]] = {}
         for number, key in enumerate(keys):
             places = set()
             seen: set[int] = set()
@@ -155,9 +181,27 @@ class PlainLedger:
                 if identity in seen or owners.setdefault(identity, key) != key:
                     places.add(place)
                 seen.add(identity)
+            body, missing = self.blobs[key].body, self.blobs[key].lacked_by(outputs)
+            holes = {
+                owner: hole
+                for owner in {owners[identity] for identity in body if identity is not None} - {key}
+                if (hole := here.get(owner, self.without(owner, outputs))) and hole <= missing
+            }
+            least = min(
+                sorted(missing), key=lambda one: sum(one in hole for hole in holes.values()), default=""
+            )
+            filled = {owner for owner, hole in holes.items() if least in hole}
+            goes_to = {one for one in missing if {owner for owner in holes if one in holes[owner]} == filled}
+            if goes_to != missing:
+                now[number] = frozenset(goes_to)
+            for place, identity in enumerate(body):
+                if identity is not None and owners[identity] in filled:
+                    owners[identity] = key
+                    places.discard(place)
+            here[key] = missing - goes_to
             if places:
                 found[number] = frozenset(places)
-        return found
+        return found, now
 
     def open_batch(
         self,
@@ -166,6 +210,7 @@ class PlainLedger:
         duplicates: Mapping[int, frozenset[int]],
         *,
         outputs: frozenset[str],
+        now: Mapping[int, frozenset[str]],
     ) -> PlainBatch:
         """Batch `number` of the blobs `keys` is on its way to `outputs`."""
         self.numbers_given = number
@@ -174,7 +219,7 @@ class PlainLedger:
             blob = self.blobs[key]
             dropped = duplicates.get(part, frozenset())
             kept = tuple(place for place in range(len(blob.body)) if place not in dropped)
-            for_outputs = frozenset(blob.lacked_by(outputs))
+            for_outputs = now.get(part, frozenset(blob.lacked_by(outputs)))
             batch.parts.append(PlainPart(key, for_outputs, kept))
             if blob.lacking is None:
                 blob.lacking = set(outputs)
@@ -183,9 +228,9 @@ class PlainLedger:
             for place in kept:
                 identity = blob.body[place]
                 if identity is not None and self.owners.get(identity) != key:
+                    batch.new.append((identity, key, self.owners.get(identity)))
                     self.owners[identity] = key
                     self.uncertain.discard(identity)
-                    batch.new.append((identity, key))
         return batch
 
     def _blobs_for(self, number: int, output: str) -> list[PlainBlob]:
@@ -233,6 +278,8 @@ class PlainLedger:
     def finish(self, key: BlobKey, state: BlobState) -> None:
         """The blob ends without being delivered: nobody is owed it."""
         blob = self.blobs[key]
+        if blob.lacking is not None:
+            blob.lacking -= self.on_way(key)
         blob.final = state
         blob.queued.clear()
         blob.left_out.clear()
@@ -250,23 +297,26 @@ class PlainLedger:
             blob.left_out.clear()
             blob.next_try_at = LONG_AGO
         kept: dict[str, list[int]] = {output: [] for output in queued}
+        waited = {number for number, batch in self.batches.items() if batch.waiting}
         for number, batch in sorted(self.batches.items()):
-            was_waiting = bool(batch.waiting)
             batch.waiting = {one for one in batch.waiting if number in queued.get(one, ())}
             for output in batch.waiting:
                 kept[output].append(number)
                 self.queue(number, output)
+        for number, batch in sorted(self.batches.items(), reverse=True):
             if not batch.is_committed:
-                self._undo(batch, was_waiting=was_waiting)
+                self._undo(batch, was_waiting=number in waited)
         for blob in self.blobs.values():
             self._drop_debts(blob, outputs)
         return kept
 
     def _undo(self, batch: PlainBatch, *, was_waiting: bool) -> None:
-        """Nobody has the batch: its records are new again."""
-        for identity, key in batch.new:
+        """Nobody has the batch: its records are new again, or the blob's that had brought them before."""
+        for identity, key, before in batch.new:
             if self.owners.get(identity) == key and was_waiting:
                 del self.owners[identity]
+                if before is not None:
+                    self.owners[identity] = before
             elif self.owners.get(identity) == key:
                 self.uncertain.add(identity)
         batch.new.clear()

@@ -350,8 +350,10 @@ class Histories(RuleBasedStateMachine):
         opened = self.call(self.ledger.open_batch, [self.part(blob) for blob in blobs], self.names)
         assert opened.number > self.plain.numbers_given
         keys = [blob.key for blob in blobs]
-        self.compare_duplicates(keys, opened.duplicates)
-        batch = self.plain.open_batch(opened.number, keys, opened.duplicates, outputs=self.names)
+        self.compare_duplicates(keys, (opened.duplicates, opened.outputs))
+        batch = self.plain.open_batch(
+            opened.number, keys, opened.duplicates, outputs=self.names, now=opened.outputs
+        )
         for name in self.names:
             lane = self.lanes[name]
             brought = lane.brought[opened.number] = [
@@ -360,13 +362,15 @@ class Histories(RuleBasedStateMachine):
                 if name in part.outputs
                 for place in part.kept
             ]
-            (lane.waiting if brought else lane.empty).append(opened.number)
+            is_for_it = any(name in part.outputs for part in batch.parts)
+            # Duplicates keep their place: the first copies may be in a batch before them.
+            (lane.waiting if brought or (is_for_it and lane.waiting) else lane.empty).append(opened.number)
         for key in keys:
             self.in_flight[key] = {(opened.number, name) for name in self.names}
 
     def compare_duplicates(self, keys: Sequence[BlobKey], found: object) -> None:
         """Where the ledger may know an identity or not, its own word is taken."""
-        expected = self.plain.duplicates(keys)
+        expected = self.plain.duplicates(keys, self.names)
         open_to_both = self.plain.forgettable | self.plain.uncertain
         if open_to_both.isdisjoint(one for key in keys for one in self.plain.blobs[key].body):
             assert found == expected
@@ -722,17 +726,13 @@ class Histories(RuleBasedStateMachine):
             self.commit_what_is_not_for_it(name)
 
     def look_for(self, name: str) -> None:
-        """Every record that was promised to an output is there, or was refused, or is lost in plain sight."""
+        """Every record of a delivered blob that was promised to an output is there, or was refused."""
         lane = self.lanes[name]
         have = [*lane.arrived, *lane.refused]
         records, identities = {one.record for one in have}, {one.identity for one in have}
         blobs = [*self.plain.blobs.values(), *self.plain.forgotten.values()]
-        excused = {
-            identity
-            for blob in blobs
-            if blob.final is not BlobState.DELIVERED or name not in blob.promised
-            for identity in blob.body
-        }
+        # What came before this was an output is not brought to it by a duplicate.
+        excused = {one for blob in blobs if name not in blob.promised for one in blob.body}
         for blob in blobs:
             if blob.final is not BlobState.DELIVERED or name not in blob.promised:
                 continue

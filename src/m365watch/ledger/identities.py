@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import cast
 
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
+from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
 from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey
@@ -52,6 +53,18 @@ class Findings:
     """Per part, the identities that were not known."""
     duplicates: dict[int, frozenset[int]] = field(default_factory=dict)
     """Per part that has any, the places of the records that are known already."""
+    moved: dict[int, list[bytes]] = field(default_factory=dict)
+    """Per part that has any, the known identities that it brings to outputs which lack their first copy."""
+    outputs: dict[int, frozenset[str]] = field(default_factory=dict)
+    """The outputs that a part goes to now, where those are not all that lack it."""
+
+    def receivers(self, number: int, part: BatchPart) -> frozenset[str]:
+        """The outputs that part `number` goes to."""
+        return self.outputs.get(number, part.missing_outputs)
+
+
+Lacking = Callable[[Collection[BlobKey]], dict[BlobKey, frozenset[str]]]
+"""Of some blobs, those that some outputs are without, with these outputs."""
 
 
 class IdentityStore:
@@ -64,6 +77,7 @@ class IdentityStore:
         self._buffer_size = max(buffer_size, MERGE_COUNT_MIN) if buffer_size else None
         self._filter = FrontFilter(connection, size=sizes.size) if sizes else None
         self._recent = RecentIdentities()
+        self.moved = MovedIdentities(connection)
         self._merging: list[bytes] = []
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
@@ -71,11 +85,12 @@ class IdentityStore:
         self._evicted_to = b""
         self._table_is_empty = not connection.execute("SELECT 1 FROM identity LIMIT 1").fetchall()
 
-    def find(self, parts: Sequence[BatchPart]) -> Findings:
+    def find(self, parts: Sequence[BatchPart], lacking: Lacking) -> Findings:
         """Tell new records from known ones; changes nothing.
 
         A record is a duplicate if another blob brought it, or the same blob before in the
-        same part. A blob that is fetched again after a crash is not its own duplicate.
+        same part. A blob that is fetched again after a crash is not its own duplicate. Where an output
+        is without the first copy, by `lacking`, a part may bring it there (`ledger/moved.py`).
         """
         served: list[Sequence[bytes]] = [_without_none(part.identities) for part in parts]
         distinct = set(chain.from_iterable(served))
@@ -83,11 +98,16 @@ class IdentityStore:
         stored = self._stored(distinct)
         if not owners and not stored and len(distinct) == sum(map(len, served)):
             return Findings(served)
-        return self._find_one_by_one(
-            parts, {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
-        )
+        known = {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
+        self.moved.amend(known)
+        return self._find_one_by_one(parts, known, lacking(set(known.values())))
 
-    def _find_one_by_one(self, parts: Sequence[BatchPart], known: dict[bytes, BlobKey]) -> Findings:
+    def _find_one_by_one(
+        self,
+        parts: Sequence[BatchPart],
+        known: dict[bytes, BlobKey],
+        lacking: dict[BlobKey, frozenset[str]],
+    ) -> Findings:
         """With the owner of each identity that is `known`, to which the new ones are added."""
         findings = Findings()
         for number, part in enumerate(parts):
@@ -105,6 +125,8 @@ class IdentityStore:
                 if owner is None:
                     known[identity] = part.blob
                     new.append(identity)
+            if lacking:
+                duplicates -= _weighed(findings, number, part, duplicates, known=known, lacking=lacking)
             findings.new.append(new)
             if duplicates:
                 findings.duplicates[number] = frozenset(duplicates)
@@ -132,6 +154,7 @@ class IdentityStore:
         for parts, packed in self._connection.execute("SELECT parts, identities FROM batch ORDER BY number"):
             for blob, identities in unpack(parts, packed):
                 self._recent.add(blob, identities)
+        self.moved.load()
 
     def merge_step(self) -> bool:
         """Move some identities of batches that nothing undoes into the table; whether any is left.
@@ -200,6 +223,7 @@ class IdentityStore:
 
         Goes through the table from start to end over many calls; whether more remains of this round.
         """
+        self.moved.evict(before)
         last = self._connection.execute(
             "SELECT key FROM identity WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?",
             (self._evicted_to, _EVICT_COUNT),
@@ -212,6 +236,28 @@ class IdentityStore:
         return last is not None
 
 
+def _weighed(
+    findings: Findings,
+    number: int,
+    part: BatchPart,
+    duplicates: Collection[int],
+    *,
+    known: dict[bytes, BlobKey],
+    lacking: dict[BlobKey, frozenset[str]],
+) -> set[int]:
+    """The duplicates that part `number` brings all the same; `findings` says so, and where it goes."""
+    owned = {place: known[cast("bytes", part.identities[place])] for place in duplicates}
+    weighed = weigh(part, {place: one for place, one in owned.items() if one != part.blob}, lacking)
+    if weighed.outputs != part.missing_outputs:
+        findings.outputs[number] = weighed.outputs
+    if weighed.moved:
+        findings.moved[number] = list(weighed.moved.values())
+        known.update(dict.fromkeys(weighed.moved.values(), part.blob))
+    # For the parts that come after it in the batch.
+    lacking[part.blob] = part.missing_outputs - weighed.outputs
+    return set(weighed.moved)
+
+
 def pack(parts: Sequence[BatchPart], findings: Findings, *, outputs: frozenset[str]) -> tuple[str, bytes]:
     """The columns `parts` and `identities` of the row of a batch for `outputs`."""
     rows = [
@@ -220,7 +266,11 @@ def pack(parts: Sequence[BatchPart], findings: Findings, *, outputs: frozenset[s
             len(new),
             len(part.records) - duplicate_count(findings, number),
             duplicate_count(findings, number),
-            *([] if part.missing_outputs >= outputs else [sorted(part.missing_outputs & outputs)]),
+            *(
+                []
+                if (receivers := findings.receivers(number, part)) >= outputs
+                else [sorted(receivers & outputs)]
+            ),
         ]
         for number, (part, new) in enumerate(zip(parts, findings.new, strict=True))
     ]

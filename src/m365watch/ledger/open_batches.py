@@ -42,6 +42,8 @@ class Lot:
     """Those of them that have the records in their queue on disk."""
     left_out: set[str] = field(default_factory=set)
     """Those of them whose queue was full."""
+    on_way: set[str] = field(default_factory=set)
+    """Those of them that an open batch brings the records to."""
     batches: int = 0
     """How many open batches carry it: several where an output's copy was fetched again."""
 
@@ -101,7 +103,7 @@ class OpenBatches:
             duplicates = duplicate_count(findings, place)
             missing = set(part.missing_outputs)
             lot = Lot(part.blob, part.feed, len(part.records) - duplicates, duplicates, missing)
-            self._carry(batch, lot, part.missing_outputs & outputs)
+            self._carry(batch, lot, findings.receivers(place, part) & outputs)
 
     def _carry(self, batch: _OpenBatch, lot: Lot, outputs: frozenset[str]) -> None:
         """`batch` brings the blob of `lot` to `outputs`."""
@@ -109,6 +111,7 @@ class OpenBatches:
         lot = self._lots.setdefault(lot.blob, lot)
         lot.missing |= missing
         lot.left_out -= outputs
+        lot.on_way |= outputs
         lot.batches += 1
         batch.parts.append((lot, outputs))
 
@@ -139,6 +142,8 @@ class OpenBatches:
         _apply(step, waiting_for=batch.waiting_for, queued=batch.queued)
         for lot in step.lots:
             lot.missing, lot.queued, lot.left_out = _after(step, lot)
+            if step.happening is not Happening.QUEUED:
+                lot.on_way.discard(step.output)
         if not batch.waiting_for:
             self._close(step.number)
 
@@ -147,6 +152,35 @@ class OpenBatches:
             lot.batches -= 1
             if lot.batches == 0:
                 del self._lots[lot.blob]
+
+    def write_rest(self, parts: Sequence[BatchPart], findings: Findings) -> None:
+        """Let the rows say who lacks a blob that this batch does not bring to all; the caller commits."""
+        self._connection.executemany(
+            "UPDATE blob SET missing = ? WHERE key = ? AND missing IS NULL",
+            [(_json(parts[number].missing_outputs), parts[number].blob) for number in findings.outputs],
+        )
+
+    def lacking(self, blobs: Collection[BlobKey], outputs: frozenset[str]) -> dict[BlobKey, frozenset[str]]:
+        """Of `blobs`, those that some of `outputs` are without and not on their way to get, with these."""
+        found: dict[BlobKey, frozenset[str]] = {}
+        for key, missing, finished_s in self._connection.execute(
+            "SELECT key, missing, finished_s FROM blob WHERE key IN (SELECT value FROM json_each(?))"
+            " AND (finished_s IS NULL OR missing IS NOT NULL)",
+            (json.dumps(sorted(blobs)),),
+        ):
+            lot = self._lots.get(key)
+            without = outputs if missing is None else outputs.intersection(json.loads(missing))
+            if lot is not None:
+                without = (without if finished_s is not None else outputs & lot.missing) - lot.on_way
+            if without:
+                found[BlobKey(key)] = without
+        return found
+
+    def write_lacking(self, blob: BlobKey) -> None:
+        """Let the row of a blob that ends otherwise say who will not have its records; the caller commits."""
+        if (lot := self._lots.get(blob)) is not None:
+            row = (_json(lot.missing - lot.on_way), blob)
+            self._connection.execute("UPDATE blob SET missing = ? WHERE key = ?", row)
 
     def forget(self, blob: BlobKey) -> None:
         """The blob has ended otherwise (lost, quarantined): nobody is owed it, whatever is in a queue."""
@@ -208,6 +242,7 @@ class OpenBatches:
                 kept[output].append(number)
         for lot in self._lots.values():
             lot.missing &= outputs | lot.queued
+            lot.on_way = set(lot.queued)
         self._write_settled()
         for number in [number for number, batch in self._batches.items() if not batch.waiting_for]:
             self._close(number)
@@ -242,6 +277,9 @@ class OpenBatches:
                 (bool(batch.queued), _json(batch.waiting_for), _json(batch.queued), number)
                 for number, batch in self._batches.items()
             ],
+        )
+        self._connection.execute(
+            "DELETE FROM moved WHERE batch IN (SELECT number FROM batch WHERE committed = 0)"
         )
         self._connection.execute("DELETE FROM batch WHERE committed = 0")
         self._connection.executemany(
@@ -283,7 +321,7 @@ def _blob_rows(step: Step, waiting_for: set[str]) -> Iterator[tuple[object, ...]
         row = _blob_row(lot, missing, queued, left_out)
         # The batch's row says who has it queued. But who was left out is in no batch's row any more: it is
         # fetched again for them, and not for those that have it queued.
-        is_told = step.happening is Happening.QUEUED and missing <= waiting_for
+        is_told = step.happening is Happening.QUEUED and missing <= waiting_for & lot.on_way
         if row[0] != _KNOWN or not is_told:
             yield row
 

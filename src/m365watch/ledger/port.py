@@ -46,6 +46,8 @@ class OpenedBatch:
     """Per part (its place in the batch), the places of the records that are known already."""
     held: Mapping[str, Mapping[int, frozenset[int]]] = field(default_factory=dict)
     """The same for records that are new here, and that an output was found to hold: by the output's name."""
+    outputs: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """The outputs that a part goes to now, where others lack it too: it is fetched again for those."""
 
 
 class Ledger(Protocol):

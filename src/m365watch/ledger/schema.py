@@ -6,7 +6,7 @@ import sqlite3
 
 from m365watch.errors import LedgerUnusable
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -49,7 +49,7 @@ CREATE TABLE gap (
 -- state: 0 known, 1 delivered, 2 quarantined, 3 lost, 4 queued (nothing is left to fetch: every
 -- output that lacks its records has them in its queue on disk), 5 left out (an output whose queue
 -- is full lacks them; known again once there is room). missing: the outputs that lack an
--- unfinished blob's records, as JSON; NULL while no output has them. queued: those of them that
+-- blob's records, as JSON; NULL while no output has them, and once all do. queued: those of them that
 -- have the records in their queue on disk; NULL for none. next_try_s: of a blob with failed rounds
 -- (attempts), when it is due; of another one, when it was first listed, 0 where that is forgotten.
 CREATE TABLE blob (
@@ -112,6 +112,12 @@ CREATE TABLE number (n INTEGER PRIMARY KEY);
 -- goes to that output again. key: an identity, or what `held.body_key` makes of a record without Id.
 CREATE TABLE held (output TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (output, key)) WITHOUT ROWID;
 
+-- Identities that another blob owns now than the one that brought them first, since the batch with this
+-- number, because an output lacked the first copy; of several rows the last one counts.
+CREATE TABLE moved (
+    key BLOB NOT NULL, batch INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY (key, batch)
+) WITHOUT ROWID;
+
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY,
     blob INTEGER NOT NULL,
@@ -143,6 +149,8 @@ CREATE TABLE output_error (
     2: "CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",
     3: "CREATE TABLE held (output TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (output, key))"
     " WITHOUT ROWID;",
+    4: "CREATE TABLE moved (key BLOB NOT NULL, batch INTEGER NOT NULL, blob INTEGER NOT NULL,"
+    " PRIMARY KEY (key, batch)) WITHOUT ROWID;",
 }
 """From version n to n + 1."""
 

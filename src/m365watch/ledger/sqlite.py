@@ -232,10 +232,10 @@ class SqliteLedger:
 
     def _finish(self, blob: BlobKey, state: int, reason: str, *, at: datetime) -> None:
         self._connection.execute(
-            "UPDATE blob SET state = ?, missing = NULL, last_error = ?, finished_s = ?"
-            " WHERE key = ? AND finished_s IS NULL",
+            "UPDATE blob SET state = ?, last_error = ?, finished_s = ? WHERE key = ? AND finished_s IS NULL",
             (state, reason, at.timestamp(), blob),
         )
+        self._batches.write_lacking(blob)
         self._connection.execute(_COUNT_FINISHED[state], (blob,))
 
     @failures_named
@@ -258,7 +258,7 @@ class SqliteLedger:
     @failures_named
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
-        findings = self._identities.find(parts)
+        findings = self._identities.find(parts, lambda blobs: self._batches.lacking(blobs, outputs))
         held = self.held.leave_out(parts, findings, outputs)
         rows, packed = pack(parts, findings, outputs=outputs)
         with self._transaction():
@@ -268,10 +268,13 @@ class SqliteLedger:
             ).lastrowid
             if number is None:  # pragma: no cover - an INSERT always gives a row id
                 raise LedgerUnusable("no number for a batch", fix="report this")
+            self._identities.moved.write(number, parts, findings.moved)
+            self._batches.write_rest(parts, findings)
         for part, new in zip(parts, findings.new, strict=True):
             self._identities.remember(part.blob, new)
+        self._identities.moved.remember(parts, findings.moved)
         self._batches.add(number, parts, findings, outputs)
-        return OpenedBatch(number, findings.duplicates, held)
+        return OpenedBatch(number, findings.duplicates, held, findings.outputs)
 
     @failures_named
     def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:

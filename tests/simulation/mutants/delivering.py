@@ -34,11 +34,11 @@ MUTANTS = (
         (
             Patch(
                 _DELIVERY,
-                "                task = asyncio.create_task(self.output.deliver(batch))\n",
+                "                task = asyncio.create_task(self._hand_over(batch))\n",
                 "                early = Receipt(f'{{\"batch\": {one.number}}}')\n"
                 "                await self._means.calls(self._means.ledger.commit_delivered, one.number, "
                 "self.output.name, early, at=self._means.clock.now())\n"
-                "                task = asyncio.create_task(self.output.deliver(batch))\n",
+                "                task = asyncio.create_task(self._hand_over(batch))\n",
             ),
             Patch(
                 "m365watch.ledger.sqlite",
@@ -52,6 +52,19 @@ MUTANTS = (
             ),
         ),
         hint=5,
+    ),
+    Mutant(
+        "duplicates_overtake",
+        "nothing but duplicates counts as delivered at once, while the first copies are on their way; "
+        "seen here",
+        (
+            Patch(
+                _DELIVERY,
+                "        if not batch.parts or not (batch.record_count or self._waiting or self._open):\n",
+                "        if not batch.record_count:\n",
+            ),
+        ),
+        hint=10,
     ),
     Mutant(
         "no_settling_at_start",

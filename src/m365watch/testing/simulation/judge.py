@@ -126,7 +126,6 @@ class Judge:
             self._judge_copies(name, store, account.last_batches.get(name, 0))
         refused = self._refused(account)
         found = {name: self._found(name, account) | refused[name] for name in self._stores}
-        self._owe(account, found)
         for row in account.blobs:
             content = self._contents.get(row.name)
             if content is None or not content.shown:
@@ -196,17 +195,6 @@ class Judge:
             if output in refused:
                 refused[output].add(self._keys.get(body) or body)
         return refused
-
-    def _owe(self, account: Account, found: dict[str, set[Key | bytes]]) -> None:
-        """Add the records that an output is still to get, or never will, by the name of another blob.
-
-        What is left out as a duplicate is left out in favour of them: they are not forgotten.
-        """
-        for row in account.blobs:
-            content = self._contents.get(row.name)
-            if content is not None and row.state not in {_DELIVERED, _QUARANTINED}:
-                for output in frozenset(self._stores) - self._holders(row):
-                    found[output].update(one.key for one in content.elements if one.key is not None)
 
     # What the ledger says.
 
