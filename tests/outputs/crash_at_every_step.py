@@ -82,14 +82,15 @@ def die_at(step: int) -> None:
         if kind in {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"} and count():
             os._exit(KILLED)
 
-    def torn_pwrite(descriptor: int, lines: memoryview, start: int) -> int:
+    def torn_pwritev(descriptor: int, pieces: list[bytes], start: int) -> int:
         if count():
-            whole_pwrite(descriptor, lines[: len(lines) // 2], start)
+            torn = b"".join(pieces)
+            os.pwrite(descriptor, torn[: len(torn) // 2], start)
             os._exit(KILLED)
-        return whole_pwrite(descriptor, lines, start)
+        return whole_pwritev(descriptor, pieces, start)
 
-    whole_pwrite: Callable[[int, memoryview, int], int] = os.pwrite
-    setattr(os, "pwrite", torn_pwrite)  # noqa: B010 - this process exists to be killed
+    whole_pwritev: Callable[[int, list[bytes], int], int] = os.pwritev
+    setattr(os, "pwritev", torn_pwritev)  # noqa: B010 - this process exists to be killed
     sys.addaudithook(watch)
 
 

@@ -16,6 +16,7 @@ from m365watch.config.settings import FilesSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.outputs.files import FilesOutput
 from m365watch.outputs.files.archive import OPEN_FILES_MAX, Archive
+from m365watch.outputs.files.compression import PIECES_MAX
 from m365watch.outputs.files.layout import folder_of
 from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
 from m365watch.testing.output_contract import OutputContract
@@ -385,6 +386,23 @@ def test_a_full_disk_leaves_every_file_as_it_was(directory: Path, clock: Steppin
     found = {path.name: path.stat().st_size for path in (directory / ".parts").glob("*.part")}
     assert found == sizes
     archive.release()
+
+
+def test_what_the_system_writes_only_in_part_is_written_to_its_end(
+    directory: Path, clock: SteppingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take less than it was given, as it does with more than 2 GB at once."""
+    records = make_records(PIECES_MAX + 7)
+    monkeypatch.setattr(
+        os, "pwritev", lambda descriptor, pieces, at: os.pwrite(descriptor, pieces[0][:5], at)
+    )
+    archive = open_archive(files_settings(directory), clock)
+
+    archive.deliver(make_simple_batch(1, records, output="files"))
+
+    archive.publish_all()
+    archive.release()
+    assert [one for found in records_by_folder(directory).values() for one in found] == records
 
 
 def test_an_obstacle_delays_publishing_and_loses_nothing(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from m365watch.clock import Clock
 from m365watch.config.settings import FilesSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
-from m365watch.outputs.files.compression import make_compress
+from m365watch.outputs.files.compression import make_pack
 from m365watch.outputs.files.holding import list_records, take_over
 from m365watch.outputs.files.layout import (
     FILE_MODE,
@@ -56,9 +56,9 @@ class Archive:
         self._where = f"output {settings.name}"
         self._clock = clock
         self._quiet_s = quiet_s
-        self._compress = make_compress(settings.compression)
+        self._pack = make_pack(settings.compression)
         self._parts: dict[str, Part] = {}
-        self._pending: list[tuple[Part, int]] = []
+        self._pending: list[Part] = []
         self._last_batch = 0
         self._last_written = 0
         self._previous_written = 0
@@ -202,15 +202,15 @@ class Archive:
                 every_record_fits = False
                 lines = list_lines(records)
             if lines:
-                self._write(folder, self._compress(b"\n".join((*lines, b""))), batch.number)
+                self._write(folder, self._pack(lines), batch.number)
         if len(self._parts) > file_count:
             flush_folder(self._directory / ".parts")
         return () if every_record_fits else tuple(list_refused(batch))
 
-    def _write(self, folder: str, lines: bytes, number: int) -> None:
+    def _write(self, folder: str, pieces: Iterable[list[bytes]], number: int) -> None:
         part = self._parts.get(folder) or self._open_part(folder, number)
-        self._pending.append((part, len(lines)))
-        part.write(lines, directory=self._directory)
+        self._pending.append(part)
+        part.write(pieces, directory=self._directory)
         if len(self._parts) > OPEN_FILES_MAX:
             part.close()
 
@@ -223,8 +223,8 @@ class Archive:
     def _accept(self, number: int) -> None:
         """Count what was written as delivered."""
         written_s = self._clock.monotonic_s()
-        for part, size_bytes in self._pending:
-            part.accept(size_bytes, number=number, written_s=written_s)
+        for part in self._pending:
+            part.accept(number=number, written_s=written_s)
         if self._pending:
             self._previous_written, self._last_written = self._last_written, number
         self._pending = []
@@ -233,7 +233,7 @@ class Archive:
     def _mend(self) -> None:
         """Cut back whatever a failed batch has left in the files."""
         while self._pending:
-            part, _ = self._pending[-1]
+            part = self._pending[-1]
             part.cut_back(directory=self._directory)
             if not part.length:
                 self._parts.pop(part.key.folder, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,24 +23,25 @@ class Part:
     number: int = 0
     """The newest batch in it."""
     written_s: float = 0.0
+    _written: int = 0
+    """The length that counts once `accept` is called."""
     _descriptor: int | None = None
 
-    def write(self, lines: bytes, *, directory: Path) -> None:
-        """Put `lines` behind what counts, durably; they count once `accept` is called."""
+    def write(self, pieces: Iterable[list[bytes]], *, directory: Path) -> None:
+        """Put `pieces` behind what counts, durably; they count once `accept` is called."""
         if self._descriptor is None:
             truncate = 0 if self.length else os.O_TRUNC
             flags = os.O_WRONLY | os.O_CREAT | truncate
             self._descriptor = os.open(directory / self.key.part_name, flags, FILE_MODE)
-        rest = memoryview(lines)
-        while rest:
-            start = self.length + len(lines) - len(rest)
-            rest = rest[os.pwrite(self._descriptor, rest, start) :]
+        self._written = self.length
+        for some in pieces:
+            self._written += _write_whole(self._descriptor, some, at=self._written)
         os.fdatasync(self._descriptor)
 
-    def accept(self, size_bytes: int, *, number: int, written_s: float) -> None:
-        """Count the bytes that batch `number` has written."""
+    def accept(self, *, number: int, written_s: float) -> None:
+        """Count what batch `number` has written."""
         self.length_before = self.length
-        self.length += size_bytes
+        self.length = self._written
         self.number = number
         self.written_s = written_s
 
@@ -57,3 +59,14 @@ class Part:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _write_whole(descriptor: int, pieces: list[bytes], *, at: int) -> int:
+    """Write all of `pieces` from `at` on, in one call where the system allows it; how many bytes."""
+    size_bytes = sum(map(len, pieces))
+    count = os.pwritev(descriptor, pieces, at)
+    if count < size_bytes:
+        rest = memoryview(b"".join(pieces))
+        while count < size_bytes:
+            count += os.pwrite(descriptor, rest[count:], at + count)
+    return size_bytes
