@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from typing import cast
 
 import pyarrow as pa
@@ -34,19 +34,14 @@ def tabulate(batch: Batch) -> pa.Table:
 def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
     parts = [part for part in batch.parts if part.records]
     counts = [len(part.records) for part in parts]
+    places = pa.array(list(chain.from_iterable(map(repeat, range(len(parts)), counts))), pa.int32())
     instant = AUDIT_SCHEMA.field("received_at").type
     return {
-        "received_at": _repeated([part.received_at for part in parts], counts, instant),
-        "tenant_id": _repeated([part.feed.tenant_id for part in parts], counts, pa.string()),
-        "content_type": _repeated([part.feed.content_type.value for part in parts], counts, pa.string()),
+        "received_at": pa.array([part.received_at for part in parts], instant).take(places),
+        "tenant_id": pa.array([part.feed.tenant_id for part in parts], pa.string()).take(places),
+        "content_type": pa.array([part.feed.content_type.value for part in parts], pa.string()).take(places),
         "devo_table": _texts([table for part in parts for table in part.tables]),
     }
-
-
-def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType) -> pa.Array:
-    """Each value as many times as its part has records."""
-    runs = [pa.repeat(pa.scalar(value, kind), count) for value, count in zip(values, counts, strict=True)]
-    return pa.concat_arrays(runs) if runs else pa.array([], kind)
 
 
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
