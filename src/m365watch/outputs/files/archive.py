@@ -22,7 +22,9 @@ from m365watch.outputs.files.holding import list_records, take_over
 from m365watch.outputs.files.layout import (
     FILE_MODE,
     FOLDER_MODE,
+    FileKey,
     flush_folder,
+    flush_published,
     make_key,
     publish,
 )
@@ -78,14 +80,16 @@ class Archive:
         """
         with self._failures_named():
             self._take()
-            for key in cut_back(
+            kept = cut_back(
                 self._directory,
                 last_batch=last_batch,
                 newest_batch=newest_batch,
                 committed=_parse_position(position, where=self._where).lengths,
                 where=self._where,
-            ):
+            )
+            for key in kept:
                 publish(self._directory, key)
+            flush_published(self._directory, kept)
         self._last_batch = self._last_written = self._previous_written = last_batch
         self._receipt = Receipt(position)
 
@@ -268,10 +272,16 @@ class Archive:
             self._undo |= doubtful
             note = UndoNote(self._last_batch, self._previous_written, self._undo)
             write_undo(self._directory, note)
-        for part in parts:
-            publish(self._directory, part.key)
-            part.close()
-            del self._parts[part.key.folder]
+        published: list[FileKey] = []
+        try:
+            for part in parts:
+                publish(self._directory, part.key)
+                part.close()
+                del self._parts[part.key.folder]
+                published.append(part.key)
+        finally:
+            if published:
+                flush_published(self._directory, published)
 
 
 def _parse_position(position: str, *, where: str) -> _Position:

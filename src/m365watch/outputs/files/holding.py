@@ -11,7 +11,7 @@ import structlog
 import zstandard
 from isal import isal_zlib
 
-from m365watch.outputs.files.layout import FileKey, cut_file, flush_folder, publish
+from m365watch.outputs.files.layout import FileKey, cut_file, flush_folder, flush_published, publish
 from m365watch.outputs.files.recovery import list_parts, list_published, newest_here
 from m365watch.outputs.files.undo import read_undo, remove_undo
 
@@ -28,6 +28,7 @@ def take_over(directory: Path) -> int:
     Whether the last batch was committed nobody knows any more. It stays: what is in a file counts as held.
     """
     newest = newest_here(directory, read_undo(directory))
+    published: list[FileKey] = []
     for key in list_parts(directory):
         path = directory / key.part_name
         length = max((end for end, _ in _whole_pieces(path, key)), default=0)
@@ -37,6 +38,8 @@ def take_over(directory: Path) -> int:
         if length < path.stat().st_size:
             cut_file(path, length=length)
         publish(directory, key)
+        published.append(key)
+    flush_published(directory, published)
     remove_undo(directory)
     flush_folder(directory / ".parts")
     return newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -84,13 +85,22 @@ def folder_of(table: str) -> str:
 
 
 def publish(directory: Path, key: FileKey) -> None:
-    """Give the file its published name, durably."""
+    """Give the file its published name, which is durable after `flush_published`."""
     folder = directory / key.folder
     if not folder.is_dir():
         folder.mkdir(mode=FOLDER_MODE)
-        flush_folder(directory)
     (directory / key.part_name).rename(directory / key.published_name)
-    flush_folder(folder)
+
+
+def flush_published(directory: Path, keys: Iterable[FileKey]) -> None:
+    """Make the published names of `keys` durable.
+
+    All at once, after the last of them was given: a file system with a journal writes it for the first
+    folder, and has nothing left to write for the others.
+    """
+    flush_folder(directory)
+    for folder in sorted({key.folder for key in keys}):
+        flush_folder(directory / folder)
 
 
 def flush_folder(path: Path) -> None:
