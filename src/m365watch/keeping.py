@@ -27,6 +27,8 @@ from m365watch.config.settings import (
 )
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
+from m365watch.lake.erased import FOLDER as MARKS_FOLDER
+from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
 from m365watch.lake.erasure import Erased, Erasure, Found
 from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
@@ -36,7 +38,6 @@ from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
 from m365watch.lake.vacuuming import Vacuumed, vacuum
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.ledger.held import HORIZON
 from m365watch.ledger.keeping import output_account, quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -111,6 +112,8 @@ def vacuum_lake(
 ) -> list[Vacuumed]:
     """Remove files that were replaced long ago. Raises: LakeMissing; LakeHeld; LakeUnusable."""
     with _held(lake, clock) as directory:
+        if not dry_run:
+            drop_old_marks(directory, now=clock.now())
         return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
 
 
@@ -289,10 +292,14 @@ def erasure_report(
             }
             for one in elsewhere
         ],
+        "marks": {
+            "folder": str(lake.directory / MARKS_FOLDER),
+            "kept_until": (erased.started_at + KEPT).date().isoformat(),
+        },
         "coming_back": (
-            f"the ledger knows the erased records for {HORIZON.days} days after their content was created and"
-            " Microsoft serves content for 7, so that none is delivered again; with a lost ledger,"
-            " erase once more after the next run"
+            "a mark of each erased record is kept beside the lake: until then neither `m365watch recover` nor"
+            " a run with a lost ledger brings one back to it; with a lost ledger, outputs that cannot be"
+            " asked what they have get again what Microsoft still serves; copies of the lake are not marked"
         ),
     }
 

@@ -155,6 +155,8 @@ def test_a_person_is_erased_and_what_may_be_elsewhere_is_told(place: Path) -> No
     [kept] = (place / "lake" / "erasures").iterdir()
     assert json.loads(kept.read_text()) == report
     assert "document" not in kept.read_text()
+    assert Path(report["marks"]["folder"]) == place / "lake" / "erased"
+    assert [path.suffix for path in (place / "lake" / "erased").glob("*-*")] == [".marks"]
     assert kept.stat().st_mode & 0o077 == 0
     assert call(place, "check").exit_code == 0
 
