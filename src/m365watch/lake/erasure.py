@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
-from m365watch.lake.erased import MarkBook, drop_old_marks, read_erased
+from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
 from m365watch.lake.files import (
     ROWS_PER_CHUNK,
@@ -258,14 +258,16 @@ class Erasure:
             numbers={APP_ID: number},
         )
 
-    def _mark(self, path: Path, shape: TableShape, book: MarkBook, *, all_anew: bool = True) -> None:
-        """Mark the person's records in the file, durably; else than `all_anew`, only what is not yet.
+    def _mark(
+        self, path: Path, shape: TableShape, book: MarkBook, *, known: ErasedRecords | None = None
+    ) -> None:
+        """Mark the person's records in the file, durably, but for those that are `known` to be marked.
 
         Notices have no mark: what a collector said is not fetched from anywhere.
         """
         if shape is NOTICE_TABLE:
             return
-        maker, known = book.maker(), None if all_anew else read_erased(self._lake)
+        maker = book.maker()
         for rows in _searched_chunks(path, shape, besides=("tenant_id", "raw_bytes")):
             new: list[bytes] = []
             for tenant, records in by_tenant(rows.filter(self._marks(rows, shape))):
@@ -314,12 +316,13 @@ class Erasure:
 
     def _clear(self, shape: TableShape, book: MarkBook) -> int:
         """Remove the files that no version needs and that hold the person's rows; how many there were."""
-        removed = 0
+        removed, known = 0, None
         for path, is_removable in self._strays(shape):
             holds = is_removable and self._holds(path, shape)
             if holds:
                 # Retention may have taken them out of the table before, and then they are not marked.
-                self._mark(path, shape, book, all_anew=False)
+                known = known or read_erased(self._lake)
+                self._mark(path, shape, book, known=known)
             if holds is not False:
                 path.unlink(missing_ok=True)
                 sync_directory(path.parent)
