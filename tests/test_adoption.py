@@ -27,9 +27,10 @@ from m365watch.model import (
     TenantId,
     Window,
 )
-from m365watch.outputs.port import HeldPiece
+from m365watch.outputs.port import HeldPiece, MarkedPiece
 from m365watch.outputs.queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
+from m365watch.records.marks import MarkMaker
 from m365watch.records.split import split_blob
 from m365watch.testing.clock import FakeClock
 from m365watch.testing.outputs import FakeOutput
@@ -53,8 +54,16 @@ def without_id(name: str) -> bytes:
 class TellingOutput(FakeOutput):
     """A fake that can be asked; `pieces` is what it says."""
 
-    def __init__(self, name: str, *, last_batch: int, pieces: Sequence[HeldPiece] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        last_batch: int,
+        pieces: Sequence[HeldPiece] = (),
+        erased: Sequence[MarkedPiece] = (),
+    ) -> None:
         super().__init__(name)
+        self.erased = erased
         self.last_batch = last_batch
         self.pieces = pieces
         self.asked_since: list[datetime] = []
@@ -65,6 +74,10 @@ class TellingOutput(FakeOutput):
     async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
         self.asked_since.append(since)
         for piece in self.pieces:
+            yield piece
+
+    async def list_erased(self) -> AsyncIterator[MarkedPiece]:
+        for piece in self.erased:
             yield piece
 
 
@@ -158,6 +171,41 @@ def test_what_one_output_holds_is_left_out_for_it_alone(place: Place) -> None:
     assert (opened.number, opened.duplicates) == (10, {})
     assert opened.held == {"lake": {0: {0, 1}}}
     assert place.ledger.output_position("lake").last_batch == 9
+
+
+def erased_from_lake(*records: bytes, tenant: TenantId = ONE) -> TellingOutput:
+    """A lake from which these were erased, under a key that no ledger has made."""
+    maker = MarkMaker(b"k" * 32)
+    split = split_blob(b"[" + b",".join(records) + b"]", wide=False)
+    marks = maker.marks(tenant, split.headers, split.records)
+    return TellingOutput("lake", last_batch=9, erased=[MarkedPiece(maker.key, marks)])
+
+
+def test_what_was_erased_is_left_out_for_the_lake_alone(place: Place) -> None:
+    """By what makes records the same, or by the bytes; the other output cannot tell, and gets it."""
+    place.adopt(erased_from_lake(record("a"), without_id("b")), FakeOutput("devo"))
+
+    opened = place.opened(record("a").replace(b": ", b":"), without_id("b"), record("c"), without_id("d"))
+    others = place.opened(record("a"), tenant=TWO)
+
+    assert opened.held == {"lake": {0: {0, 1}}}
+    assert others.held == {}
+
+
+def test_what_was_erased_is_left_out_after_a_restart_too(place: Place) -> None:
+    """The ledger keeps the marks with their key for as long as what it was told that outputs hold."""
+    place.adopt(erased_from_lake(record("a")))
+    place.ledger.close()
+    place.ledger = SqliteLedger(place.folder, outputs=BOTH, now=NOW)
+
+    kept = place.opened(record("a")).held
+    while place.ledger.evict(now=NOW + HORIZON + timedelta(hours=1)):
+        pass
+    [left] = place.ledger._connection.execute("SELECT count(*) FROM held").fetchone()
+
+    assert kept == {"lake": {0: {0}}}
+    assert left == 0
+    assert place.opened(record("a")).held == {}
 
 
 def test_what_all_hold_counts_as_a_duplicate(place: Place) -> None:

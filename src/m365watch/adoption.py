@@ -2,8 +2,8 @@
 
 Nothing is lost by that, because a new ledger lists all that is still served, and one that was put back
 goes on where it ended. Nothing doubles in an output that can be asked (lake, files): what it holds, or
-has in its queue on disk, is not delivered to it again. Any other output gets again what the ledger
-does not know that it has, but for its queue.
+has in its queue on disk, is not delivered to it again; nor is what was erased from it. Any other output
+gets again what the ledger does not know that it has, but for its queue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from m365watch.errors import OutputUnavailable
 from m365watch.ledger.held import HORIZON, Adopted, HeldStore, QueuedBlob
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, TenantId
-from m365watch.outputs.port import HeldPiece, Output, TellsRecords
+from m365watch.outputs.port import HeldPiece, Output, TellsErased, TellsRecords
 from m365watch.outputs.queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.split import split_blob
@@ -92,6 +92,9 @@ async def adopt(
     for output in telling:
         if adopted.last_batches[output.name]:
             await reader.read_output(output.name, output)
+            if isinstance(output, TellsErased):
+                # Afterwards: what was erased while the records were read is marked by now.
+                await reader.read_erased(output.name, output, adopted)
     for name in adopted.queued:
         await reader.read_queue(name, queues[name], adopted)
     await parts.calls(parts.held.finish, adopted, at=parts.clock.now())
@@ -129,6 +132,16 @@ class _Reader:
             await self._take(reading, piece)
         await self._write(reading)
         _log.info(f"output {name}: holds {reading.records:,} records that may be served again")
+
+    async def read_erased(self, name: str, output: TellsErased, adopted: Adopted) -> None:
+        """Know what was erased there: to that output none of it goes again."""
+        count = 0
+        async for piece in output.list_erased():
+            count += len(piece.marks)
+            adopted.mark_keys[name] = piece.key
+            await self._parts.calls(self._parts.held.add, name, piece.marks)
+        if count:
+            _log.info(f"output {name}: {count:,} records were erased there and are not to come back")
 
     async def read_queue(self, name: str, queue: BatchQueue, adopted: Adopted) -> None:
         """Know what waits in the queue; take out of it what its output was found to hold."""

@@ -9,24 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from m365watch.clock import Clock
-from m365watch.config.settings import (
-    ConsoleSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Settings,
-    SyslogSettings,
-)
+from m365watch.config.settings import LakeSettings, Settings
+from m365watch.elsewhere import Elsewhere, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
+from m365watch.lake.erased import FOLDER as MARKS_FOLDER
+from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
 from m365watch.lake.erasure import Erased, Erasure, Found
 from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
@@ -36,30 +29,14 @@ from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
 from m365watch.lake.vacuuming import Vacuumed, vacuum
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.ledger.held import HORIZON
-from m365watch.ledger.keeping import output_account, quarantined_bodies
+from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.lake import app_id_of
-from m365watch.outputs.queue import records_in_file
 
-QUEUES_FOLDER = "queues"
 REPORTS_FOLDER = "erasures"
 """Below the lake: a report for each erasure."""
 REPORT_SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """What outside the lake may hold a person's records, of one place."""
-
-    place: str
-    kind: str
-    searched: bool
-    records: int | None
-    """How many records, or kept pieces, name the person; None where nobody looked."""
-    says: str
-    """What it means, and what to do."""
 
 
 def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
@@ -111,6 +88,8 @@ def vacuum_lake(
 ) -> list[Vacuumed]:
     """Remove files that were replaced long ago. Raises: LakeMissing; LakeHeld; LakeUnusable."""
     with _held(lake, clock) as directory:
+        if not dry_run:
+            drop_old_marks(directory, now=clock.now())
         return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
 
 
@@ -169,80 +148,12 @@ def erase(
     with _held(lake, clock) as directory:
         erasure = Erasure(directory, asked, clock=clock, progress=progress)
         erased = erasure.run()
-        elsewhere = search_elsewhere(settings, lake, asked, progress=progress)
+        person = Person(asked.names, anywhere=True)
+        elsewhere = search_elsewhere(settings, lake, person, progress=progress)
         report = erasure_report(erased, asked, elsewhere, lake=lake)
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()
     return report, path
-
-
-def search_elsewhere(
-    settings: Settings, lake: LakeSettings, asked: Asked, *, progress: Progress
-) -> list[Elsewhere]:
-    """What outside the lake may still hold the person's records, place by place.
-
-    Quarantine and queues are searched and counted, wherever a name stands and whenever the record is from.
-    """
-    person = Person(asked.names, anywhere=True)
-    progress("searching the quarantine and the queues", 0, 1)
-    found = [_in_quarantine(settings, person)]
-    folder = settings.state_directory / QUEUES_FOLDER
-    queues = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    found += [_in_queue(folder / name, name, person) for name in sorted(queues)]
-    found += [_at_output(output) for output in settings.outputs if output.name != lake.name]
-    return found
-
-
-def _in_quarantine(settings: Settings, person: Person) -> Elsewhere:
-    path = settings.state_directory / LEDGER_FILE
-    says = "look at them with `m365watch quarantine`; they are kept in the ledger until they are dropped"
-    try:
-        with ledger_for_reading(path) as connection:
-            count = sum(person.is_mentioned(body) for body in quarantined_bodies(connection))
-    except LedgerUnusable as error:
-        return Elsewhere(str(path), "quarantine", searched=False, records=None, says=error.what)
-    return Elsewhere(str(path), "quarantine", searched=True, records=count, says=says if count else "none")
-
-
-def _in_queue(folder: Path, name: str, person: Person) -> Elsewhere:
-    count = unreadable = 0
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        records = records_in_file(path)
-        if records is None:
-            unreadable += 1
-        else:
-            count += sum(person.is_mentioned(record) for record in records)
-    says = f"waiting for output {name}; erase once more when they were delivered" if count else "none"
-    if unreadable:
-        says += f"; {unreadable} files there cannot be read"
-    return Elsewhere(str(folder), "queue", searched=unreadable == 0, records=count, says=says)
-
-
-def _at_output(output: OutputSettings) -> Elsewhere:
-    kind, place, says = "console", "standard output", "what was printed is with whoever read it"
-    match output:
-        case LakeSettings():
-            kind, place = "lake", str(output.directory)
-            says = f"not searched: erase there as well, with --output {output.name}"
-        case FilesSettings():
-            kind, place = "files", str(output.directory)
-            says = "not searched: look for the names in the files below it, and in copies of them"
-        case DevoSettings():
-            kind, place = "devo_platform", output.address
-            says = (
-                "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
-            )
-        case DevoHttpSettings():
-            kind, place = "devo_http", output.endpoint
-            says = (
-                "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
-            )
-        case SyslogSettings():
-            kind, place = "syslog", output.address
-            says = "not searched: what was sent is with the receiver; erase it there"
-        case ConsoleSettings():
-            pass
-    return Elsewhere(f"output {output.name}: {place}", kind, searched=False, records=None, says=says)
 
 
 def erasure_report(
@@ -286,13 +197,21 @@ def erasure_report(
                 "searched": one.searched,
                 "records": one.records,
                 "says": one.says,
+                "files": [
+                    {"path": str(file.path), "records": file.records, "whole": file.is_whole}
+                    for file in one.files
+                ],
             }
             for one in elsewhere
         ],
+        "marks": {
+            "folder": str(lake.directory / MARKS_FOLDER),
+            "kept_until": (erased.started_at + KEPT).date().isoformat(),
+        },
         "coming_back": (
-            f"the ledger knows the erased records for {HORIZON.days} days after their content was created and"
-            " Microsoft serves content for 7, so that none is delivered again; with a lost ledger,"
-            " erase once more after the next run"
+            "a mark of each erased record is kept beside the lake: until then neither `m365watch recover` nor"
+            " a run with a lost ledger brings one back to it; with a lost ledger, outputs that cannot be"
+            " asked what they have get again what Microsoft still serves; copies of the lake are not marked"
         ),
     }
 

@@ -188,7 +188,12 @@ def _own_directory(target: OutputSettings, name: str) -> Path | None:
     """Where a replay writes files: beside the output's own directory, which the collector has locked."""
     if not isinstance(target, FilesSettings):
         return None
-    return target.directory.with_name(f"{target.directory.name}{_FILES_SUFFIX}") / name
+    return replays_beside(target.directory) / name
+
+
+def replays_beside(directory: Path) -> Path:
+    """Where replays write for a files output of that directory, each in a folder of its own."""
+    return directory.with_name(f"{directory.name}{_FILES_SUFFIX}")
 
 
 def _digest(asked: ScanAsked, output: str) -> str:

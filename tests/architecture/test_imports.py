@@ -13,7 +13,17 @@ LAYERS = (
     {"delivery", "adoption", "completeness"},
     {"pipeline", "recovery", "replay", "reach"},
     {"collection"},
-    {"app", "recovering", "replaying", "inspection", "diagnosis", "keeping", "testing"},
+    {
+        "app",
+        "recovering",
+        "replaying",
+        "inspection",
+        "diagnosis",
+        "traces",
+        "elsewhere",
+        "keeping",
+        "testing",
+    },
     {"cli", "board", "__main__"},
 )
 """Each layer imports from those before it and from its own."""

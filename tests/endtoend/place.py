@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,13 @@ import zstandard
 from deltalake import DeltaTable
 
 from m365watch.app import Collector
-from m365watch.clock import Clock, system_random
+from m365watch.clock import Clock, SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import Settings
+from m365watch.lake.erasing_note import Asked
+from m365watch.lake.erasure import Erasure
+from m365watch.lake.files import silently
+from m365watch.lake.persons import Person
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 FILES = {"type": "files", "config": {"directory": "out"}}
@@ -51,6 +57,18 @@ class Place:
             return [body for (body,) in ledger.execute("SELECT body FROM quarantine")]
         finally:
             ledger.close()
+
+
+def erase_first_person(lake: Path, records: Iterable[bytes]) -> set[bytes]:
+    """Erase from the lake what is of whoever acted most in `records`; what went."""
+    actors = Counter(json.loads(record).get("UserId") or "" for record in records)
+    name = next(name for name, _ in actors.most_common() if "@" in name)
+    before = set(records_in_lake(lake))
+    wanted = Asked(names=Person([name]).names)
+    erasure = Erasure(lake, wanted, clock=SystemClock(), progress=silently)
+    assert erasure.run().verified.is_clean
+    erasure.close()
+    return before - set(records_in_lake(lake))
 
 
 def records_in_files(directory: Path) -> list[bytes]:

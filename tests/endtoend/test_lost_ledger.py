@@ -24,7 +24,7 @@ from m365watch.outputs.files import FilesOutput
 from m365watch.simulator.scenario import Scenario, load_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Verdict
-from place import BOTH, LAKE, Place
+from place import BOTH, LAKE, Place, erase_first_person, records_in_lake
 
 FLAWLESS = Verdict([], [], [])
 DOOMED = Path(__file__).with_name("doomed.py")
@@ -179,6 +179,27 @@ def test_a_kill_in_the_middle_and_a_lost_ledger_lose_and_double_nothing(
         scene.lose()
         await scene.collect()
         assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
+
+    run(tmp_path, use)
+
+
+def test_what_was_erased_does_not_come_back_to_the_lake(tmp_path: Path) -> None:
+    """Microsoft lists it again for a new ledger, and the lake has it no more: its marks tell."""
+
+    async def use(scene: Scene) -> None:
+        await scene.collect()
+        lake = tmp_path / "lake"
+        gone = erase_first_person(lake, records_in_lake(lake))
+        left = sorted(records_in_lake(lake))
+        scene.lose()
+        await scene.collect()
+
+        assert len(gone) > 5
+        assert sorted(records_in_lake(lake)) == left
+        assert scene.verdicts()["files"] == FLAWLESS
+        # Nor by a run of the new ledger, once it knows.
+        assert await scene.collect() == []
+        assert sorted(records_in_lake(lake)) == left
 
     run(tmp_path, use)
 

@@ -25,7 +25,7 @@ from m365watch.recovering import Recovery, RecoveryAsked, RecoveryOutcome
 from m365watch.simulator.scenario import Scenario, parse_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Verdict
-from place import BOTH, FILES, LAKE, Place
+from place import BOTH, FILES, LAKE, Place, erase_first_person, records_in_lake
 
 DAYS = 10
 FLAWLESS = Verdict([], [], [])
@@ -251,3 +251,22 @@ def test_mistakes_of_the_call_are_told_in_a_line(tmp_path: Path) -> None:
             assert answer.exit_code == 2
 
     asyncio.run(call())
+
+
+@hurried
+async def test_what_was_erased_is_not_recovered_though_the_ledger_has_forgotten(tmp_path: Path) -> None:
+    """Microsoft still finds it, and the lake has it no more: its marks tell, whatever output asks."""
+    async with scene_in(tmp_path) as scene:
+        assert (await scene.recover()).exit_code == 0
+        lake = tmp_path / "lake"
+        gone = erase_first_person(lake, records_in_lake(lake))
+        left = sorted(records_in_lake(lake))
+        with closing(sqlite3.connect(tmp_path / "state" / LEDGER_FILE)) as connection, connection:
+            connection.execute("DELETE FROM identity")
+            connection.execute("DELETE FROM batch")
+        outcome = await scene.recover()
+
+        assert len(gone) > 5
+        assert (outcome.exit_code, [row.new for row in outcome.services]) == (0, [0] * 5)
+        assert sorted(records_in_lake(lake)) == left
+        assert scene.verdicts()["files"] == FLAWLESS

@@ -151,10 +151,18 @@ def test_a_person_is_erased_and_what_may_be_elsewhere_is_told(place: Path) -> No
     assert report["records_erased"] == told["records"] == BATCHES * RECORDS_A_BATCH // 6
     assert sum(one["records"] for one in report["erased"]) == report["records_erased"]
     places = {one["kind"]: (one["searched"], one["records"]) for one in report["elsewhere"]}
-    assert places == {"quarantine": (True, 1), "queue": (True, 1), "devo_http": (False, None)}
+    assert places == {
+        "quarantine": (True, 1),
+        "backups": (False, None),
+        "queue": (True, 1),
+        "devo_http": (False, None),
+    }
+    assert [len(one["files"]) for one in report["elsewhere"]] == [0, 0, 1, 0]
     [kept] = (place / "lake" / "erasures").iterdir()
     assert json.loads(kept.read_text()) == report
     assert "document" not in kept.read_text()
+    assert Path(report["marks"]["folder"]) == place / "lake" / "erased"
+    assert [path.suffix for path in (place / "lake" / "erased").glob("*-*")] == [".marks"]
     assert kept.stat().st_mode & 0o077 == 0
     assert call(place, "check").exit_code == 0
 

@@ -19,10 +19,14 @@ from m365watch.lake.checking import check_lake
 from m365watch.lake.erasing_note import open_note, unfinished
 from m365watch.lake.erasure import Erasure
 from m365watch.lake.files import silently
+from m365watch.lake.known import LakeWitness
 from m365watch.lake.merging import compact
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.vacuuming import vacuum
 from m365watch.lake.writer import AuditWriter
+from m365watch.model import TenantId
+from m365watch.records.headers import headers_of
+from m365watch.testing.batches import TENANT
 
 HERE = Path(__file__).parent
 DAYS = 5
@@ -128,6 +132,27 @@ def test_a_killed_erasure_is_finished_and_counted_once(
     assert sum(erased.records.values()) == len(full[1]) - len(others)
     assert erased.verified.is_clean
     assert unfinished(lake) is None
+
+
+@pytest.mark.parametrize("moment", [1, 3, 6, 8, 9, 10, 12, 15, 25, 40])
+def test_whenever_an_erasure_is_killed_its_records_are_known(
+    lake: Path, full: tuple[Path, list[bytes]], moment: int
+) -> None:
+    """Each is in the lake, or its mark is durable: none is taken out that could come back."""
+    kill_at("erase", lake, moment)
+
+    assert known_among(lake, full[1]) == set(range(len(full[1])))
+    work("erase", lake, Doom(NEVER))
+    assert known_among(lake, full[1]) == set(range(len(full[1])))
+    [book] = (lake / "erased").glob("*.marks")
+    marks = book.read_bytes()
+    hers = [record for record in full[1] if field_of(record, "UserId") == ANNA]
+    assert len({marks[start : start + 16] for start in range(0, len(marks), 16)}) == len(hers)
+
+
+def known_among(lake: Path, records: list[bytes]) -> set[int]:
+    """The places of the records that the lake has, or had until they were erased."""
+    return LakeWitness(lake).places_known(TenantId(TENANT), records, headers_of(records))
 
 
 def test_an_erasure_killed_again_and_again_gets_there(lake: Path, full: tuple[Path, list[bytes]]) -> None:

@@ -231,7 +231,8 @@ def erase(
     Without --mentions these are the records that name the person as who acted, or as whom it was done to.
     Names are compared as whole words, without regard to case. The files that held the records go from the
     disk at once: versions of the table from before cannot be read any more. A report without records is
-    written below the lake, in `erasures`; it says what other places may still hold them.
+    written below the lake, in `erasures`; it says what other places may still hold them. A mark of each
+    erased record stays in `erased` for 400 days, so that none is fetched again; it names nobody.
 
     Exit codes: 0 erased and verified; 1 failed, or something is left: repeat it; 2 usage, or the
     configuration is wrong; 4 other upkeep is at work.

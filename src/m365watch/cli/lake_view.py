@@ -257,9 +257,15 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
         lines.append(
             whole_line(f"{arrived} of the person arrived meanwhile and stay: repeat it to erase them")
         )
+    if report["records_erased"]:
+        marks = report["marks"]
+        lines.append(whole_line(f"none comes back to this lake; marks until {marks['kept_until']} in"))
+        lines.append(whole_line(f"  {plain(marks['folder'])}"))
     lines.append(whole_line("elsewhere:", style="dim"))
     for one in report["elsewhere"]:
-        number = "" if one["records"] is None else f"{one['records']:,} found; "
+        named = sum(file["records"] > 0 for file in one["files"])
+        number = "" if one["records"] is None else f"{one['records']:,} found"
+        number += f" in {count(named, 'file')}; " if named else "; " if number else ""
         says = "" if number and one["says"] == "none" else one["says"]
         lines += [
             whole_line(f"  {plain(one['place'])}"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from m365watch.clock import Clock
 from m365watch.config.settings import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.erased import key_of, list_marks
 from m365watch.lake.holding import list_records
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.schema import AUDIT
@@ -75,6 +76,16 @@ class Delivery:
         """
         with self._failures_named():
             yield from list_records(self._directory, since=since)
+
+    def list_erased(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        """The key and the marks of what was erased, in pieces; nothing where nothing was.
+
+        Raises: OutputUnusable.
+        """
+        with self._failures_named():
+            key = key_of(self._directory)
+            if key is not None:
+                yield from ((key, marks) for marks in list_marks(self._directory))
 
     def open(self, last_batch: int, *, newest_batch: int | None) -> int:
         """The last batch that is in the lake, made if need be: `last_batch`, or the one after it.

@@ -1,6 +1,7 @@
 """One person's records go from the lake, and from every file that still holds them.
 
-1. Each file with such rows is replaced by one without them, a commit for a few files of one day.
+1. Each file with such rows is replaced by one without them, a commit for a few files of one day. Before it,
+   the rows are marked (see `erased`), so that they are known if they are fetched again.
 2. Files on disk that no version names any more are looked through as well: those that were merged, retained
    or erased before stay for older versions, and crashes leave some. What holds the person's rows is removed.
 3. Everything is read once more: nothing may be found.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
+from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
 from m365watch.lake.files import (
     ROWS_PER_CHUNK,
@@ -34,11 +36,14 @@ from m365watch.lake.files import (
     read_chunks,
     replace_files,
 )
+from m365watch.lake.holding import by_tenant
 from m365watch.lake.parquet import MERGED, sync_directory, write_part
 from m365watch.lake.persons import Person
 from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE, PARTITION, TableShape
 from m365watch.lake.tables import NOTICES
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
+from m365watch.model import TenantId
+from m365watch.records.headers import headers_of
 
 APP_ID = "m365watch/erase"
 """Under which a table keeps the number of its last commit of an erasure."""
@@ -150,18 +155,20 @@ class Erasure:
         """
         note = open_note(self._lake, self._asked, now=self._clock.now())
         was_resumed = bool(note.steps)
+        book = MarkBook(self._lake, began_at=note.opened.started_at)
         removed = 0
         for _ in range(PASSES_MAX):
             changed = 0
             for shape, table in self._tables():
-                changed += self._rewrite(table, shape, note)
-                removed += self._clear(shape)
+                changed += self._rewrite(table, shape, note, book)
+                removed += self._clear(shape, book)
             if not changed:
                 break
         return self._told(note, was_resumed=was_resumed, removed=removed)
 
     def close(self) -> None:
         """Forget the person: what was done is written down elsewhere."""
+        drop_old_marks(self._lake, now=self._clock.now())
         open_note(self._lake, self._asked, now=self._clock.now()).close()
 
     def _tables(self) -> Iterator[tuple[TableShape, DeltaTable]]:
@@ -179,7 +186,7 @@ class Erasure:
             if (start is None or file.day >= start.date()) and (end is None or file.day <= end.date())
         )
 
-    def _rewrite(self, table: DeltaTable, shape: TableShape, note: ErasingNote) -> int:
+    def _rewrite(self, table: DeltaTable, shape: TableShape, note: ErasingNote, book: MarkBook) -> int:
         """Replace every file with rows of the person; how many there were."""
         files = self._in_range(list_files(table))
         done = changed = 0
@@ -192,15 +199,15 @@ class Erasure:
                 if hit is None:
                     continue
                 if step and sum(one.file.size_bytes for one in step) + file.size_bytes > BYTES_PER_STEP_MAX:
-                    self._replace(table, shape, step, note)
+                    self._replace(table, shape, step, note, book)
                     step = []
                 step.append(hit)
                 changed += 1
                 if len(step) == FILES_PER_STEP_MAX:
-                    self._replace(table, shape, step, note)
+                    self._replace(table, shape, step, note, book)
                     step = []
             if step:
-                self._replace(table, shape, step, note)
+                self._replace(table, shape, step, note, book)
         return changed
 
     def _hit(self, shape: TableShape, file: LakeFile) -> _Hit | None:
@@ -208,7 +215,16 @@ class Erasure:
         self._count(self._lake / shape.name / file.path, shape, file.day, found)
         return _Hit(file, found.records, is_whole=found.total == found.rows_read) if found.total else None
 
-    def _replace(self, table: DeltaTable, shape: TableShape, step: Sequence[_Hit], note: ErasingNote) -> None:
+    def _replace(
+        self,
+        table: DeltaTable,
+        shape: TableShape,
+        step: Sequence[_Hit],
+        note: ErasingNote,
+        book: MarkBook,
+    ) -> None:
+        for hit in step:
+            self._mark(self._lake / shape.name / hit.file.path, shape, book)
         directory = self._lake / shape.name
         number = (table.transaction_version(APP_ID) or 0) + 1
         new = [
@@ -241,6 +257,25 @@ class Erasure:
             clock=self._clock,
             numbers={APP_ID: number},
         )
+
+    def _mark(
+        self, path: Path, shape: TableShape, book: MarkBook, *, known: ErasedRecords | None = None
+    ) -> None:
+        """Mark the person's records in the file, durably, but for those that are `known` to be marked.
+
+        Notices have no mark: what a collector said is not fetched from anywhere.
+        """
+        if shape is NOTICE_TABLE:
+            return
+        maker = book.maker()
+        for rows in _searched_chunks(path, shape, besides=("tenant_id", "raw_bytes")):
+            new: list[bytes] = []
+            for tenant, records in by_tenant(rows.filter(self._marks(rows, shape))):
+                new += maker.marks(TenantId(tenant), headers_of(records), records)
+            if known is not None:
+                new = [mark for mark in new if not known.has(mark)]
+            if new:
+                book.add(new)
 
     def _kept(self, path: Path, shape: TableShape) -> Iterator[pa.Table]:
         for rows in read_chunks(path, shape):
@@ -279,11 +314,16 @@ class Erasure:
         found.files_read += 1
         found.files += found.total > before
 
-    def _clear(self, shape: TableShape) -> int:
+    def _clear(self, shape: TableShape, book: MarkBook) -> int:
         """Remove the files that no version needs and that hold the person's rows; how many there were."""
-        removed = 0
+        removed, known = 0, None
         for path, is_removable in self._strays(shape):
-            if is_removable and self._holds(path, shape) is not False:
+            holds = is_removable and self._holds(path, shape)
+            if holds:
+                # Retention may have taken them out of the table before, and then they are not marked.
+                known = known or read_erased(self._lake)
+                self._mark(path, shape, book, known=known)
+            if holds is not False:
                 path.unlink(missing_ok=True)
                 sync_directory(path.parent)
                 removed += 1
@@ -374,9 +414,10 @@ class Erasure:
         return sum(kept), len(kept) - sum(kept)
 
 
-def _searched_chunks(path: Path, shape: TableShape) -> Iterator[pa.Table]:
-    """The columns that a search needs, in chunks of at most `ROWS_PER_CHUNK` rows."""
+def _searched_chunks(path: Path, shape: TableShape, *, besides: Iterable[str] = ()) -> Iterator[pa.Table]:
+    """The columns that a search needs, and those `besides`, in chunks of at most `ROWS_PER_CHUNK` rows."""
     names = ["time", "msg"] if shape is NOTICE_TABLE else ["created_at", "received_at", "devo_table", "raw"]
+    names += besides
     schema = pa.schema([shape.file_schema.field(name) for name in names])
     with pq.ParquetFile(path, memory_map=True) as source:
         for rows in source.iter_batches(ROWS_PER_CHUNK, columns=names, use_threads=False):

@@ -14,7 +14,8 @@ from deltalake import DeltaTable
 from m365watch.lake.schema import AUDIT
 
 ROWS_PER_PIECE = 2_048
-_COLUMNS = ["tenant_id", "raw", "raw_bytes"]
+RECORD_COLUMNS = ["tenant_id", "raw", "raw_bytes"]
+"""What tells a record and whose it is."""
 
 
 def list_records(directory: Path, *, since: datetime) -> Iterator[tuple[str, list[bytes]]]:
@@ -25,8 +26,8 @@ def list_records(directory: Path, *, since: datetime) -> Iterator[tuple[str, lis
     table = DeltaTable(directory / AUDIT)
     for path in _recent_files(table, since):
         with pq.ParquetFile(directory / AUDIT / path, memory_map=True) as source:
-            for rows in source.iter_batches(batch_size=ROWS_PER_PIECE, columns=_COLUMNS):
-                yield from _by_tenant(rows)
+            for rows in source.iter_batches(batch_size=ROWS_PER_PIECE, columns=RECORD_COLUMNS):
+                yield from by_tenant(rows)
 
 
 def _recent_files(table: DeltaTable, since: datetime) -> list[str]:
@@ -43,8 +44,9 @@ def _aware(at: datetime, like: datetime) -> datetime:
     return at if at.tzinfo is not None else at.replace(tzinfo=like.tzinfo)
 
 
-def _by_tenant(rows: pa.RecordBatch) -> Iterator[tuple[str, list[bytes]]]:
-    tenants, raws, odd = (rows[name].to_pylist() for name in _COLUMNS)
+def by_tenant(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, list[bytes]]]:
+    """The records of rows with the `RECORD_COLUMNS`, tenant by tenant."""
+    tenants, raws, odd = (rows[name].to_pylist() for name in RECORD_COLUMNS)
     records = [raw.encode() if exact is None else exact for raw, exact in zip(raws, odd, strict=True)]
     for tenant, pairs in groupby(zip(tenants, records, strict=True), key=lambda pair: pair[0]):
         yield str(tenant), [record for _, record in pairs]

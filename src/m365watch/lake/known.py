@@ -1,4 +1,4 @@
-"""Which records a lake already has, however long ago they arrived."""
+"""Which records a lake already has, or had until they were erased, however long ago they arrived."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from m365watch.errors import LedgerUnavailable
 from m365watch.lake.columns import read_instants
+from m365watch.lake.erased import ErasedRecords, read_erased
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.model import Header, TenantId
@@ -33,18 +34,44 @@ class LakeWitness:
         """The table is opened when it is first asked; there may be none yet."""
         self._directory = directory
         self._rows: ds.Dataset | None = None
+        self._erased: ErasedRecords | None = None
+        self._is_open = False
 
     def places_known(
         self, tenant_id: TenantId, records: Sequence[bytes], headers: Sequence[Header]
     ) -> set[int]:
-        """The places of those records that the lake has; of one without Id, if byte for byte.
+        """The places of those records that the lake has or had; of one without Id, if byte for byte.
 
-        A record whose CreationTime is no time is not looked for.
+        Had, and was told to erase. A record whose CreationTime is no time is looked for among these only.
         Raises: LedgerUnavailable: the lake cannot be read.
         """
+        try:
+            self._open()
+            erased = self._erased.places(tenant_id, headers, records) if self._erased else set[int]()
+            return erased | self._places_held(tenant_id, records, headers)
+        except WRITE_FAILURES as failure:
+            # Upkeep may have merged files away: the next try looks at the table as it is then.
+            self._is_open = False
+            what = f"the lake cannot be asked what it has ({plain_reason(failure)})"
+            raise LedgerUnavailable(what, where=str(self._directory)) from failure
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        try:
+            self._rows = DeltaTable(self._directory / AUDIT).to_pyarrow_dataset()
+        except TableNotFoundError:
+            self._rows = None
+        # In this order: what is erased in between is marked by then.
+        self._erased = read_erased(self._directory)
+        self._is_open = True
+
+    def _places_held(
+        self, tenant_id: TenantId, records: Sequence[bytes], headers: Sequence[Header]
+    ) -> set[int]:
         times = read_instants([header.CreationTime for header in headers])
         first, last = pc.min(times).as_py(), pc.max(times).as_py()
-        if first is None:
+        if first is None or self._rows is None:
             return set()
         condition = (pc.field(PARTITION) >= first.date()) & (pc.field(PARTITION) <= last.date())
         condition &= (pc.field("created_at") >= first) & (pc.field("created_at") <= last)
@@ -52,29 +79,19 @@ class LakeWitness:
         condition &= (pc.field("tenant_id") == str(tenant_id)) & (
             pc.field("id").isin(ids) | pc.field("id").is_null()
         )
-        try:
-            known = self._keys(condition)
-        except WRITE_FAILURES as failure:
-            # Upkeep may have merged files away: the next try looks at the table as it is then.
-            self._rows = None
-            what = f"the lake cannot be asked what it has ({plain_reason(failure)})"
-            raise LedgerUnavailable(what, where=str(self._directory)) from failure
+        known = _keys(self._rows, condition)
         return {place for place, header in enumerate(headers) if _key(header, records[place]) in known}
 
-    def _keys(self, condition: pc.Expression) -> set[tuple[object, ...]]:
-        if self._rows is None:
-            try:
-                self._rows = DeltaTable(self._directory / AUDIT).to_pyarrow_dataset()
-            except TableNotFoundError:
-                return set()
-        rows = self._rows.scanner(columns=["raw", "raw_bytes"], filter=condition)
-        keys: set[tuple[object, ...]] = set()
-        for chunk in rows.to_batches():
-            for raw, odd in zip(chunk["raw"].to_pylist(), chunk["raw_bytes"].to_pylist(), strict=True):
-                record = odd if odd is not None else raw.encode()
-                split = split_blob(b"[" + record + b"]", wide=False)
-                keys.update(_key(header, record) for header in split.headers)
-        return keys
+
+def _keys(table: ds.Dataset, condition: pc.Expression) -> set[tuple[object, ...]]:
+    rows = table.scanner(columns=["raw", "raw_bytes"], filter=condition)
+    keys: set[tuple[object, ...]] = set()
+    for chunk in rows.to_batches():
+        for raw, odd in zip(chunk["raw"].to_pylist(), chunk["raw_bytes"].to_pylist(), strict=True):
+            record = odd if odd is not None else raw.encode()
+            split = split_blob(b"[" + record + b"]", wide=False)
+            keys.update(_key(header, record) for header in split.headers)
+    return keys
 
 
 def _key(header: Header, record: bytes) -> tuple[object, ...]:

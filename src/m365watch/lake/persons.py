@@ -67,6 +67,9 @@ class Person:
         self.names = tuple(sorted({name.strip().casefold() for name in names}))
         self.anywhere = anywhere
         self._words = re.compile("|".join(map(_word, self.names)))
+        needs_escapes = any(_NEED_ESCAPES & set(name) or not name.isascii() for name in self.names)
+        self._escape = "\\" if needs_escapes else "\\u"
+        """Where this stands, a name may be written otherwise."""
 
     def marks(self, records: pa.ChunkedArray) -> pa.BooleanArray:
         """For each record of a text column, whether it is the person's."""
@@ -80,8 +83,7 @@ class Person:
         for name in self.names:
             plain = pc.match_substring(records, name, ignore_case=True)
             found = plain if found is None else pc.or_(found, plain)
-        needs_escapes = any(_NEED_ESCAPES & set(name) or not name.isascii() for name in self.names)
-        return pc.or_(found, pc.match_substring(records, "\\" if needs_escapes else "\\u"))
+        return pc.or_(found, pc.match_substring(records, self._escape))
 
     def is_in(self, record: str | bytes) -> bool:
         """Whether the record is the person's; one that is no JSON is, if it has a name anywhere."""
@@ -95,9 +97,19 @@ class Person:
 
     def is_mentioned(self, piece: str | bytes) -> bool:
         """Whether a name stands anywhere in text of whatever kind."""
-        text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else piece
+        if isinstance(piece, bytes):
+            if piece.isascii() and not self._may_be_in(piece):
+                return False
+            text = piece.decode("utf-8", "replace")
+        else:
+            text = piece
         plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
         return self._words.search(plain.replace("\\/", "/").replace("\\\\", "\\").casefold()) is not None
+
+    def _may_be_in(self, piece: bytes) -> bool:
+        """A quick look at a piece of ASCII, which misses no name."""
+        lower = piece.lower()
+        return self._escape.encode() in piece or any(name.encode() in lower for name in self.names)
 
 
 def _word(name: str) -> str:

@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from m365watch.clock import Clock, SystemClock
 from m365watch.config.settings import RetentionSettings
 from m365watch.errors import LakeHeld, LakeUnusable
+from m365watch.lake.erased import drop_old_marks
 from m365watch.lake.files import hides_rows, hold_lake, list_files, silently
 from m365watch.lake.merging import merge_files, plan_merges
 from m365watch.lake.retention import STEPS_PER_RUN_MAX, is_retention_due, retain
@@ -82,6 +83,7 @@ def keep_up(directory: Path, *, clock: Clock, retention: RetentionSettings | Non
                 retain(directory, retention, clock=clock, progress=silently, steps_max=STEPS_PER_RUN_MAX)
             for shape in present:
                 _clear(directory, shape)
+            drop_old_marks(directory, now=clock.now())
             return merges
     except LakeHeld:
         return 0

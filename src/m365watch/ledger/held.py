@@ -1,8 +1,8 @@
 """What outputs were found to hold when their ledger had been lost, or put back from an older copy.
 
 Such a ledger does not know what outputs have. What they can tell is read once, before anything is
-fetched, and kept here: a record that an output holds is left out for it, and for no other. Fifteen
-days later none of it can come again, and all of it is forgotten.
+fetched, and kept here: a record that an output holds is left out for it, and for no other; so is one that
+was erased there. Fifteen days later none of it can come again, and all of it is forgotten.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from m365watch.ledger.identities import Findings
 from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey, Feed
 from m365watch.records.identity import IDENTITY_BYTES
+from m365watch.records.marks import MarkMaker
 
 HORIZON = timedelta(days=15)
 """How long after its contentCreated a blob and its identities are remembered: the 7 days in
@@ -73,6 +74,8 @@ class Adoption(msgspec.Struct, frozen=True):
     """When it was done, in seconds since 1970."""
     outputs: tuple[str, ...] = ()
     """Those of which something is kept."""
+    marks: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of those that can tell what was erased there, the key of the marks that are kept, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Adopted:
     queued: dict[str, list[int]] = field(default_factory=dict)
     """The batches that wait in each output's queue on disk."""
     queued_blobs: dict[BlobKey, QueuedBlob] = field(default_factory=dict)
+    mark_keys: dict[str, bytes] = field(default_factory=dict)
+    """Of outputs at which records were erased, the key of the marks that `HeldStore.add` was given."""
 
     @property
     def newest_batch(self) -> int:
@@ -110,7 +115,9 @@ class HeldStore:
         self._connection = connection
         self.path = path
         self._seed = seed
+        self._makers: dict[str, MarkMaker] = {}
         self._adoption = self._remembered()
+        self._note_makers()
 
     def _remembered(self) -> Adoption | None:
         body = reading.remembered(self._connection, MEMORY)
@@ -144,7 +151,7 @@ class HeldStore:
 
     @failures_named
     def add(self, output: str, keys: Iterable[bytes]) -> None:
-        """`output` holds the records of `keys`; durable with `finish`, not before."""
+        """`output` holds the records of `keys`, or they were erased there; durable with `finish`."""
         some = sorted(set(keys))
         with transaction(self._connection):
             for start in range(0, len(some), NUMBERS):
@@ -165,7 +172,8 @@ class HeldStore:
                 "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM held WHERE output = value)",
                 (json.dumps(sorted(adopted.last_batches.keys() | adopted.queued.keys())),),
             ).fetchall()
-            self._remember(Adoption(Stage.DONE, at.timestamp(), tuple(name for (name,) in names)))
+            marks = {name: key.hex() for name, key in adopted.mark_keys.items()}
+            self._remember(Adoption(Stage.DONE, at.timestamp(), tuple(name for (name,) in names), marks))
 
     def _keep_queued(self, adopted: Adopted, at: datetime) -> None:
         """Let the ledger know the batches of queues, and name their blobs, which are not fetched for them."""
@@ -197,6 +205,11 @@ class HeldStore:
         body = msgspec.json.encode(adoption).decode()
         self._connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (MEMORY, body))
         self._adoption = adoption
+        self._note_makers()
+
+    def _note_makers(self) -> None:
+        marks = self._adoption.marks if self._adoption else {}
+        self._makers = {name: MarkMaker(bytes.fromhex(key)) for name, key in marks.items()}
 
     def leave_out(
         self, parts: Sequence[BatchPart], findings: Findings, outputs: frozenset[str]
@@ -218,10 +231,14 @@ class HeldStore:
 
     def _places(self, name: str, parts: Sequence[BatchPart]) -> dict[int, frozenset[int]]:
         wanted: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        maker = self._makers.get(name)
         for number, part in enumerate(parts):
             if name in part.missing_outputs:
                 for place, identity in enumerate(part.identities):
                     wanted[identity or self.body_key(part.records[place])].append((number, place))
+                marks = maker.marks(part.feed.tenant_id, part.headers, part.records) if maker else ()
+                for place, mark in enumerate(marks):
+                    wanted[mark].append((number, place))
         found: defaultdict[int, set[int]] = defaultdict(set)
         for key in self.known(name, wanted):
             for number, place in wanted[key]:

@@ -19,7 +19,7 @@ from m365watch.config.settings import RetentionSettings
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
-from m365watch.outputs.port import HeldPiece
+from m365watch.outputs.port import HeldPiece, MarkedPiece
 
 if TYPE_CHECKING:
     from m365watch.lake.delivery import Delivery
@@ -84,6 +84,16 @@ class LakeOutput:
         pieces = delivery.list_held(since)
         while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
             yield HeldPiece(TenantId(piece[0]), piece[1])
+
+    async def list_erased(self) -> AsyncIterator[MarkedPiece]:
+        """Marks of what was erased from the lake.
+
+        Raises: OutputUnusable.
+        """
+        delivery = await self._in_thread(self._prepare)
+        pieces = delivery.list_erased()
+        while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
+            yield MarkedPiece(*piece)
 
     async def open(
         self,

@@ -110,3 +110,21 @@ class TellsRecords(Protocol):
         What cannot be read is left out with a warning: it is delivered again. Raises: OutputUnusable.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPiece:
+    """Some of the marks of what was erased at an output."""
+
+    key: bytes
+    """Under which `records.marks.MarkMaker` has made them; the same for all of one output."""
+    marks: list[bytes]
+
+
+@runtime_checkable
+class TellsErased(Protocol):
+    """An output from which records are erased, and that can tell them when they come again."""
+
+    def list_erased(self) -> AsyncIterator[MarkedPiece]:
+        """Marks of all that was erased and is remembered, in pieces. Raises: OutputUnusable."""
+        ...

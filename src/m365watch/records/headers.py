@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +37,14 @@ def read_headers(body: bytes, records: list[bytes], *, wide: bool) -> list[Heade
             return None
         headers.append(header_of_object(value, wide=wide))
     return headers
+
+
+def headers_of(records: Sequence[bytes]) -> list[Header]:
+    """The header of each; an empty one for what is no record."""
+    whole = read_headers(b"[" + b",".join(records) + b"]", list(records), wide=False)
+    if whole is not None:
+        return whole
+    return [(read_headers(b"[" + one + b"]", [one], wide=False) or [Header()])[0] for one in records]
 
 
 def header_of_object(value: dict[str, Any], *, wide: bool) -> Header:

@@ -17,7 +17,7 @@ from m365watch.clock import Clock, Random
 from m365watch.errors import CollectorError, QueryGone, RetryLater, Unavailable
 from m365watch.feed.source import SourceMeans
 from m365watch.model import BlobRef, ContentType, Feed, Header, TenantId, Window
-from m365watch.records.headers import read_headers
+from m365watch.records.headers import headers_of
 from m365watch.recovery.answers import FoundPage, QueryStanding, QueryStatus
 from m365watch.recovery.course import SLICE_MIN, Course, Slice, Tally, halves_of, plan_course
 from m365watch.recovery.kept import KeptPages, recovered_ref
@@ -323,14 +323,6 @@ def parse_course(body: str | None) -> Course | None:
         return None if body is None else msgspec.json.decode(body, type=Course)
     except msgspec.DecodeError:
         return None
-
-
-def headers_of(records: Sequence[bytes]) -> list[Header]:
-    """The header of each; an empty one for what is no record."""
-    whole = read_headers(b"[" + b",".join(records) + b"]", list(records), wide=False)
-    if whole is not None:
-        return whole
-    return [(read_headers(b"[" + one + b"]", [one], wide=False) or [Header()])[0] for one in records]
 
 
 def cut_page(
