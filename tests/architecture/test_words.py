@@ -29,9 +29,12 @@ AVOIDED = {
 OF_OTHERS = {
     "_SHOW_CURSOR": "a terminal's cursor",
     "_log": "a logger, by the custom of its library",
+    "data_received": "a call of asyncio",
     "log": "a logger, by the custom of its library",
     "obfuscation_data": "a key of Devo's configuration",
     "offset": "the distance of a time zone from UTC",
+    "on_message_begin": "a call of httptools",
+    "on_message_complete": "a call of httptools",
     "queue_max_size_in_messages": "a key of Devo's configuration",
     "queue_wrap_max_size_in_messages": "a key of Devo's configuration",
     "unused_data": "how zlib and its kin call what follows a member",

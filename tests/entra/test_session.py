@@ -122,6 +122,7 @@ def test_a_broken_answer_is_an_error_to_be_tried_again(
 
     assert "Bearer" not in repr(caught.value) + str(caught.value)
     assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 def test_a_slow_drip_is_no_stall() -> None:

@@ -12,7 +12,7 @@ import typer
 from m365watch import __version__
 from m365watch.cli.terminal import write_line
 
-_PARTS = ("aiohttp", "deltalake", "duckdb", "msgspec", "pyarrow", "uvloop")
+_PARTS = ("deltalake", "duckdb", "httptools", "msgspec", "pyarrow", "uvloop")
 
 
 def show_version(

@@ -6,19 +6,16 @@ where it was sent. A body is inflated at once, not as it drips in: that costs th
 
 from __future__ import annotations
 
-import errno
-import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import aiohttp
 from yarl import URL
 
-from m365watch import __version__
 from m365watch.entra.inflate import inflate
-from m365watch.entra.proxies import proxy_for
-from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable
+from m365watch.entra.pool import ConnectionPool
+from m365watch.entra.transport import ExchangeFailed, RawAnswer, Transport
+from m365watch.errors import RetryLater
 
 BODY_BYTES_MAX = 256 << 20
 """The largest body that is taken, before and after it is inflated."""
@@ -26,7 +23,6 @@ BODY_BYTES_MAX = 256 << 20
 CONNECTIONS_MAX = 128
 """Open connections of the process, all tenants together."""
 
-CONNECT_S = 30.0
 STALL_S = 60.0
 """How long an answer may give no byte at all; a slow drip is no stall."""
 
@@ -47,9 +43,9 @@ class Answer(NamedTuple):
 class Session:
     """Sends requests; made by `open_session`, shared by every tenant."""
 
-    def __init__(self, client: aiohttp.ClientSession, *, body_bytes_max: int) -> None:
-        """`client` is closed with the session."""
-        self._client = client
+    def __init__(self, transport: Transport, *, body_bytes_max: int) -> None:
+        """`transport` is closed with the session."""
+        self._transport = transport
         self._body_bytes_max = body_bytes_max
 
     async def send(
@@ -59,39 +55,27 @@ class Session:
 
         Raises: Unavailable (no connection, time-out, reset); BadAnswer (cut short, damaged, too large).
         """
-        proxy = proxy_for(url.scheme, url.host or "")
         body = b"" if form is None and method == "POST" else form
+        failed: RetryLater
         try:
-            async with self._client.request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                proxy=proxy.url if proxy else None,
-                proxy_headers=proxy.headers if proxy else None,
-            ) as response:
-                received = await self._read(response, where=where)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _failure(error, where=where) from None
-        encoding = response.headers.get("Content-Encoding")
+            return await self._opened(
+                await self._transport.exchange(method, url, headers=headers, body=body), where=where
+            )
+        except ExchangeFailed as error:
+            failed = error.failure.kind(str(error), where=where)
+        # Out here it does not hold the frames below, and with them the request.
+        raise failed
+
+    async def _opened(self, answer: RawAnswer, *, where: str) -> Answer:
+        received = answer.body
+        encoding = answer.headers.get("Content-Encoding")
         if encoding and received and encoding.lower() != "identity":
             received = await inflate(received, encoding, bytes_max=self._body_bytes_max, where=where)
-        return Answer(response.status, response.headers, received)
-
-    async def _read(self, response: aiohttp.ClientResponse, *, where: str) -> bytes:
-        chunks: list[bytes] = []
-        room_bytes = self._body_bytes_max
-        while chunk := await response.content.readany():
-            chunks.append(chunk)
-            room_bytes -= len(chunk)
-            if room_bytes < 0:
-                raise BadAnswer(f"the body is larger than {self._body_bytes_max} bytes", where=where)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return Answer(answer.status, answer.headers, received)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         """The session itself."""
@@ -112,49 +96,7 @@ def open_session(
     total_s: float = TOTAL_S,
 ) -> Session:
     """A session of the running loop; whoever opens it closes it."""
-    client = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max),
-        timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=stall_s),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": f"m365watch/{__version__}",
-        },
-        skip_auto_headers=("Content-Type",),
+    pool = ConnectionPool(
+        connections_max=connections_max, body_bytes_max=body_bytes_max, stall_s=stall_s, total_s=total_s
     )
-    return Session(client, body_bytes_max=body_bytes_max)
-
-
-_FAILURES: tuple[tuple[type[Exception], type[RetryLater], str], ...] = (
-    (aiohttp.ClientPayloadError, BadAnswer, "the body was cut short"),
-    (aiohttp.ClientHttpProxyError, Unavailable, "the proxy answered HTTP {error.status}"),
-    (aiohttp.ClientResponseError, BadAnswer, "the answer is not HTTP"),
-    (TimeoutError, Unavailable, "no answer in time"),
-    (aiohttp.ClientConnectorCertificateError, Unavailable, "the server's certificate was not accepted"),
-    (ssl.SSLError, Unavailable, "the server's TLS was not accepted"),
-    (aiohttp.ClientProxyConnectionError, Unavailable, "the proxy cannot be reached"),
-    (aiohttp.ClientConnectorDNSError, Unavailable, "the host's name cannot be resolved"),
-    (aiohttp.ClientConnectorError, Unavailable, "no connection ({error.strerror})"),
-    (Exception, Unavailable, "the connection was broken"),
-)
-"""What the library's errors mean for the caller, special ones first."""
-
-
-_CLOSED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
-
-
-def _failure(error: Exception, *, where: str) -> RetryLater:
-    """`error` in our own words: the library's may quote headers."""
-    if _is_closed(error):
-        return ConnectionClosed("the connection was broken: the server closed it", where=where)
-    _, becomes, what = next(row for row in _FAILURES if isinstance(error, row[0]))
-    return becomes(what.format(error=error), where=where)
-
-
-def _is_closed(error: Exception) -> bool:
-    """Whether an open connection ended because the other side closed it."""
-    if isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ClientConnectorError):
-        return error.errno in _CLOSED
-    return isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError)
+    return Session(pool, body_bytes_max=body_bytes_max)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-import aiohttp
 import structlog
 
 from m365watch.collection import CollectorRun, Outcome, RunParts
@@ -36,8 +35,8 @@ from m365watch.testing.simulation.service import (
     LOGIN,
     MANAGEMENT,
     PUBLISHER,
-    SimulatedClient,
     SimulatedService,
+    SimulatedTransport,
 )
 from m365watch.testing.simulation.world import SimulatedClock, World
 
@@ -225,9 +224,7 @@ class _Alive:
         names = frozenset(place.stores)
         ledger = await calls(self._open_ledger, names)
         queued, kept = await self._open_outputs(ledger, calls)
-        session = Session(
-            cast(aiohttp.ClientSession, SimulatedClient(place.service)), body_bytes_max=BODY_BYTES_MAX
-        )
+        session = Session(SimulatedTransport(place.service), body_bytes_max=BODY_BYTES_MAX)
         cycles = PullCycles(clock)
         parts = RunParts(
             ledger,

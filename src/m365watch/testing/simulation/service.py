@@ -1,13 +1,12 @@
 """The service at the level of HTTP: what every request of the collector is answered, faults included.
 
-It stands where aiohttp's client stands, below the collector's own session, so that addresses, headers,
+It stands where connections stand, below the collector's own session, so that addresses, headers,
 codes, tokens and bodies are all judged. It answers by the true time, whatever the collector believes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import gzip
 import json
 from collections import deque
@@ -15,14 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, quote, unquote
 
-import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from m365watch.entra.transport import ExchangeFailed, Failure, RawAnswer
 from m365watch.model import Feed
 from m365watch.testing.simulation.content import SERVED, Content, Ill
 from m365watch.testing.simulation.faults import Fault
@@ -48,7 +45,7 @@ class Reply:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    breaks: Exception | None = None
+    breaks: Failure | None = None
     """What happens before the answer."""
     breaks_off: bool = False
     """Whether the body ends before its time."""
@@ -144,12 +141,7 @@ class SimulatedService:
     def _trouble(self, tenant: str, headers: Mapping[str, str]) -> Reply | None:
         """What stands before any meaning: broken connections, tokens, throttling, errors."""
         if self._is_on(Fault.RESETS, 0.3):
-            resets = (
-                aiohttp.ServerDisconnectedError(),
-                aiohttp.ClientOSError(errno.ECONNRESET, "reset"),
-                TimeoutError(),
-            )
-            return Reply(breaks=self._random.choice(resets))
+            return Reply(breaks=self._random.choice((Failure.CLOSED, Failure.CLOSED, Failure.OUT_OF_TIME)))
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         owner, until = self._tokens.get(token, ("", self._world.now()))
         if owner and owner != tenant:
@@ -178,9 +170,7 @@ class SimulatedService:
 
     def _token(self, tenant: str) -> Reply:
         if self._is_on(Fault.NOT_AUTHORISED, 0.3):
-            return self._random.choice(
-                (Reply(503), Reply(429), Reply(breaks=aiohttp.ServerDisconnectedError()))
-            )
+            return self._random.choice((Reply(503), Reply(429), Reply(breaks=Failure.CLOSED)))
         self._token_number += 1
         token = f"token-{self._token_number}"
         life_s = self._world.plan.token_life_s
@@ -319,64 +309,30 @@ class SimulatedService:
         return replies[ill]()
 
 
-class SimulatedClient:
-    """Stands for `aiohttp.ClientSession` below the collector's own session."""
+class SimulatedTransport:
+    """Implements `entra.transport.Transport`: every request is the service's to answer."""
 
     def __init__(self, service: SimulatedService) -> None:
         self._service = service
 
-    def request(self, method: str, url: URL, **asked: object) -> SimulatedResponse:
-        """A request that goes out once the answer is waited for."""
-        headers = asked["headers"]
-        assert isinstance(headers, Mapping)
-        return SimulatedResponse(self._service, method, url, headers)
+    async def exchange(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,  # noqa: ARG002 - what is posted is not judged
+    ) -> RawAnswer:
+        """What the service answers, or how the connection breaks."""
+        reply = await self._service.answer(method, url, headers=headers)
+        if reply.breaks is not None:
+            raise ExchangeFailed(reply.breaks)
+        if reply.breaks_off:
+            raise ExchangeFailed(Failure.CUT_SHORT)
+        return RawAnswer(reply.status, CIMultiDict(reply.headers), reply.body)
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-class SimulatedResponse:
-    """Stands for `aiohttp.ClientResponse`, as far as the collector uses it."""
-
-    def __init__(self, service: SimulatedService, method: str, url: URL, headers: Mapping[str, str]) -> None:
-        self._asked = (service, method, url, headers)
-        self._chunks: deque[bytes] = deque()
-        self._breaks_off = False
-        self.status = 0
-        self.headers: CIMultiDict[str] = CIMultiDict()
-
-    @property
-    def content(self) -> SimulatedResponse:
-        """Where the body is read from."""
-        return self
-
-    async def readany(self) -> bytes:
-        """The next bytes of the body; none at its end."""
-        if self._chunks:
-            return self._chunks.popleft()
-        if self._breaks_off:
-            raise aiohttp.ClientPayloadError
-        return b""
-
-    async def __aenter__(self) -> Self:
-        """The answer's head, when it has come."""
-        service, method, url, headers = self._asked
-        reply = await service.answer(method, url, headers=headers)
-        if reply.breaks is not None:
-            raise reply.breaks
-        self.status = reply.status
-        self.headers.update(reply.headers)
-        half = len(reply.body) // 2
-        self._breaks_off = reply.breaks_off
-        self._chunks = deque(one for one in (reply.body[:half], reply.body[half:]) if one)
-        if reply.breaks_off and self._chunks:
-            self._chunks.pop()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing stays open."""
 
 
 def _named(content: Content) -> dict[str, str]:

@@ -1,0 +1,37 @@
+"""What a run loads, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from commands import LIMIT_S, scene_in
+
+SHOW = """
+import atexit, sys
+atexit.register(lambda: print("loaded:", *sorted({"aiohttp", "httptools", "m365watch"} & set(sys.modules))))
+from m365watch.cli.main import main
+main()
+"""
+
+
+def test_a_server_s_library_is_no_part_of_collecting(tmp_path: Path) -> None:
+    """The simulator is served by aiohttp; importing it took an eighth of a second of every start."""
+
+    async def main() -> tuple[int | None, str]:
+        async with scene_in(tmp_path, records_per_day=5) as scene:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", SHOW, "run", "--once", "--config", str(scene.file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            )
+            async with asyncio.timeout(LIMIT_S):
+                out, _ = await process.communicate()
+            return process.returncode, out.decode().splitlines()[-1]
+
+    code, loaded = asyncio.run(main())
+
+    assert (code, loaded) == (0, "loaded: httptools m365watch")
