@@ -56,7 +56,7 @@ def texts_in_the_code() -> Iterator[str]:
                 parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
                 yield "".join(map(str, parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield re.sub(r"{[\w.]+}", "…", node.value)
+                yield re.sub(r"{[\w.]*}", "…", node.value)
 
 
 TEXTS = "\n".join(texts_in_the_code())
