@@ -54,7 +54,9 @@ def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
         "user_id": _texts([header.UserId for header in headers]),
         "user_type": _numbers([header.UserType for header in headers]),
         "result": _texts([header.ResultStatus for header in headers]),
-        "client_ip": _texts([_client_address(header) for header in headers]),
+        "client_ip": _texts(
+            [plain_address(header.ClientIP or "") or _other_address(header) for header in headers]
+        ),
         "object_id": _texts([header.ObjectId for header in headers]),
         "session_id": _texts([header.SessionId for header in headers]),
         "app_id": _texts(
@@ -63,13 +65,9 @@ def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
     }
 
 
-def _client_address(header: WideHeader) -> str | None:
-    for sent in (header.ClientIP, header.ClientIPAddress, header.ActorIpAddress):
-        if sent is not None:
-            address = plain_address(sent)
-            if address is not None:
-                return address
-    return None
+def _other_address(header: WideHeader) -> str | None:
+    """The address where `ClientIP` says none."""
+    return plain_address(header.ClientIPAddress or "") or plain_address(header.ActorIpAddress or "")
 
 
 @lru_cache(maxsize=8192)
