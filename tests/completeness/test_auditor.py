@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -9,18 +10,29 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 
 from m365watch.completeness.account import Counts, FeedAudit
-from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit, plan_audit
+from m365watch.completeness.auditor import (
+    UNANSWERED_S,
+    Audited,
+    Auditor,
+    AuditOrder,
+    DailyAudit,
+    plan_audit,
+)
+from m365watch.completeness.desk import audit_feeds
 from m365watch.completeness.requests import (
-    REQUEST_FILE,
+    ANSWER_KEPT_S,
+    leave_answer,
     leave_request,
     order_of,
+    take_answer,
     take_request,
     withdraw_request,
 )
-from m365watch.errors import AccessRefused, Unavailable, WindowRefused
-from m365watch.ledger.comparing import read_states
+from m365watch.errors import AccessRefused, LedgerUnusable, Unavailable, WindowRefused
+from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
 from m365watch.testing.api import Ask, FakeApi
@@ -53,12 +65,18 @@ class Bench:
         now = self.clock.now()
         self.ledger.commit_listing(FEED, Window(now - timedelta(hours=1), now), refs, complete=False, at=now)
 
+    def listed(self, *, until_h: float) -> None:
+        """A listing that ended so many hours ago."""
+        end = self.clock.now() - timedelta(hours=until_h)
+        window = Window(end - timedelta(hours=24), end)
+        self.ledger.commit_listing(FEED, window, [], complete=True, at=end)
+
     async def audit(self, *, repair: bool = False, days: int = 7) -> FeedAudit:
         auditor = Auditor(compare=self.compare, commit=self.commit if repair else None, clock=self.clock)
         order = AuditOrder(days, repair, "a1")
         return await auditor.audit(FEED, Audited(self.api, None), order=order, on_window=self.look_on)
 
-    async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | None]:
+    async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | Absent]:
         return read_states(self.ledger.path, feed, refs)
 
     async def commit(self, _feed: Feed, _window: Window, refs: Sequence[BlobRef]) -> None:
@@ -95,6 +113,35 @@ def test_what_the_ledger_does_not_know_is_missing(tmp_path: Path) -> None:
     assert set(audit.missing) == set(gone)
     assert (audit.repaired, audit.remaining, audit.error) == (0, 3, None)
     assert audit.span.start == START - timedelta(days=7) + timedelta(seconds=60)
+
+
+def test_what_is_newer_than_the_last_listing_is_not_missing(tmp_path: Path) -> None:
+    """No listing could have shown it; what one should have is missing. A repair fetches both."""
+
+    async def use(bench: Bench) -> tuple[FeedAudit, FeedAudit, list[BlobRef], BlobRef]:
+        bench.listed(until_h=2)
+        bench.publish("newer", age_h=1, known=False)
+        bench.publish("as new as the end", age_h=2, known=False)
+        before = await bench.audit()
+        gone = bench.publish("gone", age_h=2.001, known=False)
+        return before, await bench.audit(repair=True), bench.committed, gone
+
+    before, after, committed, gone = run(tmp_path, use)
+
+    assert before.total == Counts(listed=2, newer=2)
+    assert before.is_proven
+    assert after.total == Counts(listed=3, newer=2, missing=1)
+    assert (after.missing, after.repaired, len(committed)) == ((gone,), 1, 3)
+
+
+def test_of_a_feed_that_was_never_listed_nothing_is_too_new(tmp_path: Path) -> None:
+    """A ledger that has collected nothing proves nothing."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.publish("gone", age_h=0.1, known=False)
+        return await bench.audit()
+
+    assert run(tmp_path, use).total == Counts(listed=1, missing=1)
 
 
 def test_a_repair_makes_the_missing_known_and_nothing_else(tmp_path: Path) -> None:
@@ -176,6 +223,59 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(tmp_path: Path) ->
     assert refused.fix == "grant it"
 
 
+def test_a_service_that_never_answers_is_given_up_soon(tmp_path: Path) -> None:
+    """It is told at once how long it is tried, once for all feeds, and no further feed waits for it."""
+
+    async def use(bench: Bench) -> tuple[list[str | None], float, int]:
+        bench.api.fail(Ask.SUBSCRIPTIONS, Unavailable("no connection"), times=-1)
+        auditor = Auditor(compare=bench.compare, commit=None, clock=bench.clock)
+        began_s = bench.clock.monotonic_s()
+        audits = [
+            await auditor.audit(FEED, Audited(bench.api, None), order=AuditOrder(), on_window=bench.look_on)
+            for _ in range(5)
+        ]
+        calls = len([one for one in bench.api.asked if one.ask is Ask.PAGE])
+        return [one.error for one in audits], bench.clock.monotonic_s() - began_s, calls
+
+    with structlog.testing.capture_logs() as lines:
+        errors, took_s, calls = run(tmp_path, use)
+
+    assert errors == ["no connection"] * 5
+    assert UNANSWERED_S <= took_s < UNANSWERED_S * 2 + 5
+    assert calls == 0
+    assert [line["event"] for line in lines] == ["no connection; it is tried for 30 s"]
+
+
+def test_a_service_that_has_answered_is_waited_for(tmp_path: Path) -> None:
+    """Nothing for 20 s and then all of it: that is a proof."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.publish("kept", age_h=3, known=True)
+        bench.api.fail(Ask.SUBSCRIPTIONS, Unavailable("no connection"), times=3)
+        return await bench.audit()
+
+    assert run(tmp_path, use).is_proven
+
+
+def test_a_ledger_that_cannot_be_read_ends_the_audit(tmp_path: Path) -> None:
+    """It is no error of one feed's listing, and there is no result."""
+
+    async def use(bench: Bench) -> None:
+        async def compare(_feed: Feed, _refs: Sequence[BlobRef]) -> Sequence[BlobState | Absent]:
+            raise LedgerUnusable("the ledger cannot be read", fix="start `m365watch run` again")
+
+        async def nothing(_: object) -> None:
+            """Nobody listens."""
+
+        bench.publish("kept", age_h=3, known=True)
+        auditor = Auditor(compare=compare, commit=None, clock=bench.clock)
+        feeds = {Feed(TENANT, kind): Audited(bench.api, None) for kind in (EXCHANGE, ContentType.DLP)}
+        await audit_feeds(auditor, feeds, order=AuditOrder(), keep=nothing, on_progress=nothing)
+
+    with pytest.raises(LedgerUnusable, match="cannot be read"):
+        run(tmp_path, use)
+
+
 def test_an_edge_that_the_service_refuses_gives_way(tmp_path: Path) -> None:
     """The oldest window starts later instead, and the rest is proven."""
 
@@ -211,14 +311,31 @@ def test_an_audit_covers_the_days_that_are_asked_for(days: int, hours: int) -> N
     assert timedelta(hours=hours) - timedelta(seconds=60) <= covered <= timedelta(hours=hours)
 
 
-def test_a_request_is_taken_once(tmp_path: Path) -> None:
-    """As it was left; afterwards it is gone."""
-    order = AuditOrder(3, repair=True, number="0f1e")
-    leave_request(tmp_path, order)
+def test_each_request_is_taken_once(tmp_path: Path) -> None:
+    """As it was left, the first one first, and none in place of another; afterwards they are gone."""
+    orders = [AuditOrder(3, repair=True, number="0f1e"), AuditOrder(7, repair=False, number="0a0b")]
+    for place, order in enumerate(orders):
+        leave_request(tmp_path, order)
+        os.utime(tmp_path / f"audit-{order.number}.request", (place, place))
 
-    assert take_request(tmp_path) == order
+    assert [take_request(tmp_path) for _ in orders] == orders
     assert take_request(tmp_path) is None
-    assert not withdraw_request(tmp_path)
+    assert not withdraw_request(tmp_path, orders[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_request_has_an_answer_of_its_own(tmp_path: Path) -> None:
+    """It is taken once; one that nobody takes goes once it is old."""
+    orders = [AuditOrder(7, repair=False, number=number) for number in ("a1", "b2", "c3")]
+    for order in orders:
+        audit = FeedAudit(FEED, START, Window(START, START), remaining=len(str(order.number)), asked="x")
+        leave_answer(tmp_path, order, [audit])
+        if order.number == "a1":
+            long_ago = (tmp_path / "audit-a1.answer").stat().st_mtime - ANSWER_KEPT_S - 1
+            os.utime(tmp_path / "audit-a1.answer", (long_ago, long_ago))
+
+    assert [one is None for one in (take_answer(tmp_path, order) for order in orders)] == [True, False, False]
+    assert take_answer(tmp_path, orders[2]) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -237,7 +354,7 @@ def test_a_request_is_taken_once(tmp_path: Path) -> None:
 )
 def test_a_request_without_sense_is_thrown_away(tmp_path: Path, body: bytes) -> None:
     """Whatever stands in the file, the collector goes on."""
-    (tmp_path / REQUEST_FILE).write_bytes(body)
+    (tmp_path / "audit-a1.request").write_bytes(body)
 
     assert order_of(body) is None
     assert take_request(tmp_path) is None

@@ -16,11 +16,15 @@ from m365watch.cli.terminal import plain
 from m365watch.completeness.account import Counts, FeedAudit, total_of
 
 if TYPE_CHECKING:
-    from m365watch.model import TenantId
+    from m365watch.model import Feed, TenantId
 
 HOURS_SHOWN_MAX = 12
 """Hours with something amiss that are named; JSON has all of them."""
 FIGURES = ("listed", "delivered", "waiting", "quarantined", "lost", "missing")
+NEWER = "newer"
+"""The figure that has a column only where there is any, so that 80 columns do."""
+_PASSING = "nothing to do but to audit again: it may pass"
+_UNREACHED = "`m365watch why` looks at every step on the way: network, proxy, TLS, token"
 _STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
 
 
@@ -32,22 +36,24 @@ def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
         tenants.setdefault(audit.feed.tenant_id, []).append(audit)
     for tenant_id, own in tenants.items():
         parts += [Text(f"tenant {tenant_id}", style="bold"), _table(own), *_hour_lines(own), Text("")]
-    parts += [line for audit in audits for line in _error_lines(audit)]
+    parts += error_lines(audits)
     return Group(*parts, verdict_line(audits, repair=repair))
 
 
 def _table(audits: Sequence[FeedAudit]) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("feed", no_wrap=True, overflow="ellipsis")
+    table.add_column("feed")
     table.add_column("day", no_wrap=True)
-    for name in FIGURES:
+    figures = (*FIGURES, *([NEWER] if any(audit.total.newer for audit in audits) else []))
+    for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     for audit in audits:
-        name = content_name(audit.feed)
+        # A column of cells that do not wrap gets narrower where the others may not.
+        feed = Text(content_name(audit.feed), no_wrap=True, overflow="ellipsis")
         for day, counts in days_of(audit).items():
-            table.add_row(name, day, *_cells(counts))
-            name = ""
-        table.add_row(name, "all", *_cells(audit.total), style="bold")
+            table.add_row(feed, day, *_cells(counts, figures))
+            feed = Text()
+        table.add_row(feed, "all", *_cells(audit.total, figures), style="bold")
     return table
 
 
@@ -59,9 +65,9 @@ def days_of(audit: FeedAudit) -> dict[str, Counts]:
     return {day: total_of(rows) for day, rows in days.items()}
 
 
-def _cells(counts: Counts) -> list[Text]:
+def _cells(counts: Counts, figures: Sequence[str]) -> list[Text]:
     cells = []
-    for name in FIGURES:
+    for name in figures:
         number = getattr(counts, name)
         cells.append(Text(f"{number:,}", style=_STYLES.get(name, "") if number else "dim"))
     return cells
@@ -89,11 +95,31 @@ def _amiss(counts: Counts) -> str:
     return f"{', '.join(found)} of {count(counts.listed, 'blob')}"
 
 
-def _error_lines(audit: FeedAudit) -> list[Text]:
-    if audit.error is None:
-        return []
-    cure = audit.fix or "nothing to do but to audit again: it may pass"
-    return [Text(f"error: {quoted(audit.error)}", style="red"), Text(f"hint: {plain(cure)}")]
+def is_unlisted(audits: Sequence[FeedAudit]) -> bool:
+    """Whether nothing could be listed at all, so that there is no result to show."""
+    return bool(audits) and all(audit.error is not None and not audit.hours for audit in audits)
+
+
+def error_lines(audits: Sequence[FeedAudit]) -> list[Text]:
+    """Each cause once, with the feeds that met it, and its cure."""
+    causes: dict[tuple[str, str | None], list[FeedAudit]] = {}
+    for audit in audits:
+        if audit.error is not None:
+            causes.setdefault((_bare(audit.feed, audit.error), audit.fix), []).append(audit)
+    lines = []
+    for (error, fix), met in causes.items():
+        names = ", ".join(dict.fromkeys(content_name(audit.feed) for audit in met))
+        lines += [
+            Text(f"error: {names}: {quoted(error)}", style="red"),
+            Text(f"hint: {plain(fix or (_UNREACHED if is_unlisted(met) else _PASSING))}"),
+        ]
+    return lines
+
+
+def _bare(feed: Feed, error: str) -> str:
+    """`error` without the feed, the window or the call in front, by which one cause would look like many."""
+    place, mark, what = error.partition(": ")
+    return what if mark and place.startswith(f"{feed.tenant_id}/") else error
 
 
 def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
@@ -103,8 +129,12 @@ def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
     repaired, remaining = sum(one.repaired for one in audits), sum(one.remaining for one in audits)
     mended = f"; {repaired:,} of them repaired, {remaining:,} remain" if sums.missing and repair else ""
     hint = "" if repair or not remaining else "; --repair has what is missing fetched"
+    fetched = "they are fetched too" if repair else "the next poll fetches them"
+    newer = f"; {sums.newer:,} newer than the last listing: {fetched}" if sums.newer else ""
     since = min((one.span.start for one in audits), default=None)
-    text = f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{hint}"
+    text = (
+        f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{newer}{hint}"
+    )
     return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
 
 
