@@ -90,7 +90,7 @@ class WatchedFlight(BytesInFlight):
     def release(self, size_bytes: int) -> None:
         """As the collector's own."""
         self._now_bytes -= size_bytes
-        if self._now_bytes < 0:
+        if self._now_bytes < 0 and not self._world.is_between_lives:
             self._world.accuse("more bytes were given back than were in flight")
         super().release(size_bytes)
 

@@ -18,7 +18,8 @@ from m365watch.testing.simulation.world import World
 CALM_DAYS_MAX = 7
 """Days at the end on which nothing is wrong any more."""
 CALM_RUNS_MAX = 14
-"""Runs on each of them, until nothing waits: a body that is no array is believed after 12 tries."""
+"""Runs on each of them from the last new blob on, until nothing waits: a body that is no array is believed
+after 12 tries."""
 WAITING = 3
 """The exit code of a run that leaves blobs to be tried again."""
 _DAY_S = 25.0 * 3_600
@@ -129,9 +130,13 @@ class _History:
 
     def _calm_runs(self) -> Account | None:
         """Run until nothing waits: each start tries again what is not believed yet."""
-        for _ in range(CALM_RUNS_MAX):
+        runs_left, known = CALM_RUNS_MAX, 0
+        while runs_left:
             outcome = live(self._place, _CALM, once=True)
             account = self._judge_life()
+            blobs = len(account.blobs) if account is not None else 0
+            runs_left = CALM_RUNS_MAX if blobs > known else runs_left - 1
+            known = max(known, blobs)
             if outcome is None or outcome.exit_code != WAITING:
                 break
             self._world.pass_time(1.0)

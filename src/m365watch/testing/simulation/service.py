@@ -35,7 +35,6 @@ FETCHES_MAX = 24
 """Fetches of one tenant that may be under way at once."""
 COOLDOWN_S = 900.0
 """Between two accepted starts of one subscription."""
-_AHEAD = timedelta(seconds=2)
 _HTML = b"<html><body>Something went wrong</body></html>"
 _TENANT_PLACE = 3
 _ANSWER_S = (0.001, 0.01, 0.05, 0.2, 1.5)
@@ -224,8 +223,7 @@ class SimulatedService:
         now = self._world.now()
         if not start < end <= start + timedelta(hours=24) or (not token and start < now - SERVED):
             return af_code(self._random.choice(("AF20055", "AF20030")))
-        if end > now + _AHEAD:
-            self._world.listed_ahead.append((feed, now, end))
+        self._world.listings.append((feed, now, start, end))
         if token and self._is_on(Fault.PAGES_EXPIRE, 0.3):
             return af_code("AF20031")
         shown = [

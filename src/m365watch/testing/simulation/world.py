@@ -27,8 +27,8 @@ class World:
         """How far the collector's clock is ahead."""
         self.is_calm = False
         """Whether every fault is over."""
-        self.listed_ahead: list[tuple[Feed, datetime, datetime]] = []
-        """Listings of what was still to come: feed, when they were asked for, and up to when."""
+        self.listings: list[tuple[Feed, datetime, datetime, datetime]] = []
+        """The listings that were answered: feed, when they were asked for, from when and up to when."""
         self.on_durable: Callable[[], None] = lambda: None
         """Called whenever the lake or the files have made a batch durable, before they say so."""
         self.life = 0
@@ -45,6 +45,11 @@ class World:
     def now(self) -> datetime:
         """The true present instant."""
         return START + timedelta(seconds=self.elapsed_s)
+
+    @property
+    def is_between_lives(self) -> bool:
+        """Whether no collector lives: what is heard of one comes from its burial."""
+        return self._loop is None
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """A life begins on `loop`, which moves the world's time from here on."""
