@@ -90,6 +90,11 @@ class Content:
         """Whether nothing of it can go on."""
         return not self.records
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether nobody can doubt a whole body of it."""
+        return bool(self.elements) and all(element.is_record for element in self.elements)
+
     def body(self, now: datetime) -> bytes:
         """The whole answer to a fetch."""
         if self.garbage is not None:
@@ -248,9 +253,9 @@ class Tenants:
             content.ills = [random.choice(_POISONS) for _ in range(random.randint(1, ILLS_MAX))]
         if self._is_on(Fault.CUT_BODIES, feed):
             content.ills = [Ill.CUT] * random.randint(1, 4) + content.ills[:2]
-        if self._is_on(Fault.BIG, feed, 0.1):
+        if self._is_on(Fault.BIG, feed, 0.4):
             padded = json.loads(content.elements[0].body) | {
-                "Padding": "x" * random.choice((9_000, self._plan.big_bytes))
+                "Padding": "x" * random.choice((9_000, *[350_000] * 4, self._plan.big_bytes))
             }
             content.elements[0] = self._keep(padded, feed)
         if not self._is_on(Fault.GARBAGE, feed):

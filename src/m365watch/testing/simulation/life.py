@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, cast
@@ -20,7 +20,6 @@ from m365watch.config.settings import Cloud, Secret, ServiceSettings, TenantSett
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import BODY_BYTES_MAX, Session
 from m365watch.errors import CollectorError
-from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
@@ -39,6 +38,7 @@ from m365watch.testing.simulation.service import (
     SimulatedClient,
     SimulatedService,
 )
+from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight
 from m365watch.testing.simulation.world import SimulatedClock, World
 
 UPKEEP_S = 60.0
@@ -46,58 +46,6 @@ UPKEEP_S = 60.0
 PATIENCE_ONCE_S = 15.0
 ONCE_MAX_S = 50_000.0
 """A run that should end by itself is stopped after this long, and has broken a promise."""
-_PAGES_MAX = 1 << 30
-
-
-class UnhurriedLedger(SqliteLedger):
-    """The ledger without its waiting for the disk: here the process dies, and never the machine."""
-
-    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime) -> None:
-        super().__init__(directory, outputs=outputs, now=now)
-        self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("PRAGMA busy_timeout = 0")
-
-    def fill_disk(self, *, full: bool) -> None:
-        """Let the file grow no further, or again."""
-        pages = self._connection.execute("PRAGMA page_count").fetchone()[0] if full else _PAGES_MAX
-        self._connection.execute(f"PRAGMA max_page_count = {int(pages)}")
-
-
-class WatchedFlight(BytesInFlight):
-    """Tells when a fetch begins although its bytes do not fit, and what is held at the end."""
-
-    def __init__(self, bytes_max: int, world: World) -> None:
-        super().__init__(bytes_max)
-        self._world = world
-        self._let_in_max = bytes_max
-        self._now_bytes = 0
-
-    async def acquire(self, size_bytes: int) -> None:
-        """As the collector's own."""
-        await super().acquire(size_bytes)
-        held_before = self._now_bytes
-        self._now_bytes += size_bytes
-        if held_before > 0 and self._now_bytes > self._let_in_max:
-            self._world.accuse(
-                f"a fetch began with {held_before} bytes in flight, {self._let_in_max} are allowed"
-            )
-
-    def correct(self, *, guessed: int, actual: int) -> None:
-        """As the collector's own."""
-        self._now_bytes += actual - guessed
-        super().correct(guessed=guessed, actual=actual)
-
-    def release(self, size_bytes: int) -> None:
-        """As the collector's own."""
-        self._now_bytes -= size_bytes
-        if self._now_bytes < 0 and not self._world.is_between_lives:
-            self._world.accuse("more bytes were given back than were in flight")
-        super().release(size_bytes)
-
-    def check_empty(self) -> None:
-        """At rest nothing is in flight: what leaks would stop the collector one day."""
-        if self._now_bytes:
-            self._world.accuse(f"{self._now_bytes} bytes are still in flight at the end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +207,9 @@ class _Alive:
 
     def _open_ledger(self, names: frozenset[str]) -> UnhurriedLedger:
         # Kept at once: a crash may come before anybody hears that it is open.
-        self._ledger = UnhurriedLedger(self._place.directory, outputs=names, now=self._clock.now())
+        self._ledger = UnhurriedLedger(
+            self._place.directory, outputs=names, now=self._clock.now(), held=self._world.held
+        )
         return self._ledger
 
     async def _open_outputs(

@@ -33,6 +33,8 @@ MANAGEMENT = "https://manage.simulated.example"
 PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"
 FETCHES_MAX = 24
 """Fetches of one tenant that may be under way at once."""
+CIRCLES_MAX = 8
+"""Pages of one seed that name themselves as the next one."""
 COOLDOWN_S = 900.0
 """Between two accepted starts of one subscription."""
 _HTML = b"<html><body>Something went wrong</body></html>"
@@ -240,7 +242,7 @@ class SimulatedService:
             content.shown += 1
         body = json.dumps([_named(content) for content in page]).encode()
         reply = Reply(body=body)
-        goes_in_circles = begin and self._circles < 5 and self._is_on(Fault.PAGES_REPEAT, 0.1)
+        goes_in_circles = begin and self._circles < CIRCLES_MAX and self._is_on(Fault.PAGES_REPEAT, 0.2)
         self._circles += bool(goes_in_circles)
         if begin + size < len(shown) or goes_in_circles:
             following = begin if goes_in_circles else begin + size
@@ -295,6 +297,8 @@ class SimulatedService:
             return self._ill(content, content.ills.pop(0), now)
         part = next((one for one in named if one.part_until is not None), content)
         body = content.body(now) if part.part_until is None or now >= part.part_until else part.body(now)
+        if content.is_sound:
+            self._world.held.serve(content.content_id, len(body))
         if self._random.random() < 0.3:
             return Reply(body=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"})
         return Reply(body=b"\xef\xbb\xbf" + body if self._random.random() < 0.1 else body)

@@ -10,6 +10,7 @@ from m365watch.model import Feed
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import Content
 from m365watch.testing.simulation.faults import Plan
+from m365watch.testing.simulation.held import HeldBytes
 from m365watch.testing.simulation.history import History
 
 BROKEN_MAX = 20
@@ -34,6 +35,8 @@ class World:
         self.life = 0
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []
+        self.held = HeldBytes(plan.bytes_in_flight_max, self.accuse)
+        """What the collector of this life holds in memory alone."""
         self._base_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -54,6 +57,7 @@ class World:
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """A life begins on `loop`, which moves the world's time from here on."""
         self.life += 1
+        self.held = HeldBytes(self.plan.bytes_in_flight_max, self.accuse)
         self._loop = loop
 
     def leave(self) -> None:
