@@ -44,6 +44,8 @@ class Fault(StrEnum):
     OUTPUT_FAILS = "outputs fail now and then, also after they have made a batch durable"
     OUTPUT_DOWN = "an output is down for up to a day"
     OUTPUT_HANGS = "an output hangs"
+    OUTPUT_FULL = "the disk of an output is full"
+    QUEUES_FULL = "the disk of the outputs' queues is full"
     OUTPUT_REFUSES = "an output refuses records"
     WIRE_BREAKS = "the wire breaks"
     CRASHES = "the collector crashes"
@@ -60,8 +62,10 @@ _CHANCES = {
     Fault.SAME_SECOND: 0.4,
     Fault.DUPLICATES: OFTEN,
     Fault.BIG: 0.3,
-    Fault.PAGES_EXPIRE: OFTEN,
-    Fault.PAGES_REPEAT: OFTEN,
+    Fault.PAGES_EXPIRE: 0.65,
+    Fault.PAGES_REPEAT: 0.6,
+    Fault.LEDGER_FULL: 0.3,
+    Fault.WIRE_BREAKS: 0.35,
 }
 _ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT})
 """What strikes a part of the requests, and does so as long as the scripted lives last."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
-from m365watch.testing.simulation.outputs import Store
+from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import World
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

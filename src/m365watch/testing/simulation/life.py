@@ -25,12 +25,12 @@ from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
-from m365watch.outputs.queue import BatchQueue, QueueThread
+from m365watch.outputs.queue import QueueThread
 from m365watch.reach import reach_feeds
 from m365watch.recovery.kept import KeptPages
 from m365watch.testing.simulation.faults import Fault, Life
 from m365watch.testing.simulation.loop import Crash, Endless, SimulatedLoop
-from m365watch.testing.simulation.outputs import Store, make_outputs
+from m365watch.testing.simulation.outputs import make_outputs
 from m365watch.testing.simulation.service import (
     LOGIN,
     MANAGEMENT,
@@ -38,7 +38,8 @@ from m365watch.testing.simulation.service import (
     SimulatedClient,
     SimulatedService,
 )
-from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight
+from m365watch.testing.simulation.stores import Store
+from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight, WatchedQueue
 from m365watch.testing.simulation.world import SimulatedClock, World
 
 UPKEEP_S = 60.0
@@ -81,6 +82,7 @@ def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
             outcome = loop.run_until_complete(alive.run())
             place.world.history.tell(f"the run ended with exit code {outcome.exit_code}: {outcome.problems}")
         except Crash:
+            place.world.strike(Fault.CRASHES)
             place.world.history.tell("crash")
         except Endless as error:
             place.world.accuse(f"the collector hangs: {error}")
@@ -125,8 +127,10 @@ class _Alive:
             loop.call_later(life.crash_s, loop.crash_within, life.crash_turns)
             if life.crash_turns % 2:
                 world.on_durable = self._crash_after(life.crash_turns // 2 % 8)
+        if life.skew_s:
+            world.strike(Fault.SKEW)
         if life.sleep_s:
-            loop.call_later(life.sleep_at_s, world.pass_time, life.sleep_s)
+            loop.call_later(life.sleep_at_s, self._fall_asleep)
         if life.jump_s:
             loop.call_later(life.jump_at_s, self._jump)
         return asyncio.create_task(self._rain())
@@ -141,7 +145,12 @@ class _Alive:
 
         return count
 
+    def _fall_asleep(self) -> None:
+        self._world.strike(Fault.ASLEEP)
+        self._world.pass_time(self._life.sleep_s)
+
     def _jump(self) -> None:
+        self._world.strike(Fault.SKEW)
         self._world.skew += timedelta(seconds=self._life.jump_s)
         self._world.history.tell(f"the clock jumps by {self._life.jump_s} s")
 
@@ -208,7 +217,7 @@ class _Alive:
     def _open_ledger(self, names: frozenset[str]) -> UnhurriedLedger:
         # Kept at once: a crash may come before anybody hears that it is open.
         self._ledger = UnhurriedLedger(
-            self._place.directory, outputs=names, now=self._clock.now(), held=self._world.held
+            self._place.directory, outputs=names, now=self._clock.now(), world=self._world
         )
         return self._ledger
 
@@ -225,7 +234,8 @@ class _Alive:
                 position=known.position,
                 newest_batch=await calls(ledger.newest_batch),
             )
-            queue = BatchQueue(
+            queue = WatchedQueue(
+                self._world,
                 place.directory / "queues" / output.name,
                 output=output.name,
                 bytes_max=self._world.plan.queue_bytes_max,

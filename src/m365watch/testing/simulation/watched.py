@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from m365watch.errors import OutputUnavailable
 from m365watch.feed.flight import BytesInFlight
 from m365watch.ledger.port import OpenedBatch
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import BatchPart, BlobKey, Feed, KnownBlob, Receipt
-from m365watch.testing.simulation.held import HeldBytes
+from m365watch.model import Batch, BatchPart, BlobKey, Feed, KnownBlob, Receipt
+from m365watch.outputs.queue import BatchQueue
+from m365watch.testing.simulation.faults import Fault
 from m365watch.testing.simulation.world import World
 
 _PAGES_MAX = 1 << 30
@@ -19,12 +23,13 @@ _PAGES_MAX = 1 << 30
 class UnhurriedLedger(SqliteLedger):
     """The ledger without its waiting for the disk: here the process dies, and never the machine.
 
-    It says to `held` what has become durable, after it has.
+    It says to the world what has become durable, after it has.
     """
 
-    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime, held: HeldBytes) -> None:
+    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime, world: World) -> None:
         super().__init__(directory, outputs=outputs, now=now)
-        self._held = held
+        self._world = world
+        self._held = world.held
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("PRAGMA busy_timeout = 0")
 
@@ -32,6 +37,18 @@ class UnhurriedLedger(SqliteLedger):
         """Let the file grow no further, or again."""
         pages = self._connection.execute("PRAGMA page_count").fetchone()[0] if full else _PAGES_MAX
         self._connection.execute(f"PRAGMA max_page_count = {int(pages)}")
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        return self._felt(super()._transaction())
+
+    @contextmanager
+    def _felt(self, transaction: AbstractContextManager[None]) -> Iterator[None]:
+        try:
+            with transaction:
+                yield
+        except sqlite3.OperationalError as error:
+            self._world.strike(Fault.LEDGER_FULL if "full" in str(error) else Fault.LEDGER_LOCKED)
+            raise
 
     def due_blobs(
         self, feed: Feed, *, now: datetime, count_max: int, besides: frozenset[BlobKey]
@@ -66,6 +83,25 @@ class UnhurriedLedger(SqliteLedger):
         """As the collector's own."""
         super().postpone(blob, attempts=attempts, next_try_at=next_try_at, error=error)
         self._held.let_go(blob)
+
+
+class WatchedQueue(BatchQueue):
+    """A queue whose disk may be full."""
+
+    def __init__(
+        self, world: World, directory: Path, *, output: str, bytes_max: int, wide_headers: bool
+    ) -> None:
+        super().__init__(directory, output=output, bytes_max=bytes_max, wide_headers=wide_headers)
+        self._world = world
+
+    def put(self, batch: Batch) -> bool:
+        """As the collector's own."""
+        if self._world.is_on(Fault.QUEUES_FULL):
+            self._world.strike(Fault.QUEUES_FULL)
+            raise OutputUnavailable(
+                "its queue on disk cannot be written (No space left on device)", where=self._where
+            )
+        return super().put(batch)
 
 
 class WatchedFlight(BytesInFlight):

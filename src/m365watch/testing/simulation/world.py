@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from m365watch.model import Feed
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import Content
-from m365watch.testing.simulation.faults import Plan
+from m365watch.testing.simulation.faults import Fault, Plan
 from m365watch.testing.simulation.held import HeldBytes
 from m365watch.testing.simulation.history import History
 
@@ -37,6 +37,10 @@ class World:
         self.broken: list[str] = []
         self.held = HeldBytes(plan.bytes_in_flight_max, self.accuse)
         """What the collector of this life holds in memory alone."""
+        self.struck: set[Fault] = set()
+        """What has taken effect, noted where it does."""
+        self.halves: set[str] = set()
+        """The outputs at which a crash left half a batch."""
         self._base_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -74,6 +78,14 @@ class World:
         if self.is_calm:
             return False
         return any(start_s <= self.elapsed_s < end_s for start_s, end_s in spans)
+
+    def is_on(self, fault: Fault) -> bool:
+        """Whether `fault` is planned, and on just now."""
+        return fault in self.plan.faults and self.is_within(self.plan.spans[fault])
+
+    def strike(self, fault: Fault) -> None:
+        """`fault` takes effect here and now."""
+        self.struck.add(fault)
 
     def accuse(self, promise: str) -> None:
         """Note a broken promise, once."""
