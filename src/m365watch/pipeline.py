@@ -213,7 +213,7 @@ class Pipeline:
             self._cycles.count_duplicates(part.feed, part.duplicates)
             sent[part.feed] += len(part.records)
         self._open[opened.number] = _OpenBatch(
-            blobs, set(self._names), sent, is_due_again=bool(opened.outputs)
+            blobs, set(self._names), sent, is_due_again=opened.has_rests or bool(opened.outputs)
         )
         batch = Batch(opened.number, parts)
         for output, held in opened.held.items():

@@ -393,6 +393,20 @@ def test_the_week_is_listed_again_once_a_day_and_repaired(tmp_path: Path) -> Non
     assert [line["event"].count("found 2 blobs") for line in lines if line.get("code") == "repaired"] == [1]
 
 
+def test_a_backfill_of_several_runs_is_no_second_look(tmp_path: Path) -> None:
+    """What came late, or while the clock was ahead, lies behind what an earlier run has listed."""
+
+    async def use(house: House) -> set[str]:
+        house.api.fail(Ask.PAGE, REFUSED, at=4)
+        await house.poll_once()
+        house.api.publish(EXCHANGE, "late", created_at=house.ago(hours=20), listed_at=house.clock.now())
+        await asyncio.sleep(3 * 24 * 3_600)
+        await house.poll_once()
+        return known(house)
+
+    assert run(tmp_path, use) == {"late"}
+
+
 def test_listing_the_week_again_without_a_find_says_nothing(tmp_path: Path) -> None:
     """Nor does content that is merely new."""
 

@@ -10,14 +10,15 @@ from random import Random
 import pytest
 
 from m365watch.testing.clock import START
-from m365watch.testing.simulation.content import Content, Tenants
+from m365watch.testing.simulation.content import Content, Element, Tenants
 from m365watch.testing.simulation.faults import Plan, make_plan
-from m365watch.testing.simulation.judge import Account, BlobRow, Judge, name_of
-from m365watch.testing.simulation.outputs import Store
+from m365watch.testing.simulation.judge import Account, BlobName, BlobRow, Judge, name_of
+from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import World
 
 DELIVERED, QUARANTINED, LOST = 1, 2, 3
 LATER = START + timedelta(days=2)
+CALM = timedelta(days=2)
 
 
 class Court:
@@ -25,6 +26,7 @@ class Court:
 
     def __init__(self) -> None:
         plan = _plan()
+        self.calm_since = START
         self.world = World(plan, Tenants(plan, Random(1)).invent())
         self.stores = {name: Store(name) for name in plan.outputs}
         self.content: Content = self.world.contents[0]
@@ -59,11 +61,49 @@ class Court:
         [first, *others] = self.account.blobs
         self.account = replace(self.account, blobs=[replace(first, **changed), *others])  # type: ignore[arg-type]  # a row's own fields
 
+    def end_first(self, state: int) -> None:
+        """Say that the first blob ended otherwise, and count it so."""
+        self.change(state=state)
+        self._count(self.account.blobs[0].name, DELIVERED, state)
+
+    def end_last(self, state: int) -> None:
+        """The same of the last one."""
+        self.account.blobs[-1] = replace(self.account.blobs[-1], state=state)
+        self._count(self.account.blobs[-1].name, DELIVERED, state)
+        self.world.broken.clear()
+
+    def _count(self, name: BlobName, before: int | None, after: int) -> None:
+        counts = list(self.account.counted[name[:2]])
+        if before is not None:
+            counts[before - 1] -= 1
+        counts[after - 1] += 1
+        self.account.counted[name[:2]] = (counts[0], counts[1], counts[2])
+
+    def _add(self, content: Content) -> Content:
+        content.shown = 1
+        self.world.contents.append(content)
+        row = BlobRow(len(self.account.blobs) + 1, name_of(content), DELIVERED, None, 1.0)
+        self.account.blobs.append(row)
+        self._count(row.name, None, DELIVERED)
+        return content
+
+    def add_odd(self) -> Content:
+        """A blob with one record without Id, delivered everywhere."""
+        element = Element(b'{"Operation":"without Id"}')
+        self.stores["lake"].durable[1].append(element.body)
+        self.stores["files"].durable[1].append(element.body)
+        self.stores["devo"].received[element.body] += 1
+        return self._add(replace(self.content, content_id="odd", elements=[element]))
+
+    def add_garbage(self) -> Content:
+        """A blob that is no array, and counts as delivered."""
+        return self._add(replace(self.content, content_id="garbage", elements=[], garbage=b"no JSON"))
+
     def verdict(self) -> str:
         """What the judge says now and at the end, in one line; empty where it has no complaint."""
         judge = Judge(self.world, self.stores)
         judge.judge(self.account)
-        judge.judge_end(self.account, calm_since=START, now=LATER)
+        judge.judge_end(self.account, calm_since=self.calm_since, now=max(LATER, self.calm_since + CALM))
         return "; ".join(self.world.broken)
 
 
@@ -166,6 +206,141 @@ def test_a_delay_by_another_feed_is_seen(court: Court) -> None:
     court.change(finished_s=(LATER + timedelta(days=1)).timestamp())
     Judge(court.world, court.stores).judge_lag(court.account, ill=("nobody", "nothing"), until=LATER)
     assert any(row.name[2] in sentence and "poison" in sentence for sentence in court.world.broken)
+
+
+def test_what_is_delivered_in_time_is_no_delay(court: Court) -> None:
+    """Nor is what the ill feed itself waits for."""
+    ill = name_of(court.content)[:2]
+    court.account = replace(
+        court.account,
+        blobs=[replace(row, finished_s=None) if row.name[:2] == ill else row for row in court.account.blobs],
+    )
+    Judge(court.world, court.stores).judge_lag(court.account, ill=ill, until=LATER)
+    assert court.world.broken == []
+
+
+def test_a_damaged_ledger_is_seen(court: Court) -> None:
+    court.account = replace(court.account, sound=False)
+    assert "the ledger's file is damaged" in court.verdict()
+
+
+def test_a_record_without_id_that_comes_too_often_is_seen(court: Court) -> None:
+    """As often as it is served is right; a break may excuse as many again."""
+    [record] = [element.body for element in court.add_odd().records]
+    right = court.verdict()
+    court.stores["devo"].received[record] += 1
+    court.stores["devo"].allowed[record] += 1
+    excused = court.verdict()
+    court.stores["lake"].durable[1].append(record)
+    assert (right, excused) == ("", "")
+    assert "lake has a record without Id 2 times" in court.verdict()
+
+
+def test_a_blob_that_the_service_denied_is_lost(court: Court) -> None:
+    court.content.denied = True
+    court.end_first(LOST)
+    assert court.verdict() == ""
+
+
+def test_a_refused_record_in_quarantine_is_not_missed(court: Court) -> None:
+    """By the output's name; under another name it is."""
+    del court.stores["devo"].received[court.record]
+    court.account.quarantined.add((1, "devo", court.record))
+    kept = court.verdict()
+    court.account.quarantined.clear()
+    court.account.quarantined.add((1, "lake", court.record))
+    assert kept == ""
+    assert "devo lacks 1 of its records" in court.verdict()
+
+
+def test_a_blob_of_garbage_belongs_into_quarantine(court: Court) -> None:
+    """As a whole, with its body; delivered it is not."""
+    garbage = court.add_garbage()
+    delivered = court.verdict()
+    court.end_last(QUARANTINED)
+    assert "has no record and counts as delivered" in delivered
+    assert "ended in state 1 instead of 2" in delivered
+    assert f"what is no record is not in quarantine: {garbage.garbage!r}" in delivered
+    assert garbage.garbage is not None
+    court.account.quarantined.add((len(court.account.blobs), "", garbage.garbage))
+    court.world.broken.clear()
+    assert court.verdict() == ""
+
+
+def test_the_rest_of_a_blob_that_has_grown_is_a_blob_of_its_own(court: Court) -> None:
+    """The ledger names it a microsecond behind; it has to end as well."""
+    row = court.account.blobs[0]
+    name = (*row.name[:3], row.name[3] + 1)
+    rest = BlobRow(999, name, DELIVERED, None, 1.0)
+    court.account = replace(court.account, blobs=[*court.account.blobs, rest])
+    delivered, quarantined, lost = court.account.counted[name[:2]]
+    court.account.counted[name[:2]] = (delivered + 1, quarantined, lost)
+    ended = court.verdict()
+    court.account.blobs[-1] = replace(rest, state=0, finished_s=None)
+    assert ended == ""
+    assert "waits for ever" in court.verdict()
+
+
+@pytest.mark.parametrize("age", [timedelta(days=1), timedelta(days=17)])
+def test_a_blob_that_has_ended_is_forgotten_after_its_time(court: Court, age: timedelta) -> None:
+    """Its count stays; before that time nothing may be forgotten."""
+    judge = Judge(court.world, court.stores)
+    judge.judge(court.account)
+    created_at = court.content.created_at
+    court.account = replace(court.account, blobs=court.account.blobs[1:])
+    court.world.pass_time((created_at + age - START).total_seconds())
+    judge.judge(court.account)
+
+    forgotten = ["had ended and is forgotten or goes on" in sentence for sentence in court.world.broken]
+    assert forgotten == ([True] if age < timedelta(days=15) else [])
+
+
+def test_an_end_is_the_end(court: Court) -> None:
+    judge = Judge(court.world, court.stores)
+    judge.judge(court.account)
+    court.change(state=LOST)
+    court.content.denied = True
+    judge.judge(court.account)
+    assert any("had ended and is forgotten or goes on" in sentence for sentence in court.world.broken)
+
+
+def _too_old(court: Court) -> Content:
+    """The first content, unknown and out of reach once all is calm."""
+    court.account = replace(court.account, blobs=court.account.blobs[1:])
+    court.content.shown = 0
+    feed = name_of(court.content)[:2]
+    delivered, quarantined, lost = court.account.counted[feed]
+    court.account.counted[feed] = (delivered - 1, quarantined, lost)
+    court.calm_since = court.content.created_at + timedelta(days=8)
+    return court.content
+
+
+def test_what_nobody_could_list_in_time_has_to_be_counted(court: Court) -> None:
+    """As a gap, or as older than all that was listed."""
+    content = _too_old(court)
+    uncounted = court.verdict()
+    court.world.broken.clear()
+    name = name_of(content)
+    court.account.gaps.append((*name[:2], name[3] // 1_000_000, name[3] // 1_000_000 + 1))
+    counted = court.verdict()
+    court.account.gaps.clear()
+    court.account.covered_from[name[:2]] = name[3] // 1_000_000 + 1
+    assert "was served and is missing" in uncounted
+    assert (counted, court.verdict()) == ("", "")
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_content_that_came_after_the_listing_of_its_instant_cannot_be_known(
+    court: Court, ahead: bool
+) -> None:
+    """By a clock that was ahead, or by seconds; a listing after it came has no excuse."""
+    content = _too_old(court)
+    asked_at = content.listed_at + timedelta(seconds=-1 if ahead else 1)
+    second = timedelta(seconds=1)
+    court.world.listings.append(
+        (content.feed, asked_at, content.created_at - second, content.created_at + second)
+    )
+    assert ("was served and is missing" in court.verdict()) is not ahead
 
 
 def test_a_seed_has_the_same_history_every_time(tmp_path: Path) -> None:

@@ -23,12 +23,15 @@ MUTANTS_MIN = 15
 
 def broken_by(seeds: Sequence[int], *words: str) -> int | None:
     """The first of `seeds` in which a process with the bug that `words` name breaks a promise."""
-    command = [sys.executable, "-m", "mutants.child", *words, *map(str, seeds)]
+    module = "mutants.child" if words else "m365watch.testing.simulation"
+    named = [word for seed in seeds for word in ("--seed", str(seed))]
+    command = [sys.executable, "-m", module, *words, *named, "--json"]
     told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
     assert told.returncode in {0, 1}, told.stderr
     assert told.stdout, told.stderr
-    broken = json.loads(told.stdout)["broken"]
-    return next(map(int, broken), None)
+    found = json.loads(told.stdout)
+    failed = found["failed"] if "failed" in found else [found] if found["broken"] else []
+    return next((int(one["seed"]) for one in failed), None)
 
 
 @cache

@@ -90,6 +90,8 @@ class FeedPoller:
         self._margin_step = 0
         self._failures = 0
         self._live_at_s = 0.0
+        self._is_new: bool | None = None
+        """Whether nothing was listed before this run; None before its first poll."""
         self._unread: list[Window] = []
         """Windows of the last relisting in which something could not be read. They count as listed
         already, from before, so that no plan comes back to them."""
@@ -189,6 +191,8 @@ class FeedPoller:
         """What cannot be listed any more, because the collector stood still too long, is no secret."""
         now = self._clock.now()
         coverage = await self._calls(self._ledger.coverage, self.feed)
+        if self._is_new is None:
+            self._is_new = not coverage
         for gap in unreachable_spans(coverage, now, margin=self._margin):
             await self._count_gap(gap, now)
 
@@ -212,7 +216,10 @@ class FeedPoller:
         )
 
     async def _relist_if_due(self, failures: dict[datetime, CollectorError]) -> None:
-        """List the whole 7 days again once a day; the first backfill, done just now, counts as such."""
+        """List the whole 7 days again once a day; a first backfill, done just now, counts as such.
+
+        One that earlier runs began may be days old, and its clock may have been another.
+        """
         now = self._clock.now()
         relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
         coverage = await self._calls(self._ledger.coverage, self.feed)
@@ -222,6 +229,7 @@ class FeedPoller:
             due_at = relisting_due_at(self.feed.tenant_id, relisted_at, started_at=self._started_at)
             if not is_ahead and relisted_at <= now < due_at:
                 return
+        if relisted_at is not None or not self._is_new:
             await self._relist(now, coverage, failures)
         await self._calls(self._ledger.commit_relisting, self.feed, at=now)
 

@@ -57,6 +57,8 @@ class Findings:
     """Per part that has any, the known identities that it brings to outputs which lack their first copy."""
     outputs: dict[int, frozenset[str]] = field(default_factory=dict)
     """The outputs that a part goes to now, where those are not all that lack it."""
+    grown: list[int] = field(default_factory=list)
+    """The parts with records that their blob did not have when other outputs got it."""
 
     def receivers(self, number: int, part: BatchPart) -> frozenset[str]:
         """The outputs that part `number` goes to."""
@@ -85,12 +87,15 @@ class IdentityStore:
         self._evicted_to = b""
         self._table_is_empty = not connection.execute("SELECT 1 FROM identity LIMIT 1").fetchall()
 
-    def find(self, parts: Sequence[BatchPart], lacking: Lacking) -> Findings:
+    def find(self, parts: Sequence[BatchPart], lacking: Lacking, *, outputs: frozenset[str]) -> Findings:
         """Tell new records from known ones; changes nothing.
 
         A record is a duplicate if another blob brought it, or the same blob before in the
         same part. A blob that is fetched again after a crash is not its own duplicate. Where an output
         is without the first copy, by `lacking`, a part may bring it there (`ledger/moved.py`).
+
+        A blob of which some of `outputs` have records already may have grown: what is new in it would have
+        an owner that those seem to have. It is left out like a duplicate, and the part named in `grown`.
         """
         served: list[Sequence[bytes]] = [_without_none(part.identities) for part in parts]
         distinct = set(chain.from_iterable(served))
@@ -100,20 +105,23 @@ class IdentityStore:
             return Findings(served)
         known = {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
         self.moved.amend(known)
-        return self._find_one_by_one(parts, known, lacking(set(known.values())))
+        return self._find_one_by_one(parts, known, lacking(set(known.values())), outputs)
 
     def _find_one_by_one(
         self,
         parts: Sequence[BatchPart],
         known: dict[bytes, BlobKey],
         lacking: dict[BlobKey, frozenset[str]],
+        outputs: frozenset[str],
     ) -> Findings:
         """With the owner of each identity that is `known`, to which the new ones are added."""
         findings = Findings()
         for number, part in enumerate(parts):
             new: list[bytes] = []
             duplicates: set[int] = set()
+            grown: set[int] = set()
             seen: set[bytes] = set()
+            is_again = not part.missing_outputs >= outputs and _owns_some(part, known)
             for place, identity in enumerate(part.identities):
                 if identity is None:
                     continue
@@ -121,12 +129,18 @@ class IdentityStore:
                 if identity in seen or (owner is not None and owner != part.blob):
                     duplicates.add(place)
                     continue
+                if owner is None and is_again:
+                    grown.add(place)
+                    continue
                 seen.add(identity)
                 if owner is None:
                     known[identity] = part.blob
                     new.append(identity)
             if lacking:
                 duplicates -= _weighed(findings, number, part, duplicates, known=known, lacking=lacking)
+            if grown:
+                findings.grown.append(number)
+                duplicates |= grown
             findings.new.append(new)
             if duplicates:
                 findings.duplicates[number] = frozenset(duplicates)
@@ -234,6 +248,11 @@ class IdentityStore:
         )
         self._evicted_to = last[0] if last else b""
         return last is not None
+
+
+def _owns_some(part: BatchPart, known: dict[bytes, BlobKey]) -> bool:
+    """Whether the part's blob has brought records before."""
+    return any(known.get(one) == part.blob for one in part.identities if one is not None)
 
 
 def _weighed(

@@ -48,6 +48,8 @@ class OpenedBatch:
     """The same for records that are new here, and that an output was found to hold: by the output's name."""
     outputs: Mapping[int, frozenset[str]] = field(default_factory=dict)
     """The outputs that a part goes to now, where others lack it too: it is fetched again for those."""
+    has_rests: bool = False
+    """Whether blobs have grown since other outputs got them: they are due once more, for the rest."""
 
 
 class Ledger(Protocol):

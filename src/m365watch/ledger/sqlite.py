@@ -16,6 +16,7 @@ from m365watch.ledger import reading
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes
+from m365watch.ledger.grown import know_rests
 from m365watch.ledger.held import HORIZON, HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
@@ -258,7 +259,9 @@ class SqliteLedger:
     @failures_named
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
-        findings = self._identities.find(parts, lambda blobs: self._batches.lacking(blobs, outputs))
+        findings = self._identities.find(
+            parts, lambda blobs: self._batches.lacking(blobs, outputs), outputs=outputs
+        )
         held = self.held.leave_out(parts, findings, outputs)
         rows, packed = pack(parts, findings, outputs=outputs)
         with self._transaction():
@@ -270,11 +273,15 @@ class SqliteLedger:
                 raise LedgerUnusable("no number for a batch", fix="report this")
             self._identities.moved.write(number, parts, findings.moved)
             self._batches.write_rest(parts, findings)
+            know_rests(self._connection, [parts[place].blob for place in findings.grown])
+        for place in findings.grown:
+            self._progress[parts[place].feed].blobs_waiting += 1
         for part, new in zip(parts, findings.new, strict=True):
             self._identities.remember(part.blob, new)
         self._identities.moved.remember(parts, findings.moved)
         self._batches.add(number, parts, findings, outputs)
-        return OpenedBatch(number, findings.duplicates, held, findings.outputs)
+        has_rests = bool(findings.grown)
+        return OpenedBatch(number, findings.duplicates, held, findings.outputs, has_rests)
 
     @failures_named
     def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:

@@ -110,4 +110,56 @@ MUTANTS = (
         ),
         hint=13,
     ),
+    Mutant(
+        "guess_never_corrected",
+        "what a fetch brought counts in memory with the size that was guessed; seen here",
+        (
+            Patch(
+                _TRIES,
+                "        self._means.flight.correct(guessed=self.held_bytes, actual=size_bytes)\n"
+                "        self.held_bytes = size_bytes\n",
+                "",
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "flight_unbounded",
+        "fetches begin however much is in memory; seen in most collectors",
+        (
+            Patch(
+                "m365watch.feed.flight",
+                "        return self._held == 0 or self._held + size_bytes <= self._bytes_max\n",
+                "        return size_bytes > 0\n",
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "budget_ignored",
+        "requests go out as fast as they can; seen wherever nobody counts them",
+        (
+            Patch(
+                "m365watch.feed.budget",
+                "        if self._per_minute is None:\n            return 0.0\n",
+                "        if self._per_minute != 0:\n            return 0.0\n",
+            ),
+        ),
+        hint=0,
+    ),
+    Mutant(
+        "poison_holds_a_place",
+        "a blob that fails keeps its bytes in flight while it waits for its turn, and others wait behind it; "
+        "seen in collectors that retry in the loop",
+        (
+            Patch(
+                _TRIES,
+                "            await self._postpone(error, self._wait_s())\n"
+                "            return False\n        await self._pause(",
+                "            await self._means.clock.sleep(self._wait_s())\n"
+                "            return True\n        await self._pause(",
+            ),
+        ),
+        hint=0,
+    ),
 )

@@ -148,4 +148,35 @@ MUTANTS = (
         ),
         hint=35,
     ),
+    Mutant(
+        "refused_token_ends_the_listing",
+        "a page token that is refused ends the listing as if there were no further page; seen where a failed "
+        "page is a warning",
+        (
+            Patch(
+                _API,
+                "            page, next_page_uri = await self._page(url, request, feed)\n",
+                "            try:\n"
+                "                page, next_page_uri = await self._page(url, request, feed)\n"
+                "            except WindowRefused:\n                if len(seen) == 1:\n"
+                "                    raise\n                break\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
+    Mutant(
+        "repeated_page_ends_the_listing",
+        "a page that was there before ends the listing, though another one follows it at the next try; seen "
+        "where a loop is only to be broken",
+        (
+            Patch(
+                _API,
+                'raise WindowRefused(f"the pages go in circles after {len(seen)}", where=where)\n',
+                "break\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+    ),
 )

@@ -2,59 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 
+from m365watch.testing.simulating import parser_of_simulate, seeds_asked_for
 from m365watch.testing.simulation.scratch import judge_seed
 from m365watch.testing.simulation.seeds import Verdict
 
-JOBS_MAX = 64
+SEEDS = 300
 _TOLD_EVERY = 25
 _SHOWN_MAX = 400
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every promise held in every seed, 1 if not."""
-    asked = _parser().parse_args(arguments)
-    if asked.seed is not None:
-        verdicts = [judge_seed(asked.seed)]
-        _tell_seed(verdicts[0], as_json=asked.json)
-    else:
-        verdicts = list(_run(range(asked.start, asked.start + asked.seeds), jobs=asked.jobs))
-        _tell_all(verdicts, as_json=asked.json)
+    parser = parser_of_simulate()
+    asked = parser.parse_args(arguments)
+    if asked.mutant or asked.control or asked.all:
+        parser.error("known bugs are put in by ./dev simulate --mutant NAME alone")
+    seeds = seeds_asked_for(asked, default=SEEDS)
+    verdicts = [judge_seed(seeds[0])] if len(seeds) == 1 else list(_run(seeds, jobs=asked.jobs))
+    tell(verdicts, is_alone=len(seeds) == 1, as_json=asked.json)
     return int(any(verdict.broken for verdict in verdicts))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="./dev simulate",
-        description="Run the collector through simulated histories and judge what it promises.",
-    )
-    parser.add_argument("--seeds", type=_count, default=300, metavar="N", help="how many seeds (300)")
-    parser.add_argument("--from", dest="start", type=int, default=0, metavar="S", help="the first one (0)")
-    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="how many at once (1)")
-    parser.add_argument("--seed", type=int, metavar="S", help="this seed alone, with its history")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+def tell(verdicts: list[Verdict], *, is_alone: bool, as_json: bool) -> None:
+    """Print the verdict on one seed with its history, or what many have found."""
+    if is_alone:
+        _tell_seed(verdicts[0], as_json=as_json)
+    else:
+        _tell_all(verdicts, as_json=as_json)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _jobs(text: str) -> int:
-    return min(_count(text), JOBS_MAX)
-
-
-def _run(seeds: range, *, jobs: int) -> Iterator[Verdict]:
+def _run(seeds: Sequence[int], *, jobs: int) -> Iterator[Verdict]:
     """The verdicts in the order of the seeds, with progress on standard error."""
     broken = 0
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -22,6 +22,7 @@ SERVED = timedelta(days=7)
 """How far back content is listed, and how long most of it is served."""
 ILLS_MAX = 7
 """Fetches of one blob that bring something else first."""
+HUGE_BYTES = 2_000_000
 _BLOBS = (8, 15, 25, 40)
 _SHARE = 0.25
 
@@ -72,6 +73,8 @@ class Content:
     """The whole body, where it is no array of anything."""
     part_until: datetime | None = None
     """Until when a fetch brings only the second half of it, as a whole array."""
+    marks: set[Fault] = field(default_factory=set)
+    """What is odd about it."""
     cuts_served: int = 0
     failures_served: int = 0
     shown: int = 0
@@ -89,6 +92,11 @@ class Content:
     def is_quarantined(self) -> bool:
         """Whether nothing of it can go on."""
         return not self.records
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nobody can doubt a whole body of it."""
+        return bool(self.elements) and all(element.is_record for element in self.elements)
 
     def body(self, now: datetime) -> bytes:
         """The whole answer to a fetch."""
@@ -109,6 +117,9 @@ class Tenants:
         self._random = random
         self._numbers = iter(range(1, 1_000_000))
         self._made: list[Element] = []
+        self._marks: set[Fault] = set()
+        """What has become odd about the content that is being invented."""
+        self._big_bytes = plan.big_bytes
         tenants = TENANTS[: random.choice((1, 1, 1, 2))]
         types = list(ContentType)
         random.shuffle(types)
@@ -123,12 +134,19 @@ class Tenants:
         found: list[Content] = []
         for _ in range(self._random.choice(_BLOBS)):
             feed = self._random.choice(self.feeds)
-            found += self._contents(feed, found)
+            self._marks = set()
+            contents = self._contents(feed, found)
+            for content in contents:
+                content.marks |= self._marks
+            found += contents
         return found
 
     def _is_on(self, fault: Fault, feed: Feed, share: float = _SHARE) -> bool:
         is_here = not self._plan.is_quiet or feed == self.feeds[0]
-        return fault in self._plan.faults and is_here and self._random.random() < share
+        is_on = fault in self._plan.faults and is_here and self._random.random() < share
+        if is_on:
+            self._marks.add(fault)
+        return is_on
 
     def _contents(self, feed: Feed, others: list[Content]) -> list[Content]:
         created_at = self._created_at(feed)
@@ -163,7 +181,7 @@ class Tenants:
         """The same id twice: first for its younger part alone, then, created a little earlier, for all."""
         content.elements = [one for one in content.elements if one.key is not None]
         content.elements.append(self._record(content.feed))
-        whole_at = content.listed_at + timedelta(seconds=self._random.choice((5, 100, 1_000)))
+        whole_at = max(content.listed_at, START) + timedelta(seconds=self._random.choice((5, 100, 1_000)))
         part = Content(
             content.feed,
             content.content_id,
@@ -242,16 +260,21 @@ class Tenants:
                 written["Operation"] = f"Changed{next(self._numbers)}"
             content.elements.append(self._keep(written, feed))
 
+    def _big_size(self) -> int:
+        """The size of a large body; a huge one comes once and first, because it costs seconds."""
+        if self._big_bytes > HUGE_BYTES:
+            self._big_bytes, huge = HUGE_BYTES // 2, self._big_bytes
+            return huge
+        return self._random.choice((9_000, *[350_000] * 4, self._big_bytes))
+
     def _spoil(self, content: Content) -> None:
         feed, random = content.feed, self._random
         if self._is_on(Fault.POISON, feed):
             content.ills = [random.choice(_POISONS) for _ in range(random.randint(1, ILLS_MAX))]
         if self._is_on(Fault.CUT_BODIES, feed):
             content.ills = [Ill.CUT] * random.randint(1, 4) + content.ills[:2]
-        if self._is_on(Fault.BIG, feed, 0.1):
-            padded = json.loads(content.elements[0].body) | {
-                "Padding": "x" * random.choice((9_000, self._plan.big_bytes))
-            }
+        if self._is_on(Fault.BIG, feed, 0.4):
+            padded = json.loads(content.elements[0].body) | {"Padding": "x" * self._big_size()}
             content.elements[0] = self._keep(padded, feed)
         if not self._is_on(Fault.GARBAGE, feed):
             return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -43,6 +44,8 @@ class Fault(StrEnum):
     OUTPUT_FAILS = "outputs fail now and then, also after they have made a batch durable"
     OUTPUT_DOWN = "an output is down for up to a day"
     OUTPUT_HANGS = "an output hangs"
+    OUTPUT_FULL = "the disk of an output is full"
+    QUEUES_FULL = "the disk of the outputs' queues is full"
     OUTPUT_REFUSES = "an output refuses records"
     WIRE_BREAKS = "the wire breaks"
     CRASHES = "the collector crashes"
@@ -53,7 +56,19 @@ AWAY_TOO_LONG_H = (24 * 7.5,) * 3
 """Hours after which what came first is not listed any more; half of the absences."""
 OFTEN = 0.5
 SOMETIMES = 0.2
-_CHANCES = {Fault.CRASHES: 0.8, Fault.LATE: 0.4, Fault.SAME_SECOND: 0.4, Fault.DUPLICATES: OFTEN}
+_CHANCES = {
+    Fault.CRASHES: 0.8,
+    Fault.LATE: 0.4,
+    Fault.SAME_SECOND: 0.4,
+    Fault.DUPLICATES: OFTEN,
+    Fault.BIG: 0.3,
+    Fault.PAGES_EXPIRE: 0.65,
+    Fault.PAGES_REPEAT: 0.6,
+    Fault.LEDGER_FULL: 0.3,
+    Fault.WIRE_BREAKS: 0.35,
+}
+_ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT})
+"""What strikes a part of the requests, and does so as long as the scripted lives last."""
 _CONTENT_ONLY = (
     Fault.SAME_SECOND,
     Fault.DUPLICATES,
@@ -64,7 +79,7 @@ _CONTENT_ONLY = (
     Fault.CUT_BODIES,
 )
 """What touches one feed alone; with nothing else wrong, no other feed may be late."""
-QUIET_SEEDS = 0.12
+QUIET_SEEDS = 0.25
 """The share of seeds in which only one feed is ill, and the others are watched for delays."""
 
 
@@ -123,6 +138,10 @@ def make_plan(seed: int, random: Random) -> Plan:
     else:
         faults = frozenset(fault for fault in Fault if random.random() < _CHANCES.get(fault, SOMETIMES))
     lives = tuple(_life(random, faults) for _ in range(1 if is_quiet else random.choice((1, 2, 2, 3, 4))))
+    if is_quiet:
+        # Long enough for a delay to be seen.
+        lives = (replace(lives[0], lasts_s=random.uniform(2_000.0, 6_000.0)),)
+    pages = Fault.PAGES_EXPIRE in faults or Fault.PAGES_REPEAT in faults
     span_s = sum(life.lasts_s + life.off_s + life.sleep_s for life in lives)
     small = Fault.SMALL_BUDGET in faults
     return Plan(
@@ -134,11 +153,13 @@ def make_plan(seed: int, random: Random) -> Plan:
         period_s=random.choice((60.0, 300.0, 600.0)),
         lookback_s=random.choice((300.0, 3_600.0, 7_200.0)),
         requests_per_minute=random.choice((12, 25, 60)) if small else random.choice((400, 2_000, None)),
-        bytes_in_flight_max=random.choice((3_000, 600_000, 32 << 20)),
+        bytes_in_flight_max=random.choice(
+            (3_000, 600_000) if is_quiet else (3_000, 600_000, 600_000, 32 << 20)
+        ),
         queue_bytes_max=random.choice((1_500, 8_000, 1 << 30)),
         outputs=_outputs(random),
-        spans={fault: _spans(random, lives) for fault in Fault if fault in faults},
-        page_blobs=random.choice((1, 2, 3, 5, 50)),
+        spans={fault: _spans(random, lives, fault=fault) for fault in Fault if fault in faults},
+        page_blobs=random.choice((1, 1, 2, 3) if pages else (1, 2, 3, 5, 50)),
         token_life_s=random.choice((60, 600, 3_600)),
     )
 
@@ -172,8 +193,10 @@ def _life(random: Random, faults: frozenset[Fault]) -> Life:
     )
 
 
-def _spans(random: Random, lives: Sequence[Life]) -> Spans:
-    """One to three spans of time that meet a life."""
+def _spans(random: Random, lives: Sequence[Life], *, fault: Fault) -> Spans:
+    """One to three spans of time that meet a life; for some faults all of it."""
+    if fault in _ALWAYS_ON:
+        return ((0.0, math.inf),)
     found = []
     begins_s = [sum(life.lasts_s + life.off_s for life in lives[:place]) for place in range(len(lives))]
     for _ in range(random.choice((1, 1, 2, 3))):

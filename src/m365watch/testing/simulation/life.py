@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
@@ -19,18 +19,17 @@ from m365watch.config.settings import Cloud, Secret, ServiceSettings, TenantSett
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import BODY_BYTES_MAX, Session
 from m365watch.errors import CollectorError
-from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
-from m365watch.outputs.queue import BatchQueue, QueueThread
+from m365watch.outputs.queue import QueueThread
 from m365watch.reach import reach_feeds
 from m365watch.recovery.kept import KeptPages
 from m365watch.testing.simulation.faults import Fault, Life
 from m365watch.testing.simulation.loop import Crash, Endless, SimulatedLoop
-from m365watch.testing.simulation.outputs import Store, make_outputs
+from m365watch.testing.simulation.outputs import make_outputs
 from m365watch.testing.simulation.service import (
     LOGIN,
     MANAGEMENT,
@@ -38,6 +37,8 @@ from m365watch.testing.simulation.service import (
     SimulatedService,
     SimulatedTransport,
 )
+from m365watch.testing.simulation.stores import Store
+from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight, WatchedQueue
 from m365watch.testing.simulation.world import SimulatedClock, World
 
 UPKEEP_S = 60.0
@@ -45,58 +46,6 @@ UPKEEP_S = 60.0
 PATIENCE_ONCE_S = 15.0
 ONCE_MAX_S = 50_000.0
 """A run that should end by itself is stopped after this long, and has broken a promise."""
-_PAGES_MAX = 1 << 30
-
-
-class UnhurriedLedger(SqliteLedger):
-    """The ledger without its waiting for the disk: here the process dies, and never the machine."""
-
-    def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime) -> None:
-        super().__init__(directory, outputs=outputs, now=now)
-        self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("PRAGMA busy_timeout = 0")
-
-    def fill_disk(self, *, full: bool) -> None:
-        """Let the file grow no further, or again."""
-        pages = self._connection.execute("PRAGMA page_count").fetchone()[0] if full else _PAGES_MAX
-        self._connection.execute(f"PRAGMA max_page_count = {int(pages)}")
-
-
-class WatchedFlight(BytesInFlight):
-    """Tells when a fetch begins although its bytes do not fit, and what is held at the end."""
-
-    def __init__(self, bytes_max: int, world: World) -> None:
-        super().__init__(bytes_max)
-        self._world = world
-        self._let_in_max = bytes_max
-        self._now_bytes = 0
-
-    async def acquire(self, size_bytes: int) -> None:
-        """As the collector's own."""
-        await super().acquire(size_bytes)
-        held_before = self._now_bytes
-        self._now_bytes += size_bytes
-        if held_before > 0 and self._now_bytes > self._let_in_max:
-            self._world.accuse(
-                f"a fetch began with {held_before} bytes in flight, {self._let_in_max} are allowed"
-            )
-
-    def correct(self, *, guessed: int, actual: int) -> None:
-        """As the collector's own."""
-        self._now_bytes += actual - guessed
-        super().correct(guessed=guessed, actual=actual)
-
-    def release(self, size_bytes: int) -> None:
-        """As the collector's own."""
-        self._now_bytes -= size_bytes
-        if self._now_bytes < 0:
-            self._world.accuse("more bytes were given back than were in flight")
-        super().release(size_bytes)
-
-    def check_empty(self) -> None:
-        """At rest nothing is in flight: what leaks would stop the collector one day."""
-        if self._now_bytes:
-            self._world.accuse(f"{self._now_bytes} bytes are still in flight at the end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +81,7 @@ def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
             outcome = loop.run_until_complete(alive.run())
             place.world.history.tell(f"the run ended with exit code {outcome.exit_code}: {outcome.problems}")
         except Crash:
+            place.world.strike(Fault.CRASHES)
             place.world.history.tell("crash")
         except Endless as error:
             place.world.accuse(f"the collector hangs: {error}")
@@ -176,8 +126,10 @@ class _Alive:
             loop.call_later(life.crash_s, loop.crash_within, life.crash_turns)
             if life.crash_turns % 2:
                 world.on_durable = self._crash_after(life.crash_turns // 2 % 8)
+        if life.skew_s:
+            world.strike(Fault.SKEW)
         if life.sleep_s:
-            loop.call_later(life.sleep_at_s, world.pass_time, life.sleep_s)
+            loop.call_later(life.sleep_at_s, self._fall_asleep)
         if life.jump_s:
             loop.call_later(life.jump_at_s, self._jump)
         return asyncio.create_task(self._rain())
@@ -192,7 +144,12 @@ class _Alive:
 
         return count
 
+    def _fall_asleep(self) -> None:
+        self._world.strike(Fault.ASLEEP)
+        self._world.pass_time(self._life.sleep_s)
+
     def _jump(self) -> None:
+        self._world.strike(Fault.SKEW)
         self._world.skew += timedelta(seconds=self._life.jump_s)
         self._world.history.tell(f"the clock jumps by {self._life.jump_s} s")
 
@@ -256,7 +213,9 @@ class _Alive:
 
     def _open_ledger(self, names: frozenset[str]) -> UnhurriedLedger:
         # Kept at once: a crash may come before anybody hears that it is open.
-        self._ledger = UnhurriedLedger(self._place.directory, outputs=names, now=self._clock.now())
+        self._ledger = UnhurriedLedger(
+            self._place.directory, outputs=names, now=self._clock.now(), world=self._world
+        )
         return self._ledger
 
     async def _open_outputs(
@@ -272,7 +231,8 @@ class _Alive:
                 position=known.position,
                 newest_batch=await calls(ledger.newest_batch),
             )
-            queue = BatchQueue(
+            queue = WatchedQueue(
+                self._world,
                 place.directory / "queues" / output.name,
                 output=output.name,
                 bytes_max=self._world.plan.queue_bytes_max,

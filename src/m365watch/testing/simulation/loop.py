@@ -116,6 +116,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._turns.crash_after = None
         self._turns.left = _TURNS_OF_THE_DEAD
         self.set_exception_handler(lambda _loop, _context: None)
+        # Before the loop turns again: what was about to go on must not take another step.
+        for task in asyncio.all_tasks(self):
+            task.cancel()
         for _ in range(2):
             # The first may meet the stop of a run that ended in the very turn of the crash.
             with suppress(Crash, Endless, RuntimeError):

@@ -11,14 +11,15 @@ from m365watch.testing.simulation.content import Tenants
 from m365watch.testing.simulation.faults import Fault, Life, Plan, make_plan
 from m365watch.testing.simulation.judge import Account, Judge, read_account
 from m365watch.testing.simulation.life import Place, live
-from m365watch.testing.simulation.outputs import Store
 from m365watch.testing.simulation.service import SimulatedService
+from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import World
 
 CALM_DAYS_MAX = 7
 """Days at the end on which nothing is wrong any more."""
 CALM_RUNS_MAX = 14
-"""Runs on each of them, until nothing waits: a body that is no array is believed after 12 tries."""
+"""Runs on each of them from the last new blob on, until nothing waits: a body that is no array is believed
+after 12 tries."""
 WAITING = 3
 """The exit code of a run that leaves blobs to be tried again."""
 _DAY_S = 25.0 * 3_600
@@ -46,6 +47,10 @@ class Verdict:
     """What happened, line by line."""
     faults: tuple[str, ...]
     """What was wrong in the world, in words."""
+    struck: tuple[str, ...]
+    """What of it took effect."""
+    halves: tuple[str, ...]
+    """The outputs at which a crash left half a batch."""
 
 
 def simulate_seed(seed: int, directory: Path) -> Verdict:
@@ -88,12 +93,16 @@ class _History:
                 ill = self._place.feeds[0]
                 self._judge.judge_lag(account, ill=(ill.tenant_id, ill.content_type), until=self._world.now())
             self._world.pass_time(life.off_s)
+            if Fault.AWAY in self._plan.faults:
+                self._world.strike(Fault.AWAY)
         self._end()
         return Verdict(
             self._plan.seed,
             tuple(self._world.broken),
             self._world.history.lines(),
             tuple(fault.value for fault in Fault if fault in self._plan.faults),
+            tuple(fault.value for fault in Fault if fault in self._world.struck),
+            tuple(sorted(self._world.halves)),
         )
 
     def _judge_life(self) -> Account | None:
@@ -108,6 +117,8 @@ class _History:
             return None
         for name, store in self._stores.items():
             store.crash(account.last_batches.get(name, 0))
+            if store.half:
+                self._world.halves.add(name)
         self._judge.judge(account)
         return account
 
@@ -129,9 +140,13 @@ class _History:
 
     def _calm_runs(self) -> Account | None:
         """Run until nothing waits: each start tries again what is not believed yet."""
-        for _ in range(CALM_RUNS_MAX):
+        runs_left, known = CALM_RUNS_MAX, 0
+        while runs_left:
             outcome = live(self._place, _CALM, once=True)
             account = self._judge_life()
+            blobs = len(account.blobs) if account is not None else 0
+            runs_left = CALM_RUNS_MAX if blobs > known else runs_left - 1
+            known = max(known, blobs)
             if outcome is None or outcome.exit_code != WAITING:
                 break
             self._world.pass_time(1.0)

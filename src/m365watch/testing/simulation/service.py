@@ -30,12 +30,27 @@ MANAGEMENT = "https://manage.simulated.example"
 PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"
 FETCHES_MAX = 24
 """Fetches of one tenant that may be under way at once."""
+CIRCLES_MAX = 8
+"""Pages of one seed that name themselves as the next one."""
 COOLDOWN_S = 900.0
 """Between two accepted starts of one subscription."""
-_AHEAD = timedelta(seconds=2)
+_BUDGET_FELT = 0.8
+"""The share of the budget that a collector which may ask for more has used up: live requests keep a tenth."""
 _HTML = b"<html><body>Something went wrong</body></html>"
 _TENANT_PLACE = 3
 _ANSWER_S = (0.001, 0.01, 0.05, 0.2, 1.5)
+
+
+_OF_LATENESS = (Fault.LATE, Fault.INCIDENT)
+_OF_INSTANTS = (Fault.SAME_SECOND, Fault.EDGE)
+_OF_BODIES = (
+    Fault.SAME_CONTENT_ID,
+    Fault.DUPLICATES,
+    Fault.CHANGED_RECORDS,
+    Fault.ODD_RECORDS,
+    Fault.GARBAGE,
+    Fault.BIG,
+)
 
 
 @dataclass(slots=True)
@@ -75,6 +90,11 @@ class SimulatedService:
         self._arrivals: dict[str, deque[float]] = {}
         self._fetching: dict[str, int] = {}
 
+    def _strike(self, content: Content, *faults: Fault) -> None:
+        """What is odd about `content` is felt now, as far as it is among `faults`."""
+        for fault in content.marks.intersection(faults):
+            self._world.strike(fault)
+
     def begin_life(self) -> None:
         """Another process: its budget and cooldowns begin anew."""
         self._arrivals.clear()
@@ -82,13 +102,10 @@ class SimulatedService:
         self._fetching.clear()
 
     def _is_on(self, fault: Fault, share: float) -> bool:
-        world = self._world
-        return (
-            not world.is_calm
-            and fault in world.plan.faults
-            and world.is_within(world.plan.spans[fault])
-            and self._random.random() < share
-        )
+        is_on = self._world.is_on(fault) and self._random.random() < share
+        if is_on:
+            self._world.strike(fault)
+        return is_on
 
     async def answer(self, method: str, url: URL, *, headers: Mapping[str, str]) -> Reply:
         """The reply to one request, after the time that it takes."""
@@ -135,6 +152,8 @@ class SimulatedService:
         arrivals.append(now_s)
         while arrivals[0] <= now_s - 60.0:
             arrivals.popleft()
+        if limit is not None and len(arrivals) > limit * _BUDGET_FELT:
+            self._world.strike(Fault.SMALL_BUDGET)
         if limit is not None and len(arrivals) > limit:
             self._world.accuse(f"{len(arrivals)} requests within 60 s, {limit} are allowed")
 
@@ -214,13 +233,15 @@ class SimulatedService:
         now = self._world.now()
         if not start < end <= start + timedelta(hours=24) or (not token and start < now - SERVED):
             return af_code(self._random.choice(("AF20055", "AF20030")))
-        if end > now + _AHEAD:
-            self._world.listed_ahead.append((feed, now, end))
-        if token and self._is_on(Fault.PAGES_EXPIRE, 0.3):
+        self._world.listings.append((feed, now, start, end))
+        if token and self._is_on(Fault.PAGES_EXPIRE, 0.5):
             return af_code("AF20031")
         shown = [
             one for one in self._contents[feed] if start <= one.created_at < end and one.listed_at <= now
         ]
+        for one in self._contents[feed]:
+            if start <= one.created_at < end and one.listed_at > now:
+                self._strike(one, *_OF_LATENESS)
         return self._page(shown, int(token or 0), query)
 
     def _page(self, shown: list[Content], begin: int, query: Mapping[str, str]) -> Reply:
@@ -230,9 +251,10 @@ class SimulatedService:
             page = [*shown[:begin][-2:], *page]
         for content in page:
             content.shown += 1
+            self._strike(content, *_OF_INSTANTS)
         body = json.dumps([_named(content) for content in page]).encode()
         reply = Reply(body=body)
-        goes_in_circles = begin and self._circles < 5 and self._is_on(Fault.PAGES_REPEAT, 0.1)
+        goes_in_circles = begin and self._circles < CIRCLES_MAX and self._is_on(Fault.PAGES_REPEAT, 0.2)
         self._circles += bool(goes_in_circles)
         if begin + size < len(shown) or goes_in_circles:
             following = begin if goes_in_circles else begin + size
@@ -244,6 +266,7 @@ class SimulatedService:
     def _next_page(self, query: Mapping[str, str], begin: int) -> str:
         host = MANAGEMENT
         if Fault.FOREIGN_PAGES in self._world.plan.faults and self._random.random() < 0.5:
+            self._world.strike(Fault.FOREIGN_PAGES)
             host = self._random.choice(
                 ("http://localhost", "https://thief.example", "https://127.0.0.1:8443")
             )
@@ -286,13 +309,21 @@ class SimulatedService:
                 one.denied |= one.expires_at <= now + max(self._world.skew, timedelta(0))
             return self._ill(content, content.ills.pop(0), now)
         part = next((one for one in named if one.part_until is not None), content)
-        body = content.body(now) if part.part_until is None or now >= part.part_until else part.body(now)
+        is_part = part.part_until is not None and now < part.part_until
+        body = part.body(now) if is_part else content.body(now)
+        for one in named:
+            self._strike(one, *_OF_BODIES)
+        if is_part:
+            self._world.strike(Fault.PARTIAL_BLOBS)
+        if content.is_sound:
+            self._world.held.serve(content.content_id, len(body))
         if self._random.random() < 0.3:
             return Reply(body=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"})
         return Reply(body=b"\xef\xbb\xbf" + body if self._random.random() < 0.1 else body)
 
     def _ill(self, content: Content, ill: Ill, now: datetime) -> Reply:
         body = content.body(now)
+        self._world.strike(Fault.CUT_BODIES if ill is Ill.CUT else Fault.POISON)
         if ill is Ill.CUT:
             content.cuts_served += 1
         replies: dict[Ill, Callable[[], Reply]] = {

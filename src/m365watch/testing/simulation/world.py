@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from m365watch.model import Feed
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import Content
-from m365watch.testing.simulation.faults import Plan
+from m365watch.testing.simulation.faults import Fault, Plan
+from m365watch.testing.simulation.held import HeldBytes
 from m365watch.testing.simulation.history import History
 
 BROKEN_MAX = 20
@@ -27,13 +28,19 @@ class World:
         """How far the collector's clock is ahead."""
         self.is_calm = False
         """Whether every fault is over."""
-        self.listed_ahead: list[tuple[Feed, datetime, datetime]] = []
-        """Listings of what was still to come: feed, when they were asked for, and up to when."""
+        self.listings: list[tuple[Feed, datetime, datetime, datetime]] = []
+        """The listings that were answered: feed, when they were asked for, from when and up to when."""
         self.on_durable: Callable[[], None] = lambda: None
         """Called whenever the lake or the files have made a batch durable, before they say so."""
         self.life = 0
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []
+        self.held = HeldBytes(plan.bytes_in_flight_max, self.accuse)
+        """What the collector of this life holds in memory alone."""
+        self.struck: set[Fault] = set()
+        """What has taken effect, noted where it does."""
+        self.halves: set[str] = set()
+        """The outputs at which a crash left half a batch."""
         self._base_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -46,9 +53,15 @@ class World:
         """The true present instant."""
         return START + timedelta(seconds=self.elapsed_s)
 
+    @property
+    def is_between_lives(self) -> bool:
+        """Whether no collector lives: what is heard of one comes from its burial."""
+        return self._loop is None
+
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """A life begins on `loop`, which moves the world's time from here on."""
         self.life += 1
+        self.held = HeldBytes(self.plan.bytes_in_flight_max, self.accuse)
         self._loop = loop
 
     def leave(self) -> None:
@@ -65,6 +78,14 @@ class World:
         if self.is_calm:
             return False
         return any(start_s <= self.elapsed_s < end_s for start_s, end_s in spans)
+
+    def is_on(self, fault: Fault) -> bool:
+        """Whether `fault` is planned, and on just now."""
+        return fault in self.plan.faults and self.is_within(self.plan.spans[fault])
+
+    def strike(self, fault: Fault) -> None:
+        """`fault` takes effect here and now."""
+        self.struck.add(fault)
 
     def accuse(self, promise: str) -> None:
         """Note a broken promise, once."""

@@ -1,0 +1,85 @@
+"""Where the simulated outputs' records are: what is durable, and what goes with a crash, or half of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A batch that was written to a connection; the receiver reads it from its first record on."""
+
+    number: int
+    records: list[bytes]
+    read: int = 0
+    """How many of them the receiver has read."""
+
+
+@dataclass(slots=True)
+class Store:
+    """Where an output's records are; outlives it."""
+
+    name: str
+    durable: dict[int, list[bytes]] = field(default_factory=dict)
+    """The lake's and the files' records, by the number of the batch that brought them."""
+    begun: dict[int, list[bytes]] = field(default_factory=dict)
+    """What was written of batches that are not durable: bytes behind the last synced one of the files, parts
+    of the lake that no commit names."""
+    received: Counter[bytes] = field(default_factory=Counter)
+    """What the wire's receiver has read, and how often."""
+    sent: list[Sent] = field(default_factory=list)
+    """What is on the wire, in order, and not proven to have been read."""
+    allowed: Counter[bytes] = field(default_factory=Counter)
+    """How often more than once each record may have been received: breaks and
+    crashes that met it unproven."""
+    proven: dict[int, list[bytes]] = field(default_factory=dict)
+    """What was sent of batches that the wire has proven, and of which the ledger may have no receipt yet."""
+    is_full: bool = False
+    """Whether its disk takes nothing more."""
+    half: bool = False
+    """Whether the last life left half a batch."""
+
+    def records(self, last_batch: int | None = None) -> Counter[bytes]:
+        """How often each record is here; with `last_batch`, without what is beyond it."""
+        found = Counter(self.received)
+        for number, records in self.durable.items():
+            if last_batch is None or number <= last_batch:
+                found.update(records)
+        return found
+
+    def read(self, sent: Sent, count: int) -> None:
+        """The receiver reads on in `sent`, until it has `count` of its records."""
+        self.received.update(sent.records[sent.read : count])
+        sent.read = max(sent.read, count)
+
+    def lose(self, sent: Sent) -> None:
+        """The connection broke: what was read of it may come again."""
+        self.sent.remove(sent)
+        self.allowed.update(sent.records[: sent.read])
+
+    def crash(self, last_batch: int) -> None:
+        """The collector is gone: what the ledger has no receipt of may come again.
+
+        The receiver still reads some of what was on its way; of what was being written, a part is there.
+        """
+        self.half = bool(self.begun) or any(one.read < len(one.records) for one in self.sent)
+        for one in sorted(self.sent, key=lambda one: one.number):
+            self.read(one, Random(one.number).randint(one.read, len(one.records)))
+            is_whole = one.read == len(one.records)
+            self.lose(one)
+            if not is_whole:
+                break
+        for one in list(self.sent):
+            self.lose(one)
+        for number, records in self.proven.items():
+            if number > last_batch:
+                self.allowed.update(records)
+        self.proven.clear()
+
+
+def torn(records: Sequence[bytes]) -> list[bytes]:
+    """`records` as a writer leaves them that stops in the middle of the last one."""
+    return [*records[:-1], records[-1][: len(records[-1]) // 2]] if records else []

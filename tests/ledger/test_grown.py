@@ -1,0 +1,88 @@
+"""Blobs that have grown since some outputs got them: the rest of them reaches every output."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.model import (
+    BatchPart,
+    BlobRef,
+    ContentType,
+    Feed,
+    Header,
+    KnownBlob,
+    Receipt,
+    TenantId,
+    Window,
+)
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
+OUTPUTS = frozenset({"devo", "lake"})
+
+
+def due(ledger: SqliteLedger) -> list[KnownBlob]:
+    return ledger.due_blobs(FEED, now=NOW, count_max=100, besides=frozenset())
+
+
+def part(one: KnownBlob, letters: str) -> BatchPart:
+    return BatchPart(
+        blob=one.key,
+        feed=FEED,
+        received_at=NOW,
+        records=[letter.encode() for letter in letters],
+        headers=[Header()] * len(letters),
+        tables=["t"] * len(letters),
+        missing_outputs=one.missing_outputs,
+        identities=[letter.encode() * 16 for letter in letters],
+    )
+
+
+def test_what_a_blob_has_grown_by_reaches_the_outputs_that_had_it(tmp_path: Path) -> None:
+    """The lake got `b` of a blob; when it is fetched for Devo it holds `ab`, and `a` is for both."""
+    ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW)
+    at = NOW - timedelta(minutes=30)
+    ref = BlobRef(FEED, "blob", at, at + timedelta(days=7))
+    ledger.commit_listing(FEED, Window(at, NOW), [ref], complete=True, at=NOW)
+    first = ledger.open_batch([part(due(ledger)[0], "b")], OUTPUTS)
+    ledger.leave_out(first.number, "devo")
+    ledger.commit_delivered(first.number, "lake", Receipt(), at=NOW)
+    ledger.recall()
+
+    [owed] = due(ledger)
+    second = ledger.open_batch([part(owed, "ab")], OUTPUTS)
+    for output in ("lake", "devo"):
+        ledger.commit_delivered(second.number, output, Receipt(), at=NOW)
+    [rest] = due(ledger)
+    third = ledger.open_batch([part(rest, "ab")], OUTPUTS)
+    for output in ("lake", "devo"):
+        ledger.commit_delivered(third.number, output, Receipt(), at=NOW)
+    left, progress = due(ledger), ledger.feed_progress()[0]
+    ledger.close()
+
+    assert owed.missing_outputs == {"devo"}
+    assert (second.duplicates, second.has_rests) == ({0: frozenset({0})}, True)
+    assert (rest.ref.content_id, rest.missing_outputs) == ("blob", OUTPUTS)
+    assert (third.duplicates, third.has_rests) == ({0: frozenset({1})}, False)
+    assert (left, progress.blobs_waiting, progress.blobs_delivered) == ([], 0, 2)
+
+
+def test_another_blob_with_the_rest_brings_it_to_all(tmp_path: Path) -> None:
+    """The service lists the whole blob under another instant: it is not taken for a duplicate of the part."""
+    ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW)
+    at = NOW - timedelta(minutes=30)
+    refs = [BlobRef(FEED, "blob", at + timedelta(seconds=s), at + timedelta(days=7)) for s in (5, 0)]
+    ledger.commit_listing(FEED, Window(at, NOW), refs, complete=True, at=NOW)
+    [one, other] = due(ledger)
+    first = ledger.open_batch([part(one, "b")], OUTPUTS)
+    ledger.leave_out(first.number, "devo")
+    ledger.commit_delivered(first.number, "lake", Receipt(), at=NOW)
+    ledger.recall()
+
+    owed = next(blob for blob in due(ledger) if blob.key == one.key)
+    second = ledger.open_batch([part(owed, "ab"), part(other, "ab")], OUTPUTS)
+    ledger.close()
+
+    assert second.duplicates == {0: frozenset({0}), 1: frozenset({1})}
