@@ -91,8 +91,8 @@ MUTANTS = (
         (
             Patch(
                 _IDENTITY,
-                'f"{header.Id}\\x1f{created}\\x1f{header.Operation}\\x1f{header.RecordType}"',
-                'f"{header.Id}"',
+                'f"{one.Id}\\x1f{created}\\x1f{one.Operation}\\x1f{one.RecordType}"',
+                'f"{one.Id}"',
             ),
         ),
         hint=0,
@@ -103,8 +103,8 @@ MUTANTS = (
         (
             Patch(
                 _IDENTITY,
-                "                found.append(None)\n",
-                "                found.append(bytes(16))\n",
+                "            else None\n",
+                "            else bytes(16)\n",
             ),
         ),
         hint=6,
