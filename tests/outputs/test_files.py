@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from m365watch.clock import SystemClock
 from m365watch.config.settings import FilesSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.outputs.files import FilesOutput
+from m365watch.outputs.files import FilesOutput, layout
 from m365watch.outputs.files.archive import OPEN_FILES_MAX, Archive
 from m365watch.outputs.files.compression import PIECES_MAX
 from m365watch.outputs.files.layout import folder_of
@@ -385,6 +386,30 @@ def test_a_full_disk_leaves_every_file_as_it_was(directory: Path, clock: Steppin
 
     found = {path.name: path.stat().st_size for path in (directory / ".parts").glob("*.part")}
     assert found == sizes
+    archive.release()
+
+
+def test_no_receipt_goes_before_the_name_of_a_published_file_is_durable(
+    directory: Path, clock: SteppingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that could not be made durable is not forgotten when the batch is tried again."""
+    archive = open_archive(files_settings(directory), clock)
+    deliver(archive, 1)
+    [folder] = {path.name.partition("@")[0] for path in (directory / ".parts").glob("*.part")}
+    clock.step(3.0)
+    flushed: list[Path] = []
+
+    def fails(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(layout, "flush_folder", fails)
+    with pytest.raises(OutputUnavailable):
+        deliver(archive, 2)
+    monkeypatch.setattr(layout, "flush_folder", flushed.append)
+
+    deliver(archive, 2)
+
+    assert directory / folder in flushed
     archive.release()
 
 

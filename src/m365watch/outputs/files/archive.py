@@ -66,6 +66,7 @@ class Archive:
         self._previous_written = 0
         self._receipt = Receipt()
         self._undo: dict[str, int] = {}
+        self._unflushed: list[FileKey] = []
         self._lock: int | None = None
 
     @property
@@ -272,16 +273,23 @@ class Archive:
             self._undo |= doubtful
             note = UndoNote(self._last_batch, self._previous_written, self._undo)
             write_undo(self._directory, note)
-        published: list[FileKey] = []
         try:
             for part in parts:
                 publish(self._directory, part.key)
+                self._unflushed.append(part.key)
                 part.close()
                 del self._parts[part.key.folder]
-                published.append(part.key)
         finally:
-            if published:
-                flush_published(self._directory, published)
+            self._flush_names()
+
+    def _flush_names(self) -> None:
+        """Make the published names durable, also those that an earlier call has failed to.
+
+        Until then no receipt may be without a file that would grow again after a power cut.
+        """
+        if self._unflushed:
+            flush_published(self._directory, self._unflushed)
+            self._unflushed = []
 
 
 def _parse_position(position: str, *, where: str) -> _Position:

@@ -30,8 +30,8 @@ class Part:
     def write(self, pieces: Iterable[list[bytes]], *, directory: Path) -> None:
         """Put `pieces` behind what counts, durably; they count once `accept` is called."""
         if self._descriptor is None:
-            truncate = 0 if self.length else os.O_TRUNC
-            flags = os.O_WRONLY | os.O_CREAT | truncate
+            # A file that counts for something is not made anew: it would begin with a hole.
+            flags = os.O_WRONLY | (0 if self.length else os.O_CREAT | os.O_TRUNC)
             self._descriptor = os.open(directory / self.key.part_name, flags, FILE_MODE)
         self._written = self.length
         for some in pieces:
