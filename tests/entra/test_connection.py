@@ -165,6 +165,14 @@ def test_chunks_of_one_byte_are_taken(loop: Loop) -> None:
     assert answer_to(loop, raw).body == b"x" * BODY_BYTES_MAX
 
 
+def test_tiny_pieces_come_together_in_their_order(loop: Loop) -> None:
+    """More of them than are kept one by one, which would take seventy times their size."""
+    pieces = [f"{number % 100:02}".encode() for number in range(BODY_BYTES_MAX // 2)]
+    raw = head(CHUNKED) + b"".join(b"2\r\n" + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n"
+
+    assert answer_to(loop, raw).body == b"".join(pieces)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import zlib
 from contextlib import suppress
 
@@ -38,6 +39,14 @@ def test_a_large_body_comes_back_as_it_was_meant() -> None:
     body = bytes(range(256)) * 8_192
 
     assert inflated(gzip.compress(body, 0), bytes_max=len(body)) == body
+
+
+def test_members_may_end_anywhere_in_a_large_body() -> None:
+    """A body is taken in steps; a member that ends inside of one costs no more than that step."""
+    pieces = [random.Random(number).randbytes(90_000 + 7 * number) for number in range(9)]
+    members = [gzip.compress(b"", mtime=0)] * 700 + [gzip.compress(piece, mtime=0) for piece in pieces]
+
+    assert inflated(b"".join(members)) == b"".join(pieces)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ INFORMATIONAL_MAX = 16
 _CHUNK_BYTES = 32
 """What the rim of a chunk may take; a server may send every byte as a chunk of its own."""
 
+_PIECES_MAX = 1_024
+"""Pieces of a body that are kept one by one; a piece of 2 bytes would take 70 times as much memory."""
+
 _SWITCHED = 101
 
 
@@ -61,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._head: list[tuple[bytes, bytes]] | None = None
         self._chunks: list[bytes] = []
+        self._rest = bytearray()
 
     @property
     def is_open(self) -> bool:
@@ -184,7 +188,10 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, part: bytes) -> None:
         """Keep a part of the body."""
-        self._chunks.append(part)
+        if len(self._chunks) < _PIECES_MAX:
+            self._chunks.append(part)
+        else:
+            self._rest += part
         self._body_bytes += len(part)
 
     def on_message_complete(self) -> None:
@@ -204,7 +211,8 @@ class Connection(asyncio.Protocol):
         coding = headers.get("Transfer-Encoding")
         if coding is not None and coding.lower() != "chunked":
             raise httptools.HttpParserError
-        self._answer = RawAnswer(status, headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        body = chunks[0] if len(chunks) == 1 else b"".join((*chunks, self._rest))
+        self._answer = RawAnswer(status, headers, body)
         self._keeps_alive = parser.should_keep_alive()
 
     def _pass_over(self, status: int) -> None:
