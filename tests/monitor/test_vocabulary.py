@@ -157,6 +157,7 @@ def test_known_names_are_told_from_others() -> None:
     assert known.has(Kind.OPERATION, "UserLoggedIn")
     assert known.has(Kind.OPERATION, "New-InboxRule")
     assert known.has(Kind.FIELD, "CreationTime")
+    assert known.has(Kind.OPERATION, "AnonymousLinkUsed")
     assert not known.has(Kind.RECORD_TYPE, "99999")
     assert not known.has(Kind.OPERATION, "Novel")
     assert not known.has(Kind.FIELD, "Fresh")

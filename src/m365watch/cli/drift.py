@@ -30,6 +30,7 @@ def drift(
 
     New is what came after a tenant's first day of records. Records are delivered all the same: this is
     for whoever keeps queries and rules. Counts are of records; of a field, among the records looked into.
+    --json also has the blob that brought each name first.
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """

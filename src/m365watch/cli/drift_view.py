@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count, whole_line
+from m365watch.cli.render import count
 from m365watch.cli.terminal import plain
 from m365watch.monitor.known_names import known_names
 from m365watch.monitor.names import Kind, Sighting
@@ -26,12 +26,12 @@ def is_drift(sighting: Sighting) -> bool:
 
 
 def drift_page(vocabularies: Sequence[Vocabulary], shown: Shown) -> RenderableType:
-    """A table per tenant with the blob that brought each name, and what was learned in all."""
+    """A table per tenant, and what was learned in all; JSON names the blob that brought each."""
     parts: list[RenderableType] = []
     for words in vocabularies:
         rows = [one for owner, one in shown if owner is words]
         parts.append(Text(f"tenant {words.tenant_id}", style="bold"))
-        parts += [_table(rows), *map(_blob_line, rows), Text("")] if rows else []
+        parts += [_table(rows), Text("")] if rows else []
         parts += [Text(_sum(words)), *([] if words is vocabularies[-1] else [Text("")])]
     return Group(*parts)
 
@@ -91,10 +91,6 @@ def _table(rows: Sequence[Sighting]) -> Table:
             f"{one.first_seen_at:%m-%d %H:%MZ}",
         )
     return table
-
-
-def _blob_line(one: Sighting) -> Text:
-    return whole_line(f"{plain(one.name)}: first in blob {plain(one.content_id)}", style="dim")
 
 
 def _type_name(one: Sighting) -> str | None:

@@ -39,8 +39,9 @@ class KnownNames:
 def known_names() -> KnownNames:
     """The names of the packaged list, read once.
 
-    Source: Management Activity API schema (record types, properties, SharePoint's operations), and
-    published audit records.
+    Source: Management Activity API schema (record types, properties, SharePoint's operations), Purview's
+    "Audit log activities" (files, folders, lists, sharing, synchronisation, site permissions), which names
+    operations that the schema does not, and published audit records.
     """
     said = msgspec.json.decode((files("m365watch.monitor") / "known_names.json").read_bytes())
     return KnownNames(
