@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -13,9 +14,11 @@ import pytest
 from m365watch.completeness.account import Counts, FeedAudit
 from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit, plan_audit
 from m365watch.completeness.requests import (
-    REQUEST_FILE,
+    ANSWER_KEPT_S,
+    leave_answer,
     leave_request,
     order_of,
+    take_answer,
     take_request,
     withdraw_request,
 )
@@ -211,14 +214,31 @@ def test_an_audit_covers_the_days_that_are_asked_for(days: int, hours: int) -> N
     assert timedelta(hours=hours) - timedelta(seconds=60) <= covered <= timedelta(hours=hours)
 
 
-def test_a_request_is_taken_once(tmp_path: Path) -> None:
-    """As it was left; afterwards it is gone."""
-    order = AuditOrder(3, repair=True, number="0f1e")
-    leave_request(tmp_path, order)
+def test_each_request_is_taken_once(tmp_path: Path) -> None:
+    """As it was left, the first one first, and none in place of another; afterwards they are gone."""
+    orders = [AuditOrder(3, repair=True, number="0f1e"), AuditOrder(7, repair=False, number="0a0b")]
+    for place, order in enumerate(orders):
+        leave_request(tmp_path, order)
+        os.utime(tmp_path / f"audit-{order.number}.request", (place, place))
 
-    assert take_request(tmp_path) == order
+    assert [take_request(tmp_path) for _ in orders] == orders
     assert take_request(tmp_path) is None
-    assert not withdraw_request(tmp_path)
+    assert not withdraw_request(tmp_path, orders[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_request_has_an_answer_of_its_own(tmp_path: Path) -> None:
+    """It is taken once; one that nobody takes goes once it is old."""
+    orders = [AuditOrder(7, repair=False, number=number) for number in ("a1", "b2", "c3")]
+    for order in orders:
+        audit = FeedAudit(FEED, START, Window(START, START), remaining=len(str(order.number)), asked="x")
+        leave_answer(tmp_path, order, [audit])
+        if order.number == "a1":
+            long_ago = (tmp_path / "audit-a1.answer").stat().st_mtime - ANSWER_KEPT_S - 1
+            os.utime(tmp_path / "audit-a1.answer", (long_ago, long_ago))
+
+    assert [one is None for one in (take_answer(tmp_path, order) for order in orders)] == [True, False, False]
+    assert take_answer(tmp_path, orders[2]) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -237,7 +257,7 @@ def test_a_request_is_taken_once(tmp_path: Path) -> None:
 )
 def test_a_request_without_sense_is_thrown_away(tmp_path: Path, body: bytes) -> None:
     """Whatever stands in the file, the collector goes on."""
-    (tmp_path / REQUEST_FILE).write_bytes(body)
+    (tmp_path / "audit-a1.request").write_bytes(body)
 
     assert order_of(body) is None
     assert take_request(tmp_path) is None

@@ -95,6 +95,27 @@ def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) -> None:
+    """Each has its own answer, for the days that it asked for, after those before it."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            await scene.run_once()
+            running = await start("run", "--config", str(scene.file))
+            assert running.stderr is not None
+            while b"started;" not in (await running.stderr.readline()):
+                """The lock is not touched while it starts."""
+            asked = [audited(scene), audited(scene, "--days", "2"), audited(scene)]
+            (code, first), (short_code, short), (other_code, other) = await asyncio.gather(*asked)
+            running.terminate()
+            await ended(running)
+            assert (code, short_code, other_code) == (0, 0, 0)
+            assert first["listed"] == other["listed"] > short["listed"] > 0
+            assert list(scene.place.folder.glob("state/audit-*")) == []
+
+    asyncio.run(main())
+
+
 def test_without_a_ledger_there_is_nothing_to_audit(tmp_path: Path) -> None:
     """The command says what to start first."""
 

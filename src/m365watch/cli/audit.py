@@ -135,39 +135,46 @@ async def _ask(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit] | N
 
     Raises: LedgerUnusable: it takes no request, or does not come to an end.
     """
+    from m365watch.completeness.requests import leave_request, withdraw_request
+
+    leave_request(settings.state_directory, order)
+    try:
+        with _Showing() as show:
+            audits = await _answer(settings, order, show=show)
+    finally:
+        withdraw_request(settings.state_directory, order)
+    return await _see_fetched(settings, audits) if order.repair and audits is not None else audits
+
+
+async def _answer(settings: Settings, order: AuditOrder, *, show: _Showing) -> Sequence[FeedAudit] | None:
+    """What the collector answers, as soon as it does; those who asked before have their turn first."""
     from m365watch.clock import SystemClock
     from m365watch.completeness.desk import AuditProgress
-    from m365watch.completeness.requests import leave_request, withdraw_request
+    from m365watch.completeness.requests import is_taken, take_answer
     from m365watch.errors import LedgerUnusable
-    from m365watch.inspection import feeds_of, is_collector_running, read_audit_progress, read_audits
+    from m365watch.inspection import is_collector_running, read_audit_progress
 
     clock = SystemClock()
-    leave_request(settings.state_directory, order)
     told: dict[str, object] = {}
-    moved_at_s = clock.monotonic_s()
-    with _Showing() as show:
-        while True:
-            await clock.sleep(LOOK_EVERY_S)
-            progress = read_audit_progress(settings)
-            if progress.get("number") == order.number and progress != told:
-                told, moved_at_s = progress, clock.monotonic_s()
+    moved_at_s, was_taken = clock.monotonic_s(), False
+    while True:
+        await clock.sleep(LOOK_EVERY_S)
+        audits = take_answer(settings.state_directory, order)
+        if audits is not None:
+            return audits
+        progress, taken = read_audit_progress(settings), is_taken(settings.state_directory, order)
+        if (progress, taken) != (told, was_taken):
+            told, was_taken, moved_at_s = progress, taken, clock.monotonic_s()
+            if progress.get("number") == order.number:
                 await show.step(AuditProgress(progress["windows"], progress["feeds"], progress["feeds_all"]))
-                if progress["feeds"] == progress["feeds_all"]:
-                    break
-            if not is_collector_running(settings):
-                withdraw_request(settings.state_directory)
-                return None
-            if clock.monotonic_s() - moved_at_s > (ANSWERED_WITHIN_S if told else TAKEN_WITHIN_S):
-                withdraw_request(settings.state_directory)
-                raise LedgerUnusable(
-                    "the running collector does not answer",
-                    where=str(settings.state_directory),
-                    fix="look at what it says; if it is an older version, restart it with this one",
-                )
-    answers = read_audits(settings)
-    audits = [answers[feed] for feed in feeds_of(settings) if feed in answers]
-    audits = [one for one in audits if one.asked == order.number]
-    return await _see_fetched(settings, audits) if order.repair else audits
+        if not is_collector_running(settings):
+            return take_answer(settings.state_directory, order)
+        if clock.monotonic_s() - moved_at_s > (ANSWERED_WITHIN_S if taken else TAKEN_WITHIN_S):
+            raise LedgerUnusable(
+                "the running collector does not answer",
+                where=str(settings.state_directory),
+                fix="look at what it says; if it is an older version, restart it with this one",
+            )
 
 
 async def _see_fetched(settings: Settings, audits: Sequence[FeedAudit]) -> Sequence[FeedAudit]:

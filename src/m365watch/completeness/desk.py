@@ -14,7 +14,7 @@ from m365watch.clock import Clock
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit
 from m365watch.completeness.keeping import body_of, memory_name
-from m365watch.completeness.requests import LOOK_EVERY_S, PROGRESS_NAME, take_request
+from m365watch.completeness.requests import LOOK_EVERY_S, PROGRESS_NAME, leave_answer, take_request
 from m365watch.defects import defect_of
 from m365watch.ledger.comparing import read_states
 from m365watch.ledger.sqlite import SqliteLedger
@@ -23,6 +23,8 @@ from m365watch.model import BlobRef, BlobState, Feed, TenantId, Window
 
 _log = structlog.get_logger(__name__)
 
+ORDERS_MAX = 16
+"""Requests that wait for those before them; further ones are left where they are."""
 TENANTS_AT_ONCE = 8
 """Tenants that are audited at once; a tenant's feeds come one after the other."""
 
@@ -62,17 +64,28 @@ class AuditDesk:
         return DailyAudit(feed, compare=self._compare, keep=self._keep, clock=self._clock)
 
     async def run(self) -> None:
-        """Answer what is asked for, until cancelled."""
+        """Answer what is asked for, one after the other, until cancelled."""
+        async with asyncio.TaskGroup() as answering:
+            asked: asyncio.Queue[AuditOrder] = asyncio.Queue()
+            answering.create_task(self._answer_all(asked), name="audits")
+            while True:
+                await self._clock.sleep(LOOK_EVERY_S)
+                # A request that is taken at once is known to be heard, however long those before it take.
+                if asked.qsize() >= ORDERS_MAX:
+                    continue
+                order = await self._calls(take_request, self._ledger.path.parent)
+                if order is not None:
+                    asked.put_nowait(order)
+
+    async def _answer_all(self, asked: asyncio.Queue[AuditOrder]) -> None:
         while True:
-            await self._clock.sleep(LOOK_EVERY_S)
-            order = await self._calls(take_request, self._ledger.path.parent)
-            if order is not None:
-                await self._answer(order)
+            await self._answer(await asked.get())
 
     async def _answer(self, order: AuditOrder) -> None:
         _log.info(f"audit asked for: the last {order.days} days{', with repair' if order.repair else ''}")
         try:
             audits = await self.audit(order, on_progress=partial(self._tell_progress, order))
+            await self._calls(leave_answer, self._ledger.path.parent, order, audits)
         except Exception as error:  # noqa: BLE001 - an audit that fails stops no collecting
             defect = defect_of(error, where="audit")
             _log.error(str(defect), code=defect.code)

@@ -1,20 +1,32 @@
-"""How a command asks the collector that holds the ledger for an audit: one small file beside the ledger."""
+"""How a command asks the collector that holds the ledger for an audit: two small files beside the ledger.
+
+Each command leaves a request of its own and gets an answer of its own, so that several may ask at once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import AuditOrder
+from m365watch.completeness.keeping import audit_of, body_of
 from m365watch.errors import LedgerUnusable
+from m365watch.model import ContentType, Feed, TenantId
 
-REQUEST_FILE = "audit.request"
+REQUESTS = "audit-*.request"
+"""The requests in the state directory; the star stands for the request's number."""
+ANSWERS = "audit-*.answer"
 TAKEN_WITHIN_S = 60.0
 """A collector that runs takes a request within this time."""
 LOOK_EVERY_S = 5.0
 """How often it looks."""
+ANSWER_KEPT_S = 3_600.0
+"""How much older than the next answer one may be that nobody has taken."""
 PROGRESS_NAME = "audit progress"
 """The name in the ledger's memory under which it says how far it is."""
 _BYTES_MAX = 1_000
@@ -22,16 +34,14 @@ _DAYS = range(1, 8)
 
 
 def leave_request(directory: Path, order: AuditOrder) -> None:
-    """Put `order` where the collector of the state directory finds it, in place of an earlier one.
+    """Put `order` where the collector of the state directory finds it.
 
     Raises: LedgerUnusable: the file cannot be written.
     """
-    path = directory / REQUEST_FILE
-    draft = path.with_suffix(f".{os.getpid()}")
+    path = _place(directory, REQUESTS, order.number)
     body = json.dumps({"number": order.number, "days": order.days, "repair": order.repair})
     try:
-        draft.write_text(body, encoding="utf-8")
-        draft.replace(path)
+        _put(path, body)
     except OSError as error:
         raise LedgerUnusable(
             f"the running collector cannot be asked ({error.strerror or error})",
@@ -41,9 +51,11 @@ def leave_request(directory: Path, order: AuditOrder) -> None:
 
 
 def take_request(directory: Path) -> AuditOrder | None:
-    """The order that somebody has left, which is then no longer there; None if there is none, or no sense."""
-    path = directory / REQUEST_FILE
+    """The order that was left first, which is then no longer there; None if there is none, or no sense."""
     try:
+        path = min(directory.glob(REQUESTS), key=lambda one: one.stat().st_mtime_ns, default=None)
+        if path is None:
+            return None
         with path.open("rb") as file:
             body = file.read(_BYTES_MAX)
         path.unlink()
@@ -52,13 +64,56 @@ def take_request(directory: Path) -> AuditOrder | None:
     return order_of(body)
 
 
-def withdraw_request(directory: Path) -> bool:
+def is_taken(directory: Path, order: AuditOrder) -> bool:
+    """Whether the collector has taken the request, or somebody else has removed it."""
+    return not _place(directory, REQUESTS, order.number).exists()
+
+
+def withdraw_request(directory: Path, order: AuditOrder) -> bool:
     """Whether the request was still there; it is no longer."""
     try:
-        (directory / REQUEST_FILE).unlink()
+        _place(directory, REQUESTS, order.number).unlink()
     except OSError:
         return False
     return True
+
+
+def leave_answer(directory: Path, order: AuditOrder, audits: Sequence[FeedAudit]) -> None:
+    """Put the audits of `order` where who asked finds them; old ones that nobody took are removed.
+
+    Raises: OSError.
+    """
+    path = _place(directory, ANSWERS, order.number)
+    rows = [[one.feed.tenant_id, one.feed.content_type, body_of(one)] for one in audits]
+    _put(path, json.dumps(rows))
+    kept_since_s = path.stat().st_mtime - ANSWER_KEPT_S
+    for other in directory.glob(ANSWERS):
+        with suppress(OSError):
+            if other.stat().st_mtime < kept_since_s:
+                other.unlink()
+
+
+def take_answer(directory: Path, order: AuditOrder) -> list[FeedAudit] | None:
+    """The audits that answer `order`, whose file is then no longer there; None if there is no answer yet."""
+    path = _place(directory, ANSWERS, order.number)
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError:
+        return None
+    with suppress(OSError):
+        path.unlink()
+    return [audit_of(Feed(TenantId(tenant), ContentType(kind)), body) for tenant, kind, body in rows]
+
+
+def _place(directory: Path, files: str, number: str | None) -> Path:
+    return directory / files.replace("*", number or "")
+
+
+def _put(path: Path, body: str) -> None:
+    """Write the file whole or not at all."""
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(body, encoding="utf-8")
+    draft.replace(path)
 
 
 def order_of(body: bytes) -> AuditOrder | None:
