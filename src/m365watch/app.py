@@ -31,7 +31,7 @@ from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
-from m365watch.ledger.comparing import read_states
+from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.reading import require_ledger
 from m365watch.ledger.soundness import DamageGuard
@@ -157,7 +157,7 @@ class Collector:
         """
         path = self._settings.state_directory / LEDGER_FILE
 
-        async def compare(feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+        async def compare(feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | Absent]:
             return read_states(path, feed, refs)
 
         async def keep(_audit: FeedAudit) -> None:

@@ -24,7 +24,7 @@ from m365watch.ledger.account import (
     piece_body,
 )
 from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
-from m365watch.ledger.comparing import read_states
+from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.port import WaitingBlob
@@ -111,8 +111,8 @@ def read_audit_progress(settings: Settings) -> dict[str, Any]:
     return {} if body is None else dict(json.loads(body))
 
 
-def read_blob_states(settings: Settings, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
-    """Where blobs stand, in their order; None for one that the ledger does not know.
+def read_blob_states(settings: Settings, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | Absent]:
+    """Where blobs stand, in their order.
 
     Raises: LedgerUnusable.
     """

@@ -50,6 +50,19 @@ def test_an_audit_fits_on_a_terminal() -> None:
     assert "--repair has what is missing fetched" in " ".join(lines)
 
 
+def test_an_audit_tells_what_is_newer_than_the_last_listing() -> None:
+    """In a column of its own and in the verdict; an hour with nothing else is not amiss."""
+    audit = replace(AUDIT, hours={NOW - HOUR: Counts(listed=3, delivered=2, newer=1)}, remaining=0)
+    lines = shown(audit_page([audit], repair=False))
+
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[-2:] == ["missing", "newer"]
+    assert ["all", "3", "2", "0", "0", "0", "0", "1"] in [line.split() for line in lines]
+    verdict = "0 missing; 1 newer than the last listing: the next poll fetches them"
+    assert verdict in " ".join(line.strip() for line in lines)
+    assert "11h" not in " ".join(lines)
+
+
 def test_an_audit_says_what_a_repair_did_and_what_stood_in_the_way() -> None:
     """With the cure of an error below it."""
     page = " ".join(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from m365watch.completeness.account import FINAL, Counts, FeedAudit, Tally, settled, total_of
 from m365watch.completeness.keeping import audit_of, body_of
+from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
 
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
@@ -18,7 +19,7 @@ WINDOW = Window(START, START + timedelta(hours=24))
 NEXT = Window(WINDOW.end, WINDOW.end + timedelta(hours=24))
 
 standings = st.lists(
-    st.tuples(st.integers(0, 24 * 60 - 1), st.sampled_from([None, *BlobState])),
+    st.tuples(st.integers(0, 24 * 60 - 1), st.sampled_from([*Absent, *BlobState])),
     max_size=60,
 )
 
@@ -30,7 +31,7 @@ def ref(number: int, minutes: int, window: Window = WINDOW) -> BlobRef:
 
 @given(standings, st.integers(1, 7))
 def test_every_listed_blob_stands_in_one_count(
-    standing: list[tuple[int, BlobState | None]], page_blobs: int
+    standing: list[tuple[int, BlobState | Absent]], page_blobs: int
 ) -> None:
     """Whatever the pages are cut like, the counts add up, hour by hour, and missing ones are named."""
     tally = Tally()
@@ -45,7 +46,7 @@ def test_every_listed_blob_stands_in_one_count(
     assert list(hours) == sorted({one.created_at.replace(minute=0) for one in refs})
     assert total_of(hours.values()).listed == len(refs)
     assert set(tally.missing()) == {
-        one for one, (_, state) in zip(refs, standing, strict=True) if state is None
+        one for one, (_, state) in zip(refs, standing, strict=True) if state is Absent.MISSING
     }
 
 
@@ -53,7 +54,7 @@ def test_a_window_that_is_begun_again_counts_once() -> None:
     """Neither a break in the middle nor a later beginning counts a blob twice."""
     tally = Tally()
     tally.begin(WINDOW)
-    tally.add([ref(1, 5), ref(2, 90)], [BlobState.DELIVERED, None])
+    tally.add([ref(1, 5), ref(2, 90)], [BlobState.DELIVERED, Absent.MISSING])
     tally.begin(replace(WINDOW, start=WINDOW.start + timedelta(minutes=20)))
     tally.add([ref(2, 90)], [BlobState.WAITING])
     tally.begin(NEXT)
@@ -67,15 +68,15 @@ def test_a_blob_on_two_pages_counts_once() -> None:
     """Pages repeat; the second time the ledger knows the blob already."""
     tally = Tally()
     tally.begin(WINDOW)
-    tally.add([ref(1, 5)], [None])
+    tally.add([ref(1, 5)], [Absent.MISSING])
     tally.add([ref(1, 5), ref(2, 6)], [BlobState.WAITING, BlobState.QUARANTINED])
 
     assert total_of(tally.hours().values()) == Counts(listed=2, quarantined=1, missing=1)
     assert tally.missing() == (ref(1, 5),)
 
 
-@given(st.lists(st.sampled_from([None, *BlobState]), max_size=20))
-def test_what_was_repaired_is_in_a_final_state(states: list[BlobState | None]) -> None:
+@given(st.lists(st.sampled_from([*Absent, *BlobState]), max_size=20))
+def test_what_was_repaired_is_in_a_final_state(states: list[BlobState | Absent]) -> None:
     """Known again is not enough: what still waits after a repair remains."""
     missing = tuple(ref(number, number) for number in range(len(states)))
     audit = audit_with(missing, beyond=3)
@@ -88,7 +89,7 @@ def test_what_was_repaired_is_in_a_final_state(states: list[BlobState | None]) -
 
 
 @given(standings)
-def test_an_audit_is_kept_as_it_is(standing: list[tuple[int, BlobState | None]]) -> None:
+def test_an_audit_is_kept_as_it_is(standing: list[tuple[int, BlobState | Absent]]) -> None:
     """What `status` and a command read is what the collector found."""
     tally = Tally()
     tally.begin(WINDOW)

@@ -23,7 +23,7 @@ from m365watch.completeness.requests import (
     withdraw_request,
 )
 from m365watch.errors import AccessRefused, Unavailable, WindowRefused
-from m365watch.ledger.comparing import read_states
+from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
 from m365watch.testing.api import Ask, FakeApi
@@ -56,12 +56,18 @@ class Bench:
         now = self.clock.now()
         self.ledger.commit_listing(FEED, Window(now - timedelta(hours=1), now), refs, complete=False, at=now)
 
+    def listed(self, *, until_h: float) -> None:
+        """A listing that ended so many hours ago."""
+        end = self.clock.now() - timedelta(hours=until_h)
+        window = Window(end - timedelta(hours=24), end)
+        self.ledger.commit_listing(FEED, window, [], complete=True, at=end)
+
     async def audit(self, *, repair: bool = False, days: int = 7) -> FeedAudit:
         auditor = Auditor(compare=self.compare, commit=self.commit if repair else None, clock=self.clock)
         order = AuditOrder(days, repair, "a1")
         return await auditor.audit(FEED, Audited(self.api, None), order=order, on_window=self.look_on)
 
-    async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | None]:
+    async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | Absent]:
         return read_states(self.ledger.path, feed, refs)
 
     async def commit(self, _feed: Feed, _window: Window, refs: Sequence[BlobRef]) -> None:
@@ -98,6 +104,35 @@ def test_what_the_ledger_does_not_know_is_missing(tmp_path: Path) -> None:
     assert set(audit.missing) == set(gone)
     assert (audit.repaired, audit.remaining, audit.error) == (0, 3, None)
     assert audit.span.start == START - timedelta(days=7) + timedelta(seconds=60)
+
+
+def test_what_is_newer_than_the_last_listing_is_not_missing(tmp_path: Path) -> None:
+    """No listing could have shown it; what one should have is missing. A repair fetches both."""
+
+    async def use(bench: Bench) -> tuple[FeedAudit, FeedAudit, list[BlobRef], BlobRef]:
+        bench.listed(until_h=2)
+        bench.publish("newer", age_h=1, known=False)
+        bench.publish("as new as the end", age_h=2, known=False)
+        before = await bench.audit()
+        gone = bench.publish("gone", age_h=2.001, known=False)
+        return before, await bench.audit(repair=True), bench.committed, gone
+
+    before, after, committed, gone = run(tmp_path, use)
+
+    assert before.total == Counts(listed=2, newer=2)
+    assert before.is_proven
+    assert after.total == Counts(listed=3, newer=2, missing=1)
+    assert (after.missing, after.repaired, len(committed)) == ((gone,), 1, 3)
+
+
+def test_of_a_feed_that_was_never_listed_nothing_is_too_new(tmp_path: Path) -> None:
+    """A ledger that has collected nothing proves nothing."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.publish("gone", age_h=0.1, known=False)
+        return await bench.audit()
+
+    assert run(tmp_path, use).total == Counts(listed=1, missing=1)
 
 
 def test_a_repair_makes_the_missing_known_and_nothing_else(tmp_path: Path) -> None:

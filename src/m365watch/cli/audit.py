@@ -46,7 +46,8 @@ def audit(
     """Prove that nothing is missing: list what Microsoft serves again, and look for every blob in the ledger.
 
     Of each blob that is listed it says whether it is delivered, waiting, quarantined, lost or missing, which
-    means that the ledger does not know it. While `m365watch run` is running it makes the audit itself, within
+    means that the ledger does not know it. What is newer than the collector's last listing is told apart: it
+    is not collected yet. While `m365watch run` is running it makes the audit itself, within
     its budget of requests; otherwise this command does. With --repair what is missing is fetched and
     delivered; where no collector runs, so is what else waits. With a `console` output the records then have
     stdout to themselves, and the answer goes to stderr.

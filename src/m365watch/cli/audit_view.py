@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HOURS_SHOWN_MAX = 12
 """Hours with something amiss that are named; JSON has all of them."""
 FIGURES = ("listed", "delivered", "waiting", "quarantined", "lost", "missing")
+NEWER = "newer"
+"""The figure that has a column only where there is any, so that 80 columns do."""
 _STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
 
 
@@ -38,16 +40,18 @@ def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
 
 def _table(audits: Sequence[FeedAudit]) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("feed", no_wrap=True, overflow="ellipsis")
+    table.add_column("feed")
     table.add_column("day", no_wrap=True)
-    for name in FIGURES:
+    figures = (*FIGURES, *([NEWER] if any(audit.total.newer for audit in audits) else []))
+    for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     for audit in audits:
-        name = content_name(audit.feed)
+        # A column of cells that do not wrap gets narrower where the others may not.
+        feed = Text(content_name(audit.feed), no_wrap=True, overflow="ellipsis")
         for day, counts in days_of(audit).items():
-            table.add_row(name, day, *_cells(counts))
-            name = ""
-        table.add_row(name, "all", *_cells(audit.total), style="bold")
+            table.add_row(feed, day, *_cells(counts, figures))
+            feed = Text()
+        table.add_row(feed, "all", *_cells(audit.total, figures), style="bold")
     return table
 
 
@@ -59,9 +63,9 @@ def days_of(audit: FeedAudit) -> dict[str, Counts]:
     return {day: total_of(rows) for day, rows in days.items()}
 
 
-def _cells(counts: Counts) -> list[Text]:
+def _cells(counts: Counts, figures: Sequence[str]) -> list[Text]:
     cells = []
-    for name in FIGURES:
+    for name in figures:
         number = getattr(counts, name)
         cells.append(Text(f"{number:,}", style=_STYLES.get(name, "") if number else "dim"))
     return cells
@@ -103,8 +107,12 @@ def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
     repaired, remaining = sum(one.repaired for one in audits), sum(one.remaining for one in audits)
     mended = f"; {repaired:,} of them repaired, {remaining:,} remain" if sums.missing and repair else ""
     hint = "" if repair or not remaining else "; --repair has what is missing fetched"
+    fetched = "they are fetched too" if repair else "the next poll fetches them"
+    newer = f"; {sums.newer:,} newer than the last listing: {fetched}" if sums.newer else ""
     since = min((one.span.start for one in audits), default=None)
-    text = f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{hint}"
+    text = (
+        f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{newer}{hint}"
+    )
     return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
+from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, Feed, Window
 
 MISSING_NAMED_MAX = 100_000
@@ -16,7 +17,7 @@ FINAL = frozenset({BlobState.DELIVERED, BlobState.QUARANTINED, BlobState.LOST})
 
 @dataclass(slots=True)
 class Counts:
-    """Blobs that the service lists, and where they stand: the last five add up to the first."""
+    """Blobs that the service lists, and where they stand: the others add up to the first."""
 
     listed: int = 0
     delivered: int = 0
@@ -25,14 +26,18 @@ class Counts:
     quarantined: int = 0
     lost: int = 0
     missing: int = 0
-    """Not known to the ledger."""
+    """Not known to the ledger, although a listing should have shown them."""
+    newer: int = 0
+    """Not known to the ledger, because they are newer than the last listing."""
 
-    def add(self, state: BlobState | None) -> None:
+    def add(self, state: BlobState | Absent) -> None:
         """Count one more blob."""
         self.listed += 1
         match state:
-            case None:
+            case Absent.MISSING:
                 self.missing += 1
+            case Absent.NEWER:
+                self.newer += 1
             case BlobState.DELIVERED:
                 self.delivered += 1
             case BlobState.QUARANTINED:
@@ -44,8 +49,8 @@ class Counts:
 
     @property
     def is_sound(self) -> bool:
-        """Whether everything that is listed has been delivered."""
-        return self.listed == self.delivered
+        """Whether everything that could be collected has been delivered."""
+        return self.listed == self.delivered + self.newer
 
 
 def total_of(counts: Iterable[Counts]) -> Counts:
@@ -108,7 +113,7 @@ class Tally:
         # No blob is in two windows, so that only one window's names are remembered at a time.
         self._seen = set()
 
-    def add(self, page: Sequence[BlobRef], states: Sequence[BlobState | None]) -> None:
+    def add(self, page: Sequence[BlobRef], states: Sequence[BlobState | Absent]) -> None:
         """Count a page; a blob that the pages repeat is counted once."""
         if self._end is None:
             return
@@ -119,7 +124,7 @@ class Tally:
                 continue
             self._seen.add(name)
             hours.setdefault(hour_of(ref.created_at), Counts()).add(state)
-            if state is None and len(missing) < MISSING_NAMED_MAX:
+            if state is Absent.MISSING and len(missing) < MISSING_NAMED_MAX:
                 missing.append(ref)
 
     def hours(self) -> dict[datetime, Counts]:
@@ -136,7 +141,7 @@ class Tally:
         return tuple(every[:MISSING_NAMED_MAX])
 
 
-def settled(audit: FeedAudit, states: Sequence[BlobState | None]) -> FeedAudit:
+def settled(audit: FeedAudit, states: Sequence[BlobState | Absent]) -> FeedAudit:
     """`audit` after a repair; `states` is where its `missing` blobs stand now, in their order.
 
     Repaired is what is in a final state; missing blobs that are not named cannot be looked up, and remain.

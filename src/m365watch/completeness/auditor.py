@@ -19,6 +19,7 @@ from m365watch.errors import (
 from m365watch.feed.port import Api
 from m365watch.feed.relisting import in_background
 from m365watch.feed.windows import LOOK_BACK_MAX, plan_relisting
+from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, Feed, Window
 
 WINDOW_TRIES = 6
@@ -31,8 +32,8 @@ MARGIN = timedelta(seconds=60)
 EDGE_STEP = timedelta(minutes=20)
 """How much later it starts after each refusal."""
 
-Compare = Callable[[Feed, Sequence[BlobRef]], Awaitable[Sequence[BlobState | None]]]
-"""Where blobs stand in the ledger, in their order; None for one that it does not know."""
+Compare = Callable[[Feed, Sequence[BlobRef]], Awaitable[Sequence[BlobState | Absent]]]
+"""Where blobs stand in the ledger, in their order."""
 Commit = Callable[[Feed, Window, Sequence[BlobRef]], Awaitable[None]]
 """Makes blobs known to the ledger, which then fetches them."""
 
@@ -76,7 +77,7 @@ class DailyAudit:
         """Count one page, as the ledger knows it now; how many of it are missing until it is committed."""
         states = await self._compare(self._feed, page)
         self._tally.add(page, states)
-        return sum(state is None for state in states)
+        return sum(state is Absent.MISSING for state in states)
 
     async def end(self, windows: Sequence[Window], failures: Mapping[datetime, CollectorError]) -> None:
         """Keep the account, and begin the next one."""
@@ -151,7 +152,7 @@ class Auditor:
             wanted = [ref for ref in page if start_at is None or ref.created_at >= start_at]
             states = await self._compare(feed, wanted)
             tally.add(wanted, states)
-            unknown = [ref for ref, state in zip(wanted, states, strict=True) if state is None]
+            unknown = [ref for ref, state in zip(wanted, states, strict=True) if isinstance(state, Absent)]
             if self._commit is not None and unknown:
                 await self._commit(feed, window, unknown)
 

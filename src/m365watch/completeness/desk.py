@@ -16,7 +16,7 @@ from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAu
 from m365watch.completeness.keeping import body_of, memory_name
 from m365watch.completeness.requests import LOOK_EVERY_S, PROGRESS_NAME, leave_answer, take_request
 from m365watch.defects import defect_of
-from m365watch.ledger.comparing import read_states
+from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, BlobState, Feed, TenantId, Window
@@ -104,7 +104,7 @@ class AuditDesk:
         )
         return await audit_feeds(auditor, self._feeds, order=order, keep=self._keep, on_progress=on_progress)
 
-    async def _compare(self, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+    async def _compare(self, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | Absent]:
         return await self._calls(read_states, self._ledger.path, feed, refs)
 
     async def _commit(self, feed: Feed, window: Window, refs: Sequence[BlobRef]) -> None:

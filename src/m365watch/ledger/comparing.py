@@ -6,9 +6,10 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
-from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.reading import instant, ledger_for_reading
 from m365watch.model import BlobRef, BlobState, Feed
 
 HOUR_S = 3_600
@@ -23,12 +24,22 @@ _WHOLE = (
     f"SELECT state FROM blob WHERE feed = {_FEED} AND created_us > ? AND created_us < ?"  # noqa: S608 - our own words
     " AND substr(content_id, instr(content_id, '$')) = ? ORDER BY created_us DESC LIMIT 1"
 )
+_LISTED_UNTIL = f"SELECT max(end_s) FROM coverage WHERE feed = {_FEED}"  # noqa: S608 - our own words
 CUT_SPAN = timedelta(hours=1)
 """A blob spans less; one of 10 minutes has been the longest."""
 _PER_HOUR = (
     f"SELECT created_us / 3600000000, count(*) FROM blob WHERE feed = {_FEED}"  # noqa: S608 - our own words
     " AND created_us >= ? AND created_us < ? GROUP BY 1"
 )
+
+
+class Absent(StrEnum):
+    """How it comes that the ledger does not know a blob which the service lists."""
+
+    MISSING = "missing"
+    """A listing should have shown it, or the feed was never listed."""
+    NEWER = "newer"
+    """It was created after the end of the newest listing, so that no listing could have shown it."""
 
 
 def states_in(connection: sqlite3.Connection, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
@@ -55,16 +66,24 @@ def state_of_whole(connection: sqlite3.Connection, feed: Feed, ref: BlobRef) -> 
     return None if row is None else _STATES[row[0]]
 
 
-def read_states(path: Path, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+def read_states(path: Path, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | Absent]:
     """Where `refs` stand, rests of known blobs as those, from the ledger at `path` beside whoever writes it.
 
     Raises: LedgerUnusable.
     """
     with ledger_for_reading(path) as connection:
         states = states_in(connection, feed, refs)
+        end_s = connection.execute(_LISTED_UNTIL, (feed.tenant_id, feed.content_type)).fetchone()[0]
+        until = instant(end_s)
         return [
-            state or state_of_whole(connection, feed, ref) for ref, state in zip(refs, states, strict=True)
+            state or state_of_whole(connection, feed, ref) or _absence(ref, until)
+            for ref, state in zip(refs, states, strict=True)
         ]
+
+
+def _absence(ref: BlobRef, listed_until: datetime | None) -> Absent:
+    is_newer = listed_until is not None and ref.created_at >= listed_until
+    return Absent.NEWER if is_newer else Absent.MISSING
 
 
 def blobs_per_hour(
