@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, RenderableType
 
-from m365watch.cli.audit_view import audit_page
+from m365watch.cli.audit_view import audit_page, error_lines, is_unlisted
 from m365watch.cli.gaps_view import gaps_page
 from m365watch.completeness.account import Counts, FeedAudit
 from m365watch.completeness.gaps import Gap, GapsFound
@@ -50,6 +50,23 @@ def test_an_audit_fits_on_a_terminal() -> None:
     assert "--repair has what is missing fetched" in " ".join(lines)
 
 
+def test_one_cause_that_many_feeds_meet_is_told_once() -> None:
+    """Whatever window or call each met it in; where nothing was listed at all there is no result."""
+    feeds = [Feed(FEED.tenant_id, kind) for kind in (ContentType.EXCHANGE, ContentType.DLP)]
+    where = [f"{FEED.tenant_id}/token", f"{feeds[1]} {AUDIT.span}"]
+    audits = [
+        FeedAudit(feed, NOW, AUDIT.span, error=f"{place}: no connection (refused)")
+        for feed, place in zip(feeds, where, strict=True)
+    ]
+
+    assert [line.plain for line in error_lines(audits)] == [
+        "error: Exchange, DLP: no connection (refused)",
+        "hint: `m365watch why` looks at every step on the way: network, proxy, TLS, token",
+    ]
+    assert is_unlisted(audits)
+    assert not is_unlisted([*audits, AUDIT])
+
+
 def test_an_audit_tells_what_is_newer_than_the_last_listing() -> None:
     """In a column of its own and in the verdict; an hour with nothing else is not amiss."""
     audit = replace(AUDIT, hours={NOW - HOUR: Counts(listed=3, delivered=2, newer=1)}, remaining=0)
@@ -70,7 +87,8 @@ def test_an_audit_says_what_a_repair_did_and_what_stood_in_the_way() -> None:
     )
 
     assert "1 of them repaired, 1 remain" in page
-    assert "error: HTTP 503 hint: nothing to do but to audit again: it may pass" in page
+    said = "error: AzureActiveDirectory: HTTP 503 hint: nothing to do but to audit again: it may pass"
+    assert said in page
 
 
 def test_gaps_fit_on_a_terminal() -> None:

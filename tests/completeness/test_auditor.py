@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 
 from m365watch.completeness.account import Counts, FeedAudit
-from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit, plan_audit
+from m365watch.completeness.auditor import (
+    UNANSWERED_S,
+    Audited,
+    Auditor,
+    AuditOrder,
+    DailyAudit,
+    plan_audit,
+)
+from m365watch.completeness.desk import audit_feeds
 from m365watch.completeness.requests import (
     ANSWER_KEPT_S,
     leave_answer,
@@ -22,7 +31,7 @@ from m365watch.completeness.requests import (
     take_request,
     withdraw_request,
 )
-from m365watch.errors import AccessRefused, Unavailable, WindowRefused
+from m365watch.errors import AccessRefused, LedgerUnusable, Unavailable, WindowRefused
 from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
@@ -212,6 +221,59 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(tmp_path: Path) ->
     assert passed.total.listed == 1
     assert not refused.is_proven
     assert refused.fix == "grant it"
+
+
+def test_a_service_that_never_answers_is_given_up_soon(tmp_path: Path) -> None:
+    """It is told at once how long it is tried, once for all feeds, and no further feed waits for it."""
+
+    async def use(bench: Bench) -> tuple[list[str | None], float, int]:
+        bench.api.fail(Ask.SUBSCRIPTIONS, Unavailable("no connection"), times=-1)
+        auditor = Auditor(compare=bench.compare, commit=None, clock=bench.clock)
+        began_s = bench.clock.monotonic_s()
+        audits = [
+            await auditor.audit(FEED, Audited(bench.api, None), order=AuditOrder(), on_window=bench.look_on)
+            for _ in range(5)
+        ]
+        calls = len([one for one in bench.api.asked if one.ask is Ask.PAGE])
+        return [one.error for one in audits], bench.clock.monotonic_s() - began_s, calls
+
+    with structlog.testing.capture_logs() as lines:
+        errors, took_s, calls = run(tmp_path, use)
+
+    assert errors == ["no connection"] * 5
+    assert UNANSWERED_S <= took_s < UNANSWERED_S * 2 + 5
+    assert calls == 0
+    assert [line["event"] for line in lines] == ["no connection; it is tried for 30 s"]
+
+
+def test_a_service_that_has_answered_is_waited_for(tmp_path: Path) -> None:
+    """Nothing for 20 s and then all of it: that is a proof."""
+
+    async def use(bench: Bench) -> FeedAudit:
+        bench.publish("kept", age_h=3, known=True)
+        bench.api.fail(Ask.SUBSCRIPTIONS, Unavailable("no connection"), times=3)
+        return await bench.audit()
+
+    assert run(tmp_path, use).is_proven
+
+
+def test_a_ledger_that_cannot_be_read_ends_the_audit(tmp_path: Path) -> None:
+    """It is no error of one feed's listing, and there is no result."""
+
+    async def use(bench: Bench) -> None:
+        async def compare(_feed: Feed, _refs: Sequence[BlobRef]) -> Sequence[BlobState | Absent]:
+            raise LedgerUnusable("the ledger cannot be read", fix="start `m365watch run` again")
+
+        async def nothing(_: object) -> None:
+            """Nobody listens."""
+
+        bench.publish("kept", age_h=3, known=True)
+        auditor = Auditor(compare=compare, commit=None, clock=bench.clock)
+        feeds = {Feed(TENANT, kind): Audited(bench.api, None) for kind in (EXCHANGE, ContentType.DLP)}
+        await audit_feeds(auditor, feeds, order=AuditOrder(), keep=nothing, on_progress=nothing)
+
+    with pytest.raises(LedgerUnusable, match="cannot be read"):
+        run(tmp_path, use)
 
 
 def test_an_edge_that_the_service_refuses_gives_way(tmp_path: Path) -> None:

@@ -116,6 +116,22 @@ def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) ->
     asyncio.run(main())
 
 
+def test_a_damaged_ledger_is_told_once_and_is_no_result(tmp_path: Path) -> None:
+    """One reason and one hint, whatever the number of feeds; no table and no sums."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path) as scene:
+            await scene.run_once()
+            (scene.place.folder / "state" / LEDGER_FILE).write_bytes(b"no ledger" * 1000)
+            for options in ((), ("--json",)):
+                done = await audit(scene, *options)
+                assert done.exit_code == 1
+                assert done.out == ""
+                assert [line.partition(": ")[0] for line in done.err.splitlines()] == ["error", "hint"]
+
+    asyncio.run(main())
+
+
 def test_without_a_ledger_there_is_nothing_to_audit(tmp_path: Path) -> None:
     """The command says what to start first."""
 

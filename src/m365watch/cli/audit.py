@@ -55,7 +55,7 @@ def audit(
     Exit codes: 0 nothing is missing; 1 something remains missing, or part of the listing could not be read;
     2 the configuration is wrong; 4 a collector started meanwhile.
     """
-    from m365watch.cli.audit_view import audit_document, audit_page
+    from m365watch.cli.audit_view import audit_document, audit_page, error_lines, is_unlisted
     from m365watch.cli.documents import as_json as to_json
     from m365watch.clock import SystemClock
     from m365watch.completeness.auditor import AuditOrder
@@ -70,6 +70,9 @@ def audit(
             sys.stderr.write(document + "\n")
         else:
             write_line(document)
+    elif is_unlisted(audits):
+        for line in error_lines(audits):
+            stderr_console().print(line, soft_wrap=True)
     else:
         console = stderr_console() if on_stderr else stdout_console()
         console.print(audit_page(audits, repair=repair), crop=False)

@@ -16,13 +16,15 @@ from m365watch.cli.terminal import plain
 from m365watch.completeness.account import Counts, FeedAudit, total_of
 
 if TYPE_CHECKING:
-    from m365watch.model import TenantId
+    from m365watch.model import Feed, TenantId
 
 HOURS_SHOWN_MAX = 12
 """Hours with something amiss that are named; JSON has all of them."""
 FIGURES = ("listed", "delivered", "waiting", "quarantined", "lost", "missing")
 NEWER = "newer"
 """The figure that has a column only where there is any, so that 80 columns do."""
+_PASSING = "nothing to do but to audit again: it may pass"
+_UNREACHED = "`m365watch why` looks at every step on the way: network, proxy, TLS, token"
 _STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
 
 
@@ -34,7 +36,7 @@ def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
         tenants.setdefault(audit.feed.tenant_id, []).append(audit)
     for tenant_id, own in tenants.items():
         parts += [Text(f"tenant {tenant_id}", style="bold"), _table(own), *_hour_lines(own), Text("")]
-    parts += [line for audit in audits for line in _error_lines(audit)]
+    parts += error_lines(audits)
     return Group(*parts, verdict_line(audits, repair=repair))
 
 
@@ -93,11 +95,31 @@ def _amiss(counts: Counts) -> str:
     return f"{', '.join(found)} of {count(counts.listed, 'blob')}"
 
 
-def _error_lines(audit: FeedAudit) -> list[Text]:
-    if audit.error is None:
-        return []
-    cure = audit.fix or "nothing to do but to audit again: it may pass"
-    return [Text(f"error: {quoted(audit.error)}", style="red"), Text(f"hint: {plain(cure)}")]
+def is_unlisted(audits: Sequence[FeedAudit]) -> bool:
+    """Whether nothing could be listed at all, so that there is no result to show."""
+    return bool(audits) and all(audit.error is not None and not audit.hours for audit in audits)
+
+
+def error_lines(audits: Sequence[FeedAudit]) -> list[Text]:
+    """Each cause once, with the feeds that met it, and its cure."""
+    causes: dict[tuple[str, str | None], list[FeedAudit]] = {}
+    for audit in audits:
+        if audit.error is not None:
+            causes.setdefault((_bare(audit.feed, audit.error), audit.fix), []).append(audit)
+    lines = []
+    for (error, fix), met in causes.items():
+        names = ", ".join(dict.fromkeys(content_name(audit.feed) for audit in met))
+        lines += [
+            Text(f"error: {names}: {quoted(error)}", style="red"),
+            Text(f"hint: {plain(fix or (_UNREACHED if is_unlisted(met) else _PASSING))}"),
+        ]
+    return lines
+
+
+def _bare(feed: Feed, error: str) -> str:
+    """`error` without the feed, the window or the call in front, by which one cause would look like many."""
+    place, mark, what = error.partition(": ")
+    return what if mark and place.startswith(f"{feed.tenant_id}/") else error
 
 
 def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:

@@ -6,14 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from m365watch.clock import Clock
 from m365watch.completeness.account import FeedAudit, Tally
 from m365watch.errors import (
     CollectorError,
+    LedgerUnavailable,
+    LedgerUnusable,
     ListingUnreadable,
     NeedsOperator,
     NotSubscribed,
     RetryLater,
+    Unavailable,
     WindowRefused,
 )
 from m365watch.feed.port import Api
@@ -22,6 +27,10 @@ from m365watch.feed.windows import LOOK_BACK_MAX, plan_relisting
 from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, Feed, Window
 
+_log = structlog.get_logger(__name__)
+
+UNANSWERED_S = 30.0
+"""How long an audit waits for the first sign of the service, whatever the number of feeds."""
 WINDOW_TRIES = 6
 """Tries of one window before the feed's audit ends with an error."""
 PAUSE_S = 2.0
@@ -96,6 +105,9 @@ class Auditor:
         self._compare = compare
         self._commit = commit
         self._clock = clock
+        self._is_answered = False
+        self._silent_since_s: float | None = None
+        self._given_up: Unavailable | None = None
 
     async def audit(
         self, feed: Feed, audited: Audited, *, order: AuditOrder, on_window: Callable[[], Awaitable[None]]
@@ -104,17 +116,21 @@ class Auditor:
 
         `on_window` hears of each window that was listed. An error of the service ends the listing, and
         stands in the audit.
+
+        Raises: LedgerUnusable, LedgerUnavailable: there is nothing to compare with.
         """
         start_at = audited.start_at
         now = self._clock.now()
         windows = plan_audit(now, start_at=start_at, days=order.days)
         tally = Tally()
-        error: CollectorError | None = None
-        for window in windows:
+        error: CollectorError | None = await self._reach(audited.api) if windows else None
+        for window in windows if error is None else ():
             try:
                 await self._list_patiently(feed, audited, window, tally=tally)
             except ListingUnreadable as unreadable:
                 error = unreadable
+            except (LedgerUnusable, LedgerUnavailable):
+                raise
             except CollectorError as failure:
                 error = failure
                 break
@@ -124,6 +140,33 @@ class Auditor:
         missing = audit.total.missing
         repaired = 0 if self._commit is None else missing
         return replace(audit, repaired=repaired, remaining=missing - repaired, asked=order.number)
+
+    async def _reach(self, api: Api) -> Unavailable | None:
+        """None once anything was heard of the service; else, after `UNANSWERED_S`, what is in the way.
+
+        To try each window of each feed for as long as one may fail would take minutes a feed.
+        """
+        pause_s = PAUSE_S
+        while not self._is_answered and self._given_up is None:
+            try:
+                await api.enabled_subscriptions()
+            except Unavailable as error:
+                self._hear_nothing(error)
+                await self._clock.sleep(0.0 if self._given_up else pause_s)
+                pause_s *= 2.0
+            except CollectorError:
+                self._is_answered = True  # A refusal is an answer; the listing meets it again.
+            else:
+                self._is_answered = True
+        return None if self._is_answered else self._given_up
+
+    def _hear_nothing(self, error: Unavailable) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+            _log.warning(f"{_told(error)}; it is tried for {UNANSWERED_S:g} s", code=error.code)
+        elif now_s - self._silent_since_s >= UNANSWERED_S:
+            self._given_up = error
 
     async def _list_patiently(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
         """List one window, again after what passes; its oldest edge gives way where it is refused."""
@@ -137,6 +180,8 @@ class Auditor:
                 if window.start < self._clock.now() - LOOK_BACK_MAX + EDGE_STEP * WINDOW_TRIES:
                     window = later
                 await self._clock.sleep(error.after_s or PAUSE_S)
+            except LedgerUnavailable:
+                raise
             except RetryLater as error:
                 # To start a subscription is the collector's business.
                 if number + 1 == WINDOW_TRIES or isinstance(error, NotSubscribed):
@@ -179,6 +224,11 @@ def _audit_of(
         span=span,
         hours=tally.hours(),
         missing=tally.missing(),
-        error=None if error is None else str(error),
+        error=None if error is None else _told(error),
         fix=error.fix if isinstance(error, NeedsOperator) else None,
     )
+
+
+def _told(error: CollectorError) -> str:
+    """Where and what, but not what then: an audit has ended, and its cure stands beside it."""
+    return f"{error.where}: {error.what}" if error.where else error.what

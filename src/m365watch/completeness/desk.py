@@ -16,6 +16,7 @@ from m365watch.completeness.auditor import Audited, Auditor, AuditOrder, DailyAu
 from m365watch.completeness.keeping import body_of, memory_name
 from m365watch.completeness.requests import LOOK_EVERY_S, PROGRESS_NAME, leave_answer, take_request
 from m365watch.defects import defect_of
+from m365watch.errors import CollectorError
 from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
@@ -86,6 +87,9 @@ class AuditDesk:
         try:
             audits = await self.audit(order, on_progress=partial(self._tell_progress, order))
             await self._calls(leave_answer, self._ledger.path.parent, order, audits)
+        except CollectorError as failure:
+            _log.error(str(failure), code=failure.code)
+            return
         except Exception as error:  # noqa: BLE001 - an audit that fails stops no collecting
             defect = defect_of(error, where="audit")
             _log.error(str(defect), code=defect.code)
@@ -140,7 +144,10 @@ async def audit_feeds(
     keep: Callable[[FeedAudit], Awaitable[None]],
     on_progress: Callable[[AuditProgress], Awaitable[None]],
 ) -> list[FeedAudit]:
-    """The audit of each feed, in their order; `keep` gets each as it is done, `on_progress` each step."""
+    """The audit of each feed, in their order; `keep` gets each as it is done, `on_progress` each step.
+
+    Raises: LedgerUnusable, LedgerUnavailable.
+    """
     windows = 0
     done: dict[Feed, FeedAudit] = {}
     places = asyncio.Semaphore(TENANTS_AT_ONCE)
@@ -159,9 +166,12 @@ async def audit_feeds(
                 await on_progress(AuditProgress(windows, len(done), len(feeds)))
 
     await on_progress(AuditProgress(0, 0, len(feeds)))
-    async with asyncio.TaskGroup() as tasks:
-        for own in by_tenant(feeds).values():
-            tasks.create_task(audit_tenant(own))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for own in by_tenant(feeds).values():
+                tasks.create_task(audit_tenant(own))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     return [done[feed] for feed in feeds]
 
 
