@@ -24,6 +24,9 @@ class FeedProgress:
     records_delivered: int = 0
     records_duplicate: int = 0
     records_quarantined: int = 0
+    """Pieces that were ever put into quarantine."""
+    pieces_dropped: int = 0
+    """Those of them that an operator has removed, as far as the ledger said when it was opened."""
     unlisted_s: float = 0.0
     """Seconds of contentCreated that were never listed and that the service no longer lists."""
     windows_planned: int = 0
@@ -71,4 +74,4 @@ class RunProgress:
     outputs: list[OutputProgress] = field(default_factory=list)
     """The outputs that have an error or lack something."""
     pieces_dropped: int = 0
-    """Pieces that an operator has removed from quarantine."""
+    """Pieces that an operator has removed from quarantine, of all feeds there ever were."""

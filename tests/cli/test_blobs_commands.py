@@ -280,6 +280,7 @@ def test_a_piece_is_dropped_beside_a_running_collector_and_counted(
     config: Path, ledger: SqliteLedger
 ) -> None:
     """Not before somebody said yes; the blob stays what it is, and the collector writes on."""
+    assert "piece kept in quarantine" in call(config, "status").stdout
     no = CliRunner().invoke(app, ["quarantine", "drop", "1", "-c", str(config)], input="n\n")
     assert (no.exit_code, document(config, "quarantine")["total"]) == (1, 1)
     assert "Remove 1 piece" in no.stderr
@@ -288,7 +289,10 @@ def test_a_piece_is_dropped_beside_a_running_collector_and_counted(
     assert (done.exit_code, done.stdout) == (0, "1 piece dropped from quarantine\n")
     assert document(config, "quarantine")["total"] == 0
     assert document(config, "status")["pieces_dropped"] == 1
-    assert "quarantine: 1 piece dropped by hand" in call(config, "status").stdout
+    page = call(config, "status").stdout
+    assert "quarantine: 1 piece dropped by hand" in page
+    assert "kept in quarantine" not in page
+    assert "piece in quarantine" not in page
     assert [blob["state"] for blob in document(config, "blobs", "--state", "quarantined")["blobs"]] == [
         "quarantined"
     ]

@@ -84,7 +84,7 @@ class Bars:
             f"{count(sums.duplicates, 'duplicate')} left out",
             *([f"{count(sums.lost, 'blob')} lost"] if sums.lost else []),
             *([f"{count(sums.quarantined, 'blob')} quarantined"] if sums.quarantined else []),
-            *([f"{count(sums.records_quarantined, 'piece')} kept"] if sums.records_quarantined else []),
+            *([f"{count(sums.pieces_kept, 'piece')} kept"] if sums.pieces_kept else []),
         ]
         return Text(", ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
 

@@ -33,12 +33,18 @@ class Totals:
     records: int
     duplicates: int
     records_quarantined: int
+    pieces_dropped: int
     unlisted_s: float
 
     @property
     def complete(self) -> bool:
         """Whether everything was listed and delivered, and nothing set aside."""
         return self.listed == self.delivered and not self.records_quarantined and not self.unlisted_s
+
+    @property
+    def pieces_kept(self) -> int:
+        """Pieces that are in quarantine now."""
+        return self.records_quarantined - self.pieces_dropped
 
     def since(self, before: Totals) -> Totals:
         """What came after `before`; what waits is what waits now."""
@@ -51,6 +57,7 @@ class Totals:
             records=self.records - before.records,
             duplicates=self.duplicates - before.duplicates,
             records_quarantined=self.records_quarantined - before.records_quarantined,
+            pieces_dropped=self.pieces_dropped - before.pieces_dropped,
             unlisted_s=max(0.0, self.unlisted_s - before.unlisted_s),
         )
 
@@ -67,6 +74,7 @@ def totals_of(feeds: Iterable[FeedProgress]) -> Totals:
         records=sum(row.records_delivered for row in rows),
         duplicates=sum(row.records_duplicate for row in rows),
         records_quarantined=sum(row.records_quarantined for row in rows),
+        pieces_dropped=sum(row.pieces_dropped for row in rows),
         unlisted_s=sum(row.unlisted_s for row in rows),
     )
 
@@ -80,9 +88,7 @@ def sums_line(sums: Totals) -> str:
     """The figures of all feeds together as one line."""
     waiting = f", {sums.waiting:,} waiting" if sums.waiting else ""
     unlisted = f"; {span(sums.unlisted_s)} never listed" if sums.unlisted_s else ""
-    kept = (
-        f", {count(sums.records_quarantined, 'piece')} kept in quarantine" if sums.records_quarantined else ""
-    )
+    kept = f", {count(sums.pieces_kept, 'piece')} kept in quarantine" if sums.pieces_kept else ""
     return (
         f"{count(sums.listed, 'blob')} listed, {sums.delivered:,} delivered, {sums.lost:,} lost, "
         f"{sums.quarantined:,} quarantined{waiting}; "

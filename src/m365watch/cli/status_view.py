@@ -74,7 +74,7 @@ _FIGURES = (
     _Figure("lost", lambda sums: sums.lost, style="bold red", rare=True),
     _Figure("records", lambda sums: sums.records),
     _Figure("duplicates", lambda sums: sums.duplicates),
-    _Figure("pieces", lambda sums: sums.records_quarantined, style="red", rare=True),
+    _Figure("pieces", lambda sums: sums.pieces_kept, style="red", rare=True),
 )
 
 
@@ -203,10 +203,11 @@ def _figure_cell(number: int, *, style: str) -> Text:
 
 def _rare_note(row: FeedProgress) -> Text | None:
     """What a narrow table has no columns for, where there is any of it."""
+    pieces = totals_of([row]).pieces_kept
     parts = [
         *([f"{count(row.blobs_lost, 'blob')} lost"] if row.blobs_lost else []),
         *([f"{count(row.blobs_quarantined, 'blob')} quarantined"] if row.blobs_quarantined else []),
-        *([f"{count(row.records_quarantined, 'piece')} in quarantine"] if row.records_quarantined else []),
+        *([f"{count(pieces, 'piece')} in quarantine"] if pieces else []),
     ]
     return Text(f"{content_name(row.feed)}: {', '.join(parts)}", style="red") if parts else None
 
@@ -276,6 +277,6 @@ def _ask_on(standing: Standing) -> list[Text]:
     dropped = standing.progress.pieces_dropped
     if dropped:
         lines.append(whole_line(f"quarantine: {count(dropped, 'piece')} dropped by hand", style="dim"))
-    if sums.records_quarantined > dropped:
+    if sums.pieces_kept:
         lines.append(whole_line(f"hint: the pieces kept: `m365watch quarantine {standing.arguments}`"))
     return lines

@@ -24,6 +24,9 @@ SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantine
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
+_PIECES_KEPT = (
+    "SELECT blob.feed, count(*) FROM quarantine JOIN blob ON blob.key = quarantine.blob GROUP BY blob.feed"
+)
 
 
 @contextmanager
@@ -78,10 +81,14 @@ def remembered(connection: sqlite3.Connection, name: str) -> str | None:
 
 def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedProgress]:
     """Every feed's figures, in the order of tenant and content type."""
-    return [_progress(connection, row, now) for row in connection.execute(_FEEDS).fetchall()]
+    kept: dict[int, int] = dict(connection.execute(_PIECES_KEPT).fetchall())
+    rows = connection.execute(_FEEDS).fetchall()
+    return [_progress(connection, row, now, pieces_kept=kept.get(row[0], 0)) for row in rows]
 
 
-def _progress(connection: sqlite3.Connection, row: tuple[object, ...], now: datetime) -> FeedProgress:
+def _progress(
+    connection: sqlite3.Connection, row: tuple[object, ...], now: datetime, *, pieces_kept: int
+) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
     records, duplicates, records_quarantined, error, error_at, fix, waiting, unlisted_s = rest
     return FeedProgress(
@@ -95,6 +102,7 @@ def _progress(connection: sqlite3.Connection, row: tuple[object, ...], now: date
         records_delivered=int(str(records)),
         records_duplicate=int(str(duplicates)),
         records_quarantined=int(str(records_quarantined)),
+        pieces_dropped=int(str(records_quarantined)) - pieces_kept,
         unlisted_s=float(str(unlisted_s)),
         last_error=None if error is None else str(error),
         last_error_at=instant(error_at),
