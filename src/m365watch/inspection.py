@@ -151,6 +151,17 @@ def feeds_of(settings: Settings) -> list[Feed]:
     ]
 
 
+def feeds_named(settings: Settings, *, feed_part: str) -> tuple[list[Feed], list[Feed]]:
+    """The feeds whose name has `feed_part` in it, in any case, and all there are: in settings and ledger.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        known = [row.feed for row in feed_progress(connection, SystemClock().now())]
+    every = list(dict.fromkeys([*feeds_of(settings), *known]))
+    return [feed for feed in every if feed_part.lower() in str(feed).lower()], every
+
+
 def waiting_blobs(settings: Settings) -> list[WaitingBlob]:
     """The blobs that wait for a retry, from the ledger alone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from m365watch.replay.source import COURSE, LakeApi, LakeSource, parse_course
 
 FOLDER = "replays"
 """The folder of the replays' own ledgers and queues, in the state directory."""
+TABLES_NAMED_MAX = 10
+"""Tables that a mistake in --table names, where none is near."""
 _FILES_SUFFIX = ".replay"
 _POLLING = PollSettings(None, timedelta(0), 300.0)
 
@@ -75,6 +78,7 @@ class Replay:
         if not lake.is_dir():
             raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
         self._scan = LakeScan(lake, asked)
+        self._place = str(lake)
         target = _target(settings, output)
         name = f"{output}-{_digest(asked, output)}"
         self._state = settings.state_directory / FOLDER / name
@@ -116,10 +120,13 @@ class Replay:
     async def run(self, stop: asyncio.Event) -> ReplayOutcome:
         """Deliver to the end, or until `stop`; the next start with the same arguments goes on.
 
-        Raises: LedgerHeld: the same replay is running; LedgerUnusable, OutputUnusable, OutputUnavailable.
+        Raises: SettingsRefused: the lake has no such table; LedgerHeld: the same replay is running;
+        LedgerUnusable, OutputUnusable, OutputUnavailable.
         """
         went_on = (self._state / LEDGER_FILE).exists()
         feeds = await asyncio.to_thread(self._scan.feeds)
+        if not feeds and self._asked.table is not None:
+            await asyncio.to_thread(self._require_table, self._asked.table)
         apis = {feed.tenant_id: LakeApi(feed.tenant_id, self._scan) for feed in feeds}
 
         def instead(
@@ -132,6 +139,20 @@ class Replay:
 
         outcome = await self.collector.run(once=True, stop=stop, instead=instead)
         return await asyncio.to_thread(self._outcome, outcome, went_on=went_on)
+
+    def _require_table(self, table: str) -> None:
+        """Nothing, where the lake has the table, if with no record of the period.
+
+        Raises: SettingsRefused.
+        """
+        tables = self._scan.tables()
+        last_parts = {name.rpartition(".")[2]: name for name in tables}
+        if any(name == table or name.endswith(f".{table}") for name in tables):
+            return
+        near = difflib.get_close_matches(table, [*last_parts, *tables], n=3)
+        named = ", ".join(near) if near else ", ".join(list(last_parts)[:TABLES_NAMED_MAX])
+        there = f"near are {named}" if near else f"there are {named or 'none'}"
+        raise SettingsRefused([f"--table {table}: the lake has no such table; {there}"], where=self._place)
 
     def _reach(
         self, feeds: list[Feed], apis: Mapping[TenantId, LakeApi], known: Mapping[Feed, ReachedFeed]

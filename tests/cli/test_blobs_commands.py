@@ -140,7 +140,7 @@ def test_blobs_says_why_each_is_not_delivered_and_what_to_do(config: Path) -> No
 def test_blobs_can_be_narrowed_to_a_state_and_a_feed(config: Path) -> None:
     """And says on stderr, not among the answers, where there are more than it shows."""
     assert [blob["content_id"] for blob in document(config, "blobs", "--state", "lost")["blobs"]] == ["lost"]
-    assert document(config, "blobs", "--feed", "sharepoint")["blobs"] == []
+    assert len(document(config, "blobs", "--feed", "EXCHANGE")["blobs"]) == 3
     assert call(config, "blobs", "--state", "delivered").stdout == "no such blob\n"
 
     cut = call(config, "blobs", "--limit", "1", "--json")
@@ -251,6 +251,29 @@ def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(
 
 
 @pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    "command", [("retry",), ("blobs",), ("quarantine",), ("quarantine", "list"), ("quarantine", "retry")]
+)
+def test_a_feed_that_there_is_not_is_a_mistake_of_the_caller(config: Path, command: tuple[str, ...]) -> None:
+    """Nothing found of it would sound as if all were well; the feeds that there are, are named."""
+    result = call(config, *command, "--feed", "nonsense")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there are" in result.stderr
+    assert "Audit.Exchange" in result.stderr
+
+
+def test_a_piece_that_is_not_there_cannot_be_retried(config: Path, ledger: SqliteLedger) -> None:
+    """As with `show`; what else was named is left as it is."""
+    ledger.close()
+    result = call(config, "quarantine", "retry", "1", "7")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no piece 7 in quarantine" in result.stderr
+    assert call(config, "quarantine", "retry", "1").exit_code == 0
+
+
+@pytest.mark.usefixtures("ledger")
 def test_status_names_what_waits(config: Path) -> None:
     """Without --json too."""
     result = call(config, "status")
@@ -305,8 +328,8 @@ def test_retry_makes_what_waits_due_beside_a_running_collector(config: Path, led
     now = SystemClock().now()
     assert ledger.due_blobs(FEED, now=now, count_max=9, besides=frozenset()) == []
 
-    assert call(config, "retry", "--feed", "sharepoint").stdout == "no blob waits after a failed try\n"
     assert call(config, "retry").stdout.startswith("1 blob due now: ")
+    assert call(config, "retry", "--feed", "exchange").stdout == "no blob waits after a failed try\n"
 
     due = ledger.due_blobs(FEED, now=now, count_max=9, besides=frozenset())
     assert [(one.ref.content_id, one.attempts) for one in due] == [(HOSTILE_ID, 6)]

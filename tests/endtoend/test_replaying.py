@@ -101,6 +101,20 @@ def test_a_replay_that_begins_anew_delivers_all_again(replays: Replays) -> None:
     assert replays.run(one).records == first.records == len(held(one)) > 0
 
 
+def test_a_table_that_the_lake_does_not_have_is_refused(replays: Replays) -> None:
+    """With those near by; one that has no record in the period is none of that."""
+    with pytest.raises(
+        SettingsRefused, match="--table exchang: the lake has no such table; near are exchange"
+    ):
+        replays.run(replays.replay(table="exchang"))
+    with pytest.raises(SettingsRefused, match=r"there are .*exchange"):
+        replays.run(replays.replay(table="bogus"))
+    early = Window(replays.period.start - timedelta(days=9), replays.period.start - timedelta(days=8))
+    outcome = replays.run(replays.replay(table="exchange", period=early))
+
+    assert (outcome.exit_code, outcome.records) == (0, 0)
+
+
 def test_it_disturbs_no_collector(replays: Replays) -> None:
     """It runs while the ledger is held, and the ledger is afterwards what it was."""
 

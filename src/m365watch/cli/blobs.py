@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,11 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.model import BlobState
 
+if TYPE_CHECKING:
+    from m365watch.config.settings import Settings
+
+FEEDS_NAMED_MAX = 10
+"""Feeds that a mistake in --feed names, of those there are."""
 NOT_DELIVERED = tuple(state for state in BlobState if state is not BlobState.DELIVERED)
 
 FeedOption = Annotated[
@@ -61,6 +66,7 @@ def blobs(
 
     asked = BlobsAsked(frozenset(state or NOT_DELIVERED), feed_part=feed, count_max=limit)
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    require_feed(settings, feed)
     found = find_blobs(settings, asked)
     if as_json:
         write_line(to_json(blobs_document(found, now=SystemClock().now())))
@@ -82,15 +88,32 @@ def retry(
     them up within 30 seconds, otherwise the next `m365watch run` does. Quarantined blobs are put back by
     `m365watch quarantine retry`.
 
-    Exit codes: 0 done; 1 failed; 2 the configuration is wrong.
+    Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong.
     """
     from m365watch.cli.render import count
     from m365watch.inspection import hasten_waiting
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    require_feed(settings, feed)
     hastened = hasten_waiting(settings, feed_part=feed)
     due = f"{count(hastened, 'blob')} due now: a running collector fetches within 30 s, or else the next run"
     write_line(due if hastened else "no blob waits after a failed try")
+
+
+def require_feed(settings: Settings, feed_part: str) -> None:
+    """Nothing, where some feed has `feed_part` in its name: what names none would find nothing, ever.
+
+    Raises: typer.BadParameter: there is none.
+    """
+    from m365watch.inspection import feeds_named
+
+    if not feed_part:
+        return
+    named, every = feeds_named(settings, feed_part=feed_part)
+    if not named:
+        more = f" and {len(every) - FEEDS_NAMED_MAX:,} more" if len(every) > FEEDS_NAMED_MAX else ""
+        there = ", ".join(map(str, every[:FEEDS_NAMED_MAX]))
+        raise typer.BadParameter(f"--feed {feed_part}: no feed is named so; there are {there}{more}")
 
 
 def say_if_cut(shown: int, total: int) -> None:

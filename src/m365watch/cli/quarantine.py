@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.blobs import FeedOption, LimitOption, say_if_cut
+from m365watch.cli.blobs import FeedOption, LimitOption, require_feed, say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
 
@@ -114,13 +114,19 @@ def retry_blobs(
     the pieces that are kept of it stay. Left alone are blobs that the service no longer serves, the rare one
     whose records are in one of several outputs, and those that were delivered but for a piece.
 
-    Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 a collector is running: stop it first.
+    Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong; 4 a collector is running: stop it
+    first.
     """
     from m365watch.cli.render import count
-    from m365watch.inspection import retry_quarantined
+    from m365watch.inspection import count_meant, retry_quarantined
+    from m365watch.ledger.changing import PiecesAsked
 
     _require_choice(numbers, feed=feed, everything=everything)
     settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
+    require_feed(settings, feed)
+    for number in numbers or ():
+        if not count_meant(settings, PiecesAsked((number,)))[0]:
+            raise typer.BadParameter(_no_piece(number))
     done = retry_quarantined(settings, feed_part=feed, numbers=numbers or ())
     left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
     again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
@@ -169,6 +175,10 @@ def _require_choice(numbers: list[int] | None, *, feed: str, everything: bool) -
         raise typer.BadParameter("name pieces by their numbers, or give --feed TEXT, or --all")
 
 
+def _no_piece(number: int) -> str:
+    return f"there is no piece {number} in quarantine; `quarantine list` names all"
+
+
 def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
     from m365watch.cli.blobs_view import pieces_page
     from m365watch.cli.documents import as_json as to_json
@@ -176,6 +186,7 @@ def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
     from m365watch.clock import SystemClock
     from m365watch.inspection import find_pieces
 
+    require_feed(settings, feed)
     found = find_pieces(settings, feed_part=feed, count_max=limit)
     if as_json:
         write_line(to_json(quarantine_document(found, now=SystemClock().now())))
@@ -190,7 +201,7 @@ def _show(settings: Settings, number: int) -> None:
 
     body = read_piece(settings, number)
     if body is None:
-        raise typer.BadParameter(f"there is no piece {number} in quarantine; `quarantine list` names all")
+        raise typer.BadParameter(_no_piece(number))
     if sys.stdout.isatty():
         write_line(readable(body))
         sys.stderr.write("control characters are not shown as they are; redirect stdout for the very bytes\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,11 @@ from m365watch.cli.periods import FromOption, ServiceOption, ToOption, parse_per
 from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
 
 if TYPE_CHECKING:
+    from m365watch.model import Window
     from m365watch.recovering import Recovery, RecoveryOutcome
+
+KEPT = timedelta(days=180)
+"""How long Microsoft keeps records in its standard form; with E5, or an add-on, for a year or longer."""
 
 
 def recover(
@@ -61,11 +67,23 @@ def recover(
     period = parse_period(start, end, now=clock.now())
     asked = RecoveryAsked(period, tuple(tenant or ()), parse_services(service), may_repeat=may_repeat)
     settings = read_settings(config, job=job, collector=collector_file)
+    warn_of_age(period, now=clock.now())
     recovery = Recovery(settings, asked, clock=clock, random=system_random())
     _configure_lines(recovery, quiet=quiet)
     outcome, signal_code = _run(recovery)
     _show(outcome, as_json=as_json)
     raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
+
+
+def warn_of_age(period: Window, *, now: datetime) -> None:
+    """Say on stderr that Microsoft may keep none of it: the search then finds nothing, without an error."""
+    if period.start >= now - KEPT:
+        return
+    part = "all" if period.end <= now - KEPT else "a part"
+    sys.stderr.write(
+        f"warning: {part} of the period is older than {KEPT.days} days, which is what Microsoft keeps in its "
+        "standard form (a year with E5): nothing found there does not mean that nothing happened\n"
+    )
 
 
 def _configure_lines(recovery: Recovery, *, quiet: bool) -> None:

@@ -76,6 +76,16 @@ class LakeScan:
             Feed(TenantId(tenant_id), ContentType(content_type)) for tenant_id, content_type in sorted(pairs)
         ]
 
+    def tables(self) -> list[str]:
+        """Every table that the lake has records of, by its full name, whatever the period; reads all of it.
+
+        Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
+        """
+        found: set[str] = set()
+        for chunk in self._matching(None, ["devo_table"]):
+            found.update(pc.unique(chunk["devo_table"]).to_pylist())
+        return sorted(found)
+
     def spans(self, start: datetime) -> Iterator[Window]:
         """The spans from `start` to the period's end that have records, each of about `SLICE_RECORDS`."""
         for day in self._days(Window(start, self._asked.period.end)):
@@ -117,8 +127,11 @@ class LakeScan:
             start = midnight
 
     def _chunks(self, span: Window, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return self._matching(self._condition(span), names)
+
+    def _matching(self, condition: pc.Expression | None, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
-            rows = self._dataset().scanner(columns=list(names), filter=self._condition(span), **_READ_AHEAD)
+            rows = self._dataset().scanner(columns=list(names), filter=condition, **_READ_AHEAD)
             for chunk in rows.to_batches():
                 if chunk.num_rows:
                     yield chunk
