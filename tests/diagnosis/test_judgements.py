@@ -117,7 +117,7 @@ def test_one_quiet_feed_is_no_break() -> None:
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        (feed(listed_at=None), "has listed nothing"),
+        (feed(listed_at=None, blobs_delivered=0), "has listed nothing"),
         (feed(listed_at=NOW - timedelta(hours=5)), "last listed 5.0 h ago"),
         (feed(blobs_delivered=0), "0 blobs known"),
     ],
@@ -128,6 +128,15 @@ def test_a_collector_that_does_not_list_is_found(row: FeedProgress, text: str) -
 
     assert finding.verdict is Verdict.BROKEN
     assert text in finding.seen
+
+
+def test_what_an_audit_made_known_is_no_broken_listing() -> None:
+    """A ledger that knows blobs has no listing of its own yet: its records arrive all the same."""
+    finding = collected.judge_listed([feed(listed_at=None)], SERVED, [EXCHANGE], NOW)
+
+    assert finding.verdict is Verdict.NOTE
+    assert "blobs known, of an audit or of a first listing that is not complete yet" in finding.seen
+    assert finding.fix == "start `m365watch run`, and read what it says of this tenant"
 
 
 def test_content_older_than_the_start_time_is_found() -> None:

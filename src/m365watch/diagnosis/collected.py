@@ -30,12 +30,18 @@ def judge_listed(
     """Whether the collector lists, and knows content."""
     rows = {row.feed.content_type: row for row in feeds}
     listed_at = max((row.listed_at for row in feeds if row.listed_at), default=None)
+    count = sum(row.blobs_listed for row in feeds)
+    if listed_at is None and count:
+        seen = f"{count:,} blobs known, of an audit or of a first listing that is not complete yet"
+        error = next((row for row in feeds if row.last_error), None)
+        if error is not None:
+            return note(Step.LISTED, f"{seen}; {error.last_error}", fix=error.fix or _RUN)
+        return note(Step.LISTED, seen, fix=_RUN)
     if listed_at is None:
         return _with_error(feeds, "the collector has listed nothing of it yet", fix=_RUN)
     age_s = (now - listed_at).total_seconds()
     if age_s > max(STALE_S, 3 * max(one.request_period_s for one in services)):
         return _with_error(feeds, f"the collector last listed {_ago(age_s)} ago: it does not run", fix=_RUN)
-    count = sum(row.blobs_listed for row in feeds)
     seen = f"{count:,} blobs known, last listed {_ago(age_s)} ago"
     if not count:
         late = [one for one in services if _starts_after(one, served)]
