@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 
 HEAD = """\
 # Commands

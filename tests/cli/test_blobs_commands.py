@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.blobs_view import readable
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.writer import AuditWriter

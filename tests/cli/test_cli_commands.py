@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m365watch.cli.demo.folder import write_private
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
@@ -95,7 +95,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """Help is there at once: no engine, no HTTP, no tables are loaded for it."""
     listing = (
-        "import sys; import m365watch.cli.main; "
+        "import sys; import m365watch.cli.program; "
         "print(sorted({'aiohttp', 'deltalake', 'duckdb', 'pyarrow', 'pydantic', 'rich'} & set(sys.modules)))"
     )
     ended = subprocess.run(

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from m365watch.cli.configuration import choose_pair, find_config, read_settings, state_of
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.config.load import parse_settings
 from m365watch.errors import SettingsRefused
 

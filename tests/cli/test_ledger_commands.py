@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.main import app, main
+from m365watch.cli.main import main
+from m365watch.cli.program import app
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.ledger.sqlite import SqliteLedger

@@ -19,7 +19,7 @@ import yaml
 from typer.main import get_command
 
 from m365watch.app import Collector
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_server_settings, load_settings, parse_settings
 from m365watch.config.settings import DevoSettings, LakeSettings, Settings

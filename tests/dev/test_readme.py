@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from m365watch.cli.demo.findings import QUESTIONS
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.config.load import load_settings
 from m365watch.config.settings import LakeSettings
 from m365watch.model import Service

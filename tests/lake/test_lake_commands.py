@@ -25,7 +25,7 @@ from keeping_lake import (
 )
 from lake_place import records_of
 from m365watch.cli.failures import exit_code_of
-from m365watch.cli.main import app
+from m365watch.cli.program import app
 from m365watch.errors import LakeHeld, LakeMissing, SettingsRefused
 from m365watch.lake.erasing_note import Asked, open_note
 from m365watch.lake.files import WAIT_FOR_LAKE_S, hold_lake

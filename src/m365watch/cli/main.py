@@ -1,64 +1,31 @@
-"""The command line: one typer app, and the entry point that turns errors into exit codes."""
+"""The entry point, which imports next to nothing: Ctrl-C has somewhere to go from the first moment on."""
 
 from __future__ import annotations
 
-import io
+import os
+import signal
 import sys
-from typing import Annotated
 
-import typer
-
-from m365watch.cli.commands import CommandGroup
-from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
-from m365watch.errors import CollectorError
-
-app = typer.Typer(
-    name="m365watch",
-    cls=CommandGroup,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-
-@app.callback(invoke_without_command=True)
-def show_help(
-    context: typer.Context,
-    *,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")
-    ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Show what is installed here, as the command version does.")
-    ] = False,
-) -> None:
-    """Collect the audit records of Microsoft 365, prove that none is missing, and query them.
-
-    Start with `m365watch demo`: no credentials, no configuration, 20 seconds.
-    """
-    if not debug:
-        # Not before: typer puts its own hook in place when it is called.
-        hide_tracebacks(sys.argv[1:])
-    if version:
-        from m365watch.cli.version import show_version
-
-        show_version()
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; leaves with one of the exit codes of the architecture page."""
-    for text in (sys.stdout, sys.stderr):
-        if isinstance(text, io.TextIOWrapper):
-            text.reconfigure(errors="backslashreplace")
+    """Run the command line; leaves with one of the exit codes of the architecture page.
+
+    Ctrl-C ends it with 130 and without a word, also while the commands are still being imported.
+    """
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        # An exception in the middle of an import may be caught, or told, by whoever imports.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    from m365watch.cli.program import run
+
     try:
-        app(prog_name="m365watch")
-    except CollectorError as error:
-        show_failure(error)
-        sys.exit(exit_code_of(error))
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        run()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":
