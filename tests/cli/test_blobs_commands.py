@@ -23,6 +23,7 @@ from m365watch.lake.writer import AuditWriter
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 
+OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
 BODY = b'<html>\x1b[2J\r\n\xff "caf\xc3\xa9"'
 HOSTILE_ID = "20261124$\x1b[2J$audit_exchange$" + "na0022" * 30
@@ -44,7 +45,7 @@ def config(tmp_path: Path) -> Path:
         "client_id": FEED.tenant_id,
         "client_secret": "not-a-real-one",
     }
-    place = {"login_url": "http://127.0.0.1:9", "management_url": "http://127.0.0.1:9"}
+    place = dict.fromkeys(("login_url", "management_url", "graph_url"), "http://127.0.0.1:9")
     tenant = {
         "id": "1",
         "enabled": True,
@@ -230,6 +231,37 @@ def test_a_piece_that_is_not_there_is_a_mistake_of_the_caller(config: Path) -> N
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no piece 7" in result.stderr
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (("run", "--once"), 4),
+        (("run", "--validate"), 4),
+        (("recover", "--from", "2026-11-01", "--to", "2026-11-02", "--may-repeat"), 4),
+        (("quarantine", "retry", "--all"), 4),
+        (("ledger", "restore", "state/ledger.sqlite"), 4),
+        (("ledger", "backup", "copy.sqlite"), 0),
+        (("ledger", "check"), 0),
+        (("retry",), 0),
+        (("gaps",), 0),
+        (("drift",), 0),
+    ],
+)
+def test_which_commands_work_beside_a_collector_is_what_the_page_says(
+    config: Path, arguments: tuple[str, ...], exit_code: int
+) -> None:
+    """docs/operating.md says it once, at its beginning."""
+    command = [sys.executable, "-m", "m365watch", *arguments, "-c", str(config)]
+    folder = config.parent
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=folder)
+    first = " ".join(OPERATING.partition("```")[0].split())
+
+    assert ended.returncode == exit_code, ended.stderr
+    if exit_code:
+        named = " ".join(word for word in arguments[:2] if word.isalpha())
+        assert f"`{named}`" in first.partition("Only ")[2].partition("exit code 4")[0]
 
 
 def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(
