@@ -1,4 +1,4 @@
-"""docs/failure-modes.md quotes the collector: what it says must stand in the code."""
+"""docs/failure-modes.md: what it quotes stands in the code, its figures and commands are the code's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from m365watch import errors
-from m365watch.errors import CollectorError
+from m365watch.app import PATIENCE_ONCE_S
+from m365watch.cli.commands import PLACES
+from m365watch.collection import STOP_S
+from m365watch.errors import CollectorError, LedgerUnusable
+from m365watch.feed.poller import BACKOFF_S_MAX, OPERATOR_WAIT_S
+from m365watch.feed.tries import RETRY_WAITS_S
+from m365watch.ledger.soundness import DamageGuard
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.testing.clock import START, FakeClock
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")
@@ -69,6 +78,67 @@ def test_what_an_operator_sees_is_what_the_code_says(quoted: str) -> None:
 
     assert words in TEXTS
     assert code in TEXTS
+
+
+def test_its_figures_are_those_of_the_code() -> None:
+    """Of waits and bounds, in the words that the page has for them."""
+    *first, last = [f"{wait_s / 60:g}" for wait_s in RETRY_WAITS_S[:-1]]
+    figures = {
+        "It fails, or answers with something else": [
+            f"after {', '.join(first)} and {last} minutes and every {RETRY_WAITS_S[-1] / 3600:g} hours"
+        ],
+        # The pauses are spread by half of their length.
+        "No connection, no name, no answer": ["a minute and a half apart"] * (BACKOFF_S_MAX * 1.5 == 90),
+        "Auditing is off in the tenant": [f"every {OPERATOR_WAIT_S / 60:g} minutes"],
+        "The secret is wrong or has expired": [f"every {OPERATOR_WAIT_S / 60:g} minutes"],
+        "The disk of an output is full": [f"given up after {PATIENCE_ONCE_S:g} s"],
+        "It is told to stop (SIGTERM, Ctrl-C)": [f"has {STOP_S:g} s to be delivered"],
+    }
+    faults = {title: " ".join(fault.split()) for title, _, fault in FAULTS}
+
+    assert [
+        (title, words) for title, every in figures.items() for words in every if words not in faults[title]
+    ] == []
+    assert all(figures.values())
+
+
+def test_its_commands_are_there() -> None:
+    """Whoever is in trouble types them as they stand."""
+    assert set(re.findall(r"`m365watch (\w+)", PAGE)) <= PLACES.keys()
+
+
+def met(fault: str, said: str) -> list[str]:
+    """Which of the page's quotations are in what was `said`."""
+    quotations = re.findall(r"(?<!code )`([^`]+)`", seen(fault))
+    return [one for one in quotations if re.search(re.escape(one).replace("…", ".+"), said)]
+
+
+@pytest.mark.parametrize("body", [b"no ledger at all " * 1000, b"SQLite format 3\0" + b"x" * 9000])
+def test_a_damaged_ledger_does_what_the_page_says(tmp_path: Path, body: bytes) -> None:
+    """It is set aside by the start itself, under the name that stands there, and a new one begins."""
+    [fault] = [fault for title, _, fault in FAULTS if title == "It is damaged, or no ledger at all"]
+    (tmp_path / LEDGER_FILE).write_bytes(body)
+    with structlog.testing.capture_logs() as lines:
+        guard = DamageGuard(FakeClock())
+        SqliteLedger(tmp_path, outputs=frozenset({"lake"}), now=START, before_opening=guard).close()
+
+    [kept] = tmp_path.glob("ledger-*.damaged.sqlite")
+    assert "`ledger-<time>.damaged.sqlite`" in fault
+    assert kept.read_bytes() == body
+    assert met(fault, lines[0]["event"]) == ["the ledger was damaged (…)"]
+    assert (tmp_path / LEDGER_FILE).exists()
+
+
+def test_a_ledger_that_cannot_be_opened_does_what_the_page_says(tmp_path: Path) -> None:
+    """Nothing is set aside for that."""
+    [fault] = [fault for title, _, fault in FAULTS if title == "It cannot be opened"]
+    (tmp_path / LEDGER_FILE).mkdir()
+    guard = DamageGuard(FakeClock())
+    with pytest.raises(LedgerUnusable) as failed:
+        SqliteLedger(tmp_path, outputs=frozenset({"lake"}), now=START, before_opening=guard)
+
+    assert met(fault, str(failed.value)) == ["the ledger cannot be used (…)"]
+    assert list(tmp_path.glob("*.damaged.*")) == []
 
 
 @pytest.mark.parametrize(("title", "fault"), [(title, fault) for title, _, fault in FAULTS])

@@ -40,8 +40,8 @@ TRIES_ONCE = 6
 THROTTLED_ONCE = 60
 """The same for tries that were throttled."""
 _BACKOFF_FIRST_S = 0.5
-_BACKOFF_MAX_S = 60.0
-_OPERATOR_WAIT_S = 300.0
+BACKOFF_S_MAX = 60.0
+OPERATOR_WAIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,11 +332,11 @@ class FeedPoller:
         return timedelta(seconds=MARGINS_S[self._margin_step])
 
     def _pause_s(self, error: CollectorError) -> float:
-        longest_s = _BACKOFF_MAX_S
+        longest_s = BACKOFF_S_MAX
         if isinstance(error, ListingUnreadable):
             longest_s = self._settings.period_s  # All the rest was listed: it may become an ordinary poll.
         elif isinstance(error, NeedsOperator):
-            return _OPERATOR_WAIT_S
+            return OPERATOR_WAIT_S
         asked = error.after_s if isinstance(error, RetryLater) else None
         backoff_s = min(longest_s, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
         return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
