@@ -48,6 +48,7 @@ def test_an_audit_fits_on_a_terminal() -> None:
     amiss = "AzureActiveDirectory 11-24 11h: 2 missing, 1 lost, 2 quarantined, 1 waiting of 12 blobs"
     assert amiss in " ".join(line.strip() for line in lines)
     assert "--repair has what is missing fetched" in " ".join(lines)
+    assert "123,468 blobs listed now: 123,462 delivered" in " ".join(lines)
 
 
 def test_one_cause_that_many_feeds_meet_is_told_once() -> None:

@@ -26,7 +26,7 @@ Exchange 2026-11-24 11:55Z 5 min  1,200     1,200       0           0    0  34,5
 DLP      not listed            -  1,200     1,200       0           0    0  34,567         89      0
 all                               2,400     2,400       0           0    0  69,134        178      0
 
-2,400 blobs listed, 2,400 delivered, 0 lost, 0 quarantined; 69,134 records, 178 duplicates left out"""
+in all: 2,400 blobs listed, 2,400 delivered, 0 lost, 0 quarantined; 69,134 records, 178 duplicates left out"""
 
 
 def drawn(
@@ -190,7 +190,7 @@ def test_a_screen_begins_with_the_account_and_wraps_every_line() -> None:
 
     lines = drawn(feed_progress(), columns=80, waiting=(blob, blob), on_screen=True)
 
-    assert lines[0].startswith("1,200 blobs listed")
+    assert lines[0].startswith("in all: 1,200 blobs listed")
     assert max(map(len, lines)) <= 80
     assert [line[:20] for line in lines if line.startswith(("waiting", "tenant"))] == [
         "waiting: Exchange",
@@ -225,6 +225,6 @@ def test_watching_into_a_pipe_gives_a_snapshot_each_period(
     assert clock.sleeps == [2.0, 2.0]
     if show is print_pages:
         assert shown.count("at 2026-11-24 12:00:00Z\ntenant ") == 2
-        assert shown.count("1,200 blobs listed") == 2
+        assert shown.count("in all: 1,200 blobs listed") == 2
     else:
         assert [json.loads(line)["at"] for line in shown.splitlines()] == ["2026-11-24T12:00:00Z"] * 2

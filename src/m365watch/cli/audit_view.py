@@ -132,9 +132,8 @@ def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
     fetched = "they are fetched too" if repair else "the next poll fetches them"
     newer = f"; {sums.newer:,} newer than the last listing: {fetched}" if sums.newer else ""
     since = min((one.span.start for one in audits), default=None)
-    text = (
-        f"since {moment(since)}: {count(sums.listed, 'blob')} listed: {', '.join(parts)}{mended}{newer}{hint}"
-    )
+    listed = f"since {moment(since)}: {count(sums.listed, 'blob')} listed now"
+    text = f"{listed}: {', '.join(parts)}{mended}{newer}{hint}"
     return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
 
 

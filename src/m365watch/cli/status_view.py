@@ -93,7 +93,8 @@ def status_page(standing: Standing, *, columns: int, on_screen: bool = False) ->
     latency = latency_part(standing.latency, now=standing.at) if standing.latency else None
     if latency is not None:
         tables += [latency, Text("")]
-    account = Text(completeness_line(standing.progress), style="bold")
+    # Not what is in the ledger now, as an audit says: what it forgot, and what it was told twice, counts.
+    account = Text(f"in all: {completeness_line(standing.progress)}", style="bold")
     if on_screen:
         for line in lines:
             line.no_wrap = line.overflow = None
