@@ -170,3 +170,31 @@ def test_validate_and_prod_mode_answer_with_an_exit_code() -> None:
     assert "error: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not Path("state").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "run --once", "run --validate", "audit", "why"])
+def test_what_is_no_proxy_is_a_mistake_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Every command that talks to the service says so before it begins, and never repeats the password."""
+    inputs = {"office365": {"credentials": INPUTS["office365"]["credentials"], "cloud": "worldwide"}}
+    write(tmp_path / "c.json", {"inputs": inputs, "outputs": CONSOLE})
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy-user:p4ss@proxy.example:notaport")
+
+    ended = CliRunner().invoke(app, [*command.split(), "-c", "c.json"])
+    told = str(ended.exception) + ended.stderr
+
+    assert "HTTPS_PROXY: what it holds is not a proxy address" in told
+    assert "p4ss" not in told
+
+
+def test_commands_that_only_read_do_not_mind_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` shows how a collector stands, whatever the shell it is called from has in its environment."""
+    path = write(tmp_path / "c.json", {"inputs": {"office365": INPUTS["office365"] | {"cloud": "worldwide"}}})
+    monkeypatch.setenv("HTTPS_PROXY", "http://[::1")
+
+    assert (
+        read_settings(path, job=None, collector=None, for_reading=True).tenants[0].cloud.name == "worldwide"
+    )

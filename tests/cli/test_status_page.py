@@ -116,7 +116,10 @@ def test_an_error_that_passes_by_itself_says_so() -> None:
     """Nobody should look for something to do where there is nothing."""
     feed = feed_progress(last_error="got HTTP 503", last_error_at=NOW)
 
-    assert drawn(feed, columns=200)[5] == "hint: nothing to do, it is tried again by itself"
+    assert drawn(feed, columns=200)[5] == (
+        "hint: nothing to do, it is tried again by itself; "
+        "where it lasts, `m365watch why` looks for the cause"
+    )
 
 
 def test_of_many_errors_those_that_need_a_person_are_shown() -> None:

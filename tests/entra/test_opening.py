@@ -305,7 +305,7 @@ def test_a_host_behind_a_proxy_may_be_away(loop: Loop, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_away_is_named_so(loop: Loop, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the host that cannot be reached; nor can a proxy of another kind."""
+    """It is not the host that cannot be reached."""
 
     async def main(proxy: str) -> RawAnswer | str:
         async with RawServer() as gone:
@@ -314,5 +314,5 @@ def test_a_proxy_that_is_away_is_named_so(loop: Loop, scheme: str, monkeypatch: 
         monkeypatch.setenv(f"{scheme}_proxy", proxy or gone.url)
         return await ask(f"{scheme}://{HOST}/x")
 
-    for proxy in ("", "http://nowhere.invalid:3128", "socks5://127.0.0.1:1080"):
+    for proxy in ("", "http://nowhere.invalid:3128"):
         assert run(loop, main(proxy)) == "the proxy cannot be reached"

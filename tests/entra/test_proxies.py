@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from m365watch.entra.proxies import proxy_for
+from m365watch.entra.proxies import check_proxies, proxy_for
+from m365watch.errors import SettingsRefused
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,49 @@ def test_loopback_and_excepted_hosts_are_reached_directly(monkeypatch: pytest.Mo
     monkeypatch.setenv("NO_PROXY", ".office.com")
 
     assert proxy_for("http", host) is None
+
+
+MALFORMED = "HTTPS_PROXY: what it holds is not a proxy address"
+SOCKS = "HTTPS_PROXY: socks proxies are not supported"
+
+
+@pytest.mark.parametrize(
+    ("named", "mistake"),
+    [
+        ("http://proxy.example:notaport", MALFORMED),
+        ("http://[::1", MALFORMED),
+        ("http://", MALFORMED),
+        ("http://:8080", MALFORMED),
+        ("http://proxy.example:0", MALFORMED),
+        ("http://proxy.example:99999", MALFORMED),
+        ("http://proxy example:3128", MALFORMED),
+        ("ftp://proxy.example:21", MALFORMED),
+        ("http://proxy-user:p@ss/word@proxy.example:notaport", MALFORMED),
+        ("http://proxy-user:p#ss@proxy.example:3128", MALFORMED),
+        ("proxy-user:p@:ss", MALFORMED),
+        ("http://proxy-user:p%40ss", MALFORMED),
+        ("socks5://proxy-user:p@ss@proxy.example:1080", SOCKS),
+        ("SOCKS5H://proxy.example:1080", SOCKS),
+    ],
+)
+def test_what_is_no_proxy_is_refused_without_its_words(
+    monkeypatch: pytest.MonkeyPatch, named: str, mistake: str
+) -> None:
+    """It is a mistake of the environment, not a defect; a password may stand anywhere in it."""
+    monkeypatch.setenv("HTTPS_PROXY", named)
+
+    with pytest.raises(SettingsRefused) as refused:
+        proxy_for("https", "manage.office.com")
+
+    assert str(refused.value) == f"{mistake}; give http://host:port"
+
+
+def test_only_a_proxy_that_would_be_used_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant on this machine is reached whatever the environment says; a variable is named once."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://[::1")
+
+    check_proxies(["https://127.0.0.1:9", "http://login.example"])
+    with pytest.raises(SettingsRefused) as refused:
+        check_proxies(["https://login.example", "https://manage.example"])
+
+    assert refused.value.mistakes == [MALFORMED]

@@ -704,6 +704,37 @@ def test_once_gives_up_after_so_many_tries(tmp_path: Path, error: CollectorError
     assert run(tmp_path, use) == (tries, [error.code], False)
 
 
+def test_a_service_out_of_reach_is_told_at_its_first_failure(tmp_path: Path) -> None:
+    """Not only when every window was tried in vain, and once for all the tries; `status` shows it too."""
+    down = Unavailable("the proxy cannot be reached")
+
+    async def use(house: House) -> tuple[list[str], str | None, list[str]]:
+        house.api.answer_s = 1.0
+        for ask in (Ask.SUBSCRIPTIONS, Ask.PAGE):
+            house.api.fail(ask, down, times=-1)
+        polling = asyncio.create_task(house.poll_once())
+        await asyncio.sleep(1.5)
+        told, error = [one.code for one in house.told], house.progress().last_error
+        await polling
+        return told, error, [one.code for one in house.told]
+
+    told = run(tmp_path, use)
+
+    assert told == (["unavailable"], str(down), ["unavailable"])
+
+
+def test_a_first_poll_that_fails_slowly_comes_to_its_end(tmp_path: Path) -> None:
+    """While nothing is listed the windows end at the present; those that failed are no new ones later."""
+
+    async def use(house: House) -> int:
+        house.api.answer_s = 1.5
+        house.api.fail(Ask.PAGE, DOWN, times=-1)
+        await house.poll_once()
+        return house.api.count(Ask.PAGE)
+
+    assert run(tmp_path, use) == 8 * TRIES_ONCE
+
+
 def test_once_gives_up_although_other_windows_are_listed(tmp_path: Path) -> None:
     """Listing the present again and again is no progress of the past that fails."""
 

@@ -77,12 +77,28 @@ def read_settings(
 ) -> Settings:
     """The settings of the configuration that the command line, or else the environment, names.
 
-    With `for_reading`, for commands that send nothing, no secret has to be there.
+    With `for_reading`, for commands that send nothing, no secret has to be there, and the environment's
+    proxy does not matter.
 
     Raises:
-        SettingsRefused: it cannot be used; every mistake in it is named.
+        SettingsRefused: it cannot be used, or the way to the service cannot; every mistake in it is named.
         typer.BadParameter: none is named, or both kinds are.
     """
+    settings = _read_files(config, job=job, collector=collector, for_reading=for_reading)
+    if not for_reading:
+        from m365watch.config.settings import DevoHttpSettings
+        from m365watch.entra.proxies import check_proxies
+
+        clouds = [tenant.cloud for tenant in settings.tenants]
+        addresses = [url for cloud in clouds for url in (cloud.login_url, cloud.management_url)]
+        addresses += [one.endpoint for one in settings.outputs if isinstance(one, DevoHttpSettings)]
+        check_proxies(addresses)
+    return settings
+
+
+def _read_files(
+    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool
+) -> Settings:
     from m365watch.config.load import load_server_settings, load_settings
     from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
 

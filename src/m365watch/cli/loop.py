@@ -12,7 +12,7 @@ T = TypeVar("T")
 _COLLECT_EVERY = 100_000
 """New containers from one look for garbage to the next."""
 _SWITCH_EVERY_S = 0.001
-"""How long a thread that wants to go on waits for one that computes. An output's thread waits after every call
+"""How long a thread that wants to go on waits for one that computes. An output's thread waits after each call
 that let go of the interpreter; with Python's own 5 ms the lake took 5 % fewer records a second."""
 
 

@@ -42,6 +42,7 @@ _NARROW_COLUMNS = 78
 _REASON_LENGTH_MAX = 120
 _LATE_S = 3600.0
 """A lag beyond this is shown in colour: four polls were missed, or the backfill is still on."""
+_PATIENCE = "nothing to do, it is tried again by itself; where it lasts, `m365watch why` looks for the cause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ def _error_lines(standing: Standing, shown_max: int) -> list[Text]:
         where = _tenant_of(rows[0].feed, standing.progress) + names
         lines += [
             Text(f"error: {where}: {quoted(error)}{age}", style="red" if fix else "yellow"),
-            Text(f"hint: {plain(fix) if fix else 'nothing to do, it is tried again by itself'}"),
+            Text(f"hint: {plain(fix) if fix else _PATIENCE}"),
         ]
     more = len(in_order) - shown_max
     if more > 0:

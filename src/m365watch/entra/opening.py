@@ -43,8 +43,6 @@ async def _open_by_proxy(
     origin: Origin, proxy: URL, connection: Connection, tls: Callable[[], ssl.SSLContext]
 ) -> None:
     first: asyncio.Protocol = _Tunnel() if origin.is_tls else connection
-    if proxy.scheme not in {"http", "https"}:
-        raise ExchangeFailed(Failure.PROXY_AWAY)
     try:
         transport = await _connect(
             lambda: first,

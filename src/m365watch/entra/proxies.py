@@ -6,6 +6,7 @@ Decided here, once per host: the client library would look it up again, in a thr
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -13,6 +14,10 @@ from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
+
+from m365watch.errors import SettingsRefused
+
+_FIX = "give http://host:port"
 
 
 class Proxy(NamedTuple):
@@ -24,12 +29,51 @@ class Proxy(NamedTuple):
 
 @lru_cache(maxsize=64)
 def proxy_for(scheme: str, host: str) -> Proxy | None:
-    """The proxy of the environment for `host`; None where it is reached directly, as loopback always is."""
+    """The proxy of the environment for `host`; None where it is reached directly, as loopback always is.
+
+    Raises: SettingsRefused: the environment names something else than a proxy; its words are not repeated.
+    """
     named = getproxies().get(scheme)
     if not named or is_loopback(host) or proxy_bypass(host):
         return None
-    url = URL(named if "://" in named else f"http://{named}")
-    return Proxy(url.with_user(None), _authorization(url))
+    variable = f"{scheme.upper()}_PROXY"
+    kind, separator, _ = named.partition("://")
+    if separator and kind.lower().startswith("socks"):
+        raise _refused(f"{variable}: socks proxies are not supported")
+    try:
+        url = URL(named if separator else f"http://{named}")
+        address = url.with_user(None)
+    except ValueError:
+        address = None
+    if address is None or address.scheme not in {"http", "https"} or not _is_place(address):
+        # What is no address may hold a password anywhere.
+        raise _refused(f"{variable}: what it holds is not a proxy address")
+    return Proxy(address, _authorization(url))
+
+
+def check_proxies(addresses: Iterable[str]) -> None:
+    """Refuse an environment that names something else than a proxy on the way to one of `addresses`.
+
+    Raises: SettingsRefused: each variable that is wrong is named once.
+    """
+    mistakes = []
+    for url in map(URL, addresses):
+        try:
+            proxy_for(url.scheme, url.host or "")
+        except SettingsRefused as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise SettingsRefused(list(dict.fromkeys(mistakes)), where="", fix=_FIX)
+
+
+def _refused(mistake: str) -> SettingsRefused:
+    return SettingsRefused([mistake], where="", fix=_FIX)
+
+
+def _is_place(address: URL) -> bool:
+    """Whether a connection can be made to it; an @ is left of a password that was not quoted."""
+    host = address.raw_host
+    return bool(host and address.port) and " " not in (host or "") and "@" not in str(address)
 
 
 def is_loopback(host: str) -> bool:

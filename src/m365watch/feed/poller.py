@@ -140,12 +140,13 @@ class FeedPoller:
         failures: dict[datetime, CollectorError] = {}
         await self._count_gaps()
         await self._subscribe(failures)
-        plan = await self._plan()
+        begun_at = self._clock.now()
+        plan = await self._plan(begun_at)
         self.windows_planned = len(plan.live) + len(plan.backfill)
         await self._list_live(plan, failures)
         # Planned anew before each window: a long backfill moves the 7-day edge under the oldest one.
         while True:
-            plan = await self._plan()
+            plan = await self._plan(begun_at)
             windows = [window for window in plan.backfill if window.end not in failures]
             if not windows:
                 break
@@ -168,7 +169,16 @@ class FeedPoller:
         try:
             await self._keeper.ensure(self.feed.content_type)
         except RetryLater as error:
+            await self._tell_first(error, failures)
             failures[self._clock.now()] = error.with_traceback(None)
+
+    async def _tell_first(self, error: RetryLater, failures: dict[datetime, CollectorError]) -> None:
+        """Tell what a poll will fail with before it goes on: the rest of it may take minutes.
+
+        Only in the first of several that fail: what the others end with is told at their end.
+        """
+        if not self._failures and not any(isinstance(known, RetryLater) for known in failures.values()):
+            await self._troubles.note(self.feed, error)
 
     async def _try(self, window: Window, failures: dict[datetime, CollectorError]) -> bool:
         """Whether the window was listed; why not stands in `failures`, under its end."""
@@ -177,6 +187,8 @@ class FeedPoller:
         except Throttled:
             raise  # The whole tenant is to wait.
         except (RetryLater, ListingUnreadable) as error:
+            if isinstance(error, RetryLater):
+                await self._tell_first(error, failures)
             failures[window.end] = error.with_traceback(None)
             return False
         return True
@@ -204,15 +216,21 @@ class FeedPoller:
                 code="gap",
             )
 
-    async def _plan(self) -> Plan:
+    async def _plan(self, begun_at: datetime | None = None) -> Plan:
+        """What is due now; while nothing at all is listed, as seen from `begun_at`.
+
+        Each window of such a plan moves with the time it is made for: those of a poll that fails would
+        be new ones for ever, and the poll would not end.
+        """
         now = self._clock.now()
         coverage = await self._calls(self._ledger.coverage, self.feed)
+        seen_from = now if coverage or begun_at is None else min(begun_at, now)
         return plan_windows(
             coverage,
-            now,
+            seen_from,
             start_at=self._settings.start_at,
             lookback=self._settings.lookback,
-            margin=self._margin,
+            margin=self._margin + (now - seen_from),
         )
 
     async def _relist_if_due(self, failures: dict[datetime, CollectorError]) -> None:
