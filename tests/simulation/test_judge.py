@@ -64,15 +64,16 @@ class Court:
     def end_first(self, state: int) -> None:
         """Say that the first blob ended otherwise, and count it so."""
         self.change(state=state)
-        self._count(self.account.blobs[0].name, DELIVERED, state)
+        self.count(self.account.blobs[0].name, DELIVERED, state)
 
     def end_last(self, state: int) -> None:
         """The same of the last one."""
         self.account.blobs[-1] = replace(self.account.blobs[-1], state=state)
-        self._count(self.account.blobs[-1].name, DELIVERED, state)
+        self.count(self.account.blobs[-1].name, DELIVERED, state)
         self.world.broken.clear()
 
-    def _count(self, name: BlobName, before: int | None, after: int) -> None:
+    def count(self, name: BlobName, before: int | None, after: int) -> None:
+        """Let the sums of the blob's feed go from state `before` to `after`."""
         counts = list(self.account.counted[name[:2]])
         if before is not None:
             counts[before - 1] -= 1
@@ -84,7 +85,7 @@ class Court:
         self.world.contents.append(content)
         row = BlobRow(len(self.account.blobs) + 1, name_of(content), DELIVERED, None, 1.0)
         self.account.blobs.append(row)
-        self._count(row.name, None, DELIVERED)
+        self.count(row.name, None, DELIVERED)
         return content
 
     def add_odd(self) -> Content:
@@ -234,6 +235,18 @@ def test_a_record_without_id_that_comes_too_often_is_seen(court: Court) -> None:
     court.stores["lake"].durable[1].append(record)
     assert (right, excused) == ("", "")
     assert "lake has a record without Id 2 times" in court.verdict()
+
+
+def test_a_record_without_id_comes_again_with_the_rest_of_its_blob(court: Court) -> None:
+    content = court.add_odd()
+    court.stores["lake"].durable[1].append(content.records[0].body)
+    accused = court.verdict()
+    court.world.broken.clear()
+    name = name_of(content)
+    court.account.blobs.append(BlobRow(999, (*name[:3], name[3] + 1), DELIVERED, None, 1.0))
+    court.count(name, None, DELIVERED)
+    assert "lake has a record without Id 2 times" in accused
+    assert court.verdict() == ""
 
 
 def test_a_blob_that_the_service_denied_is_lost(court: Court) -> None:

@@ -3,6 +3,7 @@
 The service has been seen to serve a part of a blob first. What is new in it has no place in the old blob,
 whose row says that the outputs with the part lack nothing. So the blob is known once more: as one
 that no output has anything of. Its next fetch brings the rest to all of them, and finds what they have known.
+Its records without Id come once more with it, because nobody can tell which of them are new.
 """
 
 from __future__ import annotations

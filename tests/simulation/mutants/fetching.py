@@ -76,7 +76,7 @@ MUTANTS = (
                 _TRIES, _SPLIT, f'{_SPLIT}        if body.startswith(b"{{"):\n            return {_NOTHING}\n'
             ),
         ),
-        hint=11,
+        hint=2,
     ),
     Mutant(
         "broken_body_as_empty",
@@ -95,7 +95,7 @@ MUTANTS = (
                 "        if (doubt := _doubt(split)) and not split.records:\n",
             ),
         ),
-        hint=22,
+        hint=15,
     ),
     Mutant(
         "denied_once_as_lost",
@@ -108,7 +108,7 @@ MUTANTS = (
                 "        if loss_reason(error) == 'nothing at all':\n",
             ),
         ),
-        hint=13,
+        hint=4,
     ),
     Mutant(
         "guess_never_corrected",
@@ -145,7 +145,7 @@ MUTANTS = (
                 "        if self._per_minute != 0:\n            return 0.0\n",
             ),
         ),
-        hint=0,
+        hint=6,
     ),
     Mutant(
         "poison_holds_a_place",
@@ -160,6 +160,6 @@ MUTANTS = (
                 "            return True\n        await self._pause(",
             ),
         ),
-        hint=0,
+        hint=14,
     ),
 )

@@ -29,14 +29,14 @@ MUTANTS = (
                 "            yield page.blobs\n            if not next_page_uri:\n                break\n",
             ),
         ),
-        hint=1,
+        hint=0,
     ),
     Mutant(
         "page_header_misread",
         "the header is looked for under another name, so that the first page is all; "
         "seen in a cloud function and in several collectors that never heard of pages",
         (Patch(_API, '"NextPageUri"\n', '"NextPageUrl"\n'),),
-        hint=1,
+        hint=0,
     ),
     Mutant(
         "token_to_a_named_host",
@@ -62,7 +62,7 @@ MUTANTS = (
                 f"                return ListedPage([], []), None\n{_BAD_PAGE}",
             ),
         ),
-        hint=22,
+        hint=18,
     ),
     Mutant(
         "cursor_plus_a_second",
@@ -80,7 +80,7 @@ MUTANTS = (
                 "    spans.append((start_s - 1, end_s))\n",
             ),
         ),
-        hint=2,
+        hint=11,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
                 "            await self._commit(window, [], complete=True)\n            return False\n",
             ),
         ),
-        hint=22,
+        hint=7,
     ),
     Mutant(
         "no_look_back",
@@ -117,7 +117,7 @@ MUTANTS = (
                 "_whole_seconds(window.end - timedelta(seconds=1))",
             ),
         ),
-        hint=2,
+        hint=49,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS = (
                 "            answer = Answer(200, answer.headers, b'[]')\n",
             ),
         ),
-        hint=2,
+        hint=11,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -146,7 +146,7 @@ MUTANTS = (
                 "        for gap in unreachable_spans([], now, margin=self._margin):\n",
             ),
         ),
-        hint=35,
+        hint=18,
     ),
     Mutant(
         "refused_token_ends_the_listing",
@@ -162,8 +162,8 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=0,
-        lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
+        hint=16,
+        lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
         "repeated_page_ends_the_listing",
@@ -176,7 +176,7 @@ MUTANTS = (
                 "break\n",
             ),
         ),
-        hint=0,
+        hint=15,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
 )

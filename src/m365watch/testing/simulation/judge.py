@@ -28,6 +28,7 @@ EDGE = timedelta(hours=2)
 """What is younger than the 7 days by this much is surely within reach."""
 KEPT = timedelta(days=15)
 """Blobs that have ended are known for so long."""
+_RELISTING_TAKES = timedelta(hours=3)
 _CLOCKS_OFF = timedelta(hours=31)
 """How far the collector's clock may be ahead."""
 _DOUBTED_CUTS = 2
@@ -128,8 +129,9 @@ class Judge:
         """What has to hold at every moment, and so after every crash."""
         if not account.sound:
             self._world.accuse("the ledger's file is damaged")
+        served = self._occurrences + self._served_again(account)
         for name, store in self._stores.items():
-            self._judge_copies(name, store, account.last_batches.get(name, 0))
+            self._judge_copies(name, store, account.last_batches.get(name, 0), served)
         refused = self._refused(account)
         found = {name: self._found(name, account) | refused[name] for name in self._stores}
         for row in account.blobs:
@@ -173,8 +175,17 @@ class Judge:
 
     # What outputs have.
 
-    def _judge_copies(self, name: str, store: Store, last_batch: int) -> None:
-        """Exactly once where it can be taken back or told, at most as often as excused on a wire."""
+    def _served_again(self, account: Account) -> Counter[bytes]:
+        """The records without Id of blobs that have grown: nobody can tell which of them are new."""
+        rests = [row.name for row in account.blobs if row.name != served_name(row.name)]
+        known = (self._contents.get(served_name(name)) for name in rests)
+        return occurrences([content for content in known if content is not None])
+
+    def _judge_copies(self, name: str, store: Store, last_batch: int, served: Counter[bytes]) -> None:
+        """Exactly once where it can be taken back or told, at most as often as excused on a wire.
+
+        Records without Id as often as they were `served`.
+        """
         keys: Counter[Key] = Counter()
         allowed: Counter[Key] = Counter()
         for body, count in store.records(last_batch if name == "files" else None).items():
@@ -185,7 +196,7 @@ class Judge:
             if key is not None:
                 keys[key] += count
                 allowed[key] += store.allowed[body]
-            elif count > self._occurrences[body] * (1 + store.allowed[body]):
+            elif count > served[body] * (1 + store.allowed[body]):
                 self._world.accuse(f"{name} has a record without Id {count} times: {body[:80]!r}")
         for key, count in keys.items():
             if count > 1 + allowed[key]:
@@ -282,8 +293,15 @@ class Judge:
         )
 
     def _last_look(self, content: Content, now: datetime) -> datetime:
-        """When, at the latest, a listing of the whole week had to show the content."""
-        return min(now, content.listed_at + timedelta(hours=27))
+        """When, at the latest, a listing of the whole week had to show the content.
+
+        That is a day after the last one, or once the collector is started again after that; and later by as
+        much as a clock was ahead when the last one was made.
+        """
+        ahead_s = max([0.0, *(life.skew_s for life in self._world.plan.lives)])
+        due_at = content.listed_at + timedelta(hours=24, seconds=ahead_s)
+        begun_at = min((at for at in self._world.begun_at if at >= due_at), default=now)
+        return min(now, max(due_at + _RELISTING_TAKES, begun_at))
 
     def _judge_final(self, row: BlobRow, content: Content, account: Account) -> None:
         if row.state == _LOST or _is_doubtful(content):

@@ -33,6 +33,8 @@ class World:
         self.on_durable: Callable[[], None] = lambda: None
         """Called whenever the lake or the files have made a batch durable, before they say so."""
         self.life = 0
+        self.begun_at: list[datetime] = []
+        """When the lives began."""
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []
         self.held = HeldBytes(plan.bytes_in_flight_max, self.accuse)
@@ -61,6 +63,7 @@ class World:
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """A life begins on `loop`, which moves the world's time from here on."""
         self.life += 1
+        self.begun_at.append(self.now())
         self.held = HeldBytes(self.plan.bytes_in_flight_max, self.accuse)
         self._loop = loop
 
