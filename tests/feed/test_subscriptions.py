@@ -120,3 +120,29 @@ def test_a_start_that_failed_is_tried_again_at_once() -> None:
         return await keeper.ensure(EXCHANGE)
 
     assert run(service, fail) == (True, ["list", EXCHANGE, EXCHANGE])
+
+
+def test_the_cooldown_counts_from_the_answer() -> None:
+    """A start may wait for its turn in the budget; the service sees it only then."""
+
+    class Slow(Service):
+        """Answers a start after half a minute."""
+
+        def __init__(self, clock: FakeClock) -> None:
+            super().__init__()
+            self.clock = clock
+
+        async def start_subscription(self, content_type: ContentType) -> None:
+            await super().start_subscription(content_type)
+            await self.clock.sleep(30.0)
+
+    async def main() -> list[str]:
+        clock = FakeClock(jumps=True)
+        service = Slow(clock)
+        keeper = SubscriptionKeeper(service, clock)
+        await keeper.revive(DLP)
+        await clock.sleep(COOLDOWN_S - 1.0)
+        await keeper.revive(DLP)
+        return service.calls
+
+    assert asyncio.run(main()).count(DLP) == 1

@@ -53,10 +53,10 @@ class SubscriptionKeeper:
 
     async def _start(self, content_type: ContentType) -> bool:
         """Whether a start was sent and accepted; one that failed does not count as the last."""
-        now_s = self._clock.monotonic_s()
-        if now_s < self._started_at_s.get(content_type, -math.inf) + COOLDOWN_S:
+        if self._clock.monotonic_s() < self._started_at_s.get(content_type, -math.inf) + COOLDOWN_S:
             return False
         await self._api.start_subscription(content_type)
-        self._started_at_s[content_type] = now_s
+        # From its answer on: it may have waited for its turn in the budget.
+        self._started_at_s[content_type] = self._clock.monotonic_s()
         self._enabled |= {content_type}
         return True
