@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import TenantSettings
-from m365watch.entra.credentials import ClientSecret
+from m365watch.entra.credentials import make_credentials
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError
@@ -59,7 +59,7 @@ def reach_tenant(
         session,
         tenant.cloud,
         tenant_id=tenant.tenant_id,
-        credential=ClientSecret(tenant.client_id, tenant.client_secret),
+        credentials=make_credentials(tenant.client_id, tenant.credentials),
         clock=clock,
     )
     api = ManagementApi(
@@ -120,7 +120,7 @@ def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> 
         session,
         replace(tenant.cloud, audience=graph_url),
         tenant_id=tenant.tenant_id,
-        credential=ClientSecret(tenant.client_id, tenant.client_secret),
+        credentials=make_credentials(tenant.client_id, tenant.credentials),
         clock=clock,
     )
     urls = GraphUrls(graph_url)

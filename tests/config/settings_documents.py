@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import Settings
+from m365watch.config.settings import SecretSettings, Settings, TenantSettings
 from m365watch.errors import SettingsRefused
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -25,6 +25,13 @@ def filled_in(**changes: object) -> Document:
     """The smallest document that loads; `changes` go into its one input."""
     credentials = {"tenant_id": TENANT, "client_id": APPLICATION, "client_secret": SECRET}
     return {"inputs": {"office365": {"credentials": credentials} | changes}}
+
+
+def secret_of(tenant: TenantSettings) -> str:
+    """The client secret, which is the tenant's only credential."""
+    (credential,) = tenant.credentials
+    assert isinstance(credential, SecretSettings)
+    return credential.secret.reveal()
 
 
 def settings_of(

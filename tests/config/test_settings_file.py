@@ -13,7 +13,7 @@ from m365watch.config.load import example_settings, load_settings
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.errors import SettingsRefused
 from m365watch.model import Service
-from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in
+from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, secret_of
 
 
 def write(folder: Path, text: str | bytes, *, name: str = "collector.json") -> Path:
@@ -46,7 +46,7 @@ def test_devos_template_filled_in_runs_as_it_stands(tmp_path: Path) -> None:
     (tenant,) = settings.tenants
     (service,) = tenant.services
     assert tenant.input_id == "12345"
-    assert tenant.client_secret.reveal() == SECRET
+    assert secret_of(tenant) == SECRET
     assert service.service is Service.AZURE_ACTIVE_DIRECTORY
     assert service.start_at == datetime(2026, 11, 17, tzinfo=UTC)
     assert service.override_tag == "cloud.office365.management.mine"
@@ -62,7 +62,7 @@ def test_the_example_runs_once_its_ids_are_filled_in(tmp_path: Path) -> None:
     (tenant,) = load(write(tmp_path, text, name="collector.yaml"), M365_SECRET=SECRET).tenants
 
     assert [s.service for s in tenant.services] == [Service.AZURE_ACTIVE_DIRECTORY, Service.EXCHANGE]
-    assert tenant.client_secret.reveal() == SECRET
+    assert secret_of(tenant) == SECRET
 
 
 def test_the_example_as_it_stands_is_refused_by_name(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from m365watch.config.load import parse_settings
 from m365watch.errors import SettingsRefused
-from settings_documents import SECRET, Document, filled_in, mistakes_of, settings_of
+from settings_documents import SECRET, Document, filled_in, mistakes_of, secret_of, settings_of
 
 AT = "inputs.office365.credentials"
 
@@ -30,7 +30,7 @@ def with_file(folder: Path, content: bytes, *, mode: int = 0o600) -> Document:
 
 def revealed(document: Document, **options: object) -> str:
     (tenant,) = settings_of(document, **options).tenants  # type: ignore[arg-type]
-    return tenant.client_secret.reveal()
+    return secret_of(tenant)
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
@@ -121,7 +121,7 @@ def test_variables_are_filled_in_anywhere_and_once() -> None:
     assert settings.collector_name == "at-berlin"
     assert settings.debug
     assert settings.tenants[0].client_id == "99999999-8888-4777-8666-555555555555"
-    assert settings.tenants[0].client_secret.reveal() == "${SITE}"
+    assert secret_of(settings.tenants[0]) == "${SITE}"
 
 
 def test_a_variable_that_is_not_there_is_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 from m365watch.config.load import load_server_settings
 from m365watch.config.settings import ConsoleSettings, DevoSettings, Settings, SyslogSettings
 from m365watch.errors import SettingsRefused
-from settings_documents import Document, filled_in
+from settings_documents import Document, filled_in, secret_of
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
 LOGGER: Document = {
@@ -106,7 +106,7 @@ def test_a_secret_file_is_beside_the_file_that_names_it(server: Server) -> None:
     del credentials["client_secret"]
     credentials["client_secret_file"] = "secret"
 
-    assert server.load(job).tenants[0].client_secret.reveal() == "found"
+    assert secret_of(server.load(job).tenants[0]) == "found"
 
 
 def test_a_mistake_names_its_file_and_its_key_there(server: Server) -> None:

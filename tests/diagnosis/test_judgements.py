@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from m365watch.config.settings import Cloud, Secret, ServiceSettings, TenantSettings
+from m365watch.config.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
 from m365watch.diagnosis import collected, reachable
 from m365watch.diagnosis.findings import Step, Verdict
 from m365watch.diagnosis.served import Served, judge_served, judge_subscriptions
@@ -26,7 +26,7 @@ TENANT = TenantSettings(
     input_id="1",
     tenant_id=TENANT_ID,
     client_id="app",
-    client_secret=Secret("secret"),
+    credentials=(SecretSettings(Secret("secret")),),
     cloud=Cloud("test", "https://login", "https://manage", "https://manage"),
     publisher_id="",
     services=(EXCHANGE,),

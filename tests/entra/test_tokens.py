@@ -65,7 +65,7 @@ def run(
         async with LoopbackServer(entra) as server, open_session(stall_s=2) as session:
             cloud = Cloud("test", server.url, server.url, AUDIENCE)
             credential = ClientSecret("app", Secret(SECRET))
-            source = TokenSource(session, cloud, tenant_id=TENANT, credential=credential, clock=clock)
+            source = TokenSource(session, cloud, tenant_id=TENANT, credentials=[credential], clock=clock)
             return await use(source, clock), server.received
 
     return asyncio.run(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.config.settings import Cloud, Secret, TenantSettings
+from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
 from m365watch.model import ContentType, Feed, TenantId
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
@@ -17,7 +17,7 @@ def tenant_at(url: str) -> TenantSettings:
         input_id="1",
         tenant_id=TENANT,
         client_id="app",
-        client_secret=Secret("secret"),
+        credentials=(SecretSettings(Secret("secret")),),
         cloud=Cloud("test", url, url, url),
         publisher_id=PUBLISHER,
         services=(),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from m365watch import __version__
-from m365watch.config.settings import Cloud, Secret, TenantSettings
+from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
 from m365watch.model import ContentType, Feed, TenantId
 from m365watch.monitor.notices import MSG_CHARACTERS_MAX, Notice, plain_msg
 from m365watch.monitor.secrets import list_secrets
@@ -118,7 +118,7 @@ def test_the_secrets_of_a_configuration_are_found_wherever_they_are() -> None:
         input_id="1",
         tenant_id=TENANT,
         client_id="c",
-        client_secret=Secret("swordfish"),
+        credentials=(SecretSettings(Secret("swordfish")),),
         cloud=Cloud("local", "", "", ""),
         publisher_id="p",
         services=(),

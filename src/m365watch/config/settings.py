@@ -67,6 +67,47 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretSettings:
+    """The application's own password."""
+
+    secret: Secret
+    expires_at: datetime | None = None
+    """`client_secret_expires_at`; None: nobody said."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSettings:
+    """A certificate that is registered on the application, and its key; read when it is used."""
+
+    certificate: Path
+    """PEM, or PFX with the key in it."""
+    key: Path | None = None
+    """PEM; None: it is in the certificate's file, or `key_text`."""
+    key_text: Secret | None = None
+    """The key itself as PEM, from the environment."""
+    password: Secret | None = None
+    """Of the key, or of the PFX."""
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedSettings:
+    """Another issuer's token, in a file that this issuer keeps fresh."""
+
+    token_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedIdentitySettings:
+    """The identity that Azure gives this machine."""
+
+    client_id: str | None = None
+    """Of a user-assigned identity; None: the system's own."""
+
+
+CredentialSettings = SecretSettings | CertificateSettings | FederatedSettings | ManagedIdentitySettings
+
+
+@dataclass(frozen=True, slots=True)
 class TenantSettings:
     """One tenant that is collected; several may come from one input."""
 
@@ -74,7 +115,8 @@ class TenantSettings:
     input_id: str
     tenant_id: TenantId
     client_id: str
-    client_secret: Secret
+    credentials: tuple[CredentialSettings, ...]
+    """What the application may prove itself with, tried in this order; at least one."""
     cloud: Cloud
     publisher_id: str
     services: tuple[ServiceSettings, ...]

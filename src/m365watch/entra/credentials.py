@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from m365watch.config.settings import Secret
+from m365watch.config.settings import CredentialSettings, Secret, SecretSettings
 
 
 class Credential(Protocol):
@@ -29,3 +29,8 @@ class ClientSecret:
     async def proof(self, token_url: str) -> Mapping[str, str]:  # noqa: ARG002 - the same everywhere
         """The field `client_secret`."""
         return {"client_secret": self._secret.reveal()}
+
+
+def make_credentials(client_id: str, settings: Sequence[CredentialSettings]) -> tuple[Credential, ...]:
+    """What the application `client_id` may prove itself with, in the order of `settings`."""
+    return tuple(ClientSecret(client_id, one.secret) for one in settings if isinstance(one, SecretSettings))

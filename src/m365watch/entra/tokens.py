@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Protocol
@@ -71,13 +72,19 @@ class TokenSource:
     """
 
     def __init__(
-        self, session: Session, cloud: Cloud, *, tenant_id: TenantId, credential: Credential, clock: Clock
+        self,
+        session: Session,
+        cloud: Cloud,
+        *,
+        tenant_id: TenantId,
+        credentials: Sequence[Credential],
+        clock: Clock,
     ) -> None:
-        """`credential` proves the application to the login host of `cloud`."""
+        """Each of `credentials`, at least one, proves the application to the login host of `cloud`."""
         self._session = session
         self._cloud = cloud
         self._tenant_id = tenant_id
-        self._credential = credential
+        self._credential = credentials[0]
         self._clock = clock
         self._where = f"{tenant_id}/token"
         self._endpoints = tuple(Endpoint)

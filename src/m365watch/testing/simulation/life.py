@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import structlog
 
 from m365watch.collection import CollectorRun, Outcome, RunParts
-from m365watch.config.settings import Cloud, Secret, ServiceSettings, TenantSettings
+from m365watch.config.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import BODY_BYTES_MAX, Session
 from m365watch.errors import CollectorError
@@ -268,7 +268,7 @@ def _tenants(place: Place) -> list[TenantSettings]:
             input_id="1",
             tenant_id=tenant_id,
             client_id="app",
-            client_secret=Secret("secret"),
+            credentials=(SecretSettings(Secret("secret")),),
             cloud=Cloud("simulated", LOGIN, MANAGEMENT, MANAGEMENT),
             publisher_id=PUBLISHER,
             services=tuple(
