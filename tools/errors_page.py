@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from m365watch.entra.refusals import REFUSALS
+from m365watch.entra.refusals import REFUSALS, Refusal
 from m365watch.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
 from m365watch.feed.codes import CODES
 
@@ -71,8 +71,15 @@ def render_api() -> str:
 
 def render_entra() -> str:
     """The AADSTS codes."""
-    rows = [[f"`AADSTS{known.code}`", known.cause, known.becomes.__name__, known.fix] for known in REFUSALS]
+    rows = [
+        [f"`AADSTS{known.code}`", known.cause, known.becomes.__name__, cures(known)] for known in REFUSALS
+    ]
     return ENTRA_HEAD + table(["code", "cause", "becomes", "what to do"], rows)
+
+
+def cures(known: Refusal) -> str:
+    """What to do about a code: in general, and where a kind of credential needs something else."""
+    return "; ".join([known.fix, *(f"with `{kind}`: {fix}" for kind, fix in known.fixes.items())])
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:

@@ -19,6 +19,7 @@ LAYERS = (
         "replaying",
         "inspection",
         "diagnosis",
+        "preflight",
         "traces",
         "elsewhere",
         "keeping",

@@ -20,6 +20,7 @@ PLACES = {
     "retry": "m365watch.cli.blobs:retry",
     "query": "m365watch.cli.query:query",
     "drift": "m365watch.cli.drift:drift",
+    "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
     "recover": "m365watch.cli.recover:recover",
     "replay": "m365watch.cli.replay:replay",

@@ -14,7 +14,7 @@ from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import quoted
 from m365watch.diagnosis.findings import Diagnosis, Finding, Verdict
 
-_STYLES = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.BROKEN: "bold red"}
+_STYLES = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.BROKEN: "bold red", Verdict.SKIPPED: "dim"}
 
 
 def why_page(diagnoses: Sequence[Diagnosis]) -> RenderableType:

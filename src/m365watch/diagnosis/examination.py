@@ -6,29 +6,24 @@ feed the first page of the newest day with content. It changes nothing, neither 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from yarl import URL
-
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.diagnosis import collected, reachable
-from m365watch.diagnosis.findings import Diagnosis, Finding, Step, broken, ok
+from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined, ok
 from m365watch.diagnosis.ledger_view import LedgerView, view_ledger
 from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_subscriptions
-from m365watch.entra.proxies import is_loopback, proxy_for
+from m365watch.diagnosis.way import Seen, Way, judge_proxy, look, look_up, way_to
 from m365watch.entra.session import Session
 from m365watch.errors import CollectorError, LedgerUnusable
 from m365watch.model import ContentType, Feed, Service, Window
 from m365watch.progress import FeedProgress
 from m365watch.reach import ReachedTenant
 
-DNS_S = 10.0
-"""How long a name may take to be resolved."""
 DAYS_LISTED = 7
 """How many days are listed, the newest first, until one has content."""
 _DAY = timedelta(days=1)
@@ -64,7 +59,7 @@ class _Examination:
         self._means = means
         self._tenant = tenant
         self._wanted = wanted
-        self._dates: list[str] = []
+        self._seen: list[Seen] = []
         self._served: dict[ContentType, Served] = {}
         self._unusable: LedgerUnusable | None = None
         self.next = ""
@@ -76,11 +71,13 @@ class _Examination:
         yield finding
         if not services:
             return
-        urls = list(dict.fromkeys([self._tenant.cloud.login_url, self._tenant.cloud.management_url]))
-        yield self._proxy(urls)
-        yield await self._dns(urls)
-        yield await self._tls(urls)
-        yield reachable.judge_clock(self._dates[0] if self._dates else None, self._means.clock.now())
+        urls = [self._tenant.cloud.login_url, self._tenant.cloud.management_url]
+        ways = list(dict.fromkeys(map(way_to, urls)))
+        yield self._proxy(ways)
+        yield await self._dns(ways)
+        yield await self._tls(ways)
+        said = next((seen for seen in self._seen if seen.date), self._seen[0])
+        yield reachable.judge_clock(said.date, said.at or self._means.clock.now())
         reached = self._means.reach(self._tenant)
         try:
             token = await reached.tokens.current()
@@ -96,43 +93,23 @@ class _Examination:
         for finding in self._collected(services, view):
             yield finding
 
-    def _proxy(self, urls: Sequence[str]) -> Finding:
-        ways = []
-        for url in map(URL, urls):
-            proxy = proxy_for(url.scheme, url.host or "")
-            ways.append(f"{url.host} {'by ' + str(proxy.url.origin()) if proxy else 'directly'}")
-        return ok(Step.PROXY, ", ".join(dict.fromkeys(ways)))
+    def _proxy(self, ways: Sequence[Way]) -> Finding:
+        return joined(Step.PROXY, [judge_proxy(way) for way in ways])
 
-    async def _dns(self, urls: Sequence[str]) -> Finding:
-        """Each host's name, unless it is left to a proxy; then the proxy's own."""
+    async def _dns(self, ways: Sequence[Way]) -> Finding:
+        """Each host's name; the first that cannot be resolved is told."""
+        return joined(Step.DNS, [await look_up(way) for way in ways])
+
+    async def _tls(self, ways: Sequence[Way]) -> Finding:
+        """A request to each host, up to the first that cannot be reached."""
         found = []
-        for url in map(URL, urls):
-            proxy = proxy_for(url.scheme, url.host or "")
-            host = (proxy.url.host if proxy else url.host) or ""
-            try:
-                async with asyncio.timeout(DNS_S):
-                    addresses = await asyncio.get_running_loop().getaddrinfo(host, None)
-            except (OSError, TimeoutError, UnicodeError) as error:
-                seen = (
-                    f"{host} cannot be resolved ({getattr(error, 'strerror', None) or type(error).__name__})"
-                )
-                fix = "check the hosts of `cloud` and this machine's DNS; behind a proxy set HTTPS_PROXY"
-                return broken(Step.DNS, seen, fix=fix)
-            found.append(f"{host} {addresses[0][4][0]}" if not is_loopback(host) else host)
-        return ok(Step.DNS, ", ".join(dict.fromkeys(found)))
-
-    async def _tls(self, urls: Sequence[str]) -> Finding:
-        """A request to each host, without a token: any answer will do."""
-        for url in urls:
-            address = URL(f"{url}/", encoded=True)
-            try:
-                answer = await self._means.session.send("GET", address, headers={}, where=address.host or "")
-            except CollectorError as error:
-                said = CollectorError(f"{address.host}: {error.what}")
-                return reachable.judge_failure(Step.TLS, said)
-            self._dates += [answer.headers["Date"]] if "Date" in answer.headers else []
-        secured = all(url.startswith("https:") for url in urls)
-        return ok(Step.TLS, "certificates accepted" if secured else "answers over plain HTTP")
+        for way in ways:
+            seen = await look(self._means.session, way, self._means.clock)
+            found.append(seen.finding)
+            if seen.finding.verdict is Verdict.BROKEN:
+                break
+            self._seen.append(seen)
+        return joined(Step.TLS, found)
 
     async def _content(
         self,

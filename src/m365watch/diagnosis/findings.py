@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -37,6 +38,8 @@ class Verdict(StrEnum):
     """Something is odd, and records can arrive all the same."""
     BROKEN = "broken"
     """Records cannot get past it."""
+    SKIPPED = "skipped"
+    """Not looked at, because what it needs is broken; of a preflight only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,9 @@ def note(step: Step, seen: str, *, fix: str | None = None) -> Finding:
 def broken(step: Step, seen: str, *, fix: str) -> Finding:
     """The step stops the records."""
     return Finding(step, Verdict.BROKEN, seen, fix)
+
+
+def joined(step: Step, findings: Sequence[Finding]) -> Finding:
+    """The first that is broken, or what was seen in all, on one line."""
+    stopped = next((one for one in findings if one.verdict is Verdict.BROKEN), None)
+    return stopped or ok(step, ", ".join(dict.fromkeys(one.seen for one in findings)))

@@ -7,20 +7,36 @@ import binascii
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import msgspec
 
 from m365watch.config.settings import ServiceSettings, TenantSettings
-from m365watch.diagnosis.findings import Finding, Step, broken, note, ok
-from m365watch.errors import CollectorError, NeedsOperator
-from m365watch.feed.codes import PERMISSION_FIX
+from m365watch.diagnosis.findings import Finding, Step, Verdict, broken, note, ok
+from m365watch.diagnosis.needs import Api, missing_roles
+from m365watch.entra.refusals import PASSING_FIX
+from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unavailable
 from m365watch.model import Service
 
 SKEW_MAX_S = 300.0
 """A clock that is off by more is broken: Entra grants 5 minutes, and windows are planned by it."""
-SKEW_NOTED_S = 30.0
+SKEW_NOTED_S = 5.0
+"""`Date` has whole seconds, and its answer may have taken some of them."""
 CLAIMS_LENGTH_MAX = 65_536
-READ, READ_DLP = "ActivityFeed.Read", "ActivityFeed.ReadDlp"
+CA_FIX = (
+    "see what answers in the server's place: a proxy that inspects TLS needs its CA among those of "
+    "this system (SSL_CERT_FILE)"
+)
+PROXY_LOGIN_FIX = "put user and password into the proxy's address: HTTPS_PROXY=http://user:password@host:port"
+WRONG_HOST_FIX = (
+    "see what answers in the server's place: a proxy or firewall with a page of its own, or another host "
+    "than the one that `cloud` should name"
+)
+TOKEN_REFUSED_FIX = (
+    "set this machine's clock right; if it is, correct cloud.audience (in GCC, https://manage.office.com may "
+    "be the one)"
+)
+THROTTLED_FIX = "wait some minutes and try again; stop other programs that use the tenant's quota"
 LATER = "nothing if it passes; if it stays, see to the network between this machine and the service"
 
 
@@ -61,21 +77,34 @@ def judge_clock(said: str | None, now: datetime) -> Finding:
 
 def judge_failure(step: Step, error: CollectorError) -> Finding:
     """A call that failed; its cure where the error has one."""
-    fix = error.fix if isinstance(error, NeedsOperator) else _network_fix(error.what)
-    return broken(step, error.what, fix=fix)
+    return broken(step, error.what, fix=cure_of(error))
+
+
+def cure_of(error: CollectorError) -> str:
+    """What a person can do about it: always something."""
+    if isinstance(error, NeedsOperator):
+        return error.fix
+    if isinstance(error, TokenRefused):
+        return TOKEN_REFUSED_FIX
+    if isinstance(error, Throttled | Unavailable) and "AADSTS" in error.what:
+        return PASSING_FIX
+    if isinstance(error, Throttled):
+        return THROTTLED_FIX
+    return _network_fix(error.what)
 
 
 def _network_fix(what: str) -> str:
     """What to do about a connection that failed, by our own words for it."""
     if "certificate" in what or "TLS" in what:
-        return (
-            "see what answers in the server's place: a proxy that inspects TLS needs its CA among those of "
-            "this system (SSL_CERT_FILE)"
-        )
+        return CA_FIX
+    if f"the proxy answered HTTP {HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}" in what:
+        return PROXY_LOGIN_FIX
     if "proxy" in what:
         return "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and whether the proxy lets this machine through"
     if "no connection" in what or "in time" in what:
         return "let this machine reach the host, in its firewall and those on the way, or set HTTPS_PROXY"
+    if "not HTTP" in what or "without a token" in what or "neither a token" in what:
+        return WRONG_HOST_FIX
     return LATER
 
 
@@ -98,28 +127,40 @@ def judge_claims(
     """The tenant and the roles in the token; up to the first that is broken."""
     if claims is None:
         return [note(Step.TENANT, "the token cannot be looked into"), note(Step.ROLES, "not known")]
+    found = judge_tenant(claims, tenant)
+    if found.verdict is Verdict.BROKEN:
+        return [found]
+    return [found, judge_roles(roles_of(claims), services)]
+
+
+def judge_tenant(claims: dict[str, object], tenant: TenantSettings) -> Finding:
+    """Whether the token is for the tenant that is collected."""
     tid = str(claims.get("tid", "")).lower()
     if tid != tenant.tenant_id.lower():
         seen = f"the token is for tenant {_short(tid) or 'none'}, not {tenant.tenant_id}"
         fix = "set credentials.tenant_id and credentials.client_id to those of one tenant"
-        return [broken(Step.TENANT, seen, fix=fix)]
+        return broken(Step.TENANT, seen, fix=fix)
+    return ok(Step.TENANT, f"the token is for {tid}")
+
+
+def roles_of(claims: dict[str, object]) -> list[str]:
+    """The application permissions that the token carries."""
     listed = claims.get("roles")
-    roles = [str(role) for role in listed] if isinstance(listed, list) else []
-    return [ok(Step.TENANT, f"the token is for {tid}"), judge_roles(roles, services)]
+    return [str(role) for role in listed] if isinstance(listed, list) else []
 
 
-def judge_roles(roles: Sequence[str], services: Sequence[ServiceSettings]) -> Finding:
-    """Whether the token may read what is wanted."""
+def judge_roles(
+    roles: Sequence[str], services: Sequence[ServiceSettings], api: Api = Api.MANAGEMENT
+) -> Finding:
+    """Whether a token of `api` may read what is wanted there."""
     seen = ", ".join(map(_short, roles[:10])) or "none"
-    wants_dlp = any(one.service is Service.DLP for one in services)
-    if READ not in roles:
-        return broken(Step.ROLES, f"{READ} is missing; the token has: {seen}", fix=PERMISSION_FIX)
-    if wants_dlp and READ_DLP not in roles:
-        lacking = f"{READ_DLP} is missing, which dlp needs; the token has: {seen}"
-        if len(services) == 1:
-            return broken(Step.ROLES, lacking, fix=PERMISSION_FIX)
-        return note(Step.ROLES, lacking, fix=PERMISSION_FIX)
-    return ok(Step.ROLES, seen)
+    missing = missing_roles(roles, services, api)
+    if not missing:
+        return ok(Step.ROLES, seen)
+    lacking = "; ".join(dict.fromkeys(need.lack for need in missing))
+    first = next((need for need in missing if need.stops(services)), missing[0])
+    make = broken if first.stops(services) else note
+    return make(Step.ROLES, f"{lacking}; the token has: {seen}", fix=first.fix)
 
 
 def _short(text: str) -> str:

@@ -72,6 +72,14 @@ class Connection(asyncio.Protocol):
         return self._transport is not None
 
     @property
+    def secured(self) -> ssl.SSLObject | None:
+        """The TLS that it is in; None in the clear, and before it is made."""
+        if self._transport is None:
+            return None
+        found: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return found
+
+    @property
     def is_busy(self) -> bool:
         """Whether an answer is waited for."""
         return self._waiter is not None

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from m365watch.config.settings import CredentialSettings, Secret, SecretSettings
+from m365watch.entra.kinds import CredentialKind
 
 
 class Credential(Protocol):
     """A proof of who asks; the token endpoint's address is the audience of a signed one."""
 
     client_id: str
+    kind: CredentialKind
+    """Decides what a person is told to do where it is refused."""
 
     async def proof(self, token_url: str) -> Mapping[str, str]:
         """The form fields that carry the proof to `token_url`; each value is a secret."""
@@ -20,6 +23,8 @@ class Credential(Protocol):
 
 class ClientSecret:
     """The application's own password."""
+
+    kind = CredentialKind.SECRET
 
     def __init__(self, client_id: str, secret: Secret) -> None:
         """`secret` is the secret's value, not its id."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
+from typing import TYPE_CHECKING
 
 from yarl import URL
 
@@ -15,6 +16,9 @@ from m365watch.entra.connection import Connection
 from m365watch.entra.opening import open_connection
 from m365watch.entra.origin import Origin
 from m365watch.entra.transport import ExchangeFailed, Failure, RawAnswer
+
+if TYPE_CHECKING:
+    from m365watch.entra.looking import Looked
 
 IDLE_S = 15.0
 """How long a connection is kept without a request; servers close theirs later."""
@@ -80,6 +84,18 @@ class ConnectionPool:
                 raise
         connection = await self._obtain(origin, fresh=True)
         return await self._exchange(connection, request, ends_tick=ends_tick)
+
+    async def look(self, url: URL, *, verified: bool = True) -> Looked:
+        """What the server of `url` shows of itself over a connection of its own.
+
+        Not `verified`, any certificate is taken, and then nothing is asked.
+
+        Raises: ExchangeFailed.
+        """
+        from m365watch.entra.looking import look_at, unverified_context
+
+        tls = self._context if verified else unverified_context
+        return await look_at(self._origin_of(url), tls, limit_s=self._total_s, asks=verified)
 
     async def _exchange(self, connection: Connection, request: bytes, *, ends_tick: int) -> RawAnswer:
         try:

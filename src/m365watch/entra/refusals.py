@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from m365watch.entra.kinds import CredentialKind
 from m365watch.entra.text import one_line
 from m365watch.errors import BadAnswer, CollectorError, CredentialsRefused, Throttled, Unavailable
+
+Fixes = Mapping[CredentialKind, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,19 @@ class Refusal:
     fix: str = ""
     """One imperative sentence without its full stop; empty where waiting is all there is to do."""
     becomes: type[CredentialsRefused | Throttled | Unavailable] = CredentialsRefused
+    fixes: Fixes = field(default_factory=dict)
+    """The cure where it is another one for a kind of credential than `fix`."""
+
+    def fix_for(self, kind: CredentialKind | None) -> str:
+        """What to do about it for an application that proves itself with `kind`."""
+        return self.fix if kind is None else self.fixes.get(kind, self.fix)
 
 
+_CERTIFICATE, _FEDERATED, _MANAGED = (
+    CredentialKind.CERTIFICATE,
+    CredentialKind.FEDERATED,
+    CredentialKind.MANAGED_IDENTITY,
+)
 _NEW_SECRET = "create a new client secret in Entra and put its value into credentials.client_secret"
 _SECRET_VALUE = "put the secret's value (not its id) into credentials.client_secret"
 _TENANT = "correct credentials.tenant_id, and set `cloud` to the one the tenant lives in"
@@ -33,16 +47,41 @@ _RESOURCE = (
     "grant the application a permission of Office 365 Management APIs and admin consent, "
     "and set `cloud` to the one the tenant lives in"
 )
-_CERTIFICATE = "upload the certificate to the application in Entra, or use the key of one that is uploaded"
+_UPLOAD = (
+    "upload the certificate of credentials.certificate_file to the application in Entra, "
+    "or name one that is uploaded, and the key that belongs to it"
+)
 _POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
 _BUG = "report this: the request for a token is not as Entra wants it"
 _CLOUD = "set `cloud` to the one the tenant lives in"
+_AUDIENCE = "correct cloud.audience: one resource, as https://host"
+_CLOCK = "set this machine's clock right"
+_ISSUER = (
+    "give the application in Entra a federated credential whose issuer, subject and audience are those of "
+    "the token in credentials.federated_token_file"
+)
+_FRESH = "see to it that the issuer keeps the token in credentials.federated_token_file fresh"
+_APP_TOKEN = "put a token of an application, not of a user, into credentials.federated_token_file"
+_IDENTITY = (
+    "give the application in Entra a federated credential for the managed identity that "
+    "credentials.managed_identity names"
+)
+_NOT_PUBLIC = "switch `Allow public client flows` off for the application in Entra, under Authentication"
+_NO_CREDENTIAL = (
+    "set credentials.client_secret, credentials.certificate_file or credentials.federated_token_file"
+)
+_NO_JWT = "have the issuer write a JSON Web Token, and nothing else, into credentials.federated_token_file"
+PASSING_FIX = "wait some minutes and try again; where it lasts, look at Microsoft's service health"
+"""What a person can do about a failure of Entra's own."""
 
 REFUSALS = (
-    Refusal(50012, "the client assertion does not fit the token endpoint", _CLOUD),
-    Refusal(50027, "the client assertion is not valid", _CERTIFICATE),
+    Refusal(
+        50012, "the client assertion does not fit the token endpoint", _CLOUD, fixes={_FEDERATED: _ISSUER}
+    ),
+    Refusal(50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT}),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
-    Refusal(70011, "the scope is not valid", "correct cloud.audience: one resource, as https://host"),
+    Refusal(70011, "the scope is not valid", _AUDIENCE),
+    Refusal(70021, "no federated credential fits the token", _ISSUER, fixes={_MANAGED: _IDENTITY}),
     Refusal(90002, "the tenant was not found", _TENANT),
     Refusal(90006, "Entra has a passing failure", becomes=Unavailable),
     Refusal(90011, "the client id is ambiguous", _CONSENT),
@@ -54,21 +93,45 @@ REFUSALS = (
     Refusal(650052, "the organisation has no subscription to the Management API", _RESOURCE),
     Refusal(650057, "the application has not asked for the Management API", _RESOURCE),
     Refusal(700016, "the application was not found in the tenant", _CONSENT),
-    Refusal(700024, "the client assertion is outside its time", "set this machine's clock right"),
-    Refusal(700025, "the application is public and may not send a credential", _CONSENT),
-    Refusal(700027, "the certificate is not registered on the application", _CERTIFICATE),
-    Refusal(700030, "the certificate's subject is not authorised", _CERTIFICATE),
-    Refusal(700229, "only an application's own token may stand for it", _CERTIFICATE),
+    Refusal(700024, "the client assertion is outside its time", _CLOCK, fixes={_FEDERATED: _FRESH}),
+    Refusal(700025, "the application is public and may not send a credential", _NOT_PUBLIC),
+    Refusal(
+        700027,
+        "the certificate is not registered on the application",
+        _UPLOAD,
+        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
+    ),
+    Refusal(
+        700030,
+        "the certificate's subject is not authorised",
+        _UPLOAD,
+        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
+    ),
+    Refusal(700211, "no federated credential has the token's issuer", _ISSUER, fixes={_MANAGED: _IDENTITY}),
+    Refusal(700212, "no federated credential has the token's audience", _ISSUER, fixes={_MANAGED: _IDENTITY}),
+    Refusal(700213, "no federated credential has the token's subject", _ISSUER, fixes={_MANAGED: _IDENTITY}),
+    Refusal(
+        700229, "only an application's own token may stand for it", _APP_TOKEN, fixes={_MANAGED: _IDENTITY}
+    ),
     Refusal(900023, "the tenant id is neither a GUID nor a domain of Entra", _TENANT),
     Refusal(900144, "a field is missing in the request", _BUG),
     Refusal(900382, "the application belongs to another cloud", _CLOUD),
     Refusal(900432, "the application belongs to another cloud", _CLOUD),
-    Refusal(1002012, "the scope is not valid", "correct cloud.audience: one resource, as https://host"),
+    Refusal(1002012, "the scope is not valid", _AUDIENCE),
     Refusal(
         7000112, "the application is disabled in the tenant", "enable the enterprise application in Entra"
     ),
     Refusal(7000215, "the client secret is wrong", _SECRET_VALUE),
-    Refusal(7000218, "no credential was sent", "set credentials.client_secret"),
+    Refusal(
+        7000218,
+        "no credential was sent",
+        _NO_CREDENTIAL,
+        fixes={
+            CredentialKind.SECRET: "set credentials.client_secret",
+            _CERTIFICATE: "name a certificate and its key in credentials.certificate_file",
+            _FEDERATED: _FRESH,
+        },
+    ),
     Refusal(7000222, "the client secret has expired", _NEW_SECRET),
 )
 """Every code that has been met or documented for this grant."""
@@ -93,22 +156,25 @@ _OAUTH = frozenset(
 _UNKNOWN_FIX = "check credentials, consent and `cloud` of this tenant against the words of Entra"
 
 
-def token_refusal(said: Mapping[str, object], *, where: str, hide: Iterable[str]) -> CollectorError:
+def token_refusal(
+    said: Mapping[str, object], *, where: str, hide: Iterable[str], kind: CredentialKind | None = None
+) -> CollectorError:
     """The error that an answer of the token endpoint without a token amounts to.
 
-    `said` is its JSON object; each of `hide` is blotted out of the words that are quoted.
+    `said` is its JSON object; each of `hide` is blotted out of the words that are quoted. Where a person
+    has to act, the cure is that for the credential of `kind`.
     """
-    kind = str(said.get("error"))
+    named_error = str(said.get("error"))
     description = said.get("error_description")
     words = one_line(description, hide=hide) if isinstance(description, str) else ""
     code = _code(said.get("error_codes"), words)
     refusal = None if code is None else _BY_CODE.get(code)
     if refusal is not None:
-        return _error(refusal, words, where=where)
-    if kind in _PASSING:
+        return _error(refusal, words, where=where, kind=kind)
+    if named_error in _PASSING:
         return Unavailable(f"Entra has a passing failure{_quoted(words)}", where=where)
-    if code is not None or kind in _OAUTH:
-        named = f"AADSTS{code}" if code is not None else kind
+    if code is not None or named_error in _OAUTH:
+        named = f"AADSTS{code}" if code is not None else named_error
         what = f"Entra gives no token: {named}{_quoted(words)}"
         return CredentialsRefused(what, fix=_UNKNOWN_FIX, where=where)
     return BadAnswer("the token endpoint gave neither a token nor a known error", where=where)
@@ -123,11 +189,11 @@ def is_refusal(said: object) -> bool:
     return known or _code(said.get("error_codes"), str(said.get("error_description"))) is not None
 
 
-def _error(refusal: Refusal, words: str, *, where: str) -> CollectorError:
+def _error(refusal: Refusal, words: str, *, where: str, kind: CredentialKind | None) -> CollectorError:
     what = f"AADSTS{refusal.code}: {refusal.cause}{_quoted(words)}"
     becomes = refusal.becomes
     if issubclass(becomes, CredentialsRefused):
-        return becomes(what, fix=refusal.fix, where=where)
+        return becomes(what, fix=refusal.fix_for(kind), where=where)
     return becomes(what, where=where)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from yarl import URL
 
@@ -16,6 +16,9 @@ from m365watch.entra.inflate import inflate
 from m365watch.entra.pool import ConnectionPool
 from m365watch.entra.transport import ExchangeFailed, RawAnswer, Transport
 from m365watch.errors import RetryLater
+
+if TYPE_CHECKING:
+    from m365watch.entra.looking import Looked
 
 BODY_BYTES_MAX = 256 << 20
 """The largest body that is taken, before and after it is inflated."""
@@ -65,6 +68,15 @@ class Session:
             failed = error.failure.kind(str(error), where=where)
         # Out here it does not hold the frames below, and with them the request.
         raise failed
+
+    async def look(self, url: URL, *, verified: bool = True) -> Looked:
+        """What the server of `url` shows of itself: TLS, certificate and time, by the way of every request.
+
+        Not `verified`, any certificate is taken, and nothing is asked.
+
+        Raises: ExchangeFailed.
+        """
+        return await self._transport.look(url, verified=verified)
 
     async def _opened(self, answer: RawAnswer, *, where: str) -> Answer:
         received = answer.body

@@ -178,7 +178,7 @@ class TokenSource:
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise Throttled("the token endpoint got too many requests", where=self._where, after_s=after_s)
         if isinstance(said, dict) and is_refusal(said):
-            error = token_refusal(said, where=self._where, hide=hide)
+            error = token_refusal(said, where=self._where, hide=hide, kind=self._credential.kind)
             if isinstance(error, RetryLater):
                 error.after_s = after_s
             raise error

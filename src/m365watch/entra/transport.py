@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from yarl import URL
 
 from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable
+
+if TYPE_CHECKING:
+    from m365watch.entra.looking import Looked
 
 
 class RawAnswer(NamedTuple):
@@ -59,6 +62,13 @@ class Transport(Protocol):
         self, method: str, url: URL, *, headers: Mapping[str, str], body: bytes | None
     ) -> RawAnswer:
         """The answer, whatever its status; a `body` that is not None is sent with its length.
+
+        Raises: ExchangeFailed.
+        """
+        ...
+
+    async def look(self, url: URL, *, verified: bool = True) -> Looked:
+        """What the server of `url` shows of itself; not `verified`, nothing is asked of it.
 
         Raises: ExchangeFailed.
         """

@@ -78,6 +78,17 @@ class ListedPage(NamedTuple):
     """For each element that names no blob: its place, counted from 0, and what is wrong with it."""
 
 
+class ListedSubscription(NamedTuple):
+    """A subscription as the service lists it."""
+
+    content_type: ContentType
+    is_enabled: bool
+    webhook_address: str | None = None
+    """None: it has no webhook."""
+    webhook_status: str | None = None
+    """enabled, disabled or expired."""
+
+
 def service_error(body: bytes) -> ServiceError | None:
     """The error object in `body`, under whatever status it came; None if there is none."""
     if body.lstrip(_BOM + _BLANKS)[:1] != b"{":
@@ -119,19 +130,38 @@ def refusal(
 
 
 def parse_subscriptions(body: bytes, *, where: str) -> frozenset[ContentType]:
-    """The content types that are enabled; one without a status is, as it is listed.
+    """The content types that are enabled.
 
     Types that are not known are left out. Raises: BadAnswer.
     """
-    enabled = set()
+    listed = parse_subscription_list(body, where=where)
+    return frozenset(one.content_type for one in listed if one.is_enabled)
+
+
+def parse_subscription_list(body: bytes, *, where: str) -> list[ListedSubscription]:
+    """Every subscription; one without a status is enabled, as it is listed.
+
+    Types that are not known are left out. Raises: BadAnswer.
+    """
+    subscriptions = []
     for listed in _array(body, where=where):
         if not isinstance(listed, dict) or not isinstance(listed.get("contentType"), str):
             raise BadAnswer("a subscription without a contentType", where=where)
         content_type = _TYPES.get(listed["contentType"].lower())
-        status = listed.get("status")
-        if content_type is not None and (status is None or str(status).lower() == "enabled"):
-            enabled.add(content_type)
-    return frozenset(enabled)
+        if content_type is not None:
+            subscriptions.append(_subscription(content_type, listed))
+    return subscriptions
+
+
+def _subscription(content_type: ContentType, listed: dict[str, object]) -> ListedSubscription:
+    status, webhook = listed.get("status"), listed.get("webhook")
+    is_enabled = status is None or str(status).lower() == "enabled"
+    if not isinstance(webhook, dict):
+        return ListedSubscription(content_type, is_enabled)
+    address = one_line(str(webhook.get("address") or "")) or None
+    return ListedSubscription(
+        content_type, is_enabled, address, one_line(str(webhook.get("status") or "enabled")).lower()
+    )
 
 
 def parse_listing(body: bytes, feed: Feed, *, where: str) -> ListedPage:

@@ -22,10 +22,11 @@ from m365watch.errors import BadAnswer, CollectorError, Throttled, Unavailable, 
 from m365watch.feed.answers import (
     Call,
     ListedPage,
+    ListedSubscription,
     check_blob,
     check_start,
     parse_listing,
-    parse_subscriptions,
+    parse_subscription_list,
     refusal,
 )
 from m365watch.feed.budget import RequestBudget
@@ -93,9 +94,13 @@ class ManagementApi:
 
     async def enabled_subscriptions(self) -> frozenset[ContentType]:
         """The content types whose subscription is enabled now."""
+        return frozenset(one.content_type for one in await self.list_subscriptions() if one.is_enabled)
+
+    async def list_subscriptions(self) -> list[ListedSubscription]:
+        """Every subscription as the service lists it, those that are disabled too."""
         where = f"{self.tenant_id}/subscriptions"
         answer = await self._ask(self._urls.subscriptions(), _Request(Call.SUBSCRIPTIONS, where, where))
-        return parse_subscriptions(answer.body, where=where)
+        return parse_subscription_list(answer.body, where=where)
 
     async def start_subscription(self, content_type: ContentType) -> None:
         """Enable the subscription; one that is enabled already (AF20024) is success."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from m365watch.errors import LedgerHeld
 
+LOCK_FILE = "ledger.lock"
+
 
 class LedgerLock:
     """Holds `ledger.lock` in the state directory from `acquire` to `release`."""
@@ -43,3 +45,21 @@ class LedgerLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock at `path`: pid and host; None if nobody does. Nothing is written there.
+
+    Raises: OSError: the file is there, and cannot be looked at.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
+    finally:
+        os.close(file)
+    return None

@@ -27,15 +27,19 @@ class _Kind:
 _KINDS = {
     50012: _Kind("invalid_client", 401, "The audience of the client assertion does not match the issuer."),
     50027: _Kind("invalid_client", 401, "Invalid JWT: no certificate thumbprint in its header."),
+    53003: _Kind("invalid_grant", 400, "A Conditional Access policy blocks the access of the application."),
     65001: _Kind("invalid_grant", 400, "Nobody has consented to the use of the application."),
     70003: _Kind("unsupported_grant_type", 400, "The grant type is not supported."),
     70011: _Kind("invalid_scope", 400, "The scope is not valid for this request."),
+    70021: _Kind("invalid_request", 400, "No federated identity record matches the presented assertion."),
     90002: _Kind(
         "invalid_request",
         400,
         "Tenant '{}' not found. Check the tenant ID and that it is the right cloud.",
         True,
     ),
+    90006: _Kind("temporarily_unavailable", 503, "The service is not available for the moment."),
+    90011: _Kind("invalid_request", 400, "The client identifier is ambiguous."),
     90012: _Kind("temporarily_unavailable", 503, "The request took too long inside the service."),
     90024: _Kind("temporarily_unavailable", 503, "The request was cut off for a moment; repeat it."),
     90033: _Kind("temporarily_unavailable", 503, "A passing error has occurred. Please try again."),
@@ -53,11 +57,21 @@ _KINDS = {
         "unauthorized_client", 400, "Application with identifier '{}' was not found in the directory.", True
     ),
     700024: _Kind("invalid_client", 401, "The client assertion is not within its valid time range."),
+    700025: _Kind(
+        "invalid_client", 401, "The client is public: neither assertion nor secret may be presented."
+    ),
     700027: _Kind(
         "invalid_client",
         401,
         "The certificate that signed the client assertion is not registered. [Reason - {}]",
         True,
+    ),
+    700030: _Kind("invalid_client", 401, "The subject name of the certificate is not authorized."),
+    700211: _Kind("invalid_request", 400, "No federated identity record matches the assertion's issuer."),
+    700212: _Kind("invalid_request", 400, "No federated identity record matches the assertion's audience."),
+    700213: _Kind("invalid_request", 400, "No federated identity record matches the assertion's subject."),
+    700229: _Kind(
+        "invalid_client", 401, "Only tokens of an application can be used as federated credentials."
     ),
     900023: _Kind(
         "invalid_request", 400, "The tenant identifier '{}' is neither a GUID nor a valid domain name."
@@ -65,6 +79,8 @@ _KINDS = {
     900144: _Kind(
         "invalid_request", 400, "The request body must contain the following parameter: '{}'.", True
     ),
+    900382: _Kind("invalid_request", 400, "A confidential client is not supported in a cross-cloud request."),
+    900432: _Kind("invalid_request", 400, "A confidential client is not supported in a cross-cloud request."),
     1002012: _Kind("invalid_scope", 400, "The scope {} is not valid: it has to end in /.default."),
     7000112: _Kind("unauthorized_client", 400, "Application '{}' is disabled.", True),
     7000215: _Kind(

@@ -30,8 +30,9 @@ from m365watch.outputs.wire.lane import Lane
 from m365watch.outputs.wire.tls import make_context, read_end, read_own_end
 from m365watch.outputs.wire.work import Work
 
-_SERVER_END_NEAR = timedelta(days=14)
-_OWN_END_NEAR = timedelta(days=30)
+SERVER_END_NEAR = timedelta(days=14)
+OWN_END_NEAR = timedelta(days=30)
+"""When the end of a certificate is told beforehand."""
 
 _LOOK_AFTER_S = 0.005
 _HINT_IN_THE_CLEAR = "where it expects TLS, set `transport` to tls"
@@ -238,7 +239,7 @@ class WireSender:
                 f"is taken, whatever its name"
             )
         ends_at = read_own_end(tls, where=target.where)
-        if ends_at is not None and ends_at - self._clock.now() < _OWN_END_NEAR:
+        if ends_at is not None and ends_at - self._clock.now() < OWN_END_NEAR:
             _log.warning(
                 f"{self._where}: the client certificate {tls.cert} expires at {ends_at:%Y-%m-%d %H:%M} UTC; "
                 f"have a new one issued"
@@ -255,7 +256,7 @@ class WireSender:
         if certificate and certificate != self._told_end:
             self._told_end = certificate
             ends_at = read_end(certificate)
-            if ends_at - self._clock.now() < _SERVER_END_NEAR:
+            if ends_at - self._clock.now() < SERVER_END_NEAR:
                 _log.warning(
                     f"{self._where}: the server's certificate expires at {ends_at:%Y-%m-%d %H:%M} UTC; "
                     f"from then on nothing is sent"

@@ -1,0 +1,165 @@
+"""What `check` shows: a line a step and a hint under each that needs one; live on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.render import count, quoted, whole_line
+from m365watch.cli.terminal import stderr_terminal, stdout_console
+from m365watch.diagnosis.findings import Verdict
+from m365watch.preflight.report import Checked, Group, Place, Preflight
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from m365watch.clock import Clock
+    from m365watch.preflight.course import Progress
+
+LOOK_EVERY_S = 0.2
+SEEN_LENGTH_MAX = 600
+"""Longer ones, which is to say pages of somebody's proxy, are cut; never in JSON."""
+_STYLES = {
+    Verdict.OK: "green",
+    Verdict.NOTE: "yellow",
+    Verdict.BROKEN: "bold red",
+    Verdict.SKIPPED: "dim",
+}
+_MARKS = {Verdict.OK: "✔", Verdict.NOTE: "!", Verdict.BROKEN: "✘", Verdict.SKIPPED: "-"}
+_TITLES = {Place.MACHINE: "this machine", Place.NETWORK: "network", Place.OUTPUTS: "outputs"}
+_STEP_COLUMNS = 13
+_WORD_COLUMNS = 7
+
+
+class Page:
+    """Shows groups as they come, and on a terminal what is under way."""
+
+    def __init__(self, *, shows_groups: bool) -> None:
+        """Without `shows_groups` what is under way is all that is shown."""
+        self.only_broken = False
+        """Whether steps that are not broken are left out."""
+        self._console = stdout_console()
+        self._shows_groups = shows_groups
+        self._has_shown = False
+        self._status: Status | None = None
+
+    @property
+    def _has_marks(self) -> bool:
+        """Whether a terminal shows marks in place of words."""
+        return self._console.is_terminal and "utf" in self._console.encoding.lower()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While entered, a terminal shows what is under way."""
+        console = self._console if self._console.is_terminal and self._shows_groups else stderr_terminal()
+        if console is None:
+            yield
+            return
+        with console.status("looking at this machine") as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+    async def follow(self, progress: Progress, clock: Clock) -> None:
+        """Say again and again what is under way; until it is cancelled."""
+        while self._status is not None:
+            self._status.update(progress_line(progress))
+            await clock.sleep(LOOK_EVERY_S)
+
+    def show_all(self, preflight: Preflight) -> None:
+        """Show every group."""
+        for group in preflight.groups:
+            self.show(group)
+
+    def show(self, group: Group) -> None:
+        """Show one group, if there is anything in it to be shown."""
+        steps = [step for step in group.steps if not self.only_broken or step.verdict is Verdict.BROKEN]
+        if not steps or not self._shows_groups:
+            return
+        if self._has_shown:
+            self._print(Text(""))
+        self._has_shown = True
+        title = _TITLES.get(group.place, f"tenant {quoted(group.name)}")
+        self._print(Text(title, style="bold"))
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            self._print(self._line(step))
+            # Steps in a row that one act mends have one hint.
+            if step.fix and (following is None or following.fix != step.fix):
+                self._print(Text(f"  hint: {quoted(step.fix, length_max=SEEN_LENGTH_MAX)}"))
+
+    def _line(self, step: Checked) -> Text:
+        mark = _MARKS[step.verdict] if self._has_marks else f"{step.verdict:<{_WORD_COLUMNS}}"
+        seen = quoted(step.seen, length_max=SEEN_LENGTH_MAX)
+        about = f"{quoted(step.subject)}: " if _names_subject(step) else ""
+        line = Text.assemble((mark, _STYLES[step.verdict]), f" {step.check:<{_STEP_COLUMNS}} ")
+        return line.append(f"{about}{seen}", style="dim" if step.verdict is Verdict.SKIPPED else "")
+
+    def _print(self, line: Text) -> None:
+        self._console.print(whole_line(line), crop=False)
+
+
+def _names_subject(step: Checked) -> bool:
+    """Whether the subject does not begin what was seen anyway."""
+    return bool(step.subject) and not step.seen.startswith(step.subject)
+
+
+def progress_line(progress: Progress) -> str:
+    """`3 of 12 done: tenant 41463f53-..., the outputs`."""
+    under_way = ", ".join(progress.under_way[:2]) or "the rest"
+    more = len(progress.under_way) - 2
+    return f"{progress.done} of {progress.total} done: {under_way}" + (
+        f" and {more} more" if more > 0 else ""
+    )
+
+
+def summary_line(preflight: Preflight) -> str:
+    """The sums, and how tenants stand where there are several."""
+    counts = preflight.counts
+    steps = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict)
+    tenants = [group for group in preflight.groups if group.place is Place.TENANT]
+    stopped = sum(group.is_broken for group in tenants)
+    several = f"; {count(len(tenants), 'tenant')}, {stopped:,} of them broken" if len(tenants) > 1 else ""
+    end = "something is broken" if preflight.is_broken else "nothing is broken"
+    notes = " (notes keep no run from working)" if counts[Verdict.NOTE] and not preflight.is_broken else ""
+    return f"{end}{notes}: {steps}{several}"
+
+
+def check_document(
+    preflight: Preflight, *, path: Path | None, exit_code: int, now: datetime
+) -> dict[str, Any]:
+    """What `check --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "configuration": None if path is None else str(path),
+        "broken": preflight.is_broken,
+        "exit_code": exit_code,
+        "counts": {str(verdict): number for verdict, number in preflight.counts.items()},
+        "groups": [
+            {
+                "place": str(group.place),
+                "tenant": group.name or None,
+                "steps": [_step(step) for step in group.steps],
+            }
+            for group in preflight.groups
+        ],
+    }
+
+
+def _step(step: Checked) -> dict[str, Any]:
+    return {
+        "step": str(step.check),
+        "subject": step.subject or None,
+        "verdict": str(step.verdict),
+        "seen": step.seen,
+        "fix": step.fix,
+        "waits_for": None if step.waits_for is None else str(step.waits_for),
+    }

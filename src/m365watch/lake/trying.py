@@ -1,0 +1,40 @@
+"""A look at a lake beside whoever writes to it: whether its table can be read. Nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from m365watch.errors import LakeUnusable, OutputUnusable
+from m365watch.lake.files import open_table
+from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+
+
+def try_lake(directory: Path, *, where: str) -> str:
+    """What is there, in a few words.
+
+    Raises: OutputUnusable: the table cannot be read, or is not this version's.
+    """
+    try:
+        table = open_table(directory, AUDIT_TABLE)
+        if table is None:
+            return "no table there yet"
+        present = pa.schema(table.schema().to_arrow()).names
+        files = len(table.file_uris())
+    except LakeUnusable as error:
+        raise OutputUnusable(error.what, fix=error.fix, where=where) from None
+    except WRITE_FAILURES as failure:
+        raise OutputUnusable(
+            f"its table cannot be read: {plain_reason(failure)}",
+            fix="let this user read it, and see what `m365watch lake check` says of it",
+            where=where,
+        ) from None
+    if not all(name in present for name in AUDIT_TABLE.schema.names):
+        raise OutputUnusable(
+            "the table `audit` there has other columns than this version's",
+            fix="move it away, or name another directory for the lake",
+            where=where,
+        )
+    return f"its table can be read (version {table.version()}, {files:,} files)"

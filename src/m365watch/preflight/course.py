@@ -1,0 +1,132 @@
+"""The whole preflight: this machine, the network, each tenant, the outputs; tenants several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import Settings, TenantSettings
+from m365watch.entra.session import Session
+from m365watch.errors import SettingsRefused
+from m365watch.feed.budget import RequestBudget
+from m365watch.preflight.credentials import Reach
+from m365watch.preflight.machine import (
+    FreeBytes,
+    check_configuration,
+    check_disks,
+    check_permissions,
+    check_state,
+    free_bytes,
+)
+from m365watch.preflight.network import Network, ways_of
+from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
+from m365watch.preflight.report import Check, Group, Place, Preflight, all_skipped, bad
+from m365watch.preflight.tenant import TenantMeans, check_tenant
+from m365watch.reach import ReachedTenant, reach_tenant
+
+T = TypeVar("T")
+
+TENANTS_AT_ONCE = 12
+"""More would only queue up for the connections, and their time-outs with them."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; for whoever watches."""
+
+    total: int
+    """Groups in all."""
+    done: int = 0
+    under_way: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a preflight works with."""
+
+    settings: Settings
+    session: Session
+    clock: Clock
+    random: Random
+    limit_s: float
+    """How long one answer may take."""
+    free: FreeBytes = free_bytes
+
+
+async def check_all(
+    means: Means, tenants: Sequence[TenantSettings], progress: Progress
+) -> AsyncGenerator[Group, None]:
+    """One group after the other in their order, each as soon as it is known."""
+    settings = means.settings
+    outputs = asyncio.create_task(_outputs(means, progress))
+    waiting: list[asyncio.Task[Group]] = [outputs]
+    try:
+        yield await _told(progress, "this machine", _machine(means))
+        network = Network(means.session, means.clock, limit_s=means.limit_s)
+        looked = network.look(ways_of(tenants))
+        yield Group(Place.NETWORK, steps=tuple(await _told(progress, "the network", looked)))
+        reaching = TenantMeans(means.clock, _reach_with(means), network, means.limit_s)
+        turns = asyncio.Semaphore(TENANTS_AT_ONCE)
+        found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]
+        waiting += found
+        for task in found:
+            yield await task
+        if settings.outputs:
+            yield await outputs
+    finally:
+        for task in waiting:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def refused(error: SettingsRefused, where: str) -> Preflight:
+    """A preflight whose configuration cannot be used: every mistake is told, and nothing else looked at."""
+    place = f"{error.where or where}: " if error.where or where else ""
+    steps = [bad(Check.CONFIGURATION, f"{place}{mistake}", fix=error.fix) for mistake in error.mistakes]
+    left = [check for check in Check if check is not Check.CONFIGURATION]
+    group = Group(Place.MACHINE, steps=(*steps, *all_skipped(left, Check.CONFIGURATION)))
+    return Preflight([group], is_refused=True)
+
+
+async def _machine(means: Means) -> Group:
+    settings = means.settings
+    steps = [*check_configuration(settings), *check_permissions(settings)]
+    steps.append(await asyncio.to_thread(check_state, settings))
+    steps += await asyncio.to_thread(check_disks, settings, means.free)
+    return Group(Place.MACHINE, steps=tuple(steps))
+
+
+async def _outputs(means: Means, progress: Progress) -> Group:
+    trying = OutputMeans(means.clock, means.session, means.limit_s)
+    found = asyncio.gather(*(check_output(trying, one) for one in means.settings.outputs))
+    return Group(Place.OUTPUTS, steps=joined_steps(await _told(progress, "the outputs", found)))
+
+
+async def _tenant(
+    means: TenantMeans, tenant: TenantSettings, turns: asyncio.Semaphore, progress: Progress
+) -> Group:
+    async with turns:
+        return await _told(progress, f"tenant {tenant.tenant_id}", check_tenant(means, tenant))
+
+
+def _reach_with(means: Means) -> Reach:
+    def reach(tenant: TenantSettings) -> ReachedTenant:
+        budget = RequestBudget(tenant.requests_per_minute, means.clock)
+        return reach_tenant(tenant, means.session, budget=budget, clock=means.clock, random=means.random)
+
+    return reach
+
+
+async def _told(progress: Progress, what: str, looking: Awaitable[T]) -> T:
+    """What `looking` comes to, under way for whoever watches."""
+    progress.under_way.append(what)
+    try:
+        return await looking
+    finally:
+        progress.under_way.remove(what)
+        progress.done += 1

@@ -1,0 +1,188 @@
+"""Each output tried the way a run will use it: no record is sent, and nothing stays behind.
+
+Lake and files may belong to a collector that runs, so that they are looked at and never opened. An
+endpoint of Devo's that takes a token shows only by a post whether it takes it: it gets the notice that a
+run posts when it starts, and only where notices are sent at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from yarl import URL
+
+from m365watch.clock import Clock
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DevoHttpSettings,
+    DevoSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    SyslogSettings,
+    TlsSettings,
+    WireSettings,
+)
+from m365watch.diagnosis.findings import Verdict
+from m365watch.diagnosis.reachable import cure_of
+from m365watch.diagnosis.way import look, look_up, way_to
+from m365watch.entra.session import Session
+from m365watch.errors import CollectorError, NeedsOperator, OutputUnavailable, OutputUnusable
+from m365watch.preflight.machine import nearest_folder, why_unwritable
+from m365watch.preflight.report import Check, Checked, bad, good, odd
+
+_RENEW = "have a new one issued"
+_AWAY_FIX = (
+    "see that the receiver is up and that this machine may reach it; a run starts all the same, and keeps "
+    "what it cannot send in the output's queue"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputMeans:
+    """What outputs are tried with."""
+
+    clock: Clock
+    session: Session
+    limit_s: float
+    """How long one output may take."""
+
+
+async def check_output(means: OutputMeans, settings: OutputSettings) -> list[Checked]:
+    """What trying one output came to."""
+    try:
+        async with asyncio.timeout(means.limit_s):
+            return await _try(means, settings)
+    except TimeoutError:
+        error = OutputUnavailable("no answer in time")
+        return [_failed(settings.name, error)]
+    except CollectorError as error:
+        return [_failed(settings.name, error)]
+
+
+async def _try(means: OutputMeans, settings: OutputSettings) -> list[Checked]:
+    match settings:
+        case LakeSettings():
+            return [await asyncio.to_thread(_try_lake, settings)]
+        case FilesSettings():
+            return [await asyncio.to_thread(_try_files, settings)]
+        case ConsoleSettings():
+            return [good(Check.OUTPUT, "the standard output of `m365watch run`", subject=settings.name)]
+        case DevoSettings():
+            return await _try_wire(means, settings, settings.tls, settings.wire)
+        case SyslogSettings(transport="udp"):
+            return [await _try_datagrams(settings)]
+        case SyslogSettings():
+            tls = settings.tls if settings.transport == "tls" else None
+            return await _try_wire(means, settings, tls, settings.wire)
+        case DevoHttpSettings():
+            return [await _try_posts(means, settings)]
+
+
+def _failed(name: str, error: CollectorError) -> Checked:
+    fix = error.fix if isinstance(error, NeedsOperator) else _AWAY_FIX
+    return bad(Check.OUTPUT, error.what, fix=fix, subject=name)
+
+
+def _try_lake(settings: LakeSettings) -> Checked:
+    try:
+        from m365watch.lake.trying import try_lake
+    except ImportError as error:
+        fix = "run: pip install deltalake pyarrow"
+        what = f"the Python package {error.name} is missing"
+        return bad(Check.OUTPUT, what, fix=fix, subject=settings.name)
+    _require_writable(settings.directory)
+    found = try_lake(settings.directory, where=settings.name)
+    return good(Check.OUTPUT, f"{settings.directory} can be written; {found}", subject=settings.name)
+
+
+def _try_files(settings: FilesSettings) -> Checked:
+    _require_writable(settings.directory)
+    return good(Check.OUTPUT, f"{settings.directory} can be written", subject=settings.name)
+
+
+def _require_writable(directory: Path) -> None:
+    """Raises: OutputUnusable: no file can be made there."""
+    failure = why_unwritable(directory)
+    if failure is not None:
+        fix = f"let this user write to {nearest_folder(directory)}, or set another `directory`"
+        raise OutputUnusable(f"{directory} cannot be written: {failure}", fix=fix)
+
+
+async def _try_wire(
+    means: OutputMeans,
+    settings: DevoSettings | SyslogSettings,
+    tls: TlsSettings | None,
+    wire: WireSettings,
+) -> list[Checked]:
+    from m365watch.outputs.wire.sender import OWN_END_NEAR, SERVER_END_NEAR
+    from m365watch.outputs.wire.trying import try_wire
+
+    tried = await try_wire(settings.address, settings.port, tls, wire, name=settings.name)
+    how = "in TLS" if tls is not None else "in the clear"
+    if tried.own_end_at is not None:
+        how += " with the client certificate"
+    seen = f"{settings.address}:{settings.port} takes connections {how}"
+    now, name = means.clock.now(), settings.name
+    ends = [
+        *_judge_end("the client certificate", tried.own_end_at, OWN_END_NEAR, now=now, name=name),
+        *_judge_end("the server's certificate", tried.server_end_at, SERVER_END_NEAR, now=now, name=name),
+    ]
+    return [good(Check.OUTPUT, seen, subject=name), *ends]
+
+
+def _judge_end(
+    whose: str, ends_at: datetime | None, near: timedelta, *, now: datetime, name: str
+) -> list[Checked]:
+    """A note on a certificate that ends soon."""
+    if ends_at is None or ends_at - now >= near:
+        return []
+    return [odd(Check.OUTPUT, f"{whose} ends at {ends_at:%Y-%m-%d %H:%MZ}", fix=_RENEW, subject=name)]
+
+
+async def _try_datagrams(settings: SyslogSettings) -> Checked:
+    """The name is all that can be tried: nobody answers a datagram."""
+    try:
+        await asyncio.get_running_loop().getaddrinfo(settings.address, settings.port)
+    except (OSError, UnicodeError):
+        fix = "correct `address`"
+        return bad(Check.OUTPUT, f"{settings.address} cannot be resolved", fix=fix, subject=settings.name)
+    seen = f"{settings.address}:{settings.port} over UDP: nobody can tell whether anything arrives there"
+    fix = "use transport tcp or tls where no record may be missing"
+    return odd(Check.OUTPUT, seen, fix=fix, subject=settings.name)
+
+
+async def _try_posts(means: OutputMeans, settings: DevoHttpSettings) -> Checked:
+    """The way to the endpoint, and then whether it takes the token."""
+    from m365watch.outputs.devo_http import DevoHttpOutput
+
+    way = way_to(settings.endpoint)
+    for finding in (await look_up(way), (await look(means.session, way, means.clock)).finding):
+        if finding.verdict is Verdict.BROKEN:
+            fix = finding.fix or _AWAY_FIX
+            return bad(Check.OUTPUT, finding.seen, fix=fix, subject=settings.name)
+    host = URL(settings.endpoint).host
+    if not settings.sends_notices:
+        seen = f"{host} answers; its token is tried with the first records, because collectors_out is off"
+        return odd(Check.OUTPUT, seen, subject=settings.name)
+    output = DevoHttpOutput(settings, clock=means.clock)
+    try:
+        await output.open(last_batch=0, position="")
+        trouble = output.trouble
+    finally:
+        with suppress(CollectorError):
+            await output.close()
+    if trouble is not None:
+        return bad(Check.OUTPUT, trouble.what, fix=cure_of(trouble), subject=settings.name)
+    seen = f"{host} takes the token: one notice is in devo.collectors.out, as at every start"
+    return good(Check.OUTPUT, seen, subject=settings.name)
+
+
+def joined_steps(found: Sequence[Sequence[Checked]]) -> tuple[Checked, ...]:
+    """The steps of all outputs in their order."""
+    return tuple(step for steps in found for step in steps)
