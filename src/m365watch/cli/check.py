@@ -64,11 +64,9 @@ def check(
 
     Exit codes: 0 nothing is broken, whatever the notes say; 1 a step is; 2 the configuration is wrong.
     """
-    from m365watch.cli.check_view import Page, check_document, summary_line
+    from m365watch.cli.check_view import Page
     from m365watch.cli.diagnostics import configure_diagnostics
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.loop import run_in_loop
-    from m365watch.clock import SystemClock
     from m365watch.preflight.course import refused
 
     # What outputs tell of themselves stands in their steps.
@@ -85,13 +83,22 @@ def check(
         wanted = _wanted(settings, tenants or [])
         page.only_broken = len(wanted) > TENANTS_SHOWN_MAX and not show_all
         preflight = run_in_loop(_check(settings, wanted, page, limit_s=timeout_s))
+    raise typer.Exit(_show_end(preflight, path=path, as_json=as_json))
+
+
+def _show_end(preflight: Preflight, *, path: Path | None, as_json: bool) -> int:
+    """Print the sums, or the document; the exit code."""
+    from m365watch.cli.check_view import check_document, summary_line
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.clock import SystemClock
+
     exit_code = EXIT_USAGE if preflight.is_refused else EXIT_FAILED if preflight.is_broken else 0
     if as_json:
         document = check_document(preflight, path=path, exit_code=exit_code, now=SystemClock().now())
         write_line(to_json(document))
     else:
         write_line(summary_line(preflight))
-    raise typer.Exit(exit_code)
+    return exit_code
 
 
 def _wanted(settings: Settings, parts: Sequence[str]) -> list[TenantSettings]:

@@ -103,7 +103,8 @@ def _network_fix(what: str) -> str:
         return "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and whether the proxy lets this machine through"
     if "no connection" in what or "in time" in what:
         return "let this machine reach the host, in its firewall and those on the way, or set HTTPS_PROXY"
-    if "not HTTP" in what or "without a token" in what or "neither a token" in what:
+    is_odd = "not HTTP" in what or "without a token" in what or "neither a token" in what
+    if is_odd and " HTTP 5" not in what:
         return WRONG_HOST_FIX
     return LATER
 

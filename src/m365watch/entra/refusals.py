@@ -78,7 +78,9 @@ REFUSALS = (
     Refusal(
         50012, "the client assertion does not fit the token endpoint", _CLOUD, fixes={_FEDERATED: _ISSUER}
     ),
-    Refusal(50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT}),
+    Refusal(
+        50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT, _MANAGED: _IDENTITY}
+    ),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
     Refusal(70011, "the scope is not valid", _AUDIENCE),
     Refusal(70021, "no federated credential fits the token", _ISSUER, fixes={_MANAGED: _IDENTITY}),
@@ -130,6 +132,7 @@ REFUSALS = (
             CredentialKind.SECRET: "set credentials.client_secret",
             _CERTIFICATE: "name a certificate and its key in credentials.certificate_file",
             _FEDERATED: _FRESH,
+            _MANAGED: "see that this machine's identity of credentials.managed_identity gives a token",
         },
     ),
     Refusal(7000222, "the client secret has expired", _NEW_SECRET),

@@ -175,10 +175,12 @@ class TokenSource:
 
     def _refuse(self, answer: Answer, said: object, *, hide: tuple[str, ...]) -> None:
         after_s = retry_after_s(answer.headers, now=self._clock.now())
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise Throttled("the token endpoint got too many requests", where=self._where, after_s=after_s)
+        error = None
         if isinstance(said, dict) and is_refusal(said):
             error = token_refusal(said, where=self._where, hide=hide, kind=self._credential.kind)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS and not isinstance(error, Throttled):
+            error = Throttled("the token endpoint got too many requests", where=self._where)
+        if error is not None:
             if isinstance(error, RetryLater):
                 error.after_s = after_s
             raise error

@@ -1,0 +1,240 @@
+"""Outputs tried before a run: each failure has its cure, and no receiver gets a record."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+
+from devo_places import devo_settings
+from m365watch.clock import SystemClock
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DevoHttpSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Secret,
+    SyslogSettings,
+)
+from m365watch.diagnosis.findings import Verdict
+from m365watch.entra.session import open_session
+from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.writer import OpenTable
+from m365watch.preflight.outputs import OutputMeans, check_output
+from m365watch.preflight.report import Check, Checked
+from m365watch.testing.loopback import LoopbackServer, Received, Reply
+from wire_places import QUICK, Papers
+
+OK, NOTE, BROKEN = Verdict.OK, Verdict.NOTE, Verdict.BROKEN
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
+    return Papers(tmp_path_factory.mktemp("papers"))
+
+
+def tried(settings: OutputSettings) -> list[Checked]:
+    async def main() -> list[Checked]:
+        return await trying(settings)
+
+    return asyncio.run(main())
+
+
+async def trying(settings: OutputSettings, *, limit_s: float = 10.0) -> list[Checked]:
+    async with open_session(stall_s=5, total_s=5) as session:
+        return await check_output(OutputMeans(SystemClock(), session, limit_s), settings)
+
+
+def files_in(folder: Path) -> FilesSettings:
+    return FilesSettings("out", folder, "none", 1_000, 60.0)
+
+
+def test_folders_that_are_not_there_yet_are_not_made(tmp_path: Path) -> None:
+    """Lake and files are looked at and never opened: they may belong to a collector that runs."""
+    [files] = tried(files_in(tmp_path / "out"))
+    [lake] = tried(LakeSettings("lake", tmp_path / "lake"))
+
+    assert (files.verdict, lake.verdict) == (OK, OK)
+    assert "no table there yet" in lake.seen
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lake_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    """Its version, and how many files it has."""
+    OpenTable(tmp_path, AUDIT_TABLE)
+    before = sorted(tmp_path.rglob("*"))
+    [step] = tried(LakeSettings("lake", tmp_path))
+
+    assert (step.verdict, "its table can be read (version 0, 0 files)" in step.seen) == (OK, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_lake_that_cannot_be_read_is_found(tmp_path: Path) -> None:
+    """With what to do about it."""
+    OpenTable(tmp_path, AUDIT_TABLE)
+    for path in (tmp_path / "audit" / "_delta_log").glob("*.json"):
+        path.write_text("{ no log")
+    [step] = tried(LakeSettings("lake", tmp_path))
+
+    assert (step.check, step.verdict) == (Check.OUTPUT, BROKEN)
+    assert "m365watch lake check" in str(step.fix)
+
+
+@pytest.mark.parametrize("kind", ["lake", "files"])
+def test_a_place_that_is_no_directory_is_found(tmp_path: Path, kind: str) -> None:
+    """For an administrator as for anybody."""
+    (tmp_path / "taken").write_text("")
+    place = tmp_path / "taken" / "below"
+    [step] = tried(files_in(place) if kind == "files" else LakeSettings("lake", place))
+
+    assert step.verdict is BROKEN
+    assert "cannot be written" in step.seen
+    assert "another `directory`" in str(step.fix)
+
+
+def test_devo_is_shaken_hands_with_and_gets_no_line(papers: Papers) -> None:
+    """TLS with the client certificate, the verdict on it, and an end in order."""
+    with papers.serve() as server:
+        steps = tried(devo_settings(papers, server.port))
+        server.wait_until_over()
+
+    assert [step.verdict for step in steps] == [OK]
+    assert "takes connections in TLS with the client certificate" in steps[0].seen
+    assert (server.lines, server.received_bytes) == ([], 0)
+    assert len(server.connections) == 1
+
+
+def test_a_client_certificate_that_ends_soon_is_a_note(papers: Papers) -> None:
+    """From 30 days before its end on."""
+    with papers.serve() as server:
+        tls = papers.tls_of(lasts=timedelta(days=5))
+        steps = tried(devo_settings(papers, server.port, tls=tls))
+
+    assert [step.verdict for step in steps] == [OK, NOTE]
+    assert "the client certificate ends at" in steps[1].seen
+
+
+def test_a_client_certificate_of_another_authority_is_refused(papers: Papers, tmp_path: Path) -> None:
+    """The receiver's own word for it, and what to do."""
+    other = Papers(tmp_path)
+    tls = replace(papers.tls, cert=other.client.cert, key=other.client.key)
+    with papers.serve() as server:
+        [step] = tried(devo_settings(papers, server.port, tls=tls))
+
+    assert step.verdict is BROKEN
+    assert "refused the client certificate" in step.seen
+    assert "`cert` and `key`" in str(step.fix)
+
+
+def test_a_server_of_another_authority_is_not_trusted(papers: Papers, tmp_path: Path) -> None:
+    """The key to mend is named."""
+    with Papers(tmp_path).serve() as server:
+        [step] = tried(devo_settings(papers, server.port))
+
+    assert (step.verdict, "`chain`" in str(step.fix)) == (BROKEN, True)
+
+
+def test_a_key_of_another_certificate_is_found_without_a_connection(papers: Papers) -> None:
+    """The files come first."""
+    tls = replace(papers.tls, key=papers.authority.issue("other").key)
+    [step] = tried(devo_settings(papers, 1, tls=tls))
+
+    assert "does not belong to cert" in step.seen
+
+
+def test_a_receiver_that_is_away_is_broken_though_a_run_would_start(papers: Papers) -> None:
+    """What it cannot send waits in its queue, and the hint says so."""
+    with papers.serve() as gone:
+        port = gone.port
+    [step] = tried(SyslogSettings("syslog", "localhost", port, wire=QUICK))
+
+    assert (step.verdict, "refused" in step.seen) == (BROKEN, True)
+    assert "queue" in str(step.fix)
+
+
+def test_datagrams_cannot_be_tried() -> None:
+    """Only the name can; that nobody tells is a note."""
+    [known] = tried(SyslogSettings("syslog", "localhost", 514, transport="udp"))
+    [unknown] = tried(SyslogSettings("syslog", "receiver.invalid", 514, transport="udp"))
+
+    assert (known.verdict, unknown.verdict) == (NOTE, BROKEN)
+
+
+def test_the_console_is_always_there() -> None:
+    """It is the run's own."""
+    assert [step.verdict for step in tried(ConsoleSettings("console"))] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "text"), [(200, OK, "takes the token"), (401, BROKEN, "the token is refused")]
+)
+def test_devos_token_shows_by_one_notice(status: int, verdict: object, text: str) -> None:
+    """The same that a run posts at its start, and no record; the token is told nowhere."""
+    posts: list[Received] = []
+
+    def answer(received: Received) -> Reply:
+        if received.target != "/":
+            posts.append(received)
+        return Reply(status)
+
+    async def main() -> list[Checked]:
+        async with LoopbackServer(answer) as server:
+            return await trying(http_to(server.url))
+
+    [step] = asyncio.run(main())
+
+    assert (step.verdict, text in step.seen) == (verdict, True)
+    assert ["devo.collectors.out" in post.target for post in posts] == [True]
+    assert TOKEN not in str(step)
+
+
+def test_without_notices_the_token_is_not_tried() -> None:
+    """Nothing that is no record may be sent then."""
+
+    async def main() -> tuple[list[Checked], list[str]]:
+        targets: list[str] = []
+
+        def answer(received: Received) -> Reply:
+            targets.append(received.target)
+            return Reply()
+
+        async with LoopbackServer(answer) as server:
+            return await trying(replace(http_to(server.url), sends_notices=False)), targets
+
+    steps, targets = asyncio.run(main())
+
+    assert ([step.verdict for step in steps], targets) == ([NOTE], ["/"])
+
+
+def test_an_output_that_hangs_is_waited_for_so_long(papers: Papers) -> None:
+    """As --timeout says."""
+    import socket
+
+    async def main(port: int) -> list[Checked]:
+        settings = devo_settings(papers, port, wire=replace(QUICK, sending_timeout_s=9.0))
+        return await trying(settings, limit_s=0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, suppress(OSError):
+        [step] = asyncio.run(main(silent.getsockname()[1]))
+
+    assert (step.verdict, step.seen) == (BROKEN, "no answer in time")
+
+
+def http_to(url: str) -> DevoHttpSettings:
+    return DevoHttpSettings("devo", url, "acme", Secret(TOKEN), f"host-{os.getpid()}", timeout_s=5.0)

@@ -1,0 +1,281 @@
+"""What a preflight finds at the service: each step alone is broken, and what needs it is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.clock import SystemClock
+from m365watch.config.settings import Secret, SecretSettings
+from m365watch.diagnosis.needs import NEEDS, Api, apis_of, missing_roles
+from m365watch.diagnosis.reachable import judge_roles
+from m365watch.diagnosis.served import Served
+from m365watch.errors import NotSubscribed
+from m365watch.feed.answers import ListedSubscription, parse_subscription_list
+from m365watch.model import ContentType, Service
+from m365watch.preflight.report import Check, Group
+from m365watch.preflight.tenant import judge_listing, judge_subscription, judge_token
+from m365watch.simulator.scenario import Behaviour, Scenario
+from preflight_scene import (
+    BROKEN,
+    NOTE,
+    OK,
+    SKIPPED,
+    broken,
+    groups_of,
+    preflight,
+    settings_of,
+    simulating,
+    skipped,
+    steps_of,
+    tenant_group,
+    tenant_input,
+    verdicts,
+)
+
+TOKEN_STEPS = {"tenant", "audience", "roles", "audit", "subscriptions", "listing"}
+SERVICE_STEPS = {"audit", "subscriptions", "listing"}
+
+
+def at_token(answer: str, **more: object) -> Scenario:
+    """Every request for a token is answered so."""
+    return Scenario.model_validate({"rules": [{"on": "token", "answer": answer, "times": "always", **more}]})
+
+
+def at_subscriptions(answer: str) -> Scenario:
+    return Scenario.model_validate({"rules": [{"on": "subscriptions", "answer": answer, "times": "always"}]})
+
+
+def test_a_right_configuration_passes_and_tells_what_a_run_will_start(tmp_path: Path) -> None:
+    """Every step is looked at, in order; a subscription that is not there yet is only a note."""
+    groups = preflight(tmp_path)
+
+    assert [str(group.place) for group in groups] == ["machine", "network", "tenant", "outputs"]
+    assert verdicts(groups) == {
+        **{check: {"ok"} for check in ("configuration", "permissions", "state", "disk")},
+        **{check: {"ok"} for check in ("proxy", "dns", "tls", "clock")},
+        **{check: {"ok"} for check in ("credential", "token", "tenant", "audience", "roles", "audit")},
+        "subscriptions": {"note"},
+        "listing": {"skipped"},
+        "output": {"ok"},
+    }
+    assert "`m365watch run` starts it" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
+
+
+def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: Path) -> None:
+    """One line for each service, with the blobs of the last day or none."""
+
+    async def main() -> list[Group]:
+        async with simulating() as running:
+            tenant = running.tenants[0]
+            for content_type in ContentType:
+                if "Health" not in content_type:
+                    tenant.subscriptions.start(str(content_type), SystemClock().now())
+            return await groups_of(settings_of(tmp_path, running))
+
+    groups = asyncio.run(main())
+    listings = {step.subject: step.seen for step in steps_of(groups, Check.LISTING)}
+
+    assert verdicts(groups)["subscriptions"] == verdicts(groups)["listing"] == {"ok"}
+    assert set(listings) == {"azure_active_directory", "exchange", "sharepoint", "general_audit", "dlp"}
+    assert "on the first page of the last 24 h" in listings["exchange"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "check", "text", "cure", "waiting"),
+    [
+        ("secret-expired", Check.TOKEN, "AADSTS7000222", "credentials.client_secret", TOKEN_STEPS),
+        ("application-disabled", Check.TOKEN, "AADSTS7000112", "enable the enterprise", TOKEN_STEPS),
+        (at_token("html_404"), Check.TOKEN, "HTTP 404 without a token", "answers in the server", TOKEN_STEPS),
+        (at_token("html_503"), Check.TOKEN, "HTTP 503", "network", TOKEN_STEPS),
+        (at_token("invalid_json"), Check.TOKEN, "without a token", "answers in the server", TOKEN_STEPS),
+        (at_token("redirect"), Check.TOKEN, "without a token", "answers in the server", TOKEN_STEPS),
+        (at_token("reset"), Check.TOKEN, "broken", "network", TOKEN_STEPS),
+        ("foreign-token", Check.TENANT, "00000000-0000-4000", "credentials.tenant_id", SERVICE_STEPS),
+        ("no-roles", Check.ROLES, "ActivityFeed.Read is missing", "admin consent", SERVICE_STEPS),
+        ("audit-never-enabled", Check.AUDIT, "never enabled", "Set-AdminAudit", {"subscriptions", "listing"}),
+        (
+            at_subscriptions("unauthorized_message"),
+            Check.SUBSCRIPTIONS,
+            "HTTP 401",
+            "cloud.audience",
+            {"audit", "listing"},
+        ),
+        (
+            at_subscriptions("af429_as_403"),
+            Check.SUBSCRIPTIONS,
+            "too many requests",
+            "wait some minutes",
+            {"audit", "listing"},
+        ),
+        (
+            at_subscriptions("html_500"),
+            Check.SUBSCRIPTIONS,
+            "HTTP 500",
+            "nothing if it passes",
+            {"audit", "listing"},
+        ),
+    ],
+)
+def test_a_step_at_the_service_is_found_alone(
+    tmp_path: Path, scenario: Scenario | str, check: Check, text: str, cure: str, waiting: set[str]
+) -> None:
+    """With what was seen and what to do; what needs it is skipped and says so."""
+    groups = preflight(tmp_path, scenario)
+    step = broken(groups)
+
+    assert step.check is check
+    assert text in step.seen
+    assert cure in str(step.fix)
+    assert skipped(groups) == dict.fromkeys(waiting, str(check))
+
+
+def test_a_token_endpoint_that_stalls_is_waited_for_so_long(tmp_path: Path) -> None:
+    """As --timeout says, and no longer."""
+    step = broken(preflight(tmp_path, at_token("stall", duration_s=20), limit_s=0.4))
+
+    assert (step.check, step.seen) == (Check.TOKEN, "no answer in time")
+    assert "firewall" in str(step.fix)
+
+
+@pytest.mark.parametrize(("ahead_s", "verdict"), [(2.0, OK), (-60.0, NOTE), (900.0, BROKEN)])
+def test_the_clock_is_compared_with_the_servers(tmp_path: Path, ahead_s: float, verdict: object) -> None:
+    """A note from 5 s on; at 5 minutes tokens and windows fail."""
+    groups = preflight(tmp_path, Scenario(behaviour=Behaviour(clock_ahead_s=ahead_s)))
+    [step] = steps_of(groups, Check.CLOCK)
+
+    assert step.verdict is verdict
+    assert verdict is OK or "NTP" in str(step.fix)
+
+
+def test_the_permission_of_dlp_alone_is_a_note(tmp_path: Path) -> None:
+    """Every other service does without it."""
+    [step] = steps_of(preflight(tmp_path, "no-dlp-role"), Check.ROLES)
+
+    assert (step.verdict, "ActivityFeed.ReadDlp is missing" in step.seen) == (NOTE, True)
+
+
+def test_two_credentials_are_tried_each_by_itself(tmp_path: Path) -> None:
+    """The one that does not work is a note with its cure, as long as the other does."""
+
+    async def main(*, is_first_wrong: bool, is_second_wrong: bool) -> Group:
+        async with simulating() as running:
+            settings = settings_of(tmp_path, running)
+            right = settings.tenants[0].credentials[0]
+            wrong = SecretSettings(Secret("quite-another"))
+            pair = (wrong if is_first_wrong else right, wrong if is_second_wrong else right)
+            tenant = replace(settings.tenants[0], credentials=pair)
+            return tenant_group(await groups_of(replace(settings, tenants=(tenant,))))
+
+    one = asyncio.run(main(is_first_wrong=True, is_second_wrong=False))
+    both = asyncio.run(main(is_first_wrong=True, is_second_wrong=True))
+
+    assert [(step.subject, step.verdict) for step in one.steps if step.check is Check.TOKEN] == [
+        ("client_secret 1", NOTE),
+        ("client_secret 2", OK),
+    ]
+    assert not one.is_broken
+    assert [step.verdict for step in both.steps if step.check is Check.TOKEN] == [BROKEN, BROKEN]
+    assert "quite-another" not in str(one) + str(both)
+
+
+def test_a_token_for_another_audience_is_found(tmp_path: Path) -> None:
+    """An emulator or a proxy may answer with whatever it has."""
+
+    async def main() -> list[Any]:
+        async with simulating() as running:
+            tenant = settings_of(tmp_path, running).tenants[0]
+            claims = {"tid": tenant.tenant_id, "aud": "https://graph.microsoft.com/", "roles": []}
+            body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+            return judge_token(f"h.{body}.s", tenant, tenant.services, Api.MANAGEMENT, tenant.cloud.audience)
+
+    found = {step.check: step for step in asyncio.run(main())}
+
+    assert found[Check.TENANT].verdict is OK
+    assert found[Check.AUDIENCE].verdict is BROKEN
+    assert "cloud.audience" in str(found[Check.AUDIENCE].fix)
+
+
+def test_a_start_that_is_yet_to_come_is_told(tmp_path: Path) -> None:
+    """Nothing would be collected until then."""
+
+    def change(document: dict[str, Any]) -> None:
+        start = SystemClock().now() + timedelta(days=3)
+        service = {"start_time_in_utc": f"{start:%Y-%m-%dT%H:%M:%S.000Z}"}
+        tenant_input(document)["services"] = {"exchange": service}
+
+    [step, *_] = tenant_group(preflight(tmp_path, change=change)).steps
+
+    assert (step.check, step.verdict) == (Check.CONFIGURATION, BROKEN)
+    assert "lies in the future" in step.seen
+
+
+LISTED = """[
+    {"contentType": "Audit.Exchange", "status": "enabled",
+     "webhook": {"authId": "x", "address": "https://hook.example/o365", "status": "expired"}},
+    {"contentType": "Audit.SharePoint", "webhook": null},
+    {"contentType": "DLP.All", "status": "disabled", "webhook": null},
+    {"contentType": "Audit.Future", "status": "enabled"}
+]"""
+
+
+@pytest.mark.parametrize(
+    ("service", "served", "verdict", "text"),
+    [
+        (Service.EXCHANGE, Served(), NOTE, "with a webhook to https://hook.example/o365 (expired)"),
+        (Service.SHAREPOINT, Served(), OK, "enabled"),
+        (Service.SHAREPOINT, Served(error=NotSubscribed("it was disabled")), NOTE, "listed, and yet"),
+        (Service.DLP, Served(), NOTE, "disabled"),
+        (Service.GENERAL_AUDIT, Served(), NOTE, "not started yet"),
+    ],
+)
+def test_each_subscription_is_judged(
+    service: Service, served: Served, verdict: object, text: str, make_service: Callable[[Service], Any]
+) -> None:
+    """Missing and disabled ones are started by a run; a webhook that is dead is told."""
+    listed = parse_subscription_list(LISTED.encode(), where="here")
+    step = judge_subscription(make_service(service), listed, served)
+
+    assert (step.verdict, step.subject) == (verdict, str(service))
+    assert text in step.seen
+
+
+def test_a_quiet_service_is_no_fault(make_service: Callable[[Service], Any]) -> None:
+    """`none` is an answer; a listing without a subscription waits for it."""
+    service = make_service(Service.DLP)
+    quiet = judge_listing(service, Served())
+    waits = judge_listing(service, Served(error=NotSubscribed("there is none")))
+
+    assert (quiet.verdict, quiet.seen) == (OK, "none in the last 24 h")
+    assert (waits.verdict, waits.waits_for) == (SKIPPED, Check.SUBSCRIPTIONS)
+
+
+def test_every_need_has_its_row(make_service: Callable[[Service], Any]) -> None:
+    """The API of a service decides whose token is looked at; a missing role stops what needs it."""
+    services = [make_service(Service.EXCHANGE), make_service(Service.DLP)]
+
+    assert apis_of(services) == [Api.MANAGEMENT]
+    assert [need.any_of for need in missing_roles([], services, Api.MANAGEMENT)] == [
+        ("ActivityFeed.Read",),
+        ("ActivityFeed.ReadDlp",),
+    ]
+    assert judge_roles(["ActivityFeed.Read"], services[1:]).verdict is BROKEN
+    assert {need.api for need in NEEDS if need.service == "service_health"} == {Api.GRAPH}
+    assert all(need.fix for need in NEEDS)
+
+
+def test_the_list_of_subscriptions_keeps_its_webhooks() -> None:
+    """One without a status counts as enabled, and one that nobody knows is left out."""
+    assert parse_subscription_list(LISTED.encode(), where="here") == [
+        ListedSubscription(ContentType.EXCHANGE, True, "https://hook.example/o365", "expired"),
+        ListedSubscription(ContentType.SHAREPOINT, True),
+        ListedSubscription(ContentType.DLP, False),
+    ]
