@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count, quoted, whole_line
+from m365watch.cli.render import count, quoted
 from m365watch.cli.terminal import stderr_terminal, stdout_console
 from m365watch.diagnosis.findings import Verdict
 from m365watch.preflight.report import Checked, Group, Place, Preflight
@@ -103,7 +103,7 @@ class Page:
         return line.append(f"{about}{seen}", style="dim" if step.verdict is Verdict.SKIPPED else "")
 
     def _print(self, line: Text) -> None:
-        self._console.print(whole_line(line), crop=False)
+        self._console.print(line, soft_wrap=True)
 
 
 def _names_subject(step: Checked) -> bool:
