@@ -10,9 +10,10 @@ from typing import Any
 
 from m365watch.clock import Clock, SystemClock, system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import Settings
+from m365watch.config.settings import ServiceSettings, Settings
 from m365watch.diagnosis.findings import Verdict
 from m365watch.entra.session import open_session
+from m365watch.model import Service
 from m365watch.preflight.course import Means, Progress, check_all
 from m365watch.preflight.machine import GIBIBYTE, FreeBytes
 from m365watch.preflight.report import Check, Checked, Group, Place
@@ -125,3 +126,8 @@ def tenant_input(document: dict[str, Any]) -> dict[str, Any]:
     (given,) = document["inputs"].values()
     assert isinstance(given, dict)
     return given
+
+
+def make_service(service: Service) -> ServiceSettings:
+    """A service with the defaults."""
+    return ServiceSettings(service, None, None, 300.0, None, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +30,7 @@ from preflight_scene import (
     SKIPPED,
     broken,
     groups_of,
+    make_service,
     preflight,
     settings_of,
     simulating,
@@ -237,9 +237,7 @@ LISTED = """[
         (Service.GENERAL_AUDIT, Served(), NOTE, "not started yet"),
     ],
 )
-def test_each_subscription_is_judged(
-    service: Service, served: Served, verdict: object, text: str, make_service: Callable[[Service], Any]
-) -> None:
+def test_each_subscription_is_judged(service: Service, served: Served, verdict: object, text: str) -> None:
     """Missing and disabled ones are started by a run; a webhook that is dead is told."""
     listed = parse_subscription_list(LISTED.encode(), where="here")
     step = judge_subscription(make_service(service), listed, served)
@@ -248,7 +246,7 @@ def test_each_subscription_is_judged(
     assert text in step.seen
 
 
-def test_a_quiet_service_is_no_fault(make_service: Callable[[Service], Any]) -> None:
+def test_a_quiet_service_is_no_fault() -> None:
     """`none` is an answer; a listing without a subscription waits for it."""
     service = make_service(Service.DLP)
     quiet = judge_listing(service, Served())
@@ -258,7 +256,7 @@ def test_a_quiet_service_is_no_fault(make_service: Callable[[Service], Any]) -> 
     assert (waits.verdict, waits.waits_for) == (SKIPPED, Check.SUBSCRIPTIONS)
 
 
-def test_every_need_has_its_row(make_service: Callable[[Service], Any]) -> None:
+def test_every_need_has_its_row() -> None:
     """The API of a service decides whose token is looked at; a missing role stops what needs it."""
     services = [make_service(Service.EXCHANGE), make_service(Service.DLP)]
 
