@@ -77,7 +77,7 @@ def test_a_wrong_configuration_is_told_mistake_by_mistake(tmp_path: Path) -> Non
     file.write_text(json.dumps({"inputs": {"office365": {"credentials": credentials}}}))
     file.chmod(0o600)
 
-    async def main() -> list[Ended]:
+    async def main() -> tuple[Ended, Ended]:
         wrong = command("check", "--config", str(file), "--json")
         absent = command("check", "--config", str(tmp_path / "absent.yaml"))
         return await asyncio.gather(wrong, absent)
@@ -103,7 +103,7 @@ def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
             before = scene.place.holdings()
             run = await start("run", "--config", str(scene.file))
             try:
-                lines = []
+                lines: list[str] = []
                 assert run.stderr is not None
                 while not lines or "started" not in lines[-1]:
                     lines.append((await asyncio.wait_for(run.stderr.readline(), 30)).decode())
