@@ -85,7 +85,9 @@ def preflight(
     async def main() -> list[Group]:
         async with simulating(scenario) as running:
             settings = settings_of(folder, running, change, outputs)
-            return await groups_of(settings, limit_s=limit_s)
+            found = await groups_of(settings, limit_s=limit_s)
+            assert running.tenants[0].identity.client_secret not in repr(found)
+            return found
 
     return asyncio.run(main())
 

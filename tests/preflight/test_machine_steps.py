@@ -189,7 +189,7 @@ def test_what_is_odd_about_the_configuration_is_a_note(tmp_path: Path) -> None:
 
 def test_every_mistake_of_a_configuration_is_told_and_nothing_else_looked_at() -> None:
     """All of them in one go, each with where it is."""
-    found = refused(SettingsRefused(["one", "two"], where="c.json", fix="mend it"), "c.json")
+    found = refused(SettingsRefused(["one", "two"], where="c.json", fix="mend it"))
     [group] = found.groups
 
     assert found.is_refused

@@ -110,6 +110,13 @@ def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: 
             {"audit", "listing"},
         ),
         (
+            at_subscriptions("af10001"),
+            Check.SUBSCRIPTIONS,
+            "the token lacks a permission",
+            "grant the application ActivityFeed.Read",
+            {"audit", "listing"},
+        ),
+        (
             at_subscriptions("af429_as_403"),
             Check.SUBSCRIPTIONS,
             "too many requests",

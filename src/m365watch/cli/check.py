@@ -76,7 +76,7 @@ def check(
     try:
         settings = read_settings(config, job=job, collector=collector_file)
     except SettingsRefused as error:
-        preflight = refused(error, where=str(config or ""))
+        preflight = refused(error)
         page.show_all(preflight)
     else:
         path = settings.path

@@ -84,9 +84,9 @@ async def check_all(
                 await task
 
 
-def refused(error: SettingsRefused, where: str) -> Preflight:
+def refused(error: SettingsRefused) -> Preflight:
     """A preflight whose configuration cannot be used: every mistake is told, and nothing else looked at."""
-    place = f"{error.where or where}: " if error.where or where else ""
+    place = f"{error.where}: " if error.where else ""
     steps = [bad(Check.CONFIGURATION, f"{place}{mistake}", fix=error.fix) for mistake in error.mistakes]
     left = [check for check in Check if check is not Check.CONFIGURATION]
     group = Group(Place.MACHINE, steps=(*steps, *all_skipped(left, Check.CONFIGURATION)))

@@ -171,6 +171,7 @@ def _plain_refusal(answer: Answer, *, subject: str, publisher: str) -> Refusal |
 
 
 _CODES = {
+    Answer.AF10001: "AF10001",
     Answer.AF50000: "AF50000",
     Answer.EXPIRED: "AF20051",
     Answer.UNKNOWN: "AF20050",

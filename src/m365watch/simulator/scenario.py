@@ -45,6 +45,7 @@ class Answer(StrEnum):
     HTML_500 = "html_500"
     HTML_503 = "html_503"
     TIMEOUT_408 = "timeout_408"
+    AF10001 = "af10001"
     AF50000 = "af50000"
     UNAUTHORIZED = "unauthorized_message"
     EXPIRED = "expired"
@@ -80,6 +81,7 @@ class Answer(StrEnum):
 
 
 _ONLY_ON: dict[Answer, frozenset[Call]] = {
+    Answer.AF10001: frozenset({Call.SUBSCRIPTIONS, Call.START, Call.LIST, Call.PAGE, Call.FETCH}),
     Answer.EXPIRED: frozenset({Call.FETCH}),
     Answer.UNKNOWN: frozenset({Call.FETCH}),
     Answer.INVALID_KEY: frozenset({Call.FETCH}),
