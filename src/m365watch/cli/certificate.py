@@ -28,7 +28,7 @@ DAYS_MAX = 3_650
 certificate = typer.Typer(
     help=(
         "Make a certificate for the application to prove itself with, or look at one.\n\n"
-        "A certificate is the safer credential: its private key never leaves this machine, not even to Entra."
+        "It is safer than a client secret: its private key never leaves this machine, not even to Entra."
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -172,7 +172,7 @@ def show(
 ) -> None:
     """Look at the certificate in FILE, or at every one that a configuration names.
 
-    Says whose it is, how long it is valid, its thumbprints as the portal and as tokens requests have them,
+    Says whose it is, how long it is valid, its thumbprints as the portal and as token requests have them,
     whether the private key belongs to it, and what is wrong or odd. Nothing is sent anywhere.
 
     Exit codes: 0 all can be used; 1 one cannot: it expired, cannot be read, or is not the key's;
@@ -203,7 +203,7 @@ def show(
         for one in found:
             for fault in one.faults:
                 stderr_console().print(f"error: {plain(f'{one.file}: {fault}')}", crop=False, soft_wrap=True)
-    else:
+    elif found:
         stdout_console().print(examined_page(found, now=now), crop=False)
     raise typer.Exit(0 if all(one.usable for one in found) else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from m365watch.entra.certificate import (
 )
 from m365watch.entra.certificate_findings import Examination, KeyFinding, Use, faults_of, warnings_of
 
+_PEM_KEY = b"PRIVATE KEY-----"
 _KEY_SUFFIXES = (".key", ".pem")
 """Of the file beside a certificate in which its key is looked for."""
 
@@ -128,21 +130,21 @@ def _find_key(
     inside = KeyFinding(named.file.name, file=named.file, mode=mode)
     if loaded.key is not None:
         return loaded.key, inside
-    if b"PRIVATE KEY-----" in content:
+    if _PEM_KEY in content:
         return _try_key(named, content, inside)
     if named.is_configured:
         return None, None
-    for path in _beside(named.file):
-        key, finding = _load_key(named, path)
-        if key is not None or finding.is_only_locked:
-            return key, finding
-    return None, None
+    beside = _key_beside(named.file)
+    return (None, None) if beside is None else _load_key(named, beside)
 
 
-def _beside(file: Path) -> list[Path]:
-    """Files that may hold the certificate's key, going by their names."""
-    places = [file.with_suffix(suffix) for suffix in _KEY_SUFFIXES]
-    return [path for path in places if path != file and path.is_file()]
+def _key_beside(file: Path) -> Path | None:
+    """A file with a key in it that has the certificate's name but for the suffix."""
+    for path in (file.with_suffix(suffix) for suffix in _KEY_SUFFIXES):
+        with suppress(CertificateUnreadable):
+            if path != file and _PEM_KEY in _read(path)[0]:
+                return path
+    return None
 
 
 def _load_key(named: NamedCertificate, path: Path) -> tuple[PrivateKeyTypes | None, KeyFinding]:
