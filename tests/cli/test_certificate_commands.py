@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.main import main
+from m365watch.cli.main import command_line
 from m365watch.cli.new_certificate import prefix_of
 from m365watch.cli.program import app
 from m365watch.clock import SystemClock
@@ -83,8 +83,18 @@ def as_main(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytes
     """Exit code and stderr of the whole program, in which errors become lines."""
     monkeypatch.setattr(sys, "argv", ["m365watch", *arguments])
     with pytest.raises(SystemExit) as ended:
-        main()
+        command_line()
     return ended.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["create"], ["show"]])
+def test_the_help_fits_on_a_screen(arguments: list[str]) -> None:
+    """And says with which codes a command ends."""
+    shown = call(*arguments, "--help")
+
+    assert shown.exit_code == 0
+    assert len(shown.stdout.splitlines()) <= 45
+    assert not arguments or "Exit codes: 0" in shown.stdout
 
 
 def test_create_writes_key_certificate_and_manifest(folder: Path) -> None:

@@ -108,13 +108,28 @@ def test_a_stop_at_any_write_leaves_no_draft_behind(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path, below: str) -> None:
     """The mistake is told of the place where it is."""
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(NeedsOperator, match="cannot be written") as caught:
-        write_new_files(pair(tmp_path / "file"))
+    with pytest.raises(NeedsOperator, match="no such folder, but a file of that name") as caught:
+        write_new_files(pair(tmp_path / below))
     assert caught.value.where.startswith(str(tmp_path / "file"))
+
+
+def test_a_disk_that_is_full_is_told_of_the_file_and_not_of_its_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows the draft's name."""
+
+    def fail(path: str | Path, *_: int) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(NeedsOperator, match="cannot be written: No space left on device") as caught:
+        write_new_files(pair(tmp_path))
+    assert caught.value.where == str(tmp_path / "a.key")
 
 
 def test_the_content_is_no_part_of_what_is_shown() -> None:

@@ -44,60 +44,88 @@ class Bits(StrEnum):
     B4096 = "4096"
 
 
+OutOption = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PREFIX",
+        help="Where the files go and how their names begin; what ends in / is a folder.",
+    ),
+]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEXT",
+        help="The subject: a name, or such as CN=collector,O=Contoso. The portal shows it.",
+    ),
+]
+DaysOption = Annotated[
+    int,
+    typer.Option(
+        "--days",
+        metavar="N",
+        min=1,
+        max=DAYS_MAX,
+        help="How long it is valid from now on; a tenant's policy may set a limit.",
+    ),
+]
+BitsOption = Annotated[
+    Bits,
+    typer.Option(
+        "--bits", help="The size of the RSA key; 3072 is as strong as AES-128, and is good beyond 2030."
+    ),
+]
+EncryptingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE",
+        help="Encrypt the private key with the password in this file, which only its owner may read.",
+        show_default=False,
+    ),
+]
+PfxOption = Annotated[
+    bool, typer.Option("--pfx", help="Also write certificate and key as one PFX (PKCS #12) file.")
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace files of these names; a key that is replaced is gone for good."),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="The private key; left out, it is looked for in FILE, and beside it as .key and .pem.",
+        show_default=False,
+    ),
+]
+OpeningOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE",
+        help="The password of the private key or of the PFX is in this file.",
+        show_default=False,
+    ),
+]
+ManifestOption = Annotated[
+    bool, typer.Option("--manifest", help="Print the keyCredentials of the application's manifest, in JSON.")
+]
+
+
 @certificate.command()
 def create(
     *,
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PREFIX",
-            help="Where the files go and how their names begin; what ends in / is a folder.",
-        ),
-    ] = STEM,
-    name: Annotated[
-        str,
-        typer.Option(
-            "--name",
-            metavar="TEXT",
-            help="The subject: a name, or such as CN=collector,O=Contoso. The portal shows it.",
-        ),
-    ] = "m365watch",
-    days: Annotated[
-        int,
-        typer.Option(
-            "--days",
-            metavar="N",
-            min=1,
-            max=DAYS_MAX,
-            help="How long it is valid from now on; a tenant's policy may set a limit.",
-        ),
-    ] = 365,
-    bits: Annotated[
-        Bits,
-        typer.Option(
-            "--bits", help="The size of the RSA key; 3072 is as strong as AES-128, and is good beyond 2030."
-        ),
-    ] = Bits.B3072,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="Encrypt the private key with the password in this file, which only its owner may read.",
-            show_default=False,
-        ),
-    ] = None,
-    pfx: Annotated[
-        bool, typer.Option("--pfx", help="Also write certificate and key as one PFX (PKCS #12) file.")
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Replace files of these names; a key that is replaced is gone for good."
-        ),
-    ] = False,
+    out: OutOption = STEM,
+    name: NameOption = "m365watch",
+    days: DaysOption = 365,
+    bits: BitsOption = Bits.B3072,
+    password_file: EncryptingOption = None,
+    pfx: PfxOption = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an RSA key and a certificate that it signs itself, and say what to do with them.
@@ -146,28 +174,9 @@ def show(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            "--key",
-            metavar="FILE",
-            help="The private key; left out, it is looked for in FILE, and beside it as .key and .pem.",
-            show_default=False,
-        ),
-    ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE",
-            help="The password of the private key or of the PFX is in this file.",
-            show_default=False,
-        ),
-    ] = None,
-    manifest: Annotated[
-        bool,
-        typer.Option("--manifest", help="Print the keyCredentials of the application's manifest, in JSON."),
-    ] = False,
+    key: KeyOption = None,
+    password_file: OpeningOption = None,
+    manifest: ManifestOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at the certificate in FILE, or at every one that a configuration names.

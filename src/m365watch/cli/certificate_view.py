@@ -44,27 +44,31 @@ def created_page(made: CreatedCertificate) -> RenderableType:
         *_thumbprint_lines(made.certificate),
         "",
         "what to do next:",
-        *(f"  {number}. {step}" for number, step in enumerate(next_steps(made), 1)),
     ]
-    return Group(*map(whole_line, "\n".join(lines).split("\n")))
+    for number, step in enumerate(next_steps(made), 1):
+        lines += [f"  {number}. {plain(step[0])}", *(f"       {plain(line)}" for line in step[1:])]
+    return Group(*map(whole_line, lines))
 
 
-def next_steps(made: CreatedCertificate) -> list[str]:
-    """What is left for a person to do, in order; a step may have several lines."""
-    indent = "\n       "
+def next_steps(made: CreatedCertificate) -> list[list[str]]:
+    """What is left for a person to do, in order; each step in lines."""
     keys = [f"{key}: {json.dumps(path, ensure_ascii=False)}" for key, path in made.configuration().items()]
-    where = "In the Entra admin center: App registrations, the application, Certificates & secrets,"
-    upload = f"tab Certificates, Upload certificate: {plain(str(made.certificate_file))}"
-    configure = "In the configuration, under the input's credentials, in place of client_secret:"
     steps = [
-        indent.join((where, upload)),
-        "See that the thumbprint in the portal is the SHA-1 above.",
-        indent.join((configure, *map(plain, keys))),
-        "Try it: m365watch check --config FILE",
-        "Delete the old secret or certificate in the portal once that is fine.",
+        [
+            "In the Entra admin center: App registrations, the application, Certificates & secrets,",
+            f"tab Certificates, Upload certificate: {made.certificate_file}",
+        ],
+        ["See that the thumbprint in the portal is the SHA-1 above."],
+        [
+            "In the configuration, under the input's credentials, in place of client_secret,",
+            "or beside it until this one works:",
+            *keys,
+        ],
+        ["Try it: m365watch check --config FILE"],
+        ["Delete the old secret or certificate in the portal once that is fine."],
     ]
     if made.pfx_file is not None:
-        steps[2] += f"{indent}(or the PFX alone: certificate_file names it, and private_key_file is left out)"
+        steps[2].append("(or the PFX alone: certificate_file names it, and private_key_file is left out)")
     return steps
 
 
@@ -83,7 +87,7 @@ def created_document(made: CreatedCertificate, *, now: datetime) -> dict[str, An
         **_certificate_document(made.certificate, now=now),
         "manifest": manifest_of([made.certificate]),
         "configuration": made.configuration(),
-        "next": next_steps(made),
+        "next": [" ".join(step) for step in next_steps(made)],
     }
 
 

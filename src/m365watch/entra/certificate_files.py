@@ -127,7 +127,7 @@ def _find_key(
     if named.key_text is not None:
         text = named.key_text.reveal().encode()
         return _try_key(named, text, KeyFinding("the configuration's private key"))
-    inside = KeyFinding(named.file.name, file=named.file, mode=mode)
+    inside = KeyFinding(str(named.file), file=named.file, mode=mode)
     if loaded.key is not None:
         return loaded.key, inside
     if _PEM_KEY in content:

@@ -51,18 +51,12 @@ def write_new_files(files: Sequence[NewFile], *, replaces: bool = False) -> None
                 path.unlink()
         if not isinstance(error, OSError):
             raise
-        place = Path(error.filename or files[0].path)
-        if isinstance(error, FileExistsError) and place in {file.path for file in files}:
-            raise _taken(place) from None
-        fix = "name another place with --out, or see to the folder's rights and disk"
-        raise NeedsOperator(
-            f"cannot be written: {error.strerror or 'unknown'}", where=str(place), fix=fix
-        ) from None
+        raise _told(error, files) from None
 
 
 def _write_all(files: Sequence[NewFile], made: list[Path], *, replaces: bool) -> None:
     """Write them; `made` grows by each path that is there because of this."""
-    drafts = [file.path.with_name(f".{file.path.name}.{os.getpid()}.new") for file in files]
+    drafts = [_draft_of(file) for file in files]
     for draft, file in zip(drafts, files, strict=True):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         draft.unlink(missing_ok=True)
@@ -94,6 +88,22 @@ def _sync_folders(folders: set[Path]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _told(error: OSError, files: Sequence[NewFile]) -> NeedsOperator:
+    places = {str(_draft_of(file)): file.path for file in files}
+    place = places.get(str(error.filename), Path(error.filename or files[0].path))
+    if isinstance(error, FileExistsError) and place in places.values():
+        return _taken(place)
+    why = error.strerror or "unknown"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        why = "there is no such folder, but a file of that name"
+    fix = "name another place with --out, or see to the folder's rights and disk"
+    return NeedsOperator(f"cannot be written: {why}", where=str(place), fix=fix)
+
+
+def _draft_of(file: NewFile) -> Path:
+    return file.path.with_name(f".{file.path.name}.{os.getpid()}.new")
 
 
 def _taken(path: Path) -> NeedsOperator:
