@@ -242,7 +242,7 @@ def test_a_certificates_life_is_in_its_file(tmp_path: Path) -> None:
 
     assert [step.verdict for step in steps] == [NOTE, BROKEN, BROKEN, OK, OK]
     assert "in 10 days" in steps[0].seen
-    assert "No such file" in steps[2].seen
+    assert "is not there" in steps[2].seen
     assert "s3cret-pass" not in str(steps)
     assert [step.subject for step in steps] == names_of(tenant.credentials)
     assert names_of(tenant.credentials)[:2] == ["certificate_file 1", "certificate_file 2"]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs12
-
+from m365watch.config.certificates import FILE_BYTES_MAX
+from m365watch.config.files import read_small_file
 from m365watch.config.settings import (
     CertificateSettings,
     CredentialSettings,
@@ -16,6 +15,7 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.diagnosis.reachable import cure_of
+from m365watch.entra.certificate import load_certificate
 from m365watch.entra.kinds import kind_of
 from m365watch.errors import CollectorError
 from m365watch.preflight.report import Check, Checked, bad, good, odd
@@ -23,6 +23,7 @@ from m365watch.reach import ReachedTenant
 
 LIFE_NOTED = timedelta(days=30)
 """A credential that ends sooner is worth a note."""
+_READABLE = "name a certificate that this user may read, and its password"
 _RENEW = "create the next one in Entra now; both work side by side until the old one ends"
 
 Reach = Callable[[TenantSettings], ReachedTenant]
@@ -57,10 +58,10 @@ def check_lives(tenant: TenantSettings, now: datetime) -> list[Checked]:
 def _judge_life(name: str, credential: CredentialSettings, now: datetime) -> Checked:
     try:
         ends_at = _end_of(credential)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it holds no certificate that this password opens"
-        fix = "name a certificate that this user may read, and its password"
-        return bad(Check.CREDENTIAL, f"the certificate cannot be read: {reason}", fix=fix, subject=name)
+    except FileNotFoundError:
+        return bad(Check.CREDENTIAL, "the certificate is not there", fix=_READABLE, subject=name)
+    except ValueError as error:
+        return bad(Check.CREDENTIAL, f"the certificate {error}", fix=_READABLE, subject=name)
     if ends_at is None:
         seen = "nobody has said when it ends"
         if isinstance(credential, SecretSettings):
@@ -78,24 +79,18 @@ def _judge_life(name: str, credential: CredentialSettings, now: datetime) -> Che
 def _end_of(credential: CredentialSettings) -> datetime | None:
     """When it ends; None where nobody knows, or it has no end.
 
-    Raises: OSError, ValueError: its certificate cannot be read.
+    Raises: FileNotFoundError, ValueError: its certificate cannot be read, and the text ends a sentence.
     """
     match credential:
         case SecretSettings(expires_at=expires_at):
             return expires_at
         case CertificateSettings(certificate=path, password=password):
-            return _read_certificate(path.read_bytes(), password.reveal() if password else None)
+            content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
+            opened_by = password.reveal().encode() if password else None
+            loaded = load_certificate(content, opened_by, reads_key=False)
+            return loaded.certificate.not_valid_after_utc
         case _:
             return None
-
-
-def _read_certificate(content: bytes, password: str | None) -> datetime:
-    if b"-----BEGIN" in content:
-        return x509.load_pem_x509_certificate(content).not_valid_after_utc
-    bundle = pkcs12.load_pkcs12(content, password.encode() if password else None)
-    if bundle.cert is None:
-        raise ValueError
-    return bundle.cert.certificate.not_valid_after_utc
 
 
 async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:
