@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import aiohappyeyeballs
 import httptools
@@ -79,7 +80,8 @@ async def _go_through(
     try:
         transport.write(tunnel_request(origin))
         await tunnel.is_through
-        secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+        with _handshake():
+            secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
     except BaseException:
         transport.abort()
         raise
@@ -113,9 +115,10 @@ async def _connect(
         addresses, local_addr_infos=ours, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1
     )
     try:
-        transport, _ = await loop.create_connection(
-            make, sock=connected, ssl=tls, server_hostname=host if tls else None
-        )
+        with _handshake() if tls else nullcontext():
+            transport, _ = await loop.create_connection(
+                make, sock=connected, ssl=tls, server_hostname=host if tls else None
+            )
     except BaseException:
         connected.close()
         raise
@@ -198,6 +201,15 @@ def _note_heard(is_through: asyncio.Future[None]) -> None:
     """Let a failure pass that nobody waits for any more."""
     if not is_through.cancelled():
         is_through.exception()
+
+
+@contextmanager
+def _handshake() -> Iterator[None]:
+    """Tell a connection that was closed in here from one that never was: servers end so what they refuse."""
+    try:
+        yield
+    except ConnectionError:
+        raise ExchangeFailed(Failure.TLS, _in_brackets("closed in the handshake")) from None
 
 
 def _failed(error: OSError, *, connect_s: float) -> ExchangeFailed:
