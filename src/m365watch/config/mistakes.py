@@ -89,8 +89,8 @@ class Report:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
         # A text where the whole section should be may well be the secret itself.
         secret = secret or path[-1:] in {("credentials",), ("network",)}
-        # People write the password of a proxy into its address.
-        secret = secret or (path[-1:] == ("proxy",) and "@" in str(value))
+        # People write the password of a proxy into its address, and in one that is none it may stand anywhere.
+        secret = secret or path[-1:] == ("proxy",)
         return show_value(value, secret=secret)
 
 
