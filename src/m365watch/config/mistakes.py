@@ -89,7 +89,7 @@ class Report:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
         # A text where the whole section should be may well be the secret itself.
         secret = secret or path[-1:] in {("credentials",), ("network",)}
-        # People write the password of a proxy into its address, and in one that is none it may stand anywhere.
+        # People write a password into a proxy's address; in one that is malformed it may stand anywhere.
         secret = secret or path[-1:] == ("proxy",)
         return show_value(value, secret=secret)
 
