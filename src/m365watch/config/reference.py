@@ -67,8 +67,8 @@ _ENVIRONMENT = """\
 |---|---|
 | `CONFIG_FILE` | the configuration, where the command line names none |
 | `COLLECTOR_IMAGE` | the container's image, named in what the collector says of itself |
-| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | the proxy, and who is reached without one, where `network` names none |
-| `SSL_CERT_FILE`, `SSL_CERT_DIR` | the authorities that are trusted, where `network` names none |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | the proxy, and its exceptions, where `network` says nothing |
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | the authorities that are trusted, where `network` says nothing |
 """
 
 

@@ -51,7 +51,7 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
     persistence = file.globals.persistence
     network = resolve_network(file.globals.network)
     tenants = tuple(
-        replace(tenant, network=resolve_network(overlaid(file.globals.network, section.network)))
+        replace(tenant, network=_network_of(section, file, network))
         for name, section in file.inputs.items()
         for tenant in _resolve_input(name, section)
     )
@@ -85,6 +85,13 @@ def with_overrides(output: OutputSettings, tenants: Sequence[TenantSettings]) ->
     services = [service for tenant in tenants for service in tenant.services]
     overrides = dict.fromkeys(service.override_tag for service in services if service.override_tag)
     return replace(output, tags=replace(output.tags, overrides=tuple(overrides)))
+
+
+def _network_of(section: InputSection, file: ConfigurationFile, network: NetworkSettings) -> NetworkSettings:
+    """How an input's tenants are reached: by `network`, that of all, unless it has keys of its own."""
+    if section.network is None:
+        return network
+    return resolve_network(overlaid(file.globals.network, section.network))
 
 
 def with_network(output: OutputSettings, network: NetworkSettings) -> OutputSettings:

@@ -92,10 +92,8 @@ def resolve_network(section: NetworkSection) -> NetworkSettings:
     )
 
 
-def overlaid(around: NetworkSection, own: NetworkSection | None) -> NetworkSection:
+def overlaid(around: NetworkSection, own: NetworkSection) -> NetworkSection:
     """The section of the whole collector, with what an input has of its own."""
-    if own is None:
-        return around
     given = own.model_dump(include=own.model_fields_set)
     if own.proxy is not None:
         # Whoever the collector is to one proxy is nobody else's business.
