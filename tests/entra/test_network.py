@@ -14,7 +14,6 @@ from typing import TypeVar
 import pytest
 from yarl import URL
 
-from connect_proxy import ConnectProxy
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import (
@@ -32,6 +31,7 @@ from m365watch.feed.budget import RequestBudget
 from m365watch.outputs.devo_http import DevoHttpOutput
 from m365watch.reach import reach_queries, reach_tenant
 from m365watch.testing.certificates import Authority
+from m365watch.testing.proxy import ConnectProxy
 from raw_server import LOOPS, Loop, RawServer, Say, certificate, run, server_tls
 
 Result = TypeVar("Result")

@@ -19,10 +19,13 @@ class ConnectProxy:
     """Leads each host that it knows to a port of this machine; `asked` is what it was asked for."""
 
     def __init__(self, ports: dict[str, int], *, user: str = "", password: str = "") -> None:
-        """Without `user` it lets everybody through."""
+        """`ports` by host and port, as in `"login.example:443"`; without `user` it lets everybody through."""
         self.asked: list[str] = []
         """The first line of each request."""
         self.heads: list[str] = []
+        """The whole head of each request."""
+        self.peers: set[str] = set()
+        """The addresses that requests came from."""
         self.url = ""
         self._ports = ports
         self._wants = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
@@ -30,6 +33,7 @@ class ConnectProxy:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
+        """The proxy, listening on a port of its own."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -37,8 +41,9 @@ class ConnectProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
+        """Stop leading, and end every way."""
+        if self._server is not None:
+            self._server.close()
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.sleep(0.01)
@@ -49,6 +54,7 @@ class ConnectProxy:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             lines = head.split("\r\n")
             self.heads.append(head)
+            self.peers.add(writer.get_extra_info("peername")[0])
             self.asked.append(lines[0])
             if self._wants and f"Proxy-Authorization: {self._wants}" not in lines:
                 writer.write(REFUSED)
