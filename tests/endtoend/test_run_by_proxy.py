@@ -95,12 +95,12 @@ def test_a_run_behind_a_proxy_is_complete_or_says_what_is_wrong(tmp_path: Path, 
             if password == PASSWORD:
                 scene.check_complete()
             assert_discreet(run.out + run.err, secrets=[password], records=[])
-            written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "password"]
-            assert not [path for path in written if password.encode() in path.read_bytes()]
             return run.exit_code, run.complaints, proxy
 
     code, complaints, proxy = asyncio.run(main())
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "password"]
 
+    assert not [path for path in written if password.encode() in path.read_bytes()]
     assert set(proxy.asked) <= {f"CONNECT {host}:443 HTTP/1.1" for host in (LOGIN, MANAGE)}
     assert not any("Bearer" in head for head in proxy.heads)
     if sys.platform == "linux":
