@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from m365watch.clock import SystemClock
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings, ProxySettings, Secret
 from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.way import Way, way_to
 from m365watch.entra.proxies import proxy_for
@@ -45,9 +46,10 @@ def steps_to(*addresses: str) -> list[Checked]:
     return asyncio.run(main())
 
 
-async def looked(*addresses: str) -> list[Checked]:
+async def looked(*addresses: str, network: NetworkSettings = UNSET_NETWORK) -> list[Checked]:
+    ways = [way_to(one, network) for one in addresses]
     async with asyncio.timeout(20), open_session(stall_s=5, total_s=5) as session:
-        return await Network(session, SystemClock(), limit_s=5).look([way_to(one) for one in addresses])
+        return await Network(session, SystemClock(), limit_s=5).look(ways)
 
 
 async def serving(server: RawServer, *, host: str = "localhost") -> list[Checked]:
@@ -179,7 +181,11 @@ def test_a_name_that_nobody_knows_skips_its_tls() -> None:
 @pytest.mark.parametrize(
     ("say", "text", "cure"),
     [
-        (Say(LOGIN_WANTED), "the proxy answered HTTP 407", "HTTPS_PROXY=http://user:password@host:port"),
+        (
+            Say(LOGIN_WANTED),
+            "the proxy answered HTTP 407",
+            "network.proxy_username and network.proxy_password",
+        ),
         (
             Say(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
             "HTTP 403",
@@ -204,6 +210,26 @@ def test_a_proxy_that_refuses_is_named(
     assert text in steps[2].seen
     assert cure in str(steps[2].fix)
     assert "pr0xy-secret" not in str(steps)
+
+
+def test_the_network_of_a_tenant_holds_for_its_hosts(tmp_path: Path) -> None:
+    """Its proxy, whose password is told nowhere, and its authorities."""
+    authority = Authority(tmp_path, "House CA")
+    trusting = NetworkSettings(ca_bundle=authority.chain)
+
+    async def main() -> tuple[list[Checked], list[Checked]]:
+        async with RawServer(Say(LOGIN_WANTED)) as proxy:
+            chosen = ProxySettings(f"http://127.0.0.1:{proxy.port}", "somebody", Secret("pr0xy-secret"))
+            refused = await looked("https://login.example", network=NetworkSettings(proxy=chosen))
+        async with RawServer(tls=tls_server(authority.issue("server", names=["localhost"]))) as server:
+            return refused, await looked(server.url.replace("127.0.0.1", "localhost"), network=trusting)
+
+    refused, trusted = asyncio.run(main())
+
+    assert refused[0].seen.startswith("login.example by http://127.0.0.1:")
+    assert "HTTP 407" in refused[2].seen
+    assert "pr0xy-secret" not in str(refused)
+    assert (trusted[2].verdict, "issued by House CA" in trusted[2].seen) == (OK, True)
 
 
 def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ class _Examination:
         if not services:
             return
         urls = [self._tenant.cloud.login_url, self._tenant.cloud.management_url]
-        ways = list(dict.fromkeys(map(way_to, urls)))
+        ways = list(dict.fromkeys(way_to(url, self._tenant.network) for url in urls))
         yield self._proxy(ways)
         yield await self._dns(ways)
         yield await self._tls(ways)

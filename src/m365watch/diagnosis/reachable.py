@@ -7,7 +7,6 @@ import binascii
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 
 import msgspec
 
@@ -25,9 +24,9 @@ SKEW_NOTED_S = 5.0
 CLAIMS_LENGTH_MAX = 65_536
 CA_FIX = (
     "see what answers in the server's place: a proxy that inspects TLS needs its CA among those of "
-    "this system (SSL_CERT_FILE)"
+    "this system, or in the file that network.ca_bundle names"
 )
-PROXY_LOGIN_FIX = "put user and password into the proxy's address: HTTPS_PROXY=http://user:password@host:port"
+PROXY_LOGIN_FIX = "correct network.proxy_username and network.proxy_password, or the user in HTTPS_PROXY"
 WRONG_HOST_FIX = (
     "see what answers in the server's place: a proxy or firewall with a page of its own, or another host "
     "than the one that `cloud` should name"
@@ -95,14 +94,21 @@ def cure_of(error: CollectorError) -> str:
 
 def _network_fix(what: str) -> str:
     """What to do about a connection that failed, by our own words for it."""
+    if "CA bundle" in what:
+        return "correct the file that network.ca_bundle names"
     if "certificate" in what or "TLS" in what:
         return CA_FIX
-    if f"the proxy answered HTTP {HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}" in what:
+    if "HTTP 407" in what:
         return PROXY_LOGIN_FIX
     if "proxy" in what:
-        return "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and whether the proxy lets this machine through"
+        return (
+            "check network.proxy, or HTTPS_PROXY and NO_PROXY where that is not set, and whether the proxy "
+            "lets this machine through"
+        )
+    if "no connection from" in what:
+        return "correct network.bind_address: it has to be an address of this machine, of the host's kind"
     if "no connection" in what or "in time" in what:
-        return "let this machine reach the host, in its firewall and those on the way, or set HTTPS_PROXY"
+        return "let this machine reach the host, in its firewall and those on the way, or set network.proxy"
     is_odd = "not HTTP" in what or "without a token" in what or "neither a token" in what
     if is_odd and " HTTP 5" not in what:
         return WRONG_HOST_FIX

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from m365watch.clock import Clock
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.diagnosis.findings import Finding, Step, broken, ok
 from m365watch.diagnosis.reachable import CA_FIX, judge_failure
 from m365watch.entra.proxies import is_loopback, proxy_for
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DNS_S = 10.0
 """How long a name may take to be resolved."""
-_DNS_FIX = "check the hosts of `cloud` and this machine's DNS; behind a proxy set HTTPS_PROXY"
+_DNS_FIX = "check the hosts of `cloud` and this machine's DNS; behind a proxy name it in `network`"
 _NAMES_SHOWN = 3
 
 
@@ -34,6 +35,8 @@ class Way:
     """Scheme, host and port."""
     proxy: URL | None
     """Without user and password; None: directly."""
+    network: NetworkSettings = UNSET_NETWORK
+    """What else holds on the way."""
 
     @property
     def host(self) -> str:
@@ -57,11 +60,11 @@ class Seen:
     """This machine's time when it did."""
 
 
-def way_to(address: str) -> Way:
-    """The way to the host of `address`, as the environment says."""
+def way_to(address: str, network: NetworkSettings = UNSET_NETWORK) -> Way:
+    """The way to the host of `address`, as `network` or the environment says."""
     url = URL(address, encoded=True).origin()
-    proxy = proxy_for(url.scheme, url.host or "")
-    return Way(url, proxy.url.origin() if proxy else None)
+    proxy = proxy_for(url.scheme, url.host or "", network)
+    return Way(url, proxy.url.origin() if proxy else None, network)
 
 
 def judge_proxy(way: Way) -> Finding:
@@ -84,7 +87,7 @@ async def look_up(way: Way, *, limit_s: float = DNS_S) -> Finding:
 async def look(session: Session, way: Way, clock: Clock) -> Seen:
     """A connection to the host and a request without a token: any answer will do."""
     try:
-        looked = await session.look(way.url / "")
+        looked = await session.over(way.network).look(way.url / "")
     except ExchangeFailed as error:
         return Seen(await _judge_look(session, way, error, clock.now()))
     return Seen(ok(Step.TLS, f"{way.host} {_shown(looked)}"), looked.date, clock.now())
@@ -108,7 +111,7 @@ async def _judge_look(session: Session, way: Way, error: ExchangeFailed, now: da
 async def _judge_certificate(session: Session, way: Way, now: datetime) -> Finding:
     """Read the certificate over a connection that takes any, and over which nothing is sent."""
     try:
-        shown = (await session.look(way.url, verified=False)).certificate
+        shown = (await session.over(way.network).look(way.url, verified=False)).certificate
     except ExchangeFailed:
         shown = None
     if shown is None:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
+from m365watch.config.settings import NetworkSettings
 from m365watch.entra.connection import Connection
 from m365watch.entra.opening import open_connection
 from m365watch.entra.origin import Origin
@@ -53,7 +54,12 @@ class Looked:
 
 
 async def look_at(
-    origin: Origin, tls: Callable[[], ssl.SSLContext], *, limit_s: float, asks: bool = True
+    origin: Origin,
+    tls: Callable[[], ssl.SSLContext],
+    *,
+    network: NetworkSettings,
+    limit_s: float,
+    asks: bool = True,
 ) -> Looked:
     """What the server of `origin` shows over a connection of its own; with `asks`, also its time.
 
@@ -62,7 +68,7 @@ async def look_at(
     connection = Connection(body_bytes_max=BODY_BYTES_MAX, on_over=lambda _: None)
     try:
         async with asyncio.timeout(limit_s):
-            await open_connection(origin, connection, tls)
+            await open_connection(origin, connection, tls, network=network)
             secured = connection.secured
             version = secured.version() if secured else None
             certificate = _certificate_of(secured.getpeercert(binary_form=True)) if secured else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from yarl import URL
 
@@ -31,11 +31,14 @@ class Failure(Enum):
     HEAD_TOO_LARGE = (BadAnswer, "the answer's head is larger than {} bytes")
     BODY_TOO_LARGE = (BadAnswer, "the body is larger than {} bytes")
     PROXY_ANSWERED = (Unavailable, "the proxy answered HTTP {}")
+    PROXY_REFUSED = (Unavailable, "the proxy answered HTTP 407: it wants a user name and a password it knows")
     PROXY_AWAY = (Unavailable, "the proxy cannot be reached")
-    CERTIFICATE = (Unavailable, "the server's certificate was not accepted")
-    TLS = (Unavailable, "the server's TLS was not accepted")
+    CERTIFICATE = (Unavailable, "the server's certificate was not accepted{}")
+    TLS = (Unavailable, "the server's TLS was not accepted{}")
+    AUTHORITIES = (Unavailable, "the CA bundle {}")
     NAME_UNKNOWN = (Unavailable, "the host's name cannot be resolved")
     NO_CONNECTION = (Unavailable, "no connection ({})")
+    NO_OWN_ADDRESS = (Unavailable, "no connection from {}")
     OUT_OF_TIME = (Unavailable, "no answer in time")
     CLOSED = (ConnectionClosed, "the connection was broken: the server closed it")
     BROKEN = (Unavailable, "the connection was broken")
@@ -67,13 +70,18 @@ class Transport(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Close every connection; what is under way fails."""
+        ...
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """A transport that can also show what stands at the other end."""
+
     async def look(self, url: URL, *, verified: bool = True) -> Looked:
         """What the server of `url` shows of itself; not `verified`, nothing is asked of it.
 
         Raises: ExchangeFailed.
         """
-        ...
-
-    async def close(self) -> None:
-        """Close every connection; what is under way fails."""
         ...

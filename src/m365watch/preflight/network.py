@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from m365watch.clock import Clock
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import NetworkSettings, TenantSettings
 from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.needs import Api, apis_of
 from m365watch.diagnosis.reachable import judge_clock
@@ -31,9 +31,9 @@ class Network:
         found = await asyncio.gather(*map(self._host, ways))
         return [*(step for steps in found for step in steps), self._judge_clock()]
 
-    def stopped_at(self, address: str) -> Check | None:
+    def stopped_at(self, address: str, network: NetworkSettings) -> Check | None:
         """The step at which the way to the host of `address` ends; None where it leads there."""
-        return self._broken.get(way_to(address))
+        return self._broken.get(way_to(address, network))
 
     async def _host(self, way: Way) -> list[Checked]:
         steps = [checked(judge_proxy(way), subject=way.host)]
@@ -58,10 +58,11 @@ class Network:
 
 def ways_of(tenants: Iterable[TenantSettings]) -> list[Way]:
     """The way to every host that the tenants need, each once."""
-    addresses: dict[str, None] = {}
+    ways: dict[Way, None] = {}
     for tenant in tenants:
         cloud = tenant.cloud
-        addresses |= dict.fromkeys([cloud.login_url, cloud.management_url])
+        addresses = [cloud.login_url, cloud.management_url]
         if cloud.graph_url and Api.GRAPH in apis_of(tenant.services):
-            addresses[cloud.graph_url] = None
-    return list(dict.fromkeys(map(way_to, addresses)))
+            addresses.append(cloud.graph_url)
+        ways |= dict.fromkeys(way_to(address, tenant.network) for address in addresses)
+    return list(ways)

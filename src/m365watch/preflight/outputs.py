@@ -161,7 +161,7 @@ async def _try_posts(means: OutputMeans, settings: DevoHttpSettings) -> Checked:
     """The way to the endpoint, and then whether it takes the token."""
     from m365watch.outputs.devo_http import DevoHttpOutput
 
-    way = way_to(settings.endpoint)
+    way = way_to(settings.endpoint, settings.network)
     for finding in (await look_up(way), (await look(means.session, way, means.clock)).finding):
         if finding.verdict is Verdict.BROKEN:
             fix = finding.fix or _AWAY_FIX

@@ -70,7 +70,7 @@ async def check_tenant(means: TenantMeans, tenant: TenantSettings) -> Group:
 async def _steps(means: TenantMeans, tenant: TenantSettings) -> list[Checked]:
     finding, _ = judge_settings(tenant, None, means.clock.now())
     steps = [checked(finding), *check_lives(tenant, means.clock.now())]
-    stopped = means.network.stopped_at(tenant.cloud.login_url)
+    stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
     tried = await try_credentials(tenant, means.reach)
@@ -95,7 +95,7 @@ async def _management(means: TenantMeans, tried: Tried, services: Sequence[Servi
     """What the token carries, and what the service says of the feeds."""
     tenant = tried.tenant
     steps = judge_token(tried.token or "", tenant, services, Api.MANAGEMENT, tenant.cloud.audience)
-    stopped = means.network.stopped_at(tenant.cloud.management_url) or first_broken(steps)
+    stopped = means.network.stopped_at(tenant.cloud.management_url, tenant.network) or first_broken(steps)
     if stopped is not None:
         return [*steps, *all_skipped(_SERVED, stopped)]
     return [*steps, *await _service(means, means.reach(tenant), services)]

@@ -19,7 +19,6 @@ from urllib.parse import parse_qs, quote, unquote
 from multidict import CIMultiDict
 from yarl import URL
 
-from m365watch.entra.looking import Looked
 from m365watch.entra.transport import ExchangeFailed, Failure, RawAnswer
 from m365watch.model import Feed
 from m365watch.testing.simulation.content import SERVED, Content, Ill
@@ -362,10 +361,6 @@ class SimulatedTransport:
         if reply.breaks_off:
             raise ExchangeFailed(Failure.CUT_SHORT)
         return RawAnswer(reply.status, CIMultiDict(reply.headers), reply.body)
-
-    async def look(self, url: URL, *, verified: bool = True) -> Looked:  # noqa: ARG002 - there is one server
-        """A server in the clear that does not say its time: no collector looks."""
-        return Looked(None, None, None)
 
     async def close(self) -> None:
         """Nothing is open."""
