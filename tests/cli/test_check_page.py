@@ -98,7 +98,9 @@ def test_the_sums_tell_steps_and_tenants() -> None:
 
 def test_what_is_under_way_fits_a_line() -> None:
     """Two of them are named."""
-    under_way = [f"tenant {number}" for number in range(12)]
+    under_way = {f"tenant {number}": "token" if number else "" for number in range(12)}
 
-    assert progress_line(Progress(503, 40, under_way)) == "40 of 503 done: tenant 0, tenant 1 and 10 more"
+    assert progress_line(Progress(503, 40, under_way)) == (
+        "40 of 503 done: tenant 0; tenant 1, token and 10 more"
+    )
     assert progress_line(Progress(4, 3)) == "3 of 4 done: the rest"

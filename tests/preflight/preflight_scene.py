@@ -47,7 +47,7 @@ async def groups_of(
         means = Means(settings, session, clock or SystemClock(), system_random(1), limit_s, free)
         progress = Progress(total=3 + len(settings.tenants))
         found = [group async for group in check_all(means, settings.tenants, progress)]
-    assert (progress.done, progress.under_way) == (progress.total, [])
+    assert (progress.done, progress.under_way) == (progress.total, {})
     return found
 
 

@@ -112,12 +112,10 @@ def _names_subject(step: Checked) -> bool:
 
 
 def progress_line(progress: Progress) -> str:
-    """`3 of 12 done: tenant 41463f53-..., the outputs`."""
-    under_way = ", ".join(progress.under_way[:2]) or "the rest"
-    more = len(progress.under_way) - 2
-    return f"{progress.done} of {progress.total} done: {under_way}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    """`3 of 12 done: tenant 41463f53-... of office365, token; the outputs`."""
+    named = [f"{what}, {step}" if step else what for what, step in progress.under_way.items()]
+    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+    return f"{progress.done} of {progress.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
 
 
 def summary_line(preflight: Preflight) -> str:

@@ -41,7 +41,8 @@ class Progress:
     total: int
     """Groups in all."""
     done: int = 0
-    under_way: list[str] = field(default_factory=list)
+    under_way: dict[str, str] = field(default_factory=dict)
+    """What is looked at now, each with the step that it is at; empty where it is a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,13 @@ async def _outputs(means: Means, progress: Progress) -> Group:
 async def _tenant(
     means: TenantMeans, tenant: TenantSettings, turns: asyncio.Semaphore, progress: Progress
 ) -> Group:
+    what = f"tenant {tenant.tenant_id} of {tenant.input_name}"
+
+    def tell(check: Check) -> None:
+        progress.under_way[what] = str(check)
+
     async with turns:
-        return await _told(progress, f"tenant {tenant.tenant_id}", check_tenant(means, tenant))
+        return await _told(progress, what, check_tenant(means, tenant, tell))
 
 
 def _reach_with(means: Means) -> Reach:
@@ -124,9 +130,9 @@ def _reach_with(means: Means) -> Reach:
 
 async def _told(progress: Progress, what: str, looking: Awaitable[T]) -> T:
     """What `looking` comes to, under way for whoever watches."""
-    progress.under_way.append(what)
+    progress.under_way[what] = ""
     try:
         return await looking
     finally:
-        progress.under_way.remove(what)
+        progress.under_way.pop(what, None)
         progress.done += 1

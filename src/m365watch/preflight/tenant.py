@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -43,6 +43,7 @@ from m365watch.preflight.report import (
 )
 from m365watch.reach import ReachedTenant
 
+Tell = Callable[[Check], None]
 LISTED_HOURS = 24
 """How far back the one listing of each service looks."""
 _STARTS = "nothing: `m365watch run` starts it; the first content then takes up to 12 h"
@@ -62,17 +63,18 @@ class TenantMeans:
     """How long one answer may take."""
 
 
-async def check_tenant(means: TenantMeans, tenant: TenantSettings) -> Group:
-    """Every step of the tenant; those that need a broken one are skipped."""
-    return Group(Place.TENANT, tenant.tenant_id, tuple(await _steps(means, tenant)))
+async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> Group:
+    """Every step of the tenant; those that need a broken one are skipped. `tell` hears which is begun."""
+    return Group(Place.TENANT, tenant.tenant_id, tuple(await _steps(means, tenant, tell)))
 
 
-async def _steps(means: TenantMeans, tenant: TenantSettings) -> list[Checked]:
+async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list[Checked]:
     finding, _ = judge_settings(tenant, None, means.clock.now())
     steps = [checked(finding), *check_lives(tenant, means.clock.now())]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
+    tell(Check.TOKEN)
     tried = await try_credentials(tenant, means.reach)
     steps += tried.steps
     if tried.token is None:
@@ -80,7 +82,7 @@ async def _steps(means: TenantMeans, tenant: TenantSettings) -> list[Checked]:
     services = [one for one in tenant.services if one.service.content_type is not None]
     for api in apis_of(services):
         if api is Api.MANAGEMENT:
-            steps += await _management(means, tried, [one for one in services if is_audit(one)])
+            steps += await _management(means, tried, [one for one in services if is_audit(one)], tell)
         else:
             steps += await _graph(means, tried, services)
     return steps
@@ -91,14 +93,16 @@ def is_audit(service: ServiceSettings) -> bool:
     return service.service.content_type is not None and Api.GRAPH not in apis_of([service])
 
 
-async def _management(means: TenantMeans, tried: Tried, services: Sequence[ServiceSettings]) -> list[Checked]:
+async def _management(
+    means: TenantMeans, tried: Tried, services: Sequence[ServiceSettings], tell: Tell
+) -> list[Checked]:
     """What the token carries, and what the service says of the feeds."""
     tenant = tried.tenant
     steps = judge_token(tried.token or "", tenant, services, Api.MANAGEMENT, tenant.cloud.audience)
     stopped = means.network.stopped_at(tenant.cloud.management_url, tenant.network) or first_broken(steps)
     if stopped is not None:
         return [*steps, *all_skipped(_SERVED, stopped)]
-    return [*steps, *await _service(means, means.reach(tenant), services)]
+    return [*steps, *await _service(means, means.reach(tenant), services, tell)]
 
 
 async def _graph(means: TenantMeans, tried: Tried, services: Sequence[ServiceSettings]) -> list[Checked]:
@@ -142,14 +146,16 @@ def judge_audience(claims: dict[str, object], audience: str) -> Checked:
 
 
 async def _service(
-    means: TenantMeans, reached: ReachedTenant, services: Sequence[ServiceSettings]
+    means: TenantMeans, reached: ReachedTenant, services: Sequence[ServiceSettings], tell: Tell
 ) -> list[Checked]:
     """Audit, subscriptions and content, as the service says now."""
+    tell(Check.SUBSCRIPTIONS)
     try:
         async with asyncio.timeout(means.limit_s):
             listed = await reached.api.list_subscriptions()
     except (CollectorError, TimeoutError) as error:
         return _unlisted(_named(error))
+    tell(Check.LISTING)
     wanted = {one.service.content_type: one for one in services if one.service.content_type is not None}
     served = {content_type: await _listed_now(means, reached, content_type) for content_type in wanted}
     audit = judge_audit(served, ())
