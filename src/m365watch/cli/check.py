@@ -106,14 +106,14 @@ def _wanted(settings: Settings, parts: Sequence[str]) -> list[TenantSettings]:
 
     Raises: typer.BadParameter: one of `parts` is in no tenant's id.
     """
-    for part in parts:
-        if not any(part.lower() in one.tenant_id for one in settings.tenants):
-            raise typer.BadParameter(
-                f"no tenant of the configuration has {part!r} in its id", param_hint="--tenant"
-            )
-    if not parts:
-        return list(settings.tenants)
-    return [one for one in settings.tenants if any(part.lower() in one.tenant_id for part in parts)]
+    from m365watch.preflight.course import tenants_named
+
+    found, strange = tenants_named(settings, parts)
+    if strange:
+        raise typer.BadParameter(
+            f"no tenant of the configuration has {strange[0]!r} in its id", param_hint="--tenant"
+        )
+    return found
 
 
 async def _check(

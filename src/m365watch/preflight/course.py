@@ -58,6 +58,13 @@ class Means:
     free: FreeBytes = free_bytes
 
 
+def tenants_named(settings: Settings, parts: Sequence[str]) -> tuple[list[TenantSettings], list[str]]:
+    """The tenants whose id has one of `parts` in it (all, where none is given), and the parts that none has."""
+    wanted = [part.lower() for part in parts]
+    found = [one for one in settings.tenants if not wanted or any(part in one.tenant_id for part in wanted)]
+    return found, [part for part in parts if not any(part.lower() in one.tenant_id for one in found)]
+
+
 async def check_all(
     means: Means, tenants: Sequence[TenantSettings], progress: Progress
 ) -> AsyncGenerator[Group, None]:

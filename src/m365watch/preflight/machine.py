@@ -14,12 +14,12 @@ from pathlib import Path
 from m365watch.app import QUEUES_FOLDER
 from m365watch.config.settings import (
     CertificateSettings,
-    ConsoleSettings,
     DevoHttpSettings,
     DevoSettings,
     FederatedSettings,
     FilesSettings,
     LakeSettings,
+    OutputSettings,
     Settings,
     SyslogSettings,
 )
@@ -186,17 +186,16 @@ def _judge_disk(disk: _Disk, free: int) -> Checked:
 
 
 def queue_bytes_needed(settings: Settings) -> int:
-    """What the outputs' queues may still take: a lone output without a wire has none."""
-    wires = [
-        one
-        for one in settings.outputs
-        if isinstance(one, DevoSettings | DevoHttpSettings)
-        or (isinstance(one, SyslogSettings) and one.transport != "udp")
-    ]
-    queued = settings.outputs if len(settings.outputs) > 1 else wires
-    names = [one.name for one in queued if not isinstance(one, ConsoleSettings) or len(settings.outputs) > 1]
+    """What the outputs' queues may still take: one that stands alone and is no wire has none."""
+    queued = settings.outputs if len(settings.outputs) > 1 else tuple(filter(_is_wire, settings.outputs))
     folder = settings.state_directory / QUEUES_FOLDER
-    return sum(max(0, settings.queue_bytes_max - _bytes_in(folder / name)) for name in names)
+    return sum(max(0, settings.queue_bytes_max - _bytes_in(folder / one.name)) for one in queued)
+
+
+def _is_wire(output: OutputSettings) -> bool:
+    """Whether every batch of it waits on disk."""
+    is_stream = isinstance(output, SyslogSettings) and output.transport != "udp"
+    return is_stream or isinstance(output, DevoSettings | DevoHttpSettings)
 
 
 def _bytes_in(folder: Path) -> int:
