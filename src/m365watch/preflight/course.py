@@ -59,7 +59,7 @@ class Means:
 
 
 def tenants_named(settings: Settings, parts: Sequence[str]) -> tuple[list[TenantSettings], list[str]]:
-    """The tenants whose id has one of `parts` in it (all, where none is given), and the parts that none has."""
+    """The tenants whose id has one of `parts` in it (all, where none is given); the parts that none has."""
     wanted = [part.lower() for part in parts]
     found = [one for one in settings.tenants if not wanted or any(part in one.tenant_id for part in wanted)]
     return found, [part for part in parts if not any(part.lower() in one.tenant_id for one in found)]
