@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
+TRUSTED_SUBJECT = "system:serviceaccount:monitoring:m365watch"
+"""The subject of a token such as Kubernetes gives to a pod."""
 _REGIONS = ("emea", "na", "apac")
 
 
@@ -23,6 +25,17 @@ class TenantIdentity:
     """The part of the service's store that content ids end in."""
     certificate: bytes | None = field(default=None, repr=False)
     """PEM of the application's certificate, for client assertions."""
+    second_secret: str = field(default="", repr=False)
+    """Another secret of the application, as there are two while one is exchanged; "" for none."""
+    expired_secret: str = field(default="", repr=False)
+    """A secret that has ended: AADSTS7000222; "" for none."""
+    trusted_subject: str = TRUSTED_SUBJECT
+    """Whose federated token of the simulated issuer stands for the application."""
+
+    @property
+    def identity_id(self) -> str:
+        """The client ID of the managed identity that a machine in this tenant has, and its `oid`."""
+        return str(UUID(int=UUID(self.tenant_id).int ^ 0x1D, version=4))
 
     @property
     def service_principal_id(self) -> str:
@@ -42,6 +55,8 @@ def _identity(random: Random, number: int) -> TenantIdentity:
         client_secret=f"simulated~{random.getrandbits(128):032x}",
         domain=f"tenant{number}.example",
         partition=f"{random.choice(_REGIONS)}{random.randrange(10_000):04d}",
+        second_secret=f"simulated~{random.getrandbits(128):032x}",
+        expired_secret=f"simulated~{random.getrandbits(128):032x}",
     )
 
 
