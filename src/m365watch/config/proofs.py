@@ -59,8 +59,8 @@ def check_proofs(
 
 def _sections(credentials: Document, path: KeyPath) -> Iterator[tuple[Document, KeyPath]]:
     yield credentials, path
-    second = section_at(credentials, "second")
-    if second:
+    second = credentials.get("second")
+    if isinstance(second, dict):
         yield second, (*path, "second")
 
 

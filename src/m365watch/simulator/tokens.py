@@ -139,6 +139,10 @@ class TokenEndpoint:
         if not set(token.roles) & GRAPH_ROLES:
             raise graph_refusal(403, "Forbidden", "Insufficient privileges to complete the operation.")
 
+    def handed_out(self) -> list[str]:
+        """The tokens that are remembered: the last thousand at least."""
+        return list(self._issued)
+
     def issued(self, authorization: str) -> bool:
         """Whether the header's token is one of this tenant's."""
         return authorization.removeprefix("Bearer ") in self._issued
