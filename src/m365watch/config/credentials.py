@@ -52,7 +52,8 @@ class ProofKeys(Section):
     `keyring:SERVICE/NAME` to take it from the keyring, with `pip install "m365watch[keyring]"`."""
 
     client_secret_file: FilePath | None = Field(default=None, title=_OWN_FILE)
-    """A file that holds the secret, in place of `client_secret`. A line break at its end is left out."""
+    """A file that holds the secret, in place of `client_secret`. A line break at its end is left out. It is
+    read again whenever a token is asked for, so that a new secret needs no restart."""
 
     client_secret_expires_at: Instant | None = Field(
         default=None, title="an instant such as 2027-11-17T00:00:00Z"

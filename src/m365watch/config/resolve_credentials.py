@@ -56,6 +56,7 @@ def _proofs(
         yield SecretSettings(
             Secret(keys.client_secret.get_secret_value()),
             expires_at=keys.client_secret_expires_at,
+            file=keys.client_secret_file,
             key=f"{before}client_secret",
         )
 

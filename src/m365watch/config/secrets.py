@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,8 @@ SECRET_BYTES_MAX = 4_096
 _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
 """Stands for a secret that could not be, or was not to be, read."""
+_READ_AGAIN = "client_secret"
+"""Its file is read here, and again whenever a token is asked for."""
 _READ_ANEW = "private_key"
 """Its file is not read here, but when the key is used, and again when it changes."""
 
@@ -109,8 +112,11 @@ def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) ->
     section[key] = UNREAD
     file_path: KeyPath = (*path[:-1], f"{key}_file")
     if files.reads and isinstance(file, str) and file_path not in report.mistakes:
+        place = Path(os.path.normpath(files.folder / file))
+        if key == _READ_AGAIN:
+            section[f"{key}_file"] = str(place)
         try:
-            section[key], warning = read_secret_file(files.folder / file, files.guard)
+            section[key], warning = read_secret_file(place, files.guard)
         except ValueError as error:
             report.refuse_value(file_path, file, str(error))
         else:

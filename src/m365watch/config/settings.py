@@ -75,6 +75,8 @@ class SecretSettings:
     secret: Secret
     expires_at: datetime | None = None
     """`client_secret_expires_at`; None: nobody said."""
+    file: Path | None = None
+    """`client_secret_file`, which is read again whenever a token is asked for; None: the secret stays."""
     key: str = "client_secret"
     """The key below `credentials` that it stands under."""
 

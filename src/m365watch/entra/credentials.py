@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from m365watch.clock import Clock
+from m365watch.config.exposure import FileGuard
+from m365watch.config.secrets import read_secret_file
 from m365watch.config.settings import (
     CertificateSettings,
     CredentialSettings,
@@ -55,15 +59,28 @@ Credential = Proof | TokenGiver
 class ClientSecret:
     """The application's own password."""
 
-    def __init__(self, client_id: str, secret: Secret, *, name: str = "client_secret") -> None:
-        """`secret` is the secret's value, not its id."""
+    def __init__(
+        self, client_id: str, secret: Secret, *, name: str = "client_secret", file: Path | None = None
+    ) -> None:
+        """`secret` is the secret's value, not its id; `file` is where it was read from."""
         self.client_id = client_id
         self.name = name
         self._secret = secret
+        self._file = file
 
     async def proof(self, token_url: str) -> Mapping[str, str]:  # noqa: ARG002 - the same everywhere
-        """The field `client_secret`."""
+        """The field `client_secret`, as its file has it now; while that has none, as it had it last."""
+        if self._file is not None:
+            self._secret = await asyncio.to_thread(_read_again, self._file) or self._secret
         return {"client_secret": self._secret.reveal()}
+
+
+def _read_again(file: Path) -> Secret | None:
+    """The secret in the file; None where there is none just now. Who may read it was judged at the start."""
+    try:
+        return Secret(read_secret_file(file, FileGuard(allows_readable=True))[0])
+    except ValueError:
+        return None
 
 
 def make_credentials(
@@ -82,7 +99,7 @@ def _make(
     """One credential; what it needs is imported only now."""
     match settings:
         case SecretSettings():
-            return ClientSecret(client_id, settings.secret, name=settings.key)
+            return ClientSecret(client_id, settings.secret, name=settings.key, file=settings.file)
         case CertificateSettings():
             # What reads keys and signs takes 60 ms to import, and a secret does without.
             from m365watch.entra.assertion import CertificateAssertion
