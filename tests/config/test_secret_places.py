@@ -12,7 +12,7 @@ import pytest
 
 from m365watch.config.exposure import FileGuard, guard_for
 from m365watch.config.keyrings import read_keyring
-from m365watch.config.secrets import read_secret_file
+from m365watch.config.secrets import read_guarded_secret
 from settings_documents import SECRET, filled_in, mistakes_of, secret_of, settings_of
 
 AT = "inputs.office365.credentials.client_secret"
@@ -103,7 +103,7 @@ def test_a_secret_that_others_can_read_is_told_each_time_it_is_let_pass(tmp_path
     """The secret comes with a warning that names the cure."""
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / "secret").chmod(0o644)
-    secret, warning = read_secret_file(tmp_path / "secret", FileGuard(allows_readable=True))
+    secret, warning = read_guarded_secret(tmp_path / "secret", FileGuard(allows_readable=True))
 
     assert secret == SECRET
     assert warning is not None

@@ -111,7 +111,7 @@ def test_several_credentials_are_tried_in_one_order(folder: Path) -> None:
         second={"client_secret": "another", "certificate_file": "both.pem"},
     )
 
-    assert [one.key for one in given] == [
+    assert [one.name for one in given] == [
         "managed_identity",
         "federated_token_file",
         "certificate_file",

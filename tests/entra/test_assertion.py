@@ -31,7 +31,7 @@ def assertion_for(folder: Path, token_url: str, audience: str | None = None) -> 
     """Header, claims, what is signed, and the signature."""
     given = CertificateSettings(
         certificate=write_private(folder / "cert", OWN.pem),
-        private_key=write_private(folder / "key", OWN.key_pem()),
+        key=write_private(folder / "key", OWN.key_pem()),
         audience=audience,
     )
     proof = asyncio.run(CertificateAssertion("app", given, clock=FakeClock()).proof(token_url))

@@ -28,7 +28,7 @@ STRANGER = ApplicationCertificate(START - DAY, key=rsa_key(1))
 def settings(folder: Path, certificate: bytes, key: bytes | None = None, **more: str) -> CertificateSettings:
     return CertificateSettings(
         certificate=write_private(folder / "cert", certificate),
-        private_key=None if key is None else write_private(folder / "key", key),
+        key=None if key is None else write_private(folder / "key", key),
         key_text=Secret(more["key_text"]) if "key_text" in more else None,
         password=Secret(more["password"]) if "password" in more else None,
     )

@@ -39,25 +39,25 @@ def _proofs(
             client_id=identity if isinstance(identity, str) else None,
             endpoint=endpoint,
             vouches=section.client_id is not None,
-            key=f"{before}managed_identity",
+            name=f"{before}managed_identity",
         )
     if keys.federated_token_file is not None:
-        yield FederatedSettings(Path(keys.federated_token_file), key=f"{before}federated_token_file")
+        yield FederatedSettings(Path(keys.federated_token_file), name=f"{before}federated_token_file")
     if keys.certificate_file is not None:
         yield CertificateSettings(
             certificate=keys.certificate_file,
-            private_key=keys.private_key_file,
+            key=keys.private_key_file,
             key_text=_pem(keys.private_key),
             password=_secret(keys.certificate_password),
             audience=section.assertion_audience,
-            key=f"{before}certificate_file",
+            name=f"{before}certificate_file",
         )
     if keys.client_secret is not None:
         yield SecretSettings(
             Secret(keys.client_secret.get_secret_value()),
             expires_at=keys.client_secret_expires_at,
             file=keys.client_secret_file,
-            key=f"{before}client_secret",
+            name=f"{before}client_secret",
         )
 
 

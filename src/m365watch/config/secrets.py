@@ -116,7 +116,7 @@ def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) ->
         if key == _READ_AGAIN:
             section[f"{key}_file"] = str(place)
         try:
-            section[key], warning = read_secret_file(place, files.guard)
+            section[key], warning = read_guarded_secret(place, files.guard)
         except ValueError as error:
             report.refuse_value(file_path, file, str(error))
         else:
@@ -124,7 +124,12 @@ def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) ->
                 report.warn(file_path, warning)
 
 
-def read_secret_file(path: Path, guard: FileGuard) -> tuple[str, str | None]:
+def read_secret_file(path: Path) -> str:
+    """The secret in a file that is its owner's alone; raises as `read_guarded_secret` does."""
+    return read_guarded_secret(path, FileGuard(user=os.geteuid()))[0]
+
+
+def read_guarded_secret(path: Path, guard: FileGuard) -> tuple[str, str | None]:
     """The secret in the file, without the line break at its end, and a warning where others can read it.
 
     Raises:

@@ -77,7 +77,7 @@ class SecretSettings:
     """`client_secret_expires_at`; None: nobody said."""
     file: Path | None = None
     """`client_secret_file`, which is read again whenever a token is asked for; None: the secret stays."""
-    key: str = "client_secret"
+    name: str = "client_secret"
     """The key below `credentials` that it stands under."""
 
 
@@ -87,7 +87,7 @@ class CertificateSettings:
 
     certificate: Path
     """PEM or DER, or PFX with the key in it."""
-    private_key: Path | None = None
+    key: Path | None = None
     """PEM; None: it is in the certificate's file, or `key_text`."""
     key_text: Secret | None = None
     """The key itself as PEM, from the environment."""
@@ -95,7 +95,7 @@ class CertificateSettings:
     """Of the key, or of the PFX."""
     audience: str | None = None
     """`assertion_audience`, with {tenant} in it; None: the token endpoint that is called."""
-    key: str = "certificate_file"
+    name: str = "certificate_file"
     """The key below `credentials` that it stands under."""
 
 
@@ -104,7 +104,7 @@ class FederatedSettings:
     """Another issuer's token, in a file that this issuer keeps fresh."""
 
     token_file: Path
-    key: str = "federated_token_file"
+    name: str = "federated_token_file"
     """The key below `credentials` that it stands under."""
 
 
@@ -131,7 +131,7 @@ class ManagedIdentitySettings:
     endpoint: IdentityEndpoint = IdentityEndpoint()
     vouches: bool = False
     """Whether its token stands for another application; otherwise the identity itself reads."""
-    key: str = "managed_identity"
+    name: str = "managed_identity"
     """The key below `credentials` that it stands under."""
 
 

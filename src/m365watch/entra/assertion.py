@@ -38,7 +38,7 @@ class CertificateAssertion:
     def __init__(self, client_id: str, settings: CertificateSettings, *, clock: Clock) -> None:
         """The files are read when the first proof is asked for."""
         self.client_id = client_id
-        self.name = settings.key
+        self.name = settings.name
         self._audience = settings.audience
         self._files = KeyFiles(settings)
         self._clock = clock

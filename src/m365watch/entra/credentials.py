@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from m365watch.clock import Clock
 from m365watch.config.exposure import FileGuard
-from m365watch.config.secrets import read_secret_file
+from m365watch.config.secrets import read_guarded_secret
 from m365watch.config.settings import (
     CertificateSettings,
     CredentialSettings,
@@ -71,16 +71,16 @@ class ClientSecret:
     async def proof(self, token_url: str) -> Mapping[str, str]:  # noqa: ARG002 - the same everywhere
         """The field `client_secret`, as its file has it now; while that has none, as it had it last."""
         if self._file is not None:
-            self._secret = await asyncio.to_thread(_read_again, self._file) or self._secret
+            self._secret = await asyncio.to_thread(_read_again, self._file, self._secret)
         return {"client_secret": self._secret.reveal()}
 
 
-def _read_again(file: Path) -> Secret | None:
-    """The secret in the file; None where there is none just now. Who may read it was judged at the start."""
+def _read_again(file: Path, last: Secret) -> Secret:
+    """The secret in the file; `last` where it has none just now. Who may read it was judged at the start."""
     try:
-        return Secret(read_secret_file(file, FileGuard(allows_readable=True))[0])
+        return Secret(read_guarded_secret(file, FileGuard(allows_readable=True))[0])
     except ValueError:
-        return None
+        return last
 
 
 def make_credentials(
@@ -99,7 +99,7 @@ def _make(
     """One credential; what it needs is imported only now."""
     match settings:
         case SecretSettings():
-            return ClientSecret(client_id, settings.secret, name=settings.key, file=settings.file)
+            return ClientSecret(client_id, settings.secret, name=settings.name, file=settings.file)
         case CertificateSettings():
             # What reads keys and signs takes 60 ms to import, and a secret does without.
             from m365watch.entra.assertion import CertificateAssertion

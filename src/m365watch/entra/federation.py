@@ -32,7 +32,7 @@ class FederatedToken:
     def __init__(self, client_id: str, settings: FederatedSettings, *, clock: Clock) -> None:
         """Nothing is read yet."""
         self.client_id = client_id
-        self.name = settings.key
+        self.name = settings.name
         self._file = settings.token_file
         self._clock = clock
 

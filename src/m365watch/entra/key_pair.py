@@ -82,7 +82,7 @@ class KeyFiles:
 
     def _stamp_now(self) -> _Stamp:
         """What changes when a file is written anew or exchanged."""
-        paths = (self._settings.certificate, self._settings.private_key)
+        paths = (self._settings.certificate, self._settings.key)
         return tuple(_stamp_of(path) for path in paths if path is not None)
 
 
@@ -94,7 +94,7 @@ def read_pair(settings: CertificateSettings) -> KeyPair:
     path = settings.certificate
     password = settings.password.reveal().encode() if settings.password else None
     inline = settings.key_text.reveal().encode() if settings.key_text else None
-    has_own_key = settings.private_key is not None or inline is not None
+    has_own_key = settings.key is not None or inline is not None
     content = _read(path)
     try:
         loaded = load_certificate(content, password, reads_key=not has_own_key)
@@ -103,9 +103,9 @@ def read_pair(settings: CertificateSettings) -> KeyPair:
     key = loaded.key
     where = str(path)
     if has_own_key:
-        where = str(settings.private_key) if settings.private_key is not None else "credentials.private_key"
+        where = str(settings.key) if settings.key is not None else "credentials.private_key"
         try:
-            text = _read(settings.private_key) if settings.private_key is not None else inline or b""
+            text = _read(settings.key) if settings.key is not None else inline or b""
             key = load_private_key(text, password)
         except CertificateUnreadable as error:
             raise _unreadable(where, error) from None

@@ -55,7 +55,7 @@ class IdentityTokens:
 
     def __init__(self, settings: ManagedIdentitySettings, *, session: Session, clock: Clock) -> None:
         """Nothing is asked for yet."""
-        self.name = settings.key
+        self.name = settings.name
         self._settings = settings
         self._session = session
         self._clock = clock
