@@ -62,6 +62,21 @@ def test_a_file_is_its_owners_unless_the_machine_handed_it_over(
         GUARD.check(Path(path), status)
 
 
+@pytest.mark.parametrize(
+    ("path", "mode", "is_odd"),
+    [
+        ("/srv/token", 0o600, False),
+        ("/srv/token", 0o440, False),
+        ("/srv/token", 0o644, True),
+        ("/run/secrets/azure/tokens/azure-identity-token", 0o644, False),
+        ("/run/secrets/azure/tokens/azure-identity-token", 0o666, True),
+    ],
+)
+def test_a_token_is_odd_where_anybody_outside_could_read_it(path: str, mode: int, is_odd: bool) -> None:
+    """A pod's own folder is seen by the pod alone."""
+    assert (GUARD.judge_token(Path(path), status_of(mode, ROOT)) is not None) == is_odd
+
+
 def test_root_has_no_group_that_would_excuse_a_mode() -> None:
     """As root, a file of root's that a group can read is open to that group."""
     with pytest.raises(ValueError, match="mode 0640"):

@@ -29,6 +29,12 @@ TOKEN_STARTS = ("eyJhbGci", "eyJ0eXAi")
 
 FALLS = "is used in its place"
 
+KEYRING = """
+def get_password(service, name):
+    return {}[name] if service == "m365watch" else None
+"""
+"""A package of that name, as far as it is used; the real one needs a desktop."""
+
 KINDS = (
     "managed_identity",
     "secret",
@@ -42,6 +48,7 @@ KINDS = (
     "identity_that_vouches",
     "second",
     "certificate_then_secret",
+    "keyring",
 )
 """One tenant for each; the machine lives in the first."""
 
@@ -54,6 +61,9 @@ class Scene:
         self.running = running
         self.certificate = certificate
         self.federated = running.issuer.token(SystemClock().now())
+        (folder / "lib").mkdir()
+        held = {str(number): tenant.identity.client_secret for number, tenant in enumerate(running.tenants)}
+        write_private(folder / "lib" / "keyring.py", KEYRING.format(held))
         write_private(folder / "cert.pem", certificate.pem)
         write_private(folder / "key.pem", certificate.key_pem())
         write_private(folder / "locked.pem", certificate.key_pem(PASSWORD))
@@ -87,6 +97,7 @@ class Scene:
                 "private_key_file": "key.pem",
                 "client_secret": identity.client_secret,
             },
+            "keyring": {"client_secret": f"keyring:m365watch/{number}"},
         }
         return kinds[kind]
 
@@ -125,7 +136,8 @@ class Scene:
 
     def environment(self, **more: str) -> dict[str, str]:
         key = self.certificate.key_pem().decode()
-        return {"PASSWORD": PASSWORD, "KEY": key.replace("\n", "\\n"), **more}
+        found = {"PASSWORD": PASSWORD, "KEY": key.replace("\n", "\\n"), **more}
+        return found | {"PYTHONPATH": str(self.folder / "lib")}
 
 
 def identity_of(running: RunningSimulator) -> str:

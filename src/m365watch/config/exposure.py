@@ -59,6 +59,20 @@ class FileGuard:
             raise ValueError(f"{said}; {cure}")
         return f"UNSAFE: the file {said}, which globals.allow_readable_secrets lets pass; {cure}"
 
+    def judge_token(self, path: Path, status: os.stat_result) -> str | None:
+        """What is odd about the mode of a federated token's file; None if nothing is.
+
+        Such a token lives an hour or so. Kubernetes writes it 0644 unless the pod has an `fsGroup` or runs as
+        one user; that keeps no collector from starting, and a group is let be.
+        """
+        if not status.st_mode & _WORLD or self._is_handed_over(path, status):
+            return None
+        mode = stat.S_IMODE(status.st_mode)
+        return (
+            f"others can read the token (mode {mode:04o}); in Kubernetes set the pod's fsGroup, "
+            f"elsewhere run: chmod o-rwx {shlex.quote(str(path))}"
+        )
+
     def _is_handed_over(self, path: Path, status: os.stat_result) -> bool:
         """Whether the machine's administrator gave the file to this service, with a mode of its own."""
         mode, place = status.st_mode, Path(os.path.realpath(path))
@@ -79,19 +93,4 @@ def guard_for(environment: Mapping[str, str], *, allows_readable: bool) -> FileG
         allows_readable=allows_readable,
         credentials_folder=Path(os.path.realpath(folder)) if folder else None,
         user=os.geteuid(),
-    )
-
-
-def warning_of_token_file(path: Path, status: os.stat_result) -> str | None:
-    """What is odd about the mode of a federated token's file; such a token lives an hour or so.
-
-    Kubernetes writes it 0644 unless the pod has an `fsGroup` or runs as one user; that keeps no
-    collector from starting, and a group is let be.
-    """
-    if not status.st_mode & _WORLD:
-        return None
-    mode = stat.S_IMODE(status.st_mode)
-    return (
-        f"others can read the token (mode {mode:04o}); in Kubernetes set the pod's fsGroup, "
-        f"elsewhere run: chmod o-rwx {shlex.quote(str(path))}"
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from m365watch.config.credentials import Credentials
-from m365watch.config.exposure import FileGuard, warning_of_token_file
+from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.places import Places
@@ -180,7 +180,7 @@ def _look(key: str, place: Path, at: KeyPath, looking: _Looking) -> bytes:
     if not content.strip():
         raise ValueError("is empty")
     if key == "federated_token_file":
-        warning = warning_of_token_file(place, status)
+        warning = looking.guard.judge_token(place, status)
     else:
         _check_kind(key, content)
         is_secret = _PRIVATE_KEY.search(content) or _PFX.match(content) or key == "private_key_file"
