@@ -122,22 +122,28 @@ class Scene:
     def secrets(self) -> list[str]:
         """Everything that may be nowhere but in the files that were written for it."""
         identities = [tenant.identity for tenant in self.running.tenants]
+        endpoints = [tenant.tokens for tenant in self.running.tenants]
+        signed = [text for one in endpoints for text in (*one.handed_out(), *one.presented())]
         return [
             PASSWORD,
             IDENTITY_HEADER,
-            self.federated,
-            self.federated.split(".")[2],
+            *(part for text in (self.federated, *signed) for part in signature_of(text)),
             *self.certificate.key_lines,
             *(one.client_secret for one in identities),
             *(one.second_secret for one in identities),
             *(one.expired_secret for one in identities),
-            *(token for tenant in self.running.tenants for token in tenant.tokens.handed_out()),
         ]
 
     def environment(self, **more: str) -> dict[str, str]:
         key = self.certificate.key_pem().decode()
         found = {"PASSWORD": PASSWORD, "KEY": key.replace("\n", "\\n"), **more}
         return found | {"PYTHONPATH": str(self.folder / "lib")}
+
+
+def signature_of(text: str) -> list[str]:
+    """The two ends of a token's or an assertion's signature, which no other text has; a piece tells as well."""
+    signature = text.rpartition(".")[2]
+    return [signature[:24], signature[-24:]]
 
 
 def identity_of(running: RunningSimulator) -> str:
@@ -224,6 +230,8 @@ def test_every_kind_collects_its_tenant_and_tells_no_secret(tmp_path: Path) -> N
         served = sum(tenant.truth().record_count for tenant in scene.running.tenants)
         assert (len(held["lake"]), len(held["files"])) == (served, served)
         assert "collectors_out" in "".join(said)
+        assert all(tenant.tokens.handed_out() for tenant in scene.running.tenants)
+        assert sum(len(tenant.tokens.presented()) for tenant in scene.running.tenants) >= 2 * 7
         assert_nowhere(scene.secrets, said)
         falls = sorted(line.partition(": credentials.")[2] for line in run.err.splitlines() if FALLS in line)
         assert [fall.partition(" does")[0] for fall in falls] == ["certificate_file", "client_secret"]
@@ -255,7 +263,7 @@ def test_credentials_that_all_fail_are_named_and_tell_no_secret(tmp_path: Path) 
         assert any("AADSTS700027" in line and "upload the certificate" in line for line in errors)
         # The identity vouches for the application, as the simulated tenant lets any of Entra's.
         assert "credentials.second.managed_identity is used in its place" in run.err
-        secrets = [*scene.secrets, "not~the~right~one", wrong, wrong.split(".")[2]]
+        secrets = [*scene.secrets, "not~the~right~one", *signature_of(wrong)]
         assert_nowhere(secrets, {"stdout": run.out, "stderr": run.err, **everything_in(tmp_path)})
 
     played(tmp_path, play)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -74,6 +75,7 @@ class TokenEndpoint:
         self._federation = FederationCheck(identity, issuer)
         self._random = Random(f"{seed}/{identity.tenant_id}/tokens")
         self._issued: dict[str, Token] = {}
+        self._presented: deque[str] = deque(maxlen=1_000)
 
     def issue(
         self, request: TokenRequest, *, now: datetime, life_s: int | None = None, bare: bool = False
@@ -143,6 +145,10 @@ class TokenEndpoint:
         """The tokens that are remembered: the last thousand at least."""
         return list(self._issued)
 
+    def presented(self) -> list[str]:
+        """The last thousand assertions that were sent, good or not: what a collector must tell nobody."""
+        return list(self._presented)
+
     def issued(self, authorization: str) -> bool:
         """Whether the header's token is one of this tenant's."""
         return authorization.removeprefix("Bearer ") in self._issued
@@ -185,6 +191,7 @@ class TokenEndpoint:
             if form.get("client_assertion_type") != ASSERTION_TYPE:
                 raise aadsts(900144, "client_assertion_type", now=now)
             assertion = form["client_assertion"]
+            self._presented.append(assertion)
             if is_federated(assertion):
                 self._federation.verify(assertion, now=now)
             else:
