@@ -57,8 +57,10 @@ def reach_tenant(
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Tenants that are reached with the same `applications` share what their application proves itself with.
+    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    share what their application proves itself with.
     """
+    session = session.over(tenant.network)
     tokens = TokenSource(
         session,
         tenant.cloud,
@@ -126,6 +128,7 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
+    session = session.over(tenant.network)
     graph_url = tenant.cloud.graph_url
     tokens = TokenSource(
         session,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.config.settings import CredentialSettings, TenantSettings
+from m365watch.config.settings import UNSET_NETWORK, CredentialSettings, TenantSettings
 from m365watch.entra.credentials import Credential, make_credentials
 from m365watch.entra.refusals import code_of, is_known
 from m365watch.entra.session import Session
@@ -111,7 +111,8 @@ class Applications:
 
     def __init__(self, session: Session, clock: Clock) -> None:
         """Nothing is made yet."""
-        self._session = session
+        # A managed identity is asked for on this machine or its link, where no proxy and no authority counts.
+        self._session = session.over(UNSET_NETWORK)
         self._clock = clock
         self._made: dict[tuple[str, str, tuple[CredentialSettings, ...]], Rotation] = {}
 
