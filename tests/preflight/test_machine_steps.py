@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from m365watch.config.settings import (
 from m365watch.errors import SettingsRefused
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.preflight.course import refused
-from m365watch.preflight.credentials import check_lives, names_of
+from m365watch.preflight.credentials import check_lives
 from m365watch.preflight.machine import (
     GIBIBYTE,
     MEBIBYTE,
@@ -158,24 +157,16 @@ def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) > 0
 
 
-def test_files_that_others_can_change_or_use_are_told(tmp_path: Path) -> None:
+def test_places_that_others_can_change_are_told(tmp_path: Path) -> None:
     """A note with the command that mends it."""
     settings = settings_in(tmp_path)
-    key = tmp_path / "key.pem"
-    for path, mode in ((settings.path, 0o666), (key, 0o644)):
-        path.write_text("")
-        path.chmod(mode)
-    tenant = replace(settings.tenants[0], credentials=(CertificateSettings(tmp_path / "cert.pem", key=key),))
-    exposed = check_permissions(replace(settings, tenants=(tenant,)))
-    for path in (settings.path, key):
-        path.chmod(0o600)
+    settings.path.write_text("")
+    settings.path.chmod(0o666)
+    exposed = check_permissions(settings)
+    settings.path.chmod(0o600)
 
-    assert [(step.verdict, step.fix) for step in exposed] == [
-        (NOTE, f"run: chmod go-w {settings.path}"),
-        (NOTE, f"run: chmod 600 {key}"),
-    ]
-    assert [step.verdict for step in check_permissions(replace(settings, tenants=(tenant,)))] == [OK]
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert [(step.verdict, step.fix) for step in exposed] == [(NOTE, f"run: chmod go-w {settings.path}")]
+    assert [step.verdict for step in check_permissions(settings)] == [OK]
 
 
 def test_what_is_odd_about_the_configuration_is_a_note(tmp_path: Path) -> None:
@@ -232,7 +223,7 @@ def test_a_certificates_life_is_in_its_file(tmp_path: Path) -> None:
         settings_in(tmp_path).tenants[0],
         credentials=(
             CertificateSettings(issued.cert, key=issued.key),
-            CertificateSettings(broken, password=Secret("s3cret-pass")),
+            CertificateSettings(broken, password=Secret("s3cret-pass"), name="second.certificate_file"),
             CertificateSettings(tmp_path / "absent.pem"),
             FederatedSettings(tmp_path / "token"),
             ManagedIdentitySettings(),
@@ -244,5 +235,10 @@ def test_a_certificates_life_is_in_its_file(tmp_path: Path) -> None:
     assert "in 10 days" in steps[0].seen
     assert "is not there" in steps[2].seen
     assert "s3cret-pass" not in str(steps)
-    assert [step.subject for step in steps] == names_of(tenant.credentials)
-    assert names_of(tenant.credentials)[:2] == ["certificate_file 1", "certificate_file 2"]
+    assert [step.subject for step in steps] == [
+        "certificate_file",
+        "second.certificate_file",
+        "certificate_file",
+        "federated_token_file",
+        "managed_identity",
+    ]

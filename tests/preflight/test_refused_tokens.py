@@ -25,7 +25,7 @@ _SIGNED = {CredentialKind.CERTIFICATE, CredentialKind.FEDERATED, CredentialKind.
 _OF_OTHERS = {CredentialKind.FEDERATED, CredentialKind.MANAGED_IDENTITY}
 MET_BY: dict[int, set[CredentialKind]] = {
     **{code: {CredentialKind.SECRET} for code in (7000215, 7000222)},
-    **dict.fromkeys((50012, 50027, 700024, 700027, 700030), _SIGNED),
+    **dict.fromkeys((50012, 50013, 50027, 700024, 700027, 700030), _SIGNED),
     **dict.fromkeys((70021, 700211, 700212, 700213, 700229), _OF_OTHERS),
 }
 """Codes that only some kinds of credentials can be refused with."""
@@ -73,7 +73,7 @@ def test_a_cure_names_the_credential_in_use_and_no_other(refusal: Refusal, kind:
     if kind not in MET_BY.get(refusal.code, set(CredentialKind)) or not refusal.fix:
         return
     said = {"error": "invalid_client", "error_codes": [refusal.code]}
-    error = token_refusal(said, where="here", hide=(), kind=kind)
+    error = token_refusal(said, where="here", hide=(), name=kind)
 
     assert isinstance(error, CredentialsRefused)
     assert error.fix == refusal.fix_for(kind)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from m365watch.clock import SystemClock
-from m365watch.config.settings import Secret, SecretSettings
+from m365watch.config.settings import CertificateSettings, Secret, SecretSettings
 from m365watch.diagnosis.needs import NEEDS, Api, apis_of, missing_roles
 from m365watch.diagnosis.reachable import judge_roles
 from m365watch.diagnosis.served import Served
@@ -22,7 +23,10 @@ from m365watch.feed.answers import ListedSubscription, parse_subscription_list
 from m365watch.model import ContentType, Service
 from m365watch.preflight.report import Check, Group
 from m365watch.preflight.tenant import judge_listing, judge_subscription, judge_token
+from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.scenario import Behaviour, Scenario
+from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.testing.certificates import Authority
 from preflight_scene import (
     BROKEN,
     NOTE,
@@ -176,9 +180,12 @@ def test_two_credentials_are_tried_each_by_itself(tmp_path: Path) -> None:
     async def main(*, is_first_wrong: bool, is_second_wrong: bool) -> Group:
         async with simulating() as running:
             settings = settings_of(tmp_path, running)
-            right = settings.tenants[0].credentials[0]
-            wrong = SecretSettings(Secret("quite-another"))
-            pair = (wrong if is_first_wrong else right, wrong if is_second_wrong else right)
+            right = Secret(running.tenants[0].identity.client_secret)
+            wrong = Secret("quite-another")
+            pair = (
+                SecretSettings(wrong if is_first_wrong else right),
+                SecretSettings(wrong if is_second_wrong else right, name="second.client_secret"),
+            )
             tenant = replace(settings.tenants[0], credentials=pair)
             return tenant_group(await groups_of(replace(settings, tenants=(tenant,))))
 
@@ -186,12 +193,41 @@ def test_two_credentials_are_tried_each_by_itself(tmp_path: Path) -> None:
     both = asyncio.run(main(is_first_wrong=True, is_second_wrong=True))
 
     assert [(step.subject, step.verdict) for step in one.steps if step.check is Check.TOKEN] == [
-        ("client_secret 1", NOTE),
-        ("client_secret 2", OK),
+        ("client_secret", NOTE),
+        ("second.client_secret", OK),
     ]
     assert not one.is_broken
+    assert "credentials.second.client_secret" in str([step.fix for step in both.steps])
     assert [step.verdict for step in both.steps if step.check is Check.TOKEN] == [BROKEN, BROKEN]
     assert "quite-another" not in str(one) + str(both)
+
+
+def test_a_certificate_is_tried_like_a_secret(tmp_path: Path) -> None:
+    """How long it lives, and whether Entra takes it; one that is not registered has a cure of its own."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    known = Authority(tmp_path).issue("app", key=key, lasts=timedelta(days=10, hours=1))
+    strange = Authority(tmp_path, "Other CA").issue("app", key=key)
+
+    async def main() -> list[Group]:
+        identity = replace(derive_identities(5)[0], certificate=known.cert.read_bytes())
+        wanted = SimulationSettings(seed=5, tenants=(identity,), days=1, records_per_day=4, live=False)
+        async with simulator_running(wanted, clock=SystemClock()) as running:
+            settings = settings_of(tmp_path, running)
+            groups = []
+            for files in (known, strange):
+                proof = CertificateSettings(files.cert, key=files.key)
+                tenant = replace(settings.tenants[0], credentials=(proof,))
+                groups.append(tenant_group(await groups_of(replace(settings, tenants=(tenant,)))))
+            return groups
+
+    taken, refused = asyncio.run(main())
+    [life] = [step for step in taken.steps if step.check is Check.CREDENTIAL]
+    [token] = [step for step in refused.steps if step.check is Check.TOKEN]
+
+    assert not taken.is_broken
+    assert (life.verdict, "in 10 days" in life.seen) == (NOTE, True)
+    assert token.seen.startswith("AADSTS700027: the certificate is not registered")
+    assert "upload the certificate of credentials.certificate_file" in str(token.fix)
 
 
 def test_a_token_for_another_audience_is_found(tmp_path: Path) -> None:

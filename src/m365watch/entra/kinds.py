@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from m365watch.config.settings import (
-    CertificateSettings,
-    CredentialSettings,
-    FederatedSettings,
-    ManagedIdentitySettings,
-    SecretSettings,
-)
-
 
 class CredentialKind(StrEnum):
     """What an application proves itself with; each value is a key of `credentials`."""
@@ -22,14 +14,7 @@ class CredentialKind(StrEnum):
     MANAGED_IDENTITY = "managed_identity"
 
 
-def kind_of(settings: CredentialSettings) -> CredentialKind:
-    """The kind that `settings` are of."""
-    match settings:
-        case SecretSettings():
-            return CredentialKind.SECRET
-        case CertificateSettings():
-            return CredentialKind.CERTIFICATE
-        case FederatedSettings():
-            return CredentialKind.FEDERATED
-        case ManagedIdentitySettings():
-            return CredentialKind.MANAGED_IDENTITY
+def kind_named(name: str) -> CredentialKind | None:
+    """The kind of the credential under the key `name`, also of `second`; None where that says nothing."""
+    key = name.rpartition(".")[2]
+    return CredentialKind(key) if key in set(CredentialKind) else None

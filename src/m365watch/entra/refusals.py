@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from m365watch.entra.kinds import CredentialKind
+from m365watch.entra.kinds import CredentialKind, kind_named
 from m365watch.entra.text import one_line
 from m365watch.errors import BadAnswer, CollectorError, CredentialsRefused, Throttled, Unavailable
 
@@ -29,9 +29,12 @@ class Refusal:
     fixes: Fixes = field(default_factory=dict)
     """The cure where it is another one for a kind of credential than `fix`."""
 
-    def fix_for(self, kind: CredentialKind | None) -> str:
-        """What to do about it for an application that proves itself with `kind`."""
-        return self.fix if kind is None else self.fixes.get(kind, self.fix)
+    def fix_for(self, name: str) -> str:
+        """What to do about it where the credential under the key `name` was used; "" for any."""
+        kind = kind_named(name)
+        if kind is None:
+            return self.fix
+        return self.fixes.get(kind, self.fix).replace(f"credentials.{kind}", f"credentials.{name}")
 
 
 _CERTIFICATE, _FEDERATED, _MANAGED = (
@@ -57,8 +60,8 @@ _CLOUD = "set `cloud` to the one the tenant lives in"
 _AUDIENCE = "correct cloud.audience: one resource, as https://host"
 _CLOCK = "set this machine's clock right"
 _ISSUER = (
-    "give the application in Entra a federated credential whose issuer, subject and audience are those of "
-    "the token in credentials.federated_token_file"
+    "make the application's federated credential in Entra name the issuer, subject and audience of the token "
+    "in credentials.federated_token_file"
 )
 _FRESH = "see to it that the issuer keeps the token in credentials.federated_token_file fresh"
 _APP_TOKEN = "put a token of an application, not of a user, into credentials.federated_token_file"
@@ -77,6 +80,12 @@ PASSING_FIX = "wait some minutes and try again; where it lasts, look at Microsof
 REFUSALS = (
     Refusal(
         50012, "the client assertion does not fit the token endpoint", _CLOUD, fixes={_FEDERATED: _ISSUER}
+    ),
+    Refusal(
+        50013,
+        "the client assertion's signature is not valid",
+        _UPLOAD,
+        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
     ),
     Refusal(
         50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT, _MANAGED: _IDENTITY}
@@ -160,12 +169,12 @@ _UNKNOWN_FIX = "check credentials, consent and `cloud` of this tenant against th
 
 
 def token_refusal(
-    said: Mapping[str, object], *, where: str, hide: Iterable[str], kind: CredentialKind | None = None
+    said: Mapping[str, object], *, where: str, hide: Iterable[str], name: str = ""
 ) -> CollectorError:
     """The error that an answer of the token endpoint without a token amounts to.
 
     `said` is its JSON object; each of `hide` is blotted out of the words that are quoted. Where a person
-    has to act, the cure is that for the credential of `kind`.
+    has to act, the cure is that for the credential under the key `name` of `credentials`.
     """
     named_error = str(said.get("error"))
     description = said.get("error_description")
@@ -173,7 +182,7 @@ def token_refusal(
     code = _code(said.get("error_codes"), words)
     refusal = None if code is None else _BY_CODE.get(code)
     if refusal is not None:
-        return _error(refusal, words, where=where, kind=kind)
+        return _error(refusal, words, where=where, name=name)
     if named_error in _PASSING:
         return Unavailable(f"Entra has a passing failure{_quoted(words)}", where=where)
     if code is not None or named_error in _OAUTH:
@@ -181,6 +190,16 @@ def token_refusal(
         what = f"Entra gives no token: {named}{_quoted(words)}"
         return CredentialsRefused(what, fix=_UNKNOWN_FIX, where=where)
     return BadAnswer("the token endpoint gave neither a token nor a known error", where=where)
+
+
+def code_of(said: Mapping[str, object]) -> int | None:
+    """The AADSTS code of an answer without a token; None where it names none."""
+    return _code(said.get("error_codes"), str(said.get("error_description")))
+
+
+def is_known(code: int) -> bool:
+    """Whether the code is one of `REFUSALS`."""
+    return code in _BY_CODE
 
 
 def is_refusal(said: object) -> bool:
@@ -192,11 +211,11 @@ def is_refusal(said: object) -> bool:
     return known or _code(said.get("error_codes"), str(said.get("error_description"))) is not None
 
 
-def _error(refusal: Refusal, words: str, *, where: str, kind: CredentialKind | None) -> CollectorError:
+def _error(refusal: Refusal, words: str, *, where: str, name: str) -> CollectorError:
     what = f"AADSTS{refusal.code}: {refusal.cause}{_quoted(words)}"
     becomes = refusal.becomes
     if issubclass(becomes, CredentialsRefused):
-        return becomes(what, fix=refusal.fix_for(kind), where=where)
+        return becomes(what, fix=refusal.fix_for(name), where=where)
     return becomes(what, where=where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,7 +16,6 @@ from m365watch.config.settings import (
 )
 from m365watch.diagnosis.reachable import cure_of
 from m365watch.entra.certificate import load_certificate
-from m365watch.entra.kinds import kind_of
 from m365watch.errors import CollectorError
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.reach import ReachedTenant
@@ -40,19 +39,9 @@ class Tried:
     """The tenant with that credential alone; as it was where none works."""
 
 
-def names_of(credentials: Sequence[CredentialSettings]) -> list[str]:
-    """What each credential is called: its key, with a number where there are several of a kind."""
-    kinds = [kind_of(one) for one in credentials]
-    return [
-        str(kind) if kinds.count(kind) == 1 else f"{kind} {kinds[: place + 1].count(kind)}"
-        for place, kind in enumerate(kinds)
-    ]
-
-
 def check_lives(tenant: TenantSettings, now: datetime) -> list[Checked]:
     """How long each credential still lives, as far as anybody can tell."""
-    names = names_of(tenant.credentials)
-    return [_judge_life(name, one, now) for name, one in zip(names, tenant.credentials, strict=True)]
+    return [_judge_life(one.name, one, now) for one in tenant.credentials]
 
 
 def _judge_life(name: str, credential: CredentialSettings, now: datetime) -> Checked:
@@ -95,7 +84,7 @@ def _end_of(credential: CredentialSettings) -> datetime | None:
 
 async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:
     """A token by each credential; where one works, another that does not is a note."""
-    names = names_of(tenant.credentials)
+    names = [one.name for one in tenant.credentials]
     outcomes: list[str | CollectorError] = []
     for one in tenant.credentials:
         try:

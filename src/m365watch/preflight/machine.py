@@ -7,16 +7,14 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.app import QUEUES_FOLDER
 from m365watch.config.settings import (
-    CertificateSettings,
     DevoHttpSettings,
     DevoSettings,
-    FederatedSettings,
     FilesSettings,
     LakeSettings,
     OutputSettings,
@@ -35,7 +33,6 @@ ROOM_LEAST_BYTES = 256 * MEBIBYTE
 ROOM_WANTED_BYTES = 5 * GIBIBYTE
 """Less than this beyond what the queues may need is worth a note."""
 _OTHERS_CAN_CHANGE = 0o022
-_OTHERS_CAN_USE = 0o077
 
 FreeBytes = Callable[[Path], int]
 """The bytes that this user may still write on the disk of a folder that is there."""
@@ -59,33 +56,14 @@ def check_configuration(settings: Settings) -> list[Checked]:
 
 
 def check_permissions(settings: Settings) -> list[Checked]:
-    """Whether others can change the configuration, or use a key that belongs to this collector alone."""
-    found = list(_exposed(settings))
-    return found or [good(Check.PERMISSIONS, "others can neither change the configuration nor use a key")]
-
-
-def _exposed(settings: Settings) -> Iterator[Checked]:
-    for path in (settings.path, settings.state_directory):
-        if _mode(path) & _OTHERS_CAN_CHANGE:
-            fix = f"run: chmod go-w {shlex.quote(str(path))}"
-            yield odd(Check.PERMISSIONS, f"others can change {path}", fix=fix)
-    for path in _private_files(settings):
-        if _mode(path) & _OTHERS_CAN_USE:
-            fix = f"run: chmod 600 {shlex.quote(str(path))}"
-            yield odd(Check.PERMISSIONS, f"others can use {path}", fix=fix)
-
-
-def _private_files(settings: Settings) -> list[Path]:
-    """The files that hold a key or a token, each once."""
-    found: list[Path] = []
-    for tenant in settings.tenants:
-        for credential in tenant.credentials:
-            match credential:
-                case CertificateSettings(certificate=certificate, key=key, key_text=text):
-                    found += [key] if key else [] if text else [certificate]
-                case FederatedSettings(token_file=token):
-                    found.append(token)
-    return list(dict.fromkeys(found))
+    """Whether others can change what the collector goes by; who can read secrets the configuration judged."""
+    places = [path for path in (settings.path, settings.state_directory) if _mode(path) & _OTHERS_CAN_CHANGE]
+    if not places:
+        return [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
+    return [
+        odd(Check.PERMISSIONS, f"others can change {path}", fix=f"run: chmod go-w {shlex.quote(str(path))}")
+        for path in places
+    ]
 
 
 def _mode(path: Path) -> int:
@@ -194,8 +172,8 @@ def queue_bytes_needed(settings: Settings) -> int:
 
 def _is_wire(output: OutputSettings) -> bool:
     """Whether every batch of it waits on disk."""
-    is_stream = isinstance(output, SyslogSettings) and output.transport != "udp"
-    return is_stream or isinstance(output, DevoSettings | DevoHttpSettings)
+    is_kept = isinstance(output, SyslogSettings) and output.transport != "udp"
+    return is_kept or isinstance(output, DevoSettings | DevoHttpSettings)
 
 
 def _bytes_in(folder: Path) -> int:

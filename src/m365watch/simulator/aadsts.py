@@ -26,6 +26,7 @@ class _Kind:
 
 _KINDS = {
     50012: _Kind("invalid_client", 401, "The audience of the client assertion does not match the issuer."),
+    50013: _Kind("invalid_client", 401, "The assertion's signature is not valid."),
     50027: _Kind("invalid_client", 401, "Invalid JWT: no certificate thumbprint in its header."),
     53003: _Kind("invalid_grant", 400, "A Conditional Access policy blocks the access of the application."),
     65001: _Kind("invalid_grant", 400, "Nobody has consented to the use of the application."),
@@ -67,9 +68,15 @@ _KINDS = {
         True,
     ),
     700030: _Kind("invalid_client", 401, "The subject name of the certificate is not authorized."),
-    700211: _Kind("invalid_request", 400, "No federated identity record matches the assertion's issuer."),
-    700212: _Kind("invalid_request", 400, "No federated identity record matches the assertion's audience."),
-    700213: _Kind("invalid_request", 400, "No federated identity record matches the assertion's subject."),
+    700211: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's issuer '{}'."
+    ),
+    700212: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's audience '{}'."
+    ),
+    700213: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's subject '{}'."
+    ),
     700229: _Kind(
         "invalid_client", 401, "Only tokens of an application can be used as federated credentials."
     ),
