@@ -8,13 +8,14 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from m365watch.clock import SystemClock
-from m365watch.config.settings import CertificateSettings, Secret, SecretSettings
+from m365watch.config.settings import CertificateSettings, Secret, SecretSettings, ServiceSettings
 from m365watch.diagnosis.needs import NEEDS, Api, apis_of, missing_roles
 from m365watch.diagnosis.reachable import judge_roles
 from m365watch.diagnosis.served import Served
@@ -304,13 +305,29 @@ def test_every_need_has_its_row() -> None:
     services = [make_service(Service.EXCHANGE), make_service(Service.DLP)]
 
     assert apis_of(services) == [Api.MANAGEMENT]
-    assert [need.any_of for need in missing_roles([], services, Api.MANAGEMENT)] == [
-        ("ActivityFeed.Read",),
-        ("ActivityFeed.ReadDlp",),
+    assert [need.role for need in missing_roles([], services, Api.MANAGEMENT)] == [
+        "ActivityFeed.Read",
+        "ActivityFeed.ReadDlp",
     ]
     assert judge_roles(["ActivityFeed.Read"], services[1:]).verdict is BROKEN
-    assert {need.api for need in NEEDS if need.service == "service_health"} == {Api.GRAPH}
+    assert judge_roles(["ActivityFeed.Read"], services).verdict is NOTE
     assert all(need.fix for need in NEEDS)
+
+
+def test_service_health_needs_roles_of_graph() -> None:
+    """One for overviews and issues, one for messages; without either nothing of it comes."""
+    health = cast("ServiceSettings", SimpleNamespace(service="service_health"))
+    messages = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=("messages",)))
+    exchange = make_service(Service.EXCHANGE)
+    roles = ["ServiceHealth.Read.All"]
+    partly = judge_roles(roles, [exchange, health], Api.GRAPH)
+    only_messages = judge_roles(roles, [messages], Api.GRAPH)
+
+    assert apis_of([exchange, health]) == [Api.MANAGEMENT, Api.GRAPH]
+    assert judge_roles([], [exchange, health], Api.GRAPH).verdict is BROKEN
+    assert (partly.verdict, only_messages.verdict) == (NOTE, BROKEN)
+    assert "ServiceMessage.Read.All is missing, which service_health needs for its messages" in partly.seen
+    assert judge_roles(["ActivityFeed.Read"], [exchange, health]).verdict is OK
 
 
 def test_the_list_of_subscriptions_keeps_its_webhooks() -> None:

@@ -25,51 +25,64 @@ class Need:
     """One permission."""
 
     api: Api
-    any_of: tuple[str, ...]
-    """One of these roles is enough; the first is the least."""
+    role: str
     service: str | None
-    """The service that needs it; None: every other one does."""
+    """The service that needs it; None: every one of the Management API does."""
     fix: str
+    announcements: frozenset[str] = frozenset()
+    """Of `service_health`: the kinds of announcements that need it."""
 
     @property
     def lack(self) -> str:
         """What to say where it is missing."""
-        needed_by = f", which {self.service} needs" if self.service else ""
-        return f"{self.any_of[0]} is missing{needed_by}"
+        whose = f" for its {' and '.join(sorted(self.announcements))}" if self.announcements else ""
+        needed_by = f", which {self.service} needs{whose}" if self.service else ""
+        return f"{self.role} is missing{needed_by}"
 
     def is_due(self, services: Sequence[ServiceSettings]) -> bool:
         """Whether something that is collected needs it."""
+        return any(self._is_of(one) for one in services)
+
+    def _is_of(self, service: ServiceSettings) -> bool:
         if self.service is None:
-            return any(one.service not in _OF_OTHER_APIS for one in services)
-        return any(one.service == self.service for one in services)
-
-    def stops(self, services: Sequence[ServiceSettings]) -> bool:
-        """Whether nothing that is collected by this API works without it."""
-        others = [one for one in services if one.service != self.service]
-        if self.api is Api.MANAGEMENT:
-            others = [one for one in others if one.service not in _OF_OTHER_APIS]
-        return self.service is None or self.api is not Api.MANAGEMENT or not others
+            return service.service not in _OF_OTHER_APIS
+        # Which announcements are wanted is a key of that service alone; without it, all of them are.
+        wanted = frozenset(getattr(service, "announcements", ())) or self.announcements
+        return service.service == self.service and (
+            not self.announcements or bool(wanted & self.announcements)
+        )
 
 
-_HEALTH_FIX = (
-    "grant the application ServiceHealth.Read.All of Microsoft Graph as application permission, "
-    "with admin consent"
-)
+def _of_graph(role: str, *announcements: str) -> Need:
+    fix = f"grant the application {role} of Microsoft Graph as application permission, with admin consent"
+    return Need(Api.GRAPH, role, "service_health", fix, frozenset(announcements))
+
+
 NEEDS = (
-    Need(Api.MANAGEMENT, ("ActivityFeed.Read",), None, PERMISSION_FIX),
-    Need(Api.MANAGEMENT, ("ActivityFeed.ReadDlp",), "dlp", PERMISSION_FIX),
-    Need(Api.GRAPH, ("ServiceHealth.Read.All",), "service_health", _HEALTH_FIX),
+    Need(Api.MANAGEMENT, "ActivityFeed.Read", None, PERMISSION_FIX),
+    Need(Api.MANAGEMENT, "ActivityFeed.ReadDlp", "dlp", PERMISSION_FIX),
+    _of_graph("ServiceHealth.Read.All", "overviews", "issues"),
+    _of_graph("ServiceMessage.Read.All", "messages"),
 )
 _OF_OTHER_APIS = frozenset(need.service for need in NEEDS if need.api is not Api.MANAGEMENT)
 
 
 def missing_roles(roles: Sequence[str], services: Sequence[ServiceSettings], api: Api) -> list[Need]:
     """What `services` need of `api` and a token with `roles` lacks."""
-    return [
-        need
-        for need in NEEDS
-        if need.api is api and need.is_due(services) and not set(need.any_of) & set(roles)
-    ]
+    return [need for need in _due(services, api) if need.role not in roles]
+
+
+def stops_all(missing: Sequence[Need], services: Sequence[ServiceSettings], api: Api) -> bool:
+    """Whether without these nothing is collected that `api` serves."""
+    if api is Api.MANAGEMENT:
+        served = [one.service for one in services if one.service not in _OF_OTHER_APIS]
+        lacking = {need.service for need in missing}
+        return None in lacking or (bool(missing) and set(served) <= lacking)
+    return bool(missing) and len(missing) == len(_due(services, api))
+
+
+def _due(services: Sequence[ServiceSettings], api: Api) -> list[Need]:
+    return [need for need in NEEDS if need.api is api and need.is_due(services)]
 
 
 def apis_of(services: Sequence[ServiceSettings]) -> list[Api]:

@@ -12,7 +12,7 @@ import msgspec
 
 from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.diagnosis.findings import Finding, Step, Verdict, broken, note, ok
-from m365watch.diagnosis.needs import Api, missing_roles
+from m365watch.diagnosis.needs import Api, missing_roles, stops_all
 from m365watch.entra.refusals import PASSING_FIX
 from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unavailable
 from m365watch.model import Service
@@ -164,10 +164,10 @@ def judge_roles(
     missing = missing_roles(roles, services, api)
     if not missing:
         return ok(Step.ROLES, seen)
-    lacking = "; ".join(dict.fromkeys(need.lack for need in missing))
-    first = next((need for need in missing if need.stops(services)), missing[0])
-    make = broken if first.stops(services) else note
-    return make(Step.ROLES, f"{lacking}; the token has: {seen}", fix=first.fix)
+    lacking = "; ".join(need.lack for need in missing)
+    make = broken if stops_all(missing, services, api) else note
+    fix = ", and ".join(dict.fromkeys(need.fix for need in missing))
+    return make(Step.ROLES, f"{lacking}; the token has: {seen}", fix=fix)
 
 
 def _short(text: str) -> str:
