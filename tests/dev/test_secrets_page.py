@@ -29,7 +29,12 @@ def test_every_configuration_of_the_page_loads(block: str, tmp_path: Path) -> No
     for year in ("this", "next"):
         write_private(tmp_path / f"secret-of-{year}-year", f"secret of {year} year")
     document = {"inputs": {"office365": yaml.safe_load(block)}}
-    environment = {"M365_PASSWORD": "pass", "AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "token")}
+    environment = {
+        "M365_PASSWORD": "pass",
+        "AZURE_TENANT_ID": "11111111-1111-4111-8111-111111111111",
+        "AZURE_CLIENT_ID": "22222222-2222-4222-8222-222222222222",
+        "AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "token"),
+    }
     settings = parse_settings(document, path=tmp_path / "c.yaml", environment=environment)
 
     assert settings.tenants[0].credentials
