@@ -25,10 +25,13 @@ from m365watch.config.settings import (
     OutputSettings,
     Settings,
     SyslogSettings,
+    TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.expiry.registration import Registration
+from m365watch.expiry.watch import ExpiryWatch
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.comparing import Absent, read_states
@@ -47,7 +50,7 @@ from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
-from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
+from m365watch.reach import ReachedFeed, ask_registration, find_refusals, reach_feeds
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
@@ -146,6 +149,9 @@ class Collector:
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
             )
+            if instead is None:
+                watch = self._expiry_watch(session, ledger, calls)
+                await closing.enter_async_context(watch.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
 
     async def audit(
@@ -200,6 +206,12 @@ class Collector:
     def _make_output(self, settings: OutputSettings) -> Output:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
+
+    def _expiry_watch(self, session: Session, ledger: SqliteLedger, calls: LedgerThread) -> ExpiryWatch:
+        async def ask(tenant: TenantSettings) -> Registration:
+            return await ask_registration(tenant, session, clock=self._clock)
+
+        return ExpiryWatch(self._settings.tenants, ask=ask, ledger=ledger, calls=calls, clock=self._clock)
 
     def _parts(self, ledger: SqliteLedger, calls: LedgerThread) -> RunParts:
         troubles = Troubles(ledger, calls, self._clock, self._on_change)

@@ -13,6 +13,8 @@ from m365watch.entra.credentials import make_credentials
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError
+from m365watch.expiry.graph import read_registration
+from m365watch.expiry.registration import Registration
 from m365watch.feed.api import ManagementApi
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.limited import LimitedBudget
@@ -115,16 +117,25 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
-    graph_url = tenant.cloud.graph_url
-    tokens = TokenSource(
+    urls, tokens = GraphUrls(tenant.cloud.graph_url), _graph_tokens(tenant, session, clock)
+    return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
+
+
+async def ask_registration(tenant: TenantSettings, session: Session, *, clock: Clock) -> Registration:
+    """What the tenant's Graph keeps of its application's credentials; see `read_registration`."""
+    tokens = _graph_tokens(tenant, session, clock)
+    return await read_registration(session, tenant, tokens=tokens, clock=clock)
+
+
+def _graph_tokens(tenant: TenantSettings, session: Session, clock: Clock) -> TokenSource:
+    """The tenant's tokens for Graph, which are good nowhere else."""
+    return TokenSource(
         session,
-        replace(tenant.cloud, audience=graph_url),
+        replace(tenant.cloud, audience=tenant.cloud.graph_url),
         tenant_id=tenant.tenant_id,
         credentials=make_credentials(tenant.client_id, tenant.credentials),
         clock=clock,
     )
-    urls = GraphUrls(graph_url)
-    return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
 
 def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:

@@ -1,0 +1,77 @@
+"""The end of each credential as configuration and files tell it, before anybody is asked.
+
+A secret is marked by a keyed hash of eight bytes, so that a new one in its place is not taken for the old
+one: the key is the ledger's own secret seed, and no character of the secret is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from m365watch.config.files import read_small_file
+from m365watch.config.settings import (
+    CertificateSettings,
+    CredentialSettings,
+    FederatedSettings,
+    ManagedIdentitySettings,
+    SecretSettings,
+)
+from m365watch.expiry.ends import CredentialEnd, CredentialKind, Source
+
+CERTIFICATE_BYTES_MAX = 1_048_576
+_MARK_BYTES = 8
+NOT_ASKED = "nobody was asked yet"
+NO_GRAPH = "the cloud names no host of Microsoft Graph (cloud.graph_url)"
+
+
+def present_ends(
+    credentials: Sequence[CredentialSettings], *, seed: int, has_graph: bool
+) -> list[CredentialEnd]:
+    """One value for each of `credentials`; a file that cannot be read gives an unknown end with the reason.
+
+    `seed` keys the marks. Reads files: not for the event loop where a certificate is among them.
+    """
+    return [_present_end(one, seed=seed, has_graph=has_graph) for one in credentials]
+
+
+def secret_mark(settings: SecretSettings, *, seed: int) -> str:
+    """What tells this secret from another one in its place."""
+    key = seed.to_bytes(32, "big", signed=True)
+    text = settings.secret.reveal().encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, key=key, digest_size=_MARK_BYTES).hexdigest()
+
+
+def _present_end(settings: CredentialSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
+    match settings:
+        case SecretSettings():
+            if settings.expires_at is not None:
+                return CredentialEnd(CredentialKind.SECRET, Source.CONFIGURATION, (settings.expires_at,))
+            note = NOT_ASKED if has_graph else NO_GRAPH
+            return CredentialEnd(CredentialKind.SECRET, note=note, mark=secret_mark(settings, seed=seed))
+        case CertificateSettings():
+            return _certificate_end(settings)
+        case FederatedSettings():
+            return CredentialEnd(CredentialKind.FEDERATED, Source.RENEWED)
+        case ManagedIdentitySettings():
+            return CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED)
+
+
+def _certificate_end(settings: CertificateSettings) -> CredentialEnd:
+    # The library takes a while to import, and most applications have a secret.
+    from m365watch.entra.certificate import load_certificate, thumbprints_of
+
+    password = settings.password.reveal().encode() if settings.password else None
+    try:
+        content, _ = read_small_file(settings.certificate, bytes_max=CERTIFICATE_BYTES_MAX)
+        found = load_certificate(content, password, reads_key=False).certificate
+    except FileNotFoundError:
+        return CredentialEnd(CredentialKind.CERTIFICATE, note=f"{settings.certificate} is not there")
+    except ValueError as error:
+        return CredentialEnd(CredentialKind.CERTIFICATE, note=f"{settings.certificate} {error}")
+    return CredentialEnd(
+        CredentialKind.CERTIFICATE,
+        Source.CERTIFICATE,
+        (found.not_valid_after_utc,),
+        mark=thumbprints_of(found).sha1_hex,
+    )

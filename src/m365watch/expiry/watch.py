@@ -1,0 +1,242 @@
+"""The watch of a run over its credentials: ends are looked up, and told weeks before they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.config.settings import CertificateSettings, SecretSettings, TenantSettings
+from m365watch.defects import defect_of
+from m365watch.errors import CollectorError, NeedsOperator
+from m365watch.expiry.applications import Application, list_applications
+from m365watch.expiry.ends import ENDED, CredentialEnd, Judged, Source, judge
+from m365watch.expiry.graph import ROLES
+from m365watch.expiry.memory import MEMORY, KnownApplication, Told, applications_of, body_of
+from m365watch.expiry.present import NOT_ASKED, present_ends
+from m365watch.expiry.registration import Registration, Standing, find_alike
+from m365watch.expiry.words import passed_line, unknown_line, warning_line
+from m365watch.ledger.port import Ledger
+from m365watch.ledger.thread import LedgerCalls
+
+_log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 3_600.0
+"""How often ends are compared with the time, and certificate files read again."""
+ASK_EVERY = timedelta(days=1)
+"""How often Graph is asked about one secret at most, restarts included."""
+TENANTS_ASKED_MAX = 20
+"""In how many tenants at once an application is looked for that several tenants share."""
+CODE = "credential_expires"
+"""The `code` of the line about a credential that ends."""
+
+AskGraph = Callable[[TenantSettings], Awaitable[Registration]]
+
+
+@dataclass(slots=True)
+class _Watched:
+    """An application, what is known of it, and which of its ends this run has told."""
+
+    application: Application
+    known: KnownApplication
+    told_ended: set[int]
+
+
+class ExpiryWatch:
+    """Watches every application of a run; it is in nobody's way, and its own failures are told once each."""
+
+    def __init__(
+        self,
+        tenants: Iterable[TenantSettings],
+        *,
+        ask: AskGraph,
+        ledger: Ledger,
+        calls: LedgerCalls,
+        clock: Clock,
+    ) -> None:
+        """`ask` asks one tenant's Graph about its application; nothing is known before the first look."""
+        self._applications = list_applications(tenants)
+        self._ask = ask
+        self._ledger = ledger
+        self._calls = calls
+        self._clock = clock
+        self._watched: list[_Watched] | None = None
+        self._body: str | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Within the block the watch is kept."""
+        task = asyncio.create_task(self.run(), name="expiry")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - a warning that fails stops no collecting
+                defect = defect_of(error, where="expiry of credentials")
+                _log.error(str(defect), code=defect.code)
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Learn and judge all ends, and tell what is new; Graph is asked where that is due."""
+        if self._watched is None:
+            self._watched = await self._recall()
+        for watched in self._watched:
+            await self._see(watched)
+        await self._remember()
+        for watched in self._watched:
+            if self._is_due(watched):
+                await self._look_up(watched)
+                await self._remember()
+
+    async def _recall(self) -> list[_Watched]:
+        """What an earlier run knew of the applications of this one."""
+        body = await self._calls(self._ledger.remembered, MEMORY)
+        before = {one.key: one for one in applications_of(body)}
+        found = []
+        for application in self._applications:
+            fresh = KnownApplication(application.input_name, application.client_id, [])
+            known = before.get(fresh.key, fresh)
+            known.tenants = [str(tenant_id) for tenant_id in application.tenant_ids]
+            found.append(_Watched(application, known, set()))
+        self._body = body
+        return found
+
+    async def _remember(self) -> None:
+        body = body_of([watched.known for watched in self._watched or ()])
+        if body != self._body:
+            await self._calls(self._ledger.remember, MEMORY, body)
+            self._body = body
+
+    async def _see(self, watched: _Watched) -> None:
+        """What configuration and files say now, and Graph's last answer where it still holds."""
+        credentials = watched.application.credentials
+        has_graph = bool(watched.application.tenants[0].cloud.graph_url)
+        seed = self._ledger.identity_seed
+        if any(isinstance(one, CertificateSettings) for one in credentials):
+            present = await asyncio.to_thread(present_ends, credentials, seed=seed, has_graph=has_graph)
+        else:
+            present = present_ends(credentials, seed=seed, has_graph=has_graph)
+        self._take(watched, _with_answers(present, watched.known.credentials))
+
+    def _is_due(self, watched: _Watched) -> bool:
+        """Whether Graph has to be asked: once a day, and at once where a secret took another's place."""
+        if not watched.application.needs_asking:
+            return False
+        asked_at, now = watched.known.asked_at, self._clock.now()
+        if asked_at is None or not asked_at <= now < asked_at + ASK_EVERY:
+            return True
+        return any(is_unasked(one) for one in watched.known.credentials)
+
+    async def _look_up(self, watched: _Watched) -> None:
+        """Ask the tenants in turn, until one has the application registered."""
+        application, known = watched.application, watched.known
+        known.asked_at = self._clock.now()
+        why = ""
+        for tenant in application.to_ask(first=known.home, count_max=TENANTS_ASKED_MAX):
+            try:
+                registration = await self._ask(tenant)
+            except CollectorError as error:
+                why = f"Graph could not be asked: {error.what}"
+                if isinstance(error, NeedsOperator):
+                    continue
+                break
+            if registration.standing is Standing.LISTED:
+                known.home = str(tenant.tenant_id)
+                self._take(watched, self._answered(watched, registration))
+                return
+            why = _reason(registration.standing)
+        unanswered = [
+            msgspec.structs.replace(one, note=why) if one.source is Source.UNKNOWN and one.mark else one
+            for one in known.credentials
+        ]
+        self._take(watched, unanswered)
+
+    def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
+        """The ends of an application's credentials, as its registration has them."""
+        now = self._clock.now()
+        found = []
+        for settings, one in zip(watched.application.credentials, watched.known.credentials, strict=True):
+            if isinstance(settings, SecretSettings) and settings.expires_at is None:
+                ends = registration.ends_of_secret(settings.secret.reveal(), now)
+                source = Source.GRAPH if ends else Source.UNKNOWN
+                note = find_alike(ends) if ends else "Graph lists no secret that begins like this one"
+                found.append(CredentialEnd(one.kind, source, ends, note, one.mark))
+                continue
+            registered = registration.end_of_certificate(one.mark) if one.mark else None
+            ends = (registered,) if registered else ()
+            found.append(_with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, mark=one.mark)))
+        return found
+
+    def _take(self, watched: _Watched, ends: Sequence[CredentialEnd]) -> None:
+        """Know `ends` from now on, and tell what is new about them."""
+        known, before = watched.known, watched.known.credentials
+        told = [*known.told, *[None] * len(ends)][: len(ends)]
+        known.credentials = list(ends)
+        known.told = [
+            self._tell(watched, judged, told[place])
+            for place, judged in enumerate(judge(ends, self._clock.now()))
+        ]
+        notes = {one.note for one in before}
+        for judged in judge(ends, self._clock.now()):
+            one = judged.end
+            if one.source is Source.UNKNOWN and not is_unasked(one) and one.note not in notes:
+                _log.info(unknown_line(known, judged))
+
+    def _tell(self, watched: _Watched, judged: Judged, told: Told | None) -> Told | None:
+        """Tell a threshold that was come to, or that it is over; what was told of the credential then."""
+        if judged.ends_at is None:
+            return None if judged.end.source is Source.RENEWED else told
+        if judged.threshold is None:
+            if told is not None:
+                _log.info(passed_line(watched.known, judged))
+            return None
+        is_news = told is None or told.ends_at != judged.ends_at or judged.threshold < told.threshold
+        if judged.threshold == ENDED and judged.number not in watched.told_ended:
+            # From here on nothing works until somebody acts: each start says so.
+            watched.told_ended.add(judged.number)
+            is_news = True
+        if is_news:
+            say = _log.error if judged.stops_collecting else _log.warning
+            say(warning_line(watched.known, judged), code=CODE)
+        return Told(judged.threshold, judged.ends_at)
+
+
+def is_unasked(end: CredentialEnd) -> bool:
+    """Whether it is for Graph to know, which was not asked yet."""
+    return end.source is Source.UNKNOWN and end.note == NOT_ASKED
+
+
+def _with_answers(present: Sequence[CredentialEnd], before: Sequence[CredentialEnd]) -> list[CredentialEnd]:
+    """What is known now, with Graph's last answer about each credential that is still the same."""
+    answers = {one.mark: one for one in before if one.mark and one.source in (Source.GRAPH, Source.UNKNOWN)}
+    return [_with_answer(one, answers.get(one.mark)) for one in present]
+
+
+def _with_answer(one: CredentialEnd, answer: CredentialEnd | None) -> CredentialEnd:
+    if answer is not None and is_unasked(one):
+        return answer
+    # The registration of a certificate can end before the certificate does.
+    if answer is not None and one.source is Source.CERTIFICATE and () < answer.ends < one.ends:
+        return answer
+    return one
+
+
+def _reason(standing: Standing) -> str:
+    """Why nothing is known after an answer that listed nothing."""
+    if standing is Standing.NOT_PERMITTED:
+        return f"Graph does not permit the question, which needs {' or '.join(ROLES)}"
+    return "the application is registered in another tenant"
