@@ -65,3 +65,9 @@ def applications_of(body: str | None) -> list[KnownApplication]:
 def known_applications(connection: sqlite3.Connection) -> list[KnownApplication]:
     """What the collector last remembered, read from another process."""
     return applications_of(remembered(connection, MEMORY))
+
+
+def seed_of(connection: sqlite3.Connection) -> int:
+    """The ledger's secret seed, which keys the marks."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'identity_seed'").fetchone()
+    return int(row[0]) if row else 0

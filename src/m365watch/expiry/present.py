@@ -35,6 +35,27 @@ def present_ends(
     return [_present_end(one, seed=seed, has_graph=has_graph) for one in credentials]
 
 
+def is_unasked(end: CredentialEnd) -> bool:
+    """Whether it is for Graph to know, which was not asked yet."""
+    return end.source is Source.UNKNOWN and end.note == NOT_ASKED
+
+
+def with_answers(present: Sequence[CredentialEnd], before: Sequence[CredentialEnd]) -> list[CredentialEnd]:
+    """What is known now, with Graph's last answer about each credential that is still the same."""
+    answers = {one.mark: one for one in before if one.mark and one.source in (Source.GRAPH, Source.UNKNOWN)}
+    return [with_answer(one, answers.get(one.mark)) for one in present]
+
+
+def with_answer(one: CredentialEnd, answer: CredentialEnd | None) -> CredentialEnd:
+    """What is known of a credential with Graph's `answer` about it."""
+    if answer is not None and is_unasked(one):
+        return answer
+    # The registration of a certificate can end before the certificate does.
+    if answer is not None and one.source is Source.CERTIFICATE and () < answer.ends < one.ends:
+        return answer
+    return one
+
+
 def secret_mark(settings: SecretSettings, *, seed: int) -> str:
     """What tells this secret from another one in its place."""
     key = seed.to_bytes(32, "big", signed=True)

@@ -19,7 +19,7 @@ from m365watch.expiry.applications import Application, list_applications
 from m365watch.expiry.ends import ENDED, CredentialEnd, Judged, Source, judge
 from m365watch.expiry.graph import ROLES
 from m365watch.expiry.memory import MEMORY, KnownApplication, Told, applications_of, body_of
-from m365watch.expiry.present import NOT_ASKED, present_ends
+from m365watch.expiry.present import is_unasked, present_ends, with_answer, with_answers
 from m365watch.expiry.registration import Registration, Standing, find_alike
 from m365watch.expiry.words import passed_line, unknown_line, warning_line
 from m365watch.ledger.port import Ledger
@@ -130,7 +130,7 @@ class ExpiryWatch:
             present = await asyncio.to_thread(present_ends, credentials, seed=seed, has_graph=has_graph)
         else:
             present = present_ends(credentials, seed=seed, has_graph=has_graph)
-        self._take(watched, _with_answers(present, watched.known.credentials))
+        self._take(watched, with_answers(present, watched.known.credentials))
 
     def _is_due(self, watched: _Watched) -> bool:
         """Whether Graph has to be asked: once a day, and at once where a secret took another's place."""
@@ -178,7 +178,7 @@ class ExpiryWatch:
                 continue
             registered = registration.end_of_certificate(one.mark) if one.mark else None
             ends = (registered,) if registered else ()
-            found.append(_with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, mark=one.mark)))
+            found.append(with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, mark=one.mark)))
         return found
 
     def _take(self, watched: _Watched, ends: Sequence[CredentialEnd]) -> None:
@@ -213,26 +213,6 @@ class ExpiryWatch:
             say = _log.error if judged.stops_collecting else _log.warning
             say(warning_line(watched.known, judged), code=CODE)
         return Told(judged.threshold, judged.ends_at)
-
-
-def is_unasked(end: CredentialEnd) -> bool:
-    """Whether it is for Graph to know, which was not asked yet."""
-    return end.source is Source.UNKNOWN and end.note == NOT_ASKED
-
-
-def _with_answers(present: Sequence[CredentialEnd], before: Sequence[CredentialEnd]) -> list[CredentialEnd]:
-    """What is known now, with Graph's last answer about each credential that is still the same."""
-    answers = {one.mark: one for one in before if one.mark and one.source in (Source.GRAPH, Source.UNKNOWN)}
-    return [_with_answer(one, answers.get(one.mark)) for one in present]
-
-
-def _with_answer(one: CredentialEnd, answer: CredentialEnd | None) -> CredentialEnd:
-    if answer is not None and is_unasked(one):
-        return answer
-    # The registration of a certificate can end before the certificate does.
-    if answer is not None and one.source is Source.CERTIFICATE and () < answer.ends < one.ends:
-        return answer
-    return one
 
 
 def _reason(standing: Standing) -> str:
