@@ -14,12 +14,12 @@ import structlog
 from m365watch.clock import Clock
 from m365watch.config.settings import CertificateSettings, SecretSettings, TenantSettings
 from m365watch.defects import defect_of
-from m365watch.errors import CollectorError, NeedsOperator
+from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator
 from m365watch.expiry.applications import Application, list_applications
 from m365watch.expiry.ends import ENDED, CredentialEnd, Judged, Source, judge
 from m365watch.expiry.graph import ROLES
 from m365watch.expiry.memory import MEMORY, KnownApplication, Told, applications_of, body_of
-from m365watch.expiry.present import is_unasked, present_ends, with_answer, with_answers
+from m365watch.expiry.present import UNANSWERED, is_unasked, present_ends, with_answer, with_answers
 from m365watch.expiry.registration import Registration, Standing, find_alike
 from m365watch.expiry.words import passed_line, unknown_line, warning_line
 from m365watch.ledger.port import Ledger
@@ -33,6 +33,8 @@ ASK_EVERY = timedelta(days=1)
 """How often Graph is asked about one secret at most, restarts included."""
 TENANTS_ASKED_MAX = 20
 """In how many tenants at once an application is looked for that several tenants share."""
+LEAVE_S = 2.0
+"""How long the end of a run waits for the answer to its first question: a short run has no other."""
 CODE = "credential_expires"
 """The `code` of the line about a credential that ends."""
 
@@ -68,6 +70,7 @@ class ExpiryWatch:
         self._clock = clock
         self._watched: list[_Watched] | None = None
         self._body: str | None = None
+        self._has_looked = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,18 +79,28 @@ class ExpiryWatch:
         try:
             yield
         finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._has_looked.wait()
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            # A question that was cut short was asked, too, and the next run need not wait for it again.
+            with suppress(CollectorError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._remember()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             try:
                 await self.look()
+            except LedgerUnavailable:
+                """It was told where it happened; what is not remembered is learned again at the next look."""
             except Exception as error:  # noqa: BLE001 - a warning that fails stops no collecting
                 defect = defect_of(error, where="expiry of credentials")
                 _log.error(str(defect), code=defect.code)
+            self._has_looked.set()
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -96,11 +109,10 @@ class ExpiryWatch:
             self._watched = await self._recall()
         for watched in self._watched:
             await self._see(watched)
-        await self._remember()
         for watched in self._watched:
             if self._is_due(watched):
                 await self._look_up(watched)
-                await self._remember()
+        await self._remember()
 
     async def _recall(self) -> list[_Watched]:
         """What an earlier run knew of the applications of this one."""
@@ -145,7 +157,11 @@ class ExpiryWatch:
         """Ask the tenants in turn, until one has the application registered."""
         application, known = watched.application, watched.known
         known.asked_at = self._clock.now()
-        why = ""
+        known.credentials = [
+            msgspec.structs.replace(one, note=UNANSWERED) if is_unasked(one) else one
+            for one in known.credentials
+        ]
+        why = UNANSWERED
         for tenant in application.to_ask(first=known.home, count_max=TENANTS_ASKED_MAX):
             try:
                 registration = await self._ask(tenant)
@@ -159,11 +175,7 @@ class ExpiryWatch:
                 self._take(watched, self._answered(watched, registration))
                 return
             why = _reason(registration.standing)
-        unanswered = [
-            msgspec.structs.replace(one, note=why) if one.source is Source.UNKNOWN and one.mark else one
-            for one in known.credentials
-        ]
-        self._take(watched, unanswered)
+        self._take(watched, _with_reason(known.credentials, why))
 
     def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
         """The ends of an application's credentials, as its registration has them."""
@@ -213,6 +225,14 @@ class ExpiryWatch:
             say = _log.error if judged.stops_collecting else _log.warning
             say(warning_line(watched.known, judged), code=CODE)
         return Told(judged.threshold, judged.ends_at)
+
+
+def _with_reason(ends: Sequence[CredentialEnd], why: str) -> list[CredentialEnd]:
+    """The same with `why` as the reason of each end that Graph alone can know, and has not told."""
+    return [
+        msgspec.structs.replace(one, note=why) if one.source is Source.UNKNOWN and one.mark else one
+        for one in ends
+    ]
 
 
 def _reason(standing: Standing) -> str:
