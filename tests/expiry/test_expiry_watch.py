@@ -12,7 +12,13 @@ from structlog.testing import capture_logs
 
 from expiry_ward import CLIENT, DAY, SECRET, TENANT, Ward, certificate, listed, secret, tenant_of
 from m365watch.clock import SystemClock
-from m365watch.config.settings import Cloud, FederatedSettings, ManagedIdentitySettings
+from m365watch.config.settings import (
+    Cloud,
+    FederatedSettings,
+    ManagedIdentitySettings,
+    Secret,
+    SecretSettings,
+)
 from m365watch.entra.certificate import load_certificate, thumbprints_of
 from m365watch.errors import CollectorError, CredentialsRefused, Unavailable
 from m365watch.expiry import watch
@@ -26,6 +32,7 @@ from m365watch.testing.certificates import Authority
 from m365watch.testing.clock import START
 
 HOUR = timedelta(hours=1)
+CURE = "create a new client secret in Entra and put its value into inputs.office365.credentials.client_secret"
 SET = "set client_secret_expires_at in inputs.office365.credentials to be warned in time"
 
 
@@ -67,8 +74,7 @@ def test_each_threshold_is_told_once_and_the_end_is_an_error(tmp_path: Path) -> 
         "0 minutes ago",
     ]
     assert lines[0][1] == (
-        f"{TENANT}: the client secret of application {CLIENT} expires at 2026-12-27 09:00 UTC, in 30 days; "
-        "create a new client secret in Entra and put its value into inputs.office365.credentials"
+        f"{TENANT}: the client secret of application {CLIENT} expires at 2026-12-27 09:00 UTC, in 30 days; {CURE}"
     )
     assert "has expired" not in lines[3][1]
     assert (
@@ -193,6 +199,25 @@ def test_a_new_secret_is_asked_about_at_once(tmp_path: Path) -> None:
     lines = run(tmp_path, use)
 
     assert [level for level, _ in lines] == ["warning", "info"]
+
+
+def test_a_secret_in_a_file_is_the_one_that_is_there_now(tmp_path: Path) -> None:
+    """It is read again at each look; a new one is asked about at once, without a restart."""
+    file = tmp_path / "secret"
+
+    async def use(ward: Ward) -> None:
+        file.write_text("first one\n")
+        ward.graph.answer = listed(START + 5 * DAY, hint="fir")
+        ward.start(tenant_of(SecretSettings(Secret("first one"), file=file, name="second.client_secret")))
+        await ward.watch.look()
+        file.write_text("new one\n")
+        ward.graph.answer = listed(START + 700 * DAY, hint="new")
+        await ward.look_after(HOUR)
+
+    lines = run(tmp_path, use)
+
+    assert [level for level, _ in lines] == ["warning", "info"]
+    assert lines[0][1].endswith("into inputs.office365.credentials.second.client_secret_file")
 
 
 @pytest.mark.parametrize(

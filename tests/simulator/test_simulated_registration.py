@@ -29,12 +29,12 @@ async def test_the_ends_of_secrets_are_told_to_whom_it_is_permitted() -> None:
     """With the first three characters of each, and never the secret."""
     async with calling(PERMITTED) as caller:
         reply = await ask(caller)
-        secret = caller.identity.client_secret
+        secrets = caller.identity.client_secret, caller.identity.second_secret, caller.identity.expired_secret
 
     told = [(one["hint"], one["endDateTime"]) for one in reply.document["passwordCredentials"]]
-    ends = [f"{START + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (-1, 2)]
-    assert told == [(secret[:3], end) for end in ends]
-    assert secret.encode() not in reply.body
+    ends = [f"{START + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (2, -1, 360, -1)]
+    assert told == list(zip(("sim", "sim", "rot", "exp"), ends, strict=True))
+    assert not [secret for secret in secrets if secret.encode() in reply.body]
 
 
 @in_loop

@@ -10,7 +10,7 @@ from typing import NamedTuple
 KeyPath = tuple[str | int, ...]
 """The way to a key from the top of the file; a number is a place in a list."""
 
-SECRET_KEYS = frozenset({"client_secret", "token", "key_password"})
+SECRET_KEYS = frozenset({"certificate_password", "client_secret", "key_password", "private_key", "token"})
 """Keys whose value is never shown."""
 
 _SHOWN_CHARACTERS_MAX = 60
@@ -88,7 +88,7 @@ class Report:
     def _show(self, path: KeyPath, value: object) -> str:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
         # A text where the whole section should be may well be the secret itself.
-        secret = secret or path[-1:] == ("credentials",)
+        secret = secret or path[-1:] in {("credentials",), ("second",)}
         return show_value(value, secret=secret)
 
 

@@ -29,12 +29,14 @@ class Proxy(NamedTuple):
 
 @lru_cache(maxsize=64)
 def proxy_for(scheme: str, host: str) -> Proxy | None:
-    """The proxy of the environment for `host`; None where it is reached directly, as loopback always is.
+    """The proxy of the environment for `host`; None where it is reached directly.
+
+    Loopback always is, and so are link-local addresses, where Azure's IMDS answers: a proxy has its own.
 
     Raises: SettingsRefused: the environment names something else than a proxy; its words are not repeated.
     """
     named = getproxies().get(scheme)
-    if not named or is_loopback(host) or proxy_bypass(host):
+    if not named or is_loopback(host) or is_link_local(host) or proxy_bypass(host):
         return None
     variable = f"{scheme.upper()}_PROXY"
     kind, separator, _ = named.partition("://")
@@ -82,6 +84,14 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_link_local(host: str) -> bool:
+    """Whether `host` is an address on this machine's own link."""
+    try:
+        return ip_address(host).is_link_local
     except ValueError:
         return False
 

@@ -39,7 +39,7 @@ class Application:
     @property
     def needs_asking(self) -> bool:
         """Whether Graph alone can know the end of one of its secrets, and there is a Graph to ask."""
-        return bool(self.tenants[0].cloud.graph_url) and any(
+        return bool(self.tenants[0].cloud.graph_url and self.client_id) and any(
             isinstance(one, SecretSettings) and one.expires_at is None for one in self.credentials
         )
 

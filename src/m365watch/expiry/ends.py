@@ -48,6 +48,8 @@ class CredentialEnd(msgspec.Struct, frozen=True):
     """When it may end, the soonest first: one instant where that is certain, none where nobody knows."""
     note: str = ""
     """Why nothing is known, or why it is not certain."""
+    key: str = ""
+    """The key below `credentials` that it stands under."""
     mark: str = ""
     """Tells another credential in its place from the same one; no part of it."""
 

@@ -15,8 +15,10 @@ from m365watch.config.settings import (
     CredentialSettings,
     FederatedSettings,
     ManagedIdentitySettings,
+    Secret,
     SecretSettings,
 )
+from m365watch.entra.credentials import read_again
 from m365watch.expiry.ends import CredentialEnd, CredentialKind, Source
 
 CERTIFICATE_BYTES_MAX = 1_048_576
@@ -57,43 +59,63 @@ def with_answer(one: CredentialEnd, answer: CredentialEnd | None) -> CredentialE
     return one
 
 
-def secret_mark(settings: SecretSettings, *, seed: int) -> str:
+def secret_now(settings: SecretSettings) -> Secret:
+    """The secret, as its file has it now where it comes from one."""
+    return read_again(settings.file, settings.secret) if settings.file else settings.secret
+
+
+def reads_files(credentials: Sequence[CredentialSettings]) -> bool:
+    """Whether `present_ends` and `secret_now` have files to read, which is nothing for the event loop."""
+    return any(
+        isinstance(one, CertificateSettings) or (isinstance(one, SecretSettings) and one.file is not None)
+        for one in credentials
+    )
+
+
+def secret_mark(secret: Secret, *, seed: int) -> str:
     """What tells this secret from another one in its place."""
     key = seed.to_bytes(32, "big", signed=True)
-    text = settings.secret.reveal().encode("utf-8", "surrogatepass")
+    text = secret.reveal().encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, key=key, digest_size=_MARK_BYTES).hexdigest()
 
 
 def _present_end(settings: CredentialSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
     match settings:
         case SecretSettings():
-            if settings.expires_at is not None:
-                return CredentialEnd(CredentialKind.SECRET, Source.CONFIGURATION, (settings.expires_at,))
-            note = NOT_ASKED if has_graph else NO_GRAPH
-            return CredentialEnd(CredentialKind.SECRET, note=note, mark=secret_mark(settings, seed=seed))
+            return _secret_end(settings, seed=seed, has_graph=has_graph)
         case CertificateSettings():
             return _certificate_end(settings)
         case FederatedSettings():
-            return CredentialEnd(CredentialKind.FEDERATED, Source.RENEWED)
+            return CredentialEnd(CredentialKind.FEDERATED, Source.RENEWED, key=settings.name)
         case ManagedIdentitySettings():
-            return CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED)
+            return CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED, key=settings.name)
+
+
+def _secret_end(settings: SecretSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
+    kind, key = CredentialKind.SECRET, f"{settings.name}_file" if settings.file else settings.name
+    if settings.expires_at is not None:
+        return CredentialEnd(kind, Source.CONFIGURATION, (settings.expires_at,), key=key)
+    note = NOT_ASKED if has_graph else NO_GRAPH
+    return CredentialEnd(kind, note=note, key=key, mark=secret_mark(secret_now(settings), seed=seed))
 
 
 def _certificate_end(settings: CertificateSettings) -> CredentialEnd:
     # The library takes a while to import, and most applications have a secret.
     from m365watch.entra.certificate import load_certificate, thumbprints_of
 
+    kind, key = CredentialKind.CERTIFICATE, settings.name
     password = settings.password.reveal().encode() if settings.password else None
     try:
         content, _ = read_small_file(settings.certificate, bytes_max=CERTIFICATE_BYTES_MAX)
         found = load_certificate(content, password, reads_key=False).certificate
     except FileNotFoundError:
-        return CredentialEnd(CredentialKind.CERTIFICATE, note=f"{settings.certificate} is not there")
+        return CredentialEnd(kind, note=f"{settings.certificate} is not there", key=key)
     except ValueError as error:
-        return CredentialEnd(CredentialKind.CERTIFICATE, note=f"{settings.certificate} {error}")
+        return CredentialEnd(kind, note=f"{settings.certificate} {error}", key=key)
     return CredentialEnd(
-        CredentialKind.CERTIFICATE,
+        kind,
         Source.CERTIFICATE,
         (found.not_valid_after_utc,),
+        key=key,
         mark=thumbprints_of(found).sha1_hex,
     )

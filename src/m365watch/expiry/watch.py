@@ -12,14 +12,22 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.config.settings import CertificateSettings, SecretSettings, TenantSettings
+from m365watch.config.settings import SecretSettings, TenantSettings
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator
 from m365watch.expiry.applications import Application, list_applications
 from m365watch.expiry.ends import ENDED, CredentialEnd, Judged, Source, judge
 from m365watch.expiry.graph import ROLES
 from m365watch.expiry.memory import MEMORY, KnownApplication, Told, applications_of, body_of
-from m365watch.expiry.present import UNANSWERED, is_unasked, present_ends, with_answer, with_answers
+from m365watch.expiry.present import (
+    UNANSWERED,
+    is_unasked,
+    present_ends,
+    reads_files,
+    secret_now,
+    with_answer,
+    with_answers,
+)
 from m365watch.expiry.registration import Registration, Standing, find_alike
 from m365watch.expiry.words import passed_line, unknown_line, warning_line
 from m365watch.ledger.port import Ledger
@@ -138,7 +146,7 @@ class ExpiryWatch:
         credentials = watched.application.credentials
         has_graph = bool(watched.application.tenants[0].cloud.graph_url)
         seed = self._ledger.identity_seed
-        if any(isinstance(one, CertificateSettings) for one in credentials):
+        if reads_files(credentials):
             present = await asyncio.to_thread(present_ends, credentials, seed=seed, has_graph=has_graph)
         else:
             present = present_ends(credentials, seed=seed, has_graph=has_graph)
@@ -172,25 +180,30 @@ class ExpiryWatch:
                 break
             if registration.standing is Standing.LISTED:
                 known.home = str(tenant.tenant_id)
-                self._take(watched, self._answered(watched, registration))
+                self._take(watched, await self._answered(watched, registration))
                 return
             why = _reason(registration.standing)
         self._take(watched, _with_reason(known.credentials, why))
 
-    def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
+    async def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
         """The ends of an application's credentials, as its registration has them."""
         now = self._clock.now()
         found = []
         for settings, one in zip(watched.application.credentials, watched.known.credentials, strict=True):
             if isinstance(settings, SecretSettings) and settings.expires_at is None:
-                ends = registration.ends_of_secret(settings.secret.reveal(), now)
+                secret = settings.secret
+                if settings.file is not None:
+                    secret = await asyncio.to_thread(secret_now, settings)
+                ends = registration.ends_of_secret(secret.reveal(), now)
                 source = Source.GRAPH if ends else Source.UNKNOWN
                 note = find_alike(ends) if ends else "Graph lists no secret that begins like this one"
-                found.append(CredentialEnd(one.kind, source, ends, note, one.mark))
+                found.append(CredentialEnd(one.kind, source, ends, note, one.key, one.mark))
                 continue
             registered = registration.end_of_certificate(one.mark) if one.mark else None
             ends = (registered,) if registered else ()
-            found.append(with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, mark=one.mark)))
+            found.append(
+                with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, key=one.key, mark=one.mark))
+            )
         return found
 
     def _take(self, watched: _Watched, ends: Sequence[CredentialEnd]) -> None:

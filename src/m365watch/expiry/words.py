@@ -45,7 +45,7 @@ def expiry_text(known: KnownApplication, judged: Judged) -> str:
 
 def cure_of(known: KnownApplication, judged: Judged) -> str:
     """What to do about it: one sentence without its full stop."""
-    place = f"inputs.{known.input_name}.credentials"
+    place = f"inputs.{known.input_name}.credentials{'.' if judged.end.key else ''}{judged.end.key}"
     if judged.end.kind is CredentialKind.CERTIFICATE:
         return (
             f"make a new one with `m365watch certificate create`, upload it to the application in Entra, "
@@ -77,7 +77,10 @@ def unknown_cure(known: KnownApplication, judged: Judged) -> str:
     """What makes an end known; empty where the reason says it."""
     if judged.end.kind is not CredentialKind.SECRET:
         return ""
-    return f"set client_secret_expires_at in inputs.{known.input_name}.credentials to be warned in time"
+    place = "".join(f".{part}" for part in judged.end.key.split(".")[:-1])
+    return (
+        f"set client_secret_expires_at in inputs.{known.input_name}.credentials{place} to be warned in time"
+    )
 
 
 def standing_text(known: KnownApplication, judged: Judged) -> str:

@@ -17,6 +17,8 @@ from m365watch.simulator.scenario import Behaviour
 
 _LASTED = timedelta(days=730)
 """How long before its end a secret was made."""
+_SECOND_DAYS = 360
+"""How long the application's second secret still lasts at the start."""
 _HINT_LENGTH = 3
 
 
@@ -26,25 +28,32 @@ class Registration:
     def __init__(self, identity: TenantIdentity, behaviour: Behaviour, *, started_at: datetime) -> None:
         """The secret's end is counted from `started_at`."""
         self._identity = identity
-        self._alike = [started_at + timedelta(days=days) for days in behaviour.alike_secrets_days]
         self.secret_ends_at = started_at + timedelta(days=behaviour.secret_days)
+        alike = [started_at + timedelta(days=days) for days in behaviour.alike_secrets_days]
+        own = (identity.client_secret, *(identity.client_secret for _ in alike))
+        ends = (self.secret_ends_at, *alike)
+        others = {
+            identity.second_secret: started_at + timedelta(days=_SECOND_DAYS),
+            identity.expired_secret: started_at - timedelta(days=1),
+        }
+        self._secrets = [*zip(own, ends, strict=True), *others.items()]
 
     def document(self) -> dict[str, object]:
-        """Graph's answer; the secret in use comes last, after those that begin like it."""
+        """Graph's answer: never a secret, but for its first characters."""
         random = Random(f"{self._identity.client_id}/credentials")
-        hint = self._identity.client_secret[:_HINT_LENGTH]
         return {
             "passwordCredentials": [
                 {
                     "customKeyIdentifier": None,
                     "displayName": f"collector {number}",
                     "endDateTime": _instant(ends_at),
-                    "hint": hint,
+                    "hint": secret[:_HINT_LENGTH],
                     "keyId": str(UUID(int=random.getrandbits(128), version=4)),
                     "secretText": None,
                     "startDateTime": _instant(ends_at - _LASTED),
                 }
-                for number, ends_at in enumerate([*self._alike, self.secret_ends_at], start=1)
+                for number, (secret, ends_at) in enumerate(self._secrets, start=1)
+                if secret
             ],
             "keyCredentials": list(self._certificates(random)),
         }
