@@ -74,7 +74,8 @@ def test_each_threshold_is_told_once_and_the_end_is_an_error(tmp_path: Path) -> 
         "0 minutes ago",
     ]
     assert lines[0][1] == (
-        f"{TENANT}: the client secret of application {CLIENT} expires at 2026-12-27 09:00 UTC, in 30 days; {CURE}"
+        f"{TENANT}: the client secret of application {CLIENT} expires at 2026-12-27 09:00 UTC, in 30 days; "
+        + CURE
     )
     assert "has expired" not in lines[3][1]
     assert (
