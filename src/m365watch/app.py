@@ -28,6 +28,7 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
+from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.expiry.registration import Registration
@@ -132,7 +133,8 @@ class Collector:
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls)
-            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles)
+            applications = Applications(session, self._clock)
+            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles, applications)
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -150,7 +152,7 @@ class Collector:
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
             )
             if instead is None:
-                watch = self._expiry_watch(session, ledger, calls)
+                watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
 
@@ -207,9 +209,11 @@ class Collector:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
 
-    def _expiry_watch(self, session: Session, ledger: SqliteLedger, calls: LedgerThread) -> ExpiryWatch:
+    def _expiry_watch(
+        self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
+    ) -> ExpiryWatch:
         async def ask(tenant: TenantSettings) -> Registration:
-            return await ask_registration(tenant, session, clock=self._clock)
+            return await ask_registration(tenant, session, clock=self._clock, applications=applications)
 
         return ExpiryWatch(self._settings.tenants, ask=ask, ledger=ledger, calls=calls, clock=self._clock)
 
@@ -219,7 +223,9 @@ class Collector:
             ledger, calls, troubles, PullCycles(self._clock), clock=self._clock, random=self._random
         )
 
-    def _reach_feeds(self, session: Session, cycles: PullCycles) -> dict[Feed, ReachedFeed]:
+    def _reach_feeds(
+        self, session: Session, cycles: PullCycles, applications: Applications | None = None
+    ) -> dict[Feed, ReachedFeed]:
         return reach_feeds(
             self._settings.tenants,
             session,
@@ -227,6 +233,7 @@ class Collector:
             random=self._random,
             on_request=cycles.count_request,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
+            applications=applications,
         )
 
     async def _open_ledger(

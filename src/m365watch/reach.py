@@ -82,13 +82,15 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
+    applications: Applications | None = None,
 ) -> dict[Feed, ReachedFeed]:
     """Every feed of the settings; `on_request` hears on whose behalf each request is made.
 
-    Recovered blobs that are not final yet are answered from `pages`.
+    Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the same
+    run shares `applications`.
     """
     limits = _feed_limits(tenants)
-    applications = Applications(session, clock)
+    applications = applications or Applications(session, clock)
     budgets: dict[TenantId, RequestBudget] = {}
     feeds = {}
     for tenant in tenants:
@@ -132,19 +134,26 @@ def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> 
     return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
 
-async def ask_registration(tenant: TenantSettings, session: Session, *, clock: Clock) -> Registration:
-    """What the tenant's Graph keeps of its application's credentials; see `read_registration`."""
-    tokens = _graph_tokens(tenant, session, clock)
+async def ask_registration(
+    tenant: TenantSettings, session: Session, *, clock: Clock, applications: Applications | None = None
+) -> Registration:
+    """What the tenant's Graph keeps of its application's credentials; see `read_registration`.
+
+    With `applications`, what does not work is told once by all who share them.
+    """
+    tokens = _graph_tokens(tenant, session, clock, applications)
     return await read_registration(session, tenant, tokens=tokens, clock=clock)
 
 
-def _graph_tokens(tenant: TenantSettings, session: Session, clock: Clock) -> TokenSource:
+def _graph_tokens(
+    tenant: TenantSettings, session: Session, clock: Clock, applications: Applications | None = None
+) -> TokenSource:
     """The tenant's tokens for Graph, which are good nowhere else."""
     return TokenSource(
         session,
         replace(tenant.cloud, audience=tenant.cloud.graph_url),
         tenant_id=tenant.tenant_id,
-        credentials=Applications(session, clock).of(tenant),
+        credentials=(applications or Applications(session, clock)).of(tenant),
         clock=clock,
     )
 
