@@ -59,8 +59,10 @@ def reach_tenant(
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Tenants that are reached with the same `applications` share what their application proves itself with.
+    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    share what their application proves itself with.
     """
+    session = session.over(tenant.network)
     tokens = TokenSource(
         session,
         tenant.cloud,
@@ -130,6 +132,7 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
+    session = session.over(tenant.network)
     urls, tokens = GraphUrls(tenant.cloud.graph_url), _graph_tokens(tenant, session, clock)
     return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
@@ -141,6 +144,7 @@ async def ask_registration(
 
     With `applications`, what does not work is told once by all who share them.
     """
+    session = session.over(tenant.network)
     tokens = _graph_tokens(tenant, session, clock, applications)
     return await read_registration(session, tenant, tokens=tokens, clock=clock)
 

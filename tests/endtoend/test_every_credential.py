@@ -141,7 +141,7 @@ class Scene:
 
 
 def signature_of(text: str) -> list[str]:
-    """The two ends of a token's or an assertion's signature, which no other text has; a piece tells as well."""
+    """The two ends of a signature, which no other text has; a piece of a token tells as well as all of it."""
     signature = text.rpartition(".")[2]
     return [signature[:24], signature[-24:]]
 

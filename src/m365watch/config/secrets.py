@@ -11,6 +11,7 @@ from m365watch.config.files import read_with_status
 from m365watch.config.keyrings import is_reference, read_keyring
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.places import Places
+from m365watch.config.resolve_network import networks_in
 from m365watch.config.sections import Document, section_at
 from m365watch.config.values import is_guid
 
@@ -79,6 +80,7 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
         *(("inputs", name, "credentials") for name in inputs),
         *(("inputs", name, "credentials", "second") for name in inputs),
         *(("outputs", name, "config") for name in outputs),
+        *networks_in(document),
     ]
 
 
