@@ -56,7 +56,11 @@ def reach_tenant(
     random: Random,
     on_request: Callable[[str], None] = lambda _: None,
 ) -> ReachedTenant:
-    """One tenant's token and API, within `budget`; nothing is asked for yet."""
+    """One tenant's token and API, within `budget`; nothing is asked for yet.
+
+    Both are reached as the tenant's `network` says.
+    """
+    session = session.over(tenant.network)
     tokens = TokenSource(
         session,
         tenant.cloud,
@@ -117,12 +121,14 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
+    session = session.over(tenant.network)
     urls, tokens = GraphUrls(tenant.cloud.graph_url), _graph_tokens(tenant, session, clock)
     return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
 
 async def ask_registration(tenant: TenantSettings, session: Session, *, clock: Clock) -> Registration:
     """What the tenant's Graph keeps of its application's credentials; see `read_registration`."""
+    session = session.over(tenant.network)
     tokens = _graph_tokens(tenant, session, clock)
     return await read_registration(session, tenant, tokens=tokens, clock=clock)
 
