@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -346,6 +347,26 @@ def test_the_watch_looks_every_hour_and_outlives_its_own_defects(tmp_path: Path)
     assert [text.partition(" in ")[0] for level, text in lines if level == "error"] == [
         "expiry of credentials: unexpected Broken"
     ] * 2
+
+
+def test_the_watch_follows_a_configuration_that_changes(tmp_path: Path) -> None:
+    """What came is looked at now, what stayed is told nothing twice, what went is forgotten."""
+    stays, goes, comes = (
+        replace(tenant_of(secret(START + days * DAY)), input_name=name, client_id=name)
+        for days, name in ((-1, "stays"), (5, "goes"), (6, "comes"))
+    )
+
+    async def use(ward: Ward) -> None:
+        ward.start(stays, goes)
+        async with ward.watch.running():
+            await ward.clock.advance(1)
+            ward.watch.change([stays, comes])
+            await ward.clock.advance(1)
+            assert [one.client_id for one in ward.remembered()] == ["stays", "comes"]
+
+    lines = run(tmp_path, use)
+
+    assert [text.partition("application ")[2].split()[0] for _, text in lines] == ["stays", "goes", "comes"]
 
 
 def test_a_question_that_the_end_of_a_run_cut_short_is_not_asked_again(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ class ExpiryWatch:
         self._watched: list[_Watched] | None = None
         self._body: str | None = None
         self._has_looked = asyncio.Event()
+        self._is_wanted = asyncio.Event()
+
+    def change(self, tenants: Iterable[TenantSettings]) -> None:
+        """Watch the applications of `tenants` from now on; what is known of those that stay is kept."""
+        self._applications = list_applications(tenants)
+        self._is_wanted.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -101,11 +107,24 @@ class ExpiryWatch:
                 defect = defect_of(error, where="expiry of credentials")
                 _log.error(str(defect), code=defect.code)
             self._has_looked.set()
-            await self._clock.sleep(LOOK_EVERY_S)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Return when the next look is due, or wanted."""
+        waits = [
+            asyncio.create_task(self._clock.sleep(LOOK_EVERY_S)),
+            asyncio.create_task(self._is_wanted.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def look(self) -> None:
         """Learn and judge all ends, and tell what is new; Graph is asked where that is due."""
-        if self._watched is None:
+        if self._watched is None or self._is_wanted.is_set():
+            self._is_wanted.clear()
             self._watched = await self._recall()
         for watched in self._watched:
             await self._see(watched)
@@ -115,15 +134,16 @@ class ExpiryWatch:
         await self._remember()
 
     async def _recall(self) -> list[_Watched]:
-        """What an earlier run knew of the applications of this one."""
+        """What this run or an earlier one knew of the applications."""
         body = await self._calls(self._ledger.remembered, MEMORY)
         before = {one.key: one for one in applications_of(body)}
+        told_ended = {one.known.key: one.told_ended for one in self._watched or ()}
         found = []
         for application in self._applications:
             fresh = KnownApplication(application.input_name, application.client_id, [])
             known = before.get(fresh.key, fresh)
             known.tenants = [str(tenant_id) for tenant_id in application.tenant_ids]
-            found.append(_Watched(application, known, set()))
+            found.append(_Watched(application, known, told_ended.get(known.key, set())))
         self._body = body
         return found
 
