@@ -263,6 +263,20 @@ def test_of_secrets_that_begin_alike_the_first_end_is_warned_of(tmp_path: Path) 
     assert "expires at 2027-02-25 09:00 UTC, in 89 days: the warning is over" in lines[1][1]
 
 
+def test_what_stands_in_is_looked_up_before_the_end_is_told(tmp_path: Path) -> None:
+    """So that an end which another secret makes up for is a warning from the first line on."""
+
+    async def use(ward: Ward) -> None:
+        ward.graph.answer = listed(START + 300 * DAY, hint="sec")
+        ward.start(tenant_of(secret(START - DAY), secret(value="second one")))
+        await ward.watch.look()
+
+    ((level, text),) = run(tmp_path, use)
+
+    assert level == "warning"
+    assert "another credential of the application goes on" in text
+
+
 def test_an_application_of_many_tenants_has_one_warning(tmp_path: Path) -> None:
     """The tenant that it is registered in is looked for among them, and asked first from then on."""
     ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(500)]

@@ -48,6 +48,8 @@ class _Watched:
     application: Application
     known: KnownApplication
     told_ended: set[int]
+    told_unknown: set[str]
+    """Why ends are unknown, as far as it was told."""
 
 
 class ExpiryWatch:
@@ -126,24 +128,32 @@ class ExpiryWatch:
         if self._watched is None or self._is_wanted.is_set():
             self._is_wanted.clear()
             self._watched = await self._recall()
+        due = []
         for watched in self._watched:
             await self._see(watched)
-        for watched in self._watched:
             if self._is_due(watched):
+                due.append(watched)
+            else:
+                self._tell_all(watched)
+        for watched in due:
+            try:
                 await self._look_up(watched)
+            finally:
+                self._tell_all(watched)
         await self._remember()
 
     async def _recall(self) -> list[_Watched]:
         """What this run or an earlier one knew of the applications."""
         body = await self._calls(self._ledger.remembered, MEMORY)
         before = {one.key: one for one in applications_of(body)}
-        told_ended = {one.known.key: one.told_ended for one in self._watched or ()}
+        told = {one.known.key: one.told_ended for one in self._watched or ()}
         found = []
         for application in self._applications:
             fresh = KnownApplication(application.input_name, application.client_id, [])
             known = before.get(fresh.key, fresh)
             known.tenants = [str(tenant_id) for tenant_id in application.tenant_ids]
-            found.append(_Watched(application, known, told_ended.get(known.key, set())))
+            unknown = {one.note for one in known.credentials}
+            found.append(_Watched(application, known, told.get(known.key, set()), unknown))
         self._body = body
         return found
 
@@ -162,7 +172,7 @@ class ExpiryWatch:
             present = await asyncio.to_thread(present_ends, credentials, seed=seed, has_graph=has_graph)
         else:
             present = present_ends(credentials, seed=seed, has_graph=has_graph)
-        self._take(watched, with_answers(present, watched.known.credentials))
+        watched.known.credentials = with_answers(present, watched.known.credentials)
 
     def _is_due(self, watched: _Watched) -> bool:
         """Whether Graph has to be asked: once a day, and at once where a secret took another's place."""
@@ -192,10 +202,10 @@ class ExpiryWatch:
                 break
             if registration.standing is Standing.LISTED:
                 known.home = str(tenant.tenant_id)
-                self._take(watched, self._answered(watched, registration))
+                known.credentials = self._answered(watched, registration)
                 return
             why = _reason(registration.standing)
-        self._take(watched, _with_reason(known.credentials, why))
+        known.credentials = _with_reason(known.credentials, why)
 
     def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
         """The ends of an application's credentials, as its registration has them."""
@@ -213,20 +223,16 @@ class ExpiryWatch:
             found.append(with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, mark=one.mark)))
         return found
 
-    def _take(self, watched: _Watched, ends: Sequence[CredentialEnd]) -> None:
-        """Know `ends` from now on, and tell what is new about them."""
-        known, before = watched.known, watched.known.credentials
-        told = [*known.told, *[None] * len(ends)][: len(ends)]
-        known.credentials = list(ends)
-        known.told = [
-            self._tell(watched, judged, told[place])
-            for place, judged in enumerate(judge(ends, self._clock.now()))
-        ]
-        notes = {one.note for one in before}
-        for judged in judge(ends, self._clock.now()):
-            one = judged.end
-            if one.source is Source.UNKNOWN and not is_unasked(one) and one.note not in notes:
-                _log.info(unknown_line(known, judged))
+    def _tell_all(self, watched: _Watched) -> None:
+        """Tell what is new about an application's credentials."""
+        known, judged = watched.known, judge(watched.known.credentials, self._clock.now())
+        told = [*known.told, *[None] * len(judged)]
+        known.told = [self._tell(watched, one, told[place]) for place, one in enumerate(judged)]
+        unknown = [one for one in judged if one.end.source is Source.UNKNOWN]
+        for one in unknown:
+            if one.end.note not in watched.told_unknown:
+                _log.info(unknown_line(known, one))
+        watched.told_unknown = {one.end.note for one in unknown}
 
     def _tell(self, watched: _Watched, judged: Judged, told: Told | None) -> Told | None:
         """Tell a threshold that was come to, or that it is over; what was told of the credential then."""
