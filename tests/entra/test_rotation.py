@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.config.settings import Cloud, Secret
+from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
 from m365watch.entra.credentials import ClientSecret, Credential
-from m365watch.entra.rotation import Rotation
+from m365watch.entra.rotation import Applications, Rotation
 from m365watch.entra.session import open_session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError, CredentialsRefused, Throttled, Unavailable
@@ -23,6 +24,18 @@ from m365watch.testing.loopback import LoopbackServer, Received, Reply
 
 Result = TypeVar("Result")
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
+SETTINGS = TenantSettings(
+    input_name="office365",
+    input_id="1",
+    tenant_id=TenantId("0a1b2c3d-0000-4000-8000-00000000000a"),
+    client_id="app",
+    credentials=(SecretSettings(Secret("s3cr3t")),),
+    cloud=Cloud("test", "https://l", "https://m", "a"),
+    publisher_id="p",
+    services=(),
+    requests_per_minute=None,
+    lookback_s=0.0,
+)
 EXPIRED, WRONG, DISABLED = 7000222, 7000215, 7000112
 
 
@@ -54,6 +67,21 @@ class Unusable:
     async def proof(self, token_url: str) -> Mapping[str, str]:
         del token_url
         raise self._error
+
+
+class Coming:
+    """A credential whose file comes and goes."""
+
+    def __init__(self, credential: ClientSecret) -> None:
+        self.client_id = "app"
+        self.name = "certificate_file"
+        self.is_away = False
+        self._credential = credential
+
+    async def proof(self, token_url: str) -> Mapping[str, str]:
+        if self.is_away:
+            raise CredentialsRefused("cert.pem is not there", fix="put it back")
+        return await self._credential.proof(token_url)
 
 
 class Direct:
@@ -169,6 +197,16 @@ def test_where_none_works_the_error_names_each() -> None:
     assert ", or " in error.fix
 
 
+def test_the_cure_names_the_key_that_the_credential_stands_under() -> None:
+    """What `second` has is not mended at the first."""
+    second = ClientSecret("app", Secret("late-s3cr3t"), name="second.client_secret")
+    error, _, _ = run(Entra(first=EXPIRED, late=WRONG), fail, (secret("first"), second))
+
+    assert isinstance(error, CredentialsRefused)
+    assert "not its id) into credentials.second.client_secret" in error.fix
+    assert "its value into credentials.client_secret" in error.fix
+
+
 def test_one_that_is_not_to_be_had_leaves_the_other() -> None:
     """A certificate that has ended, whose file is gone, or whose endpoint is away."""
     unusable = Unusable(CredentialsRefused("the certificate x expired", fix="make another"))
@@ -186,6 +224,26 @@ def test_what_may_pass_is_tried_again_later() -> None:
     assert type(error) is Unavailable
     assert error.after_s == 7
     assert "credentials.certificate_file: no answer; credentials.first: AADSTS7000222" in error.what
+
+
+def test_a_token_that_is_still_good_outlives_a_credential_that_is_not_to_be_had() -> None:
+    """A file is being exchanged just when the token is renewed: the feeds go on, for as long as it lasts."""
+    coming = Coming(secret("first"))
+
+    async def exchange(source: TokenSource, clock: FakeClock) -> list[str]:
+        tokens = [await source.current()]
+        coming.is_away = True
+        await clock.advance(3_400)
+        tokens.append(await source.current())
+        await clock.advance(201)
+        with pytest.raises(CredentialsRefused, match="is not there"):
+            await source.current()
+        coming.is_away = False
+        return [*tokens, await source.current()]
+
+    tokens, sent, _ = run(Entra(first=0), exchange, (coming,))
+
+    assert (len(tokens), sent) == (3, ["first", "first"])
 
 
 def test_a_single_one_fails_as_it_always_did() -> None:
@@ -220,6 +278,22 @@ def test_the_endpoint_that_is_wanted_is_the_only_one(wanted: str, path: str) -> 
     run(absent, fail, (secret("first"),), token_endpoint=wanted)  # type: ignore[arg-type]
 
     assert asked == [f"/{TENANT}/{path}"]
+
+
+def test_tenants_of_one_application_share_its_credentials() -> None:
+    """One key in memory and one reading of it, however many tenants; another cloud is apart."""
+
+    async def main() -> list[Rotation]:
+        async with open_session() as session:
+            applications = Applications(session, FakeClock())
+            china = replace(SETTINGS, cloud=replace(SETTINGS.cloud, name="china"))
+            others = [replace(SETTINGS, tenant_id=TENANT), replace(SETTINGS, client_id="other"), china]
+            return [applications.of(one) for one in (SETTINGS, *others)]
+
+    first, same, other, apart = asyncio.run(main())
+
+    assert same is first
+    assert len({id(one) for one in (first, other, apart)}) == 3
 
 
 def test_tenants_of_one_application_learn_from_each_other() -> None:

@@ -6,6 +6,7 @@ feed the first page of the newest day with content. It changes nothing, neither 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from datetime import timedelta
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.diagnosis import collected, reachable
-from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined, ok
+from m365watch.diagnosis.expiring import judge_token
+from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined
 from m365watch.diagnosis.ledger_view import LedgerView, view_ledger
 from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_subscriptions
 from m365watch.diagnosis.way import Seen, Way, judge_proxy, look, look_up, way_to
@@ -84,7 +86,7 @@ class _Examination:
         except CollectorError as error:
             yield reachable.judge_failure(Step.TOKEN, error)
             return
-        yield ok(Step.TOKEN, "Entra gave one")
+        yield await asyncio.to_thread(judge_token, self._means.settings, self._tenant, now)
         for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services):
             yield finding
         view = self._view(services)

@@ -94,25 +94,37 @@ def cure_of(error: CollectorError) -> str:
 
 def _network_fix(what: str) -> str:
     """What to do about a connection that failed, by our own words for it."""
-    if "CA bundle" in what:
-        return "correct the file that network.ca_bundle names"
-    if "certificate" in what or "TLS" in what:
-        return CA_FIX
-    if "HTTP 407" in what:
-        return PROXY_LOGIN_FIX
-    if "proxy" in what:
-        return (
+    found = next((fix for words, fix in _NETWORK_FIXES if any(word in what for word in words)), LATER)
+    # A server that fails says nothing of who stands in its place.
+    return LATER if found is WRONG_HOST_FIX and " HTTP 5" in what else found
+
+
+_NETWORK_FIXES = (
+    (
+        ("managed identity",),
+        "run on a machine of Azure's that has the identity, or give another credential",
+    ),
+    (("CA bundle",), "correct the file that network.ca_bundle names"),
+    (("certificate", "TLS"), CA_FIX),
+    (("HTTP 407",), PROXY_LOGIN_FIX),
+    (
+        ("proxy",),
+        (
             "check network.proxy, or HTTPS_PROXY and NO_PROXY where that is not set, and whether the proxy "
             "lets this machine through"
-        )
-    if "no connection from" in what:
-        return "correct network.bind_address: it has to be an address of this machine, of the host's kind"
-    if "no connection" in what or "in time" in what:
-        return "let this machine reach the host, in its firewall and those on the way, or set network.proxy"
-    is_odd = "not HTTP" in what or "without a token" in what or "neither a token" in what
-    if is_odd and " HTTP 5" not in what:
-        return WRONG_HOST_FIX
-    return LATER
+        ),
+    ),
+    (
+        ("no connection from",),
+        "correct network.bind_address: it has to be an address of this machine, of the host's kind",
+    ),
+    (
+        ("no connection", "in time"),
+        "let this machine reach the host, in its firewall and those on the way, or set network.proxy",
+    ),
+    (("not HTTP", "without a token", "neither a token"), WRONG_HOST_FIX),
+)
+"""Words of a failure and its cure; the first that fits."""
 
 
 def claims_of(token: str) -> dict[str, object] | None:

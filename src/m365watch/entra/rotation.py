@@ -37,6 +37,9 @@ OF_CREDENTIALS = frozenset(
 three by which it refuses a federated token (its issuer, its audience, its subject)."""
 
 
+_SECOND = "second."
+
+
 class CredentialFailed(Exception):
     """One credential did not work; carries what that amounts to."""
 
@@ -98,7 +101,7 @@ class Rotation:
             return
         self._told = names
         for failed, error in failures:
-            fix = f"; {error.fix}" if isinstance(error, NeedsOperator) and error.fix else ""
+            fix = f"; {_fix_for(failed, error)}" if isinstance(error, NeedsOperator) and error.fix else ""
             _log.warning(
                 f"{where}: credentials.{failed.name} does not work, and credentials.{credential.name} "
                 f"is used in its place: {error.what}{fix}",
@@ -131,6 +134,13 @@ class Applications:
         return self._made[key]
 
 
+def _fix_for(credential: Credential, error: NeedsOperator) -> str:
+    """What to do about the credential, at the key that it stands under."""
+    if not credential.name.startswith(_SECOND) or f"credentials.{_SECOND}" in error.fix:
+        return error.fix
+    return error.fix.replace("credentials.", f"credentials.{_SECOND}")
+
+
 def _together(failures: Sequence[tuple[Credential, CollectorError]], where: str) -> CollectorError:
     """One error for all: it names each credential with what is wrong with it."""
     if len(failures) == 1:
@@ -142,5 +152,7 @@ def _together(failures: Sequence[tuple[Credential, CollectorError]], where: str)
     if passing:
         waits = [error.after_s for error in passing if error.after_s is not None]
         return Unavailable(what, where=where, after_s=min(waits, default=None))
-    fixes = dict.fromkeys(error.fix for _, error in failures if isinstance(error, NeedsOperator))
+    fixes = dict.fromkeys(
+        _fix_for(credential, error) for credential, error in failures if isinstance(error, NeedsOperator)
+    )
     return CredentialsRefused(what, fix=", or ".join(fixes), where=where)

@@ -13,6 +13,7 @@ from m365watch.config.settings import Settings, TenantSettings
 from m365watch.entra.session import Session
 from m365watch.errors import SettingsRefused
 from m365watch.feed.budget import RequestBudget
+from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.credentials import Reach
 from m365watch.preflight.machine import (
     FreeBytes,
@@ -77,7 +78,9 @@ async def check_all(
         network = Network(means.session, means.clock, limit_s=means.limit_s)
         looked = network.look(ways_of(tenants))
         yield Group(Place.NETWORK, steps=tuple(await _told(progress, "the network", looked)))
-        reaching = TenantMeans(means.clock, _reach_with(means), network, means.limit_s)
+        reaching = TenantMeans(
+            means.clock, _reach_with(means), network, settings.state_directory / LEDGER_FILE, means.limit_s
+        )
         turns = asyncio.Semaphore(TENANTS_AT_ONCE)
         found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]
         waiting += found

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from pathlib import Path
 
-from m365watch.config.certificates import FILE_BYTES_MAX
-from m365watch.config.files import read_small_file
-from m365watch.config.settings import (
-    CertificateSettings,
-    CredentialSettings,
-    SecretSettings,
-    TenantSettings,
-)
+from m365watch.config.settings import TenantSettings
 from m365watch.diagnosis.reachable import cure_of
-from m365watch.entra.certificate import load_certificate
 from m365watch.errors import CollectorError
+from m365watch.expiry.ends import CredentialKind, Judged, judge
+from m365watch.expiry.memory import KnownApplication
+from m365watch.expiry.standing import known_now
+from m365watch.expiry.words import cure_of as life_fix
+from m365watch.expiry.words import standing_text
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.reach import ReachedTenant
 
-LIFE_NOTED = timedelta(days=30)
-"""A credential that ends sooner is worth a note."""
 _READABLE = "name a certificate that this user may read, and its password"
-_RENEW = "create the next one in Entra now; both work side by side until the old one ends"
 
 Reach = Callable[[TenantSettings], ReachedTenant]
 
@@ -39,47 +34,24 @@ class Tried:
     """The tenant with that credential alone; as it was where none works."""
 
 
-def check_lives(tenant: TenantSettings, now: datetime) -> list[Checked]:
-    """How long each credential still lives, as far as anybody can tell."""
-    return [_judge_life(one.name, one, now) for one in tenant.credentials]
+def check_lives(tenant: TenantSettings, ledger: Path, now: datetime) -> list[Checked]:
+    """How long each credential still lives, as far as settings, files and Graph have said; reads files.
 
-
-def _judge_life(name: str, credential: CredentialSettings, now: datetime) -> Checked:
-    try:
-        ends_at = _end_of(credential)
-    except FileNotFoundError:
-        return bad(Check.CREDENTIAL, "the certificate is not there", fix=_READABLE, subject=name)
-    except ValueError as error:
-        return bad(Check.CREDENTIAL, f"the certificate {error}", fix=_READABLE, subject=name)
-    if ends_at is None:
-        seen = "nobody has said when it ends"
-        if isinstance(credential, SecretSettings):
-            seen += " (credentials.client_secret_expires_at)"
-        return good(Check.CREDENTIAL, seen, subject=name)
-    left = ends_at - now
-    if left <= timedelta():
-        return bad(Check.CREDENTIAL, f"ended at {ends_at:%Y-%m-%d %H:%MZ}", fix=_RENEW, subject=name)
-    seen = f"ends at {ends_at:%Y-%m-%d %H:%MZ}, in {left.days:,} days"
-    if left < LIFE_NOTED:
-        return odd(Check.CREDENTIAL, seen, fix=_RENEW, subject=name)
-    return good(Check.CREDENTIAL, seen, subject=name)
-
-
-def _end_of(credential: CredentialSettings) -> datetime | None:
-    """When it ends; None where nobody knows, or it has no end.
-
-    Raises: FileNotFoundError, ValueError: its certificate cannot be read, and the text ends a sentence.
+    What Graph said is in the `ledger` of the collector that asked it.
     """
-    match credential:
-        case SecretSettings(expires_at=expires_at):
-            return expires_at
-        case CertificateSettings(certificate=path, password=password):
-            content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
-            opened_by = password.reveal().encode() if password else None
-            loaded = load_certificate(content, opened_by, reads_key=False)
-            return loaded.certificate.not_valid_after_utc
-        case _:
-            return None
+    known = known_now(tenant, ledger)
+    judged = judge(known.credentials, now)
+    return [_judge_life(one.name, known, life) for one, life in zip(tenant.credentials, judged, strict=True)]
+
+
+def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
+    if life.ends_at is None and life.end.kind is CredentialKind.CERTIFICATE:
+        return bad(Check.CREDENTIAL, life.end.note, fix=_READABLE, subject=name)
+    seen = standing_text(known, life)
+    if life.threshold is None:
+        return good(Check.CREDENTIAL, seen, subject=name)
+    make = bad if life.stops_collecting else odd
+    return make(Check.CREDENTIAL, seen, fix=life_fix(known, life), subject=name)
 
 
 async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:

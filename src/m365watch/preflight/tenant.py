@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, TenantSettings
@@ -59,6 +60,8 @@ class TenantMeans:
     clock: Clock
     reach: Reach
     network: Network
+    ledger: Path
+    """Where a collector keeps what Graph told it of credentials; it may not be there."""
     limit_s: float
     """How long one answer may take."""
 
@@ -69,8 +72,9 @@ async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -
 
 
 async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list[Checked]:
-    finding, _ = judge_settings(tenant, None, means.clock.now())
-    steps = [checked(finding), *check_lives(tenant, means.clock.now())]
+    now = means.clock.now()
+    finding, _ = judge_settings(tenant, None, now)
+    steps = [checked(finding), *await asyncio.to_thread(check_lives, tenant, means.ledger, now)]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
