@@ -36,12 +36,17 @@ _RESOURCE = (
 _CERTIFICATE = "upload the certificate to the application in Entra, or use the key of one that is uploaded"
 _POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
 _BUG = "report this: the request for a token is not as Entra wants it"
+_CONSENT_AGAIN = "start `m365watch consent serve` again and open the address that it prints"
 _CLOUD = "set `cloud` to the one the tenant lives in"
 
 REFUSALS = (
     Refusal(50012, "the client assertion does not fit the token endpoint", _CLOUD),
     Refusal(50027, "the client assertion is not valid", _CERTIFICATE),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
+    Refusal(54005, "the authorization code was used already", _CONSENT_AGAIN),
+    Refusal(65001, "nobody has consented to the application", _CONSENT),
+    Refusal(70000, "the authorization code is not valid", _CONSENT_AGAIN),
+    Refusal(70008, "the authorization code has expired", _CONSENT_AGAIN),
     Refusal(70011, "the scope is not valid", "correct cloud.audience: one resource, as https://host"),
     Refusal(90002, "the tenant was not found", _TENANT),
     Refusal(90006, "Entra has a passing failure", becomes=Unavailable),
@@ -51,6 +56,12 @@ REFUSALS = (
     Refusal(90033, "Entra has a passing failure", becomes=Unavailable),
     Refusal(90055, "Entra throttles the tenant", becomes=Throttled),
     Refusal(500011, "the Management API is not known in the tenant", _RESOURCE),
+    Refusal(
+        500112,
+        "the redirect URI is not that of the request for the code",
+        "give the redirect URI that the code was asked for with, by --redirect-uri",
+    ),
+    Refusal(501481, "the code was asked for with another PKCE verifier", _CONSENT_AGAIN),
     Refusal(650052, "the organisation has no subscription to the Management API", _RESOURCE),
     Refusal(650057, "the application has not asked for the Management API", _RESOURCE),
     Refusal(700016, "the application was not found in the tenant", _CONSENT),
