@@ -123,36 +123,27 @@ class RedirectServer:
         return tenant
 
     async def _end(self) -> None:
-        """Let the browsers have their pages."""
+        """Let the browsers that asked have their pages; who asked nothing is not waited for."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=HEAD_S)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         with suppress(OSError):
             try:
-                page = await self._page(reader)
-                if page is not None:
-                    writer.write(_response(page))
-                    await writer.drain()
+                head = await _read_head(reader)
+                if head is None:
+                    return
+                if task is not None:
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                request = _parse_head(head)
+                page = _BAD if request is None else await self._answer(request)
+                writer.write(_response(page))
+                await writer.drain()
             finally:
                 writer.close()
                 await writer.wait_closed()
-
-    async def _page(self, reader: asyncio.StreamReader) -> Page | None:
-        """The page for what a connection asks; None where it asks nothing."""
-        try:
-            async with asyncio.timeout(HEAD_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError as cut:
-            return _BAD if cut.partial else None
-        except (asyncio.LimitOverrunError, TimeoutError):
-            return _BAD
-        request = _read_head(head)
-        return _BAD if request is None else await self._answer(request)
 
     async def _answer(self, request: _Request) -> Page:
         path, _, query = request.target.partition("?")
@@ -179,7 +170,18 @@ class RedirectServer:
         return await asyncio.shield(self._verdict)
 
 
-def _read_head(head: bytes) -> _Request | None:
+async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
+    """What a connection asks, to be answered even where it is cut or too long; None where it asks nothing."""
+    try:
+        async with asyncio.timeout(HEAD_S):
+            return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as cut:
+        return cut.partial or None
+    except (asyncio.LimitOverrunError, TimeoutError):
+        return b"too much"
+
+
+def _parse_head(head: bytes) -> _Request | None:
     request = _Request()
     parser = httptools.HttpRequestParser(request)
     try:

@@ -1,0 +1,225 @@
+"""`m365watch init`: a first configuration, asked for on a terminal or made from flags, and tried."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from m365watch.cli.editing import command_line
+from m365watch.cli.terminal import write_line
+
+if TYPE_CHECKING:
+    from m365watch.cli.init_answers import Collected, Given
+
+
+def init(
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="What to write.")] = Path(
+        "m365watch.yaml"
+    ),
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="GUID",
+            help="Directory (tenant) ID; may be repeated; left out, consent finds it.",
+        ),
+    ] = None,
+    client_id: Annotated[
+        str | None, typer.Option("--client-id", metavar="GUID", help="Application (client) ID.")
+    ] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option("--cloud", metavar="NAME", help="worldwide, gcc, gcc-high, dod, china or custom."),
+    ] = None,
+    login_url: Annotated[
+        str | None, typer.Option("--login-url", metavar="URL", help="Of a custom cloud: tokens.")
+    ] = None,
+    management_url: Annotated[
+        str | None, typer.Option("--management-url", metavar="URL", help="Of a custom cloud: the API.")
+    ] = None,
+    graph_url: Annotated[
+        str | None, typer.Option("--graph-url", metavar="URL", help="Of a custom cloud: Graph.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="PEM, DER or PFX; recommended.")
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option("--private-key", metavar="FILE", help="Its key, where it is apart.")
+    ] = None,
+    create_certificate: Annotated[
+        bool, typer.Option("--create-certificate", help="Make a certificate beside FILE.")
+    ] = False,
+    federated_token_file: Annotated[
+        Path | None, typer.Option("--federated-token-file", metavar="FILE", help="Another issuer's token.")
+    ] = None,
+    managed_identity: Annotated[
+        str | None,
+        typer.Option("--managed-identity", metavar="ID", help="system, or a user-assigned client ID."),
+    ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option("--secret-file", metavar="FILE", help="The client secret's value, mode 0600."),
+    ] = None,
+    service: Annotated[
+        list[str] | None,
+        typer.Option("--service", metavar="S", help="Only this service; may be repeated."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="TYPE", help="lake, files, console, devo, devo_http or syslog."),
+    ] = None,
+    output_option: Annotated[
+        list[str] | None,
+        typer.Option("--output-option", metavar="KEY=VALUE", help="Of the output; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; replace FILE.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not try it afterwards.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a first configuration, with comments and the safest defaults, and try whether it works.
+
+    On a terminal it asks for what no flag says; elsewhere, and with --yes, flags have to say it. A secret is
+    never shown, and goes into a file of its own that only its owner may read.
+
+    Exit codes: 0 written, and it works; 1 written, but something does not work yet, or you said no; 2 an
+    answer will not do.
+    """
+    from m365watch.cli.init_answers import Given, collect_answers
+
+    addresses = {"login_url": login_url, "management_url": management_url, "graph_url": graph_url}
+    files = {
+        "certificate_file": certificate,
+        "private_key_file": private_key,
+        "federated_token_file": federated_token_file,
+        "client_secret_file": secret_file,
+    }
+    given = Given(
+        out=out,
+        tenants=tenant or [],
+        client_id=client_id,
+        cloud=cloud,
+        addresses={key: url for key, url in addresses.items() if url is not None},
+        files={key: str(path) for key, path in files.items() if path is not None},
+        managed_identity=managed_identity,
+        creates_certificate=create_certificate,
+        services=service or [],
+        output=output,
+        output_options=output_option or [],
+    )
+    asks = sys.stdin.isatty() and not yes
+    _require_free(out, asks=asks, yes=yes)
+    collected = collect_answers(given, asks=asks)
+    _write(given, collected)
+    code, checked = _try(out, collected, no_check=no_check, as_json=as_json)
+    _tell(out, collected, code, checked if as_json else None, as_json=as_json)
+    raise typer.Exit(code or 0)
+
+
+def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
+    """Return if the file may be written; a missing folder is told now, and not after ten questions."""
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--out: {out.absolute().parent} is no folder; make it first")
+    if out.is_dir():
+        raise typer.BadParameter(f"--out: {out} is a folder; name a file in it")
+    if out.exists() and not yes:
+        if not asks:
+            raise typer.BadParameter(
+                f"--out: {out} is there already; name another, or add --yes to replace it"
+            )
+        typer.confirm(f"{out} is there already. Replace it?", abort=True, err=True)
+
+
+def _write(given: Given, collected: Collected) -> None:
+    """Write what was answered, once it is known to load; the secret first, since the file names it."""
+    from m365watch.config.authoring import write_configuration
+    from m365watch.config.replacing import write_private
+
+    text = write_configuration(collected.answers)
+    _require_loads(given.out, text)
+    if collected.certificate_prefix is not None:
+        _make_certificate(collected.certificate_prefix)
+    if collected.secret is not None:
+        path = given.out.absolute().parent / collected.answers.proof["client_secret_file"]
+        write_private(path, collected.secret + "\n", replaces=True)
+        sys.stderr.write(f"the secret is in {path}, which only you may read\n")
+    write_private(given.out, text, replaces=True)
+    sys.stderr.write(f"{given.out} is written\n")
+
+
+def _require_loads(out: Path, text: str) -> None:
+    """Return if the text is a configuration, its tenant filled in where it is still to come.
+
+    Raises: SettingsRefused: with every mistake; nothing is written.
+    """
+    from m365watch.config.application import check_text, with_tenant
+    from m365watch.config.authoring import TENANT_PLACEHOLDER
+    from m365watch.config.replacing import FileText
+
+    file = FileText(out.absolute(), b"", text)
+    if TENANT_PLACEHOLDER in text:
+        text = with_tenant(file, None, "00000000-0000-0000-0000-000000000000")
+    check_text(file, text, environment=os.environ)
+
+
+def _make_certificate(prefix: str) -> None:
+    from m365watch.cli.other_commands import is_there, run_command
+
+    if is_there("certificate"):
+        run_command("certificate", "create", "--out", prefix)
+
+
+def _try(out: Path, collected: Collected, *, no_check: bool, as_json: bool) -> tuple[int | None, Any]:
+    """Run the preflight: its exit code, and with `as_json` its document; None where it is not run."""
+    from m365watch.cli.other_commands import answer_of, is_there, run_command
+
+    if no_check or not collected.answers.tenants or collected.certificate_prefix is not None:
+        return None, None
+    words = (
+        ("check", "--config", str(out)) if is_there("check") else ("run", "--config", str(out), "--validate")
+    )
+    if not as_json:
+        return run_command(*words), None
+    if words[0] != "check":
+        return answer_of(*words)[0], None
+    code, printed = answer_of(*words, "--json")
+    return code, json.loads(printed) if printed.strip() else None
+
+
+def _next_commands(out: Path, collected: Collected) -> list[str]:
+    """The three commands that lead on from here."""
+    config = ["--config", str(out)]
+    first = ["consent", "serve", *config] if not collected.answers.tenants else ["check", *config]
+    return [command_line(*words) for words in (first, ["run", *config], ["status", *config])]
+
+
+def _tell(out: Path, collected: Collected, code: int | None, checked: Any, *, as_json: bool) -> None:
+    commands = _next_commands(out, collected)
+    if as_json:
+        from m365watch.cli.documents import SCHEMA
+        from m365watch.cli.documents import as_json as to_json
+
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "config": str(out.absolute()),
+            "tenants": list(collected.answers.tenants),
+            "exit_code": code,
+            "check": checked,
+            "next": commands,
+        }
+        write_line(to_json(document))
+        return
+    if collected.certificate_prefix is not None:
+        certificate = shlex.quote(f"{collected.certificate_prefix}.cer")
+        sys.stderr.write(f"upload {certificate} to the application in Entra before you go on\n")
+    if not collected.answers.tenants:
+        sys.stderr.write("the tenant is still to come: let its administrator consent\n")
+    write_line("next:")
+    for command in commands:
+        write_line(f"  {command}")
