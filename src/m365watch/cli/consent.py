@@ -137,7 +137,7 @@ def serve(
         ),
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", metavar="SECS", min=1, max=86_400, help="How long to wait.")
+        float, typer.Option("--timeout", metavar="SECS", min=0.1, max=86_400, help="How long to wait.")
     ] = 600,
     opens: Annotated[
         bool, typer.Option("--open", help="Open the address in this machine's browser.")
