@@ -15,9 +15,9 @@ from m365watch.simulator.server import SimulationSettings, simulator_running
 
 LOADED = """
 import sys
-from m365watch.cli.main import main
+from m365watch.cli.main import command_line
 try:
-    main()
+    command_line()
 finally:
     from m365watch.config.outputs import OUTPUT_TYPES
     print(*sys.modules, *(one.__name__ for one in OUTPUT_TYPES.values() if one.__pydantic_complete__))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.main import main
+from m365watch.cli.main import command_line
 from m365watch.cli.program import app
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
@@ -110,7 +110,7 @@ def test_nothing_is_put_back_while_a_collector_runs(
     monkeypatch.setattr(sys, "argv", arguments)
 
     with pytest.raises(SystemExit) as left:
-        main()
+        command_line()
 
     assert left.value.code == 4
     error, hint = capsys.readouterr().err.splitlines()
