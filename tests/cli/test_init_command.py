@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
 from m365watch.config.authoring import Answers, write_configuration
@@ -39,6 +38,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def init(*flags: str) -> Result:
     return CliRunner().invoke(app, ["init", "--no-check", *flags])
+
+
+def output_flags(kind: str, *options: str) -> list[str]:
+    return ["--output", kind, *(word for option in options for word in ("--output-option", option))]
 
 
 BASIC = ("--client-id", APPLICATION, "--secret-file", "secret")

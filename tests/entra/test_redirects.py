@@ -20,14 +20,14 @@ CODE = ConsentAttempt(ConsentForm.CODE, CLOUDS["worldwide"], "x", state="right",
 YES = {"tenant": TENANT, "admin_consent": "True", "state": "right"}
 
 
-def read(attempt: ConsentAttempt = ADMIN, **said: str) -> Redirect:
-    return read_redirect(urlencode(said), attempt)
+def read(said: dict[str, str], attempt: ConsentAttempt = ADMIN) -> Redirect:
+    return read_redirect(urlencode({"state": "right"} | said), attempt)
 
 
 def test_a_yes_names_the_tenant() -> None:
     """In lower case, as everywhere here."""
-    assert read(**YES) == Redirect(TENANT.lower())
-    assert read(CODE, code="1.abc", state="right", session_state="y") == Redirect("", "1.abc")
+    assert read(YES) == Redirect(TENANT.lower())
+    assert read({"code": "1.abc", "session_state": "y"}, CODE) == Redirect("", "1.abc")
     assert "1.abc" not in repr(Redirect("", "1.abc"))
 
 
@@ -36,7 +36,7 @@ def test_another_state_is_nobody_s_answer(state: str) -> None:
     """Neither a yes nor a no is believed without it."""
     for said in ({"tenant": TENANT, "admin_consent": "True"}, {"error": "access_denied"}):
         with pytest.raises(ForeignAnswer):
-            read(**said, state=state)
+            read(said | {"state": state})
     with pytest.raises(ForeignAnswer):
         read_redirect(f"tenant={TENANT}&admin_consent=True", ADMIN)
 
@@ -55,14 +55,14 @@ def test_another_state_is_nobody_s_answer(state: str) -> None:
 def test_a_yes_that_says_too_little_is_none(said: dict[str, str], words: str) -> None:
     """Tenant and consent, both or nothing."""
     with pytest.raises(ConsentRefused, match=words):
-        read(**YES | said)
+        read(YES | said)
 
 
 @pytest.mark.parametrize("code", ["", "a b", "a\r\nb", "ü", "x" * 8_193])
 def test_a_code_that_is_none_is_refused(code: str) -> None:
     """Nothing goes to the token endpoint."""
     with pytest.raises(ConsentRefused, match="code"):
-        read(CODE, code=code, state="right")
+        read({"code": code}, CODE)
 
 
 def test_what_is_said_twice_is_refused() -> None:
@@ -87,7 +87,7 @@ def test_what_is_said_twice_is_refused() -> None:
 def test_a_no_comes_with_its_cure(error: str, description: str, cure: str) -> None:
     """The AADSTS code decides, else the kind of error."""
     with pytest.raises(ConsentRefused) as refused:
-        read(error=error, error_description=description, state="right")
+        read({"error": error, "error_description": description})
 
     assert cure in refused.value.fix
     assert error in refused.value.what
@@ -97,7 +97,7 @@ def test_a_no_tells_neither_state_nor_verifier_nor_anything_unprintable() -> Non
     """Its words go to a terminal and to a page."""
     said = "right \x1b[2Jverify-me <script>\r\nTrace ID: 1"
     with pytest.raises(ConsentRefused) as refused:
-        read(CODE, error="access_denied\x1b", error_description=said, state="right")
+        read({"error": "access_denied\x1b", "error_description": said}, CODE)
 
     assert str(refused.value).isprintable()
     assert "right" not in refused.value.what

@@ -7,11 +7,32 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from m365watch.cli.editing import command_line
+from m365watch.cli.init_options import (
+    CertificateOption,
+    ClientIdOption,
+    CloudOption,
+    CreateCertificateOption,
+    FederatedTokenFileOption,
+    GraphUrlOption,
+    JsonOption,
+    LoginUrlOption,
+    ManagedIdentityOption,
+    ManagementUrlOption,
+    NoCheckOption,
+    OutOption,
+    OutputOption,
+    OutputOptionOption,
+    PrivateKeyOption,
+    SecretFileOption,
+    ServiceOption,
+    TenantOption,
+    YesOption,
+)
 from m365watch.cli.terminal import write_line
 
 if TYPE_CHECKING:
@@ -20,68 +41,25 @@ if TYPE_CHECKING:
 
 def init(
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="What to write.")] = Path(
-        "m365watch.yaml"
-    ),
-    tenant: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tenant",
-            metavar="GUID",
-            help="Directory (tenant) ID; may be repeated; left out, consent finds it.",
-        ),
-    ] = None,
-    client_id: Annotated[
-        str | None, typer.Option("--client-id", metavar="GUID", help="Application (client) ID.")
-    ] = None,
-    cloud: Annotated[
-        str | None,
-        typer.Option("--cloud", metavar="NAME", help="worldwide, gcc, gcc-high, dod, china or custom."),
-    ] = None,
-    login_url: Annotated[
-        str | None, typer.Option("--login-url", metavar="URL", help="Of a custom cloud: tokens.")
-    ] = None,
-    management_url: Annotated[
-        str | None, typer.Option("--management-url", metavar="URL", help="Of a custom cloud: the API.")
-    ] = None,
-    graph_url: Annotated[
-        str | None, typer.Option("--graph-url", metavar="URL", help="Of a custom cloud: Graph.")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--certificate", metavar="FILE", help="PEM, DER or PFX; recommended.")
-    ] = None,
-    private_key: Annotated[
-        Path | None, typer.Option("--private-key", metavar="FILE", help="Its key, where it is apart.")
-    ] = None,
-    create_certificate: Annotated[
-        bool, typer.Option("--create-certificate", help="Make a certificate beside FILE.")
-    ] = False,
-    federated_token_file: Annotated[
-        Path | None, typer.Option("--federated-token-file", metavar="FILE", help="Another issuer's token.")
-    ] = None,
-    managed_identity: Annotated[
-        str | None,
-        typer.Option("--managed-identity", metavar="ID", help="system, or a user-assigned client ID."),
-    ] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option("--secret-file", metavar="FILE", help="The client secret's value, mode 0600."),
-    ] = None,
-    service: Annotated[
-        list[str] | None,
-        typer.Option("--service", metavar="S", help="Only this service; may be repeated."),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="TYPE", help="lake, files, console, devo, devo_http or syslog."),
-    ] = None,
-    output_option: Annotated[
-        list[str] | None,
-        typer.Option("--output-option", metavar="KEY=VALUE", help="Of the output; may be repeated."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; replace FILE.")] = False,
-    no_check: Annotated[bool, typer.Option("--no-check", help="Do not try it afterwards.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    out: OutOption = Path("m365watch.yaml"),
+    tenant: TenantOption = None,
+    client_id: ClientIdOption = None,
+    cloud: CloudOption = None,
+    login_url: LoginUrlOption = None,
+    management_url: ManagementUrlOption = None,
+    graph_url: GraphUrlOption = None,
+    certificate: CertificateOption = None,
+    private_key: PrivateKeyOption = None,
+    create_certificate: CreateCertificateOption = False,
+    federated_token_file: FederatedTokenFileOption = None,
+    managed_identity: ManagedIdentityOption = None,
+    secret_file: SecretFileOption = None,
+    service: ServiceOption = None,
+    output: OutputOption = None,
+    output_option: OutputOptionOption = None,
+    yes: YesOption = False,
+    no_check: NoCheckOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a first configuration, with comments and the safest defaults, and try whether it works.
 
