@@ -6,7 +6,7 @@ import asyncio
 import html
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from urllib.parse import urlencode
 
 import pytest
@@ -20,7 +20,7 @@ from m365watch.model import TenantId
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 YES = urlencode({"tenant": TENANT, "admin_consent": "True", "state": "right"})
-Browse = Callable[["Place"], Awaitable[None]]
+Browse = Callable[["Place"], Coroutine[None, None, None]]
 
 
 class Place:

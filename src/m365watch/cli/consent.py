@@ -313,7 +313,8 @@ def _announce(attempt: ConsentAttempt, *, timeout_s: float, opens: bool, as_json
     if opens:
         import webbrowser
 
-        webbrowser.open(attempt.url)
+        if not webbrowser.open(attempt.url):
+            sys.stderr.write("no browser can be started here; open the address yourself\n")
 
 
 def _wait_for_answer(

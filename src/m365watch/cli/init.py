@@ -14,6 +14,7 @@ import typer
 from m365watch.cli.editing import command_line
 from m365watch.cli.init_options import (
     CertificateOption,
+    CertificatePasswordFileOption,
     ClientIdOption,
     CloudOption,
     CreateCertificateOption,
@@ -50,6 +51,7 @@ def init(
     graph_url: GraphUrlOption = None,
     certificate: CertificateOption = None,
     private_key: PrivateKeyOption = None,
+    certificate_password_file: CertificatePasswordFileOption = None,
     create_certificate: CreateCertificateOption = False,
     federated_token_file: FederatedTokenFileOption = None,
     managed_identity: ManagedIdentityOption = None,
@@ -75,6 +77,7 @@ def init(
     files = {
         "certificate_file": certificate,
         "private_key_file": private_key,
+        "certificate_password_file": certificate_password_file,
         "federated_token_file": federated_token_file,
         "client_secret_file": secret_file,
     }

@@ -38,6 +38,12 @@ CertificateOption = Annotated[
 PrivateKeyOption = Annotated[
     Path | None, typer.Option("--private-key", metavar="FILE", help="Its key, where it is apart.")
 ]
+CertificatePasswordFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate-password-file", metavar="FILE", help="The password of key or PFX, mode 0600."
+    ),
+]
 CreateCertificateOption = Annotated[
     bool, typer.Option("--create-certificate", help="Make a certificate beside FILE.")
 ]

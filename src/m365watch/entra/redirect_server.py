@@ -148,8 +148,8 @@ class RedirectServer:
     async def _answer(self, request: _Request) -> Page:
         path, _, query = request.target.partition("?")
         here = urlsplit(self.attempt.redirect_uri)
-        name, _, port = request.host.rpartition(":")
-        if name not in LOOPBACK_HOSTS or port != str(here.port or 80):
+        name, _, port = request.host.partition(":")
+        if name not in LOOPBACK_HOSTS or (port or "80") != str(here.port or 80):
             return _WRONG_HOST
         if path != (here.path or "/"):
             return _NOTHING
