@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.config.application import check_text, read_application, with_tenant
-from m365watch.config.replacing import read_whole, replace_whole, write_private
+from m365watch.config.replacing import read_whole, replace_whole
 from m365watch.errors import NeedsOperator, SettingsRefused
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -94,21 +94,6 @@ def test_a_file_that_is_not_there_names_the_command_that_makes_one(tmp_path: Pat
         read_whole(tmp_path / "no file.yaml")
 
     assert refused.value.fix == f"write one with: m365watch init --out '{tmp_path}/no file.yaml'"
-
-
-def test_a_private_file_does_not_take_another_s_place(tmp_path: Path) -> None:
-    """Unless it is to."""
-    path = tmp_path / "secret"
-    write_private(path, "a\n")
-
-    with pytest.raises(NeedsOperator, match="is there already"):
-        write_private(path, "b\n")
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("a\n", 0o600)
-
-    path.chmod(0o644)
-    write_private(path, "c\n", replaces=True)
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("c\n", 0o600)
-    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_an_input_without_a_tenant_can_be_asked_for_its_application(file: Path) -> None:

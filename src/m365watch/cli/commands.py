@@ -25,6 +25,7 @@ PLACES = {
     "why": "m365watch.cli.why:why",
     "recover": "m365watch.cli.recover:recover",
     "replay": "m365watch.cli.replay:replay",
+    "certificate": "m365watch.cli.certificate:certificate",
     "simulate": "m365watch.cli.simulate:simulate",
     "version": "m365watch.cli.version:show_version",
     "quarantine": "m365watch.cli.quarantine:quarantine",

@@ -268,10 +268,14 @@ def _read_application(file: FileText, input_name: str | None, *, for_reading: bo
 
 
 def _keep(path: Path, attempt: ConsentAttempt, config: Path | None) -> None:
-    from m365watch.config.replacing import write_private
     from m365watch.entra.consent import write_attempt
+    from m365watch.entra.new_files import NewFile, write_new_files
+    from m365watch.errors import NeedsOperator
 
-    write_private(path, write_attempt(attempt))
+    try:
+        write_new_files([NewFile(path, write_attempt(attempt).encode())])
+    except NeedsOperator as error:
+        raise NeedsOperator(error.what, where=error.where, fix="name another file with --keep") from None
     words = ["consent", "exchange", "--keep", str(path), "--config", str(config or "FILE")]
     sys.stderr.write(f"kept in {path}; with the answer: {command_line(*words)}\n")
 

@@ -73,21 +73,20 @@ def init(
     """
     from m365watch.cli.init_answers import Given, collect_answers
 
-    addresses = {"login_url": login_url, "management_url": management_url, "graph_url": graph_url}
-    files = {
-        "certificate_file": certificate,
-        "private_key_file": private_key,
-        "certificate_password_file": certificate_password_file,
-        "federated_token_file": federated_token_file,
-        "client_secret_file": secret_file,
-    }
+    files = _named(
+        certificate_file=certificate,
+        private_key_file=private_key,
+        certificate_password_file=certificate_password_file,
+        federated_token_file=federated_token_file,
+        client_secret_file=secret_file,
+    )
     given = Given(
         out=out,
         tenants=tenant or [],
         client_id=client_id,
         cloud=cloud,
-        addresses={key: url for key, url in addresses.items() if url is not None},
-        files={key: str(path) for key, path in files.items() if path is not None},
+        addresses=_named(login_url=login_url, management_url=management_url, graph_url=graph_url),
+        files=files,
         managed_identity=managed_identity,
         creates_certificate=create_certificate,
         services=service or [],
@@ -101,6 +100,11 @@ def init(
     code, checked = _try(out, collected, no_check=no_check, as_json=as_json)
     _tell(out, collected, code, checked if as_json else None, as_json=as_json)
     raise typer.Exit(code or 0)
+
+
+def _named(**flags: str | Path | None) -> dict[str, str]:
+    """The flags that were given, by the keys that they stand for."""
+    return {key: str(flag) for key, flag in flags.items() if flag is not None}
 
 
 def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
@@ -120,7 +124,7 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
 def _write(given: Given, collected: Collected) -> None:
     """Write what was answered, once it is known to load; the secret first, since the file names it."""
     from m365watch.config.authoring import write_configuration
-    from m365watch.config.replacing import write_private
+    from m365watch.entra.new_files import NewFile, write_new_files
 
     text = write_configuration(collected.answers)
     _require_loads(given.out, text)
@@ -128,9 +132,9 @@ def _write(given: Given, collected: Collected) -> None:
         _make_certificate(collected.certificate_prefix)
     if collected.secret is not None:
         path = given.out.absolute().parent / collected.answers.proof["client_secret_file"]
-        write_private(path, collected.secret + "\n", replaces=True)
+        write_new_files([NewFile(path, f"{collected.secret}\n".encode())], replaces=True)
         sys.stderr.write(f"the secret is in {path}, which only you may read\n")
-    write_private(given.out, text, replaces=True)
+    write_new_files([NewFile(given.out, text.encode())], replaces=True)
     sys.stderr.write(f"{given.out} is written\n")
 
 

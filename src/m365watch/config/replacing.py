@@ -73,31 +73,6 @@ def replace_whole(old: FileText, text: str) -> None:
         raise NeedsOperator(f"cannot be replaced: {reason}", fix=fix, where=str(old.path)) from None
 
 
-def write_private(path: Path, text: str, *, replaces: bool = False) -> None:
-    """Write a file that only its owner may read; one that is there stays unless it `replaces` it.
-
-    Raises: NeedsOperator: it is there already, or cannot be written.
-    """
-    temporary = _temporary(path)
-    try:
-        _write(temporary, text.encode(), mode=_PRIVATE)
-        try:
-            if replaces:
-                temporary.replace(path)
-            else:
-                # Unlike a rename, a link never takes the place of a file that appeared meanwhile.
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
-    except FileExistsError:
-        raise NeedsOperator("is there already", fix="name another file", where=str(path)) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        fix = "name a file in a folder that can be written"
-        raise NeedsOperator(f"cannot be written: {reason}", fix=fix, where=str(path)) from None
-
-
 def _replace(path: Path, content: bytes) -> None:
     found = path.stat()
     temporary = _temporary(path)
