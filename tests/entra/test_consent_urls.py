@@ -112,7 +112,10 @@ def test_an_attempt_can_be_kept() -> None:
     """What comes back is what was written."""
     kept = attempt("code", "custom").guarded()
 
-    assert read_attempt(write_attempt(kept)) == kept
+    assert read_attempt(write_attempt(kept), cloud=OWN, client_id=APPLICATION) == kept
+    for cloud, client_id in ((CLOUDS["china"], APPLICATION), (OWN, "x")):
+        with pytest.raises(ValueError, match="belongs to another"):
+            read_attempt(write_attempt(kept), cloud=cloud, client_id=client_id)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_an_attempt_can_be_kept() -> None:
 def test_what_is_no_attempt_is_refused(text: str) -> None:
     """In a sentence, whatever it is."""
     with pytest.raises(ValueError, match="is not what `m365watch consent url --keep` writes"):
-        read_attempt(text)
+        read_attempt(text, cloud=OWN, client_id=APPLICATION)
 
 
 @pytest.mark.parametrize("uri", [BACK, "http://127.0.0.1/", "https://soc.example/m365/consent"])

@@ -285,14 +285,11 @@ def _kept_attempt(path: Path, application: TenantSettings) -> ConsentAttempt:
     from m365watch.entra.consent import read_attempt
 
     try:
-        attempt = read_attempt(_private_text(path))
+        return read_attempt(_private_text(path), cloud=application.cloud, client_id=application.client_id)
     except ValueError as error:
         raise typer.BadParameter(f"--keep: {path} {error}") from None
     except FileNotFoundError:
         raise typer.BadParameter(f"--keep: {path} is not there") from None
-    if (attempt.client_id, attempt.cloud) != (application.client_id, application.cloud):
-        raise typer.BadParameter(f"--keep: {path} belongs to another application or cloud")
-    return attempt
 
 
 def _private_text(path: Path) -> str:

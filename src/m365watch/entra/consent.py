@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,6 +21,7 @@ ANY_TENANT = "common"
 REDIRECT_URI = "http://localhost:8400/consent"
 """What is to be registered on the application, unless another is named."""
 
+_KEPT = ("form", "client_id", "redirect_uri", "tenant", "state", "verifier")
 _PAGES_LOGIN_URL = {"https://login.microsoftonline.com": "https://login.windows.net"}
 """The login host that the product page prints, for the one that is meant by it."""
 
@@ -122,23 +123,27 @@ def challenge_of(verifier: str) -> str:
 
 
 def write_attempt(attempt: ConsentAttempt) -> str:
-    """The attempt as a text that `read_attempt` reads."""
-    return json.dumps(asdict(attempt), indent=2) + "\n"
+    """What of the attempt its answer is checked by, as a text that `read_attempt` reads."""
+    kept = {key: getattr(attempt, key) for key in _KEPT}
+    return json.dumps({**kept, "login_url": attempt.cloud.login_url}, indent=2) + "\n"
 
 
-def read_attempt(text: str) -> ConsentAttempt:
-    """The attempt that `write_attempt` wrote; raises ValueError for any other text."""
+def read_attempt(text: str, *, cloud: Cloud, client_id: str) -> ConsentAttempt:
+    """The attempt that `write_attempt` wrote of that application in that cloud.
+
+    Raises: ValueError: the end of a sentence that starts with the file's name.
+    """
     try:
         kept = json.loads(text)
-        attempt = ConsentAttempt(
-            **kept | {"form": ConsentForm(kept["form"]), "cloud": Cloud(**kept["cloud"])}
-        )
+        given = {key: kept[key] for key in (*_KEPT, "login_url")}
+        form = ConsentForm(given.pop("form"))
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("is not what `m365watch consent url --keep` writes") from None
-    told = (*asdict(attempt.cloud).values(), attempt.client_id, attempt.redirect_uri, attempt.tenant)
-    if not all(isinstance(one, str) for one in (*told, attempt.state, attempt.verifier)):
+    if not all(isinstance(one, str) for one in given.values()):
         raise ValueError("is not what `m365watch consent url --keep` writes")
-    return attempt
+    if (given.pop("login_url"), given["client_id"]) != (cloud.login_url, client_id):
+        raise ValueError("belongs to another application or cloud")
+    return ConsentAttempt(form=form, cloud=cloud, **given)
 
 
 def parse_redirect_uri(text: str) -> str:
