@@ -96,7 +96,7 @@ def init(
     asks = sys.stdin.isatty() and not yes
     _require_free(out, asks=asks, yes=yes)
     collected = collect_answers(given, asks=asks)
-    _write(given, collected)
+    _write(given, collected, as_json=as_json)
     code, checked = _try(out, collected, no_check=no_check, as_json=as_json)
     _tell(out, collected, code, checked if as_json else None, as_json=as_json)
     raise typer.Exit(code or 0)
@@ -121,7 +121,7 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
         typer.confirm(f"{out} is there already. Replace it?", abort=True, err=True)
 
 
-def _write(given: Given, collected: Collected) -> None:
+def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     """Write what was answered, once it is known to load; the secret first, since the file names it."""
     from m365watch.config.authoring import write_configuration
     from m365watch.entra.new_files import NewFile, write_new_files
@@ -129,7 +129,7 @@ def _write(given: Given, collected: Collected) -> None:
     text = write_configuration(collected.answers)
     _require_loads(given.out, text)
     if collected.certificate_prefix is not None:
-        _make_certificate(collected.certificate_prefix)
+        _make_certificate(collected.certificate_prefix, as_json=as_json)
     if collected.secret is not None:
         path = given.out.absolute().parent / collected.answers.proof["client_secret_file"]
         write_new_files([NewFile(path, f"{collected.secret}\n".encode())], replaces=True)
@@ -153,11 +153,12 @@ def _require_loads(out: Path, text: str) -> None:
     check_text(file, text, environment=os.environ)
 
 
-def _make_certificate(prefix: str) -> None:
-    from m365watch.cli.other_commands import is_there, run_command
+def _make_certificate(prefix: str, *, as_json: bool) -> None:
+    """Have the command make it, which tells what to do with it; with `as_json` that is not in the answer."""
+    from m365watch.cli.other_commands import answer_of, run_command
 
-    if is_there("certificate"):
-        run_command("certificate", "create", "--out", prefix)
+    run = answer_of if as_json else run_command
+    run("certificate", "create", "--out", prefix)
 
 
 def _try(out: Path, collected: Collected, *, no_check: bool, as_json: bool) -> tuple[int | None, Any]:

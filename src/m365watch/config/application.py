@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from m365watch.config.document import Unreadable, parse_document
-from m365watch.config.editing import add_tenant
+from m365watch.config.document import Pairs, Unreadable, parse_document
+from m365watch.config.editing import add_tenant, find_input
 from m365watch.config.load import parse_settings
 from m365watch.config.replacing import FileText
 from m365watch.config.settings import Settings, TenantSettings
@@ -24,16 +25,16 @@ def read_application(
 
     Raises: SettingsRefused: the input is not there, or the file has mistakes besides its tenants.
     """
-    settings = _settings_of(
-        file,
-        with_tenant(file, input_name, _NOBODY),
-        environment=environment,
-        for_reading=for_reading,
-    )
+    with _telling(file):
+        name = find_input(file.text, input_name, suffix=file.suffix)
+        document = _with_nobody(
+            parse_document(file.text, suffix=file.suffix), ("inputs", name, "credentials")
+        )
+    settings = parse_settings(document, path=file.path, environment=environment, for_reading=for_reading)
     for tenant in settings.tenants:
-        if tenant.tenant_id == _NOBODY:
+        if tenant.input_name == name:
             return tenant
-    raise SettingsRefused(["the input is switched off; switch it on first"], where=str(file.path))
+    raise SettingsRefused([f"inputs.{name}: is switched off; switch it on first"], where=str(file.path))
 
 
 def with_tenant(file: FileText, input_name: str | None, tenant_id: str) -> str:
@@ -41,11 +42,8 @@ def with_tenant(file: FileText, input_name: str | None, tenant_id: str) -> str:
 
     Raises: SettingsRefused: the text cannot be read, or is written in a way that is left to a person.
     """
-    try:
+    with _telling(file):
         return add_tenant(file.text, input_name, tenant_id, suffix=file.suffix)
-    except Unreadable as error:
-        fix = error.fix or "correct the file and start again"
-        raise SettingsRefused([str(error)], where=str(file.path), fix=fix) from None
 
 
 def check_text(file: FileText, text: str, *, environment: Mapping[str, str]) -> Settings:
@@ -53,12 +51,25 @@ def check_text(file: FileText, text: str, *, environment: Mapping[str, str]) -> 
 
     Raises: SettingsRefused: with every mistake of it.
     """
-    return _settings_of(file, text, environment=environment, for_reading=True)
-
-
-def _settings_of(file: FileText, text: str, *, environment: Mapping[str, str], for_reading: bool) -> Settings:
-    try:
+    with _telling(file):
         document = parse_document(text, suffix=file.suffix)
+    return parse_settings(document, path=file.path, environment=environment, for_reading=True)
+
+
+@contextmanager
+def _telling(file: FileText) -> Iterator[None]:
+    """What cannot be read, or is left to a person, is told with the file's name."""
+    try:
+        yield
     except Unreadable as error:
-        raise SettingsRefused([str(error)], where=str(file.path)) from None
-    return parse_settings(document, path=file.path, environment=environment, for_reading=for_reading)
+        fix = error.fix or "correct the file and start again"
+        raise SettingsRefused([str(error)], where=str(file.path), fix=fix) from None
+
+
+def _with_nobody(value: object, path: tuple[str, ...]) -> object:
+    """The document with the nil tenant alone in the object at `path`; others as they are."""
+    if not isinstance(value, Pairs):
+        return value
+    if not path:
+        return Pairs([*(pair for pair in value if pair[0] != "tenant_id"), ("tenant_id", _NOBODY)])
+    return Pairs((key, _with_nobody(child, path[1:]) if key == path[0] else child) for key, child in value)

@@ -66,6 +66,11 @@ def show_difference(old: str, new: str, *, name: str, suffix: str = "") -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def find_input(text: str, input_name: str | None, *, suffix: str = "") -> str:
+    """The name of the input that is meant, as `add_tenant` finds it, and raising as it does."""
+    return _credentials_of(locate(text, suffix=suffix), input_name)[0]
+
+
 def input_names(text: str, *, suffix: str = "") -> list[str]:
     """The inputs that the text names, in their order; raises Unreadable."""
     root = locate(text, suffix=suffix)
