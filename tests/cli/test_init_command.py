@@ -139,6 +139,7 @@ def test_every_output_can_be_named(folder: Path, flags: list[str], output: str) 
         (["--client-id", APPLICATION, "--secret-file", "nowhere"], '"nowhere" is no file'),
         ([*BASIC, "--out", "nowhere/x.yaml"], "is no folder"),
         ([*BASIC, "--out", "."], "is a folder"),
+        ([*BASIC, "--out", "m365watch.json"], "name it .yaml"),
     ],
 )
 def test_a_flag_that_will_not_do_writes_nothing(folder: Path, flags: list[str], words: str) -> None:

@@ -49,6 +49,15 @@ def test_a_single_tenant_becomes_a_list_on_its_line() -> None:
     assert changed == text.replace(ONE, f"[{ONE}, {TWO}]")
 
 
+def test_a_variable_beside_the_tenant_stays_a_variable() -> None:
+    """Between brackets it needs quotation marks."""
+    text = "inputs:\n  a:\n    credentials:\n      tenant_id: ${TENANT}   # theirs\n      client_id: x\n"
+
+    changed = add_tenant(text, "a", ONE)
+
+    assert changed == text.replace("${TENANT}", f'["${{TENANT}}", "{ONE}"]')
+
+
 def test_a_list_of_lines_gets_a_line() -> None:
     """With the dash, the indentation and the quotation marks of the last one."""
     text = f'inputs:\n  a:\n    credentials:\n      tenant_id:\n      - "{ONE}"   # Contoso\n      # more\n'

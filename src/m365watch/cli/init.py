@@ -111,6 +111,8 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
     """Return if the file may be written; a missing folder is told now, and not after ten questions."""
     if not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"--out: {out.absolute().parent} is no folder; make it first")
+    if out.suffix.lower() == ".json":
+        raise typer.BadParameter(f"--out: {out} would hold YAML, which has comments; name it .yaml")
     if out.is_dir():
         raise typer.BadParameter(f"--out: {out} is a folder; name a file in it")
     if out.exists() and not yes:

@@ -17,6 +17,7 @@ from m365watch.config.tidy import is_placeholder
 _LINE_COLUMNS_MAX = 110
 """A list in brackets goes on in a line of its own where this one would become longer."""
 _CONTEXT_LINES = 2
+_NOT_PLAIN_IN_BRACKETS = re.compile(r"[][{},]")
 _COMMENT = re.compile(r"#[^\r\n]*")
 _SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
 
@@ -111,6 +112,8 @@ def _edits(text: str, credentials: Spot, old: Spot | None, tenant_id: str) -> li
         if _is_free(one):
             return [_in_place(text, one, tenant_id)]
     if old.kind == "scalar":
+        if not old.style and _NOT_PLAIN_IN_BRACKETS.search(old.text):
+            return [_Edit(old.start, old.end, f'["{old.text}", "{tenant_id}"]')]
         new = _written(tenant_id, old)
         return [_Edit(old.start, old.start, "["), _Edit(old.end, old.end, f", {new}]")]
     if not old.elements:
