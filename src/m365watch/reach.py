@@ -54,7 +54,11 @@ def reach_tenant(
     random: Random,
     on_request: Callable[[str], None] = lambda _: None,
 ) -> ReachedTenant:
-    """One tenant's token and API, within `budget`; nothing is asked for yet."""
+    """One tenant's token and API, within `budget`; nothing is asked for yet.
+
+    Both are reached as the tenant's `network` says.
+    """
+    session = session.over(tenant.network)
     tokens = TokenSource(
         session,
         tenant.cloud,
@@ -115,6 +119,7 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
+    session = session.over(tenant.network)
     graph_url = tenant.cloud.graph_url
     tokens = TokenSource(
         session,

@@ -198,3 +198,18 @@ def test_commands_that_only_read_do_not_mind_the_proxy(
     assert (
         read_settings(path, job=None, collector=None, for_reading=True).tenants[0].cloud.name == "worldwide"
     )
+
+
+@pytest.mark.parametrize("command", ["run --once", "audit", "why"])
+def test_a_variable_without_certificates_is_a_mistake_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """SSL_CERT_FILE is said to be wrong before the first server is distrusted for it."""
+    inputs = {"office365": {"credentials": INPUTS["office365"]["credentials"], "cloud": "worldwide"}}
+    write(tmp_path / "c.json", {"inputs": inputs, "outputs": CONSOLE})
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.json"))
+
+    ended = CliRunner().invoke(app, [*command.split(), "-c", "c.json"])
+    told = str(ended.exception) + ended.stderr
+
+    assert f"SSL_CERT_FILE: {tmp_path}/c.json holds no certificate" in told

@@ -116,13 +116,26 @@ def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataO
         "start_time_in_utc": "2026-11-17",
         "obfuscation_data": [mask],
     }
+    network = {
+        "proxy": "http://a.example:3128",
+        "proxy_username": "u",
+        "proxy_password": "p",
+        "no_proxy": ["a.example"],
+        "bind_address": ["10.0.0.1", "::1"],
+        "tls_minimum": 1.3,
+    }
     document = filled_in(
         id="1",
+        network={"proxy": "none", "read_timeout_in_seconds": 5},
         cloud={"login_url": "https://a.example", "management_url": "https://b.example"},
         services={"dlp": service, "uri_retry": {}},
         requests_limits=[{"period": "1m", "number_of_requests": 5}],
     ) | {
-        "globals": {"name": "x", "persistence": {"config": {"directory_name": "s"}}},
+        "globals": {
+            "name": "x",
+            "persistence": {"config": {"directory_name": "s"}},
+            "network": network,
+        },
         "global_overrides": {"debug": True},
         "outputs": {
             "a": {"type": "files", "config": {"directory": "f"}},

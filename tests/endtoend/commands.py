@@ -95,6 +95,12 @@ class Scene:
         self.check_discreet(run)
         return run
 
+    async def validate(self) -> Ended:
+        """`m365watch run --validate`, as discreet."""
+        run = await command("run", "--config", str(self.file), "--validate")
+        self.check_discreet(run)
+        return run
+
     def check_discreet(self, run: Ended) -> None:
         secret = self.running.tenants[0].identity.client_secret
         assert_discreet(run.out + run.err, secrets=[secret], records=self.truth.records())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from m365watch.config.settings import UNSET_NETWORK
 from m365watch.entra.proxies import check_proxies, proxy_for
 from m365watch.errors import SettingsRefused
 
@@ -93,8 +94,8 @@ def test_only_a_proxy_that_would_be_used_is_checked(monkeypatch: pytest.MonkeyPa
     """A tenant on this machine is reached whatever the environment says; a variable is named once."""
     monkeypatch.setenv("HTTPS_PROXY", "http://[::1")
 
-    check_proxies(["https://127.0.0.1:9", "http://login.example"])
+    check_proxies([("https://127.0.0.1:9", UNSET_NETWORK), ("http://login.example", UNSET_NETWORK)])
     with pytest.raises(SettingsRefused) as refused:
-        check_proxies(["https://login.example", "https://manage.example"])
+        check_proxies([(f"https://{host}.example", UNSET_NETWORK) for host in ("login", "manage")])
 
     assert refused.value.mistakes == [MALFORMED]

@@ -52,6 +52,11 @@ class House:
         self.keepers = {tenant: SubscriptionKeeper(api, self.clock) for tenant, api in self.apis.items()}
         self.woken: list[Feed] = []
         self.api = self.apis[TENANT]
+        self.others: dict[TenantId, TenantAccess] = {}
+        """Tenants that do not answer as scripted, and how they are reached."""
+
+    def access(self, tenant: TenantId) -> TenantAccess:
+        return self.others.get(tenant) or TenantAccess(self.apis[tenant], self.keepers[tenant])
 
     def ago(self, **span: float) -> datetime:
         return self.clock.now() - timedelta(**span)
@@ -66,7 +71,7 @@ class House:
     ) -> FeedPoller:
         return FeedPoller(
             feed,
-            TenantAccess(self.apis[feed.tenant_id], self.keepers[feed.tenant_id]),
+            self.access(feed.tenant_id),
             settings=PollSettings(start_at, timedelta(seconds=lookback_s), period_s),
             cycles=PullCycles(self.clock),
             ledger=self.ledger,
@@ -125,7 +130,7 @@ class Fetching:
         self.running: asyncio.Task[None]
         self._house = house
         self._settles = settles
-        access = {tenant: TenantAccess(api, house.keepers[tenant]) for tenant, api in house.apis.items()}
+        access = {tenant: house.access(tenant) for tenant in (*house.apis, *house.others)}
         self.fetcher = BlobFetcher(
             {feed: access[feed.tenant_id] for feed in feeds},
             ledger=house.ledger,

@@ -86,14 +86,26 @@ def read_settings(
     """
     settings = _read_files(config, job=job, collector=collector, for_reading=for_reading)
     if not for_reading:
-        from m365watch.config.settings import DevoHttpSettings
-        from m365watch.entra.proxies import check_proxies
-
-        clouds = [tenant.cloud for tenant in settings.tenants]
-        addresses = [url for cloud in clouds for url in (cloud.login_url, cloud.management_url)]
-        addresses += [one.endpoint for one in settings.outputs if isinstance(one, DevoHttpSettings)]
-        check_proxies(addresses)
+        _check_ways(settings)
     return settings
+
+
+def _check_ways(settings: Settings) -> None:
+    """Refuse an environment by which a server of the configuration cannot be reached."""
+    from m365watch.config.settings import DevoHttpSettings
+    from m365watch.entra.proxies import check_proxies
+    from m365watch.entra.tls import check_bundle_variable
+
+    addresses = [
+        (url, tenant.network)
+        for tenant in settings.tenants
+        for url in (tenant.cloud.login_url, tenant.cloud.management_url)
+    ]
+    outputs = [one for one in settings.outputs if isinstance(one, DevoHttpSettings)]
+    addresses += [(output.endpoint, output.network) for output in outputs]
+    check_proxies(addresses)
+    if any(url.startswith("https:") and network.ca_bundle is None for url, network in addresses):
+        check_bundle_variable(os.environ)
 
 
 def _read_files(

@@ -24,6 +24,7 @@ from m365watch.config.kinds import (
     TenantGuids,
     Whole,
 )
+from m365watch.config.network import InputNetworkSection
 from m365watch.config.patterns import PATTERN_CHARACTERS_MAX, parse_pattern
 
 MASKS_MAX = 100
@@ -180,10 +181,29 @@ class Credentials(Section):
 
 
 def _cloud_kind(given: object) -> str:
-    return "|CloudSection" if isinstance(given, dict | BaseModel) else "|name"
+    if isinstance(given, dict):
+        return "|NamedCloudSection" if "name" in given else "|CloudSection"
+    return f"|{type(given).__name__}" if isinstance(given, BaseModel) else "|name"
 
 
 CloudName = Literal["worldwide", "gcc", "gcc-high", "dod", "china"]
+_CLOUD_NAMES = "worldwide, gcc, gcc-high, dod or china"
+
+
+class NamedCloudSection(Section):
+    """One of Microsoft's clouds, where something of it is to be otherwise."""
+
+    name: CloudName = Field(title=_CLOUD_NAMES)
+    """The cloud whose hosts are used as far as no other key names another."""
+
+    audience: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, title="the resource that tokens are asked for"
+    )
+    """The resource that tokens are asked for; left out, the cloud's management host. Who is refused in `gcc`
+    with AADSTS500011 tries `https://manage.office.com`: reports differ on what that cloud wants."""
+
+    login_url: BaseUrl | None = Field(default=None, title="an https URL (http for loopback hosts only)")
+    """Another login host of the same cloud, such as the older `https://login.windows.net`."""
 
 
 class CloudSection(Section):
@@ -234,13 +254,19 @@ class InputSection(Section):
     """The application that reads the audit records."""
 
     cloud: Annotated[
-        Annotated[CloudName, Tag("|name")] | Annotated[CloudSection, Tag("|CloudSection")],
+        Annotated[CloudName, Tag("|name")]
+        | Annotated[NamedCloudSection, Tag("|NamedCloudSection")]
+        | Annotated[CloudSection, Tag("|CloudSection")],
         Discriminator(_cloud_kind),
     ] = Field(
         default="worldwide",
-        title="worldwide, gcc, gcc-high, dod, china, or an object with login_url and management_url",
+        title="worldwide, gcc, gcc-high, dod, china, or an object with name, or with login_url and "
+        "management_url",
     )
     """The cloud that the tenants are in."""
+
+    network: InputNetworkSection | None = Field(default=None, title=OBJECT)
+    """How the servers of these tenants are reached, where it is not as `globals.network` says."""
 
     publisher_identifier: Guid | None = Field(default=None, title="a GUID")
     """The tenant of whoever runs the collector, under which Microsoft counts its requests; left out,

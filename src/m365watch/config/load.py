@@ -13,6 +13,7 @@ from m365watch.config.mistakes import Report, show_value
 from m365watch.config.places import Places, one_place
 from m365watch.config.reading import read_schema
 from m365watch.config.resolve import resolve
+from m365watch.config.resolve_network import check_networks
 from m365watch.config.secrets import fill_in_secrets, warn_of_inline_secrets
 from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
@@ -94,6 +95,7 @@ def _settle(
     warn_of_inline_secrets(tidied, places=places, report=report)
     fill_in_secrets(tidied, places=places, report=report, reads=not for_reading)
     find_certificates(tidied, folder=places.folder, report=report)
+    check_networks(tidied, places=places, report=report, reads=not for_reading)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:

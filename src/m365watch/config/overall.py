@@ -20,6 +20,7 @@ from m365watch.config.kinds import (
     Switch,
     Whole,
 )
+from m365watch.config.network import NetworkSection
 
 
 class PersistenceConfig(Section):
@@ -108,3 +109,6 @@ class Globals(GlobalOverrides):
         default=DEFAULTS, validate_default=True, title="an object with type and config"
     )
     """Where the collector keeps its state."""
+
+    network: NetworkSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """How servers are reached: proxy, authorities, the collector's own address, time-outs, TLS."""

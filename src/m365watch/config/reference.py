@@ -16,6 +16,7 @@ from m365watch.config.clouds import CLOUDS
 from m365watch.config.inputs import DlpSection, ServiceSection
 from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.load import example_settings
+from m365watch.config.network import InputNetworkSection, NetworkSection
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
@@ -30,6 +31,12 @@ never filled in; every mistake of the file is named in one run.
 `${NAME}` in any text stands for the environment variable NAME. An input, a service or an output with
 `enabled: false` is not read further.
 """
+
+_SAID_ELSEWHERE: dict[type[Section], type[Section]] = {
+    DlpSection: ServiceSection,
+    InputNetworkSection: NetworkSection,
+}
+"""Sections whose keys are for the most part those of another, which has its own table."""
 
 _SERVER = """\
 ## The two files of Devo's collector server
@@ -60,6 +67,8 @@ _ENVIRONMENT = """\
 |---|---|
 | `CONFIG_FILE` | the configuration, where the command line names none |
 | `COLLECTOR_IMAGE` | the container's image, named in what the collector says of itself |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | the proxy, and its exceptions, where `network` says nothing |
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | the authorities that are trusted, where `network` says nothing |
 """
 
 
@@ -94,23 +103,16 @@ def _render_section(path: str, section: type[Section]) -> str:
     kind = section.model_fields["type"].title if issubclass(section, Output) else None
     of_kind = f", type {kind}" if kind else ""
     heading = f"`{path}`{of_kind}" if path else "The file"
-    beside = ServiceSection.model_fields if section is DlpSection else {}
+    beside = _SAID_ELSEWHERE[section].model_fields if section in _SAID_ELSEWHERE else {}
     words = words_below(section)
     rows = [
         _render_row(name, field, words.get(name, ""))
         for name, field in section.model_fields.items()
         if name not in beside
     ]
-    return "\n".join(
-        [
-            f"## {heading}\n",
-            f"{inspect.getdoc(section)}\n",
-            "| key | wants | if left out | meaning |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    head = [f"## {heading}\n", f"{inspect.getdoc(section)}\n"]
+    table = ["| key | wants | if left out | meaning |", "|---|---|---|---|", *rows, ""]
+    return "\n".join(head + table if rows else head)
 
 
 def words_below(section: type[Section]) -> dict[str, str]:
@@ -146,6 +148,8 @@ def _render_default(field: FieldInfo) -> str:
         return "**required**"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
+    if isinstance(default, float):
+        return f"`{default:g}`"
     return f"`{default}`" if isinstance(default, str | int | Path) else ""
 
 

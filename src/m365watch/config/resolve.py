@@ -8,17 +8,25 @@ from pathlib import Path
 
 from m365watch.config.agreement import COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
-from m365watch.config.inputs import CloudSection, InputSection, Services, ServiceSection
+from m365watch.config.inputs import (
+    CloudSection,
+    InputSection,
+    NamedCloudSection,
+    Services,
+    ServiceSection,
+)
 from m365watch.config.masks import masks_of
 from m365watch.config.mistakes import Report
 from m365watch.config.outputs import LakeConfig, LakeOutput
 from m365watch.config.overall import GlobalOverrides
+from m365watch.config.resolve_network import overlaid, resolve_network
 from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.settings import (
     Cloud,
     DevoHttpSettings,
     DevoSettings,
+    NetworkSettings,
     OutputSettings,
     Secret,
     SecretSettings,
@@ -41,8 +49,11 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
     outputs = file.outputs or {"lake": LakeOutput(type="lake", config=LakeConfig())}
     overall = overridden(file)
     persistence = file.globals.persistence
+    network = resolve_network(file.globals.network)
     tenants = tuple(
-        tenant for name, section in file.inputs.items() for tenant in _resolve_input(name, section)
+        replace(tenant, network=_network_of(section, file, network))
+        for name, section in file.inputs.items()
+        for tenant in _resolve_input(name, section)
     )
     return Settings(
         path=path,
@@ -51,7 +62,10 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
         debug=overall.debug,
         tenants=tenants,
         outputs=tuple(
-            with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants)
+            with_network(
+                with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants),
+                network,
+            )
             for name, output in outputs.items()
         ),
         warnings=tuple(report.warnings),
@@ -60,6 +74,7 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
         stats_period_s=float(overall.sender_stats_period_in_sec),
         collector_image=image,
         keeps_state=persistence.type != "memory",
+        network=network,
     )
 
 
@@ -70,6 +85,18 @@ def with_overrides(output: OutputSettings, tenants: Sequence[TenantSettings]) ->
     services = [service for tenant in tenants for service in tenant.services]
     overrides = dict.fromkeys(service.override_tag for service in services if service.override_tag)
     return replace(output, tags=replace(output.tags, overrides=tuple(overrides)))
+
+
+def _network_of(section: InputSection, file: ConfigurationFile, network: NetworkSettings) -> NetworkSettings:
+    """How an input's tenants are reached: by `network`, that of all, unless it has keys of its own."""
+    if section.network is None:
+        return network
+    return resolve_network(overlaid(file.globals.network, section.network))
+
+
+def with_network(output: OutputSettings, network: NetworkSettings) -> OutputSettings:
+    """The output, told how servers are reached if it speaks HTTP; a wire has keys of its own for that."""
+    return replace(output, network=network) if isinstance(output, DevoHttpSettings) else output
 
 
 def overridden(file: ConfigurationFile) -> GlobalOverrides:
@@ -117,9 +144,16 @@ def _resolve_input(name: str, section: InputSection) -> list[TenantSettings]:
     ]
 
 
-def _resolve_cloud(cloud: str | CloudSection) -> Cloud:
+def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
     if isinstance(cloud, str):
         return CLOUDS[cloud]
+    if isinstance(cloud, NamedCloudSection):
+        known = CLOUDS[cloud.name]
+        return replace(
+            known,
+            login_url=cloud.login_url or known.login_url,
+            audience=cloud.audience or known.audience,
+        )
     return Cloud(
         name="custom",
         login_url=cloud.login_url,

@@ -9,6 +9,7 @@ from pathlib import Path
 from m365watch.config.files import read_small_file
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.places import Places
+from m365watch.config.resolve_network import networks_in
 from m365watch.config.sections import Document, section_at
 from m365watch.config.values import is_guid
 
@@ -52,7 +53,8 @@ def warn_of_inline_secrets(document: Document, *, places: Places, report: Report
 
 def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
     ends = {"inputs": "credentials", "outputs": "config"}
-    return [(kind, name, end) for kind, end in ends.items() for name in section_at(document, kind)]
+    found = [(kind, name, end) for kind, end in ends.items() for name in section_at(document, kind)]
+    return [*found, *networks_in(document)]
 
 
 def _fill_in(section: Document, path: KeyPath, folder: Path | None, report: Report) -> None:

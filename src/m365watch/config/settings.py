@@ -38,6 +38,41 @@ class Cloud:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """A proxy that the configuration names."""
+
+    url: str
+    """http or https, host and port; nothing else."""
+    username: str | None = None
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """How servers are reached; the defaults are those of a configuration that says nothing of it."""
+
+    proxy: ProxySettings | None = None
+    asks_environment: bool = True
+    """Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold where there is no `proxy`."""
+    no_proxy: tuple[str, ...] = ()
+    """Hosts and domains in lower case; "*" for all."""
+    ca_bundle: Path | None = None
+    """A file or a folder; None: the system's authorities, or those of SSL_CERT_FILE."""
+    bind_addresses: tuple[str, ...] = ()
+    """One of each kind at most; empty: the system chooses."""
+    connect_timeout_s: float = 30.0
+    """From the name to the end of the handshake."""
+    read_timeout_s: float = 60.0
+    """How long an answer may bring no byte."""
+    tls_minimum: str = "1.2"
+    """1.2 or 1.3."""
+
+
+UNSET_NETWORK = NetworkSettings()
+"""What holds where nobody said anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class MaskSettings:
     """One rule of `obfuscation_data`."""
 
@@ -126,6 +161,8 @@ class TenantSettings:
     lookback_s: float
     environment: str | None = None
     """Devo's `@devo_environment` of the input's records."""
+    network: NetworkSettings = UNSET_NETWORK
+    """How its token, its API and its Graph are reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +317,7 @@ class DevoHttpSettings:
     tags: TagSettings = field(default_factory=TagSettings)
     adds_devo_fields: bool = True
     sends_notices: bool = True
+    network: NetworkSettings = UNSET_NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +372,8 @@ class Settings:
     """The variable COLLECTOR_IMAGE: the image of the container that this runs in."""
     keeps_state: bool = True
     """False: the state is in a temporary folder that goes at the end (`persistence.type: memory`)."""
+    network: NetworkSettings = UNSET_NETWORK
+    """`globals.network`, for whatever belongs to no tenant."""
 
     @property
     def lake_directory(self) -> Path | None:

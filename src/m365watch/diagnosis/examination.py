@@ -99,7 +99,7 @@ class _Examination:
     def _proxy(self, urls: Sequence[str]) -> Finding:
         ways = []
         for url in map(URL, urls):
-            proxy = proxy_for(url.scheme, url.host or "")
+            proxy = proxy_for(url.scheme, url.host or "", self._tenant.network)
             ways.append(f"{url.host} {'by ' + str(proxy.url.origin()) if proxy else 'directly'}")
         return ok(Step.PROXY, ", ".join(dict.fromkeys(ways)))
 
@@ -107,7 +107,7 @@ class _Examination:
         """Each host's name, unless it is left to a proxy; then the proxy's own."""
         found = []
         for url in map(URL, urls):
-            proxy = proxy_for(url.scheme, url.host or "")
+            proxy = proxy_for(url.scheme, url.host or "", self._tenant.network)
             host = (proxy.url.host if proxy else url.host) or ""
             try:
                 async with asyncio.timeout(DNS_S):
@@ -116,17 +116,18 @@ class _Examination:
                 seen = (
                     f"{host} cannot be resolved ({getattr(error, 'strerror', None) or type(error).__name__})"
                 )
-                fix = "check the hosts of `cloud` and this machine's DNS; behind a proxy set HTTPS_PROXY"
+                fix = "check the hosts of `cloud` and this machine's DNS; behind a proxy name it in `network`"
                 return broken(Step.DNS, seen, fix=fix)
             found.append(f"{host} {addresses[0][4][0]}" if not is_loopback(host) else host)
         return ok(Step.DNS, ", ".join(dict.fromkeys(found)))
 
     async def _tls(self, urls: Sequence[str]) -> Finding:
         """A request to each host, without a token: any answer will do."""
+        session = self._means.session.over(self._tenant.network)
         for url in urls:
             address = URL(f"{url}/", encoded=True)
             try:
-                answer = await self._means.session.send("GET", address, headers={}, where=address.host or "")
+                answer = await session.send("GET", address, headers={}, where=address.host or "")
             except CollectorError as error:
                 said = CollectorError(f"{address.host}: {error.what}")
                 return reachable.judge_failure(Step.TLS, said)

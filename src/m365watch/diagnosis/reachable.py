@@ -67,15 +67,24 @@ def judge_failure(step: Step, error: CollectorError) -> Finding:
 
 def _network_fix(what: str) -> str:
     """What to do about a connection that failed, by our own words for it."""
+    if "CA bundle" in what:
+        return "correct the file that network.ca_bundle names"
     if "certificate" in what or "TLS" in what:
         return (
             "see what answers in the server's place: a proxy that inspects TLS needs its CA among those of "
-            "this system (SSL_CERT_FILE)"
+            "this system, or in the file that network.ca_bundle names"
         )
+    if "HTTP 407" in what:
+        return "correct network.proxy_username and network.proxy_password, or the user in HTTPS_PROXY"
     if "proxy" in what:
-        return "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and whether the proxy lets this machine through"
+        return (
+            "check network.proxy, or HTTPS_PROXY and NO_PROXY where that is not set, and whether the proxy "
+            "lets this machine through"
+        )
+    if "no connection from" in what:
+        return "correct network.bind_address: it has to be an address of this machine, of the host's kind"
     if "no connection" in what or "in time" in what:
-        return "let this machine reach the host, in its firewall and those on the way, or set HTTPS_PROXY"
+        return "let this machine reach the host, in its firewall and those on the way, or set network.proxy"
     return LATER
 
 

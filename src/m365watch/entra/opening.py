@@ -1,62 +1,68 @@
-"""How a connection comes to be: name, TCP, proxy, TLS; each failure is named."""
+"""How a connection comes to be: name, own address, TCP, proxy, TLS; each failure is named."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import aiohappyeyeballs
 import httptools
+from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
+from m365watch.config.settings import NetworkSettings
 from m365watch.entra.connection import HEAD_BYTES_MAX, Connection
 from m365watch.entra.origin import Origin, tunnel_request
 from m365watch.entra.transport import ExchangeFailed, Failure
-
-CONNECT_S = 30.0
-"""How long it may take until a request can be sent, from the name to the end of the handshake."""
 
 _NEXT_ADDRESS_S = 0.25
 """After this long without a connection the host's next address is tried beside (RFC 8305)."""
 
 
-async def open_connection(origin: Origin, connection: Connection, tls: Callable[[], ssl.SSLContext]) -> None:
+async def open_connection(
+    origin: Origin, connection: Connection, tls: Callable[[], ssl.SSLContext], *, network: NetworkSettings
+) -> None:
     """Make `connection` lead to `origin`; `tls` is asked only if it is needed.
 
     Raises: ExchangeFailed.
     """
+    own = network.bind_addresses
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(network.connect_timeout_s):
             if origin.proxy is None:
-                await _connect(
-                    lambda: connection, origin.host, origin.port, tls=tls() if origin.is_tls else None
-                )
+                context = tls() if origin.is_tls else None
+                await _connect(lambda: connection, origin.host, origin.port, tls=context, own=own)
             else:
-                await _open_by_proxy(origin, origin.proxy.url, connection, tls)
+                await _open_by_proxy(origin, origin.proxy.url, connection, tls, own=own)
     except OSError as error:
-        raise _failed(error) from None
+        raise _failed(error, connect_s=network.connect_timeout_s) from None
 
 
 async def _open_by_proxy(
-    origin: Origin, proxy: URL, connection: Connection, tls: Callable[[], ssl.SSLContext]
+    origin: Origin,
+    proxy: URL,
+    connection: Connection,
+    tls: Callable[[], ssl.SSLContext],
+    *,
+    own: tuple[str, ...],
 ) -> None:
     first: asyncio.Protocol = _Tunnel() if origin.is_tls else connection
+    context = tls() if proxy.scheme == "https" else None
+    host = (proxy.raw_host or "").rstrip(".")
     try:
-        transport = await _connect(
-            lambda: first,
-            (proxy.raw_host or "").rstrip("."),
-            proxy.port or 0,
-            tls=tls() if proxy.scheme == "https" else None,
-        )
+        transport = await _connect(lambda: first, host, proxy.port or 0, tls=context, own=own)
     except ssl.SSLError:
         raise
     except OSError as error:
         if _is_out_of_time(error):
             raise
         raise ExchangeFailed(Failure.PROXY_AWAY) from None
-    except ExchangeFailed:
+    except ExchangeFailed as error:
+        if error.failure is Failure.NO_OWN_ADDRESS:
+            raise
         raise ExchangeFailed(Failure.PROXY_AWAY) from None
     if isinstance(first, _Tunnel):
         await _go_through(first, transport, origin, connection, tls())
@@ -74,7 +80,8 @@ async def _go_through(
     try:
         transport.write(tunnel_request(origin))
         await tunnel.is_through
-        secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+        with _handshake():
+            secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
     except BaseException:
         transport.abort()
         raise
@@ -84,25 +91,59 @@ async def _go_through(
 
 
 async def _connect(
-    make: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None
+    make: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None,
+    own: tuple[str, ...],
 ) -> asyncio.Transport:
-    """A transport to the first address of `host` that takes a connection."""
+    """A transport to the first address of `host` that takes a connection, from one of `own` if there are."""
     loop = asyncio.get_running_loop()
     try:
         addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         raise ExchangeFailed(Failure.NAME_UNKNOWN) from None
+    ours = None
+    if own:
+        ours = _own_places(own)
+        kinds = {kind for kind, *_ in ours}
+        addresses = [one for one in addresses if one[0] in kinds]
+        if not addresses:
+            raise ExchangeFailed(Failure.NO_OWN_ADDRESS, f"{own[0]}: the host has no address of its kind")
     connected = await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1
+        addresses, local_addr_infos=ours, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1
     )
     try:
-        transport, _ = await loop.create_connection(
-            make, sock=connected, ssl=tls, server_hostname=host if tls else None
-        )
+        with _handshake() if tls else nullcontext():
+            transport, _ = await loop.create_connection(
+                make, sock=connected, ssl=tls, server_hostname=host if tls else None
+            )
     except BaseException:
         connected.close()
         raise
     return transport
+
+
+def _own_places(own: tuple[str, ...]) -> list[AddrInfoType]:
+    """Those addresses that this machine has now, on any port, as sockets take them.
+
+    Raises: ExchangeFailed where it has none of them; the first one and what is wrong with it is named.
+    """
+    places: list[AddrInfoType] = []
+    wrong = []
+    for address in own:
+        try:
+            [place, *_] = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            with socket.socket(place[0], socket.SOCK_STREAM) as tried:
+                tried.bind(place[4])
+        except OSError as error:
+            wrong.append(f"{address}: {error.strerror or 'it cannot be used'}")
+        else:
+            places.append(place)
+    if not places:
+        raise ExchangeFailed(Failure.NO_OWN_ADDRESS, wrong[0])
+    return places
 
 
 class _Tunnel(asyncio.Protocol):
@@ -131,6 +172,8 @@ class _Tunnel(asyncio.Protocol):
             self._fail(Failure.HEAD_TOO_LARGE, HEAD_BYTES_MAX)
         elif self._status == _OK and not self.is_through.done():
             self.is_through.set_result(None)
+        elif self._status == _WHO_ARE_YOU:
+            self._fail(Failure.PROXY_REFUSED)
         elif self._status:
             self._fail(Failure.PROXY_ANSWERED, self._status)
 
@@ -151,6 +194,7 @@ class _Tunnel(asyncio.Protocol):
 
 
 _OK = 200
+_WHO_ARE_YOU = 407
 
 
 def _note_heard(is_through: asyncio.Future[None]) -> None:
@@ -159,14 +203,28 @@ def _note_heard(is_through: asyncio.Future[None]) -> None:
         is_through.exception()
 
 
-def _failed(error: OSError) -> ExchangeFailed:
+@contextmanager
+def _handshake() -> Iterator[None]:
+    """Tell a connection that was closed in here from one that never was: servers end so what they refuse."""
+    try:
+        yield
+    except ConnectionError:
+        raise ExchangeFailed(Failure.TLS, _in_brackets("closed in the handshake")) from None
+
+
+def _failed(error: OSError, *, connect_s: float) -> ExchangeFailed:
     if _is_out_of_time(error):
-        return ExchangeFailed(Failure.OUT_OF_TIME)
+        return ExchangeFailed(Failure.NO_CONNECTION, f"not within {connect_s:g} s")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ExchangeFailed(Failure.CERTIFICATE)
+        return ExchangeFailed(Failure.CERTIFICATE, _in_brackets(error.verify_message))
     if isinstance(error, ssl.SSLError):
-        return ExchangeFailed(Failure.TLS)
+        return ExchangeFailed(Failure.TLS, _in_brackets((error.reason or "").lower().replace("_", " ")))
     return ExchangeFailed(Failure.NO_CONNECTION, error.strerror or "the server closed it")
+
+
+def _in_brackets(why: str) -> str:
+    """OpenSSL's own words, which say nothing of what was sent."""
+    return f" ({why.rstrip('.')})" if why else ""
 
 
 def _is_out_of_time(error: OSError) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from yarl import URL
 
 from m365watch import __version__
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.entra.proxies import proxy_for
 
 AGENT = f"m365watch/{__version__}"
@@ -25,13 +26,13 @@ _NO_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Origin:
     """One scheme, host and port, and the proxy that leads there."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, network: NetworkSettings = UNSET_NETWORK) -> None:
         """Whatever `url` has beside scheme, host and port does not matter."""
         self.is_tls = url.scheme == "https"
         self.host = (url.raw_host or "").rstrip(".")
         """As it is looked up: no brackets around an IPv6 address."""
         self.port = url.port or 0
-        self.proxy = proxy_for(url.scheme, url.host or "")
+        self.proxy = proxy_for(url.scheme, url.host or "", network)
         self.authority = url.host_port_subcomponent or ""
         """As it stands in `Host`."""
         lines = ""

@@ -11,9 +11,11 @@ from math import ceil
 
 from yarl import URL
 
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.entra.connection import Connection
 from m365watch.entra.opening import open_connection
 from m365watch.entra.origin import Origin
+from m365watch.entra.tls import make_context
 from m365watch.entra.transport import ExchangeFailed, Failure, RawAnswer
 
 IDLE_S = 15.0
@@ -40,8 +42,13 @@ class ConnectionPool:
         stall_s: float,
         total_s: float,
         idle_s: float = IDLE_S,
+        network: NetworkSettings = UNSET_NETWORK,
     ) -> None:
-        """`stall_s` bounds the time without any byte, `total_s` that of a whole exchange."""
+        """`stall_s` bounds the time without any byte, `total_s` that of a whole exchange.
+
+        Of `network` all holds but the patience with an answer, which is `stall_s`.
+        """
+        self._network = network
         self._connections_max = connections_max
         self._body_bytes_max = body_bytes_max
         self._total_s = total_s
@@ -94,7 +101,7 @@ class ConnectionPool:
         if len(self._origins) >= ORIGINS_MAX:
             self._origins.clear()
             self._idle = {known: kept for known, kept in self._idle.items() if kept}
-        origin = self._origins[url.scheme, url.raw_authority] = Origin(url)
+        origin = self._origins[url.scheme, url.raw_authority] = Origin(url, self._network)
         return origin
 
     # Places: each belongs to a connection, from before it is made until it is over.
@@ -147,7 +154,7 @@ class ConnectionPool:
         connection = Connection(body_bytes_max=self._body_bytes_max, on_over=self._release)
         self._usable[connection] = origin
         try:
-            await open_connection(origin, connection, self._context)
+            await open_connection(origin, connection, self._context, network=self._network)
         except BaseException:
             connection.drop()
             raise
@@ -199,8 +206,10 @@ class ConnectionPool:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
+            try:
+                self._tls = make_context(self._network)
+            except ValueError as error:
+                raise ExchangeFailed(Failure.AUTHORITIES, f"{self._network.ca_bundle} {error}") from None
         return self._tls
 
     # Time.

@@ -1,4 +1,4 @@
-"""Which proxy leads to a host, as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.
+"""Which proxy leads to a host: the one of the configuration, or as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.
 
 Decided here, once per host: the client library would look it up again, in a thread, for every request.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
 from m365watch.errors import SettingsRefused
 
 _FIX = "give http://host:port"
@@ -28,13 +29,33 @@ class Proxy(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def proxy_for(scheme: str, host: str) -> Proxy | None:
-    """The proxy of the environment for `host`; None where it is reached directly, as loopback always is.
+def proxy_for(scheme: str, host: str, network: NetworkSettings = UNSET_NETWORK) -> Proxy | None:
+    """The proxy that leads to `host`; None where it is reached directly, as this machine always is.
 
     Raises: SettingsRefused: the environment names something else than a proxy; its words are not repeated.
     """
+    if is_nearby(host) or _is_excepted(host, network.no_proxy):
+        return None
+    if network.proxy is not None:
+        return _configured(network.proxy)
+    return _of_environment(scheme, host) if network.asks_environment else None
+
+
+def _is_excepted(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether one of `hosts` is `host`, a domain above it, or "*"."""
+    name = host.lower().rstrip(".")
+    domains = [one.strip(".") for one in hosts]
+    return "*" in hosts or any(name == domain or name.endswith(f".{domain}") for domain in domains)
+
+
+def _configured(proxy: ProxySettings) -> Proxy:
+    password = proxy.password.reveal() if proxy.password else ""
+    return Proxy(URL(proxy.url), {} if proxy.username is None else _authorization(proxy.username, password))
+
+
+def _of_environment(scheme: str, host: str) -> Proxy | None:
     named = getproxies().get(scheme)
-    if not named or is_loopback(host) or proxy_bypass(host):
+    if not named or proxy_bypass(host):
         return None
     variable = f"{scheme.upper()}_PROXY"
     kind, separator, _ = named.partition("://")
@@ -48,18 +69,20 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     if address is None or address.scheme not in {"http", "https"} or not _is_place(address):
         # What is no address may hold a password anywhere.
         raise _refused(f"{variable}: what it holds is not a proxy address")
-    return Proxy(address, _authorization(url))
+    user = unquote(url.raw_user or "")
+    return Proxy(address, _authorization(user, unquote(url.raw_password or "")) if user else {})
 
 
-def check_proxies(addresses: Iterable[str]) -> None:
+def check_proxies(addresses: Iterable[tuple[str, NetworkSettings]]) -> None:
     """Refuse an environment that names something else than a proxy on the way to one of `addresses`.
 
     Raises: SettingsRefused: each variable that is wrong is named once.
     """
     mistakes = []
-    for url in map(URL, addresses):
+    for address, network in addresses:
+        url = URL(address)
         try:
-            proxy_for(url.scheme, url.host or "")
+            proxy_for(url.scheme, url.host or "", network)
         except SettingsRefused as error:
             mistakes += error.mistakes
     if mistakes:
@@ -80,14 +103,23 @@ def is_loopback(host: str) -> bool:
     """Whether `host` is this machine itself."""
     if host == "localhost":
         return True
+    address = _parsed(host)
+    return address is not None and address.is_loopback
+
+
+def is_nearby(host: str) -> bool:
+    """Whether no proxy can lead to `host`: this machine, or its cloud's metadata service beside it."""
+    address = _parsed(host)
+    return is_loopback(host) or (address is not None and address.is_link_local)
+
+
+def _parsed(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
-def _authorization(url: URL) -> dict[str, str]:
-    if not url.raw_user:
-        return {}
-    pair = f"{unquote(url.raw_user)}:{unquote(url.raw_password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+def _authorization(user: str, password: str) -> dict[str, str]:
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {pair}"}

@@ -6,12 +6,14 @@ where it was sent. A body is inflated at once, not as it drips in: that costs th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from yarl import URL
 
+from m365watch.config.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.entra.inflate import inflate
 from m365watch.entra.pool import ConnectionPool
 from m365watch.entra.transport import ExchangeFailed, RawAnswer, Transport
@@ -21,10 +23,7 @@ BODY_BYTES_MAX = 256 << 20
 """The largest body that is taken, before and after it is inflated."""
 
 CONNECTIONS_MAX = 128
-"""Open connections of the process, all tenants together."""
-
-STALL_S = 60.0
-"""How long an answer may give no byte at all; a slow drip is no stall."""
+"""Open connections of all tenants together that are reached in the same way."""
 
 TOTAL_S = 900.0
 """How long one request may take, whatever it does."""
@@ -43,10 +42,21 @@ class Answer(NamedTuple):
 class Session:
     """Sends requests; made by `open_session`, shared by every tenant."""
 
-    def __init__(self, transport: Transport, *, body_bytes_max: int) -> None:
-        """`transport` is closed with the session."""
+    def __init__(self, transport: Transport, *, body_bytes_max: int, ways: Ways | None = None) -> None:
+        """`transport` is closed with the session, or with the `ways` that the session is one of.
+
+        Without these it stands for every network.
+        """
         self._transport = transport
         self._body_bytes_max = body_bytes_max
+        self._ways = ways
+
+    def over(self, network: NetworkSettings) -> Session:
+        """The session that reaches servers as `network` says; closed with this one.
+
+        Whoever asks for one network twice gets the same connections.
+        """
+        return self if self._ways is None else self._ways.to(network)
 
     async def send(
         self, method: str, url: URL, *, headers: Mapping[str, str], where: str, form: bytes | None = None
@@ -74,8 +84,8 @@ class Session:
         return Answer(answer.status, answer.headers, received)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._transport.close()
+        """Close every connection, also those of the sessions that came from it by `over`."""
+        await (self._transport if self._ways is None else self._ways).close()
 
     async def __aenter__(self) -> Self:
         """The session itself."""
@@ -88,15 +98,50 @@ class Session:
         await self.close()
 
 
+class Ways:
+    """The sessions of one process, by the network that each leads by."""
+
+    def __init__(self, open_way: Callable[[NetworkSettings], Transport], *, body_bytes_max: int) -> None:
+        """`open_way` is called once for each network, when it is first asked for."""
+        self._open_way = open_way
+        self._body_bytes_max = body_bytes_max
+        self._opened: dict[NetworkSettings, tuple[Session, Transport]] = {}
+
+    def to(self, network: NetworkSettings) -> Session:
+        """The session that leads by `network`."""
+        if network not in self._opened:
+            transport = self._open_way(network)
+            session = Session(transport, body_bytes_max=self._body_bytes_max, ways=self)
+            self._opened[network] = session, transport
+        return self._opened[network][0]
+
+    async def close(self) -> None:
+        """Close every connection of all of them."""
+        for _, transport in tuple(self._opened.values()):
+            await transport.close()
+
+
 def open_session(
+    network: NetworkSettings = UNSET_NETWORK,
     *,
     body_bytes_max: int = BODY_BYTES_MAX,
     connections_max: int = CONNECTIONS_MAX,
-    stall_s: float = STALL_S,
+    stall_s: float = math.inf,
     total_s: float = TOTAL_S,
 ) -> Session:
-    """A session of the running loop; whoever opens it closes it."""
-    pool = ConnectionPool(
-        connections_max=connections_max, body_bytes_max=body_bytes_max, stall_s=stall_s, total_s=total_s
-    )
-    return Session(pool, body_bytes_max=body_bytes_max)
+    """A session of the running loop; whoever opens it closes it.
+
+    An answer may give no byte for as long as the network's `read_timeout_s` says, and not above `stall_s`; a
+    slow drip is no stall.
+    """
+
+    def open_way(way: NetworkSettings) -> ConnectionPool:
+        return ConnectionPool(
+            connections_max=connections_max,
+            body_bytes_max=body_bytes_max,
+            stall_s=min(stall_s, way.read_timeout_s),
+            total_s=total_s,
+            network=way,
+        )
+
+    return Ways(open_way, body_bytes_max=body_bytes_max).to(network)

@@ -68,6 +68,7 @@ class DevoHttpOutput:
         """
         timeout_s = self._settings.timeout_s
         self._session = open_session(
+            self._settings.network,
             body_bytes_max=_ANSWER_BYTES_MAX,
             connections_max=REQUESTS_AT_ONCE_MAX,
             stall_s=timeout_s,
