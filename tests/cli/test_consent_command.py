@@ -141,6 +141,16 @@ def test_a_refusal_that_was_brought_by_hand_has_its_cure(config: Path) -> None:
     assert "let an administrator" in str(ended.exception)
 
 
+def test_the_code_goes_by_the_network_of_the_input(config: Path) -> None:
+    """A proxy that is away is what the exchange meets, and Entra is not."""
+    config.write_text(TEXT.replace("    cloud:", "    network: {proxy: 'http://127.0.0.1:1'}\n    cloud:"))
+    ended = CliRunner().invoke(
+        app, ["consent", "exchange", "--code", "x", "--no-write", "--config", str(config)]
+    )
+
+    assert "the proxy cannot be reached" in str(ended.exception)
+
+
 def test_the_timeout_ends_the_waiting(config: Path) -> None:
     """With the line that says how long it was."""
     ended = consent("serve", "--port", "0", "--timeout", "0.1", "--no-write", config=config)

@@ -256,6 +256,7 @@ def _application_and_clouds(
 def _read_application(file: FileText, input_name: str | None, *, for_reading: bool = False) -> TenantSettings:
     from m365watch.config.application import read_application
     from m365watch.entra.proxies import check_proxies
+    from m365watch.entra.tls import check_bundle_variable
     from m365watch.errors import SettingsRefused
 
     application = read_application(file, input_name, environment=os.environ, for_reading=for_reading)
@@ -263,7 +264,10 @@ def _read_application(file: FileText, input_name: str | None, *, for_reading: bo
         mistake = f"inputs.{application.input_name}.credentials.client_id: is missing; consent is to it"
         raise SettingsRefused([mistake], where=str(file.path))
     if not for_reading:
-        check_proxies([application.cloud.login_url])
+        url, network = application.cloud.login_url, application.network
+        check_proxies([(url, network)])
+        if url.startswith("https:") and network.ca_bundle is None:
+            check_bundle_variable(os.environ)
     return application
 
 
@@ -330,7 +334,7 @@ def _wait_for_answer(
         sys.stderr.flush()
 
     async def wait() -> TenantId:
-        async with open_session() as session:
+        async with open_session(application.network) as session:
 
             async def finish(redirect: Redirect) -> TenantId:
                 return await _find_tenant(redirect, attempt, application, session)
@@ -390,7 +394,7 @@ def _exchange_by_hand(
         ) from None
 
     async def find() -> TenantId:
-        async with open_session() as session:
+        async with open_session(application.network) as session:
             return await _find_tenant(redirect, attempt, application, session)
 
     return run_in_loop(find())
