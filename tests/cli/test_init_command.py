@@ -199,11 +199,12 @@ def test_odd_characters_are_written_so_that_they_are_read_back() -> None:
 
 def test_a_terminal_is_asked_until_each_answer_will_do(folder: Path) -> None:
     """Defaults by Enter; what is typed as a secret is never shown, and lies in a file of its own."""
-    answers = ["", "sec", SECRET, "nonsense", APPLICATION, "contoso.com", "", "x", ""]
+    answers = ["", "sec", SECRET, "nonsense", APPLICATION, "contoso.com", "", "x", "", "n"]
 
-    shown, code = on_terminal(["init", "--no-check", "--out", "new.yaml"], answers)
+    shown, code = on_terminal(["init", "--out", "new.yaml"], answers)
 
     assert code == 0
+    assert "Let the tenant's administrator consent now? [y/N]" in shown
     assert '"nonsense" is not a GUID' in shown
     assert '"contoso.com" is a domain' in shown
     assert '"x" is none of these' in shown

@@ -150,7 +150,8 @@ def serve(
 
     The answer has to carry this question's random state, and a code is exchanged with its PKCE verifier.
     The tenant is the one that a token of Entra's names. What changes in FILE is shown before, and asked for.
-    With --json, one line has the address, and another the tenant.
+    With --json, one line has the address, and another the tenant. A browser on another machine gets here
+    by `ssh -L 8400:127.0.0.1:8400`; without that, use `url` and `exchange`.
 
     Exit codes: 0 the tenant is in FILE; 1 nobody consented, or you said no; 2 the configuration or the
     call is wrong.

@@ -97,9 +97,22 @@ def init(
     _require_free(out, asks=asks, yes=yes)
     collected = collect_answers(given, asks=asks)
     _write(given, collected, as_json=as_json)
-    code, checked = _try(out, collected, no_check=no_check, as_json=as_json)
-    _tell(out, collected, code, checked if as_json else None, as_json=as_json)
-    raise typer.Exit(code or 0)
+    raise typer.Exit(
+        _go_on(
+            out, collected, may_ask=asks and not (no_check or as_json), tries=not no_check, as_json=as_json
+        )
+    )
+
+
+def _go_on(out: Path, collected: Collected, *, may_ask: bool, tries: bool, as_json: bool) -> int:
+    """What follows the writing: consent where the tenant is still to come, the preflight, and what is next."""
+    consented = may_ask and not collected.answers.tenants and _let_consent(out, collected)
+    has_tenant = consented or bool(collected.answers.tenants)
+    # A new certificate is not known to Entra yet, unless that has just been seen.
+    is_known = consented or collected.certificate_prefix is None
+    code, checked = _try(out, as_json=as_json) if tries and has_tenant and is_known else (None, None)
+    _tell(out, collected, code, checked, has_tenant=has_tenant, as_json=as_json)
+    return code or 0
 
 
 def _named(**flags: str | Path | None) -> dict[str, str]:
@@ -163,32 +176,54 @@ def _make_certificate(prefix: str, *, as_json: bool) -> None:
     run("certificate", "create", "--out", prefix)
 
 
-def _try(out: Path, collected: Collected, *, no_check: bool, as_json: bool) -> tuple[int | None, Any]:
-    """Run the preflight: its exit code, and with `as_json` its document; None where it is not run."""
-    from m365watch.cli.other_commands import answer_of, is_there, run_command
+def _let_consent(out: Path, collected: Collected) -> bool:
+    """Whether the tenant's administrator has just consented, and the tenant is in the file."""
+    prefix = collected.certificate_prefix
+    where = "" if prefix is None else f" (upload {prefix}.cer to the application first)"
+    if not typer.confirm(f"Let the tenant's administrator consent now?{where}", err=True):
+        return False
+    return _run("consent", "serve", "--config", str(out), "--yes") == 0
 
-    if no_check or not collected.answers.tenants or collected.certificate_prefix is not None:
-        return None, None
+
+def _run(*words: str) -> int:
+    """The exit code of a command of ours; what keeps it from its end is told, and no end of this one."""
+    from m365watch.cli.failures import exit_code_of, show_failure
+    from m365watch.cli.other_commands import run_command
+    from m365watch.errors import CollectorError
+
+    try:
+        return run_command(*words)
+    except CollectorError as error:
+        show_failure(error)
+        return exit_code_of(error)
+
+
+def _try(out: Path, *, as_json: bool) -> tuple[int, Any]:
+    """Run the preflight: its exit code, and with `as_json` its document where it has one."""
+    from m365watch.cli.other_commands import answer_of, is_there
+
     words = (
         ("check", "--config", str(out)) if is_there("check") else ("run", "--config", str(out), "--validate")
     )
     if not as_json:
-        return run_command(*words), None
+        return _run(*words), None
     if words[0] != "check":
         return answer_of(*words)[0], None
     code, printed = answer_of(*words, "--json")
     return code, json.loads(printed) if printed.strip() else None
 
 
-def _next_commands(out: Path, collected: Collected) -> list[str]:
+def _next_commands(out: Path, *, has_tenant: bool) -> list[str]:
     """The three commands that lead on from here."""
     config = ["--config", str(out)]
-    first = ["consent", "serve", *config] if not collected.answers.tenants else ["check", *config]
+    first = ["check", *config] if has_tenant else ["consent", "serve", *config]
     return [command_line(*words) for words in (first, ["run", *config], ["status", *config])]
 
 
-def _tell(out: Path, collected: Collected, code: int | None, checked: Any, *, as_json: bool) -> None:
-    commands = _next_commands(out, collected)
+def _tell(
+    out: Path, collected: Collected, code: int | None, checked: Any, *, has_tenant: bool, as_json: bool
+) -> None:
+    commands = _next_commands(out, has_tenant=has_tenant)
     if as_json:
         from m365watch.cli.documents import SCHEMA
         from m365watch.cli.documents import as_json as to_json
@@ -206,7 +241,7 @@ def _tell(out: Path, collected: Collected, code: int | None, checked: Any, *, as
     if collected.certificate_prefix is not None:
         certificate = shlex.quote(f"{collected.certificate_prefix}.cer")
         sys.stderr.write(f"upload {certificate} to the application in Entra before you go on\n")
-    if not collected.answers.tenants:
+    if not has_tenant:
         sys.stderr.write("the tenant is still to come: let its administrator consent\n")
     write_line("next:")
     for command in commands:
