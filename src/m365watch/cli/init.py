@@ -97,20 +97,17 @@ def init(
     _require_free(out, asks=asks, yes=yes)
     collected = collect_answers(given, asks=asks)
     _write(given, collected, as_json=as_json)
-    raise typer.Exit(
-        _go_on(
-            out, collected, may_ask=asks and not (no_check or as_json), tries=not no_check, as_json=as_json
-        )
-    )
+    raise typer.Exit(_go_on(out, collected, asks=asks, no_check=no_check, as_json=as_json))
 
 
-def _go_on(out: Path, collected: Collected, *, may_ask: bool, tries: bool, as_json: bool) -> int:
-    """What follows the writing: consent where the tenant is still to come, the preflight, and what is next."""
-    consented = may_ask and not collected.answers.tenants and _let_consent(out, collected)
+def _go_on(out: Path, collected: Collected, *, asks: bool, no_check: bool, as_json: bool) -> int:
+    """After the writing: consent where the tenant is still to come, the preflight, and what is next."""
+    asks = asks and not (no_check or as_json or collected.answers.tenants)
+    consented = asks and _let_consent(out, collected)
     has_tenant = consented or bool(collected.answers.tenants)
     # A new certificate is not known to Entra yet, unless that has just been seen.
     is_known = consented or collected.certificate_prefix is None
-    code, checked = _try(out, as_json=as_json) if tries and has_tenant and is_known else (None, None)
+    code, checked = _try(out, as_json=as_json) if has_tenant and is_known and not no_check else (None, None)
     _tell(out, collected, code, checked, has_tenant=has_tenant, as_json=as_json)
     return code or 0
 
