@@ -28,7 +28,7 @@ class Refusal:
 _NEW_SECRET = "create a new client secret in Entra and put its value into credentials.client_secret"
 _SECRET_VALUE = "put the secret's value (not its id) into credentials.client_secret"
 _TENANT = "correct credentials.tenant_id, and set `cloud` to the one the tenant lives in"
-_CONSENT = "correct credentials.client_id, or let the tenant's administrator consent: `m365watch consent serve`"
+_CONSENT = "correct credentials.client_id, or let the tenant's administrator consent: `m365watch consent`"
 _RESOURCE = (
     "grant the application a permission of Office 365 Management APIs and admin consent, "
     "and set `cloud` to the one the tenant lives in"
