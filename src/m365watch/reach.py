@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import TenantSettings
-from m365watch.entra.credentials import make_credentials
+from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError
@@ -53,17 +53,19 @@ def reach_tenant(
     clock: Clock,
     random: Random,
     on_request: Callable[[str], None] = lambda _: None,
+    applications: Applications | None = None,
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Both are reached as the tenant's `network` says.
+    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    share what their application proves itself with.
     """
     session = session.over(tenant.network)
     tokens = TokenSource(
         session,
         tenant.cloud,
         tenant_id=tenant.tenant_id,
-        credentials=make_credentials(tenant.client_id, tenant.credentials),
+        credentials=(applications or Applications(session, clock)).of(tenant),
         clock=clock,
     )
     api = ManagementApi(
@@ -86,6 +88,7 @@ def reach_feeds(
     Recovered blobs that are not final yet are answered from `pages`.
     """
     limits = _feed_limits(tenants)
+    applications = Applications(session, clock)
     budgets: dict[TenantId, RequestBudget] = {}
     feeds = {}
     for tenant in tenants:
@@ -95,7 +98,13 @@ def reach_feeds(
             LimitedBudget(tenant.requests_per_minute, clock, limits=limits[tenant.tenant_id]),
         )
         reached = reach_tenant(
-            tenant, session, budget=budget, clock=clock, random=random, on_request=on_request
+            tenant,
+            session,
+            budget=budget,
+            clock=clock,
+            random=random,
+            on_request=on_request,
+            applications=applications,
         )
         access = TenantAccess(KeptPagesApi(reached.api, pages), SubscriptionKeeper(reached.api, clock))
         feeds.update(_feeds_of(tenant, access, clock))
@@ -125,7 +134,7 @@ def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> 
         session,
         replace(tenant.cloud, audience=graph_url),
         tenant_id=tenant.tenant_id,
-        credentials=make_credentials(tenant.client_id, tenant.credentials),
+        credentials=Applications(session, clock).of(tenant),
         clock=clock,
     )
     urls = GraphUrls(graph_url)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from m365watch.cli.configuration import choose_pair, find_config, read_settings, state_of
 from m365watch.cli.program import app
 from m365watch.config.load import parse_settings
+from m365watch.entra.proxies import proxy_for
 from m365watch.errors import SettingsRefused
 
 INPUTS = {
@@ -180,6 +181,8 @@ def test_what_is_no_proxy_is_a_mistake_of_the_settings(
     inputs = {"office365": {"credentials": INPUTS["office365"]["credentials"], "cloud": "worldwide"}}
     write(tmp_path / "c.json", {"inputs": inputs, "outputs": CONSOLE})
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy-user:p4ss@proxy.example:notaport")
+    # What an earlier test of this process found for the same host was kept, and the run would never end.
+    proxy_for.cache_clear()
 
     ended = CliRunner().invoke(app, [*command.split(), "-c", "c.json"])
     told = str(ended.exception) + ended.stderr

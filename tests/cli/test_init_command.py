@@ -151,6 +151,32 @@ def test_a_flag_that_will_not_do_writes_nothing(folder: Path, flags: list[str], 
     assert sorted(path.name for path in folder.iterdir()) == ["secret"]
 
 
+def test_every_credential_can_be_named(folder: Path) -> None:
+    """Certificate and key, another issuer's token, a managed identity; a certificate is made on request."""
+    (folder / "token").write_text("x")
+    application = ["--client-id", APPLICATION, "--tenant", TENANT, "--yes"]
+    kinds = []
+    for flags in (
+        ["--create-certificate", *application],
+        ["--certificate", "m365watch.cer", "--private-key", "m365watch.key", *application],
+        ["--federated-token-file", "token", *application],
+        ["--managed-identity", "system", "--tenant", TENANT, "--yes"],
+        ["--secret-file", "secret", "--secret-expires-at", "2027-11-17", *application],
+    ):
+        assert init(*flags).exit_code == 0
+        (tenant,) = load_settings(folder / "m365watch.yaml", environment={}).tenants
+        kinds += [type(one).__name__ for one in tenant.credentials]
+
+    assert kinds == [
+        "CertificateSettings",
+        "CertificateSettings",
+        "FederatedSettings",
+        "ManagedIdentitySettings",
+        "SecretSettings",
+    ]
+    assert (folder / "m365watch.key").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_would_not_load_is_not_written(folder: Path) -> None:
     """An option that the output does not know is told by its path."""
     ended = CliRunner().invoke(
@@ -199,18 +225,33 @@ def test_odd_characters_are_written_so_that_they_are_read_back() -> None:
 
 def test_a_terminal_is_asked_until_each_answer_will_do(folder: Path) -> None:
     """Defaults by Enter; what is typed as a secret is never shown, and lies in a file of its own."""
-    answers = ["", "sec", SECRET, "nonsense", APPLICATION, "contoso.com", "", "x", "", "n"]
+    answers = [
+        "",
+        "sec",
+        SECRET,
+        "soon",
+        "2027-11-17",
+        "nonsense",
+        APPLICATION,
+        "contoso.com",
+        "",
+        "x",
+        "",
+        "n",
+    ]
 
     shown, code = on_terminal(["init", "--out", "new.yaml"], answers)
 
     assert code == 0
     assert "Let the tenant's administrator consent now? [y/N]" in shown
+    assert '"soon" is not an instant' in shown
     assert '"nonsense" is not a GUID' in shown
     assert '"contoso.com" is a domain' in shown
     assert '"x" is none of these' in shown
     assert SECRET not in shown
     assert (folder / "new.secret").read_text() == SECRET + "\n"
     assert (folder / "new.secret").stat().st_mode & 0o777 == 0o600
+    assert 'client_secret_expires_at: "2027-11-17T00:00:00Z"' in (folder / "new.yaml").read_text()
     assert 'client_secret_file: "new.secret"' in (folder / "new.yaml").read_text()
     assert 'tenant_id: "<tenant>"' in (folder / "new.yaml").read_text()
 

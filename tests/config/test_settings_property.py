@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m365watch.config.inputs import Credentials, DlpSection, InputSection, MaskSection, Services
+from m365watch.config.credentials import Credentials
+from m365watch.config.inputs import DlpSection, InputSection, MaskSection, Services
 from m365watch.config.load import load_server_settings, load_settings, parse_settings
 from m365watch.config.outputs import ConsoleOutput, FilesConfig
 from m365watch.config.overall import Globals

@@ -99,8 +99,8 @@ def test_a_secret_is_given_once(tmp_path: Path) -> None:
     ]
     assert mistakes_of(with_credentials(client_secret=None)) == [
         (
-            f"{AT}.client_secret: is missing; "
-            "give the secret's value in quotes, or ${NAME}, or the key client_secret_file"
+            f"{AT}: lacks a credential; give one of client_secret, client_secret_file, certificate_file, "
+            "federated_token_file, managed_identity"
         )
     ]
 
@@ -141,7 +141,7 @@ def test_a_line_break_from_the_environment_is_refused() -> None:
     assert mistakes_of(document, environment={"S": SECRET + "\n"}) == [
         (
             f"{AT}.client_secret: has a line break or another character that cannot be used; "
-            "give the secret's value in quotes, or ${NAME}, or the key client_secret_file"
+            "give the secret's value in quotes, or ${NAME}, or the key client_secret_file, or remove the key"
         )
     ]
 
@@ -175,7 +175,7 @@ def test_a_text_in_place_of_the_credentials_is_not_shown() -> None:
     document: Document = {"inputs": {"office365": {"credentials": SECRET}}}
 
     assert mistakes_of(document) == [
-        f"{AT}: *** (text) is of the wrong kind; give an object with client_id, tenant_id and client_secret"
+        f"{AT}: *** (text) is of the wrong kind; give an object with tenant_id, client_id and a credential"
     ]
 
 

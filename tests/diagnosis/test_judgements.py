@@ -95,6 +95,8 @@ def test_the_cure_of_a_broken_connection_goes_by_its_cause() -> None:
         "no connection from 10.0.0.7: no such address": "network.bind_address",
         "no connection (not within 30 s)": "firewall",
         "no answer in time": "firewall",
+        "no credential works: credentials.certificate_file: the certificate x expired; "
+        "credentials.managed_identity: the managed identity's endpoint: no connection": "machine of Azure's",
     }
     cures = {cause: reachable.judge_failure(Step.TLS, Unavailable(cause)).fix or "" for cause in causes}
 

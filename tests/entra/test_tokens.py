@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -79,6 +80,21 @@ def failure_of(*replies: Reply) -> CollectorError:
     with pytest.raises(CollectorError) as caught:
         run(Entra(*replies), ask_once)
     return caught.value
+
+
+def test_a_secret_that_was_exchanged_in_its_file_is_sent_without_a_restart(tmp_path: Path) -> None:
+    """And while somebody writes the file, or it is gone, the one that was there last."""
+    file = tmp_path / "secret"
+    credential = ClientSecret("app", Secret("first"), file=file)
+    sent = []
+    for content in ("first\n", "second\n", "", None, "third"):
+        if content is None:
+            file.unlink()
+        else:
+            file.write_text(content)
+        sent.append(asyncio.run(credential.proof(V2))["client_secret"])
+
+    assert sent == ["first", "second", "second", "second", "third"]
 
 
 def test_the_v2_endpoint_is_asked_first() -> None:

@@ -7,15 +7,25 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from m365watch.cli.simulate import simulate
+from m365watch.clock import SystemClock
+from m365watch.entra.assertion import claims_for, sign
+from m365watch.entra.certificate import thumbprints_of
+from m365watch.entra.credentials import ASSERTION_TYPE
+from m365watch.entra.key_pair import KeyPair
+from m365watch.errors import NeedsOperator
+from m365watch.simulator.identities import read_certificate
 from m365watch.simulator.scenario import scenario_names
+from m365watch.testing.applications import ApplicationCertificate
 
 START = "from m365watch.cli.simulate import simulate; import typer; typer.run(simulate)"
 RUNNER = CliRunner()
@@ -62,6 +72,41 @@ def test_it_says_where_it_is_and_how_to_collect_from_it(simulated: Simulate, tmp
     assert configuration["inputs"]["office365_2"]["credentials"] == second
     assert document["command"] == f"m365watch run --config '{file}'"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_it_takes_a_certificate_and_gives_a_federated_token(simulated: Simulate, tmp_path: Path) -> None:
+    """The two ways without a secret, tried by whoever follows a guide."""
+    own = ApplicationCertificate(SystemClock().now() - timedelta(days=1))
+    (tmp_path / "cert.pem").write_bytes(own.pem)
+    token = tmp_path / "token"
+    document = first_document(
+        simulated("--json", "--certificate", str(tmp_path / "cert.pem"), "--federated-token", str(token))
+    )
+    [tenant] = document["tenants"]
+    url = f"{document['url']}/{tenant['tenant_id']}/oauth2/v2.0/token"
+    pair = KeyPair(own.certificate, own.key, thumbprints_of(own.certificate))
+    signed = sign(pair, claims_for(tenant["client_id"], url, SystemClock().now()), is_v2=True)
+    statuses = []
+    for assertion in (signed, token.read_text().strip()):
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": tenant["client_id"],
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion,
+            "scope": f"{document['url']}/.default",
+        }
+        with urllib.request.urlopen(url, data=urlencode(form).encode()) as reply:
+            statuses.append(reply.status)
+
+    assert statuses == [200, 200]
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+
+
+def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    """Before anything is served."""
+    (tmp_path / "cert.pem").write_text("nothing")
+    with pytest.raises(NeedsOperator, match="holds no certificate in PEM"):
+        read_certificate(tmp_path / "cert.pem")
 
 
 def test_it_speaks_to_a_person(simulated: Simulate) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from caller import Caller, Reply, calling, in_loop
-from m365watch.config.settings import Cloud, Secret
+from caller import START, Caller, Reply, calling, in_loop
+from m365watch.config.settings import CertificateSettings, Cloud, ManagedIdentitySettings, Secret
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
-from m365watch.entra.credentials import ClientSecret
+from m365watch.entra.credentials import ClientSecret, make_credentials
 from m365watch.entra.exchange import find_tenant
 from m365watch.entra.redirects import Redirect, read_redirect
 from m365watch.entra.session import open_session
 from m365watch.errors import BadAnswer, ConsentRefused, CredentialsRefused
 from m365watch.simulator.identities import derive_identities
+from m365watch.testing.applications import ApplicationCertificate, write_private
 
 BACK = "http://localhost:8400/consent"
 UNKNOWN = "behaviour: {consented: false}"
@@ -106,6 +108,37 @@ async def test_the_second_credential_exchanges_what_the_first_cannot() -> None:
         with pytest.raises(CredentialsRefused, match="AADSTS7000215") as refused:
             await find(caller, attempt, Redirect("", code), "wrong", "wrong as well")
     assert code not in str(refused.value)
+
+
+@pytest.mark.parametrize("form", ["code", "v1", "admin"])
+@in_loop
+async def test_a_certificate_finds_the_tenant_as_a_secret_does(form: str, tmp_path: Path) -> None:
+    """Its assertion is meant for the endpoint of `common`, or of the tenant that the answer names."""
+    certificate = ApplicationCertificate(START)
+    file = write_private(tmp_path / "both.pem", certificate.pem + certificate.key_pem())
+    (identity,) = derive_identities(5)
+    tenants = (replace(identity, certificate=certificate.pem, client_secret="unused"),)
+    async with calling(UNKNOWN, signed_in=False, tenants=tenants) as caller, open_session() as session:
+        attempt = attempt_of(caller, form)
+        said = await open_page(caller, attempt)
+        credentials = make_credentials(
+            identity.client_id, [CertificateSettings(file)], session=session, clock=caller.clock
+        )
+        redirect = Redirect(said.get("tenant", ""), said.get("code", ""))
+        found = await find_tenant(redirect, attempt, session, credentials=credentials, clock=caller.clock)
+    assert found == identity.tenant_id
+
+
+@in_loop
+async def test_an_identity_that_gives_tokens_by_itself_exchanges_no_code() -> None:
+    """It proves nothing that could go along with a code; the line names the form that needs none."""
+    async with calling(signed_in=False) as caller, open_session() as session:
+        credentials = make_credentials("", [ManagedIdentitySettings()], session=session, clock=caller.clock)
+        attempt = attempt_of(caller, "code")
+        with pytest.raises(ConsentRefused, match="exchanges no code; use the form admin"):
+            await find_tenant(
+                Redirect("", "x"), attempt, session, credentials=credentials, clock=caller.clock
+            )
 
 
 @pytest.mark.parametrize("form", ["admin", "code"])

@@ -353,8 +353,15 @@ async def _find_tenant(
     from m365watch.entra.credentials import make_credentials
     from m365watch.entra.exchange import find_tenant
 
-    credentials = make_credentials(application.client_id, application.credentials)
-    return await find_tenant(redirect, attempt, session, credentials=credentials, clock=SystemClock())
+    clock = SystemClock()
+    credentials = make_credentials(
+        application.client_id,
+        application.credentials,
+        session=session,
+        clock=clock,
+        cloud=application.cloud.name,
+    )
+    return await find_tenant(redirect, attempt, session, credentials=credentials, clock=clock)
 
 
 def _answer_given(redirect: str | None, code: str | None) -> tuple[str, str]:

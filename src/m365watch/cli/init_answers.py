@@ -12,7 +12,7 @@ import typer
 from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret
 from m365watch.config.authoring import Answers
 from m365watch.config.clouds import CLOUDS, parse_base_url
-from m365watch.config.values import parse_guid, parse_tenant_id
+from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
 from m365watch.model import Service
 
 CUSTOM = "custom"
@@ -41,6 +41,7 @@ class Given:
     """login_url, management_url and graph_url of a cloud of one's own."""
     files: dict[str, str] = field(default_factory=dict)
     """Of `PROOF_KEYS`, those that name a file."""
+    secret_expires_at: str | None = None
     managed_identity: str | None = None
     creates_certificate: bool = False
     services: list[str] = field(default_factory=list)
@@ -160,8 +161,10 @@ def _proof(given: Given, *, asks: bool) -> tuple[dict[str, str], str | None, str
         )
     if given.creates_certificate:
         return _created(given)
-    files = {key: _checked(path, a_file, f"--{key}") for key, path in given.files.items()}
-    return files, None, None
+    proof = {key: _checked(path, a_file, f"--{key}") for key, path in given.files.items()}
+    if given.secret_expires_at is not None:
+        proof["client_secret_expires_at"] = _checked(given.secret_expires_at, _instant, "--secret-expires-at")
+    return proof, None, None
 
 
 def _ask_proof(given: Given) -> tuple[dict[str, str], str | None, str | None]:
@@ -185,7 +188,10 @@ def _ask_proof(given: Given) -> tuple[dict[str, str], str | None, str | None]:
             path = given.out.with_name(f"{given.out.stem}.secret")
             if path.exists():
                 typer.confirm(f"{path} is there already. Replace it?", abort=True, err=True)
-            return {"client_secret_file": str(path)}, ask_secret("value of the client secret"), None
+            secret = ask_secret("value of the client secret")
+            ends = ask("when it ends, as Entra shows it beside the secret", _instant, default="")
+            end = {"client_secret_expires_at": ends} if ends else {}
+            return {"client_secret_file": str(path)} | end, secret, None
         case _:
             found = ask("file of the certificate; empty to have one made", a_file, default="")
             if not found:
@@ -203,6 +209,10 @@ def _identity(text: str) -> str:
     if text.lower() in {"true", "system", ""}:
         return "true"
     return parse_guid(text)
+
+
+def _instant(text: str) -> str:
+    return f"{parse_instant(text):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _output(given: Given, *, asks: bool) -> str:

@@ -58,6 +58,10 @@ SecretFileOption = Annotated[
     Path | None,
     typer.Option("--secret-file", metavar="FILE", help="The client secret's value, mode 0600."),
 ]
+SecretExpiresAtOption = Annotated[
+    str | None,
+    typer.Option("--secret-expires-at", metavar="T", help="When it ends, as Entra shows: 2027-11-17."),
+]
 ServiceOption = Annotated[
     list[str] | None,
     typer.Option("--service", metavar="S", help="Only this service; may be repeated."),

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from m365watch.simulator.scenario import Scenario
     from m365watch.simulator.server import RunningSimulator, SimulationSettings
 
+
+_TOKEN_LIFE_S = 7 * 86_400
 
 DaysOption = Annotated[
     int,
@@ -25,6 +27,26 @@ DaysOption = Annotated[
         max=60,
         help="How much history there is at the start; what is older than 7 days only `recover` gets.",
     ),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Register this certificate (PEM) on the applications.",
+    ),
+]
+FederatedTokenOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write there a token that stands for the applications, for a week."),
+]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write there what was served and which attacks it holds."),
+]
+WriteConfigOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a configuration that collects from it.")
 ]
 
 
@@ -50,13 +72,10 @@ def simulate(
         Path | None,
         typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Serve the lines of an NDJSON file."),
     ] = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write there what was served and which attacks it holds."),
-    ] = None,
-    write_config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a configuration that collects from it.")
-    ] = None,
+    truth: TruthOption = None,
+    write_config: WriteConfigOption = None,
+    certificate: CertificateOption = None,
+    federated_token: FederatedTokenOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     list_scenarios: Annotated[
         bool, typer.Option("--list-scenarios", help="Print the scenarios there are, and stop.")
@@ -68,7 +87,7 @@ def simulate(
     faults included.
     SIGTERM and Ctrl-C end it with exit code 0.
     """
-    from m365watch.simulator.identities import derive_identities
+    from m365watch.simulator.identities import derive_identities, read_certificate
     from m365watch.simulator.scenario import load_scenario
     from m365watch.simulator.server import SimulationSettings
 
@@ -77,19 +96,28 @@ def simulate(
         return
     settings = SimulationSettings(
         seed=seed,
-        tenants=derive_identities(seed, tenants),
+        tenants=derive_identities(
+            seed, tenants, certificate=None if certificate is None else read_certificate(certificate)
+        ),
         days=days,
         records_per_day=records_per_day,
         page_size=page_size,
         scenario=None if scenario is None else load_scenario(scenario),
         records_file=records,
     )
-    _serve(settings, port=port, truth=truth, write_config=write_config, as_json=as_json)
+    files = _Files(truth, write_config, federated_token)
+    _serve(settings, files, port=port, as_json=as_json)
 
 
-def _serve(
-    settings: SimulationSettings, *, port: int, truth: Path | None, write_config: Path | None, as_json: bool
-) -> None:
+class _Files(NamedTuple):
+    """What is written beside the service."""
+
+    truth: Path | None
+    configuration: Path | None
+    federated_token: Path | None
+
+
+def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: bool) -> None:
     import asyncio
 
     from m365watch.cli.diagnostics import configure_diagnostics
@@ -100,7 +128,8 @@ def _serve(
     from m365watch.simulator.server import simulator_running
 
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
-    for folder in [truth, write_config.parent if write_config else None]:
+    written = (files.configuration, files.federated_token)
+    for folder in [files.truth, *(file.parent for file in written if file is not None)]:
         if folder is not None:
             _make_folder(folder)
 
@@ -108,12 +137,16 @@ def _serve(
         stop = asyncio.Event()
         with StopSignals(stop):
             async with simulator_running(settings, clock=SystemClock(), port=port) as running:
-                if write_config is not None:
-                    _write_configuration(running, write_config)
-                _announce(running, write_config, as_json=as_json)
+                if files.configuration is not None:
+                    text = json.dumps(running.configuration(), indent=2) + "\n"
+                    _write_private(files.configuration, text)
+                if files.federated_token is not None:
+                    token = running.issuer.token(SystemClock().now(), life_s=_TOKEN_LIFE_S)
+                    _write_private(files.federated_token, f"{token}\n")
+                _announce(running, files.configuration, as_json=as_json)
                 await stop.wait()
-                if truth is not None:
-                    _write_truth(running, truth)
+                if files.truth is not None:
+                    _write_truth(running, files.truth)
 
     run_in_loop(serve())
 
@@ -160,9 +193,8 @@ def _announcement(running: RunningSimulator, configuration: Path | None) -> dict
     return document
 
 
-def _write_configuration(running: RunningSimulator, path: Path) -> None:
-    """The configuration, readable by its owner only: a collector refuses to keep quiet otherwise."""
-    text = json.dumps(running.configuration(), indent=2) + "\n"
+def _write_private(path: Path, text: str) -> None:
+    """The file, readable by its owner only: a collector refuses to keep quiet otherwise."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(text)

@@ -15,6 +15,7 @@ PROOF_KEYS = (
     "federated_token_file",
     "managed_identity",
     "client_secret_file",
+    "client_secret_expires_at",
 )
 """What an application can prove itself with, in the order in which it is written."""
 
@@ -25,6 +26,7 @@ _ABOUT_PROOFS = {
     "federated_token_file": "another issuer's token, which that issuer keeps fresh",
     "managed_identity": "the identity that Azure gives this machine",
     "client_secret_file": "the secret's value; only its owner may read it",
+    "client_secret_expires_at": "as Entra shows it; warned of weeks ahead",
 }
 _ABOUT_OUTPUTS = {
     "lake": "Delta tables that `m365watch query` and any other engine reads",

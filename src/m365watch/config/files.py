@@ -10,7 +10,13 @@ _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def read_small_file(path: Path, *, bytes_max: int) -> tuple[bytes, int]:
-    """The file's content, cut one byte behind `bytes_max`, and its mode.
+    """The file's content, cut one byte behind `bytes_max`, and its mode; raises like `read_with_status`."""
+    content, status = read_with_status(path, bytes_max=bytes_max)
+    return content, status.st_mode
+
+
+def read_with_status(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_result]:
+    """The file's content, cut one byte behind `bytes_max`, and what the system says of the file.
 
     Raises:
         FileNotFoundError: there is none.
@@ -24,10 +30,10 @@ def read_small_file(path: Path, *, bytes_max: int) -> tuple[bytes, int]:
         reason = error.strerror or "unknown" if isinstance(error, OSError) else "not a path"
         raise ValueError(f"cannot be read: {reason}") from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("is not a regular file")
-        return os.read(descriptor, bytes_max + 1), mode
+        return os.read(descriptor, bytes_max + 1), status
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or 'unknown'}") from None
     finally:

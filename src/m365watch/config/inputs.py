@@ -7,21 +7,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, model_validator
 
 from m365watch.config import values
+from m365watch.config.credentials import Credentials
 from m365watch.config.kinds import (
     NO_EFFECT,
     OBJECT,
     ON_OFF,
     BaseUrl,
-    FilePath,
     Guid,
     Instant,
     Label,
     Number,
     PeriodSecs,
-    SecretText,
     Section,
     Switch,
-    TenantGuids,
     Whole,
 )
 from m365watch.config.network import InputNetworkSection
@@ -160,26 +158,6 @@ class Services(Section):
         return {k: {} if v is None and k in cls.model_fields else v for k, v in given.items()}
 
 
-class Credentials(Section):
-    """The application that reads the audit records."""
-
-    client_id: Guid = Field(title="the application (client) ID, a GUID")
-    """The id of the app registration in Entra."""
-
-    tenant_id: TenantGuids = Field(title="the tenant's GUID, or a list of GUIDs")
-    """The directory (tenant) ID; a list collects several tenants with one multi-tenant application."""
-
-    client_secret: SecretText = Field(
-        title="the secret's value in quotes, or ${NAME}, or the key client_secret_file"
-    )
-    """The value of the client secret (not its ID), or `${NAME}` to take it from the environment."""
-
-    client_secret_file: FilePath | None = Field(
-        default=None, title="the path of a file that only its owner may read"
-    )
-    """A file that holds the secret, in place of `client_secret`. A line break at its end is left out."""
-
-
 def _cloud_kind(given: object) -> str:
     if isinstance(given, dict):
         return "|NamedCloudSection" if "name" in given else "|CloudSection"
@@ -250,7 +228,7 @@ class InputSection(Section):
     enabled: Switch = Field(default=True, title=ON_OFF)
     """Whether the input is collected; an input that is switched off is not read further."""
 
-    credentials: Credentials = Field(title="an object with client_id, tenant_id and client_secret")
+    credentials: Credentials = Field(title="an object with tenant_id, client_id and a credential")
     """The application that reads the audit records."""
 
     cloud: Annotated[
@@ -264,6 +242,11 @@ class InputSection(Section):
         "management_url",
     )
     """The cloud that the tenants are in."""
+
+    token_endpoint: Literal["v1", "v2"] | None = Field(default=None, title="v1 or v2")
+    """Which of Entra's token endpoints is asked: v1 (`/oauth2/token`, by `resource`) or v2
+    (`/oauth2/v2.0/token`, by `scope`). Left out, v2, and v1 where there is no v2. A certificate signs by
+    PS256 with `x5t#S256` for v2, and by RS256 with `x5t` for v1."""
 
     network: InputNetworkSection | None = Field(default=None, title=OBJECT)
     """How the servers of these tenants are reached, where it is not as `globals.network` says."""

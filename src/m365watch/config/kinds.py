@@ -24,6 +24,13 @@ class NoEffect:
 NO_EFFECT = NoEffect()
 
 
+class MostlyNeeded:
+    """Marks a key that may be left out in a rare case, so that no mistake advises to remove it."""
+
+
+MOSTLY_NEEDED = MostlyNeeded()
+
+
 class Section(BaseModel):
     """One object of the file."""
 

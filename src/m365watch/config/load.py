@@ -8,13 +8,16 @@ from pathlib import Path
 from m365watch.config.agreement import check_agreement
 from m365watch.config.certificates import find_certificates
 from m365watch.config.document import TEXT_BYTES_MAX, Pairs, Unreadable, parse_document
+from m365watch.config.exposure import guard_for
+from m365watch.config.identities import identity_endpoint
 from m365watch.config.illegal import refuse_redis, set_aside_illegal
 from m365watch.config.mistakes import Report, show_value
 from m365watch.config.places import Places, one_place
+from m365watch.config.proofs import check_proofs
 from m365watch.config.reading import read_schema
 from m365watch.config.resolve import resolve
 from m365watch.config.resolve_network import check_networks
-from m365watch.config.secrets import fill_in_secrets, warn_of_inline_secrets
+from m365watch.config.secrets import allows_readable_secrets, fill_in_secrets, warn_of_inline_secrets
 from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
 from m365watch.config.spellings import settle_spellings
@@ -93,14 +96,19 @@ def _settle(
     settle_spellings(tidied, report)
     refuse_redis(tidied, report)
     warn_of_inline_secrets(tidied, places=places, report=report)
-    fill_in_secrets(tidied, places=places, report=report, reads=not for_reading)
+    reads = not for_reading
+    guard = guard_for(environment, allows_readable=allows_readable_secrets(tidied, report))
+    fill_in_secrets(tidied, places=places, guard=guard, report=report, reads=reads)
+    check_proofs(tidied, places=places, guard=guard, report=report, reads=reads)
+    endpoint = identity_endpoint(tidied, environment=environment, report=report, reads=reads)
     find_certificates(tidied, folder=places.folder, report=report)
-    check_networks(tidied, places=places, report=report, reads=not for_reading)
+    check_networks(tidied, places=places, report=report, reads=reads)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:
         raise SettingsRefused(report.lines(), where=str(places))
-    return resolve(file, path=places.path, image=environment.get(IMAGE_VARIABLE) or None, report=report)
+    image = environment.get(IMAGE_VARIABLE) or None
+    return resolve(file, path=places.path, image=image, endpoint=endpoint, report=report)
 
 
 def example_settings() -> str:
@@ -148,7 +156,7 @@ inputs:
     credentials:
       tenant_id: "<tenant>"              # the tenant's GUID, or a list of GUIDs
       client_id: "<application>"         # of the app registration in Entra
-      client_secret: ${M365_SECRET}      # or client_secret_file: a path
+      client_secret: ${M365_SECRET}      # or certificate_file, federated_token_file, managed_identity
     services:                            # leave out for all five
       azure_active_directory:
       exchange: {start_time_in_utc: "2026-11-17T00:00:00Z"}

@@ -105,6 +105,11 @@ class Globals(GlobalOverrides):
     """The collector's name in what it reports, and the lake's name for this writer: it stays as it is once
     records are there; ".", "#" and spaces become "_"."""
 
+    allow_readable_secrets: Switch = Field(default=False, title=ON_OFF)
+    """Lets secrets and private keys pass whose files others can read, and warns of each at every start.
+    Files that systemd or Docker hands to the service, and those of a Kubernetes volume with an `fsGroup`,
+    do not need it."""
+
     persistence: Persistence = Field(
         default=DEFAULTS, validate_default=True, title="an object with type and config"
     )

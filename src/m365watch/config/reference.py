@@ -67,6 +67,9 @@ _ENVIRONMENT = """\
 |---|---|
 | `CONFIG_FILE` | the configuration, where the command line names none |
 | `COLLECTOR_IMAGE` | the container's image, named in what the collector says of itself |
+| `CREDENTIALS_DIRECTORY` | systemd's folder of credentials, whose files have modes of their own |
+| `IDENTITY_ENDPOINT`, `IDENTITY_HEADER` | where App Service gives out the tokens of a managed identity |
+| `AZURE_POD_IDENTITY_AUTHORITY_HOST` | another place for IMDS than 169.254.169.254, on loopback only |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | the proxy, and its exceptions, where `network` says nothing |
 | `SSL_CERT_FILE`, `SSL_CERT_DIR` | the authorities that are trusted, where `network` says nothing |
 """

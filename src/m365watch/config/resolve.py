@@ -19,6 +19,7 @@ from m365watch.config.masks import masks_of
 from m365watch.config.mistakes import Report
 from m365watch.config.outputs import LakeConfig, LakeOutput
 from m365watch.config.overall import GlobalOverrides
+from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.resolve_network import overlaid, resolve_network
 from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
 from m365watch.config.schema import ConfigurationFile
@@ -26,10 +27,9 @@ from m365watch.config.settings import (
     Cloud,
     DevoHttpSettings,
     DevoSettings,
+    IdentityEndpoint,
     NetworkSettings,
     OutputSettings,
-    Secret,
-    SecretSettings,
     ServiceSettings,
     Settings,
     SyslogSettings,
@@ -44,8 +44,13 @@ Source: Management Activity API reference, "API throttling".
 """
 
 
-def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: Report) -> Settings:
-    """The settings that the file stands for; `path` is where it is, absolute, `image` COLLECTOR_IMAGE."""
+def resolve(
+    file: ConfigurationFile, *, path: Path, image: str | None, endpoint: IdentityEndpoint, report: Report
+) -> Settings:
+    """The settings that the file stands for; `path` is where it is, absolute, `image` COLLECTOR_IMAGE.
+
+    `endpoint` is where this machine's managed identity is asked for tokens.
+    """
     outputs = file.outputs or {"lake": LakeOutput(type="lake", config=LakeConfig())}
     overall = overridden(file)
     persistence = file.globals.persistence
@@ -53,7 +58,7 @@ def resolve(file: ConfigurationFile, *, path: Path, image: str | None, report: R
     tenants = tuple(
         replace(tenant, network=_network_of(section, file, network))
         for name, section in file.inputs.items()
-        for tenant in _resolve_input(name, section)
+        for tenant in _resolve_input(name, section, endpoint)
     )
     return Settings(
         path=path,
@@ -124,15 +129,16 @@ def _tightest(section: InputSection | ServiceSection) -> int | None:
     return max(1, int(min(rates))) if rates else None
 
 
-def _resolve_input(name: str, section: InputSection) -> list[TenantSettings]:
-    cloud = _resolve_cloud(section.cloud)
+def _resolve_input(name: str, section: InputSection, endpoint: IdentityEndpoint) -> list[TenantSettings]:
+    cloud = replace(_resolve_cloud(section.cloud), token_endpoint=section.token_endpoint)
+    credentials = resolve_credentials(section.credentials, endpoint)
     return [
         TenantSettings(
             input_name=name,
             input_id=section.id or name,
             tenant_id=TenantId(tenant_id),
-            client_id=section.credentials.client_id,
-            credentials=(SecretSettings(Secret(section.credentials.client_secret.get_secret_value())),),
+            client_id=section.credentials.client_id or "",
+            credentials=credentials,
             cloud=cloud,
             publisher_id=section.publisher_identifier or tenant_id,
             services=_resolve_services(section),

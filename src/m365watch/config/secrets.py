@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import stat
 from pathlib import Path
 
-from m365watch.config.files import read_small_file
+from m365watch.config.exposure import FileGuard
+from m365watch.config.files import read_with_status
+from m365watch.config.keyrings import is_reference, read_keyring
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.places import Places
 from m365watch.config.resolve_network import networks_in
@@ -15,20 +17,41 @@ from m365watch.config.values import is_guid
 
 SECRET_BYTES_MAX = 4_096
 
-_OTHERS_CAN_USE = 0o077
 _OTHERS_CAN_READ = 0o044
+UNREAD = "unread"
+"""Stands for a secret that could not be, or was not to be, read."""
+_READ_AGAIN = "client_secret"
+"""Its file is read here, and again whenever a token is asked for."""
+_READ_ANEW = "private_key"
+"""Its file is not read here, but when the key is used, and again when it changes."""
 
 
-def fill_in_secrets(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
-    """Set every secret that is given as a file, in place: `token` from `token_file` and so on.
+def fill_in_secrets(
+    document: Document, *, places: Places, guard: FileGuard, report: Report, reads: bool = True
+) -> None:
+    """Set every secret that is in a file or the keyring, in place: `token` from `token_file` and so on.
 
-    Where `reads` is false the files are left alone, and a mark stands in place of each secret.
+    Where `reads` is false both are left alone, and a mark stands in place of each secret.
     """
     for path in _sections_with_secrets(document):
         section = section_at(document, *path)
         for key in sorted(SECRET_KEYS):
-            if section.get(f"{key}_file") is not None:
-                _fill_in(section, (*path, key), places.folder_of(path) if reads else None, report)
+            if is_reference(section.get(key)):
+                _fill_in_from_keyring(section, (*path, key), report, reads=reads)
+            if key != _READ_ANEW and section.get(f"{key}_file") is not None:
+                _fill_in(section, (*path, key), _Files(places.folder_of(path), guard, reads=reads), report)
+
+
+def allows_readable_secrets(document: Document, report: Report) -> bool:
+    """`globals.allow_readable_secrets`, which each start warns of; what is no switch the schema refuses."""
+    given = section_at(document, "globals").get("allow_readable_secrets")
+    is_on = given is True or (isinstance(given, str) and given.strip().lower() == "true")
+    if is_on:
+        report.warn(
+            ("globals", "allow_readable_secrets"),
+            "UNSAFE: secrets in files that others can read are let pass; remove the key once none is left",
+        )
+    return is_on
 
 
 def warn_of_inline_secrets(document: Document, *, places: Places, report: Report) -> None:
@@ -43,7 +66,7 @@ def warn_of_inline_secrets(document: Document, *, places: Places, report: Report
         for name in sorted(SECRET_KEYS & {*section}):
             key: KeyPath = (*path, name)
             secret = section[name]
-            if not isinstance(secret, str):
+            if not isinstance(secret, str) or is_reference(secret):
                 continue
             if name == "client_secret" and is_guid(secret):
                 report.warn(key, "looks like the secret's ID; Entra wants its value")
@@ -52,46 +75,74 @@ def warn_of_inline_secrets(document: Document, *, places: Places, report: Report
 
 
 def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
-    ends = {"inputs": "credentials", "outputs": "config"}
-    found = [(kind, name, end) for kind, end in ends.items() for name in section_at(document, kind)]
-    return [*found, *networks_in(document)]
+    inputs, outputs = section_at(document, "inputs"), section_at(document, "outputs")
+    return [
+        *(("inputs", name, "credentials") for name in inputs),
+        *(("inputs", name, "credentials", "second") for name in inputs),
+        *(("outputs", name, "config") for name in outputs),
+        *networks_in(document),
+    ]
 
 
-def _fill_in(section: Document, path: KeyPath, folder: Path | None, report: Report) -> None:
-    """Set the secret of `path`; without a `folder` only the mark that stands in its place."""
+class _Files:
+    """Where the files of secrets are, and who may read them."""
+
+    def __init__(self, folder: Path, guard: FileGuard, *, reads: bool) -> None:
+        self.folder = folder
+        self.guard = guard
+        self.reads = reads
+
+
+def _fill_in_from_keyring(section: Document, path: KeyPath, report: Report, *, reads: bool) -> None:
+    key = str(path[-1])
+    reference = str(section[key])
+    section[key] = UNREAD
+    if reads and path not in report.mistakes:
+        try:
+            section[key] = read_keyring(reference)
+        except ValueError as error:
+            report.refuse(path, f'"{reference[:60]}" {error}')
+
+
+def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) -> None:
+    """Set the secret of `path`; where files are not read, only the mark that stands in its place."""
     key = str(path[-1])
     file = section[f"{key}_file"]
     if section.get(key) is not None:
         report.refuse(path, f"is given beside {key}_file; keep one of the two")
     # What is wrong with the file is told of its own key; the secret is then not missing as well.
-    section[key] = "unread"
+    section[key] = UNREAD
     file_path: KeyPath = (*path[:-1], f"{key}_file")
-    if folder is not None and isinstance(file, str) and file_path not in report.mistakes:
+    if files.reads and isinstance(file, str) and file_path not in report.mistakes:
+        place = Path(os.path.normpath(files.folder / file))
+        if key == _READ_AGAIN:
+            section[f"{key}_file"] = str(place)
         try:
-            section[key] = read_secret_file(folder / file)
+            section[key], warning = read_guarded_secret(place, files.guard)
         except ValueError as error:
             report.refuse_value(file_path, file, str(error))
+        else:
+            if warning is not None:
+                report.warn(file_path, warning)
 
 
 def read_secret_file(path: Path) -> str:
-    """The secret in the file, without the line break at its end.
+    """The secret in a file that is its owner's alone; raises as `read_guarded_secret` does."""
+    return read_guarded_secret(path, FileGuard(user=os.geteuid()))[0]
+
+
+def read_guarded_secret(path: Path, guard: FileGuard) -> tuple[str, str | None]:
+    """The secret in the file, without the line break at its end, and a warning where others can read it.
 
     Raises:
         ValueError: the end of a sentence that starts with the file's name.
     """
     try:
-        content, mode = read_small_file(path, bytes_max=SECRET_BYTES_MAX)
+        content, status = read_with_status(path, bytes_max=SECRET_BYTES_MAX)
     except FileNotFoundError:
         raise ValueError("cannot be read: No such file or directory") from None
-    _check_owner_only(mode, path)
-    return _parse_secret(content)
-
-
-def _check_owner_only(mode: int, path: Path) -> None:
-    if mode & _OTHERS_CAN_USE:
-        raise ValueError(
-            f"can be read by others (mode {stat.S_IMODE(mode):04o}); run: chmod 600 {shlex.quote(str(path))}"
-        )
+    warning = guard.check(path, status)
+    return _parse_secret(content), warning
 
 
 def _parse_secret(content: bytes) -> str:

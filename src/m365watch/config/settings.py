@@ -35,6 +35,8 @@ class Cloud:
     """The `resource` that a token is asked for; the management host unless set."""
     graph_url: str = ""
     """Microsoft Graph, for `m365watch recover`; empty where a cloud of one's own names none."""
+    token_endpoint: str | None = None
+    """v1 or v2; None: v2, and v1 where there is no v2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,10 @@ class SecretSettings:
     secret: Secret
     expires_at: datetime | None = None
     """`client_secret_expires_at`; None: nobody said."""
+    file: Path | None = None
+    """`client_secret_file`, which is read again whenever a token is asked for; None: the secret stays."""
+    name: str = "client_secret"
+    """The key below `credentials` that it stands under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +121,17 @@ class CertificateSettings:
     """A certificate that is registered on the application, and its key; read when it is used."""
 
     certificate: Path
-    """PEM, or PFX with the key in it."""
+    """PEM or DER, or PFX with the key in it."""
     key: Path | None = None
     """PEM; None: it is in the certificate's file, or `key_text`."""
     key_text: Secret | None = None
     """The key itself as PEM, from the environment."""
     password: Secret | None = None
     """Of the key, or of the PFX."""
+    audience: str | None = None
+    """`assertion_audience`, with {tenant} in it; None: the token endpoint that is called."""
+    name: str = "certificate_file"
+    """The key below `credentials` that it stands under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,22 @@ class FederatedSettings:
     """Another issuer's token, in a file that this issuer keeps fresh."""
 
     token_file: Path
+    name: str = "federated_token_file"
+    """The key below `credentials` that it stands under."""
+
+
+IMDS_URL = "http://169.254.169.254"
+"""Azure's Instance Metadata Service: link-local, and plain http by its nature."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityEndpoint:
+    """Where a machine gives out the tokens of its managed identity."""
+
+    url: str = IMDS_URL
+    """Of IMDS without its path; of App Service whole."""
+    header: Secret | None = None
+    """App Service's own secret, which shows that a request comes from inside; None: this is IMDS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +163,11 @@ class ManagedIdentitySettings:
 
     client_id: str | None = None
     """Of a user-assigned identity; None: the system's own."""
+    endpoint: IdentityEndpoint = IdentityEndpoint()
+    vouches: bool = False
+    """Whether its token stands for another application; otherwise the identity itself reads."""
+    name: str = "managed_identity"
+    """The key below `credentials` that it stands under."""
 
 
 CredentialSettings = SecretSettings | CertificateSettings | FederatedSettings | ManagedIdentitySettings
@@ -150,6 +181,7 @@ class TenantSettings:
     input_id: str
     tenant_id: TenantId
     client_id: str
+    """The application's; empty where a managed identity reads by itself."""
     credentials: tuple[CredentialSettings, ...]
     """What the application may prove itself with, tried in this order; at least one."""
     cloud: Cloud

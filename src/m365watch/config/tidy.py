@@ -19,6 +19,8 @@ from m365watch.config.wanted import wanted_at
 DEPTH_MAX = 20
 VALUES_MAX = 200_000
 TEXT_CHARACTERS_MAX = 4_096
+KEY_CHARACTERS_MAX = 16_384
+"""A private key in PEM has many lines, and more characters than any other text."""
 INTEGER_BITS_MAX = 64
 
 _OFF: Document = {"enabled": False}
@@ -116,11 +118,13 @@ class _Tidying:
 
     def _tidy_text(self, text: str, path: KeyPath) -> str:
         filled = self._fill_in(text, path)
+        is_key = path[-1:] == ("private_key",)
+        characters_max = KEY_CHARACTERS_MAX if is_key else TEXT_CHARACTERS_MAX
         if _is_placeholder(text, path):
             self._report.refuse_value(path, text, f"is a placeholder; {wanted_at(path)}")
-        elif len(filled) > TEXT_CHARACTERS_MAX:
-            self._report.refuse(path, f"is longer than {TEXT_CHARACTERS_MAX:,} characters; {wanted_at(path)}")
-        elif _CONTROL.search(filled):
+        elif len(filled) > characters_max:
+            self._report.refuse(path, f"is longer than {characters_max:,} characters; {wanted_at(path)}")
+        elif _CONTROL.search(filled.replace("\r", "").replace("\n", "") if is_key else filled):
             self._report.refuse(
                 path, f"has a line break or another character that cannot be used; {wanted_at(path)}"
             )

@@ -6,7 +6,7 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from m365watch.config.kinds import Section
+from m365watch.config.kinds import MOSTLY_NEEDED, Section
 from m365watch.config.mistakes import KeyPath
 from m365watch.config.schema import ConfigurationFile
 
@@ -16,7 +16,8 @@ def wanted_at(path: KeyPath) -> str:
     field = field_at(path)
     if field is None or not field.title:
         return "give a value or remove the key"
-    return f"give {field.title}" + ("" if field.is_required() else ", or remove the key")
+    stays = field.is_required() or MOSTLY_NEEDED in field.metadata
+    return f"give {field.title}" + ("" if stays else ", or remove the key")
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:

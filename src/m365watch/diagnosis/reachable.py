@@ -67,6 +67,8 @@ def judge_failure(step: Step, error: CollectorError) -> Finding:
 
 def _network_fix(what: str) -> str:
     """What to do about a connection that failed, by our own words for it."""
+    if "managed identity" in what:
+        return "run on a machine of Azure's that has the identity, or give another credential"
     if "CA bundle" in what:
         return "correct the file that network.ca_bundle names"
     if "certificate" in what or "TLS" in what:

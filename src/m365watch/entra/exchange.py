@@ -17,7 +17,7 @@ from yarl import URL
 from m365watch.clock import Clock
 from m365watch.config.values import is_guid
 from m365watch.entra.consent import ConsentAttempt
-from m365watch.entra.credentials import Credential
+from m365watch.entra.credentials import Credential, Proof, TokenGiver
 from m365watch.entra.redirects import Redirect
 from m365watch.entra.refusals import is_refusal, token_refusal
 from m365watch.entra.session import Answer, Session
@@ -93,16 +93,18 @@ async def _exchange(
     """The tenant of the token that the code brings; after a refused credential the next one is tried."""
     refused: CredentialsRefused | None = None
     for credential in credentials:
+        if isinstance(credential, TokenGiver):
+            continue
         try:
             return await _exchange_with(credential, code, attempt, session)
         except CredentialsRefused as error:
             refused = refused or error
-    raise refused or ConsentRefused("there is no credential", fix="give one in credentials", where=_WHERE)
+    raise refused or ConsentRefused(
+        "a managed identity by itself exchanges no code", fix="use the form admin", where=_WHERE
+    )
 
 
-async def _exchange_with(
-    credential: Credential, code: str, attempt: ConsentAttempt, session: Session
-) -> TenantId:
+async def _exchange_with(credential: Proof, code: str, attempt: ConsentAttempt, session: Session) -> TenantId:
     url = attempt.token_url
     proof = await credential.proof(url)
     form = urlencode(attempt.exchange_form(code) | dict(proof)).encode()

@@ -34,6 +34,9 @@ _RESOURCE = (
     "and set `cloud` to the one the tenant lives in"
 )
 _CERTIFICATE = "upload the certificate to the application in Entra, or use the key of one that is uploaded"
+_FEDERATION = (
+    "make the application's federated credential in Entra name the issuer, subject and audience of the token"
+)
 _POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
 _BUG = "report this: the request for a token is not as Entra wants it"
 _CONSENT_AGAIN = "start `m365watch consent serve` again and open the address that it prints"
@@ -69,6 +72,9 @@ REFUSALS = (
     Refusal(700025, "the application is public and may not send a credential", _CONSENT),
     Refusal(700027, "the certificate is not registered on the application", _CERTIFICATE),
     Refusal(700030, "the certificate's subject is not authorised", _CERTIFICATE),
+    Refusal(700211, "the application trusts no such issuer of federated tokens", _FEDERATION),
+    Refusal(700212, "the federated token is meant for another audience", _FEDERATION),
+    Refusal(700213, "the application trusts no such subject of a federated token", _FEDERATION),
     Refusal(700229, "only an application's own token may stand for it", _CERTIFICATE),
     Refusal(900023, "the tenant id is neither a GUID nor a domain of Entra", _TENANT),
     Refusal(900144, "a field is missing in the request", _BUG),
@@ -123,6 +129,16 @@ def token_refusal(said: Mapping[str, object], *, where: str, hide: Iterable[str]
         what = f"Entra gives no token: {named}{_quoted(words)}"
         return CredentialsRefused(what, fix=_UNKNOWN_FIX, where=where)
     return BadAnswer("the token endpoint gave neither a token nor a known error", where=where)
+
+
+def code_of(said: Mapping[str, object]) -> int | None:
+    """The AADSTS code of an answer without a token; None where it names none."""
+    return _code(said.get("error_codes"), str(said.get("error_description")))
+
+
+def is_known(code: int) -> bool:
+    """Whether the code is one of `REFUSALS`."""
+    return code in _BY_CODE
 
 
 def is_refusal(said: object) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from enum import Enum
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,9 +16,10 @@ from yarl import URL
 
 from m365watch.clock import Clock
 from m365watch.config.settings import Cloud
-from m365watch.entra.credentials import Credential
+from m365watch.entra.credentials import Credential, Proof, TokenGiver
 from m365watch.entra.refusals import is_refusal, token_refusal
 from m365watch.entra.retry_after import retry_after_s
+from m365watch.entra.rotation import CredentialFailed, Rotation, is_of_credential
 from m365watch.entra.session import Answer, Session
 from m365watch.errors import BadAnswer, CollectorError, RetryLater, Throttled, Unavailable
 from m365watch.model import TenantId
@@ -33,6 +34,8 @@ LIFE_S_MAX = 86_400.0
 
 PAUSE_S = 10.0
 """After a failed renewal a token that is still good is used this long before the next try."""
+
+T = TypeVar("T")
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -77,17 +80,21 @@ class TokenSource:
         cloud: Cloud,
         *,
         tenant_id: TenantId,
-        credentials: Sequence[Credential],
+        credentials: Sequence[Credential] | Rotation,
         clock: Clock,
     ) -> None:
-        """Each of `credentials`, at least one, proves the application to the login host of `cloud`."""
+        """Each of `credentials`, at least one, proves the application to the login host of `cloud`.
+
+        They are tried in their order, what worked last first; a `Rotation` is shared by several tenants.
+        """
         self._session = session
         self._cloud = cloud
         self._tenant_id = tenant_id
-        self._credential = credentials[0]
+        self._rotation = credentials if isinstance(credentials, Rotation) else Rotation(credentials)
         self._clock = clock
         self._where = f"{tenant_id}/token"
-        self._endpoints = tuple(Endpoint)
+        self._known = _endpoints_of(cloud)
+        self._endpoints = self._known
         self._lock = asyncio.Lock()
         self._token = ""
         self._renew_at_s = -math.inf
@@ -133,23 +140,41 @@ class TokenSource:
         return True
 
     async def _ask(self) -> None:
-        """Fetch a token from the endpoint that worked last, v2 at first; for want of it, from the other."""
+        """Fetch a token with the credential that worked last; where it is refused, with another."""
+        await self._rotation.use(self._ask_with, where=self._where)
+
+    async def _ask_with(self, credential: Credential) -> None:
+        if isinstance(credential, TokenGiver):
+            asked_at_s = self._clock.monotonic_s()
+            self._keep(await self._of_credential(credential.token(self._cloud.audience)), asked_at_s)
+            return
         missing: _NoEndpoint | None = None
         for endpoint in self._endpoints:
             try:
-                await self._fetch(endpoint)
+                await self._fetch(endpoint, credential)
             except _NoEndpoint as none_there:
                 missing = missing or none_there
             else:
-                self._endpoints = (endpoint, *(other for other in Endpoint if other is not endpoint))
+                self._endpoints = (endpoint, *(other for other in self._known if other is not endpoint))
                 return
         if missing is not None:
             raise missing.error
 
-    async def _fetch(self, endpoint: Endpoint) -> None:
+    async def _of_credential(self, asked: Awaitable[Mapping[str, T]]) -> Mapping[str, T]:
+        """What the credential gives; where it fails, that is no failure of Entra's."""
+        failed: CredentialFailed
+        try:
+            return await asked
+        except CollectorError as error:
+            error.where = self._where
+            failed = CredentialFailed(error.with_traceback(None))
+        raise failed
+
+    async def _fetch(self, endpoint: Endpoint, credential: Proof) -> None:
+        """Ask the endpoint that worked last, v2 at first; for want of it, the other."""
         url = f"{self._cloud.login_url}/{quote(self._tenant_id, safe='')}/{endpoint.value}"
-        proof = await self._credential.proof(url)
-        form = {"grant_type": "client_credentials", "client_id": self._credential.client_id, **proof}
+        proof = await self._of_credential(credential.proof(url))
+        form = {"grant_type": "client_credentials", "client_id": credential.client_id, **proof}
         if endpoint is Endpoint.V2:
             form["scope"] = f"{self._cloud.audience}/.default"
         else:
@@ -164,7 +189,7 @@ class TokenSource:
         else:
             self._refuse(answer, said, hide=tuple(proof.values()))
 
-    def _keep(self, said: dict[str, object], asked_at_s: float) -> None:
+    def _keep(self, said: Mapping[str, object], asked_at_s: float) -> None:
         token = said["access_token"]
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise BadAnswer("the token endpoint's token is no token", where=self._where)
@@ -181,11 +206,16 @@ class TokenSource:
             error = token_refusal(said, where=self._where, hide=hide)
             if isinstance(error, RetryLater):
                 error.after_s = after_s
-            raise error
+            raise CredentialFailed(error) if is_of_credential(said) else error
         what = f"the token endpoint answered HTTP {answer.status} without a token"
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.REQUEST_TIMEOUT:
             raise Unavailable(what, where=self._where, after_s=after_s)
         raise _NoEndpoint(BadAnswer(what, where=self._where))
+
+
+def _endpoints_of(cloud: Cloud) -> tuple[Endpoint, ...]:
+    """The endpoints that may be asked, in order."""
+    return tuple(Endpoint) if cloud.token_endpoint is None else (Endpoint[cloud.token_endpoint.upper()],)
 
 
 def _decoded(body: bytes) -> object:
@@ -195,7 +225,7 @@ def _decoded(body: bytes) -> object:
         return None
 
 
-def _life_s(said: dict[str, object], *, now_s: float) -> float:
+def _life_s(said: Mapping[str, object], *, now_s: float) -> float:
     """Seconds that the token lives: v1 says numbers as text, some emulators say none."""
     life_s = _number(said.get("expires_in"))
     if life_s is None:

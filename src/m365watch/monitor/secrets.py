@@ -19,6 +19,8 @@ def list_secrets(settings: object) -> frozenset[str]:
 def _reveal(value: object) -> Iterator[str]:
     if isinstance(value, Secret):
         yield value.reveal()
+        # A private key has many lines, each of which tells a part of it.
+        yield from (line for line in value.reveal().split("\n")[1:] if not line.startswith("-----"))
     elif is_dataclass(value):
         for field in fields(value):
             yield from _reveal(getattr(value, field.name))

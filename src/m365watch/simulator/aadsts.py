@@ -32,6 +32,7 @@ _KINDS = {
         True,
     ),
     50012: _Kind("invalid_client", 401, "The audience of the client assertion does not match the issuer."),
+    50013: _Kind("invalid_client", 401, "The assertion's signature is not valid."),
     50027: _Kind("invalid_client", 401, "Invalid JWT: no certificate thumbprint in its header."),
     54005: _Kind("invalid_grant", 400, "The authorization code was redeemed already."),
     65001: _Kind("invalid_grant", 400, "Nobody has consented to the use of the application."),
@@ -76,6 +77,15 @@ _KINDS = {
         401,
         "The certificate that signed the client assertion is not registered. [Reason - {}]",
         True,
+    ),
+    700211: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's issuer '{}'."
+    ),
+    700212: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's audience '{}'."
+    ),
+    700213: _Kind(
+        "invalid_client", 401, "No matching federated identity record for the assertion's subject '{}'."
     ),
     900023: _Kind(
         "invalid_request", 400, "The tenant identifier '{}' is neither a GUID nor a valid domain name."

@@ -24,12 +24,14 @@ from m365watch.errors import NeedsOperator
 from m365watch.model import Service as CollectedService
 from m365watch.simulator.blobs import BlobMaker
 from m365watch.simulator.faults import FaultPlan
+from m365watch.simulator.federation import Issuer
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.graph import GraphService
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.inspection import Inspection
 from m365watch.simulator.lateness import Calendar, whole_hour
 from m365watch.simulator.listing import Pages
+from m365watch.simulator.machine import APP_SERVICE_PATH, IDENTITY_HEADER, Machine
 from m365watch.simulator.model import RecordSource
 from m365watch.simulator.publication import History, Publication
 from m365watch.simulator.replay import ReplaySource
@@ -86,6 +88,8 @@ class RunningSimulator:
     url: str
     tenants: tuple[SimulatedTenant, ...]
     started_at: datetime
+    issuer: Issuer
+    """Makes the federated tokens that the applications trust."""
     _inspection: Inspection = field(repr=False)
 
     @property
@@ -102,6 +106,16 @@ class RunningSimulator:
     def graph_url(self) -> str:
         """Where Graph's audit log queries are; also the audience of their tokens."""
         return f"{self.url}{GRAPH_PATH}"
+
+    @property
+    def identity_variables(self) -> dict[str, str]:
+        """The environment in which IMDS is this simulator's."""
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self.url}
+
+    @property
+    def app_service_variables(self) -> dict[str, str]:
+        """The environment of a process in App Service, whose identity is this simulator's."""
+        return {"IDENTITY_ENDPOINT": f"{self.url}{APP_SERVICE_PATH}", "IDENTITY_HEADER": IDENTITY_HEADER}
 
     @property
     def report(self) -> dict[str, Any]:
@@ -154,10 +168,13 @@ async def simulator_running(
     """
     with closing(_listen(port)) as listener:
         url = f"http://{_LOOPBACK}:{listener.getsockname()[1]}"
-        tenants = [_tenant(identity, settings, url=url, clock=clock) for identity in settings.tenants]
+        issuer = Issuer(url)
+        tenants = [
+            _tenant(identity, settings, url=url, clock=clock, issuer=issuer) for identity in settings.tenants
+        ]
         if settings.precompress:
             _make_history(tenants, clock.now())
-        running, application = _assemble(tenants, settings, url=url, clock=clock)
+        running, application = _assemble(tenants, settings, issuer=issuer, clock=clock)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         await web.SockSite(runner, listener).start()
@@ -184,9 +201,10 @@ def _listen(port: int) -> socket.socket:
 
 
 def _assemble(
-    tenants: list[SimulatedTenant], settings: SimulationSettings, *, url: str, clock: Clock
+    tenants: list[SimulatedTenant], settings: SimulationSettings, *, issuer: Issuer, clock: Clock
 ) -> tuple[RunningSimulator, web.Application]:
     shared = Throttle(_behaviour(settings).shared_requests_per_minute)
+    url = issuer.base_url
     gate = Gate(tenants, url=url, clock=clock, latency_s=settings.latency_s, shared=shared)
     inspection = Inspection(tenants, gate)
     application = web.Application()
@@ -194,9 +212,14 @@ def _assemble(
     if ahead_s:
         application.on_response_prepare.append(_dated(clock, timedelta(seconds=ahead_s)))
     application.add_routes(
-        [*Service(tenants, gate).routes(), *GraphService(tenants, gate).routes(), *inspection.routes()]
+        [
+            *Service(tenants, gate).routes(),
+            *GraphService(tenants, gate).routes(),
+            *Machine(tenants[0], gate, issuer).routes(),
+            *inspection.routes(),
+        ]
     )
-    return RunningSimulator(url, tuple(tenants), clock.now(), inspection), application
+    return RunningSimulator(url, tuple(tenants), clock.now(), issuer, inspection), application
 
 
 def _dated(
@@ -215,7 +238,7 @@ def _behaviour(settings: SimulationSettings) -> Behaviour:
 
 
 def _tenant(
-    identity: TenantIdentity, settings: SimulationSettings, *, url: str, clock: Clock
+    identity: TenantIdentity, settings: SimulationSettings, *, url: str, clock: Clock, issuer: Issuer
 ) -> SimulatedTenant:
     scenario = settings.scenario or Scenario()
     behaviour = scenario.behaviour
@@ -228,7 +251,7 @@ def _tenant(
         clock=clock,
         publication=Publication(history, maker=maker, faults=faults),
         faults=faults,
-        tokens=TokenEndpoint(identity, behaviour, base_url=url, seed=settings.seed),
+        tokens=TokenEndpoint(identity, behaviour, base_url=url, seed=settings.seed, issuer=issuer),
         pages=Pages(
             partition=identity.partition, size=settings.page_size, life_s=behaviour.page_token_life_s
         ),

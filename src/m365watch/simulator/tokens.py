@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from urllib.parse import unquote_plus
 
@@ -17,6 +19,7 @@ import msgspec
 
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
+from m365watch.simulator.federation import FederationCheck, Issuer, is_federated
 from m365watch.simulator.grants import Codes, Consent
 from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.refusals import Refusal, graph_refusal, refusal, unauthorized
@@ -60,16 +63,23 @@ class TokenRequest:
 class TokenEndpoint:
     """Hands out tokens to the tenant's application and knows which are good."""
 
-    def __init__(self, identity: TenantIdentity, behaviour: Behaviour, *, base_url: str, seed: int) -> None:
-        """`base_url` is where the service listens: the audience of its tokens and assertions."""
+    def __init__(
+        self, identity: TenantIdentity, behaviour: Behaviour, *, base_url: str, seed: int, issuer: Issuer
+    ) -> None:
+        """`base_url` is where the service listens: the audience of its tokens and assertions.
+
+        `issuer` signs the federated tokens that the application trusts.
+        """
         self._identity = identity
         self._behaviour = behaviour
         self._base_url = base_url
         self._assertions = AssertionCheck(identity)
+        self._federation = FederationCheck(identity, issuer)
         self._random = Random(f"{seed}/{identity.tenant_id}/tokens")
         self._issued: dict[str, Token] = {}
         self.consent = Consent(behaviour)
         self.codes = Codes(seed=f"{seed}/{identity.tenant_id}", life_s=behaviour.code_life_s)
+        self._presented: deque[str] = deque(maxlen=1_000)
 
     def issue(
         self, request: TokenRequest, *, now: datetime, life_s: int | None = None, bare: bool = False
@@ -79,22 +89,46 @@ class TokenEndpoint:
         Raises: Refusal: one of Entra's.
         """
         audience = self._verify(request, now)
+        uses_secret = "client_assertion" not in request.form
         life_s = life_s or self._behaviour.token_life_s
         if request.form.get("grant_type") == "authorization_code":
             return self._issue_for_code(request, audience, life_s, now)
+        text = self._hand_out(
+            audience, life_s, now=now, bare=bare, appid=self._identity.client_id, uses_secret=uses_secret
+        )
+        return msgspec.json.encode(_answer(request.version, text, audience, life_s, now))
+
+    def issue_to_identity(self, audience: str, *, now: datetime) -> str | None:
+        """A token for the machine's managed identity; None for an audience that nobody has here."""
+        if audience.rstrip("/") not in (*self._audiences(), *self._graph_audiences()):
+            return None
+        return self._hand_out(
+            audience,
+            self._behaviour.token_life_s,
+            now=now,
+            bare=False,
+            appid=self._identity.identity_id,
+            uses_secret=False,
+        )
+
+    def _hand_out(
+        self, audience: str, life_s: int, *, now: datetime, bare: bool, appid: str, uses_secret: bool
+    ) -> str:
         is_graph = audience.rstrip("/") in self._graph_audiences()
         roles = () if bare else self._behaviour.graph_roles if is_graph else self._behaviour.roles
-        uses_secret = "client_assertion" not in request.form
-        text = self._mint(audience, roles, life_s, now=now, uses_secret=uses_secret)
+        text = self._mint(audience, roles, life_s, now=now, appid=appid, uses_secret=uses_secret)
         self._forget_expired(now)
         self._issued[text] = Token(audience, now + timedelta(seconds=life_s), roles)
-        return msgspec.json.encode(_answer(request.version, text, audience, life_s, now))
+        return text
 
     def _issue_for_code(self, request: TokenRequest, audience: str, life_s: int, now: datetime) -> bytes:
         """The answer to a code: a token of the administrator's, one to refresh it, and who signed in."""
         self.codes.redeem(request.form, version=request.version, now=now)
-        access = self._mint(audience, (), life_s, now=now, uses_secret=True, scp="ActivityFeed.Read")
-        identity = self._mint(self._identity.client_id, (), life_s, now=now, uses_secret=True)
+        client_id = self._identity.client_id
+        uses_secret = "client_assertion" not in request.form
+        mint = partial(self._mint, roles=(), life_s=life_s, now=now, appid=client_id, uses_secret=uses_secret)
+        access = mint(audience, scp="ActivityFeed.Read")
+        identity = mint(client_id)
         self._issued[access] = Token(audience, now + timedelta(seconds=life_s), ())
         answer = _answer(request.version, access, audience, life_s, now) | {
             "scope": "ActivityFeed.Read",
@@ -128,6 +162,14 @@ class TokenEndpoint:
             raise graph_refusal(401, "InvalidAuthenticationToken", "Access token validation failure.")
         if not set(token.roles) & GRAPH_ROLES:
             raise graph_refusal(403, "Forbidden", "Insufficient privileges to complete the operation.")
+
+    def handed_out(self) -> list[str]:
+        """The tokens that are remembered: the last thousand at least."""
+        return list(self._issued)
+
+    def presented(self) -> list[str]:
+        """The last thousand assertions that were sent, good or not: what a collector must tell nobody."""
+        return list(self._presented)
 
     def issued(self, authorization: str) -> bool:
         """Whether the header's token is one of this tenant's."""
@@ -172,10 +214,19 @@ class TokenEndpoint:
         if "client_assertion" in form:
             if form.get("client_assertion_type") != ASSERTION_TYPE:
                 raise aadsts(900144, "client_assertion_type", now=now)
-            self._assertions.verify(form["client_assertion"], audiences=self._assertion_audiences(), now=now)
+            assertion = form["client_assertion"]
+            self._presented.append(assertion)
+            if is_federated(assertion):
+                self._federation.verify(assertion, now=now)
+            else:
+                self._assertions.verify(assertion, audiences=self._assertion_audiences(), now=now)
             return
         if not form.get("client_secret"):
             raise aadsts(7000218, now=now)
+        if form["client_secret"] == self._identity.second_secret:
+            return
+        if form["client_secret"] == self._identity.expired_secret:
+            raise aadsts(7000222, self._identity.client_id, now=now)
         if form["client_secret"] != self._identity.client_secret:
             raise aadsts(7000215, self._identity.client_id, now=now)
         if self._behaviour.secret_expired:
@@ -200,23 +251,26 @@ class TokenEndpoint:
         life_s: int,
         *,
         now: datetime,
+        appid: str,
         uses_secret: bool,
         **more: str,
     ) -> str:
         """A text like Entra's tokens; its signature is chance, since only the issuer checks it."""
         issued = int(now.timestamp())
         identity, issuer = self._identity, f"https://sts.windows.net/{self._identity.tenant_id}/"
+        is_application = appid == identity.client_id
+        principal = identity.service_principal_id if is_application else identity.identity_id
         claims: dict[str, object] = {
             "aud": audience,
             "iss": issuer,
             "iat": issued,
             "nbf": issued,
             "exp": issued + life_s,
-            "appid": identity.client_id,
+            "appid": appid,
             "appidacr": "1" if uses_secret else "2",
             "idp": issuer,
-            "oid": identity.service_principal_id,
-            "sub": identity.service_principal_id,
+            "oid": principal,
+            "sub": principal,
             "tid": self._behaviour.token_tenant or identity.tenant_id,
             "ver": "1.0",
             **more,
