@@ -25,10 +25,14 @@ from m365watch.config.settings import (
     OutputSettings,
     Settings,
     SyslogSettings,
+    TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
+from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.expiry.registration import Registration
+from m365watch.expiry.watch import ExpiryWatch
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.comparing import Absent, read_states
@@ -47,7 +51,7 @@ from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
-from m365watch.reach import ReachedFeed, find_refusals, reach_feeds
+from m365watch.reach import ReachedFeed, ask_registration, find_refusals, reach_feeds
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
@@ -129,7 +133,8 @@ class Collector:
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls)
-            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles)
+            applications = Applications(session, self._clock)
+            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles, applications)
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -146,6 +151,9 @@ class Collector:
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
             )
+            if instead is None:
+                watch = self._expiry_watch(session, applications, ledger, calls)
+                await closing.enter_async_context(watch.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
 
     async def audit(
@@ -201,13 +209,23 @@ class Collector:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
 
+    def _expiry_watch(
+        self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
+    ) -> ExpiryWatch:
+        async def ask(tenant: TenantSettings) -> Registration:
+            return await ask_registration(tenant, session, clock=self._clock, applications=applications)
+
+        return ExpiryWatch(self._settings.tenants, ask=ask, ledger=ledger, calls=calls, clock=self._clock)
+
     def _parts(self, ledger: SqliteLedger, calls: LedgerThread) -> RunParts:
         troubles = Troubles(ledger, calls, self._clock, self._on_change)
         return RunParts(
             ledger, calls, troubles, PullCycles(self._clock), clock=self._clock, random=self._random
         )
 
-    def _reach_feeds(self, session: Session, cycles: PullCycles) -> dict[Feed, ReachedFeed]:
+    def _reach_feeds(
+        self, session: Session, cycles: PullCycles, applications: Applications | None = None
+    ) -> dict[Feed, ReachedFeed]:
         return reach_feeds(
             self._settings.tenants,
             session,
@@ -215,6 +233,7 @@ class Collector:
             random=self._random,
             on_request=cycles.count_request,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
+            applications=applications,
         )
 
     async def _open_ledger(

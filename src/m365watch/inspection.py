@@ -15,6 +15,7 @@ from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.config.settings import Settings
 from m365watch.errors import LedgerHeld, LedgerUnusable
+from m365watch.expiry.memory import KnownApplication, known_applications
 from m365watch.ledger.account import (
     BlobsAsked,
     BlobsFound,
@@ -67,6 +68,15 @@ def read_latency(settings: Settings) -> LatencyBook:
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return LatencyBook.of_body(remembered(connection, latency.MEMORY))
+
+
+def read_expiry(settings: Settings) -> list[KnownApplication]:
+    """What is known of the ends of credentials, as the collector last remembered it.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return known_applications(connection)
 
 
 def read_vocabularies(settings: Settings) -> list[Vocabulary]:

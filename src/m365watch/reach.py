@@ -13,6 +13,8 @@ from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError
+from m365watch.expiry.graph import read_registration
+from m365watch.expiry.registration import Registration
 from m365watch.feed.api import ManagementApi
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.limited import LimitedBudget
@@ -82,13 +84,15 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
+    applications: Applications | None = None,
 ) -> dict[Feed, ReachedFeed]:
     """Every feed of the settings; `on_request` hears on whose behalf each request is made.
 
-    Recovered blobs that are not final yet are answered from `pages`.
+    Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the same
+    run shares `applications`.
     """
     limits = _feed_limits(tenants)
-    applications = Applications(session, clock)
+    applications = applications or Applications(session, clock)
     budgets: dict[TenantId, RequestBudget] = {}
     feeds = {}
     for tenant in tenants:
@@ -129,16 +133,33 @@ async def _refusal_of(api: Api) -> CollectorError | None:
 def reach_queries(tenant: TenantSettings, session: Session, *, clock: Clock) -> AuditQueries:
     """The tenant's audit log queries; their token is for Graph, and goes nowhere else."""
     session = session.over(tenant.network)
-    graph_url = tenant.cloud.graph_url
-    tokens = TokenSource(
+    urls, tokens = GraphUrls(tenant.cloud.graph_url), _graph_tokens(tenant, session, clock)
+    return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
+
+
+async def ask_registration(
+    tenant: TenantSettings, session: Session, *, clock: Clock, applications: Applications | None = None
+) -> Registration:
+    """What the tenant's Graph keeps of its application's credentials; see `read_registration`.
+
+    With `applications`, what does not work is told once by all who share them.
+    """
+    session = session.over(tenant.network)
+    tokens = _graph_tokens(tenant, session, clock, applications)
+    return await read_registration(session, tenant, tokens=tokens, clock=clock)
+
+
+def _graph_tokens(
+    tenant: TenantSettings, session: Session, clock: Clock, applications: Applications | None = None
+) -> TokenSource:
+    """The tenant's tokens for Graph, which are good nowhere else."""
+    return TokenSource(
         session,
-        replace(tenant.cloud, audience=graph_url),
+        replace(tenant.cloud, audience=tenant.cloud.graph_url),
         tenant_id=tenant.tenant_id,
-        credentials=Applications(session, clock).of(tenant),
+        credentials=(applications or Applications(session, clock)).of(tenant),
         clock=clock,
     )
-    urls = GraphUrls(graph_url)
-    return AuditQueries(session, urls, tenant_id=tenant.tenant_id, tokens=tokens, clock=clock)
 
 
 def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:

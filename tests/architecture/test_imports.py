@@ -10,7 +10,7 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness"},
+    {"delivery", "adoption", "completeness", "expiry"},
     {"pipeline", "recovery", "replay", "reach"},
     {"collection"},
     {

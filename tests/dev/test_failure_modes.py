@@ -38,7 +38,7 @@ OF_COMMANDS_THAT_ASK = {
 }
 """Codes of mistakes, which their commands explain on the spot."""
 BRANCHES = {"retry_later", "needs_operator"}
-LOGGED = {"gap", "repaired"}
+LOGGED = {"credential_expires", "gap", "repaired"}
 """Codes of lines that are no errors."""
 
 

@@ -179,7 +179,7 @@ def small_disk(folder: Path, *, left_bytes: int) -> Iterator[Path]:
 
 
 DISKS = {
-    "state": (BOTH, 400 * 1024),
+    "state": (BOTH, 464 * 1024),
     "out": ({"files": FILES}, 24 * 1024),
     "lake": ({"lake": LAKE}, 48 * 1024),
 }

@@ -69,6 +69,21 @@ class Unusable:
         raise self._error
 
 
+class Coming:
+    """A credential whose file comes and goes."""
+
+    def __init__(self, credential: ClientSecret) -> None:
+        self.client_id = "app"
+        self.name = "certificate_file"
+        self.is_away = False
+        self._credential = credential
+
+    async def proof(self, token_url: str) -> Mapping[str, str]:
+        if self.is_away:
+            raise CredentialsRefused("cert.pem is not there", fix="put it back")
+        return await self._credential.proof(token_url)
+
+
 class Direct:
     """Gives the token itself."""
 
@@ -209,6 +224,26 @@ def test_what_may_pass_is_tried_again_later() -> None:
     assert type(error) is Unavailable
     assert error.after_s == 7
     assert "credentials.certificate_file: no answer; credentials.first: AADSTS7000222" in error.what
+
+
+def test_a_token_that_is_still_good_outlives_a_credential_that_is_not_to_be_had() -> None:
+    """A file is being exchanged just when the token is renewed: the feeds go on, for as long as it lasts."""
+    coming = Coming(secret("first"))
+
+    async def exchange(source: TokenSource, clock: FakeClock) -> list[str]:
+        tokens = [await source.current()]
+        coming.is_away = True
+        await clock.advance(3_400)
+        tokens.append(await source.current())
+        await clock.advance(201)
+        with pytest.raises(CredentialsRefused, match="is not there"):
+            await source.current()
+        coming.is_away = False
+        return [*tokens, await source.current()]
+
+    tokens, sent, _ = run(Entra(first=0), exchange, (coming,))
+
+    assert (len(tokens), sent) == (3, ["first", "first"])
 
 
 def test_a_single_one_fails_as_it_always_did() -> None:

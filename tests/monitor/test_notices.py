@@ -6,11 +6,20 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from m365watch import __version__
-from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
+from m365watch.config.settings import (
+    CertificateSettings,
+    Cloud,
+    IdentityEndpoint,
+    ManagedIdentitySettings,
+    Secret,
+    SecretSettings,
+    TenantSettings,
+)
 from m365watch.model import ContentType, Feed, TenantId
 from m365watch.monitor.notices import MSG_CHARACTERS_MAX, Notice, plain_msg
 from m365watch.monitor.secrets import list_secrets
@@ -130,6 +139,17 @@ def test_the_secrets_of_a_configuration_are_found_wherever_they_are() -> None:
         "swordfish",
         "passphrase",
     }
+
+
+def test_a_line_of_a_key_is_a_secret_like_the_whole_of_it() -> None:
+    """So are the password of a certificate, and what App Service tells its processes."""
+    key = "-----BEGIN PRIVATE KEY-----\nAAAABBBB\nCCCCDDDD\n-----END PRIVATE KEY-----\n"
+    credentials = (
+        CertificateSettings(Path("c"), key_text=Secret(key), password=Secret("opensesame")),
+        ManagedIdentitySettings(endpoint=IdentityEndpoint("http://localhost", Secret("headertext"))),
+    )
+
+    assert list_secrets(credentials) == {key, "AAAABBBB", "CCCCDDDD", "opensesame", "headertext"}
 
 
 def test_an_output_of_devos_gets_tag_and_body() -> None:

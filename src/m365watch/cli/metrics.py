@@ -5,9 +5,11 @@ Source: Prometheus, "Exposition formats", text format 0.0.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from m365watch.expiry.ends import Judged, Source, judge
+from m365watch.expiry.memory import KnownApplication
 from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook
 from m365watch.progress import FeedProgress, OutputProgress, RunProgress
 
@@ -16,12 +18,15 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _Rows = Iterable[tuple[Mapping[str, str], float]]
 
 
-def metrics_text(progress: RunProgress, book: LatencyBook, *, now: datetime) -> str:
+def metrics_text(
+    progress: RunProgress, book: LatencyBook, applications: Sequence[KnownApplication] = (), *, now: datetime
+) -> str:
     """Every family with its help and type, each line ended."""
     lines = [
         *_feed_lines(progress.feeds, now),
         *_output_lines(progress.outputs),
         *_latency_lines(book),
+        *_credential_lines(applications, now),
         *_family("read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]),
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -113,6 +118,34 @@ def _latency_lines(book: LatencyBook) -> list[str]:
         lines.append(f"{name}_sum{_labels(labels)} {_number(histogram.sum_s)}")
         lines.append(f"{name}_count{_labels(labels)} {histogram.count}")
     return lines
+
+
+def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -> list[str]:
+    """Each credential by tenant, so that it joins with what else is known of the tenant."""
+    rows: list[tuple[Mapping[str, str], Judged]] = [
+        (
+            {
+                "tenant": tenant,
+                "input": one.input_name,
+                "kind": str(judged.end.kind),
+                "credential": str(judged.number),
+            },
+            judged,
+        )
+        for one in applications
+        for judged in judge(one.credentials, now)
+        for tenant in one.tenants
+    ]
+    known = [(labels, judged.ends_at.timestamp()) for labels, judged in rows if judged.ends_at is not None]
+    unknown = [(labels, float(judged.end.source is Source.UNKNOWN)) for labels, judged in rows]
+    left = [(labels, judged.days_left) for labels, judged in rows if judged.days_left is not None]
+    return [
+        *_family(
+            "credential_expires_timestamp_seconds", "gauge", "When a secret or certificate expires.", known
+        ),
+        *_family("credential_expires_days", "gauge", "Days until then, below 0 once it has expired.", left),
+        *_family("credential_expiry_unknown", "gauge", "1 where nobody knows when it expires.", unknown),
+    ]
 
 
 def _family(name: str, kind: str, says: str, rows: _Rows) -> list[str]:

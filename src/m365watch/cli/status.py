@@ -47,6 +47,9 @@ def status(
     blobs that were listed, each is delivered, waiting, quarantined or lost. Pieces are records, or bytes
     that are no record, which could not go on and are kept: `m365watch quarantine` shows them.
 
+    Credentials that expire within 30 days are warned of, with what to do; of others it is told when they
+    do, where that is known.
+
     The table of latency counts blobs; for what begins with the act, one record of each speaks.
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
@@ -76,7 +79,7 @@ def status(
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     from m365watch.cli.status_view import Standing
-    from m365watch.inspection import read_audits, read_latency, read_status, waiting_blobs
+    from m365watch.inspection import read_audits, read_expiry, read_latency, read_status, waiting_blobs
 
     return Standing(
         read_status(settings),
@@ -85,6 +88,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         arguments,
         latency=read_latency(settings),
         audits=read_audits(settings),
+        applications=read_expiry(settings),
     )
 
 
@@ -94,12 +98,14 @@ def print_metrics(read: Callable[[], Standing]) -> None:
     from m365watch.monitor.latency import LatencyBook
 
     standing = read()
-    sys.stdout.write(metrics_text(standing.progress, standing.latency or LatencyBook(), now=standing.at))
+    book, applications = standing.latency or LatencyBook(), standing.applications
+    sys.stdout.write(metrics_text(standing.progress, book, applications, now=standing.at))
 
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:
     """One JSON document on stdout; with `watch` one a line, until Ctrl-C."""
     from m365watch.cli.documents import as_json, status_document
+    from m365watch.cli.expiry_view import credentials_document
     from m365watch.cli.latency_view import latency_document
 
     while True:
@@ -109,6 +115,7 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         )
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
+        document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))
         if not watch:
             return

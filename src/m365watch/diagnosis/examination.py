@@ -17,6 +17,7 @@ from yarl import URL
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.diagnosis import collected, reachable
+from m365watch.diagnosis.expiring import judge_token
 from m365watch.diagnosis.findings import Diagnosis, Finding, Step, broken, ok
 from m365watch.diagnosis.ledger_view import LedgerView, view_ledger
 from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_subscriptions
@@ -87,7 +88,7 @@ class _Examination:
         except CollectorError as error:
             yield reachable.judge_failure(Step.TOKEN, error)
             return
-        yield ok(Step.TOKEN, "Entra gave one")
+        yield await asyncio.to_thread(judge_token, self._means.settings, self._tenant, now)
         for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services):
             yield finding
         view = self._view(services)

@@ -71,11 +71,11 @@ class ClientSecret:
     async def proof(self, token_url: str) -> Mapping[str, str]:  # noqa: ARG002 - the same everywhere
         """The field `client_secret`, as its file has it now; while that has none, as it had it last."""
         if self._file is not None:
-            self._secret = await asyncio.to_thread(_read_again, self._file, self._secret)
+            self._secret = await asyncio.to_thread(read_again, self._file, self._secret)
         return {"client_secret": self._secret.reveal()}
 
 
-def _read_again(file: Path, last: Secret) -> Secret:
+def read_again(file: Path, last: Secret) -> Secret:
     """The secret in the file; `last` where it has none just now. Who may read it was judged at the start."""
     try:
         return Secret(read_guarded_secret(file, FileGuard(allows_readable=True))[0])

@@ -99,6 +99,7 @@ class TokenSource:
         self._token = ""
         self._renew_at_s = -math.inf
         self._ends_at_s = -math.inf
+        self._is_refused = False
         self._failures = 0
         self._failure: CollectorError | None = None
 
@@ -132,15 +133,21 @@ class TokenSource:
             return self._token
 
     def _may_wait(self, error: CollectorError) -> bool:
-        """Whether the old token outlives a passing failure; if so, the next try is put off."""
+        """Whether the old token outlives the failure; if so, the next try is put off.
+
+        A credential that is not to be had just now, such as a file that is being exchanged, is one as well; a
+        refusal of Entra's is not, or it would be asked for every few seconds.
+        """
         now_s = self._clock.monotonic_s()
-        if not isinstance(error, RetryLater) or now_s >= self._ends_at_s:
+        passes = isinstance(error, RetryLater) or not self._is_refused
+        if not passes or now_s >= self._ends_at_s:
             return False
         self._renew_at_s = min(now_s + PAUSE_S, self._ends_at_s)
         return True
 
     async def _ask(self) -> None:
         """Fetch a token with the credential that worked last; where it is refused, with another."""
+        self._is_refused = False
         await self._rotation.use(self._ask_with, where=self._where)
 
     async def _ask_with(self, credential: Credential) -> None:
@@ -206,6 +213,7 @@ class TokenSource:
             error = token_refusal(said, where=self._where, hide=hide)
             if isinstance(error, RetryLater):
                 error.after_s = after_s
+            self._is_refused = True
             raise CredentialFailed(error) if is_of_credential(said) else error
         what = f"the token endpoint answered HTTP {answer.status} without a token"
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.REQUEST_TIMEOUT:

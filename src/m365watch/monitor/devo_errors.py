@@ -107,6 +107,13 @@ ROWS = (
         "renew the secret, or correct what the AADSTS code names",
     ),
     DevoRow("not_subscribed", _SETUP, 103, "the subscription is missing or was disabled", _ITSELF),
+    DevoRow(
+        "credential_expires",
+        _SETUP,
+        104,
+        "a secret or certificate of the application expires soon, or has expired",
+        "make a new one, as the text says; [monitoring.md](../monitoring.md) has the days",
+    ),
     DevoRow("output_unusable", _SETUP, 110, "an output cannot start", _READ),
     DevoRow("lake_missing", _SETUP, 111, "there is no lake where it is looked for", _READ),
     DevoRow("query_refused", _SETUP, 112, "the SQL of a query is wrong", _READ),

@@ -1,4 +1,4 @@
-"""Graph's audit log queries over HTTP: make one, ask how it stands, read its pages.
+"""Graph over HTTP: audit log queries are made, asked how they stand and read; an application has credentials.
 
 Source: api-contract 6; the envelope of errors is Graph's usual one.
 """
@@ -18,9 +18,10 @@ from m365watch.simulator.refusals import Refusal, graph_refusal
 from m365watch.simulator.scenario import Call
 from m365watch.simulator.searches import Search, page_of
 from m365watch.simulator.tenant import SimulatedTenant
-from m365watch.simulator.tokens import GRAPH_PATH
+from m365watch.simulator.tokens import APPLICATION_ROLES, GRAPH_PATH, GRAPH_ROLES
 
 _QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
+_APPLICATION = f"{GRAPH_PATH}/v1.0/applications(appId='{{client_id}}')"
 _MEDIA_TYPE = "application/json; charset=utf-8"
 
 
@@ -39,11 +40,12 @@ class GraphService:
         self._gate = gate
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """The three paths."""
+        """The four paths."""
         return [
             web.post(_QUERIES, self.make),
             web.get(f"{_QUERIES}/{{query}}", self.look),
             web.get(f"{_QUERIES}/{{query}}/records", self.records),
+            web.get(_APPLICATION, self.application),
         ]
 
     async def make(self, request: web.Request) -> web.StreamResponse:
@@ -96,19 +98,32 @@ class GraphService:
 
         return await self._answered(request, answer)
 
+    async def application(self, request: web.Request) -> web.StreamResponse:
+        """What the tenant keeps of the application's credentials."""
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            if request.match_info["client_id"].lower() != tenant.identity.client_id:
+                text = "Resource does not exist or one of its queried references is not present."
+                raise graph_refusal(404, "Request_ResourceNotFound", text)
+            return _json(tenant.registration.document())
+
+        return await self._answered(request, answer, call=Call.APPLICATION, roles=APPLICATION_ROLES)
+
     async def _answered(
         self,
         request: web.Request,
         answer: Callable[[SimulatedTenant], Awaitable[RightAnswer]],
         *,
         status: int = 200,
+        call: Call = Call.GRAPH,
+        roles: frozenset[str] = GRAPH_ROLES,
     ) -> web.StreamResponse:
-        """The response to a call; `answer` makes the right one."""
-        self._gate.report.requests[str(Call.GRAPH)] += 1
+        """The response to a call; `answer` makes the right one for a token with one of `roles`."""
+        self._gate.report.requests[str(call)] += 1
         await self._gate.wait()
         try:
-            tenant = self._tenant(request.headers.get("Authorization", ""))
-            rule = self._gate.strike(tenant, Call.GRAPH, tenant.identity.tenant_id)
+            tenant = self._tenant(request.headers.get("Authorization", ""), roles)
+            rule = self._gate.strike(tenant, call, tenant.identity.tenant_id)
             if rule is not None:
                 right = RightAnswer(b"")
                 return await self._gate.spoilt(request, rule, right, subject=tenant.identity.tenant_id)
@@ -118,14 +133,14 @@ class GraphService:
             return refusal_response(refused)
         return response
 
-    def _tenant(self, authorization: str) -> SimulatedTenant:
+    def _tenant(self, authorization: str, roles: frozenset[str]) -> SimulatedTenant:
         """The tenant whose token it is.
 
         Raises: Refusal: 401 or 403.
         """
         owners = [tenant for tenant in self._tenants if tenant.tokens.issued(authorization)]
         for tenant in owners:
-            tenant.tokens.require_graph(authorization, self._gate.clock.now())
+            tenant.tokens.require_graph(authorization, self._gate.clock.now(), roles=roles)
             return tenant
         raise graph_refusal(401, "InvalidAuthenticationToken", "Access token is empty.")
 

@@ -79,8 +79,8 @@ def _identity(random: Random, number: int, certificate: bytes | None) -> TenantI
         domain=f"tenant{number}.example",
         partition=f"{random.choice(_REGIONS)}{random.randrange(10_000):04d}",
         certificate=certificate,
-        second_secret=f"simulated~{random.getrandbits(128):032x}",
-        expired_secret=f"simulated~{random.getrandbits(128):032x}",
+        second_secret=f"rotated~{random.getrandbits(128):032x}",
+        expired_secret=f"expired~{random.getrandbits(128):032x}",
     )
 
 

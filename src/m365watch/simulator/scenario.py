@@ -30,6 +30,8 @@ class Call(StrEnum):
     FETCH = "fetch"
     GRAPH = "graph"
     """Every call of Graph's audit log queries; its subject is the tenant."""
+    APPLICATION = "application"
+    """Graph's account of an application's credentials; its subject is the tenant."""
     CONTENT = "content"
     """Not a call: what a blob holds, decided once when the blob is made."""
 
@@ -216,7 +218,12 @@ class Behaviour(_Strict):
     clock_ahead_s: float = 0.0
     """How far the `Date` of every answer is ahead of the time that all else goes by."""
     graph_roles: tuple[str, ...] = ("AuditLogsQuery.Read.All",)
-    """The roles of tokens for Graph; empty: its audit log queries answer 403."""
+    """The roles of tokens for Graph; empty: its audit log queries answer 403. Without Application.Read.All
+    and Application.ReadWrite.OwnedBy, so does the application's registration."""
+    secret_days: float = 180.0
+    """How long after the start of the simulator the application's secret ends."""
+    alike_secrets_days: tuple[float, ...] = ()
+    """The same of further secrets of the application that begin with the same characters."""
     graph_looks: int = Field(default=3, ge=1)
     """How often a query has to be asked how it stands before it has succeeded."""
     graph_page_records: int = Field(default=500, ge=1)

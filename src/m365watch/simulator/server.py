@@ -34,6 +34,7 @@ from m365watch.simulator.listing import Pages
 from m365watch.simulator.machine import APP_SERVICE_PATH, IDENTITY_HEADER, Machine
 from m365watch.simulator.model import RecordSource
 from m365watch.simulator.publication import History, Publication
+from m365watch.simulator.registration import Registration
 from m365watch.simulator.replay import ReplaySource
 from m365watch.simulator.scenario import Behaviour, Scenario
 from m365watch.simulator.service import Service
@@ -243,6 +244,7 @@ def _tenant(
     scenario = settings.scenario or Scenario()
     behaviour = scenario.behaviour
     faults = FaultPlan(scenario, seed=settings.seed)
+    registration = Registration(identity, behaviour, started_at=clock.now())
     history = _history(identity, settings, clock.now())
     maker = BlobMaker(partition=identity.partition, appears_late_s=behaviour.appears_late_s)
     return SimulatedTenant(
@@ -251,10 +253,18 @@ def _tenant(
         clock=clock,
         publication=Publication(history, maker=maker, faults=faults),
         faults=faults,
-        tokens=TokenEndpoint(identity, behaviour, base_url=url, seed=settings.seed, issuer=issuer),
+        tokens=TokenEndpoint(
+            identity,
+            behaviour,
+            base_url=url,
+            seed=settings.seed,
+            issuer=issuer,
+            secret_ends_at=registration.secret_ends_at,
+        ),
         pages=Pages(
             partition=identity.partition, size=settings.page_size, life_s=behaviour.page_token_life_s
         ),
+        registration=registration,
     )
 
 

@@ -14,6 +14,7 @@ from m365watch.simulator.faults import FaultPlan
 from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.listing import Pages, Span
 from m365watch.simulator.publication import Publication
+from m365watch.simulator.registration import Registration
 from m365watch.simulator.scenario import Behaviour, Call
 from m365watch.simulator.searches import Searches
 from m365watch.simulator.subscriptions import Subscriptions
@@ -48,6 +49,7 @@ class SimulatedTenant:
         faults: FaultPlan,
         tokens: TokenEndpoint,
         pages: Pages,
+        registration: Registration,
     ) -> None:
         """Everything is handed in; the tenant starts without any subscription."""
         self.identity = identity
@@ -57,6 +59,7 @@ class SimulatedTenant:
         self.faults = faults
         self.tokens = tokens
         self.pages = pages
+        self.registration = registration
         self.subscriptions = Subscriptions(behaviour)
         self.throttle = Throttle(behaviour.requests_per_minute)
         self.found = Searches(publication, behaviour, seed=identity.tenant_id)

@@ -38,6 +38,7 @@ GRAPH_ROLES = frozenset(
         ),
     }
 )
+APPLICATION_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.OwnedBy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,21 @@ class TokenEndpoint:
     """Hands out tokens to the tenant's application and knows which are good."""
 
     def __init__(
-        self, identity: TenantIdentity, behaviour: Behaviour, *, base_url: str, seed: int, issuer: Issuer
+        self,
+        identity: TenantIdentity,
+        behaviour: Behaviour,
+        *,
+        base_url: str,
+        seed: int,
+        issuer: Issuer,
+        secret_ends_at: datetime | None = None,
     ) -> None:
         """`base_url` is where the service listens: the audience of its tokens and assertions.
 
-        `issuer` signs the federated tokens that the application trusts.
+        `issuer` signs the federated tokens that the application trusts; from `secret_ends_at` on
+        the application's secret has expired.
         """
+        self._secret_ends_at = secret_ends_at
         self._identity = identity
         self._behaviour = behaviour
         self._base_url = base_url
@@ -148,8 +158,12 @@ class TokenEndpoint:
         if "ActivityFeed.Read" not in token.roles:
             raise refusal("AF10001", ",".join(token.roles))
 
-    def require_graph(self, authorization: str, now: datetime) -> None:
-        """Return if the Authorization header holds a token with which Graph lets audit logs be queried.
+    def require_graph(
+        self, authorization: str, now: datetime, *, roles: frozenset[str] = GRAPH_ROLES
+    ) -> None:
+        """Return if the Authorization header holds a token for Graph with one of `roles`.
+
+        Those of audit log queries where none are given.
 
         Raises: Refusal: 401, or 403 for a token without the role.
         """
@@ -160,7 +174,7 @@ class TokenEndpoint:
             or token.audience.rstrip("/") not in self._graph_audiences()
         ):
             raise graph_refusal(401, "InvalidAuthenticationToken", "Access token validation failure.")
-        if not set(token.roles) & GRAPH_ROLES:
+        if not roles.intersection(token.roles):
             raise graph_refusal(403, "Forbidden", "Insufficient privileges to complete the operation.")
 
     def handed_out(self) -> list[str]:
@@ -229,7 +243,8 @@ class TokenEndpoint:
             raise aadsts(7000222, self._identity.client_id, now=now)
         if form["client_secret"] != self._identity.client_secret:
             raise aadsts(7000215, self._identity.client_id, now=now)
-        if self._behaviour.secret_expired:
+        has_ended = self._secret_ends_at is not None and now >= self._secret_ends_at
+        if self._behaviour.secret_expired or has_ended:
             raise aadsts(7000222, self._identity.client_id, now=now)
 
     def _audiences(self) -> tuple[str, ...]:
