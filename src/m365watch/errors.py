@@ -16,6 +16,7 @@
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
     |   |-- SettingsRefused     the configuration file, every mistake of it
     |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
+    |   |-- ConsentRefused      no administrator has consented to the application
     |   |-- AccessRefused       the token lacks a permission, or the tenant's audit is off
     |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
     |   |-- Defect              an error of the collector itself
@@ -218,6 +219,15 @@ class CredentialsRefused(NeedsOperator):
     """
 
     code = "credentials_refused"
+
+
+class ConsentRefused(NeedsOperator):
+    """No administrator of the tenant has consented to the application, or the answer is not to our question.
+
+    Do what the text says; then `m365watch consent serve` asks again.
+    """
+
+    code = "consent_refused"
 
 
 class AccessRefused(NeedsOperator):

@@ -22,6 +22,7 @@ from place import BOTH, Place, assert_discreet
 REFUSED = {
     "application-disabled": "AADSTS7000112",
     "audit-never-enabled": "auditing was never enabled",
+    "no-consent": "AADSTS700016",
     "no-roles": "AF10001",
     "secret-expired": "AADSTS7000222",
 }

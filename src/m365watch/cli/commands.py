@@ -12,6 +12,8 @@ from typer.main import get_group
 
 PLACES = {
     "demo": "m365watch.cli.demo.command:demo",
+    "init": "m365watch.cli.init:init",
+    "consent": "m365watch.cli.consent:consent",
     "run": "m365watch.cli.run:run",
     "status": "m365watch.cli.status:status",
     "audit": "m365watch.cli.audit:audit",

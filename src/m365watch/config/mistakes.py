@@ -108,6 +108,11 @@ def show_value(value: object, *, secret: bool = False) -> str:
     return f"{'***' if secret else _show_scalar(value)} ({kind})"
 
 
+def hide_secrets(text: str) -> str:
+    """The text with stars in place of whatever has the shape of Entra's secrets."""
+    return _ENTRA_SECRET.sub("***", text)
+
+
 def show_path(path: KeyPath) -> str:
     """The path as it is written in mistakes: `inputs.office365.credentials.tenant_id[1]`."""
     shown = ""

@@ -43,6 +43,11 @@ def tidy_document(
     return _Tidying(environment, report, fills_secrets=fills_secrets).tidy(document, ())
 
 
+def is_placeholder(text: str) -> bool:
+    """Whether a text stands for something that is to be filled in: `<tenant>`, or dots."""
+    return _PLACEHOLDER.fullmatch(text) is not None
+
+
 def is_off(value: object) -> bool:
     """Whether a section was set aside because it is switched off."""
     return value is _OFF

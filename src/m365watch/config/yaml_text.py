@@ -8,7 +8,8 @@ gigabytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import yaml
 
@@ -59,9 +60,26 @@ def parse_yaml(text: str) -> object:
     Raises:
         Unreadable: the text has a mistake of syntax, an alias or a tag.
     """
-    try:
+    with _telling_mistakes():
         node = yaml.compose(text, Loader=_Loader)
         return None if node is None else _read_node(node)
+
+
+def compose_yaml(text: str) -> yaml.Node | None:
+    """The text's nodes, each with the marks of where it stands; None for a text without a value.
+
+    Raises:
+        Unreadable: the text has a mistake of syntax or an alias.
+    """
+    with _telling_mistakes():
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+        return node
+
+
+@contextmanager
+def _telling_mistakes() -> Iterator[None]:
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         raise Unreadable(_yaml_mistake(error)) from None
     except yaml.YAMLError:

@@ -45,7 +45,7 @@ _CERTIFICATE, _FEDERATED, _MANAGED = (
 _NEW_SECRET = "create a new client secret in Entra and put its value into credentials.client_secret"
 _SECRET_VALUE = "put the secret's value (not its id) into credentials.client_secret"
 _TENANT = "correct credentials.tenant_id, and set `cloud` to the one the tenant lives in"
-_CONSENT = "correct credentials.client_id, or have an administrator of the tenant consent to the application"
+_CONSENT = "correct credentials.client_id, or let the tenant's administrator consent: `m365watch consent`"
 _RESOURCE = (
     "grant the application a permission of Office 365 Management APIs and admin consent, "
     "and set `cloud` to the one the tenant lives in"
@@ -56,6 +56,7 @@ _UPLOAD = (
 )
 _POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
 _BUG = "report this: the request for a token is not as Entra wants it"
+_CONSENT_AGAIN = "start `m365watch consent serve` again and open the address that it prints"
 _CLOUD = "set `cloud` to the one the tenant lives in"
 _AUDIENCE = "correct cloud.audience: one resource, as https://host"
 _CLOCK = "set this machine's clock right"
@@ -91,6 +92,10 @@ REFUSALS = (
         50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT, _MANAGED: _IDENTITY}
     ),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
+    Refusal(54005, "the authorization code was used already", _CONSENT_AGAIN),
+    Refusal(65001, "nobody has consented to the application", _CONSENT),
+    Refusal(70000, "the authorization code is not valid", _CONSENT_AGAIN),
+    Refusal(70008, "the authorization code has expired", _CONSENT_AGAIN),
     Refusal(70011, "the scope is not valid", _AUDIENCE),
     Refusal(70021, "no federated credential fits the token", _ISSUER, fixes={_MANAGED: _IDENTITY}),
     Refusal(90002, "the tenant was not found", _TENANT),
@@ -101,6 +106,12 @@ REFUSALS = (
     Refusal(90033, "Entra has a passing failure", becomes=Unavailable),
     Refusal(90055, "Entra throttles the tenant", becomes=Throttled),
     Refusal(500011, "the Management API is not known in the tenant", _RESOURCE),
+    Refusal(
+        500112,
+        "the redirect URI is not that of the request for the code",
+        "give the redirect URI that the code was asked for with, by --redirect-uri",
+    ),
+    Refusal(501481, "the code was asked for with another PKCE verifier", _CONSENT_AGAIN),
     Refusal(650052, "the organisation has no subscription to the Management API", _RESOURCE),
     Refusal(650057, "the application has not asked for the Management API", _RESOURCE),
     Refusal(700016, "the application was not found in the tenant", _CONSENT),

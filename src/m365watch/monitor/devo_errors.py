@@ -121,6 +121,7 @@ ROWS = (
     DevoRow("lake_held", _SETUP, 114, "another upkeep of the lake is at work", _READ),
     DevoRow("lake_unusable", _SETUP, 115, "the lake cannot be looked after", _READ),
     DevoRow("erasure_open", _SETUP, 116, "an erasure has begun and not ended", _READ),
+    DevoRow("consent_refused", _SETUP, 117, "no administrator has consented to the application", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",

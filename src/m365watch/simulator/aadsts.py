@@ -25,12 +25,22 @@ class _Kind:
 
 
 _KINDS = {
+    50011: _Kind(
+        "invalid_request",
+        400,
+        "The redirect URI of the request is not among those of the application '{}'.",
+        True,
+    ),
     50012: _Kind("invalid_client", 401, "The audience of the client assertion does not match the issuer."),
     50013: _Kind("invalid_client", 401, "The assertion's signature is not valid."),
     50027: _Kind("invalid_client", 401, "Invalid JWT: no certificate thumbprint in its header."),
     53003: _Kind("invalid_grant", 400, "A Conditional Access policy blocks the access of the application."),
+    54005: _Kind("invalid_grant", 400, "The authorization code was redeemed already."),
     65001: _Kind("invalid_grant", 400, "Nobody has consented to the use of the application."),
+    65004: _Kind("access_denied", 400, "The user declined to consent to the application."),
+    70000: _Kind("invalid_grant", 400, "The value of the parameter 'code' is not valid."),
     70003: _Kind("unsupported_grant_type", 400, "The grant type is not supported."),
+    70008: _Kind("invalid_grant", 400, "The authorization code has expired."),
     70011: _Kind("invalid_scope", 400, "The scope is not valid for this request."),
     70021: _Kind("invalid_request", 400, "No federated identity record matches the presented assertion."),
     90002: _Kind(
@@ -45,9 +55,17 @@ _KINDS = {
     90024: _Kind("temporarily_unavailable", 503, "The request was cut off for a moment; repeat it."),
     90033: _Kind("temporarily_unavailable", 503, "A passing error has occurred. Please try again."),
     90055: _Kind("temporarily_unavailable", 429, "The tenant sends too many requests."),
+    90094: _Kind("access_denied", 400, "Only an administrator may grant what the application asks for."),
     500011: _Kind(
         "invalid_resource", 400, "The resource principal named {} was not found in the tenant.", True
     ),
+    500112: _Kind(
+        "invalid_grant", 400, "The redirect URI is not that of the request for the authorization code."
+    ),
+    501481: _Kind(
+        "invalid_grant", 400, "The code_verifier does not match the code_challenge of the request."
+    ),
+    501491: _Kind("invalid_request", 400, "The code_challenge or its method is not valid."),
     650052: _Kind(
         "invalid_resource", 400, "The organization lacks the service that the application asks for."
     ),

@@ -234,6 +234,16 @@ class Behaviour(_Strict):
     """How many records a query hands out; None: all that it finds."""
     audit_enabled: bool = True
     """False: the tenant's unified audit was never enabled."""
+    consented: bool = True
+    """False: the tenant does not know the application (AADSTS700016) until an administrator consents."""
+    consent_answer: Literal["granted", "canceled", "declined", "no_admin"] = "granted"
+    """What whoever opens the consent page does."""
+    consent_delay_s: float = Field(default=0.0, ge=0)
+    """How long a consent takes until tokens are handed out."""
+    redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that are registered; empty: any on loopback."""
+    code_life_s: int = Field(default=600, ge=1)
+    """How long an authorization code is good."""
     secret_expired: bool = False
     application_enabled: bool = True
     requests_per_minute: int | None = Field(default=None, ge=1)

@@ -17,6 +17,7 @@ from m365watch.model import ContentType
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.answers import RightAnswer, accepts_gzip, refusal_response, right_response
 from m365watch.simulator.blobs import Blob
+from m365watch.simulator.consent import ANY_TENANT, ConsentPages
 from m365watch.simulator.gate import GUID, NOTIFIED, Caller, Gate, lower_cased_query
 from m365watch.simulator.listing import Span, next_page_url, requested_span, short_time
 from m365watch.simulator.refusals import Refusal, audit_never_enabled, refusal
@@ -41,6 +42,7 @@ class Service:
     def __init__(self, tenants: list[SimulatedTenant], gate: Gate) -> None:
         """`gate` knows the same tenants."""
         self._gate = gate
+        self._consents = ConsentPages(tenants, gate)
         self._by_id = {tenant.identity.tenant_id: tenant for tenant in tenants}
         self._by_domain = {tenant.identity.domain: tenant for tenant in tenants}
 
@@ -49,6 +51,7 @@ class Service:
         routes: list[web.AbstractRouteDef] = [
             web.post("/{tenant}/oauth2/token", self.token),
             web.post("/{tenant}/oauth2/v2.0/token", self.token),
+            *self._consents.routes(),
         ]
         for version in ("v1.0", "v1"):
             feed = f"/api/{version}/{{tenant}}/activity/feed"
@@ -69,10 +72,11 @@ class Service:
         await self._gate.wait()
         now = self._gate.clock.now()
         name = request.match_info["tenant"].lower()
-        tenant = self._by_id.get(name) or self._by_domain.get(name)
-        if tenant is None:
-            return refusal_response(unknown_tenant(name, now=now, is_guid=GUID.fullmatch(name) is not None))
         form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        tenant = self._by_id.get(name) or self._by_domain.get(name)
+        tenant = tenant or self._consents.tenant_of_code(name, form.get("code", ""))
+        if tenant is None:
+            return refusal_response(_no_tenant(name, form, now))
         asked = TokenRequest(
             form=form,
             authorization=request.headers.get("Authorization", ""),
@@ -185,6 +189,13 @@ class Service:
         listing["contentId"] += NOTIFIED
         listing["contentUri"] += NOTIFIED
         return listing | {"notificationSent": listing["contentCreated"], "notificationStatus": "Succeeded"}
+
+
+def _no_tenant(name: str, form: Mapping[str, str], now: datetime) -> Refusal:
+    """Why no tenant of that name hands out a token."""
+    if name in ANY_TENANT and "code" in form:
+        return aadsts(70000, now=now)
+    return unknown_tenant(name, now=now, is_guid=GUID.fullmatch(name) is not None)
 
 
 def _issue(tenant: SimulatedTenant, asked: TokenRequest, rule: Rule | None, now: datetime) -> bytes:

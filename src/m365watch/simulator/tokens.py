@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from urllib.parse import unquote_plus
 
@@ -19,6 +20,7 @@ import msgspec
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
 from m365watch.simulator.federation import FederationCheck, Issuer, is_federated
+from m365watch.simulator.grants import Codes, Consent
 from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.refusals import Refusal, graph_refusal, refusal, unauthorized
 from m365watch.simulator.scenario import Behaviour
@@ -85,6 +87,8 @@ class TokenEndpoint:
         self._federation = FederationCheck(identity, issuer)
         self._random = Random(f"{seed}/{identity.tenant_id}/tokens")
         self._issued: dict[str, Token] = {}
+        self.consent = Consent(behaviour)
+        self.codes = Codes(seed=f"{seed}/{identity.tenant_id}", life_s=behaviour.code_life_s)
         self._presented: deque[str] = deque(maxlen=1_000)
 
     def issue(
@@ -97,6 +101,8 @@ class TokenEndpoint:
         audience = self._verify(request, now)
         uses_secret = "client_assertion" not in request.form
         life_s = life_s or self._behaviour.token_life_s
+        if request.form.get("grant_type") == "authorization_code":
+            return self._issue_for_code(request, audience, life_s, now)
         text = self._hand_out(
             audience, life_s, now=now, bare=bare, appid=self._identity.client_id, uses_secret=uses_secret
         )
@@ -124,6 +130,22 @@ class TokenEndpoint:
         self._forget_expired(now)
         self._issued[text] = Token(audience, now + timedelta(seconds=life_s), roles)
         return text
+
+    def _issue_for_code(self, request: TokenRequest, audience: str, life_s: int, now: datetime) -> bytes:
+        """The answer to a code: a token of the administrator's, one to refresh it, and who signed in."""
+        self.codes.redeem(request.form, version=request.version, now=now)
+        client_id = self._identity.client_id
+        uses_secret = "client_assertion" not in request.form
+        mint = partial(self._mint, roles=(), life_s=life_s, now=now, appid=client_id, uses_secret=uses_secret)
+        access = mint(audience, scp="ActivityFeed.Read")
+        identity = mint(client_id)
+        self._issued[access] = Token(audience, now + timedelta(seconds=life_s), ())
+        answer = _answer(request.version, access, audience, life_s, now) | {
+            "scope": "ActivityFeed.Read",
+            "refresh_token": f"0.{_base64(self._random.randbytes(64))}",
+            "id_token": identity,
+        }
+        return msgspec.json.encode(answer)
 
     def require(self, authorization: str, now: datetime) -> None:
         """Return if the Authorization header holds a good token for this tenant's API.
@@ -175,9 +197,9 @@ class TokenEndpoint:
         for name in ("grant_type", "client_id"):
             if not form.get(name):
                 raise aadsts(900144, name, now=now)
-        if form["grant_type"] != "client_credentials":
+        if form["grant_type"] not in ("client_credentials", "authorization_code"):
             raise aadsts(70003, now=now)
-        if form["client_id"].lower() != self._identity.client_id:
+        if form["client_id"].lower() != self._identity.client_id or not self.consent.is_given(now):
             raise aadsts(700016, form["client_id"], now=now)
         if not self._behaviour.application_enabled:
             raise aadsts(7000112, self._identity.client_id, now=now)
@@ -191,6 +213,8 @@ class TokenEndpoint:
         if not asked:
             raise aadsts(900144, name, now=now)
         if version == 2:
+            if form["grant_type"] == "authorization_code":
+                asked = asked.replace("openid ", "", 1)
             if not asked.endswith("/.default"):
                 raise aadsts(1002012, asked, now=now)
             if " " in asked:
@@ -231,7 +255,7 @@ class TokenEndpoint:
 
     def _assertion_audiences(self) -> frozenset[str]:
         hosts = (self._base_url, "https://login.microsoftonline.com", "https://login.windows.net")
-        tenants = (self._identity.tenant_id, self._identity.domain)
+        tenants = (self._identity.tenant_id, self._identity.domain, "common", "organizations")
         paths = ("oauth2/token", "oauth2/v2.0/token")
         return frozenset(f"{host}/{tenant}/{path}" for host in hosts for tenant in tenants for path in paths)
 
@@ -244,6 +268,7 @@ class TokenEndpoint:
         now: datetime,
         appid: str,
         uses_secret: bool,
+        **more: str,
     ) -> str:
         """A text like Entra's tokens; its signature is chance, since only the issuer checks it."""
         issued = int(now.timestamp())
@@ -263,6 +288,7 @@ class TokenEndpoint:
             "sub": principal,
             "tid": self._behaviour.token_tenant or identity.tenant_id,
             "ver": "1.0",
+            **more,
         }
         if roles:
             claims["roles"] = roles

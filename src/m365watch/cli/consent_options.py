@@ -1,0 +1,119 @@
+"""The options of `m365watch consent`, and the question to the administrator that they make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.configuration import CONFIG_VARIABLE, find_config
+
+if TYPE_CHECKING:
+    from m365watch.config.replacing import FileText
+    from m365watch.config.settings import Cloud
+    from m365watch.entra.consent import ConsentForm
+
+InputOption = Annotated[
+    str | None,
+    typer.Option("--input", metavar="NAME", help="Which input; left out, the only one.", show_default=False),
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(
+        "--form",
+        metavar="FORM",
+        help="admin (the admin-consent page), code (sign-in, v2) or v1 (sign-in, as on the product page).",
+        show_default=False,
+    ),
+]
+TenantOption = Annotated[
+    str,
+    typer.Option("--tenant", metavar="TENANT", help="Ask this tenant only, by its GUID or a domain of it."),
+]
+RedirectUriOption = Annotated[
+    str | None,
+    typer.Option(
+        "--redirect-uri",
+        metavar="URL",
+        help="As registered on the application; left out, http://localhost:8400/consent.",
+        show_default=False,
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Write the tenant without asking.")]
+NoWriteOption = Annotated[
+    bool, typer.Option("--no-write", help="Only tell the tenant; leave the configuration as it is.")
+]
+
+
+def read_config(config: Path | None) -> FileText:
+    """The text of the configuration that is named, or that CONFIG_FILE names.
+
+    Raises: typer.BadParameter: none is named; SettingsRefused: it cannot be read.
+    """
+    from m365watch.config.replacing import read_whole
+
+    named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is None:
+        raise typer.BadParameter("name a configuration with --config")
+    return read_whole(find_config(named))
+
+
+def parse_form(text: str) -> ConsentForm:
+    """The form of that name; raises typer.BadParameter."""
+    from m365watch.entra.consent import ConsentForm
+
+    try:
+        return ConsentForm(text)
+    except ValueError:
+        raise typer.BadParameter(f'--form: "{text}" is none; give {", ".join(ConsentForm)}') from None
+
+
+def parse_authority(text: str) -> str:
+    """A GUID, a domain, `common` or `organizations`, in lower case; raises typer.BadParameter."""
+    import re
+
+    if re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", text.lower()):
+        return text.lower()
+    raise typer.BadParameter(f'--tenant: "{text}" is neither a GUID nor a domain')
+
+
+def parse_redirect(text: str | None, *, is_served: bool = False) -> str:
+    """The redirect URI, or the usual one; raises typer.BadParameter for what Entra or we cannot use."""
+    from urllib.parse import urlsplit
+
+    from m365watch.entra.consent import LOOPBACK_HOSTS, REDIRECT_URI, parse_redirect_uri
+
+    try:
+        uri = parse_redirect_uri(text or REDIRECT_URI)
+    except ValueError as error:
+        raise typer.BadParameter(f'--redirect-uri: "{text}" {error}') from None
+    parts = urlsplit(uri)
+    if is_served and (parts.scheme != "http" or parts.hostname not in LOOPBACK_HOSTS):
+        raise typer.BadParameter(
+            f'--redirect-uri: "{text}" is not served from here; give http://localhost with a port,'
+            " or use `consent url` and `consent exchange`"
+        )
+    return uri
+
+
+def parse_clouds(text: str) -> list[Cloud]:
+    """The cloud of that name, or all of them; raises typer.BadParameter."""
+    from m365watch.config.clouds import CLOUDS
+
+    if text == "all":
+        return list(CLOUDS.values())
+    if text not in CLOUDS:
+        raise typer.BadParameter(f'--cloud: "{text}" is none; give {", ".join(CLOUDS)} or all')
+    return [CLOUDS[text]]
+
+
+def parse_client_id(text: str) -> str:
+    """The application's GUID in lower case; raises typer.BadParameter."""
+    from m365watch.config.values import parse_guid
+
+    try:
+        return parse_guid(text)
+    except ValueError as error:
+        raise typer.BadParameter(f'--client-id: "{text}" {error}') from None
