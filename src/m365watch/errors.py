@@ -17,8 +17,10 @@
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
     |   |-- SettingsRefused     the configuration file, every mistake of it
     |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
+    |   |   `-- ConsentMissing      the tenant does not know the application, or disabled it
     |   |-- ConsentRefused      no administrator has consented to the application
-    |   |-- AccessRefused       the token lacks a permission, or the tenant's audit is off
+    |   |-- AccessRefused       the tenant's audit is off, or the API refuses otherwise what was asked
+    |   |   `-- PermissionMissing   the token lacks a permission
     |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
     |   |-- Defect              an error of the collector itself
     |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
@@ -229,6 +231,15 @@ class CredentialsRefused(NeedsOperator):
     code = "credentials_refused"
 
 
+class ConsentMissing(CredentialsRefused):
+    """The tenant does not know the application, has disabled it, or nobody has consented to it there.
+
+    Let the tenant's administrator consent again (`m365watch consent url`); the tenant then goes on by itself.
+    """
+
+    code = "consent_missing"
+
+
 class ConsentRefused(NeedsOperator):
     """No administrator of the tenant has consented to the application, or the answer is not to our question.
 
@@ -239,12 +250,21 @@ class ConsentRefused(NeedsOperator):
 
 
 class AccessRefused(NeedsOperator):
-    """The token lacks a permission (AF10001), or the tenant's audit was never enabled.
+    """The tenant's audit was never enabled, or the API refuses otherwise what was asked.
 
-    Look the code up below; grant the permission with admin consent, or enable the tenant's audit.
+    Look the code up below; enable the tenant's audit, or correct the setting that the text names.
     """
 
     code = "access_refused"
+
+
+class PermissionMissing(AccessRefused):
+    """The token lacks a permission (AF10001): it was never granted, or taken away.
+
+    Grant the permission with admin consent; the tenant then goes on by itself.
+    """
+
+    code = "permission_missing"
 
 
 class ListingUnreadable(NeedsOperator):
