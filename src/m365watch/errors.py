@@ -115,6 +115,8 @@ class Unreachable(Unavailable):
     Nothing to do where it passes; where it lasts, do what the text names: `m365watch check` tries each step.
     """
 
+    code = "unreachable"
+
 
 class BadAnswer(RetryLater):
     """An answer that is not what was asked for: HTML, cut short, no JSON, an error under HTTP 200.
