@@ -126,9 +126,9 @@ def _look_at_records(path: Path) -> None:
         raise typer.BadParameter(f"{path}: it has no line to serve")
     if odd := [number for number in filled if not is_readable(lines[number - 1])]:
         named = ", ".join(map(str, odd[:_LINES_NAMED_MAX])) + (" ..." if len(odd) > _LINES_NAMED_MAX else "")
+        share = f"{len(odd):,} of {count(len(filled), 'line')} are no JSON objects (line {named})"
         sys.stderr.write(
-            f"warning: {path}: {len(odd):,} of {count(len(filled), 'line')} are no JSON objects (line {named}); "
-            "served as they are, and what a collector has to put in quarantine\n"
+            f"warning: {path}: {share}; served as they are, and what a collector has to put in quarantine\n"
         )
 
 
