@@ -131,6 +131,7 @@ class Machine:
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
+            "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
         }
         acts[act]()
 
@@ -143,7 +144,13 @@ class Machine:
         self._copy(self.identity.second_secret)
 
     def _upload(self, name: str) -> None:
-        self._change(certificate=(self.folder / name).read_bytes())
+        pem = (self.folder / name).read_bytes()
+        self._change(certificate=(self.identity.certificate or b"") + pem)
+
+    def _delete(self, name: str) -> None:
+        pem = (self.folder / name).read_bytes()
+        assert pem in (self.identity.certificate or b"")
+        self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
 
     def _change(self, **changes: Any) -> None:
         self._running.tenants[0].adopt(replace(self.identity, **changes))

@@ -15,7 +15,7 @@ _PARTS = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _PROTECTED = re.compile(r"AADSTS\d+|AF\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NUMBER = re.compile(r"\d[\d,.:]*(?<![,.:])")
+_NUMBER = re.compile(r"\b[0-9A-F]{40,64}\b|\d[\d,.:]*(?<![,.:])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def parts_of(page: str) -> Iterator[Fence | Click]:
 def differing_line(shown: str, printed: str) -> str | None:
     """The first line of `shown` that `printed` does not have in its place; None where it has all.
 
-    `...` stands for any lines; numbers, but for ids and codes of errors, may be others.
+    `...` stands for any lines; numbers and thumbprints, but for ids and codes of errors, may be others.
     """
     rest = [_comparable(line) for line in printed.splitlines()]
     skips = False
