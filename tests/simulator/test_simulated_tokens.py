@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -210,6 +211,22 @@ async def test_an_assertion_needs_the_registered_key() -> None:
     async with calling(signed_in=False) as caller:
         codes.append((await ask_with(caller, assertion(caller))).document["error_codes"])
     assert codes == [[700027], [50027], [50027], [700027]]
+
+
+@in_loop
+async def test_credentials_can_be_exchanged_while_it_runs() -> None:
+    """As in the portal: the old secret is refused from then on, the new one and the certificate are taken."""
+    async with calling_with_certificate() as caller:
+        [tenant], old = caller.running.tenants, caller.identity.client_secret
+        tenant.adopt(replace(tenant.identity, client_secret="made~up.new", certificate=None))
+        replies = [
+            await caller.ask_token(client_secret=old),
+            await caller.ask_token(client_secret="made~up.new"),
+            await ask_with(caller, assertion(caller)),
+        ]
+        told = tenant.registration.document()
+    assert [reply.document.get("error_codes") for reply in replies] == [[7000215], None, [700027]]
+    assert told["keyCredentials"] == []
 
 
 def calling_with_certificate() -> Any:

@@ -31,6 +31,10 @@ class AssertionCheck:
         self._identity = identity
         self._used: set[str] = set()
 
+    def adopt(self, identity: TenantIdentity) -> None:
+        """Check with the credentials of `identity` from now on."""
+        self._identity = identity
+
     def verify(self, assertion: str, *, audiences: frozenset[str], now: datetime) -> None:
         """Return if `assertion` is signed by the certificate, for us, now and for the first time.
 
