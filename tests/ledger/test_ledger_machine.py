@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import identities as identities_module
+from m365watch.ledger import stored as stored_module
 from m365watch.ledger.account import BlobsAsked, named_blobs
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.reading import feed_progress
@@ -765,7 +766,8 @@ def test_whatever_happens_the_ledger_says_what_a_plain_one_says(
 ) -> None:
     """Its verbs in any order, broken off anywhere, with crashes: nothing is lost, and nothing doubled."""
     monkeypatch.setattr(identities_module, "MERGE_COUNT", 4)
-    monkeypatch.setattr(identities_module, "NUMBERS", 3)
+    monkeypatch.setattr(identities_module, "_STEP_COUNT", 3)
+    monkeypatch.setattr(stored_module, "PAGE_COUNT", 3)
     run_state_machine_as_test(
         Histories,
         settings=settings(
