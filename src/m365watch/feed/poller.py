@@ -111,7 +111,7 @@ class FeedPoller:
                 await self._troubles.note(self.feed, error)
                 if once and self._is_hopeless(error):
                     return
-                await _wait(stop, self._pause_s(error))
+                await wait_at_most(stop, self._pause_s(error))
                 continue
             self._failures = 0
             await self._troubles.passed(self.feed)
@@ -119,7 +119,7 @@ class FeedPoller:
             self.caught_up = True
             if once:
                 return
-            await _wait(stop, self._settings.period_s)
+            await wait_at_most(stop, self._settings.period_s)
 
     async def _failure_of_poll(self) -> CollectorError | None:
         """What went wrong with one poll; None if nothing did."""
@@ -167,7 +167,7 @@ class FeedPoller:
     async def _subscribe(self, failures: dict[datetime, CollectorError]) -> None:
         """Start the subscription if need be; listing goes on although that may fail."""
         try:
-            await self._keeper.ensure(self.feed.content_type)
+            await self._keeper.ensure(self.feed.audit_type)
         except RetryLater as error:
             await self._tell_first(error, failures)
             failures[self._clock.now()] = error.with_traceback(None)
@@ -308,7 +308,7 @@ class FeedPoller:
         try:
             new = await self._list_pages(window, watch)
         except NotSubscribed:
-            await self._keeper.revive(self.feed.content_type)
+            await self._keeper.revive(self.feed.audit_type)
             new = await self._list_pages(window, watch)
         self.windows_planned -= 1
         _log.debug(f"{self.feed}: listed {window}: {new} new blobs")
@@ -318,7 +318,7 @@ class FeedPoller:
         new = pages = 0
         watch.begin(window)
         try:
-            async for page in self._api.list_content(self.feed.content_type, window):
+            async for page in self._api.list_content(self.feed.audit_type, window):
                 wanted = self._wanted(page)
                 missing = await watch.look(wanted)
                 committed = await self._commit(window, wanted, complete=False)
@@ -372,7 +372,7 @@ def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:
     return any(span.start <= window.start and window.end <= span.end for span in coverage)
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def wait_at_most(stop: asyncio.Event, seconds: float) -> None:
     """Return after `seconds`, or as soon as `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
