@@ -72,7 +72,7 @@ def test_a_right_configuration_passes_and_tells_what_a_run_will_start(tmp_path: 
         "listing": {"skipped"},
         "output": {"ok"},
     }
-    assert "`m365watch run` starts it" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
+    assert "`m365watch run` starts what is missing" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
 
 
 def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: Path) -> None:

@@ -19,10 +19,21 @@ from m365watch.announcements.known import Known, Told, datetime_of, find_news, k
 from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock, Random
 from m365watch.defects import defect_of
-from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Throttled, WindowRefused
+from m365watch.errors import (
+    CollectorError,
+    LedgerUnavailable,
+    LedgerUnusable,
+    NeedsOperator,
+    RetryLater,
+    Throttled,
+    Unreachable,
+    WindowRefused,
+)
 from m365watch.feed.poller import (
     BACKOFF_S_MAX,
     OPERATOR_WAIT_S,
+    REACH_ONCE_S,
+    REACH_TRIES_MIN,
     THROTTLED_ONCE,
     TRIES_ONCE,
     PollSettings,
@@ -103,6 +114,7 @@ class HealthPoller:
         self._random = random
         self._on_listed = on_listed
         self._failures = 0
+        self._failing_since_s = 0.0
         self._known: Known | None = None
         self._whole_at: dict[Kind, datetime] = {}
         self._takes_no_condition: set[Kind] = set()
@@ -111,6 +123,8 @@ class HealthPoller:
         """Poll until `stop`; with `once`, until it succeeded or has to be given up.
 
         Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
+
+        Raises: LedgerUnusable, LedgerUnavailable: no feed can go on.
         """
         while not stop.is_set():
             self._cycles.begin(self.feed, period_s=self._settings.period_s)
@@ -124,6 +138,8 @@ class HealthPoller:
                     return
                 await wait_at_most(stop, self._settings.period_s)
                 continue
+            if not self._failures:
+                self._failing_since_s = self._clock.monotonic_s()
             self._failures += 1
             self._cycles.fall_behind(self.feed)
             await self._troubles.note(self.feed, error)
@@ -134,6 +150,8 @@ class HealthPoller:
     async def _failure_of_poll(self) -> CollectorError | None:
         try:
             await self._poll()
+        except (LedgerUnavailable, LedgerUnusable):
+            raise
         except CollectorError as error:
             return error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
@@ -183,8 +201,8 @@ class HealthPoller:
                 continue
             try:
                 told.append(await self._read(kind, known, now))
-            except Throttled:
-                raise  # The whole tenant is to wait.
+            except (Throttled, Unreachable):
+                raise  # The other kinds would fare no better.
             except (RetryLater, NeedsOperator) as error:
                 failures.append(error.with_traceback(None))
         return told
@@ -251,6 +269,9 @@ class HealthPoller:
     def _is_hopeless(self, error: CollectorError) -> bool:
         if isinstance(error, NeedsOperator):
             return True
+        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
+            failing_s = self._clock.monotonic_s() - self._failing_since_s
+            return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
         return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
 
     def _pause_s(self, error: CollectorError) -> float:

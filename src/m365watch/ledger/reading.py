@@ -19,7 +19,7 @@ from m365watch.progress import FeedProgress, OutputProgress
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
-    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
+    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix, error_code,
     (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND finished_s IS NULL),
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
@@ -90,7 +90,7 @@ def _progress(
     connection: sqlite3.Connection, row: tuple[object, ...], now: datetime, *, pieces_kept: int
 ) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
-    records, duplicates, records_quarantined, error, error_at, fix, waiting, unlisted_s = rest
+    records, duplicates, records_quarantined, error, error_at, fix, code, waiting, unlisted_s = rest
     return FeedProgress(
         feed=feed_of(str(tenant_id), str(content_type)),
         watermark=watermark(coverage(connection, int(str(number))), now),
@@ -107,6 +107,7 @@ def _progress(
         last_error=None if error is None else str(error),
         last_error_at=instant(error_at),
         fix=None if fix is None else str(fix),
+        error_code=None if code is None else str(code),
     )
 
 
@@ -163,6 +164,12 @@ def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
         error, at, fix = errors.get(name, (None, None, None))
         found.append(OutputProgress(name, missing, queued, error, at, fix))
     return found
+
+
+def newest_batch(connection: sqlite3.Connection) -> int:
+    """The highest number that a batch was ever given; 0 before the first."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -48,7 +48,7 @@ from m365watch.reach import ReachedTenant
 Tell = Callable[[Check], None]
 LISTED_HOURS = 24
 """How far back the one listing of each service looks."""
-_STARTS = "nothing: `m365watch run` starts it; the first content then takes up to 12 h"
+_STARTS = "nothing to do: `m365watch run` starts what is missing; the first content then takes up to 12 h"
 _WEBHOOK_FIX = "start it again with a webhook that answers, or leave it: polling does without"
 _CLAIMS = (Check.TENANT, Check.AUDIENCE, Check.ROLES)
 _SERVED = (Check.AUDIT, Check.SUBSCRIPTIONS, Check.LISTING)

@@ -66,6 +66,15 @@ class SimulatedTenant:
         self.found = Searches(publication, behaviour, seed=identity.tenant_id)
         self.announcements = Announcements(identity.tenant_id, clock.now())
 
+    def adopt(self, identity: TenantIdentity) -> None:
+        """Let the application have the credentials of `identity`, as somebody gives them in the portal.
+
+        The tenant and its application stay the ones they are.
+        """
+        self.identity = identity
+        self.tokens.adopt(identity)
+        self.registration.adopt(identity)
+
     async def blobs_between(self, content_type: ContentType, span: Span, *, now: datetime) -> list[Blob]:
         """The blobs that a listing of `span` names at `now`, oldest first; makes what is missing."""
         for hour in self.publication.missing_hours(span.start, min(span.end, now)):
