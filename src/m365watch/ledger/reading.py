@@ -24,6 +24,11 @@ SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantine
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
+_OLDER = (
+    "start `m365watch run` of this version, which brings an older ledger up to date; while an older version "
+    "runs the collector, use that one"
+)
+_NEWER = "use the version of m365watch that runs the collector"
 _PIECES_KEPT = (
     "SELECT blob.feed, count(*) FROM quarantine JOIN blob ON blob.key = quarantine.blob GROUP BY blob.feed"
 )
@@ -44,7 +49,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
                     where=str(path),
-                    fix="use the version of m365watch that runs the collector",
+                    fix=_OLDER if version < SCHEMA_VERSION else _NEWER,
                 )
             connection.execute("BEGIN")
             yield connection
