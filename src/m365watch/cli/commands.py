@@ -55,6 +55,15 @@ class CommandGroup(TyperGroup):
         """`attributes` are those that typer gives any group."""
         super().__init__(**attributes | {"commands": Commands(PLACES)})
 
+    def invoke(self, context: Any) -> Any:
+        """Run the command that is named; what is wrong with a value of it is said in a sentence."""
+        try:
+            return super().invoke(context)
+        except typer.BadParameter as error:
+            # What checks the values for typer begins with its own name for the kind of mistake.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 def _command_at(place: str, *, name: str) -> Any:
     module, _, word = place.partition(":")
