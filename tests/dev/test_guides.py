@@ -8,24 +8,28 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 import guide_commands
-from guide_machine import machine_at
+from guide_machine import Variables, machine_at, no_variables
 from guide_pages import FOLDER, Fence, differing_line, parts_of, read_guide
 from m365watch.entra.refusals import REFUSALS
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 
 GUIDES = sorted(path.name for path in FOLDER.glob("*.md"))
 ROOT = FOLDER.parents[1]
+_SYSTEM = "it makes a user and starts a service of the machine"
 NOT_RUN = {
     "README.md": ["Exchange Online PowerShell"],
-    "secret.md": ["it makes a user and starts a service of the machine"],
+    "certificate.md": [_SYSTEM, "it asks systemd to run a command"],
+    "federated.md": ["Azure CLI", _SYSTEM, "Azure CLI", "Docker", "it takes a cluster", "GitHub Actions"],
+    "secret.md": [_SYSTEM],
 }
 """What no guide can try here, and why: nothing is left out in silence."""
-RUN_AT_LEAST = {"secret.md": 20}
+RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "secret.md": 20}
 """How many blocks and clicks of a guide are tried."""
 WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
 """Beginnings that tests/preflight shows."""
@@ -45,14 +49,30 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             server.kill()
 
 
-def test_the_guide_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
-    """From the copied value to a service of systemd's, and from one secret to the next."""
+def follow(name: str, folder: Path, commands: Path, variables: Variables = no_variables) -> None:
+    """Do all that the guide says."""
 
     async def main() -> None:
-        async with machine_at(tmp_path, commands) as machine:
-            await machine.follow(read_guide("secret.md"))
+        async with machine_at(folder, commands, variables=variables) as machine:
+            await machine.follow(read_guide(name))
 
     asyncio.run(main())
+
+
+def test_the_guide_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
+    """From the copied value to a service of systemd's, and from one secret to the next."""
+    follow("secret.md", tmp_path, commands)
+
+
+def test_the_guide_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
+    """From a new key to a service of systemd's, and from one certificate to the next."""
+    follow("certificate.md", tmp_path, commands)
+
+
+@pytest.mark.parametrize("variables", ["identity_variables", "app_service_variables"])
+def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path, variables: str) -> None:
+    """By the identity of a virtual machine or of App Service, of a pod, and by another issuer's token."""
+    follow("federated.md", tmp_path, commands, attrgetter(variables))
 
 
 # What the pages are made of.

@@ -44,7 +44,8 @@ THROTTLED_ONCE = 60
 """The same for tries that were throttled."""
 REACH_ONCE_S = 60.0
 """How long `--once` tries to reach a host at all, which may take half a minute a try."""
-_REACH_TRIES_MIN = 3
+REACH_TRIES_MIN = 3
+"""Fewer tries than these say nothing of whether there is a way to the host."""
 _BACKOFF_FIRST_S = 0.5
 BACKOFF_S_MAX = 60.0
 OPERATOR_WAIT_S = 300.0
@@ -122,7 +123,7 @@ class FeedPoller:
                 await self._troubles.note(self.feed, error)
                 if once and self._is_hopeless(error):
                     return
-                await _wait(stop, self._pause_s(error))
+                await wait_at_most(stop, self._pause_s(error))
                 continue
             self._failures = 0
             await self._troubles.passed(self.feed)
@@ -130,7 +131,7 @@ class FeedPoller:
             self.caught_up = True
             if once:
                 return
-            await _wait(stop, self._settings.period_s)
+            await wait_at_most(stop, self._settings.period_s)
 
     async def _failure_of_poll(self) -> CollectorError | None:
         """What went wrong with one poll; None if nothing did."""
@@ -181,7 +182,7 @@ class FeedPoller:
     async def _subscribe(self, failures: dict[datetime, CollectorError]) -> None:
         """Start the subscription if need be; listing goes on although that may fail."""
         try:
-            await self._keeper.ensure(self.feed.content_type)
+            await self._keeper.ensure(self.feed.audit_type)
         except Unreachable:
             raise
         except RetryLater as error:
@@ -324,7 +325,7 @@ class FeedPoller:
         try:
             new = await self._list_pages(window, watch)
         except NotSubscribed:
-            await self._keeper.revive(self.feed.content_type)
+            await self._keeper.revive(self.feed.audit_type)
             new = await self._list_pages(window, watch)
         self.windows_planned -= 1
         _log.debug(f"{self.feed}: listed {window}: {new} new blobs")
@@ -334,7 +335,7 @@ class FeedPoller:
         new = pages = 0
         watch.begin(window)
         try:
-            async for page in self._api.list_content(self.feed.content_type, window):
+            async for page in self._api.list_content(self.feed.audit_type, window):
                 wanted = self._wanted(page)
                 missing = await watch.look(wanted)
                 committed = await self._commit(window, wanted, complete=False)
@@ -367,7 +368,7 @@ class FeedPoller:
         """Whether `--once` stops trying: being throttled is no failure of its own, only slow."""
         if isinstance(error, NeedsOperator) and not isinstance(error, ListingUnreadable):
             return True
-        if isinstance(error, Unreachable) and self._failures >= _REACH_TRIES_MIN:
+        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
             failing_s = self._clock.monotonic_s() - self._failing_since_s
             return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
         return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
@@ -391,7 +392,7 @@ def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:
     return any(span.start <= window.start and window.end <= span.end for span in coverage)
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def wait_at_most(stop: asyncio.Event, seconds: float) -> None:
     """Return after `seconds`, or as soon as `stop` is set."""
     try:
         async with asyncio.timeout(seconds):

@@ -69,17 +69,17 @@ class Registration:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
 
-        certificate = x509.load_pem_x509_certificate(self._identity.certificate)
-        yield {
-            "customKeyIdentifier": base64.b64encode(certificate.fingerprint(hashes.SHA1())).decode(),  # noqa: S303 - how Entra names it
-            "displayName": "CN=collector",
-            "endDateTime": _instant(certificate.not_valid_after_utc),
-            "key": None,
-            "keyId": str(UUID(int=random.getrandbits(128), version=4)),
-            "startDateTime": _instant(certificate.not_valid_before_utc),
-            "type": "AsymmetricX509Cert",
-            "usage": "Verify",
-        }
+        for certificate in x509.load_pem_x509_certificates(self._identity.certificate):
+            yield {
+                "customKeyIdentifier": base64.b64encode(certificate.fingerprint(hashes.SHA1())).decode(),  # noqa: S303 - how Entra names it
+                "displayName": "CN=collector",
+                "endDateTime": _instant(certificate.not_valid_after_utc),
+                "key": None,
+                "keyId": str(UUID(int=random.getrandbits(128), version=4)),
+                "startDateTime": _instant(certificate.not_valid_before_utc),
+                "type": "AsymmetricX509Cert",
+                "usage": "Verify",
+            }
 
 
 def _instant(when: datetime) -> str:
