@@ -62,8 +62,9 @@ class CommandGroup(TyperGroup):
             return super().invoke(context)
         except typer.BadParameter as error:
             # What checks the values for typer begins with its own name for the kind of mistake.
-            error.message = error.message.removeprefix("Value error, ")
-            raise
+            said = str(error).removeprefix("Value error, ")
+            hint = error.param_hint
+            raise typer.BadParameter(said, ctx=error.ctx, param=error.param, param_hint=hint) from None
 
 
 def _command_at(place: str, *, name: str) -> Any:
