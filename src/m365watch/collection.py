@@ -10,6 +10,7 @@ from datetime import datetime
 
 import structlog
 
+from m365watch.announcements.poller import HealthPoller
 from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
@@ -140,16 +141,35 @@ class CollectorRun:
             clock=parts.clock,
             on_listed=self._fetcher.wake,
         )
-        self._watch = SilenceWatch(feeds, ledger=parts.ledger, calls=parts.calls, clock=parts.clock)
-        polled = {} if instead else feeds
-        self._pollers = {feed: self._poller(feed, reached, parts) for feed, reached in polled.items()}
+        self._watch = SilenceWatch(
+            audited_feeds(feeds), ledger=parts.ledger, calls=parts.calls, clock=parts.clock
+        )
+        self._pollers = {} if instead else self._pollers_of(feeds, parts)
         self._sources = instead.start(self._source_means()) if instead else ()
 
     def _source_means(self) -> SourceMeans:
         fetcher = self._fetcher
         return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
 
-    def _poller(self, feed: Feed, reached: ReachedFeed, parts: RunParts) -> FeedPoller:
+    def _pollers_of(
+        self, feeds: Mapping[Feed, ReachedFeed], parts: RunParts
+    ) -> dict[Feed, FeedPoller | HealthPoller]:
+        return {feed: self._poller(feed, reached, parts) for feed, reached in feeds.items()}
+
+    def _poller(self, feed: Feed, reached: ReachedFeed, parts: RunParts) -> FeedPoller | HealthPoller:
+        if reached.health is not None:
+            return HealthPoller(
+                feed,
+                reached.health,
+                settings=reached.polling,
+                ledger=parts.ledger,
+                calls=parts.calls,
+                troubles=parts.troubles,
+                cycles=parts.cycles,
+                clock=parts.clock,
+                random=parts.random,
+                on_listed=self._fetcher.wake,
+            )
         poller = FeedPoller(
             feed,
             reached.access,
@@ -294,8 +314,12 @@ class CollectorRun:
 
 
 def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, Audited]:
-    """How an audit reaches each of the feeds."""
-    return {feed: Audited(reached.access.api, reached.polling.start_at) for feed, reached in feeds.items()}
+    """How an audit reaches each of the feeds that the service lists; announcements have no listing."""
+    return {
+        feed: Audited(reached.access.api, reached.polling.start_at)
+        for feed, reached in feeds.items()
+        if reached.health is None
+    }
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

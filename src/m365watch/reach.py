@@ -6,9 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
+from m365watch.announcements.api import HealthApi
+from m365watch.announcements.graph import Announcements
+from m365watch.announcements.poller import HealthMeans
+from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
@@ -22,8 +27,9 @@ from m365watch.feed.poller import PollSettings
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
-from m365watch.model import Feed, TenantId
+from m365watch.model import Feed, GraphContent, Service, TenantId
 from m365watch.records.masking import Masker
+from m365watch.records.routing import UNION_TABLE
 from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
@@ -37,14 +43,25 @@ class ReachedFeed:
     access: TenantAccess
     polling: PollSettings
     treatment: Treatment
+    health: HealthMeans | None = None
+    """How a feed of Graph's announcements is looked at; None: the Management Activity API lists it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnnouncements:
+    """Where the bodies of announcements lie, and how those that are final are removed."""
+
+    pages: KeptPages
+    sweep: Callable[[TenantId], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ReachedTenant:
-    """A tenant's token and API."""
+    """A tenant's token, its API, and Graph's announcements, whose tokens are their own."""
 
     tokens: TokenSource
     api: ManagementApi
+    announcements: Announcements
 
 
 def reach_tenant(
@@ -59,21 +76,32 @@ def reach_tenant(
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    All are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
     share what their application proves itself with.
     """
     session = session.over(tenant.network)
+    applications = applications or Applications(session, clock)
     tokens = TokenSource(
         session,
         tenant.cloud,
         tenant_id=tenant.tenant_id,
-        credentials=(applications or Applications(session, clock)).of(tenant),
+        credentials=applications.of(tenant),
         clock=clock,
     )
     api = ManagementApi(
         session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
     )
-    return ReachedTenant(tokens, api)
+    announcements = Announcements(
+        session,
+        AnnouncementUrls(tenant.cloud.graph_url),
+        feed=Feed(tenant.tenant_id, GraphContent.SERVICE_HEALTH),
+        tokens=_graph_tokens(tenant, session, clock, applications),
+        budget=RequestBudget(_health_limit(tenant), clock),
+        clock=clock,
+        random=random,
+        on_request=on_request,
+    )
+    return ReachedTenant(tokens, api, announcements)
 
 
 def reach_feeds(
@@ -84,12 +112,13 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
+    announced: KeptAnnouncements,
     applications: Applications | None = None,
 ) -> dict[Feed, ReachedFeed]:
     """Every feed of the settings; `on_request` hears on whose behalf each request is made.
 
-    Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the same
-    run shares `applications`.
+    Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
+    `announced`. What else asks for tokens in the same run shares `applications`.
     """
     limits = _feed_limits(tenants)
     applications = applications or Applications(session, clock)
@@ -112,7 +141,30 @@ def reach_feeds(
         )
         access = TenantAccess(KeptPagesApi(reached.api, pages), SubscriptionKeeper(reached.api, clock))
         feeds.update(_feeds_of(tenant, access, clock))
+        for service in tenant.services:
+            if service.service.content is GraphContent.SERVICE_HEALTH:
+                feed = reached.announcements.feed
+                feeds[feed] = _reached_health(tenant, service, reached.announcements, announced, clock)
     return feeds
+
+
+def _reached_health(
+    tenant: TenantSettings,
+    service: ServiceSettings,
+    announcements: Announcements,
+    announced: KeptAnnouncements,
+    clock: Clock,
+) -> ReachedFeed:
+    kinds = [Kind(name) for name in service.announcements] or list(Kind)
+    api = HealthApi(tenant.tenant_id, announcements, announced.pages, asks=kinds)
+    return ReachedFeed(
+        TenantAccess(api, SubscriptionKeeper(api, clock)),
+        PollSettings(service.start_at, timedelta(), service.request_period_s),
+        _treatment(service, tenant, clock, override_tag=service.override_tag or UNION_TABLE),
+        HealthMeans(
+            announcements, frozenset(kinds), announced.pages, partial(announced.sweep, tenant.tenant_id)
+        ),
+    )
 
 
 async def find_refusals(feeds: Iterable[ReachedFeed]) -> list[CollectorError]:
@@ -168,15 +220,24 @@ def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dic
         Feed(tenant.tenant_id, content_type): ReachedFeed(
             access,
             PollSettings(service.start_at, lookback, service.request_period_s),
-            Treatment(
-                service.override_tag,
-                tenant.environment,
-                Masker(service.masks, clock=clock) if service.masks else None,
-            ),
+            _treatment(service, tenant, clock, override_tag=service.override_tag),
         )
         for service in tenant.services
         if (content_type := service.service.content_type) is not None
     }
+
+
+def _treatment(
+    service: ServiceSettings, tenant: TenantSettings, clock: Clock, *, override_tag: str | None
+) -> Treatment:
+    masker = Masker(service.masks, clock=clock) if service.masks else None
+    return Treatment(override_tag, tenant.environment, masker)
+
+
+def _health_limit(tenant: TenantSettings) -> int | None:
+    """The limit of `service_health`; the tenant's budget is for the Management Activity API alone."""
+    limits = [one.requests_per_minute for one in tenant.services if one.service is Service.SERVICE_HEALTH]
+    return limits[0] if limits else None
 
 
 def _feed_limits(tenants: Sequence[TenantSettings]) -> dict[TenantId, dict[str, int]]:

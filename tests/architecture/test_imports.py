@@ -10,8 +10,8 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "expiry"},
-    {"pipeline", "recovery", "replay", "reach"},
+    {"delivery", "adoption", "completeness", "expiry", "tenancy"},
+    {"pipeline", "recovery", "replay", "announcements", "reach"},
     {"collection"},
     {
         "app",

@@ -18,7 +18,7 @@ from preflight_scene import BROKEN, groups_of, settings_of, simulating, steps_of
 CONTRACT = (
     *(7000215, 7000222, 700027, 700016, 90002, 900144, 7000218, 70011, 1002012, 500011, 650057, 650052),
     *(7000112, 700024, 700030, 50012, 50027, 700025, 900382, 900432, 900023, 90055, 90024, 90006, 90012),
-    *(90033, 90011, 53003, 700229),
+    *(90033, 90011, 53003, 700229, 7000229),
 )
 """The codes of api-contract 1.7, 1.9 and 5.10."""
 _SIGNED = {CredentialKind.CERTIFICATE, CredentialKind.FEDERATED, CredentialKind.MANAGED_IDENTITY}

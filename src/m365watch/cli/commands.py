@@ -16,6 +16,7 @@ PLACES = {
     "consent": "m365watch.cli.consent:consent",
     "run": "m365watch.cli.run:run",
     "status": "m365watch.cli.status:status",
+    "tenants": "m365watch.cli.tenants:tenants",
     "audit": "m365watch.cli.audit:audit",
     "gaps": "m365watch.cli.gaps:gaps",
     "blobs": "m365watch.cli.blobs:blobs",

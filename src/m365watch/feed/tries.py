@@ -213,7 +213,7 @@ class Round:
     async def _subscribe_again(self) -> None:
         feed = self._known.ref.feed
         try:
-            await self._means.access[feed].keeper.revive(feed.content_type)
+            await self._means.access[feed].keeper.revive(feed.audit_type)
         except CollectorError as error:
             await self._means.troubles.note(feed, error)
 

@@ -57,7 +57,14 @@ class Troubles:
             return
         known = any(_cause(other) == _cause(trouble) for other in self._present.values())
         self._present[feed] = trouble
-        await self._calls(self._ledger.note_error, feed, str(error), fix=fix, at=self._clock.now())
+        await self._calls(
+            self._ledger.note_error,
+            feed,
+            str(error),
+            fix=fix,
+            code=error.code,
+            at=self._clock.now(),
+        )
         if known:
             return
         (_log.warning if fix is None else _log.error)(trouble.text, code=error.code)
