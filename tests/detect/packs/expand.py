@@ -25,6 +25,7 @@ FIRST_AT = datetime(2024, 3, 5, 9, 0, 0)  # noqa: DTZ001 - CreationTime is writt
 Kind = Literal["hit", "near miss"]
 
 _PAIRS = ("Parameters", "ExtendedProperties", "OperationProperties", "DeviceProperties")
+_NAMED = {*_PAIRS, "ModifiedProperties"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _REPEATS_MAX = 10_000
 
@@ -142,12 +143,16 @@ def _written(where: str, entry: dict[str, Any]) -> dict[str, Any]:
     record = dict(shapes[name])
     for key, value in told.items():
         known = record.get(key)
-        merges = key in {*_PAIRS, "ModifiedProperties"} and isinstance(known, dict) and isinstance(value, dict)
+        merges = (
+            key in {*_PAIRS, "ModifiedProperties"} and isinstance(known, dict) and isinstance(value, dict)
+        )
         record[key] = {**known, **value} if merges else value
     record = {key: value for key, value in record.items() if value is not None}
     for key in _PAIRS:
         if isinstance(record.get(key), dict):
-            record[key] = [{"Name": name, "Value": value} for name, value in record[key].items() if value is not None]
+            record[key] = [
+                {"Name": name, "Value": value} for name, value in record[key].items() if value is not None
+            ]
     if isinstance(record.get("ModifiedProperties"), dict):
         record["ModifiedProperties"] = [
             {"Name": name, "NewValue": new, "OldValue": old}
