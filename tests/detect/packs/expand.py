@@ -142,11 +142,8 @@ def _written(where: str, entry: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(what)
     record = dict(shapes[name])
     for key, value in told.items():
-        known = record.get(key)
-        merges = (
-            key in {*_PAIRS, "ModifiedProperties"} and isinstance(known, dict) and isinstance(value, dict)
-        )
-        record[key] = {**known, **value} if merges else value
+        merges = key in _NAMED and isinstance(record.get(key), dict) and isinstance(value, dict)
+        record[key] = record[key] | value if merges else value
     record = {key: value for key, value in record.items() if value is not None}
     for key in _PAIRS:
         if isinstance(record.get(key), dict):
