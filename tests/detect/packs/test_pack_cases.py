@@ -17,17 +17,9 @@ def library() -> Library:
     return packs()
 
 
-WAITING = {"b11", "b12", "b13", "b15", "c03", "devo_admin_network", "e01", "e02"} | {
-    "i05", "i06", "i10", "i12", "s01", "s02", "s03",
-}  # fmt: skip
-"""Detections by what is new or unusual, for which the engine has no kind yet."""
-
-
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_detection_finds_its_hits_and_leaves_the_near_misses(path: Path) -> None:
     """Each hit gives an alert that names user, severity and what happened; no near miss gives any."""
-    if path.stem in WAITING:
-        pytest.skip("the kinds first_seen, travel and deviation are not there yet")
     assert faults_of(load_cases(path)) == []
 
 
