@@ -9,24 +9,55 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.extension import Severity
-from m365watch.detect.tables import SCHEMA, SCHEMA_VERSION, Row, walk_rows
+from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, News, Notice, Span
 from m365watch.errors import OutputUnavailable, OutputUnusable
 
+SCHEMA_VERSION = 1
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
 OUTBOX_MAX = 100_000
 """Alerts that wait to be told of; each waits once, however often it changes."""
 
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE match (
+    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, at INTEGER NOT NULL,
+    identity TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, severity TEXT NOT NULL,
+    vals BLOB NOT NULL, counted TEXT NOT NULL,
+    PRIMARY KEY (rule, tenant, grp, at, identity, source)
+) WITHOUT ROWID;
+CREATE TABLE full (
+    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, hour INTEGER NOT NULL,
+    dropped INTEGER NOT NULL,
+    PRIMARY KEY (rule, tenant, grp, hour)
+) WITHOUT ROWID;
+CREATE TABLE alert (
+    id TEXT PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, shown INTEGER NOT NULL, body BLOB NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX alert_group ON alert (rule, tenant, grp, first);
+CREATE INDEX alert_time ON alert (last);
+CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp)) WITHOUT ROWID;
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL UNIQUE, what TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+"""
 
+
+Row = tuple[Any, ...]
+"""A row of the file, whose types its schema vouches for."""
 HOUR_MS = 3_600_000
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted FROM match"
@@ -34,66 +65,6 @@ _MATCHES = (
 )
 _VALUES = msgspec.json.Decoder(dict[str, str])
 _ALERTS = msgspec.json.Decoder(Alert)
-
-
-class AlertState(StrEnum):
-    """Where an analyst has put an alert."""
-
-    OPEN = "open"
-    ACKNOWLEDGED = "acknowledged"
-    CLOSED = "closed"
-
-
-class News(StrEnum):
-    """What there is to tell of an alert."""
-
-    NEW = "new"
-    UPDATED = "updated"
-    WITHDRAWN = "withdrawn"
-    """A record that came late has shown that there was nothing."""
-
-
-class GroupKey(NamedTuple):
-    """Whose matches are judged together."""
-
-    rule_id: str
-    tenant: str
-    group: tuple[str, ...]
-
-    @property
-    def joined(self) -> str:
-        """The group as the file has it; values have no control characters."""
-        return "\x1f".join(self.group)
-
-
-@dataclass(frozen=True, slots=True)
-class KeptAlert:
-    """An alert as it is kept."""
-
-    alert: Alert
-    shown: bool
-    """False for an episode that only serves correlations."""
-    state: AlertState = AlertState.OPEN
-    reason: str = ""
-    changed_by: str = ""
-    changed_at_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An alert that somebody has to be told of."""
-
-    number: int
-    what: News
-    alert: Alert
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Neighbouring matches of a group that have to do with each other, and whether some were left out."""
-
-    matches: list[Match]
-    is_cut: bool
 
 
 class DetectionState:
@@ -118,7 +89,7 @@ class DetectionState:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             with self._database:
-                self._database.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+                self._database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
 
@@ -235,12 +206,12 @@ class DetectionState:
         )
         half = SPAN_MATCHES_MAX // 2
         inside = range(low_ms, high_ms + 1)
-        earlier, cut_before = walk_rows(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
+        earlier, cut_before = _walk(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
         after = self._database.execute(
             _MATCHES + " AND at > ? ORDER BY at, identity, source",
             (*name, high_ms),
         )
-        later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
+        later, cut_after = _walk(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
         rows = [*reversed(earlier), *later]
         return Span([_match_of(row, key) for row in rows], cut_before or cut_after)
 
@@ -463,6 +434,25 @@ class DetectionState:
             "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert), (SELECT count(*) FROM outbox)"
         ).fetchone()
         return dict(zip(("matches", "alerts", "outbox"), row, strict=True))
+
+
+def _walk(
+    rows: Iterable[Row], *, edge_ms: int, inside: range, reach_ms: int, most: int
+) -> tuple[list[Row], bool]:
+    """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
+
+    No gap `inside` counts.
+    """
+    found: list[Row] = []
+    last_ms = edge_ms
+    for row in rows:
+        if row[0] not in inside and abs(row[0] - last_ms) > reach_ms:
+            break
+        if len(found) >= most:
+            return found, True
+        found.append(row)
+        last_ms = row[0]
+    return found, False
 
 
 def _match_of(row: Row, key: GroupKey) -> Match:
