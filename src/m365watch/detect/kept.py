@@ -1,4 +1,4 @@
-"""What detection keeps, as values: groups, alerts with what was made of them, what has to be told."""
+"""What is kept of detection, as values: whose matches, which alerts, and what there is to tell of them."""
 
 from __future__ import annotations
 
