@@ -28,7 +28,15 @@ from m365watch.ledger.account import (
 )
 from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
 from m365watch.ledger.comparing import Absent, read_states
-from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
+from m365watch.ledger.copying import (
+    LedgerCheck,
+    OnPages,
+    PutIn,
+    back_up,
+    check_ledger,
+    put_in,
+    require_copy,
+)
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
@@ -290,4 +298,6 @@ def check_ledger_of(settings: Settings, file: Path | None, *, on_step: Callable[
 
     Raises: LedgerUnusable: there is none, or it cannot be read.
     """
+    if file is not None:
+        require_copy(file)
     return check_ledger(file or settings.state_directory / LEDGER_FILE, on_step=on_step)

@@ -251,10 +251,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
     Raises: LedgerHeld: a collector is running; LedgerUnusable: `source` is no sound ledger, or nothing can
     be written: the present one is as it was.
     """
-    if not source.is_file():
-        raise LedgerUnusable(
-            "there is no such file", where=str(source), fix="name a file that `ledger backup` wrote"
-        )
+    require_copy(source)
     lock = LedgerLock(path.with_name("ledger.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -277,6 +274,14 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
         return PutIn(found.as_of, kept)
     finally:
         lock.release()
+
+
+def require_copy(source: Path) -> None:
+    """Nothing, where there is a file of that name. Raises: LedgerUnusable."""
+    if not source.is_file():
+        raise LedgerUnusable(
+            "there is no such file", where=str(source), fix="name a file that `ledger backup` wrote"
+        )
 
 
 def _require_sound(source: Path) -> LedgerCheck:
