@@ -96,6 +96,9 @@ def check_ledger(path: Path, *, on_step: Callable[[], None]) -> LedgerCheck:
                 return LedgerCheck(path, 0, size_bytes, problems)
             return _check_contents(connection, path, size_bytes)
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            # What a Ctrl-C becomes that `on_step` meets: SQLite knows no other way to pass it on.
+            raise KeyboardInterrupt from None
         raise unreadable(error, path) from error
 
 
