@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
@@ -76,6 +76,86 @@ def reach_tenant(
     return ReachedTenant(tokens, api)
 
 
+class Reach:
+    """How the feeds of a run are reached; what a changed configuration leaves as it was is kept.
+
+    A tenant that keeps its settings keeps its token, its places and its connections, and every tenant keeps
+    the account of the requests that were made for it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        clock: Clock,
+        random: Random,
+        on_request: Callable[[str], None],
+        pages: KeptPages,
+        applications: Applications | None = None,
+    ) -> None:
+        """`on_request` hears on whose behalf each request is made.
+
+        Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the
+        same run shares `applications`.
+        """
+        self._session = session
+        self._clock = clock
+        self._random = random
+        self._on_request = on_request
+        self._pages = pages
+        self._applications = applications or Applications(session, clock)
+        self._budgets: dict[TenantId, LimitedBudget] = {}
+        self._access: dict[TenantSettings, TenantAccess] = {}
+        self._reached: dict[Feed, tuple[TenantSettings, ServiceSettings, ReachedFeed]] = {}
+
+    def feeds(self, tenants: Sequence[TenantSettings]) -> dict[Feed, ReachedFeed]:
+        """Every feed of `tenants`; one whose settings are those of the last time is the very same."""
+        self._limit(tenants)
+        access, reached = {}, {}
+        for tenant in tenants:
+            alone = replace(tenant, services=())
+            access[alone] = self._access.get(alone) or self._reach(alone)
+            for service in tenant.services:
+                if (content_type := service.service.content_type) is not None:
+                    feed = Feed(tenant.tenant_id, content_type)
+                    reached[feed] = self._feed(feed, alone, service, access[alone])
+        self._access, self._reached = access, reached
+        return {feed: one for feed, (_, _, one) in reached.items()}
+
+    def _limit(self, tenants: Sequence[TenantSettings]) -> None:
+        """One budget a tenant, whatever inputs it has: the service counts per tenant."""
+        limits = _feed_limits(tenants)
+        # Of several inputs the first one's limit holds.
+        rates = {tenant.tenant_id: tenant.requests_per_minute for tenant in reversed(tenants)}
+        for tenant_id, rate in rates.items():
+            budget = self._budgets.get(tenant_id)
+            if budget is None:
+                self._budgets[tenant_id] = LimitedBudget(rate, self._clock, limits=limits[tenant_id])
+            else:
+                budget.change_all(rate, limits=limits[tenant_id])
+
+    def _reach(self, tenant: TenantSettings) -> TenantAccess:
+        reached = reach_tenant(
+            tenant,
+            self._session,
+            budget=self._budgets[tenant.tenant_id],
+            clock=self._clock,
+            random=self._random,
+            on_request=self._on_request,
+            applications=self._applications,
+        )
+        api = KeptPagesApi(reached.api, self._pages)
+        return TenantAccess(api, SubscriptionKeeper(reached.api, self._clock))
+
+    def _feed(
+        self, feed: Feed, tenant: TenantSettings, service: ServiceSettings, access: TenantAccess
+    ) -> tuple[TenantSettings, ServiceSettings, ReachedFeed]:
+        known = self._reached.get(feed)
+        if known is not None and known[:2] == (tenant, service):
+            return known
+        return tenant, service, _reached_feed(tenant, service, access, self._clock)
+
+
 def reach_feeds(
     tenants: Sequence[TenantSettings],
     session: Session,
@@ -84,35 +164,9 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
-    applications: Applications | None = None,
 ) -> dict[Feed, ReachedFeed]:
-    """Every feed of the settings; `on_request` hears on whose behalf each request is made.
-
-    Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the same
-    run shares `applications`.
-    """
-    limits = _feed_limits(tenants)
-    applications = applications or Applications(session, clock)
-    budgets: dict[TenantId, RequestBudget] = {}
-    feeds = {}
-    for tenant in tenants:
-        # Two inputs may share a tenant, and the service counts per tenant.
-        budget = budgets.setdefault(
-            tenant.tenant_id,
-            LimitedBudget(tenant.requests_per_minute, clock, limits=limits[tenant.tenant_id]),
-        )
-        reached = reach_tenant(
-            tenant,
-            session,
-            budget=budget,
-            clock=clock,
-            random=random,
-            on_request=on_request,
-            applications=applications,
-        )
-        access = TenantAccess(KeptPagesApi(reached.api, pages), SubscriptionKeeper(reached.api, clock))
-        feeds.update(_feeds_of(tenant, access, clock))
-    return feeds
+    """Every feed of the settings, for a run whose configuration does not change; see `Reach`."""
+    return Reach(session, clock=clock, random=random, on_request=on_request, pages=pages).feeds(tenants)
 
 
 async def find_refusals(feeds: Iterable[ReachedFeed]) -> list[CollectorError]:
@@ -162,21 +216,19 @@ def _graph_tokens(
     )
 
 
-def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:
+def _reached_feed(
+    tenant: TenantSettings, service: ServiceSettings, access: TenantAccess, clock: Clock
+) -> ReachedFeed:
     lookback = timedelta(seconds=tenant.lookback_s)
-    return {
-        Feed(tenant.tenant_id, content_type): ReachedFeed(
-            access,
-            PollSettings(service.start_at, lookback, service.request_period_s),
-            Treatment(
-                service.override_tag,
-                tenant.environment,
-                Masker(service.masks, clock=clock) if service.masks else None,
-            ),
-        )
-        for service in tenant.services
-        if (content_type := service.service.content_type) is not None
-    }
+    return ReachedFeed(
+        access,
+        PollSettings(service.start_at, lookback, service.request_period_s),
+        Treatment(
+            service.override_tag,
+            tenant.environment,
+            Masker(service.masks, clock=clock) if service.masks else None,
+        ),
+    )
 
 
 def _feed_limits(tenants: Sequence[TenantSettings]) -> dict[TenantId, dict[str, int]]:

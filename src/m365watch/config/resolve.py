@@ -80,6 +80,7 @@ def resolve(
         collector_image=image,
         keeps_state=persistence.type != "memory",
         network=network,
+        watches_configuration=file.globals.watch_configuration,
     )
 
 
