@@ -11,6 +11,8 @@ import structlog
 
 from m365watch import __version__
 from m365watch.adoption import AdoptionParts, adopt
+from m365watch.announcements.poller import FOLDER as ANNOUNCED_FOLDER
+from m365watch.announcements.poller import PREFIX as ANNOUNCED_PREFIX
 from m365watch.clock import Clock, Random
 from m365watch.collection import AuditRun, CollectorRun, Outcome, RunParts, audited_feeds
 from m365watch.completeness.account import FeedAudit
@@ -37,11 +39,12 @@ from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.front_filter import FilterSizes
-from m365watch.ledger.reading import require_ledger
+from m365watch.ledger.reading import ledger_for_reading, require_ledger
+from m365watch.ledger.recovered import wanted_bodies
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
-from m365watch.model import BlobRef, BlobState, Feed
+from m365watch.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.devo_errors import devo_text
@@ -51,7 +54,7 @@ from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
-from m365watch.reach import Reach, ReachedFeed, ask_registration, find_refusals
+from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
@@ -241,6 +244,7 @@ class Collector:
             random=self._random,
             on_request=cycles.count_request,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
+            announced=self._kept_announcements(),
             applications=applications,
         )
 
@@ -258,6 +262,16 @@ class Collector:
         return Reloader(
             reload, self._settings, apply=apply, ledger=parts.ledger, calls=parts.calls, clock=self._clock
         )
+
+    def _kept_announcements(self) -> KeptAnnouncements:
+        state = self._settings.state_directory
+        pages = KeptPages(state / ANNOUNCED_FOLDER, cure="the next change of the same is told as usual")
+
+        def sweep(tenant_id: TenantId) -> None:
+            with ledger_for_reading(state / LEDGER_FILE) as connection:
+                pages.sweep(tenant_id, wanted=wanted_bodies(connection, tenant_id, prefix=ANNOUNCED_PREFIX))
+
+        return KeptAnnouncements(pages, sweep)
 
     async def _open_ledger(
         self, calls: LedgerThread, closing: AsyncExitStack, *, mend: bool = False

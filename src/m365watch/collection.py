@@ -10,6 +10,7 @@ from datetime import datetime
 
 import structlog
 
+from m365watch.announcements.poller import HealthMeans, HealthPoller
 from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
@@ -129,11 +130,13 @@ class CollectorRun:
             clock=parts.clock,
             on_listed=self._fetcher.wake,
         )
-        self._watch = SilenceWatch(feeds, ledger=parts.ledger, calls=parts.calls, clock=parts.clock)
+        self._watch = SilenceWatch(
+            audited_feeds(feeds), ledger=parts.ledger, calls=parts.calls, clock=parts.clock
+        )
         polled = {} if instead else feeds
         self._pollers = {feed: self._poller(feed, reached) for feed, reached in polled.items()}
         self._polling: dict[Feed, asyncio.Task[None]] = {}
-        self._begin_poll: Callable[[FeedPoller], None] | None = None
+        self._begin_poll: Callable[[FeedPoller | HealthPoller], None] | None = None
         """Begins the polls of one feed; None while nothing is polled."""
         self._sources = instead.start(self._source_means()) if instead else ()
 
@@ -162,7 +165,9 @@ class CollectorRun:
         fetcher = self._fetcher
         return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
 
-    def _poller(self, feed: Feed, reached: ReachedFeed) -> FeedPoller:
+    def _poller(self, feed: Feed, reached: ReachedFeed) -> FeedPoller | HealthPoller:
+        if reached.health is not None:
+            return self._health_poller(feed, reached, reached.health)
         parts = self._parts
         poller = FeedPoller(
             feed,
@@ -178,6 +183,21 @@ class CollectorRun:
         )
         poller.watch, poller.on_polled = self._desk.daily(feed), self._hear
         return poller
+
+    def _health_poller(self, feed: Feed, reached: ReachedFeed, health: HealthMeans) -> HealthPoller:
+        parts = self._parts
+        return HealthPoller(
+            feed,
+            health,
+            settings=reached.polling,
+            ledger=parts.ledger,
+            calls=parts.calls,
+            troubles=parts.troubles,
+            cycles=parts.cycles,
+            clock=parts.clock,
+            random=parts.random,
+            on_listed=self._fetcher.wake,
+        )
 
     def _hear(self, feed: Feed, error: CollectorError | None) -> None:
         """How a poll of the feed ended: what its tenant refuses a poll, it refuses its blobs as well."""
@@ -202,7 +222,7 @@ class CollectorRun:
         self._feeds = dict(feeds)
         self._pipeline.treat({feed: reached.treatment for feed, reached in new.items()})
         self._desk.change(audited_feeds(feeds))
-        self._watch.change(feeds)
+        self._watch.change(audited_feeds(feeds))
         await self._observer.watch(feed.tenant_id for feed in new)
         for feed, reached in new.items():
             self._fetcher.add(feed, reached.access)
@@ -286,7 +306,7 @@ class CollectorRun:
         """All feeds; with `once`, also until every blob has had its round of tries."""
         async with asyncio.TaskGroup() as tasks:
 
-            def begin(poller: FeedPoller) -> None:
+            def begin(poller: FeedPoller | HealthPoller) -> None:
                 poll = poller.run(once=once, stop=stop)
                 self._polling[poller.feed] = tasks.create_task(poll, name=f"poll {poller.feed}")
 
@@ -360,8 +380,12 @@ class CollectorRun:
 
 
 def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, Audited]:
-    """How an audit reaches each of the feeds."""
-    return {feed: Audited(reached.access.api, reached.polling.start_at) for feed, reached in feeds.items()}
+    """How an audit reaches each of the feeds that the service lists; announcements have no listing."""
+    return {
+        feed: Audited(reached.access.api, reached.polling.start_at)
+        for feed, reached in feeds.items()
+        if reached.health is None
+    }
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

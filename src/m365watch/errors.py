@@ -4,7 +4,8 @@
     |-- RetryLater        repeat the call after `after_s`; nothing has been lost
     |   |-- Throttled         the service asked for fewer requests
     |   |-- Unavailable       5xx, time-out, broken connection
-    |   |   `-- ConnectionClosed    the service closed the connection before it had answered
+    |   |   |-- ConnectionClosed    the service closed the connection before it had answered
+    |   |   `-- Unreachable         there is no way to the host: every other call would meet the same
     |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
@@ -106,6 +107,15 @@ class ConnectionClosed(Unavailable):
     """
 
     code = "connection_closed"
+
+
+class Unreachable(Unavailable):
+    """There is no way to the host: its name, the proxy, the connection or its TLS fails.
+
+    Nothing to do where it passes; where it lasts, do what the text names: `m365watch check` tries each step.
+    """
+
+    code = "unreachable"
 
 
 class BadAnswer(RetryLater):

@@ -75,7 +75,7 @@ def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:
         Feed(tenant.tenant_id, content_type): tenant.input_name
         for tenant in settings.tenants
         for service in tenant.services
-        if (content_type := service.service.content_type) is not None
+        if (content_type := service.service.content) is not None
     }
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         says = LedgerSays(feed_progress(connection, now), tried_in_vain(connection), silent_feeds(connection))

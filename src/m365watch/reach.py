@@ -6,7 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
+from m365watch.announcements.api import HealthApi
+from m365watch.announcements.graph import Announcements
+from m365watch.announcements.poller import HealthMeans
+from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
 from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
@@ -22,8 +27,9 @@ from m365watch.feed.poller import PollSettings
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
-from m365watch.model import Feed, TenantId
+from m365watch.model import Feed, GraphContent, Service, TenantId
 from m365watch.records.masking import Masker
+from m365watch.records.routing import UNION_TABLE
 from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
@@ -37,14 +43,25 @@ class ReachedFeed:
     access: TenantAccess
     polling: PollSettings
     treatment: Treatment
+    health: HealthMeans | None = None
+    """How a feed of Graph's announcements is looked at; None: the Management Activity API lists it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnnouncements:
+    """Where the bodies of announcements lie, and how those that are final are removed."""
+
+    pages: KeptPages
+    sweep: Callable[[TenantId], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ReachedTenant:
-    """A tenant's token and API."""
+    """A tenant's token, its API, and Graph's announcements, whose tokens are their own."""
 
     tokens: TokenSource
     api: ManagementApi
+    announcements: Announcements
 
 
 def reach_tenant(
@@ -59,21 +76,47 @@ def reach_tenant(
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    All are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
     share what their application proves itself with.
     """
     session = session.over(tenant.network)
+    applications = applications or Applications(session, clock)
     tokens = TokenSource(
         session,
         tenant.cloud,
         tenant_id=tenant.tenant_id,
-        credentials=(applications or Applications(session, clock)).of(tenant),
+        credentials=applications.of(tenant),
         clock=clock,
     )
     api = ManagementApi(
         session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
     )
-    return ReachedTenant(tokens, api)
+    announcements = _reach_announcements(
+        tenant, session, clock=clock, random=random, on_request=on_request, applications=applications
+    )
+    return ReachedTenant(tokens, api, announcements)
+
+
+def _reach_announcements(
+    tenant: TenantSettings,
+    session: Session,
+    *,
+    clock: Clock,
+    random: Random,
+    on_request: Callable[[str], None],
+    applications: Applications,
+) -> Announcements:
+    """The tenant's announcements; `session` is already that of its network."""
+    return Announcements(
+        session,
+        AnnouncementUrls(tenant.cloud.graph_url),
+        feed=Feed(tenant.tenant_id, GraphContent.SERVICE_HEALTH),
+        tokens=_graph_tokens(tenant, session, clock, applications),
+        budget=RequestBudget(_health_limit(tenant), clock),
+        clock=clock,
+        random=random,
+        on_request=on_request,
+    )
 
 
 class Reach:
@@ -91,18 +134,20 @@ class Reach:
         random: Random,
         on_request: Callable[[str], None],
         pages: KeptPages,
+        announced: KeptAnnouncements,
         applications: Applications | None = None,
     ) -> None:
         """`on_request` hears on whose behalf each request is made.
 
-        Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the
-        same run shares `applications`.
+        Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
+        `announced`. What else asks for tokens in the same run shares `applications`.
         """
         self._session = session
         self._clock = clock
         self._random = random
         self._on_request = on_request
         self._pages = pages
+        self._announced = announced
         self._applications = applications or Applications(session, clock)
         self._budgets: dict[TenantId, LimitedBudget] = {}
         self._access: dict[TenantSettings, TenantAccess] = {}
@@ -116,8 +161,8 @@ class Reach:
             alone = replace(tenant, services=())
             access[alone] = self._access.get(alone) or self._reach(alone)
             for service in tenant.services:
-                if (content_type := service.service.content_type) is not None:
-                    feed = Feed(tenant.tenant_id, content_type)
+                if (content := service.service.content) is not None:
+                    feed = Feed(tenant.tenant_id, content)
                     reached[feed] = self._feed(feed, alone, service, access[alone])
         self._access, self._reached = access, reached
         return {feed: one for feed, (_, _, one) in reached.items()}
@@ -153,7 +198,20 @@ class Reach:
         known = self._reached.get(feed)
         if known is not None and known[:2] == (tenant, service):
             return known
+        if service.service.content is GraphContent.SERVICE_HEALTH:
+            return tenant, service, self._health(tenant, service)
         return tenant, service, _reached_feed(tenant, service, access, self._clock)
+
+    def _health(self, tenant: TenantSettings, service: ServiceSettings) -> ReachedFeed:
+        announcements = _reach_announcements(
+            replace(tenant, services=(service,)),
+            self._session.over(tenant.network),
+            clock=self._clock,
+            random=self._random,
+            on_request=self._on_request,
+            applications=self._applications,
+        )
+        return _reached_health(tenant, service, announcements, self._announced, self._clock)
 
 
 def reach_feeds(
@@ -164,9 +222,32 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
+    announced: KeptAnnouncements,
 ) -> dict[Feed, ReachedFeed]:
     """Every feed of the settings, for a run whose configuration does not change; see `Reach`."""
-    return Reach(session, clock=clock, random=random, on_request=on_request, pages=pages).feeds(tenants)
+    reach = Reach(
+        session, clock=clock, random=random, on_request=on_request, pages=pages, announced=announced
+    )
+    return reach.feeds(tenants)
+
+
+def _reached_health(
+    tenant: TenantSettings,
+    service: ServiceSettings,
+    announcements: Announcements,
+    announced: KeptAnnouncements,
+    clock: Clock,
+) -> ReachedFeed:
+    kinds = [Kind(name) for name in service.announcements] or list(Kind)
+    api = HealthApi(tenant.tenant_id, announcements, announced.pages, asks=kinds)
+    return ReachedFeed(
+        TenantAccess(api, SubscriptionKeeper(api, clock)),
+        PollSettings(service.start_at, timedelta(), service.request_period_s),
+        _treatment(service, tenant, clock, override_tag=service.override_tag or UNION_TABLE),
+        HealthMeans(
+            announcements, frozenset(kinds), announced.pages, partial(announced.sweep, tenant.tenant_id)
+        ),
+    )
 
 
 async def find_refusals(feeds: Iterable[ReachedFeed]) -> list[CollectorError]:
@@ -223,12 +304,21 @@ def _reached_feed(
     return ReachedFeed(
         access,
         PollSettings(service.start_at, lookback, service.request_period_s),
-        Treatment(
-            service.override_tag,
-            tenant.environment,
-            Masker(service.masks, clock=clock) if service.masks else None,
-        ),
+        _treatment(service, tenant, clock, override_tag=service.override_tag),
     )
+
+
+def _treatment(
+    service: ServiceSettings, tenant: TenantSettings, clock: Clock, *, override_tag: str | None
+) -> Treatment:
+    masker = Masker(service.masks, clock=clock) if service.masks else None
+    return Treatment(override_tag, tenant.environment, masker)
+
+
+def _health_limit(tenant: TenantSettings) -> int | None:
+    """The limit of `service_health`; the tenant's budget is for the Management Activity API alone."""
+    limits = [one.requests_per_minute for one in tenant.services if one.service is Service.SERVICE_HEALTH]
+    return limits[0] if limits else None
 
 
 def _feed_limits(tenants: Sequence[TenantSettings]) -> dict[TenantId, dict[str, int]]:

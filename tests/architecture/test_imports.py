@@ -11,7 +11,7 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "expiry", "tenancy"},
-    {"pipeline", "recovery", "replay", "reach"},
+    {"pipeline", "recovery", "replay", "announcements", "reach"},
     {"collection"},
     {
         "app",

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from m365watch.announcements.urls import Kind
 from m365watch.clock import system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import TenantSettings
@@ -25,6 +26,7 @@ TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
 PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 CONTENT = "2020$2021$audit_exchange$Audit_Exchange$na0036"
+AT = "2026-11-17T09:00:00Z"
 WINDOW = Window(START - timedelta(hours=1), START)
 
 CLOUDS = [
@@ -80,7 +82,10 @@ def service(request: SentRequest) -> RawAnswer:
         return raw_answer(201, b'{"id":"q1","status":"notStarted"}')
     if path.endswith("/q1"):
         return raw_answer(200, b'{"id":"q1","status":"succeeded"}')
-    return raw_answer(200, b'{"value":[]}' if path.endswith("/records") else b"[]")
+    if "/serviceAnnouncement/" in path and not request.url.query_string:
+        link = f"https://elsewhere.example{path}?$skip=100"
+        return raw_answer(200, json.dumps({"value": [], "@odata.nextLink": link}).encode())
+    return raw_answer(200, b'{"value":[]}' if "/v1.0/" in path and "/activity/" not in path else b"[]")
 
 
 def only_v1(request: SentRequest) -> RawAnswer:
@@ -107,6 +112,11 @@ async def call_everything(tenant: TenantSettings, session: Session) -> None:
     await queries.look("q1")
     await queries.page("q1", "")
     await queries.page("q1", "$skiptoken=7")
+    for kind in Kind:
+        async for _ in reached.announcements.pages(kind):
+            pass
+    async for _ in reached.announcements.pages(Kind.ISSUES, since=START):
+        pass
 
 
 def requests_of(cloud: object) -> list[SentRequest]:
@@ -140,6 +150,13 @@ def pinned(login: str, manage: str, graph: str) -> list[str]:
         f"GET {graph}/v1.0/security/auditLog/queries/q1",
         f"GET {graph}/v1.0/security/auditLog/queries/q1/records",
         f"GET {graph}/v1.0/security/auditLog/queries/q1/records?$skiptoken=7",
+        f"POST {login}/{TENANT}/oauth2/v2.0/token",
+        *(
+            f"GET {graph}/v1.0/admin/serviceAnnouncement/{kind}{page}"
+            for kind in ("healthOverviews", "issues", "messages")
+            for page in ("", "?$skip=100")
+        ),
+        f"GET {graph}/v1.0/admin/serviceAnnouncement/issues?$filter=lastModifiedDateTime%20ge%20{AT}",
     ]
 
 
@@ -154,6 +171,7 @@ def test_each_cloud_is_called_at_its_own_addresses(cloud: str, login: str, manag
     assert tokens == [
         {**asked, "scope": f"{manage}/.default"},
         {**asked, "scope": f"{graph}/.default"},
+        {**asked, "scope": f"{graph}/.default"},
     ]
 
 
@@ -166,8 +184,8 @@ def test_each_cloud_s_older_token_endpoint_is_asked_with_a_resource(
     asyncio.run(call_everything(tenant_in(cloud), Session(transport, body_bytes_max=1_000)))
     tokens = [request for request in transport.sent if request.url.path.endswith("/oauth2/token")]
 
-    assert [request.line for request in tokens] == [f"POST {login}/{TENANT}/oauth2/token"] * 2
-    assert [form_of(request)["resource"] for request in tokens] == [manage, graph]
+    assert [request.line for request in tokens] == [f"POST {login}/{TENANT}/oauth2/token"] * 3
+    assert [form_of(request)["resource"] for request in tokens] == [manage, graph, graph]
     assert all("scope" not in form_of(request) for request in tokens)
 
 

@@ -12,7 +12,7 @@ from m365watch.entra.session import Session
 from m365watch.entra.transport import RawAnswer
 from m365watch.feed.limited import LimitedBudget
 from m365watch.model import ContentType, Feed, TenantId
-from m365watch.reach import Reach
+from m365watch.reach import KeptAnnouncements, Reach
 from m365watch.recovery.kept import KeptPages
 from m365watch.testing.loop import LoopClock, run_jumping
 from running import Even
@@ -47,6 +47,7 @@ def reach() -> Reach:
         random=Even(),
         on_request=lambda _: None,
         pages=KeptPages(Path("/nowhere")),
+        announced=KeptAnnouncements(KeptPages(Path("/nowhere")), lambda _: None),
     )
 
 

@@ -213,17 +213,17 @@ def _try(out: Path, *, as_json: bool) -> tuple[int, Any]:
     return code, json.loads(printed) if printed.strip() else None
 
 
-def _next_commands(out: Path, *, has_tenant: bool) -> list[str]:
-    """The three commands that lead on from here."""
+def _next_commands(out: Path, *, has_tenant: bool, works: bool) -> list[str]:
+    """The commands that lead on from here; what has just been seen to work is not tried again."""
     config = ["--config", str(out)]
-    first = ["check", *config] if has_tenant else ["consent", "serve", *config]
-    return [command_line(*words) for words in (first, ["run", *config], ["status", *config])]
+    first = [["check", *config] if has_tenant else ["consent", "serve", *config]]
+    return [command_line(*words) for words in (*first[works:], ["run", *config], ["status", *config])]
 
 
 def _tell(
     out: Path, collected: Collected, code: int | None, checked: Any, *, has_tenant: bool, as_json: bool
 ) -> None:
-    commands = _next_commands(out, has_tenant=has_tenant)
+    commands = _next_commands(out, has_tenant=has_tenant, works=code == 0)
     if as_json:
         from m365watch.cli.documents import SCHEMA
         from m365watch.cli.documents import as_json as to_json

@@ -142,7 +142,8 @@ def print_pages(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> N
         standing = read()
         if watch:
             console.print(f"at {moment(standing.at)}")
-        console.print(status_page(standing, columns=console.width), crop=False)
+        rows = console.height if console.is_terminal else None
+        console.print(status_page(standing, columns=console.width, rows=rows), crop=False)
         if not watch:
             return
         console.print()
@@ -164,7 +165,8 @@ def _redraw(read: Callable[[], Standing], clock: Clock) -> None:
     def page() -> RenderableType:
         standing = read()
         head = f"at {moment(standing.at)}; again every {WATCH_PERIOD_S:g} s, Ctrl-C ends it"
-        return Group(Text(head, style="dim"), status_page(standing, columns=console.width, on_screen=True))
+        page = status_page(standing, columns=console.width, rows=console.height - 1, on_screen=True)
+        return Group(Text(head, style="dim"), page)
 
     with Live(page(), console=console, auto_refresh=False, screen=True) as live:
         while True:

@@ -23,7 +23,7 @@ from m365watch.expiry.ends import CredentialEnd, CredentialKind, Source
 
 CERTIFICATE_BYTES_MAX = 1_048_576
 _MARK_BYTES = 8
-NOT_ASKED = "nobody was asked yet"
+NOT_ASKED = "no collector has asked Graph yet"
 UNANSWERED = "Graph has not answered"
 NO_GRAPH = "the cloud names no host of Microsoft Graph (cloud.graph_url)"
 

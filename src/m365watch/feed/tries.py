@@ -222,7 +222,7 @@ class Round:
     async def _subscribe_again(self) -> None:
         feed = self._known.ref.feed
         try:
-            await self._access.keeper.revive(feed.content_type)
+            await self._access.keeper.revive(feed.audit_type)
         except CollectorError as error:
             await self._means.troubles.note(feed, error)
 

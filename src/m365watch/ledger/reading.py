@@ -13,7 +13,7 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,6 +24,11 @@ SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantine
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
+_OLDER = (
+    "start `m365watch run` of this version, which brings an older ledger up to date; while an older version "
+    "runs the collector, use that one"
+)
+_NEWER = "use the version of m365watch that runs the collector"
 _PIECES_KEPT = (
     "SELECT blob.feed, count(*) FROM quarantine JOIN blob ON blob.key = quarantine.blob GROUP BY blob.feed"
 )
@@ -44,7 +49,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
                     where=str(path),
-                    fix="use the version of m365watch that runs the collector",
+                    fix=_OLDER if version < SCHEMA_VERSION else _NEWER,
                 )
             connection.execute("BEGIN")
             yield connection
@@ -185,7 +190,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def feed_of(tenant_id: str, content_type: str) -> Feed:
     """The feed of a row."""
-    return Feed(TenantId(tenant_id), ContentType(content_type))
+    return Feed(TenantId(tenant_id), content_named(content_type))
 
 
 def instant(seconds: object) -> datetime | None:

@@ -218,7 +218,7 @@ ROWS = (
         CONNECTION_CLOSED,
     ),
     DevoRow("retry_later", _API, 400, "the service cannot answer just now", _ITSELF),
-    DevoRow("unavailable", _API, 410, "HTTP 5xx, a time-out, no connection", _ITSELF),
+    DevoRow("unavailable", _API, 410, "HTTP 5xx, a time-out, a broken connection", _ITSELF),
     DevoRow(
         "connection_closed",
         _API,
@@ -228,6 +228,13 @@ ROWS = (
         CONNECTION_CLOSED,
     ),
     DevoRow("bad_answer", _API, 412, "the answer was something else, or cut short", _ITSELF),
+    DevoRow(
+        "unreachable",
+        _API,
+        413,
+        "there is no way to the service's host: name, proxy, connection or TLS",
+        "nothing where it passes; else see to what the text names: `m365watch check` tries each step",
+    ),
     DevoRow(
         "throttled",
         _API,

@@ -80,10 +80,10 @@ def plan_change(old: Settings, new: Settings) -> Change:
 
 def _reachings(tenants: Iterable[TenantSettings]) -> dict[Feed, _Reaching]:
     return {
-        Feed(tenant.tenant_id, content_type): (replace(tenant, services=()), service)
+        Feed(tenant.tenant_id, content): (replace(tenant, services=()), service)
         for tenant in tenants
         for service in tenant.services
-        if (content_type := service.service.content_type) is not None
+        if (content := service.service.content) is not None
     }
 
 
