@@ -180,7 +180,8 @@ def test_quarantine_names_each_piece_and_shows_none_unasked(config: Path) -> Non
     (piece,) = document(config, "quarantine")["pieces"]
 
     assert result.stdout.startswith(f"1  {len(BODY)} bytes, not a record: not a JSON array\n")
-    assert f"  of a blob that is quarantined: {FEED}\n  kept\n" in result.stdout
+    assert f"\n  {FEED}\n  kept\n" in result.stdout
+    assert ", its blob is quarantined\n  kept " in result.stdout
     assert "html" not in result.stdout
     assert piece | {"created_at": 0, "quarantined_at": 0} == {
         "id": 1,

@@ -31,6 +31,10 @@ class Collecting(Protocol):
         ...
 
 
+WAITING_NAMED_MAX = 20
+"""Blobs that the end of a run names; an outage may leave thousands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a run ended."""
@@ -71,12 +75,15 @@ async def collect(
 
 
 def show_outcome(outcome: Outcome, *, told: Told) -> None:
-    """The end of a run on stderr: problems not `told` before, each blob that waits, the account."""
+    """The end of a run on stderr: problems not `told` before, blobs that wait, the account."""
     for problem in outcome.problems:
         if problem not in told:
             tell(logging.ERROR, f"error: {problem}")
-    for blob in outcome.waiting:
+    for blob in outcome.waiting[:WAITING_NAMED_MAX]:
         tell(logging.WARNING, waiting_line(blob))
+    more = len(outcome.waiting) - WAITING_NAMED_MAX
+    if more > 0:
+        tell(logging.WARNING, f"waiting: and {more:,} more: `m365watch blobs --state waiting` names them")
     for line in account_lines(outcome.progress):
         tell(logging.INFO, line)
 
