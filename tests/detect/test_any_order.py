@@ -17,10 +17,11 @@ import yaml
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.kept import News
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_library
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import DetectionState, News
+from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
 from rules import TENANT, rule_text
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Change, Engine, Portion
+from m365watch.detect.kept import AlertState, News
 from m365watch.detect.library import Library
-from m365watch.detect.state import AlertState, DetectionState, News
+from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record, rule_text

@@ -31,7 +31,7 @@ def test_records_are_watched_where_a_span_is_given() -> None:
     *_, records = collector_alerts("west", says_every=EVERY, records_after=timedelta(hours=12))
 
     assert records.trigger == Low(timedelta(hours=12))
-    assert "12 h" in records.message
+    assert "12 h" in records.headline
 
 
 def test_two_collectors_have_alerts_of_their_own() -> None:
@@ -56,4 +56,4 @@ def test_a_collector_that_is_set_to_speak_rarely_is_given_its_time() -> None:
     _, silent = collector_alerts("west", says_every=timedelta(hours=2), records_after=None)
 
     assert silent.trigger == Low(timedelta(hours=6))
-    assert "nothing for 6 h" in silent.message
+    assert "nothing for 6 h" in silent.headline

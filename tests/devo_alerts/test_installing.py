@@ -21,7 +21,7 @@ from m365watch.testing.loopback import LoopbackServer, Received, Reply
 T = TypeVar("T")
 DEFINITION = Definition(
     name="watch: silent",
-    message="$collector_name is silent",
+    headline="$collector_name is silent",
     description="Look at it.",
     query='from devo.collectors.out where collector_name = "west"',
     trigger=Low(timedelta(hours=1)),
@@ -85,7 +85,7 @@ def test_numbers_that_come_back_as_text_are_no_change() -> None:
         replace(DEFINITION, query="from devo.collectors.out"),
         replace(DEFINITION, trigger=Each()),
         replace(DEFINITION, trigger=Low(timedelta(hours=2))),
-        replace(DEFINITION, message="other"),
+        replace(DEFINITION, headline="other"),
         replace(DEFINITION, description="other"),
         replace(DEFINITION, priority=1),
     ],

@@ -41,7 +41,7 @@ def _form(one: Definition) -> tuple[RenderableType, ...]:
     fields = Table.grid(padding=(0, 2))
     fields.add_row("  trigger", _trigger_text(one.trigger.document()))
     fields.add_row("  priority", f"{one.priority} of {PRIORITY_MAX}")
-    fields.add_row("  message", one.message)
+    fields.add_row("  message", one.headline)
     fields.add_row("  about", one.description)
     return Text(one.name, style="bold"), fields, Text(), whole_line(one.query, style="cyan"), Text()
 

@@ -27,10 +27,11 @@ from m365watch.detect.judging import (
     sources_first,
     watched_since_ms,
 )
+from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.matching import Matcher, Told
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, DetectionState, GroupKey, KeptAlert, News
+from m365watch.detect.state import HOUR_MS, DetectionState
 from m365watch.model import Header
 
 HORIZON_MS = 8 * DAY_MS

@@ -44,7 +44,7 @@ def linq_text(text: str) -> str:
 def _failed(collector_name: str, name: str) -> Definition:
     return Definition(
         name=f"m365watch {collector_name}: collector failed",
-        message="$collector_name lost a connection $messages_unsuccessfully_processed times in 5 minutes",
+        headline="$collector_name lost a connection $messages_unsuccessfully_processed times in 5 minutes",
         description=(
             "Microsoft, a receiver or the store of state closed the connection of job $job_id. Nothing is "
             "lost by it: it is tried again. Where it lasts, ask m365watch status and m365watch why."
@@ -62,7 +62,7 @@ def _failed(collector_name: str, name: str) -> Definition:
 def _silent(collector_name: str, name: str, after: timedelta) -> Definition:
     return Definition(
         name=f"m365watch {collector_name}: collector silent",
-        message=f"{collector_name} has said nothing for {_hours(after)}: it is dead, or cannot reach Devo",
+        headline=f"{collector_name} has said nothing for {_hours(after)}: it is dead, or cannot reach Devo",
         description=(
             "A running collector says something all the time. Look whether its process runs and whether "
             "its machine reaches Devo; Microsoft keeps the records for 7 days, and the next run fetches them."
@@ -76,7 +76,7 @@ def _silent(collector_name: str, name: str, after: timedelta) -> Definition:
 def _no_records(collector_name: str, after: timedelta) -> Definition:
     return Definition(
         name=f"m365watch {collector_name}: no records",
-        message=f"no record of Microsoft 365 for {_hours(after)}",
+        headline=f"no record of Microsoft 365 for {_hours(after)}",
         description=(
             "Either nobody works, or Microsoft publishes nothing, or the collector cannot fetch. "
             "m365watch why names the broken step; m365watch gaps tells unusual silence from usual."

@@ -48,8 +48,8 @@ class Definition:
     """One alert as Devo is to keep it; its name is what it is known by."""
 
     name: str
-    message: str
-    """The alert's headline; `$column` stands for a column of the query."""
+    headline: str
+    """Devo calls it the message; `$column` stands for a column of the query."""
     description: str
     query: str
     """LINQ."""
@@ -62,7 +62,7 @@ class Definition:
         """The body with which the API makes it."""
         return {
             "name": self.name,
-            "message": self.message,
+            "message": self.headline,
             "description": self.description,
             "subcategory": self.subcategory,
             "alertCorrelationContext": {
