@@ -24,6 +24,7 @@
     |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
     |   |-- Defect              an error of the collector itself
     |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
+    |   |-- AlertsRefused       Devo does not take an alert's definition
     |   |-- LedgerUnusable      the ledger cannot be read or written
     |   |-- LedgerHeld          another process holds the ledger
     |   |-- LakeMissing         there is no lake where it is looked for
@@ -294,6 +295,15 @@ class OutputUnusable(NeedsOperator):
     """
 
     code = "output_unusable"
+
+
+class AlertsRefused(NeedsOperator):
+    """Devo's Alerts API refuses the token or an alert's definition, or keeps another one.
+
+    See to the token and the rights of its user; the text has what Devo said.
+    """
+
+    code = "alerts_refused"
 
 
 class LedgerUnusable(NeedsOperator):

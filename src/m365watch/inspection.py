@@ -55,6 +55,7 @@ from m365watch.monitor import latency, vocabulary
 from m365watch.monitor.latency import LatencyBook
 from m365watch.monitor.vocabulary import Vocabulary
 from m365watch.progress import RunProgress
+from m365watch.tenancy.note import ConfigurationNote, configuration_note
 from m365watch.tenancy.standing import LedgerSays, TenantStanding, judge_tenants
 
 
@@ -87,6 +88,15 @@ def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         says = LedgerSays(feed_progress(connection, now), tried_in_vain(connection), silent_feeds(connection))
     return judge_tenants(inputs, says, now=now)
+
+
+def read_configuration(settings: Settings) -> ConfigurationNote | None:
+    """What became of the configuration in the last run, or becomes of it in this one.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return configuration_note(connection)
 
 
 def who_collects(settings: Settings) -> str | None:

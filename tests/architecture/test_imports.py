@@ -10,11 +10,12 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "expiry", "tenancy"},
+    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy"},
     {"pipeline", "recovery", "replay", "announcements", "reach"},
     {"collection"},
     {
         "app",
+        "reloading",
         "recovering",
         "replaying",
         "inspection",

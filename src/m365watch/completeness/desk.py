@@ -60,6 +60,10 @@ class AuditDesk:
         self._clock = clock
         self._on_listed = on_listed
 
+    def change(self, feeds: Mapping[Feed, Audited]) -> None:
+        """Audit these feeds from now on; an audit under way ends with those it began with."""
+        self._feeds = feeds
+
     def daily(self, feed: Feed) -> DailyAudit:
         """What watches the feed's daily relisting."""
         return DailyAudit(feed, compare=self._compare, keep=self._keep, clock=self._clock)

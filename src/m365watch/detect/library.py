@@ -33,7 +33,24 @@ LIST_BYTES_MAX = 64 * 1_048_576
 FILES_MAX = 20_000
 RULES_MAX = 20_000
 _SUFFIXES = {".yml", ".yaml"}
-_CONTEXT = ("user", "count", "first", "last", "distinct", "values", "tenant", "group")
+_CONTEXT = frozenset(
+    [
+        "user",
+        "count",
+        "first",
+        "last",
+        "distinct",
+        "values",
+        "value",
+        "tenant",
+        "group",
+        "distance",
+        "speed",
+        "from",
+        "to",
+        "periods",
+    ]
+)
 """What an explanation may name beside entities and fields."""
 
 
@@ -349,7 +366,7 @@ def _check_selections(rule: Rule) -> list[str]:
 
 
 def _check_placeholders(rule: Rule) -> list[str]:
-    known = {*_CONTEXT, *rule.extension.entity}
+    known = _CONTEXT | rule.extension.entity.keys()
     return [
         f"m365watch.explanation: {{{name}}} is neither an entity nor a field"
         for name in rule.placeholders
