@@ -67,7 +67,7 @@ class Pipeline:
         """
         self._names = frozenset(one.output.name for one in outputs)
         self._wide_headers = any(one.output.needs_wide_headers for one in outputs)
-        self._treatments = treatments
+        self._treatments = dict(treatments)
         self._cycles = cycles
         self._ledger = ledger
         self._calls = calls
@@ -104,6 +104,10 @@ class Pipeline:
         """Begin with the batches that the outputs' queues have from the last run."""
         for lane in self._lanes:
             lane.resume(kept.get(lane.output.name, []))
+
+    def treat(self, treatments: Mapping[Feed, Treatment]) -> None:
+        """Treat these feeds so from now on; of others some blobs may still be on their way."""
+        self._treatments.update(treatments)
 
     def take(self, fetched: FetchedBlob) -> None:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""

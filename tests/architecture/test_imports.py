@@ -15,6 +15,7 @@ LAYERS = (
     {"collection"},
     {
         "app",
+        "reloading",
         "recovering",
         "replaying",
         "inspection",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,14 +47,21 @@ class Ending:
 
 
 async def collect(
-    collector: Collecting, *, once: bool, view: View, stop: asyncio.Event | None = None
+    collector: Collecting,
+    *,
+    once: bool,
+    view: View,
+    stop: asyncio.Event | None = None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> Ending:
     """Run `collector` to its end while `view` shows how it stands; a signal or `stop` ends it in order.
+
+    SIGHUP calls `on_hangup`; without that it does what the system does.
 
     Raises: NeedsOperator: the run could not start.
     """
     stop = stop or asyncio.Event()
-    with StopSignals(stop) as signals:
+    with StopSignals(stop, on_hangup=on_hangup) as signals:
         showing = asyncio.create_task(view.follow(collector.progress))
         try:
             outcome = await collector.run(once=once, stop=stop)

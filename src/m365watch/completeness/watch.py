@@ -107,6 +107,10 @@ class SilenceWatch:
         self._memories: dict[Feed, FeedMemory] = {}
         self._looked_to: int | None = None
 
+    def change(self, feeds: Collection[Feed]) -> None:
+        """Watch these feeds from the next hour on."""
+        self._feeds = list(feeds)
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

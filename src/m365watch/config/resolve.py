@@ -81,6 +81,7 @@ def resolve(
         collector_image=image,
         keeps_state=persistence.type != "memory",
         network=network,
+        watches_configuration=file.globals.watch_configuration,
     )
 
 

@@ -408,6 +408,8 @@ class Settings:
     """False: the state is in a temporary folder that goes at the end (`persistence.type: memory`)."""
     network: NetworkSettings = UNSET_NETWORK
     """`globals.network`, for whatever belongs to no tenant."""
+    watches_configuration: bool = True
+    """Whether a run takes up changes of its file by itself."""
 
     @property
     def lake_directory(self) -> Path | None:

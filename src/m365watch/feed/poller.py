@@ -83,6 +83,8 @@ class FeedPoller:
         self.caught_up = False
         self.watch: PageWatch = NobodyWatches()
         """Sees each daily relisting."""
+        self.on_polled: Callable[[Feed, CollectorError | None], None] = _hear_nothing
+        """Hears how each poll ended: with what it failed, or None."""
         self._api = access.api
         self._keeper = access.keeper
         self._settings = settings
@@ -115,6 +117,7 @@ class FeedPoller:
         while not stop.is_set():
             self._cycles.begin(self.feed, period_s=self._settings.period_s)
             error = await self._failure_of_poll()
+            self.on_polled(self.feed, error)
             if error is not None:
                 if not self._failures:
                     self._failing_since_s = self._clock.monotonic_s()
@@ -386,6 +389,10 @@ class FeedPoller:
         asked = error.after_s if isinstance(error, RetryLater) else None
         backoff_s = min(longest_s, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
         return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
+
+
+def _hear_nothing(_feed: Feed, _error: CollectorError | None) -> None:
+    """Nobody wants to know."""
 
 
 def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:

@@ -76,6 +76,12 @@ class Troubles:
         if self._on_change is not None:
             self._on_change(trouble)
 
+    async def forget(self, feed: Feed) -> None:
+        """The feed is not collected any more: its error is nobody's."""
+        self._present.pop(feed, None)
+        self._cleared.discard(feed)
+        await self._calls(self._ledger.note_error, feed, None, fix=None, at=self._clock.now())
+
     async def passed(self, feed: Feed) -> None:
         """The feed goes on."""
         trouble = self._present.pop(feed, None)
