@@ -4,7 +4,8 @@
     |-- RetryLater        repeat the call after `after_s`; nothing has been lost
     |   |-- Throttled         the service asked for fewer requests
     |   |-- Unavailable       5xx, time-out, broken connection
-    |   |   `-- ConnectionClosed    the service closed the connection before it had answered
+    |   |   |-- ConnectionClosed    the service closed the connection before it had answered
+    |   |   `-- Unreachable         there is no way to the host: every other call would meet the same
     |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
@@ -16,11 +17,14 @@
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
     |   |-- SettingsRefused     the configuration file, every mistake of it
     |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
+    |   |   `-- ConsentMissing      the tenant does not know the application, or disabled it
     |   |-- ConsentRefused      no administrator has consented to the application
-    |   |-- AccessRefused       the token lacks a permission, or the tenant's audit is off
+    |   |-- AccessRefused       the tenant's audit is off, or the API refuses otherwise what was asked
+    |   |   `-- PermissionMissing   the token lacks a permission
     |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
     |   |-- Defect              an error of the collector itself
     |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
+    |   |-- AlertsRefused       Devo does not take an alert's definition
     |   |-- LedgerUnusable      the ledger cannot be read or written
     |   |-- LedgerHeld          another process holds the ledger
     |   |-- LakeMissing         there is no lake where it is looked for
@@ -104,6 +108,15 @@ class ConnectionClosed(Unavailable):
     """
 
     code = "connection_closed"
+
+
+class Unreachable(Unavailable):
+    """There is no way to the host: its name, the proxy, the connection or its TLS fails.
+
+    Nothing to do where it passes; where it lasts, do what the text names: `m365watch check` tries each step.
+    """
+
+    code = "unreachable"
 
 
 class BadAnswer(RetryLater):
@@ -221,6 +234,15 @@ class CredentialsRefused(NeedsOperator):
     code = "credentials_refused"
 
 
+class ConsentMissing(CredentialsRefused):
+    """The tenant does not know the application, has disabled it, or nobody has consented to it there.
+
+    Let the tenant's administrator consent again (`m365watch consent url`); the tenant then goes on by itself.
+    """
+
+    code = "consent_missing"
+
+
 class ConsentRefused(NeedsOperator):
     """No administrator of the tenant has consented to the application, or the answer is not to our question.
 
@@ -231,12 +253,21 @@ class ConsentRefused(NeedsOperator):
 
 
 class AccessRefused(NeedsOperator):
-    """The token lacks a permission (AF10001), or the tenant's audit was never enabled.
+    """The tenant's audit was never enabled, or the API refuses otherwise what was asked.
 
-    Look the code up below; grant the permission with admin consent, or enable the tenant's audit.
+    Look the code up below; enable the tenant's audit, or correct the setting that the text names.
     """
 
     code = "access_refused"
+
+
+class PermissionMissing(AccessRefused):
+    """The token lacks a permission (AF10001): it was never granted, or taken away.
+
+    Grant the permission with admin consent; the tenant then goes on by itself.
+    """
+
+    code = "permission_missing"
 
 
 class ListingUnreadable(NeedsOperator):
@@ -264,6 +295,15 @@ class OutputUnusable(NeedsOperator):
     """
 
     code = "output_unusable"
+
+
+class AlertsRefused(NeedsOperator):
+    """Devo's Alerts API refuses the token or an alert's definition, or keeps another one.
+
+    See to the token and the rights of its user; the text has what Devo said.
+    """
+
+    code = "alerts_refused"
 
 
 class LedgerUnusable(NeedsOperator):

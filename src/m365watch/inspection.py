@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound, find_gaps
 from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
+from m365watch.completeness.watch import silent_feeds
 from m365watch.config.settings import Settings
 from m365watch.errors import LedgerHeld, LedgerUnusable
 from m365watch.expiry.memory import KnownApplication, known_applications
@@ -26,8 +28,16 @@ from m365watch.ledger.account import (
 )
 from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
 from m365watch.ledger.comparing import Absent, read_states
-from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.copying import (
+    LedgerCheck,
+    OnPages,
+    PutIn,
+    back_up,
+    check_ledger,
+    put_in,
+    require_copy,
+)
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -39,11 +49,14 @@ from m365watch.ledger.reading import (
 from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.tried import tried_in_vain
 from m365watch.model import BlobRef, BlobState, Feed
 from m365watch.monitor import latency, vocabulary
 from m365watch.monitor.latency import LatencyBook
 from m365watch.monitor.vocabulary import Vocabulary
 from m365watch.progress import RunProgress
+from m365watch.tenancy.note import ConfigurationNote, configuration_note
+from m365watch.tenancy.standing import LedgerSays, TenantStanding, judge_tenants
 
 
 def read_status(settings: Settings) -> RunProgress:
@@ -59,6 +72,38 @@ def read_status(settings: Settings) -> RunProgress:
             outputs=output_progress(connection),
             pieces_dropped=read_dropped(connection).pieces,
         )
+
+
+def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:
+    """How every tenant of the settings and of the ledger stands at `now`, the worst first.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    inputs = {
+        Feed(tenant.tenant_id, content_type): tenant.input_name
+        for tenant in settings.tenants
+        for service in tenant.services
+        if (content_type := service.service.content) is not None
+    }
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        says = LedgerSays(feed_progress(connection, now), tried_in_vain(connection), silent_feeds(connection))
+    return judge_tenants(inputs, says, now=now)
+
+
+def read_configuration(settings: Settings) -> ConfigurationNote | None:
+    """What became of the configuration in the last run, or becomes of it in this one.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return configuration_note(connection)
+
+
+def who_collects(settings: Settings) -> str | None:
+    """Who holds the ledger, by pid and host; None if no collector runs, or if that cannot be seen."""
+    with suppress(OSError):
+        return holder_of(settings.state_directory / LOCK_FILE)
+    return None
 
 
 def read_latency(settings: Settings) -> LatencyBook:
@@ -263,4 +308,6 @@ def check_ledger_of(settings: Settings, file: Path | None, *, on_step: Callable[
 
     Raises: LedgerUnusable: there is none, or it cannot be read.
     """
+    if file is not None:
+        require_copy(file)
     return check_ledger(file or settings.state_directory / LEDGER_FILE, on_step=on_step)

@@ -35,6 +35,8 @@ class FeedProgress:
     last_error_at: datetime | None = None
     fix: str | None = None
     """What the operator should do about `last_error`; None if it passes by itself."""
+    error_code: str | None = None
+    """The stable name of the kind of `last_error`, as `errors` has it."""
 
     @property
     def blobs_listed(self) -> int:

@@ -132,7 +132,7 @@ class Recovery:
         return TenantRecovery(
             tenant_id,
             self._asked.period,
-            {feed.content_type: feed for feed in chosen if feed.tenant_id == tenant_id},
+            {feed.audit_type: feed for feed in chosen if feed.tenant_id == tenant_id},
             RecoveryMeans(
                 reach_queries(tenant, session, clock=self._clock),
                 pages,

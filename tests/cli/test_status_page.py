@@ -13,8 +13,10 @@ from rich.console import Console
 from m365watch.cli.status import print_documents, print_pages
 from m365watch.cli.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX, Standing, status_page
 from m365watch.ledger.port import WaitingBlob
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.model import BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
+from m365watch.monitor.latency import LatencyBook
 from m365watch.progress import FeedProgress
+from m365watch.testing.batches import make_batch, make_part
 from run_figures import EXCHANGE, NOW, TENANT, WAITING, FakeClock, feed_progress, run_progress
 
 OTHER = Feed(TenantId("11112222-0000-0000-0000-000000000000"), ContentType.EXCHANGE)
@@ -30,13 +32,18 @@ in all: 2,400 blobs listed, 2,400 delivered, 0 lost, 0 quarantined; 69,134 recor
 
 
 def drawn(
-    *feeds: FeedProgress, columns: int, waiting: tuple[WaitingBlob, ...] = (), on_screen: bool = False
+    *feeds: FeedProgress,
+    columns: int,
+    waiting: tuple[WaitingBlob, ...] = (),
+    on_screen: bool = False,
+    latency: LatencyBook | None = None,
+    rows: int | None = None,
 ) -> list[str]:
     """The lines of the page on a terminal so wide."""
     console = Console(width=columns, highlight=False, markup=False, color_system=None)
-    standing = Standing(run_progress(*feeds), waiting, NOW, "--config 'my tenant.json'")
+    standing = Standing(run_progress(*feeds), waiting, NOW, "--config 'my tenant.json'", latency=latency)
     with console.capture() as capture:
-        console.print(status_page(standing, columns=columns, on_screen=on_screen), crop=False)
+        console.print(status_page(standing, columns=columns, rows=rows, on_screen=on_screen), crop=False)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -54,6 +61,53 @@ def test_the_table_at_80_columns_is_this_one() -> None:
         "feed                 watermark      lag delivered waiting records duplicates",
         "AzureActiveDirectory 11-24 11:55Z 5 min     1,200       0  34,567         89",
     ]
+
+
+def test_sums_that_need_two_lines_are_cut_between_blobs_and_records() -> None:
+    """Never between a figure and its word."""
+    assert drawn(feed_progress(), columns=80)[-2:] == [
+        "in all: 1,200 blobs listed, 1,200 delivered, 0 lost, 0 quarantined;",
+        "34,567 records, 89 duplicates left out",
+    ]
+
+
+def busy_book(workloads: int) -> LatencyBook:
+    """Blobs of so many workloads, each with one blob more than the one before, delivered to the lake."""
+    book = LatencyBook()
+    ref = BlobRef(EXCHANGE, "a$b", NOW - timedelta(hours=1), NOW)
+    known = KnownBlob(BlobKey(1), ref, 0, frozenset(), NOW)
+    for number in range(workloads):
+        header = Header(CreationTime="2026-11-24T10:00:00", Workload=f"Work{number}")
+        record = b'{"CreationTime":"2026-11-24T10:00:00","Workload":"Work%d"}' % number
+        part = make_part([record], outputs=["lake"])
+        for _ in range(number + 1):
+            book.note_fetched(known, [header], fetched_at=NOW)
+            book.note_delivered(make_batch(1, [part]), "lake", at=NOW)
+    return book
+
+
+@pytest.mark.parametrize("rows", [24, 28, 50])
+@pytest.mark.parametrize("on_screen", [False, True])
+def test_the_page_of_a_tenant_fits_on_a_terminal(rows: int, *, on_screen: bool) -> None:
+    """The steps of latency are always there, of workloads the busiest, as many as there is room for."""
+    page = drawn(*EVERY_FEED[:5], columns=80, rows=rows, on_screen=on_screen, latency=busy_book(17))
+
+    assert len(page) < rows
+    assert (
+        sum(line.startswith(("happened to", "published to", "listed to", "fetched to")) for line in page) == 5
+    )
+    workloads = [line.split()[0] for line in page if line.startswith("  Work")]
+    assert workloads == [f"Work{16 - number}" for number in range(len(workloads))]
+    assert f"and {17 - len(workloads)} more by workload: --json" in page
+    assert len(workloads) == (6 if rows > 24 else 4)
+
+
+def test_workloads_that_all_fit_need_no_note() -> None:
+    """Nothing is left out only to say that something is."""
+    page = drawn(*EVERY_FEED[:1], columns=80, rows=18, latency=busy_book(4))
+
+    assert sum(line.startswith("  Work") for line in page) == 4
+    assert not any("more by workload" in line for line in page)
 
 
 def test_what_a_narrow_table_has_no_column_for_has_a_line() -> None:

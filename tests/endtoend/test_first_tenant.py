@@ -198,14 +198,16 @@ def test_an_admin_consent_can_be_brought_by_hand(tmp_path: Path) -> None:
 def test_init_tries_what_it_has_written(tmp_path: Path) -> None:
     """It ends as the preflight does: 0 where all works, 1 where the tenant does not know the application."""
 
-    async def main() -> list[int]:
+    async def main() -> list[tuple[int, str]]:
         async with newcomer(tmp_path) as person:
-            codes = [(await person.init("--tenant", person.tenant_id)).exit_code]
+            first = await person.init("--tenant", person.tenant_id)
             person.running.tenants[0].tokens.consent.give(SystemClock().now())
-            codes.append((await person.init("--tenant", person.tenant_id, "--yes")).exit_code)
-            return codes
+            second = await person.init("--tenant", person.tenant_id, "--yes")
+            return [(told.exit_code, told.out.partition("next:\n")[2]) for told in (first, second)]
 
-    assert asyncio.run(main()) == [1, 0]
+    config = tmp_path / "m365watch.yaml"
+    run = f"  m365watch run --config {config}\n  m365watch status --config {config}\n"
+    assert asyncio.run(main()) == [(1, f"  m365watch check --config {config}\n{run}"), (0, run)]
 
 
 async def invoke(*words: str) -> Ended:

@@ -17,7 +17,7 @@ from m365watch.entra.credentials import ClientSecret, Credential
 from m365watch.entra.rotation import Applications, Rotation
 from m365watch.entra.session import open_session
 from m365watch.entra.tokens import TokenSource
-from m365watch.errors import CollectorError, CredentialsRefused, Throttled, Unavailable
+from m365watch.errors import CollectorError, ConsentMissing, CredentialsRefused, Throttled, Unavailable
 from m365watch.model import TenantId
 from m365watch.testing.clock import FakeClock
 from m365watch.testing.loopback import LoopbackServer, Received, Reply
@@ -170,7 +170,7 @@ def test_what_worked_last_is_tried_first_and_the_fall_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (DISABLED, CredentialsRefused),
+        (DISABLED, ConsentMissing),
         (Reply(503, b""), Unavailable),
         (Reply(429, b""), Throttled),
     ],

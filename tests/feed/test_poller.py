@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,26 +16,32 @@ from m365watch.errors import (
     AccessRefused,
     BadAnswer,
     CollectorError,
+    LedgerUnavailable,
     NotSubscribed,
     Throttled,
     TokenRefused,
     Unavailable,
+    Unreachable,
     WindowRefused,
 )
-from m365watch.feed.poller import MARGINS_S, THROTTLED_ONCE, TRIES_ONCE
+from m365watch.feed.poller import MARGINS_S, REACH_ONCE_S, THROTTLED_ONCE, TRIES_ONCE
 from m365watch.feed.relisting import relisting_due_at
 from m365watch.feed.subscriptions import SubscriptionKeeper
+from m365watch.feed.troubles import Troubles
 from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.model import BlobRef, ContentType, KnownBlob, Window
 from m365watch.progress import FeedProgress
 from m365watch.testing.api import Ask, FakeApi
 from m365watch.testing.clock import START
-from m365watch.testing.loop import run_jumping
+from m365watch.testing.loop import CallsInLine, run_jumping
 from scripted import EXCHANGE, FEED, FOREIGN_FEED, SHAREPOINT_FEED, TENANT, House, house_in
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 DOWN = Unavailable("HTTP 503")
+AWAY = Unreachable("no connection (refused)")
+FULL = LedgerUnavailable("the ledger cannot be written (database or disk is full)")
 REFUSED = AccessRefused("AF10001", fix="grant it")
 WEEK = timedelta(days=7)
 
@@ -733,6 +739,64 @@ def test_a_first_poll_that_fails_slowly_comes_to_its_end(tmp_path: Path) -> None
         return house.api.count(Ask.PAGE)
 
     assert run(tmp_path, use) == 8 * TRIES_ONCE
+
+
+@pytest.mark.parametrize("answer_s", [0.0, 30.0])
+@pytest.mark.parametrize("ask", [Ask.SUBSCRIPTIONS, Ask.PAGE])
+def test_once_gives_up_soon_where_the_host_cannot_be_reached(
+    tmp_path: Path, ask: Ask, answer_s: float
+) -> None:
+    """No window is tried in vain after the first, and no try is made after a minute of them."""
+
+    async def use(house: House) -> tuple[int, float, bool]:
+        house.api.answer_s = answer_s
+        house.api.fail(ask, AWAY, times=-1)
+        poller = await house.poll_once()
+        return house.api.count(ask), house.clock.monotonic_s(), poller.caught_up
+
+    tries, took_s, caught_up = run(tmp_path, use)
+
+    assert not caught_up
+    assert 3 <= tries <= TRIES_ONCE
+    assert took_s <= REACH_ONCE_S + 4 * answer_s
+
+
+def test_a_poll_that_cannot_reach_the_host_is_made_good_by_the_next(tmp_path: Path) -> None:
+    """The windows that were not tried are listed then, each of them."""
+
+    async def use(house: House) -> tuple[bool, list[Window]]:
+        house.api.fail(Ask.PAGE, AWAY, at=1)
+        house.api.fail(Ask.PAGE, AWAY, at=5)
+        poller = await house.poll_once()
+        return poller.caught_up, house.ledger.coverage(FEED)
+
+    caught_up, coverage = run(tmp_path, use)
+
+    assert caught_up
+    assert [span.start for span in coverage] == [START - WEEK + timedelta(seconds=MARGINS_S[0] + 1)]
+
+
+class FullDisk(CallsInLine):
+    """No verb that writes gets through; each is given up after its patience."""
+
+    async def __call__(self, verb: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        if verb.__name__ in ("commit_listing", "note_error"):
+            await asyncio.sleep(15.0)
+            raise FULL
+        return await super().__call__(verb, *args, **kwargs)
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_run_of_a_feed(tmp_path: Path) -> None:
+    """It is no failure of the feed, to be tried window by window: the run is over with the patience."""
+
+    async def use(house: House) -> float:
+        house.calls = FullDisk()
+        house.troubles = Troubles(house.ledger, house.calls, house.clock)
+        with pytest.raises(LedgerUnavailable):
+            await house.poll_once()
+        return house.clock.monotonic_s()
+
+    assert run(tmp_path, use) == 15.0
 
 
 def test_once_gives_up_although_other_windows_are_listed(tmp_path: Path) -> None:

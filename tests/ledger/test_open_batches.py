@@ -260,6 +260,7 @@ def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
         connection.executescript(
             "DROP INDEX blob_unfinished; CREATE INDEX blob_known ON blob (feed, created_us DESC)"
             " WHERE state = 0; ALTER TABLE blob DROP COLUMN queued; ALTER TABLE batch DROP COLUMN queued;"
+            "ALTER TABLE feed DROP COLUMN error_code;"
             "DROP TABLE output_error; DROP TABLE memory; DROP TABLE held; DROP TABLE moved;"
             "PRAGMA user_version = 1;"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.errors import LedgerUnusable
+from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BatchPart, BlobKey, ContentType, Feed, Header, TenantId
@@ -163,6 +164,7 @@ def statements_of(version: int, folder: Path) -> int:
 
 DOOMED = """
 import os, signal, sqlite3, sys
+from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.schema import migrate
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 seen = []
@@ -200,6 +202,24 @@ def test_an_upgrade_that_is_killed_at_any_statement_is_made_good(tmp_path: Path,
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert count > 3 * (SCHEMA_VERSION - version)
     assert seen == {*range(version, SCHEMA_VERSION)}
+
+
+@pytest.mark.parametrize(
+    ("step", "cure"), [(-1, "start `m365watch run` of this version"), (1, "use the version")]
+)
+def test_who_only_looks_at_another_version_s_ledger_is_told_what_to_do(
+    tmp_path: Path, step: int, cure: str
+) -> None:
+    """An older one is brought up by the next run: an older collector may be running beside the command."""
+    SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW).close()
+    path = tmp_path / LEDGER_FILE
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + step}")
+
+    with pytest.raises(LedgerUnusable) as told, ledger_for_reading(path):
+        pass
+
+    assert told.value.fix.startswith(cure)
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.terminal import LineFormat
@@ -26,6 +27,8 @@ SPEAKER = Speaker(collector_name="audit", collector_image="office365")
 
 class FakeTaker:
     """Keeps what it is given; fails as often as it is told."""
+
+    name = "fake"
 
     def __init__(self, *, every_s: float = 1.0, failures: int = 0, answers_after_s: float = 0.0) -> None:
         self.notices_every_s = every_s
@@ -191,6 +194,27 @@ def test_the_rest_is_written_when_the_run_ends() -> None:
     assert taker.texts == ["last words", "last words (said 1 more times within a minute)"]
 
 
+@pytest.mark.parametrize("answers_after_s", [0.0, 60.0])
+def test_what_no_taker_took_by_the_end_is_counted(answers_after_s: float) -> None:
+    """The receiver is away, or hangs: what it will never get is said where a person can see it."""
+    away = FakeTaker(failures=1_000, answers_after_s=answers_after_s)
+    there = FakeTaker()
+    there.name = "other"
+
+    async def main() -> None:
+        on = board(notices_max=5)
+        async with on.posting([away, there]):
+            say(on, *(f"line {number}" for number in range(8)))
+
+    with capture_logs() as lines:
+        run_jumping(main())
+
+    assert len(there.texts) == 6, "the latest five, and how many had made room"
+    [line] = lines
+    assert line["event"].startswith("output fake: 8 notices of this run dropped")
+    assert line["log_level"] == "warning"
+
+
 def test_a_taker_that_hangs_does_not_keep_the_run_from_ending() -> None:
     """Notices are best effort."""
     taker = FakeTaker(answers_after_s=10_000.0)
@@ -236,6 +260,8 @@ def test_only_outputs_that_take_notices_get_any(*, told: bool) -> None:
     taker = FakeTaker()
 
     class Wire:
+        name = "wire"
+
         async def write_tagged(self, tagged: Sequence[tuple[str, bytes]], /) -> None:
             raise NotImplementedError
 

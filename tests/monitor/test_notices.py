@@ -157,6 +157,8 @@ def test_an_output_of_devos_gets_tag_and_body() -> None:
     taken: list[tuple[str, bytes]] = []
 
     class Wire:
+        name = "wire"
+
         async def write_tagged(self, tagged: Sequence[tuple[str, bytes]], /) -> None:
             taken.extend(tagged)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock
 from m365watch.config.settings import FilesSettings
@@ -232,6 +233,52 @@ def test_tables_that_share_a_folder_lose_nothing(directory: Path, clock: Steppin
     archive.release()
 
     assert records_by_folder(directory) == {folder_of("é"): make_records(2)}
+
+
+DAMAGED_NOTES = {
+    "cut": b'{"number":2,"previ',
+    "zeros": b"\0" * 64,
+    "another type": b'{"number":"2","previous":1,"lengths":{}}',
+    "no text": b"\xff\xfe",
+    "elsewhere": b'{"number":2,"previous":1,"lengths":{"../precious":0}}',
+    "hidden": b'{"number":2,"previous":1,"lengths":{".parts/000000000001-20261117T090000Z.ndjson":0}}',
+    "negative": b'{"number":2,"previous":1,"lengths":{"t/000000000001-20261117T090000Z.ndjson":-1}}',
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED_NOTES.values(), ids=DAMAGED_NOTES)
+def test_a_damaged_note_is_told_and_cuts_nothing(directory: Path, text: bytes) -> None:
+    """Of a committed batch it is not needed; what it names beyond the output's own files is not touched."""
+    settings = files_settings(directory)
+    position = run_to_its_end(settings, numbers=range(1, 3))
+    precious = directory.parent / "precious"
+    precious.write_bytes(b"mine")
+    (directory / ".parts/undo.json").write_bytes(text)
+
+    with capture_logs() as lines:
+        open_archive(settings, SteppingClock(), last_batch=2, position=position).release()
+
+    assert ["undo.json is damaged and not used" in line["event"] for line in lines] == [True]
+    assert records_by_folder(directory) == {
+        EXCHANGE: make_records(5, start=1000) + make_records(5, start=2000)
+    }
+    assert precious.read_bytes() == b"mine"
+    assert not (directory / ".parts/undo.json").exists()
+
+
+@pytest.mark.parametrize("text", DAMAGED_NOTES.values(), ids=DAMAGED_NOTES)
+def test_without_the_note_it_needs_a_start_is_refused(directory: Path, text: bytes) -> None:
+    """Records that the ledger has not committed are not taken for others, and not cut at a guess."""
+    settings = files_settings(directory)
+    archive = open_archive(settings, SteppingClock())
+    position = deliver(archive, 1)
+    deliver(archive, 2)
+    archive.publish_all()
+    archive.release()
+    (directory / ".parts/undo.json").write_bytes(text)
+
+    with pytest.raises(OutputUnusable, match="batches that the ledger does not know"):
+        open_archive(settings, SteppingClock(), last_batch=1, position=position)
 
 
 def test_a_note_of_a_committed_batch_is_stale(directory: Path, clock: SteppingClock) -> None:

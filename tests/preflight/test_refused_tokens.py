@@ -18,7 +18,7 @@ from preflight_scene import BROKEN, groups_of, settings_of, simulating, steps_of
 CONTRACT = (
     *(7000215, 7000222, 700027, 700016, 90002, 900144, 7000218, 70011, 1002012, 500011, 650057, 650052),
     *(7000112, 700024, 700030, 50012, 50027, 700025, 900382, 900432, 900023, 90055, 90024, 90006, 90012),
-    *(90033, 90011, 53003, 700229),
+    *(90033, 90011, 53003, 700229, 7000229),
 )
 """The codes of api-contract 1.7, 1.9 and 5.10."""
 _SIGNED = {CredentialKind.CERTIFICATE, CredentialKind.FEDERATED, CredentialKind.MANAGED_IDENTITY}
@@ -96,3 +96,12 @@ def test_a_refused_credential_is_named_by_its_key(code: int, kind: CredentialKin
     known = {refusal.code: refusal for refusal in REFUSALS}[code]
 
     assert f"credentials.{kind}" in known.fix_for(kind)
+
+
+@pytest.mark.parametrize("code", [7000215, 7000222])
+def test_a_refused_secret_is_not_sent_from_its_file_into_the_configuration(code: int) -> None:
+    """Whoever keeps it in a file is told to change the file's content."""
+    known = {refusal.code: refusal for refusal in REFUSALS}[code]
+
+    assert known.fix_for("client_secret_file").endswith("into credentials.client_secret_file")
+    assert known.fix_for("second.client_secret_file").endswith("into credentials.second.client_secret_file")

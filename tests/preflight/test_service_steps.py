@@ -72,7 +72,7 @@ def test_a_right_configuration_passes_and_tells_what_a_run_will_start(tmp_path: 
         "listing": {"skipped"},
         "output": {"ok"},
     }
-    assert "`m365watch run` starts it" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
+    assert "`m365watch run` starts what is missing" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
 
 
 def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: Path) -> None:
@@ -314,9 +314,12 @@ def test_every_need_has_its_row() -> None:
     assert all(need.fix for need in NEEDS)
 
 
+KINDS = ("overviews", "issues", "messages")
+
+
 def test_service_health_needs_roles_of_graph() -> None:
     """One for overviews and issues, one for messages; without either nothing of it comes."""
-    health = cast("ServiceSettings", SimpleNamespace(service="service_health"))
+    health = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=KINDS))
     messages = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=("messages",)))
     exchange = make_service(Service.EXCHANGE)
     roles = ["ServiceHealth.Read.All"]

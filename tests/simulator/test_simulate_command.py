@@ -143,6 +143,32 @@ def test_a_file_of_records_is_served(simulated: Simulate, tmp_path: Path) -> Non
         assert sorted(reply.read().splitlines()) == sorted(file.read_bytes().splitlines())
 
 
+def test_lines_that_are_no_records_are_told_and_served(simulated: Simulate, tmp_path: Path) -> None:
+    """Poison may be wanted, and a spoilt export may not: which lines they are is said at the start."""
+    file = tmp_path / "records.ndjson"
+    odd = [b"not json", b"[1]", b"\xff\xfe", b"[" * 100_000, b"null", b'{"Id":"9"']
+    file.write_bytes(b"\n".join([b'{"Id":"1"}', b"", *odd, b'{"Id":"2"}']) + b"\n")
+    running = simulated("--json", "--records", str(file))
+    document = first_document(running)
+    with urllib.request.urlopen(f"{document['url']}/simulator/truth") as reply:
+        assert sorted(reply.read().splitlines()) == [b'{"Id":"1"}', b'{"Id":"2"}']
+        assert reply.headers["X-Records-Unreadable"] == "6"
+    running.terminate()
+
+    warning = running.communicate(timeout=20)[1].splitlines()[0]
+    assert warning.startswith(f"warning: {file}: 6 of 8 lines are no JSON objects (line 3, 4, 5, 6, 7 ...)")
+
+
+def test_a_file_without_any_line_is_refused(tmp_path: Path) -> None:
+    """There would be nothing to collect, and nothing that says why."""
+    file = tmp_path / "records.ndjson"
+    file.write_bytes(b"\n  \n")
+    refused = RUNNER.invoke(command(), ["--records", str(file)])
+
+    assert refused.exit_code == 2
+    assert "no line to serve" in refused.output
+
+
 def test_the_scenarios_are_listed() -> None:
     """--list-scenarios: name, evidence and a sentence, one a line; or JSON."""
     text = RUNNER.invoke(command(), ["--list-scenarios"])

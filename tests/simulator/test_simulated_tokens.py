@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from caller import START, Caller, calling, in_loop
 from m365watch.simulator.identities import TenantIdentity, derive_identities
+from m365watch.testing.applications import ApplicationCertificate
 
 OTHER = "0f0f0f0f-0000-4000-8000-000000000000"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -210,6 +212,35 @@ async def test_an_assertion_needs_the_registered_key() -> None:
     async with calling(signed_in=False) as caller:
         codes.append((await ask_with(caller, assertion(caller))).document["error_codes"])
     assert codes == [[700027], [50027], [50027], [700027]]
+
+
+@in_loop
+async def test_credentials_can_be_exchanged_while_it_runs() -> None:
+    """As in the portal: the old secret is refused from then on, the new one and the certificate are taken."""
+    async with calling_with_certificate() as caller:
+        [tenant], old = caller.running.tenants, caller.identity.client_secret
+        tenant.adopt(replace(tenant.identity, client_secret="made~up.new", certificate=None))
+        replies = [
+            await caller.ask_token(client_secret=old),
+            await caller.ask_token(client_secret="made~up.new"),
+            await ask_with(caller, assertion(caller)),
+        ]
+        told = tenant.registration.document()
+    assert [reply.document.get("error_codes") for reply in replies] == [[7000215], None, [700027]]
+    assert told["keyCredentials"] == []
+
+
+@in_loop
+async def test_an_application_may_have_several_certificates() -> None:
+    """Each signs in, as while one takes the place of the other; Graph tells of both."""
+    async with calling_with_certificate() as caller:
+        [tenant] = caller.running.tenants
+        other = ApplicationCertificate(START)
+        tenant.adopt(replace(tenant.identity, certificate=other.pem + (tenant.identity.certificate or b"")))
+        statuses = [(await ask_with(caller, assertion(caller))).status]
+        tenant.adopt(replace(tenant.identity, certificate=other.pem))
+        statuses.append((await ask_with(caller, assertion(caller))).status)
+    assert statuses == [200, 401]
 
 
 def calling_with_certificate() -> Any:

@@ -16,6 +16,8 @@ from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook, SeriesKe
 
 ROWS_MAX = 12
 """Lines of the table; `--json` has every series."""
+_AROUND_ROWS = 2
+"""The head of the table, and the empty line behind it."""
 _NAME_LENGTH_MAX = 40
 _SAYS = {
     Step.PUBLISHED: "happened to published",
@@ -26,22 +28,35 @@ _SAYS = {
 }
 
 
-def latency_part(book: LatencyBook, *, now: datetime) -> RenderableType | None:
-    """The table of today and yesterday: each step, then the whole way by output and workload."""
+def latency_part(book: LatencyBook, *, now: datetime, room: int | None = None) -> RenderableType | None:
+    """The table of today and yesterday: each step, then the whole way by output and workload, busiest first.
+
+    The steps are always there; of workloads so many as `room`, in lines and with an empty one behind, leaves.
+    """
     found = recent(book, now.date())
     if not found:
         return None
-    rows = _rows(found)
+    steps, workloads = _steps(found), _workloads(found)
+    shown = _shown(len(steps), len(workloads), room)
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("latency, today and yesterday", no_wrap=True)
     for name in ("median", "95 %", "longest", "counted"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, histogram in list(rows.items())[:ROWS_MAX]:
+    for name, histogram in [*steps.items(), *list(workloads.items())[:shown]]:
         spans = (histogram.quantile(0.5), histogram.quantile(0.95), histogram.max_s)
         table.add_row(Text(name), *(_short(seconds) for seconds in spans), f"{histogram.count:,}")
-    more = len(rows) - ROWS_MAX
-    note = [Text(f"and {more:,} more: --json", style="dim")] if more > 0 else []
+    more = len(workloads) - shown
+    note = [Text(f"and {more:,} more by workload: --json", style="dim")] if more > 0 else []
     return Group(table, *note)
+
+
+def _shown(steps: int, workloads: int, room: int | None) -> int:
+    """How many of the workloads have a line: all that fit, or one less and a note of the rest."""
+    left = ROWS_MAX - steps
+    if room is not None:
+        left = min(left, room - steps - _AROUND_ROWS)
+        left -= workloads > left
+    return min(workloads, max(0, left))
 
 
 def latency_document(book: LatencyBook, *, now: datetime) -> dict[str, Any]:
@@ -64,19 +79,25 @@ def latency_document(book: LatencyBook, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def _rows(found: Mapping[SeriesKey, Histogram]) -> dict[str, Histogram]:
-    """Name and histogram of each line: the steps over all feeds, then the whole way by workload."""
+def _steps(found: Mapping[SeriesKey, Histogram]) -> dict[str, Histogram]:
+    """Name and histogram of each step over all feeds, in the order of a record's way."""
     rows: dict[str, Histogram] = {}
     for step in Step:
         for key, histogram in found.items():
             if key.step is step:
                 at = f" by {key.output}" if key.output else ""
                 rows.setdefault(plain(f"{_SAYS[step]}{at}")[:_NAME_LENGTH_MAX], Histogram()).merge(histogram)
+    return rows
+
+
+def _workloads(found: Mapping[SeriesKey, Histogram]) -> dict[str, Histogram]:
+    """Name and histogram of the whole way of each workload, the one with most blobs first."""
+    rows: dict[str, Histogram] = {}
     for key, histogram in found.items():
         if key.step is Step.ALL:
             name = plain(f"  {key.workload or key.content_type} by {key.output}")[:_NAME_LENGTH_MAX]
             rows.setdefault(name, Histogram()).merge(histogram)
-    return rows
+    return dict(sorted(rows.items(), key=lambda row: -row[1].count))
 
 
 def _short(seconds: float | None) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _TOKEN_LIFE_S = 7 * 86_400
+_LINES_NAMED_MAX = 5
 
 DaysOption = Annotated[
     int,
@@ -105,8 +106,30 @@ def simulate(
         scenario=None if scenario is None else load_scenario(scenario),
         records_file=records,
     )
+    if records is not None:
+        _look_at_records(records)
     files = _Files(truth, write_config, federated_token)
     _serve(settings, files, port=port, as_json=as_json)
+
+
+def _look_at_records(path: Path) -> None:
+    """Refuse a file without any line, and say which lines are no records: each is served all the same."""
+    from m365watch.cli.render import count
+    from m365watch.simulator.copies import is_readable
+
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None
+    filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        raise typer.BadParameter(f"{path}: it has no line to serve")
+    if odd := [number for number in filled if not is_readable(lines[number - 1])]:
+        named = ", ".join(map(str, odd[:_LINES_NAMED_MAX])) + (" ..." if len(odd) > _LINES_NAMED_MAX else "")
+        share = f"{len(odd):,} of {count(len(filled), 'line')} are no JSON objects (line {named})"
+        sys.stderr.write(
+            f"warning: {path}: {share}; served as they are, and what a collector has to put in quarantine\n"
+        )
 
 
 class _Files(NamedTuple):

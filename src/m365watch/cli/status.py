@@ -79,7 +79,14 @@ def status(
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     from m365watch.cli.status_view import Standing
-    from m365watch.inspection import read_audits, read_expiry, read_latency, read_status, waiting_blobs
+    from m365watch.inspection import (
+        read_audits,
+        read_configuration,
+        read_expiry,
+        read_latency,
+        read_status,
+        waiting_blobs,
+    )
 
     return Standing(
         read_status(settings),
@@ -89,6 +96,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         latency=read_latency(settings),
         audits=read_audits(settings),
         applications=read_expiry(settings),
+        configuration=read_configuration(settings),
     )
 
 
@@ -104,6 +112,7 @@ def print_metrics(read: Callable[[], Standing]) -> None:
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:
     """One JSON document on stdout; with `watch` one a line, until Ctrl-C."""
+    from m365watch.cli.configuration_view import configuration_document
     from m365watch.cli.documents import as_json, status_document
     from m365watch.cli.expiry_view import credentials_document
     from m365watch.cli.latency_view import latency_document
@@ -115,6 +124,7 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         )
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
+        document["configuration"] = configuration_document(standing.configuration)
         document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))
         if not watch:
@@ -132,7 +142,8 @@ def print_pages(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> N
         standing = read()
         if watch:
             console.print(f"at {moment(standing.at)}")
-        console.print(status_page(standing, columns=console.width), crop=False)
+        rows = console.height if console.is_terminal else None
+        console.print(status_page(standing, columns=console.width, rows=rows), crop=False)
         if not watch:
             return
         console.print()
@@ -154,7 +165,8 @@ def _redraw(read: Callable[[], Standing], clock: Clock) -> None:
     def page() -> RenderableType:
         standing = read()
         head = f"at {moment(standing.at)}; again every {WATCH_PERIOD_S:g} s, Ctrl-C ends it"
-        return Group(Text(head, style="dim"), status_page(standing, columns=console.width, on_screen=True))
+        page = status_page(standing, columns=console.width, rows=console.height - 1, on_screen=True)
+        return Group(Text(head, style="dim"), page)
 
     with Live(page(), console=console, auto_refresh=False, screen=True) as live:
         while True:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.configuration_view import configuration_lines
 from m365watch.cli.expiry_view import credential_lines
 from m365watch.cli.latency_view import latency_part
 from m365watch.cli.render import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from m365watch.expiry.memory import KnownApplication
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
+    from m365watch.tenancy.note import ConfigurationNote
 
 WIDE_COLUMNS = 118
 """From this width on every figure has a column; below it the rare ones have lines of their own."""
@@ -61,6 +63,8 @@ class Standing:
     """The last audit of each feed that was audited."""
     applications: Sequence[KnownApplication] = ()
     """What is known of the ends of their credentials."""
+    configuration: ConfigurationNote | None = None
+    """What became of the file while the collector ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +87,46 @@ _FIGURES = (
 )
 
 
-def status_page(standing: Standing, *, columns: int, on_screen: bool = False) -> RenderableType:
+def status_page(
+    standing: Standing, *, columns: int, rows: int | None = None, on_screen: bool = False
+) -> RenderableType:
     """A table per tenant, then the errors and what waits, then the account of every blob.
 
-    With `on_screen`, where there is no scrolling, the tables come last, after fewer lines, all of them
-    wrapped. Otherwise names and commands are left whole, so that they can be copied.
+    On a terminal of so many `rows` the table of latency gets what the rest leaves. With `on_screen`, where
+    there is no scrolling, the tables come last, after fewer lines, all of them wrapped. Otherwise names and
+    commands are left whole, so that they can be copied.
     """
     tables: list[RenderableType] = []
-    for rows in _by_tenant(standing.progress).values():
-        tables += [*_tenant_part(rows, now=standing.at, columns=columns), Text("")]
+    for feeds in _by_tenant(standing.progress).values():
+        tables += [*_tenant_part(feeds, now=standing.at, columns=columns), Text("")]
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
     lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
+    lines += configuration_lines(standing.configuration, now=standing.at)
     lines += credential_lines(standing.applications, now=standing.at, shown_max=errors_max)
-    latency = latency_part(standing.latency, now=standing.at) if standing.latency else None
-    if latency is not None:
-        tables += [latency, Text("")]
     # Not what is in the ledger now, as an audit says: what it forgot, and what it was told twice, counts.
-    account = Text(f"in all: {completeness_line(standing.progress)}", style="bold")
+    account = _account(f"in all: {completeness_line(standing.progress)}", columns=columns)
     if on_screen:
         for line in lines:
             line.no_wrap = line.overflow = None
-        return Group(account, *lines, Text(""), *tables)
-    return Group(*tables, *lines, *([Text("")] if lines else []), account)
+    gap = [Text("")] if lines else []
+    room = None if rows is None else rows - _height([*tables, *lines, *gap, account], columns=columns) - 1
+    latency = latency_part(standing.latency, now=standing.at, room=room) if standing.latency else None
+    if latency is not None:
+        tables += [latency, Text("")]
+    if on_screen:
+        return Group(account, *lines, Text(""), *tables[:-1])
+    return Group(*tables, *lines, *gap, account)
+
+
+def _account(line: str, *, columns: int) -> Text:
+    """The sums; where they need more than one line, blobs and records have one each."""
+    return Text(line if len(line) <= columns else line.replace("; ", ";\n", 1), style="bold")
+
+
+def _height(parts: Sequence[RenderableType], *, columns: int) -> int:
+    """How many lines the parts take at this width."""
+    return len(Console(width=columns).render_lines(Group(*parts), pad=False))
 
 
 def _output_lines(standing: Standing) -> list[Text]:

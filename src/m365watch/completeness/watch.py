@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from m365watch.completeness.silence import (
 from m365watch.defects import defect_of
 from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.comparing import HOUR_S, blobs_per_hour
-from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.reading import feed_of, ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed, Window
@@ -61,6 +62,18 @@ def memory_name(feed: Feed) -> str:
     return f"rhythm {feed}"
 
 
+def silent_feeds(connection: sqlite3.Connection) -> dict[Feed, datetime]:
+    """The feeds that are known to be silent, and since when, for who looks at many at once."""
+    # All names from "rhythm " on up to the next character: the table's own order.
+    rows = connection.execute(
+        "SELECT substr(name, 8), json_extract(body, '$.silent') FROM memory"
+        " WHERE name > 'rhythm ' AND name < 'rhythm!' AND json_extract(body, '$.silent') IS NOT NULL"
+    ).fetchall()
+    return {
+        feed_of(*str(name).split("/", 1)): datetime.fromtimestamp(hour * HOUR_S, UTC) for name, hour in rows
+    }
+
+
 def due_hour(now: datetime) -> int:
     """The hour before which all content is due, hours since 1970."""
     return int(now.timestamp()) // HOUR_S - DUE_AFTER_H
@@ -93,6 +106,10 @@ class SilenceWatch:
         self._clock = clock
         self._memories: dict[Feed, FeedMemory] = {}
         self._looked_to: int | None = None
+
+    def change(self, feeds: Collection[Feed]) -> None:
+        """Watch these feeds from the next hour on."""
+        self._feeds = list(feeds)
 
     async def run(self) -> None:
         """Watch until cancelled."""

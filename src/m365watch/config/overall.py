@@ -110,6 +110,11 @@ class Globals(GlobalOverrides):
     Files that systemd or Docker hands to the service, and those of a Kubernetes volume with an `fsGroup`,
     do not need it."""
 
+    watch_configuration: Switch = Field(default=True, title=ON_OFF)
+    """Whether a running collector looks every 2 seconds for changes of this file, and takes up what has
+    changed of its tenants. `systemctl reload`, or SIGHUP, has it read the file at once, also where this is
+    off."""
+
     persistence: Persistence = Field(
         default=DEFAULTS, validate_default=True, title="an object with type and config"
     )

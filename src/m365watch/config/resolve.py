@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from m365watch.config.agreement import COLLECTING
+from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
 from m365watch.config.inputs import (
     CloudSection,
+    HealthSection,
     InputSection,
     NamedCloudSection,
     Services,
@@ -80,6 +81,7 @@ def resolve(
         collector_image=image,
         keeps_state=persistence.type != "memory",
         network=network,
+        watches_configuration=file.globals.watch_configuration,
     )
 
 
@@ -172,7 +174,7 @@ def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
 def _resolve_services(section: InputSection) -> tuple[ServiceSettings, ...]:
     services = section.services
     if services is None or not services.model_fields_set:
-        services = Services.model_validate(dict.fromkeys(COLLECTING))
+        services = Services.model_validate(dict.fromkeys(BY_DEFAULT))
     sections = [(service, getattr(services, service)) for service in COLLECTING]
     return tuple(
         _resolve_service(service, one, section)
@@ -191,4 +193,5 @@ def _resolve_service(service: Service, section: ServiceSection, around: InputSec
         bloom_filter_buffer_size=section.override_bloom_filter_buffer_size,
         masks=masks_of(around, section),
         requests_per_minute=_tightest(section),
+        announcements=section.announcements if isinstance(section, HealthSection) else (),
     )

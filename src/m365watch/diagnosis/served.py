@@ -34,7 +34,7 @@ def judge_audit(served: Mapping[ContentType, Served], feeds: Sequence[FeedProgre
     told += [row.last_error for row in feeds if row.last_error]
     if any(AUDIT_OFF_CAUSE in what for what in told):
         return broken(Step.AUDIT, AUDIT_OFF_CAUSE, fix=AUDIT_OFF_FIX)
-    return ok(Step.AUDIT, "the service does not deny it")
+    return ok(Step.AUDIT, "nothing says that auditing is off")
 
 
 def judge_subscriptions(

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 from m365watch.entra.kinds import CredentialKind, kind_named
 from m365watch.entra.text import one_line
-from m365watch.errors import BadAnswer, CollectorError, CredentialsRefused, Throttled, Unavailable
+from m365watch.errors import (
+    BadAnswer,
+    CollectorError,
+    ConsentMissing,
+    CredentialsRefused,
+    Throttled,
+    Unavailable,
+)
 
 Fixes = Mapping[CredentialKind, str]
 
@@ -93,7 +100,7 @@ REFUSALS = (
     ),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
     Refusal(54005, "the authorization code was used already", _CONSENT_AGAIN),
-    Refusal(65001, "nobody has consented to the application", _CONSENT),
+    Refusal(65001, "nobody has consented to the application", _CONSENT, becomes=ConsentMissing),
     Refusal(70000, "the authorization code is not valid", _CONSENT_AGAIN),
     Refusal(70008, "the authorization code has expired", _CONSENT_AGAIN),
     Refusal(70011, "the scope is not valid", _AUDIENCE),
@@ -105,16 +112,23 @@ REFUSALS = (
     Refusal(90024, "Entra is busy", becomes=Unavailable),
     Refusal(90033, "Entra has a passing failure", becomes=Unavailable),
     Refusal(90055, "Entra throttles the tenant", becomes=Throttled),
-    Refusal(500011, "the Management API is not known in the tenant", _RESOURCE),
+    Refusal(500011, "the Management API is not known in the tenant", _RESOURCE, becomes=ConsentMissing),
     Refusal(
         500112,
         "the redirect URI is not that of the request for the code",
         "give the redirect URI that the code was asked for with, by --redirect-uri",
     ),
     Refusal(501481, "the code was asked for with another PKCE verifier", _CONSENT_AGAIN),
-    Refusal(650052, "the organisation has no subscription to the Management API", _RESOURCE),
-    Refusal(650057, "the application has not asked for the Management API", _RESOURCE),
-    Refusal(700016, "the application was not found in the tenant", _CONSENT),
+    Refusal(
+        650052,
+        "the organisation has no subscription to the Management API",
+        _RESOURCE,
+        becomes=ConsentMissing,
+    ),
+    Refusal(
+        650057, "the application has not asked for the Management API", _RESOURCE, becomes=ConsentMissing
+    ),
+    Refusal(700016, "the application was not found in the tenant", _CONSENT, becomes=ConsentMissing),
     Refusal(700024, "the client assertion is outside its time", _CLOCK, fixes={_FEDERATED: _FRESH}),
     Refusal(700025, "the application is public and may not send a credential", _NOT_PUBLIC),
     Refusal(
@@ -141,7 +155,10 @@ REFUSALS = (
     Refusal(900432, "the application belongs to another cloud", _CLOUD),
     Refusal(1002012, "the scope is not valid", _AUDIENCE),
     Refusal(
-        7000112, "the application is disabled in the tenant", "enable the enterprise application in Entra"
+        7000112,
+        "the application is disabled in the tenant",
+        "enable the enterprise application in Entra",
+        becomes=ConsentMissing,
     ),
     Refusal(7000215, "the client secret is wrong", _SECRET_VALUE),
     Refusal(
@@ -155,6 +172,7 @@ REFUSALS = (
             _MANAGED: "see that this machine's identity of credentials.managed_identity gives a token",
         },
     ),
+    Refusal(7000229, "the tenant has no enterprise application for it", _CONSENT, becomes=ConsentMissing),
     Refusal(7000222, "the client secret has expired", _NEW_SECRET),
 )
 """Every code that has been met or documented for this grant."""

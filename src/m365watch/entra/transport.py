@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from yarl import URL
 
-from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable
+from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from m365watch.entra.looking import Looked
@@ -30,15 +30,15 @@ class Failure(Enum):
     NOT_HTTP = (BadAnswer, "the answer is not HTTP")
     HEAD_TOO_LARGE = (BadAnswer, "the answer's head is larger than {} bytes")
     BODY_TOO_LARGE = (BadAnswer, "the body is larger than {} bytes")
-    PROXY_ANSWERED = (Unavailable, "the proxy answered HTTP {}")
-    PROXY_REFUSED = (Unavailable, "the proxy answered HTTP 407: it wants a user name and a password it knows")
-    PROXY_AWAY = (Unavailable, "the proxy cannot be reached")
-    CERTIFICATE = (Unavailable, "the server's certificate was not accepted{}")
-    TLS = (Unavailable, "the server's TLS was not accepted{}")
-    AUTHORITIES = (Unavailable, "the CA bundle {}")
-    NAME_UNKNOWN = (Unavailable, "the host's name cannot be resolved")
-    NO_CONNECTION = (Unavailable, "no connection ({})")
-    NO_OWN_ADDRESS = (Unavailable, "no connection from {}")
+    PROXY_ANSWERED = (Unreachable, "the proxy answered HTTP {}")
+    PROXY_REFUSED = (Unreachable, "the proxy answered HTTP 407: it wants a user name and a password it knows")
+    PROXY_AWAY = (Unreachable, "the proxy cannot be reached")
+    CERTIFICATE = (Unreachable, "the server's certificate was not accepted{}")
+    TLS = (Unreachable, "the server's TLS was not accepted{}")
+    AUTHORITIES = (Unreachable, "the CA bundle {}")
+    NAME_UNKNOWN = (Unreachable, "the host's name cannot be resolved")
+    NO_CONNECTION = (Unreachable, "no connection ({})")
+    NO_OWN_ADDRESS = (Unreachable, "no connection from {}")
     OUT_OF_TIME = (Unavailable, "no answer in time")
     CLOSED = (ConnectionClosed, "the connection was broken: the server closed it")
     BROKEN = (Unavailable, "the connection was broken")

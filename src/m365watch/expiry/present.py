@@ -23,7 +23,7 @@ from m365watch.expiry.ends import CredentialEnd, CredentialKind, Source
 
 CERTIFICATE_BYTES_MAX = 1_048_576
 _MARK_BYTES = 8
-NOT_ASKED = "nobody was asked yet"
+NOT_ASKED = "no collector has asked Graph yet"
 UNANSWERED = "Graph has not answered"
 NO_GRAPH = "the cloud names no host of Microsoft Graph (cloud.graph_url)"
 
@@ -92,7 +92,7 @@ def _present_end(settings: CredentialSettings, *, seed: int, has_graph: bool) ->
 
 
 def _secret_end(settings: SecretSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
-    kind, key = CredentialKind.SECRET, f"{settings.name}_file" if settings.file else settings.name
+    kind, key = CredentialKind.SECRET, settings.name
     if settings.expires_at is not None:
         return CredentialEnd(kind, Source.CONFIGURATION, (settings.expires_at,), key=key)
     note = NOT_ASKED if has_graph else NO_GRAPH

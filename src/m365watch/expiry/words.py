@@ -17,8 +17,11 @@ _SOURCES = {
     Source.CONFIGURATION: "by client_secret_expires_at",
     Source.CERTIFICATE: "by the certificate itself",
     Source.GRAPH: "by Graph",
-    Source.RENEWED: "renewed by others",
     Source.UNKNOWN: "",
+}
+_RENEWED = {
+    CredentialKind.FEDERATED: "renewed by its issuer",
+    CredentialKind.MANAGED_IDENTITY: "renewed by Azure",
 }
 _HOURS_BELOW = timedelta(days=2)
 _MINUTES_BELOW = timedelta(hours=2)
@@ -85,14 +88,18 @@ def unknown_cure(known: KnownApplication, judged: Judged) -> str:
 
 def standing_text(known: KnownApplication, judged: Judged) -> str:
     """One credential in a few words, for a page: `client secret: expires at 2027-05-01 09:00 UTC, in ...`."""
-    name = _name(known, judged)
+    return f"{_name(known, judged)}: {life_text(judged)}"
+
+
+def life_text(judged: Judged) -> str:
+    """The same where what it is about is named already: `expires at 2027-05-01 09:00 UTC, in ...`."""
     if judged.end.source is Source.RENEWED:
-        return f"{name}: {_SOURCES[Source.RENEWED]}"
+        return _RENEWED[judged.end.kind]
     if judged.ends_at is None:
-        return f"{name}: it is not known when it expires: {judged.end.note}"
+        return f"it is not known when it expires: {judged.end.note}"
     verb = "expired" if judged.threshold == ENDED else "expires"
     known_by = "; ".join(part for part in (_SOURCES[judged.end.source], judged.end.note) if part)
-    return f"{name}: {verb} {_when(judged)} ({known_by})"
+    return f"{verb} {_when(judged)} ({known_by})"
 
 
 def _name(known: KnownApplication, judged: Judged) -> str:

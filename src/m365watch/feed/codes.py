@@ -14,6 +14,7 @@ from m365watch.errors import (
     CollectorError,
     ContentLost,
     NotSubscribed,
+    PermissionMissing,
     Throttled,
     Unavailable,
     WindowRefused,
@@ -58,7 +59,7 @@ _CONTENT_TYPE_FIX = "disable this service for the tenant, as its cloud does not 
 CODES = {
     known.code: known
     for known in (
-        AfCode("AF10001", "the token lacks a permission", AccessRefused, PERMISSION_FIX),
+        AfCode("AF10001", "the token lacks a permission", PermissionMissing, PERMISSION_FIX),
         AfCode("AF20001", "a parameter is missing", BadAnswer),
         AfCode("AF20002", "a parameter has the wrong type", AccessRefused, _PUBLISHER_FIX),
         AfCode("AF20010", "the token is for another tenant", AccessRefused, _TENANT_FIX),

@@ -171,7 +171,9 @@ class Ledger(Protocol):
         """The blobs that wait after at least one failed round of tries."""
         ...
 
-    def note_error(self, feed: Feed, error: str | None, *, fix: str | None, at: datetime) -> None:
+    def note_error(
+        self, feed: Feed, error: str | None, *, fix: str | None, code: str | None = None, at: datetime
+    ) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
         ...
 

@@ -13,17 +13,22 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
-    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
+    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix, error_code,
     (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND finished_s IS NULL),
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
+_OLDER = (
+    "start `m365watch run` of this version, which brings an older ledger up to date; while an older version "
+    "runs the collector, use that one"
+)
+_NEWER = "use the version of m365watch that runs the collector"
 _PIECES_KEPT = (
     "SELECT blob.feed, count(*) FROM quarantine JOIN blob ON blob.key = quarantine.blob GROUP BY blob.feed"
 )
@@ -44,7 +49,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
                     where=str(path),
-                    fix="use the version of m365watch that runs the collector",
+                    fix=_OLDER if version < SCHEMA_VERSION else _NEWER,
                 )
             connection.execute("BEGIN")
             yield connection
@@ -90,7 +95,7 @@ def _progress(
     connection: sqlite3.Connection, row: tuple[object, ...], now: datetime, *, pieces_kept: int
 ) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
-    records, duplicates, records_quarantined, error, error_at, fix, waiting, unlisted_s = rest
+    records, duplicates, records_quarantined, error, error_at, fix, code, waiting, unlisted_s = rest
     return FeedProgress(
         feed=feed_of(str(tenant_id), str(content_type)),
         watermark=watermark(coverage(connection, int(str(number))), now),
@@ -107,6 +112,7 @@ def _progress(
         last_error=None if error is None else str(error),
         last_error_at=instant(error_at),
         fix=None if fix is None else str(fix),
+        error_code=None if code is None else str(code),
     )
 
 
@@ -165,6 +171,12 @@ def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
     return found
 
 
+def newest_batch(connection: sqlite3.Connection) -> int:
+    """The highest number that a batch was ever given; 0 before the first."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The same seconds in disjoint spans, oldest first."""
     merged: list[tuple[int, int]] = []
@@ -178,7 +190,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def feed_of(tenant_id: str, content_type: str) -> Feed:
     """The feed of a row."""
-    return Feed(TenantId(tenant_id), ContentType(content_type))
+    return Feed(TenantId(tenant_id), content_named(content_type))
 
 
 def instant(seconds: object) -> datetime | None:

@@ -6,7 +6,7 @@ import sqlite3
 
 from m365watch.errors import LedgerUnusable
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -26,6 +26,7 @@ CREATE TABLE feed (
     last_error TEXT,
     last_error_at REAL,
     fix TEXT,
+    error_code TEXT,
     UNIQUE (tenant_id, content_type)
 );
 
@@ -151,6 +152,7 @@ CREATE TABLE output_error (
     " WITHOUT ROWID;",
     4: "CREATE TABLE moved (key BLOB NOT NULL, batch INTEGER NOT NULL, blob INTEGER NOT NULL,"
     " PRIMARY KEY (key, batch)) WITHOUT ROWID;",
+    5: "ALTER TABLE feed ADD COLUMN error_code TEXT;",
 }
 """From version n to n + 1."""
 

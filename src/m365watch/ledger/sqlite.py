@@ -332,8 +332,7 @@ class SqliteLedger:
     @failures_named
     def newest_batch(self) -> int:
         """The highest number that `open_batch` has ever given; 0 before the first."""
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
-        return int(row[0]) if row else 0
+        return reading.newest_batch(self._connection)
 
     @failures_named
     def coverage(self, feed: Feed) -> list[Window]:
@@ -391,16 +390,18 @@ class SqliteLedger:
         return reading.waiting_blobs(self._connection)
 
     @failures_named
-    def note_error(self, feed: Feed, error: str | None, *, fix: str | None, at: datetime) -> None:
+    def note_error(
+        self, feed: Feed, error: str | None, *, fix: str | None, code: str | None = None, at: datetime
+    ) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
         number = self._feed_number(feed)
         with self._transaction():
             self._connection.execute(
-                "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ? WHERE id = ?",
-                (error, None if error is None else at.timestamp(), fix, number),
+                "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ?, error_code = ? WHERE id = ?",
+                (error, None if error is None else at.timestamp(), fix, code, number),
             )
         progress = self._progress[feed]
-        progress.last_error, progress.fix = error, fix
+        progress.last_error, progress.fix, progress.error_code = error, fix, code
         progress.last_error_at = None if error is None else at
 
     @failures_named
@@ -409,9 +410,8 @@ class SqliteLedger:
         with self._transaction():
             self._connection.execute("DELETE FROM output_error WHERE name = ?", (output,))
             if error is not None:
-                self._connection.execute(
-                    "INSERT INTO output_error VALUES (?, ?, ?, ?)", (output, error, at.timestamp(), fix)
-                )
+                row = (output, error, at.timestamp(), fix)
+                self._connection.execute("INSERT INTO output_error VALUES (?, ?, ?, ?)", row)
 
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""

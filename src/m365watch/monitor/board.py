@@ -16,6 +16,8 @@ from itertools import islice
 from threading import Lock
 from typing import Any
 
+import structlog
+
 from m365watch.clock import Clock
 from m365watch.monitor.notices import LEVELS, Notice, plain_msg
 from m365watch.monitor.speaker import Speaker
@@ -30,6 +32,7 @@ HEARTBEAT_S = 300.0
 """A board on which nothing was put for this long says so: Devo's collectors speak as often."""
 REPEAT_S = 60.0
 """A line that is said again within this time is counted, not repeated."""
+_log = structlog.get_logger(__name__)
 _LINES_REMEMBERED = 256
 _LOOK_S = 1.0
 _OWN_MODULE = "monitor.board"
@@ -80,6 +83,12 @@ class NoticeBoard:
         self._said: dict[tuple[str, str, str], _Said] = {}
         self._lock = Lock()  # Threads of outputs speak as well.
 
+    def change(self, speaker: Speaker, *, hide: Collection[str]) -> None:
+        """Speak as `speaker` from now on, and blot `hide` out as well as what was hidden before."""
+        with self._lock:
+            self._speaker = speaker
+            self._hide = frozenset(self._hide) | frozenset(hide)
+
     def __call__(
         self, speaker: object, method: str, fields: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
@@ -108,17 +117,30 @@ class NoticeBoard:
 
     @asynccontextmanager
     async def posting(self, takers: Iterable[NoticeTaker]) -> AsyncIterator[None]:
-        """Within the block every taker gets what is on the board, and at its end the rest."""
+        """Within the block every taker gets what is on the board, and at its end the rest.
+
+        What one does not take by then is dropped, and how much that is goes to the log.
+        """
         stop = asyncio.Event()
-        readers = asyncio.gather(
-            *(self._keep_up(_Reader(taker), stop) for taker in takers), self._look_after(stop)
-        )
+        readers = [_Reader(taker) for taker in takers]
+        reading = asyncio.gather(*(self._keep_up(reader, stop) for reader in readers), self._look_after(stop))
         try:
             yield
         finally:
             stop.set()
             with suppress(TimeoutError):
-                await asyncio.wait_for(readers, LEAVE_S)
+                await asyncio.wait_for(reading, LEAVE_S)
+            self._tell_dropped(readers)
+
+    def _tell_dropped(self, readers: Iterable[_Reader]) -> None:
+        count = self._count
+        for reader in readers:
+            if dropped := count - reader.next:
+                notices = "1 notice" if dropped == 1 else f"{dropped} notices"
+                _log.warning(
+                    f"output {reader.taker.name}: {notices} of this run dropped, because it took none at the "
+                    "end; these lines are all there is of them, and no record is concerned"
+                )
 
     async def _keep_up(self, reader: _Reader, stop: asyncio.Event) -> None:
         while not stop.is_set():

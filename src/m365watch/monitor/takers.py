@@ -13,6 +13,7 @@ from m365watch.monitor.notices import Notice
 class NoticeTaker(Protocol):
     """An output that takes the collector's notices."""
 
+    name: str
     notices_every_s: float
     """At most one call in so many seconds."""
 
@@ -24,6 +25,8 @@ class NoticeTaker(Protocol):
 @runtime_checkable
 class TagTaker(Protocol):
     """An output that takes any bytes under a tag of Devo's."""
+
+    name: str
 
     async def write_tagged(self, tagged: Sequence[tuple[str, bytes]], /) -> None:
         """Write each body under its tag, best effort."""
@@ -37,6 +40,7 @@ class TaggedNotices:
 
     def __init__(self, output: TagTaker) -> None:
         """`output` is the pipeline's own."""
+        self.name = output.name
         self._output = output
 
     async def write_notices(self, notices: Sequence[Notice]) -> None:

@@ -14,7 +14,7 @@ from m365watch.expiry.ends import CredentialKind, Judged, judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.standing import known_now
 from m365watch.expiry.words import cure_of as life_fix
-from m365watch.expiry.words import standing_text
+from m365watch.expiry.words import life_text
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.reach import ReachedTenant
 
@@ -47,7 +47,7 @@ def check_lives(tenant: TenantSettings, ledger: Path, now: datetime) -> list[Che
 def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
     if life.ends_at is None and life.end.kind is CredentialKind.CERTIFICATE:
         return bad(Check.CREDENTIAL, life.end.note, fix=_READABLE, subject=name)
-    seen = standing_text(known, life)
+    seen = life_text(life)
     if life.threshold is None:
         return good(Check.CREDENTIAL, seen, subject=name)
     make = bad if life.stops_collecting else odd

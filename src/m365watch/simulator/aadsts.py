@@ -117,6 +117,7 @@ _KINDS = {
     7000218: _Kind(
         "invalid_client", 401, "The body must contain 'client_assertion' or 'client_secret'.", True
     ),
+    7000229: _Kind("invalid_client", 401, "The client application {} has no service principal here.", True),
     7000222: _Kind("invalid_client", 401, "The client secret keys for app '{}' are expired.", True),
 }
 

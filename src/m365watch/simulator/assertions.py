@@ -31,6 +31,10 @@ class AssertionCheck:
         self._identity = identity
         self._used: set[str] = set()
 
+    def adopt(self, identity: TenantIdentity) -> None:
+        """Check with the credentials of `identity` from now on."""
+        self._identity = identity
+
     def verify(self, assertion: str, *, audiences: frozenset[str], now: datetime) -> None:
         """Return if `assertion` is signed by the certificate, for us, now and for the first time.
 
@@ -46,18 +50,17 @@ class AssertionCheck:
         self._verify_claims(claims, now)
 
     def _certificate(self, head: dict[str, Any], now: datetime) -> x509.Certificate:
-        if self._identity.certificate is None:
-            raise aadsts(700027, "The key was not found.", now=now)
-        certificate = x509.load_pem_x509_certificate(self._identity.certificate)
-        der = certificate.public_bytes(serialization.Encoding.DER)
-        thumbprints = {
-            "x5t": hashlib.sha1(der, usedforsecurity=False).digest(),
-            "x5t#S256": hashlib.sha256(der).digest(),
-        }
-        for name, thumbprint in thumbprints.items():
-            if head.get(name) not in (None, _base64(thumbprint)):
-                raise aadsts(700027, "The key was not found.", now=now)
-        return certificate
+        """The registered one that every thumbprint of the header is of."""
+        registered = self._identity.certificate
+        for certificate in x509.load_pem_x509_certificates(registered) if registered else ():
+            der = certificate.public_bytes(serialization.Encoding.DER)
+            thumbprints = {
+                "x5t": hashlib.sha1(der, usedforsecurity=False).digest(),
+                "x5t#S256": hashlib.sha256(der).digest(),
+            }
+            if all(head.get(name) in (None, _base64(one)) for name, one in thumbprints.items()):
+                return certificate
+        raise aadsts(700027, "The key was not found.", now=now)
 
     def _verify_claims(self, claims: dict[str, Any], now: datetime) -> None:
         client_id = self._identity.client_id

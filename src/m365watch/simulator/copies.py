@@ -59,7 +59,7 @@ def is_readable(element: bytes) -> bool:
     """Whether the lenient decoder makes a record of it."""
     try:
         return isinstance(json.loads(element), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

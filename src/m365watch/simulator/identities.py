@@ -30,7 +30,7 @@ class TenantIdentity:
     partition: str = "emea0036"
     """The part of the service's store that content ids end in."""
     certificate: bytes | None = field(default=None, repr=False)
-    """PEM of the application's certificate, for client assertions."""
+    """PEM of the application's certificates, for client assertions; None for none."""
     second_secret: str = field(default="", repr=False)
     """Another secret of the application, as there are two while one is exchanged; "" for none."""
     expired_secret: str = field(default="", repr=False)

@@ -27,16 +27,20 @@ class Registration:
 
     def __init__(self, identity: TenantIdentity, behaviour: Behaviour, *, started_at: datetime) -> None:
         """The secret's end is counted from `started_at`."""
-        self._identity = identity
+        self._started_at = started_at
         self.secret_ends_at = started_at + timedelta(days=behaviour.secret_days)
         alike = [started_at + timedelta(days=days) for days in behaviour.alike_secrets_days]
-        own = (identity.client_secret, *(identity.client_secret for _ in alike))
-        ends = (self.secret_ends_at, *alike)
+        self._own_ends = (self.secret_ends_at, *alike)
+        self.adopt(identity)
+
+    def adopt(self, identity: TenantIdentity) -> None:
+        """Tell of the credentials of `identity` from now on."""
+        self._identity = identity
         others = {
-            identity.second_secret: started_at + timedelta(days=_SECOND_DAYS),
-            identity.expired_secret: started_at - timedelta(days=1),
+            identity.second_secret: self._started_at + timedelta(days=_SECOND_DAYS),
+            identity.expired_secret: self._started_at - timedelta(days=1),
         }
-        self._secrets = [*zip(own, ends, strict=True), *others.items()]
+        self._secrets = [*((identity.client_secret, end) for end in self._own_ends), *others.items()]
 
     def document(self) -> dict[str, object]:
         """Graph's answer: never a secret, but for its first characters."""
@@ -65,17 +69,17 @@ class Registration:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
 
-        certificate = x509.load_pem_x509_certificate(self._identity.certificate)
-        yield {
-            "customKeyIdentifier": base64.b64encode(certificate.fingerprint(hashes.SHA1())).decode(),  # noqa: S303 - how Entra names it
-            "displayName": "CN=collector",
-            "endDateTime": _instant(certificate.not_valid_after_utc),
-            "key": None,
-            "keyId": str(UUID(int=random.getrandbits(128), version=4)),
-            "startDateTime": _instant(certificate.not_valid_before_utc),
-            "type": "AsymmetricX509Cert",
-            "usage": "Verify",
-        }
+        for certificate in x509.load_pem_x509_certificates(self._identity.certificate):
+            yield {
+                "customKeyIdentifier": base64.b64encode(certificate.fingerprint(hashes.SHA1())).decode(),  # noqa: S303 - how Entra names it
+                "displayName": "CN=collector",
+                "endDateTime": _instant(certificate.not_valid_after_utc),
+                "key": None,
+                "keyId": str(UUID(int=random.getrandbits(128), version=4)),
+                "startDateTime": _instant(certificate.not_valid_before_utc),
+                "type": "AsymmetricX509Cert",
+                "usage": "Verify",
+            }
 
 
 def _instant(when: datetime) -> str:

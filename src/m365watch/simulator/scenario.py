@@ -32,6 +32,8 @@ class Call(StrEnum):
     """Every call of Graph's audit log queries; its subject is the tenant."""
     APPLICATION = "application"
     """Graph's account of an application's credentials; its subject is the tenant."""
+    ANNOUNCEMENTS = "announcements"
+    """Graph's service announcements; its subject is the tenant."""
     CONTENT = "content"
     """Not a call: what a blob holds, decided once when the blob is made."""
 
@@ -219,9 +221,18 @@ class Behaviour(_Strict):
     """The tenant that tokens name in place of their own."""
     clock_ahead_s: float = 0.0
     """How far the `Date` of every answer is ahead of the time that all else goes by."""
-    graph_roles: tuple[str, ...] = ("AuditLogsQuery.Read.All",)
+    graph_roles: tuple[str, ...] = (
+        "AuditLogsQuery.Read.All",
+        "ServiceHealth.Read.All",
+        "ServiceMessage.Read.All",
+    )
     """The roles of tokens for Graph; empty: its audit log queries answer 403. Without Application.Read.All
-    and Application.ReadWrite.OwnedBy, so does the application's registration."""
+    and Application.ReadWrite.OwnedBy, so does the application's registration; without ServiceHealth.Read.All
+    and ServiceMessage.Read.All, so do service health and the message center."""
+    graph_page_announcements: int = Field(default=100, ge=1)
+    """Announcements on a page, unless fewer are asked for."""
+    takes_conditions: bool = True
+    """False: Graph refuses a `$filter` of announcements."""
     secret_days: float = 180.0
     """How long after the start of the simulator the application's secret ends."""
     alike_secrets_days: tuple[float, ...] = ()

@@ -38,6 +38,8 @@ GRAPH_ROLES = frozenset(
         ),
     }
 )
+HEALTH_ROLES = frozenset({"ServiceHealth.Read.All"})
+POST_ROLES = frozenset({"ServiceMessage.Read.All"})
 APPLICATION_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.OwnedBy"})
 
 
@@ -84,12 +86,19 @@ class TokenEndpoint:
         self._behaviour = behaviour
         self._base_url = base_url
         self._assertions = AssertionCheck(identity)
+        self._issuer = issuer
         self._federation = FederationCheck(identity, issuer)
         self._random = Random(f"{seed}/{identity.tenant_id}/tokens")
         self._issued: dict[str, Token] = {}
         self.consent = Consent(behaviour)
         self.codes = Codes(seed=f"{seed}/{identity.tenant_id}", life_s=behaviour.code_life_s)
         self._presented: deque[str] = deque(maxlen=1_000)
+
+    def adopt(self, identity: TenantIdentity) -> None:
+        """Go by the credentials of `identity` from now on; tokens that are out stay good."""
+        self._identity = identity
+        self._assertions.adopt(identity)
+        self._federation = FederationCheck(identity, self._issuer)
 
     def issue(
         self, request: TokenRequest, *, now: datetime, life_s: int | None = None, bare: bool = False

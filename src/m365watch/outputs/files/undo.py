@@ -12,10 +12,12 @@ import os
 from pathlib import Path
 
 import msgspec
+import structlog
 
-from m365watch.outputs.files.layout import FILE_MODE, flush_folder
+from m365watch.outputs.files.layout import FILE_MODE, flush_folder, parse_published_name
 
 _NAME = ".parts/undo.json"
+_log = structlog.get_logger(__name__)
 
 
 class UndoNote(msgspec.Struct, frozen=True):
@@ -41,12 +43,30 @@ def write_undo(directory: Path, note: UndoNote) -> None:
 
 
 def read_undo(directory: Path) -> UndoNote | None:
-    """The note, or None if there is none."""
+    """The note; None if there is none, or none that can be believed, which is told.
+
+    Without it nothing is cut. Where that would have been needed, the files are longer than the ledger says,
+    or newer, and the start is refused for that.
+
+    Raises: OSError.
+    """
+    path = directory / _NAME
     try:
-        text = (directory / _NAME).read_bytes()
+        note = msgspec.json.decode(path.read_bytes(), type=UndoNote)
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(text, type=UndoNote)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        note = None
+    if note is not None and all(map(_is_ours, note.lengths, note.lengths.values())):
+        return note
+    _log.warning(f"{path} is damaged and not used; no file is cut back by it, and nothing is lost")
+    return None
+
+
+def _is_ours(name: str, length: int) -> bool:
+    """Whether the note speaks of a file that this output may have published, here and nowhere else."""
+    folder, _, file = name.partition("/")
+    return length >= 0 and not folder.startswith(".") and parse_published_name(folder, file) is not None
 
 
 def remove_undo(directory: Path) -> None:

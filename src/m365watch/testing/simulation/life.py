@@ -26,7 +26,7 @@ from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.queue import QueueThread
-from m365watch.reach import reach_feeds
+from m365watch.reach import KeptAnnouncements, reach_feeds
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import KeptPages
 from m365watch.testing.simulation.archive import Archive
@@ -223,6 +223,7 @@ class _Alive:
             random=place.random,
             on_request=cycles.count_request,
             pages=KeptPages(place.directory / "pages"),
+            announced=KeptAnnouncements(KeptPages(place.directory / "announced"), lambda _: None),
         )
         run = CollectorRun(parts, feeds, queued, started_at=world.now(), patience_s=patience_s)
         run.resume(kept)
@@ -312,7 +313,7 @@ def _tenants(place: Place) -> list[TenantSettings]:
             cloud=Cloud("simulated", LOGIN, MANAGEMENT, MANAGEMENT),
             publisher_id=PUBLISHER,
             services=tuple(
-                ServiceSettings(_SERVICES[feed.content_type], None, None, plan.period_s, None, None)
+                ServiceSettings(_SERVICES[feed.audit_type], None, None, plan.period_s, None, None)
                 for feed in place.feeds
                 if feed.tenant_id == tenant_id
             ),

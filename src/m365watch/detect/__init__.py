@@ -1,0 +1,1 @@
+"""Intruders found: rules over records, alerts out of what matched."""

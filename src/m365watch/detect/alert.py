@@ -1,0 +1,112 @@
+"""Matches, and the alerts that are made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NewType
+
+from m365watch.detect.extension import Severity
+
+AlertId = NewType("AlertId", str)
+"""32 hexadecimal digits, made of rule, group and first evidence."""
+
+EVIDENCE_MAX = 50
+"""Record ids that an alert names; its count is exact all the same."""
+TEXT_MAX = 300
+"""Characters of a record's value that an alert repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A record that fulfils a rule's condition, and what is kept of it."""
+
+    rule_id: str
+    """The rule that will judge it: the record's own, or a correlation that joins it."""
+    source_id: str
+    """The rule whose condition the record fulfils."""
+    tenant: str
+    group: tuple[str, ...]
+    """The values that belong to one alert, in lower case."""
+    at_ms: int
+    """CreationTime, in milliseconds since 1970."""
+    identity: str
+    """What tells the record from any other; 32 hexadecimal digits."""
+    record_id: str
+    severity: Severity
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What the alert explains itself with."""
+    counted: str = ""
+    """The value that a correlation counts, sums or averages."""
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Matches are ordered by time, and within a second by identity, whenever they came."""
+        return (self.at_ms, self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What an analyst is told."""
+
+    id: AlertId
+    rule_id: str
+    title: str
+    severity: Severity
+    tenant: str
+    group: tuple[str, ...]
+    entities: tuple[tuple[str, str], ...]
+    """Kind and value: ("user", "ann@contoso.example")."""
+    first_at_ms: int
+    last_at_ms: int
+    count: int
+    """Matching records, also those that `evidence` has no room for."""
+    evidence: tuple[str, ...]
+    """Ids of records, the earliest ones, at most `EVIDENCE_MAX`."""
+    explanation: str
+    detection: str = ""
+    techniques: tuple[str, ...] = ()
+    tactics: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
+    contain: tuple[str, ...] = ()
+    risk: int = 0
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+    formerly: tuple[AlertId, ...] = ()
+    """Alerts that have become this one: a record that came late moved its start, or joined two."""
+
+    @property
+    def first_seen_at(self) -> datetime:
+        """When the first of its records was created."""
+        return instant_of(self.first_at_ms)
+
+    @property
+    def last_seen_at(self) -> datetime:
+        """When the last of its records was created."""
+        return instant_of(self.last_at_ms)
+
+    def entity(self, kind: str) -> str:
+        """The first entity of that kind; empty where there is none."""
+        return next((value for name, value in self.entities if name == kind), "")
+
+
+def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str) -> AlertId:
+    """The alert's id: the same for the same rule, group and first evidence, whatever else is known."""
+    text = "\0".join((rule_id, tenant, *group, first))
+    return AlertId(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
+
+
+def instant_of(at_ms: int) -> datetime:
+    """The instant, aware, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def clean_text(value: str) -> str:
+    """A record's value, fit for a line of text: no control characters, at most `TEXT_MAX` characters."""
+    if len(value) <= TEXT_MAX and value.isprintable():
+        return value.strip()  # nearly every value is so, and most of a match's time went into the rest
+    cut = value[: TEXT_MAX + 1]
+    plain = "".join(one if one.isprintable() else " " for one in cut).strip()
+    return plain if len(plain) <= TEXT_MAX else f"{plain[: TEXT_MAX - 1]}…"

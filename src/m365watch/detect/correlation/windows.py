@@ -1,0 +1,269 @@
+"""Sigma's correlations: a condition on the matches within a sliding timespan."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import eq, ge, gt, le, lt, ne
+from typing import Protocol
+
+from m365watch.detect.alert import Match
+from m365watch.detect.condition import Order
+from m365watch.detect.correlation.chains import EPISODE_S_MAX
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.rule import Correlation, Expression, Joined, Named
+
+_ORDERS: dict[Order, Callable[[float, float], bool]] = {
+    Order.LESS: lt,
+    Order.AT_MOST: le,
+    Order.MORE: gt,
+    Order.AT_LEAST: ge,
+    Order.EQUAL: eq,
+    Order.OTHER: ne,
+}
+
+
+class Window(Protocol):
+    """The matches of a timespan, one coming in, old ones going."""
+
+    def add(self, match: Match) -> None:
+        """A match comes in at the end."""
+        ...
+
+    def drop(self, match: Match) -> None:
+        """The oldest goes."""
+        ...
+
+    def value(self) -> float | None:
+        """What is compared with the threshold; None where nothing can be said."""
+        ...
+
+
+def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[Episode]:
+    """The episodes in which the correlation holds; `matches` of one group, in their order.
+
+    A window ends at each match and reaches back over the timespan, both ends included. Windows that hold
+    and overlap are one episode, whose matches are those of all of them.
+    """
+    window = make_window(correlation)
+    compare = _ORDERS[correlation.order]
+    spans: list[_Span] = []
+    start = 0
+    for place, match in enumerate(matches):
+        window.add(match)
+        while match.at_ms - matches[start].at_ms > correlation.timespan_s * 1000:
+            window.drop(matches[start])
+            start += 1
+        value = window.value()
+        if value is not None and compare(value, correlation.threshold):
+            _extend(spans, _Span(start, place, match.at_ms, value), matches)
+    return [Episode(matches[one.start : one.end + 1], one.reached_ms, one.value) for one in spans]
+
+
+@dataclass(slots=True)
+class _Span:
+    """Places of the first and the last match."""
+
+    start: int
+    end: int
+    reached_ms: int
+    value: float
+
+
+def _extend(spans: list[_Span], new: _Span, matches: Sequence[Match]) -> None:
+    """A window that holds: a part of the last span where they overlap, otherwise a new one."""
+    last = spans[-1] if spans else None
+    if (
+        last is not None
+        and matches[new.start].at_ms <= matches[last.end].at_ms
+        and matches[new.end].at_ms - matches[last.start].at_ms <= EPISODE_S_MAX * 1000
+    ):
+        last.start, last.end = min(last.start, new.start), max(last.end, new.end)
+        last.value = max(last.value, new.value)
+    else:
+        spans.append(new)
+
+
+def make_window(correlation: Correlation) -> Window:
+    """The window of that kind of correlation."""
+    match correlation.joined:
+        case Joined.COUNT:
+            return _Count()
+        case Joined.DISTINCT:
+            return _Distinct()
+        case Joined.SUM:
+            return _Sum()
+        case Joined.AVERAGE:
+            return _Average()
+        case Joined.PERCENTILE:
+            return _Ranked(correlation.percentile)
+        case Joined.MEDIAN:
+            return _Ranked(50)
+        case Joined.TEMPORAL | Joined.ORDERED:
+            return _Together(correlation)
+
+
+@dataclass(slots=True)
+class _Count:
+    count: int = 0
+
+    def add(self, match: Match) -> None:  # noqa: ARG002 - only that there is one counts
+        self.count += 1
+
+    def drop(self, match: Match) -> None:  # noqa: ARG002
+        self.count -= 1
+
+    def value(self) -> float:
+        return self.count
+
+
+@dataclass(slots=True)
+class _Distinct:
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, match: Match) -> None:
+        if match.counted:
+            self.counts[match.counted] += 1
+
+    def drop(self, match: Match) -> None:
+        if match.counted:
+            self.counts[match.counted] -= 1
+            if not self.counts[match.counted]:
+                del self.counts[match.counted]
+
+    def value(self) -> float:
+        return len(self.counts)
+
+
+@dataclass(slots=True)
+class _Sum:
+    numbers: deque[float] = field(default_factory=deque)
+
+    def add(self, match: Match) -> None:
+        number = read_number(match.counted)
+        self.numbers.append(0 if number is None else number)
+
+    def drop(self, match: Match) -> None:  # noqa: ARG002
+        self.numbers.popleft()
+
+    def value(self) -> float:
+        # Summed anew: taking away what was added would leave rounding errors that depend on the order.
+        return sum(self.numbers)
+
+
+@dataclass(slots=True)
+class _Average:
+    numbers: deque[float | None] = field(default_factory=deque)
+
+    def add(self, match: Match) -> None:
+        self.numbers.append(read_number(match.counted))
+
+    def drop(self, match: Match) -> None:  # noqa: ARG002
+        self.numbers.popleft()
+
+    def value(self) -> float | None:
+        known = [number for number in self.numbers if number is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(slots=True)
+class _Ranked:
+    """A percentile by linear interpolation between the neighbours; 50 is the median."""
+
+    percentile: int
+    ranked: list[float] = field(default_factory=list)
+
+    def add(self, match: Match) -> None:
+        number = read_number(match.counted)
+        if number is not None:
+            insort(self.ranked, number)
+
+    def drop(self, match: Match) -> None:
+        number = read_number(match.counted)
+        if number is not None:
+            self.ranked.remove(number)
+
+    def value(self) -> float | None:
+        if not self.ranked:
+            return None
+        place = self.percentile / 100 * (len(self.ranked) - 1)
+        below = int(place)
+        above = min(below + 1, len(self.ranked) - 1)
+        return self.ranked[below] + (place - below) * (self.ranked[above] - self.ranked[below])
+
+
+class _Together:
+    """Which rules have matched: how many of them, or whether an expression of them holds."""
+
+    def __init__(self, correlation: Correlation) -> None:
+        self._correlation = correlation
+        self._matches: deque[Match] = deque()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, match: Match) -> None:
+        self._matches.append(match)
+        self._counts[match.source_id] += 1
+
+    def drop(self, match: Match) -> None:
+        self._matches.popleft()
+        self._counts[match.source_id] -= 1
+        if not self._counts[match.source_id]:
+            del self._counts[match.source_id]
+
+    def value(self) -> float:
+        correlation = self._correlation
+        if correlation.expression is not None:
+            # An expression holds or does not; the threshold of such a correlation is the number of its rules.
+            holds = holds_among(correlation.expression, self._counts)
+            if holds and correlation.joined is Joined.ORDERED:
+                holds = self._in_order([one for one in correlation.sources if self._counts[one]])
+            return correlation.threshold if holds else -1
+        present = [one for one in correlation.sources if self._counts[one]]
+        if correlation.joined is Joined.ORDERED and not self._in_order(present):
+            return self._ordered_count()
+        return len(present)
+
+    def _in_order(self, wanted: Sequence[str]) -> bool:
+        return self._reached(wanted) == len(wanted)
+
+    def _ordered_count(self) -> int:
+        return self._reached(self._correlation.sources)
+
+    def _reached(self, wanted: Sequence[str]) -> int:
+        """How many of the rules matched one after the other, in their order; within a second in any."""
+        reached, since, last = 0, -1, ""
+        pending = list(self._matches)
+        while reached < len(wanted):
+            found = next(
+                (
+                    one
+                    for one in pending
+                    if one.source_id == wanted[reached] and one.at_ms >= since and one.identity != last
+                ),
+                None,
+            )
+            if found is None:
+                break
+            since, last, reached = found.at_ms, found.identity, reached + 1
+        return reached
+
+
+def holds_among(expression: Expression, present: Counter[str]) -> bool:
+    """Whether the expression holds, given the rules that have matched."""
+    if isinstance(expression, Named):
+        return present[expression.rule_id] > 0
+    holds = [holds_among(part, present) for part in expression.parts]
+    if expression.operator == "not":
+        return not holds[0]
+    return all(holds) if expression.operator == "and" else any(holds)
+
+
+def read_number(text: str) -> float | None:
+    """A finite number; None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None

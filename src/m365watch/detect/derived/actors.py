@@ -1,0 +1,54 @@
+"""Who acted: a person or a service, a guest, somebody on a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from m365watch.detect.derived.addresses import bare_addresses
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Value, View
+
+_SERVICES = {3, 4, "3", "4", "dcadmin", "system"}
+"""UserType of Microsoft's data centres and of the system; 5 and more are applications and policies, which a
+person may be behind."""
+
+
+def human(view: View) -> tuple[Value, ...]:
+    """Whether the actor is none of Microsoft's own services: by UserType alone, for names vary."""
+    for value in view.values("UserType"):
+        plain = value.lower() if isinstance(value, str) else value
+        return (plain not in _SERVICES or isinstance(plain, bool),)
+    return (True,)
+
+
+def guest(view: View) -> tuple[Value, ...]:
+    """Whether a user that the record names as actor or target is a guest of the tenant."""
+    names = (*view.values("UserId"), *view.values("TargetUserOrGroupName"), *view.values("Target.ID"))
+    kinds = view.values("TargetUserOrGroupType")
+    return (
+        any(isinstance(name, str) and "#ext#" in name.lower() for name in names)
+        or any(isinstance(kind, str) and kind.lower() == "guest" for kind in kinds),
+    )
+
+
+def vip(view: View) -> tuple[Value, ...]:
+    """Whether the user, or the owner of the mailbox, is on the list of very important people."""
+    return (_is_on(view, view.knowledge.vips),)
+
+
+def admin(view: View) -> tuple[Value, ...]:
+    """Whether the user is on the list of administrators."""
+    return (_is_on(view, view.knowledge.admins),)
+
+
+def _is_on(view: View, people: frozenset[str]) -> bool:
+    if not people:
+        return False
+    names = (*view.values("UserId"), *view.values("MailboxOwnerUPN"))
+    return any(
+        one in people
+        for name in names
+        if isinstance(name, str)
+        for one in (name.lower(), *bare_addresses(name))
+    )

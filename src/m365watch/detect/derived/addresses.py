@@ -1,0 +1,127 @@
+"""Mail addresses in what cmdlets and rules have for recipients, and which of them are outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Value, View
+
+_ADDRESS = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9][a-z0-9.-]{0,252}[a-z0-9]", re.IGNORECASE)
+_TEXT_MAX = 65_536
+_ADDRESSES_MAX = 200
+
+FORWARDING = (
+    "ForwardTo",
+    "ForwardAsAttachmentTo",
+    "RedirectTo",
+    "ForwardingSmtpAddress",
+    "ForwardingAddress",
+    "BlindCopyTo",
+    "RedirectMessageTo",
+    "CopyTo",
+    "AddToRecipients",
+)
+"""The parameters of rules, mailboxes and transport rules that send mail on."""
+
+_FORWARDING_ACTIONS = (
+    "forwardtorecipientsaction",
+    "forwardasattachmenttorecipientsaction",
+    "redirecttorecipientsaction",
+)
+
+
+def recipients(view: View) -> tuple[Value, ...]:
+    """Every address that mail is sent on to, in lower case: of parameters and of Outlook's `ServerRule`."""
+    texts = [
+        value for name in FORWARDING for value in view.values(f"Parameters.{name}") if isinstance(value, str)
+    ]
+    return tuple(dict.fromkeys((*_in_texts(texts), *_of_server_rule(view))))[:_ADDRESSES_MAX]
+
+
+def external_recipients(view: View) -> tuple[Value, ...]:
+    """Those recipients whose domain is not the organisation's own."""
+    return tuple(one for one in view.values("m365.recipients") if is_external(view, str(one)))
+
+
+def external_target(view: View) -> tuple[Value, ...]:
+    """Whom something was shared with, if it is somebody outside: an address, or a guest's name."""
+    found = []
+    for value in view.values("TargetUserOrGroupName"):
+        if isinstance(value, str):
+            found += [one for one in bare_addresses(value) if is_external(view, one)]
+            if not found and "#ext#" in value.lower():
+                found.append(value.lower())
+    kinds = [str(kind).lower() for kind in view.values("TargetUserOrGroupType")]
+    if not found and "guest" in kinds:
+        found += [value.lower() for value in view.values("TargetUserOrGroupName") if isinstance(value, str)]
+    return tuple(found[:_ADDRESSES_MAX])
+
+
+def external_domain(view: View) -> tuple[Value, ...]:
+    """The domains of those whom something was shared with outside, each once."""
+    domains = (_domain_of(str(one)) for one in view.values("m365.external_target"))
+    return tuple(dict.fromkeys(domain for domain in domains if domain))
+
+
+def is_external(view: View, address: str) -> bool:
+    """Whether an address is outside: of no accepted domain; where none is known, not of the actor's own."""
+    domain = address.rpartition("@")[2].lower()
+    if not domain:
+        return False
+    knowledge = view.knowledge
+    if knowledge.is_own_domain(domain, tenant=view.tenant):
+        return False
+    if domain.endswith(".onmicrosoft.com") and domain == _domain_of(view.first("OrganizationName")):
+        return False
+    if knowledge.accepted_domains or knowledge.tenant_domains.get(view.tenant):
+        return True
+    return domain not in {
+        _domain_of(view.first(name)) for name in ("UserId", "MailboxOwnerUPN", "OrganizationName")
+    }
+
+
+def bare_addresses(text: str) -> list[str]:
+    """The addresses in a text, in lower case: smtp:a@b, [SMTP:a@b], "Ann" <a@b>, a_b#EXT#@c as a@b."""
+    lowered = text[:_TEXT_MAX].lower()
+    if "@" not in lowered and "#ext#" not in lowered:
+        return []
+    found = []
+    for part in re.split(r"[;,\s<>\[\]\"]+", lowered):
+        one = part.removeprefix("smtp:").removeprefix("mailto:")
+        guest, is_guest, _ = one.partition("#ext#")
+        if is_guest:
+            # A guest's own address stands in its name, with an underscore for the @.
+            name, _, domain = guest.rpartition("|")[2].rpartition("_")
+            one = f"{name}@{domain}"
+        match = _ADDRESS.search(one)
+        if match:
+            found.append(match.group())
+        if len(found) >= _ADDRESSES_MAX:
+            break
+    return found
+
+
+def _in_texts(texts: Iterable[str]) -> list[str]:
+    return [one for text in texts for one in bare_addresses(text)]
+
+
+def _of_server_rule(view: View) -> Iterator[str]:
+    """The recipients of the forwarding actions in the rule that Outlook saved, whatever else is in it."""
+    from m365watch.detect.fields import every_value, named_values, open_json
+
+    actions = " ".join(str(value) for value in view.values("OperationProperties.RuleActions")).lower()
+    rule = open_json(named_values(view.record.get("OperationProperties")).get("serverrule", ""))
+    texts = list(every_value(rule))
+    whole = f"{actions} {' '.join(texts)}".lower() if texts else actions
+    if any(action in whole for action in _FORWARDING_ACTIONS):
+        yield from _in_texts(texts)
+        yield from _in_texts(
+            str(value) for value in view.values("OperationProperties.RuleActions") if isinstance(value, str)
+        )
+
+
+def _domain_of(name: str) -> str:
+    return name.rpartition("@")[2].lower()

@@ -1,0 +1,112 @@
+"""Every derived field by its name, and what it needs decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from m365watch.detect.derived import (
+    actors,
+    addresses,
+    changes,
+    clients,
+    consent,
+    indicators,
+    ip,
+    operation,
+    outcome,
+    targets,
+)
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Reader, Value, View
+
+_ADDRESS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+_AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
+_FORWARDING = ("Parameters", "OperationProperties", "UserId", "MailboxOwnerUPN", "OrganizationName")
+_SHARING = (
+    "TargetUserOrGroupName",
+    "TargetUserOrGroupType",
+    "UserId",
+    "MailboxOwnerUPN",
+    "OrganizationName",
+)
+_APP = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext")
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """One derived field."""
+
+    read: Callable[[View], tuple[Value, ...]]
+    needs: tuple[str, ...]
+    """The top fields of the record that have to be decoded for it."""
+    places: bool = False
+    """Whether it is empty without tables of addresses."""
+
+
+CATALOGUE: dict[str, Derived] = {
+    "ip": Derived(ip.ip, _ADDRESS),
+    "network": Derived(ip.network, _ADDRESS),
+    "country": Derived(ip.country, _ADDRESS, places=True),
+    "asn": Derived(ip.asn, _ADDRESS, places=True),
+    "place": Derived(ip.place, _ADDRESS, places=True),
+    "human": Derived(actors.human, ("UserType",)),
+    "ok": Derived(outcome.ok, ("Operation", "ErrorNumber", "Workload", "ResultStatus")),
+    "user_agent": Derived(clients.user_agent, _AGENT),
+    "user_agent_family": Derived(clients.user_agent_family, _AGENT),
+    "session": Derived(
+        clients.session, ("DeviceProperties", "AppAccessContext", "SessionId", "UserSessionId")
+    ),
+    "operation": Derived(operation.operation, ("Operation",)),
+    "recipients": Derived(addresses.recipients, _FORWARDING),
+    "external_recipients": Derived(addresses.external_recipients, _FORWARDING),
+    "external_target": Derived(addresses.external_target, _SHARING),
+    "external_domain": Derived(addresses.external_domain, _SHARING),
+    "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
+    "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
+    "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
+    "app": Derived(clients.app, _APP),
+    "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
+    "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),
+    "admin": Derived(actors.admin, ("UserId", "MailboxOwnerUPN")),
+    "indicator": Derived(
+        indicators.indicator, (*_ADDRESS, *_APP, *_FORWARDING, *_SHARING, "ObjectId", "SourceFileName")
+    ),
+}
+"""By the name after `m365.`."""
+
+_OF_PROPERTY: dict[str, Callable[[str], Reader]] = {"gained": changes.gained, "lost": changes.lost}
+
+
+def is_derived(name: str) -> bool:
+    """Whether there is a derived field of that name, given without `m365.`."""
+    kind, _, rest = name.partition(".")
+    return name in CATALOGUE or (kind in _OF_PROPERTY and rest != "")
+
+
+def derive(name: str) -> Reader:
+    """What reads the derived field of that name, given without `m365.`; an unknown one is always empty."""
+    found = CATALOGUE.get(name)
+    if found is not None:
+        return found.read
+    kind, _, rest = name.partition(".")
+    if kind in _OF_PROPERTY and rest:
+        return _OF_PROPERTY[kind](rest)
+    return lambda _view: ()
+
+
+def needs_of(field: str) -> tuple[str, ...]:
+    """The top fields of a record that have to be decoded to read `field`."""
+    if not field.startswith("m365."):
+        return (field.partition(".")[0],)
+    name = field.removeprefix("m365.")
+    if name in CATALOGUE:
+        return CATALOGUE[name].needs
+    return ("ModifiedProperties",) if is_derived(name) else ()
+
+
+def list_names() -> list[str]:
+    """All names, as rules write them."""
+    return sorted(f"m365.{name}" for name in (*CATALOGUE, "gained.<property>", "lost.<property>"))

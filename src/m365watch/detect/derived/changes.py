@@ -1,0 +1,54 @@
+"""What a changed property has gained and lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from m365watch.detect.fields import (
+    VALUES_MAX,
+    Reader,
+    Value,
+    every_value,
+    json_text,
+    named_values,
+    open_json,
+    read_named,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from m365watch.detect.fields import View
+
+
+def gained(name: str) -> Reader:
+    """Reads what the property's new value has and its old one lacks."""
+    return lambda view: _difference(view, name, of="new", without="old")
+
+
+def lost(name: str) -> Reader:
+    """Reads what the property's old value had and its new one lacks."""
+    return lambda view: _difference(view, name, of="old", without="new")
+
+
+def _difference(view: View, name: str, *, of: str, without: str) -> tuple[Value, ...]:
+    field = view.record.get("ModifiedProperties")
+    gone = set(_elements(field, name, side=without))
+    return tuple(one for one in _elements(field, name, side=of) if one not in gone)
+
+
+def _elements(field: Any, name: str, *, side: str) -> list[str]:
+    """One side's elements: of a list each, and every plain value at any depth; of a text its parts at ;."""
+    properties = named_values(field, side=side)
+    whole = properties.get(name.lower())
+    if whole is None:
+        return [text_of(value) for value in read_named(field, name, side=side)]
+    opened = open_json(whole)
+    if isinstance(opened, list | dict):
+        outer = opened if isinstance(opened, list) else [opened]
+        texts = [json_text(one) for one in outer[:VALUES_MAX] if isinstance(one, list | dict)]
+        return list(dict.fromkeys((*texts, *every_value(opened))))
+    if isinstance(opened, str):
+        return [part for part in (piece.strip() for piece in opened.split(";")) if part]
+    return [] if opened is None else [text_of(opened)]

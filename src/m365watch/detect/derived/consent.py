@@ -1,0 +1,46 @@
+"""The scopes of a consent, out of the text that Entra writes down for one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Value, View
+
+_FIELDS = (
+    "ModifiedProperties.ConsentAction.Permissions.new",
+    "ModifiedProperties.DelegatedPermissionGrant.Scope.new",
+    "ModifiedProperties.OAuth2PermissionGrant.Scope.new",
+    "ModifiedProperties.AppRole.Value.new",
+)
+_SCOPE = re.compile(r"\bScope:\s*([^\],\r\n]*)")
+_PLAIN = re.compile(r"[^\s,;\[\]\"]+")
+_TEXT_MAX = 262_144
+_SCOPES_MAX = 1_000
+
+
+def scopes(view: View) -> tuple[Value, ...]:
+    """Each scope or role that the record says is granted now, each once, as written.
+
+    Entra writes `[old grants] => [[Id: ..., ConsentType: ..., Scope: A B], ...]`; what stands before the
+    arrow was granted before.
+    """
+    found: dict[str, None] = {}
+    for name in _FIELDS:
+        for value in view.values(name):
+            if isinstance(value, str):
+                found.update(dict.fromkeys(_scopes_in(value[:_TEXT_MAX])))
+    return tuple(found)[:_SCOPES_MAX]
+
+
+def _scopes_in(text: str) -> list[str]:
+    before, arrow, after = text.partition("=>")
+    if not arrow:
+        return _words(_SCOPE.findall(text)) if "Scope:" in text else _PLAIN.findall(text)
+    old = set(_words(_SCOPE.findall(before)))
+    return [scope for scope in _words(_SCOPE.findall(after)) if scope not in old]
+
+
+def _words(texts: list[str]) -> list[str]:
+    return [word for text in texts for word in text.split()]

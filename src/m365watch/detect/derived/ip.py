@@ -1,0 +1,79 @@
+"""One address of a record, out of the three fields that may have it, without port and brackets."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from m365watch.detect.knowledge import Whereabouts
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Value, View
+
+_FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+_TEXT_MAX = 80
+
+
+def ip(view: View) -> tuple[Value, ...]:
+    """The first field that holds a valid address: bare, in its shortest form, an IPv4 in IPv6 as IPv4."""
+    for name in _FIELDS:
+        for value in view.values(name):
+            found = parse_address(value) if isinstance(value, str) else None
+            if found is not None:
+                return (str(found),)
+    return ()
+
+
+def network(view: View) -> tuple[Value, ...]:
+    """The /24 of an IPv4 address, the /48 of an IPv6 one."""
+    address = parse_address(view.first("m365.ip"))
+    if address is None:
+        return ()
+    bits = 24 if address.version == 4 else 48
+    return (str(ip_network((address, bits), strict=False)),)
+
+
+def country(view: View) -> tuple[Value, ...]:
+    """Two letters, from the tables that the user supplies."""
+    found = _located(view).country
+    return (found,) if found else ()
+
+
+def asn(view: View) -> tuple[Value, ...]:
+    """The number of the address's autonomous system, from the tables that the user supplies."""
+    found = _located(view).asn
+    return (found,) if found else ()
+
+
+def place(view: View) -> tuple[Value, ...]:
+    """Latitude and longitude in degrees, joined by a comma."""
+    found = _located(view)
+    if found.latitude is None or found.longitude is None:
+        return ()
+    return (f"{found.latitude:.4f},{found.longitude:.4f}",)
+
+
+def _located(view: View) -> Whereabouts:
+    address = view.first("m365.ip")
+    return view.knowledge.enrichment.locate(address) if address else Whereabouts()
+
+
+@lru_cache(maxsize=16_384)
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as the service writes it: 192.0.2.1, 192.0.2.1:443, [2001:db8::1]:443, ::ffff:192.0.2.1."""
+    if not text or len(text) > _TEXT_MAX:
+        return None
+    bare = text.strip()
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    bare = bare.partition("%")[0]
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

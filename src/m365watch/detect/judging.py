@@ -1,0 +1,275 @@
+"""From the matches of a group to its alerts: what holds, and how it is told. Pure: same set, same alerts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
+from m365watch.detect.correlation.chains import chain_episodes
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.novelty import novel_episodes
+from m365watch.detect.correlation.periods import (
+    deviation_episodes,
+    gradient_episodes,
+    low_episodes,
+    rolling_episodes,
+)
+from m365watch.detect.correlation.travel import travel_episodes
+from m365watch.detect.correlation.windows import window_episodes
+from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
+from m365watch.detect.uses import links
+
+PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
+"""Kinds whose alerts come with time alone."""
+
+_HOUR_MS = 3_600_000
+_SHOWN_VALUES = 3
+"""Different values of one field that an explanation names before it says "and 4 more"."""
+
+
+def watched_since_ms(earliest_ms: int) -> int:
+    """Since when a tenant counts as watched, given its earliest record: from the full hour."""
+    return earliest_ms // _HOUR_MS * _HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an alert depends on beside matches."""
+
+    now_ms: int
+    """Until when silence can be told."""
+    since_ms: int = 0
+    """The earliest time at which the tenant was watched."""
+
+
+def sort_matches(matches: Iterable[Match]) -> list[Match]:
+    """Each record once per rule that it matched, by time, then identity."""
+    unique = {(match.at_ms, match.identity, match.source_id): match for match in matches}
+    return [unique[key] for key in sorted(unique)]
+
+
+def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
+    """The episodes of one group; `ordered` as `sort_matches` gives them."""
+    if rule.correlation is not None:
+        return window_episodes(ordered, rule.correlation)
+    extension = rule.extension
+    if extension.several is not None:
+        several = extension.several
+        counted = Correlation(Joined.COUNT, (rule.id,), several.period, threshold=several.threshold + 1)
+        return window_episodes(ordered, counted)
+    if extension.first_seen is not None:
+        return novel_episodes(ordered, extension.first_seen, since_ms=moment.since_ms)
+    if rule.kind is Kind.TRAVEL:
+        return travel_episodes(ordered, extension.travel or Travel(), quiet_s=extension.quiet)
+    if rule.kind in PERIOD_KINDS:
+        return _period_episodes(rule, ordered, now_ms=moment.now_ms)
+    return chain_episodes(ordered, quiet_s=extension.quiet)
+
+
+def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> list[Episode]:
+    extension = rule.extension
+    if extension.low is not None:
+        return low_episodes(ordered, extension.low, now_ms=now_ms)
+    if extension.rolling is not None:
+        return rolling_episodes(ordered, extension.rolling, now_ms=now_ms)
+    if extension.gradient is not None:
+        return gradient_episodes(ordered, extension.gradient, now_ms=now_ms)
+    if extension.deviation is not None:
+        return deviation_episodes(ordered, extension.deviation, now_ms=now_ms)
+    return []
+
+
+def reach_s(rule: Rule) -> int:
+    """Seconds over which matches of one group can have to do with each other; more apart, they never do."""
+    extension = rule.extension
+    if rule.correlation is not None:
+        return rule.correlation.timespan_s
+    if extension.several is not None:
+        return extension.several.period
+    if extension.first_seen is not None:
+        return extension.first_seen.period
+    if rule.kind is Kind.TRAVEL:
+        return max(extension.quiet, (extension.travel or Travel()).within)
+    return _period_reach_s(extension) if rule.kind in PERIOD_KINDS else extension.quiet
+
+
+def _period_reach_s(extension: Extension) -> int:
+    if extension.low is not None:
+        return extension.low.learn + extension.low.period
+    if extension.rolling is not None:
+        return extension.rolling.back_period + extension.rolling.period
+    if extension.gradient is not None:
+        return 2 * extension.gradient.period
+    return (extension.deviation.periods + 1) * extension.deviation.period if extension.deviation else 0
+
+
+def make_alert(rule: Rule, episode: Episode) -> Alert:
+    """The alert that tells of the episode."""
+    matches = episode.matches
+    first, last = matches[0], matches[-1]
+    values = shown_values(rule, episode)
+    extension = rule.extension
+    severity = max((match.severity for match in matches), key=lambda one: one.rank)
+    entities = [(kind, values[kind]) for kind in extension.entity if values.get(kind)]
+    evidence = list(dict.fromkeys(match.record_id for match in matches))
+    return Alert(
+        id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
+        rule_id=rule.id,
+        title=rule.title,
+        severity=_severity(rule, severity),
+        tenant=first.tenant,
+        group=first.group,
+        entities=tuple(entities),
+        first_at_ms=episode.from_ms or first.at_ms,
+        last_at_ms=max(last.at_ms, episode.until_ms),
+        count=len(evidence),
+        evidence=tuple(evidence[:EVIDENCE_MAX]),
+        explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, values),
+        detection=extension.detection,
+        techniques=rule.techniques,
+        tactics=rule.tactics,
+        check=extension.check,
+        contain=extension.contain,
+        risk=rule.risk,
+        notes=episode.notes,
+    )
+
+
+def _severity(rule: Rule, found: Severity) -> Severity:
+    """A correlation's own severity; that of the matches where a single rule's selections raised it."""
+    return rule.severity if rule.correlation is not None else found
+
+
+def _plain_words(rule: Rule, values: Mapping[str, str]) -> str:
+    who = values.get("user") or values.get("group")
+    told = f" for {who}" if who else ""
+    return f"{rule.title}{told}: {values['count']} record(s) from {values['first']} to {values['last']}."
+
+
+def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
+    """What the explanation may name, as text."""
+    matches = episode.matches
+    first, last = matches[0], matches[-1]
+    fields: dict[str, dict[str, None]] = defaultdict(dict)
+    counted: dict[str, None] = {}
+    for match in matches:
+        for name, value in match.values.items():
+            fields[name].setdefault(value)
+        if match.counted:
+            counted.setdefault(match.counted)
+    values = {name: _some_of(list(found)) for name, found in fields.items()}
+    for kind, name in rule.extension.entity.items():
+        values[kind] = next(iter(fields.get(name, ())), "") or _of_group(rule, first, name)
+    grouped = rule.correlation.group_by if rule.correlation is not None else ()
+    for name, value in zip(grouped, first.group, strict=False):
+        values.setdefault(name, value)
+    return {
+        **values,
+        "count": str(len({match.identity for match in matches})),
+        "distinct": str(len(counted)),
+        "values": clean_text(_some_of([value.replace("\x1f", " ") for value in counted])),
+        "value": f"{episode.value:g}",
+        "first": f"{instant_of(first.at_ms):%Y-%m-%d %H:%M:%S}Z",
+        "last": f"{instant_of(last.at_ms):%Y-%m-%d %H:%M:%S}Z",
+        "tenant": first.tenant,
+        "group": ", ".join(value for value in first.group if value),
+        **episode.values,
+    }
+
+
+def _of_group(rule: Rule, match: Match, name: str) -> str:
+    grouped = rule.correlation.group_by if rule.correlation is not None else rule.extension.group_by
+    return dict(zip(grouped, match.group, strict=False)).get(name, "")
+
+
+def _some_of(values: Sequence[str]) -> str:
+    shown = ", ".join(values[:_SHOWN_VALUES])
+    more = len(values) - _SHOWN_VALUES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """Whose matches are judged together."""
+
+    rule_id: str
+    tenant: str
+    group: tuple[str, ...]
+
+
+def judge_all(
+    rules: Sequence[Rule], matches: Iterable[Match], *, now_ms: int, since_ms: Mapping[str, int]
+) -> list[Alert]:
+    """The alerts of all rules, of the set of all matches; a correlation's sources are judged before it.
+
+    `since_ms` has, by tenant, the time of its earliest record.
+    """
+    by_key: dict[GroupKey, list[Match]] = defaultdict(list)
+    for match in matches:
+        by_key[GroupKey(match.rule_id, match.tenant, match.group)].append(match)
+    alerts: list[Alert] = []
+    for rule in sources_first(rules):
+        for key in [key for key in by_key if key.rule_id == rule.id]:
+            moment = Moment(now_ms, since_ms.get(key.tenant, 0))
+            for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
+                alert = make_alert(rule, episode)
+                if rule.alerts:
+                    alerts.append(alert)
+                for link in links_of(rule, episode, alert, rules):
+                    by_key[GroupKey(link.rule_id, link.tenant, link.group)].append(link)
+    return sorted(alerts, key=lambda one: (one.first_at_ms, one.id))
+
+
+def sources_first(rules: Sequence[Rule]) -> list[Rule]:
+    """The rules in an order in which a correlation comes after those that it joins."""
+    by_id = {rule.id: rule for rule in rules}
+    placed: dict[str, Rule] = {}
+
+    def place(rule: Rule) -> None:
+        if rule.id in placed:
+            return
+        for source in rule.correlation.sources if rule.correlation is not None else ():
+            if source in by_id:
+                place(by_id[source])
+        placed[rule.id] = rule
+
+    for rule in rules:
+        place(rule)
+    return list(placed.values())
+
+
+def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) -> list[Match]:
+    """What an episode is for the correlations that join its rule: one match, when it was reached.
+
+    A rule of kind each has none: its matches themselves are joined.
+    """
+    if not links(rule):
+        return []
+    found = []
+    values = {name: value for match in reversed(episode.matches) for name, value in match.values.items()}
+    if rule.correlation is not None:
+        values.update(zip(rule.correlation.group_by, alert.group, strict=False))
+    for outer in rules:
+        if outer.correlation is None or rule.id not in outer.correlation.sources:
+            continue
+        group = tuple(values.get(name, "").lower() for name in outer.correlation.group_fields(rule.id))
+        if all(group):
+            counted = "\x1f".join(values.get(name, "").lower() for name in outer.correlation.fields)
+            found.append(
+                Match(
+                    rule_id=outer.id,
+                    source_id=rule.id,
+                    tenant=alert.tenant,
+                    group=group,
+                    at_ms=episode.reached_ms,
+                    identity=alert.id,
+                    record_id=alert.evidence[0],
+                    severity=alert.severity,
+                    values=values,
+                    counted=counted,
+                )
+            )
+    return found

@@ -1,0 +1,68 @@
+"""What rules may know beyond the record: the tenant's own domains, lists of people, where an address is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What is known of an address; what is not known is empty."""
+
+    country: str = ""
+    """Two letters, upper case."""
+    asn: str = ""
+    """The number of the autonomous system, digits only."""
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class Enrichment(Protocol):
+    """Looks up an address; asked for the same address again and again, so it answers from memory."""
+
+    def locate(self, address: str) -> Whereabouts:
+        """What is known of the address, which is valid and bare; never raises."""
+        ...
+
+
+class NoEnrichment:
+    """Knows of no address anything: rules that ask for a country or network find none."""
+
+    def locate(self, address: str) -> Whereabouts:  # noqa: ARG002 - the port's signature
+        """Nothing."""
+        return _NOWHERE
+
+
+_NOWHERE = Whereabouts()
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the settings say; all of it optional, names and addresses in lower case."""
+
+    accepted_domains: frozenset[str] = frozenset()
+    """Mail domains that are the organisation's own, in all tenants."""
+    tenant_domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Further domains by tenant id."""
+    vips: frozenset[str] = frozenset()
+    admins: frozenset[str] = frozenset()
+    indicators: frozenset[str] = frozenset()
+    """Addresses, domains, application ids and hashes that are known to be bad."""
+    enrichment: Enrichment = field(default_factory=NoEnrichment)
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Named lists that replace those of the packs."""
+
+    def is_own_domain(self, domain: str, *, tenant: str) -> bool:
+        """Whether mail to the domain, or to one below it, stays in the organisation."""
+        own = self.accepted_domains | self.tenant_domains.get(tenant, frozenset())
+        return any(domain == one or domain.endswith(f".{one}") for one in own)
+
+    @property
+    def knows_places(self) -> bool:
+        """Whether addresses can be looked up at all."""
+        return not isinstance(self.enrichment, NoEnrichment)
+
+
+NOTHING_KNOWN = Knowledge()

@@ -1,0 +1,371 @@
+"""Sigma rules, as pySigma parses them, turned into our own values.
+
+pySigma knows the format, its modifiers and its mistakes; it is imported while rules are loaded and not
+while they run. What Sigma's m365 rules call by other names than the feed does (eventSource, eventName,
+status ...) is mapped here, so that rules of SigmaHQ run unchanged.
+
+Source: the Sigma specification 2; SigmaHQ's rules for the product m365 and what they are meant to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from sigma.conditions import (
+    ConditionAND,
+    ConditionFieldEqualsValueExpression,
+    ConditionNOT,
+    ConditionOR,
+    ConditionValueExpression,
+)
+from sigma.correlations import (
+    CorrelationConditionItem,
+    CorrelationConditionNOT,
+    CorrelationConditionOR,
+    SigmaCorrelationCondition,
+    SigmaCorrelationRule,
+    SigmaExtendedCorrelationCondition,
+    SigmaRuleReference,
+)
+from sigma.exceptions import SigmaError
+from sigma.rule import SigmaRule
+from sigma.types import (
+    Placeholder,
+    SigmaBool,
+    SigmaCasedString,
+    SigmaCIDRExpression,
+    SigmaCompareExpression,
+    SigmaExists,
+    SigmaExpansion,
+    SigmaFieldReference,
+    SigmaNull,
+    SigmaNumber,
+    SigmaRegularExpression,
+    SigmaRegularExpressionFlag,
+    SigmaString,
+    SigmaTimestampPart,
+    SigmaType,
+    SpecialChars,
+)
+
+from m365watch.detect.condition import (
+    Compared,
+    ComparedTime,
+    Comparison,
+    Condition,
+    ContainsOneOf,
+    Every,
+    Exists,
+    InNetwork,
+    IsNull,
+    Like,
+    Matches,
+    Never,
+    OneOf,
+    Order,
+    SameAs,
+    Some,
+    Test,
+    TimePart,
+    Wildcard,
+)
+from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named
+
+Lists = Mapping[str, tuple[str, ...]]
+
+PRODUCTS = {"m365", "o365", "office365", "microsoft365"}
+"""The products of whose rules this feed has the records."""
+DEPTH_MAX = 60
+"""How deep conditions may be nested."""
+EXPANDED_MAX = 2_000
+"""Texts that a list inside a longer text, or beside wildcards in the middle, may become."""
+
+_ALERT_SERVICES = {"threat_management", "threat_detection"}
+_DONE = Test("m365.ok", Like(("true",)))
+_NOT_DONE = Test("m365.ok", Like(("false",)))
+_RENAMED = {
+    "eventSource": "Workload",
+    "RequestType": "ExtendedProperties.RequestType",
+    "ResultStatusDetail": "ExtendedProperties.ResultStatusDetail",
+    "Payload": "Data",
+}
+_PLACES = {"whole": (False, False), "anywhere": (True, True), "start": (False, True), "end": (True, False)}
+
+
+class Untranslatable(ValueError):
+    """A part of a rule that has no meaning for this feed; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a rule's records come from, as its logsource says, and the lists that it may name."""
+
+    service: str
+    lists: Lists
+
+
+def check_product(rule: SigmaRule) -> str:
+    """The rule's service, in lower case. Raises: Untranslatable: it is about another product."""
+    product = (rule.logsource.product or "").lower()
+    if product not in PRODUCTS:
+        raise Untranslatable(
+            f"logsource.product: {product or 'none'} is not m365, whose records this collector has"
+        )
+    return (rule.logsource.service or "").lower()
+
+
+def convert_condition(rule: SigmaRule, *, lists: Lists) -> Condition:
+    """The condition of a rule; several conditions are alternatives.
+
+    Raises: Untranslatable, SigmaError.
+    """
+    source = Source((rule.logsource.service or "").lower(), lists)
+    parts = [_convert(parsed.parsed, source, 0) for parsed in rule.detection.parsed_condition]
+    return parts[0] if len(parts) == 1 else Some(tuple(parts))
+
+
+def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]:
+    """Each selection by its name. Raises: Untranslatable, SigmaError."""
+    source = Source((rule.logsource.service or "").lower(), lists)
+    return {
+        name: _convert(detection.postprocess(rule.detection), source, 0)
+        for name, detection in rule.detection.detections.items()
+    }
+
+
+def _convert(parsed: object, source: Source, depth: int) -> Condition:
+    if depth > DEPTH_MAX:
+        raise Untranslatable("detection.condition: is nested too deeply")
+    match parsed:
+        case ConditionAND():
+            return Every(tuple(_convert(part, source, depth + 1) for part in parsed.args))
+        case ConditionOR():
+            return _merged([_convert(part, source, depth + 1) for part in parsed.args])
+        case ConditionNOT():
+            return Never(_convert(parsed.args[0], source, depth + 1))
+        case ConditionFieldEqualsValueExpression():
+            return _field_test(parsed.field, parsed.value, source)
+        case ConditionValueExpression():
+            return _value_test(None, parsed.value, source)
+    raise Untranslatable(f"detection: a {type(parsed).__name__} is not understood")
+
+
+def _field_test(field: str, value: SigmaType, source: Source) -> Condition:
+    if field == "status" and isinstance(value, SigmaString):
+        return _NOT_DONE if value.to_plain().lower().startswith("fail") else _DONE
+    if field == "eventName":
+        if source.service in _ALERT_SERVICES:
+            return _value_test("Name", value, source)
+        if source.service == "exchange":
+            return _value_test("Operation", value, source)
+        return Some((_value_test("Operation", value, source), _value_test("Name", value, source)))
+    return _value_test(_RENAMED.get(field, field), value, source)
+
+
+def _value_test(field: str | None, value: SigmaType, source: Source) -> Condition:
+    """A test, or several where the value stands for several."""
+    if isinstance(value, SigmaExpansion):
+        return _merged([_value_test(field, one, source) for one in value.values])
+    if isinstance(value, SigmaTimestampPart):
+        part = TimePart(value.timestamp_part.name.lower())
+        return Test(field, ComparedTime(part, Order.EQUAL, value.number))
+    if isinstance(value, SigmaString):
+        return _text(field, value, source)
+    if isinstance(value, SigmaRegularExpression):
+        return _merged([Test(field, Matches(text)) for text in _patterns(value, source)])
+    return Test(field, _comparison(value))
+
+
+def _comparison(value: SigmaType) -> Comparison:
+    match value:
+        case SigmaNumber():
+            return Like((str(value.number),))
+        case SigmaBool():
+            return Like((str(value.boolean).lower(),))
+        case SigmaNull():
+            return IsNull()
+        case SigmaExists():
+            return Exists(value.exists)
+        case SigmaCIDRExpression():
+            return InNetwork(value.network)
+        case SigmaFieldReference():
+            place = "start" if value.starts_with else "end" if value.ends_with else "whole"
+            return SameAs(_RENAMED.get(value.field, value.field), place)
+        case SigmaCompareExpression():
+            order = Order(value.op.name.lower())
+            if isinstance(value.number, SigmaTimestampPart):
+                part = TimePart(value.number.timestamp_part.name.lower())
+                return ComparedTime(part, order, value.number.number)
+            return Compared(order, value.number.number)
+    raise Untranslatable(f"detection: a value of the kind {type(value).__name__} is not understood")
+
+
+def _text(field: str | None, value: SigmaString, source: Source) -> Condition:
+    cased = isinstance(value, SigmaCasedString)
+    whole = _whole_list(value, source)
+    if whole is not None and not cased:
+        place, values = whole
+        if place == "whole":
+            return Test(field, OneOf(frozenset(one.lower() for one in values)))
+        return Test(field, ContainsOneOf(tuple(one.lower() for one in values), place))
+    tests = [Test(field, Like(parts, cased=cased)) for parts in _expanded(value, source)]
+    return _merged(list(tests))
+
+
+def _whole_list(value: SigmaString, source: Source) -> tuple[str, tuple[str, ...]] | None:
+    """The values and their place, where the text is one list and at most a wildcard on either side of it."""
+    names = [part for part in value.s if isinstance(part, Placeholder)]
+    many = SpecialChars.WILDCARD_MULTI
+    if len(names) != 1 or any(part is not many for part in value.s if not isinstance(part, Placeholder)):
+        return None
+    ends = (value.s[0] is many, value.s[-1] is many)
+    place = next(name for name, wanted in _PLACES.items() if wanted == ends)
+    return place, _list_of(names[0].name, source)
+
+
+def _expanded(value: SigmaString, source: Source) -> Iterator[tuple[str | Wildcard, ...]]:
+    """The text's parts, once for every way in which its lists can be filled in."""
+    ways: list[tuple[str | Wildcard, ...]] = [()]
+    for part in value.s:
+        if isinstance(part, Placeholder):
+            ways = [(*way, one) for way in ways for one in _list_of(part.name, source)]
+        elif isinstance(part, SpecialChars):
+            ways = [(*way, _wildcard(part)) for way in ways]
+        else:
+            ways = [(*way, part) for way in ways]
+        if len(ways) > EXPANDED_MAX:
+            raise Untranslatable(f"detection: {value} stands for more than {EXPANDED_MAX} texts")
+    for way in ways:
+        yield _joined(way)
+
+
+def _wildcard(part: SpecialChars) -> Wildcard:
+    return Wildcard.MANY if part is SpecialChars.WILDCARD_MULTI else Wildcard.ONE
+
+
+def _joined(parts: tuple[str | Wildcard, ...]) -> tuple[str | Wildcard, ...]:
+    """The parts with neighbouring texts made one, and neighbouring stars one."""
+    found: list[str | Wildcard] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if isinstance(part, Wildcard) or last is None or isinstance(last, Wildcard):
+            if not (part is Wildcard.MANY and last is Wildcard.MANY):
+                found.append(part)
+        else:
+            found[-1] = last + part
+    return tuple(found)
+
+
+def _patterns(value: SigmaRegularExpression, source: Source) -> Iterator[str]:
+    flags = "".join(sorted(_flag(flag) for flag in value.flags))
+    prefix = f"(?{flags})" if flags else ""
+    for way in _expanded(value.regexp, source):
+        yield prefix + "".join(str(part) if isinstance(part, Wildcard) else part for part in way)
+
+
+def _flag(flag: SigmaRegularExpressionFlag) -> str:
+    return {"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}[flag.name]
+
+
+def _list_of(name: str, source: Source) -> tuple[str, ...]:
+    found = source.lists.get(name)
+    if found is None:
+        raise Untranslatable(f"detection: there is no list {name} (lists/{name}.txt beside the rules)")
+    return found
+
+
+def _merged(parts: list[Condition]) -> Condition:
+    """The alternatives as one condition: plain texts asked of one field become one look-up."""
+    if len(parts) == 1:
+        return parts[0]
+    plain: dict[str | None, set[str]] = {}
+    others: list[Condition] = []
+    for part in parts:
+        text = _plain_text(part)
+        if text is None:
+            others.append(part)
+        else:
+            plain.setdefault(cast(Test, part).field, set()).update(text)
+    tests: list[Condition] = [Test(field, OneOf(frozenset(texts))) for field, texts in plain.items()]
+    found = (*tests, *others)
+    return found[0] if len(found) == 1 else Some(found)
+
+
+def _plain_text(part: Condition) -> frozenset[str] | None:
+    match part:
+        case Test(_, OneOf(values)):
+            return values
+        case Test(_, Like((str() as text,), False)) if not isinstance(text, Wildcard):
+            return frozenset((text.lower(),))
+        case Test(_, Like((), False)):
+            return frozenset(("",))
+    return None
+
+
+def convert_correlation(rule: SigmaCorrelationRule, *, find: Callable[[str], str]) -> Correlation:
+    """The correlation; `find` gives the id of the rule that a name or id refers to.
+
+    Raises: Untranslatable.
+    """
+    condition = rule.condition
+    expression: Expression | None = None
+    references = [reference.reference for reference in rule.rules or ()]
+    if isinstance(condition, SigmaExtendedCorrelationCondition):
+        expression = _expression(condition.parsed, find)
+        references = references or condition.get_referenced_rules()
+    if not references:
+        raise Untranslatable("correlation.rules: names no rule")
+    sources = tuple(dict.fromkeys(find(reference) for reference in references))
+    plain = condition if isinstance(condition, SigmaCorrelationCondition) else None
+    return Correlation(
+        joined=Joined(rule.type.name.lower()),
+        sources=sources,
+        timespan_s=rule.timespan.seconds,
+        group_by=tuple(rule.group_by or ()),
+        aliases={
+            alias.alias: {find(one.reference): name for one, name in alias.mapping.items()}
+            for alias in rule.aliases
+        },
+        order=Order(plain.op.name.lower()) if plain else Order.AT_LEAST,
+        threshold=plain.count if plain else len(sources),
+        fields=_fields_of(plain),
+        percentile=_percentile_of(plain),
+        expression=expression,
+    )
+
+
+def _fields_of(condition: SigmaCorrelationCondition | None) -> tuple[str, ...]:
+    if condition is None or condition.fieldref is None:
+        return ()
+    return (condition.fieldref,) if isinstance(condition.fieldref, str) else tuple(condition.fieldref)
+
+
+def _percentile_of(condition: SigmaCorrelationCondition | None) -> int:
+    percentile = 50 if condition is None or condition.percentile is None else condition.percentile
+    if not 0 <= percentile <= 100:
+        raise Untranslatable(f"correlation.condition.percentile: {percentile} is not between 0 and 100")
+    return percentile
+
+
+def _expression(
+    node: CorrelationConditionItem | SigmaRuleReference, find: Callable[[str], str]
+) -> Expression:
+    if isinstance(node, SigmaRuleReference):
+        return Named(find(node.reference))
+    operator = "or" if isinstance(node, CorrelationConditionOR) else "and"
+    if isinstance(node, CorrelationConditionNOT):
+        operator = "not"
+    return Joint(operator, tuple(_expression(part, find) for part in node.args))
+
+
+__all__ = [
+    "Lists",
+    "SigmaError",
+    "Untranslatable",
+    "check_product",
+    "convert_condition",
+    "convert_correlation",
+    "convert_selections",
+]

@@ -1,0 +1,149 @@
+"""What a rule's matches are kept for: its own alerts, and those of the correlations that join it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from m365watch.detect.alert import clean_text
+from m365watch.detect.extension import Kind
+from m365watch.detect.fields import View, text_of
+from m365watch.detect.rule import Rule
+
+GROUPS_MAX = 16
+"""Groups that one record may belong to, where the fields of a group have several values."""
+KEPT_VALUES_MAX = 5
+"""Values of one field that a match keeps to explain itself with."""
+COUNTED_MAX = 200
+"""Characters of a value that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """For whom a match is kept, and what of the record."""
+
+    rule_id: str
+    group: tuple[str, ...]
+    """The fields that make the group."""
+    spreads: bool
+    """Whether a record with several values of such a field belongs to a group for each."""
+    requires_group: bool
+    """Whether a record that lacks such a field is left out: nothing can be joined on what is absent."""
+    kept: tuple[str, ...]
+    counted: tuple[str, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """All that is read of a record that matches."""
+        return frozenset((*self.group, *self.kept, *self.counted))
+
+
+def plan_uses(rules: Iterable[Rule]) -> dict[str, tuple[Use, ...]]:
+    """By the id of each rule with a condition, for whom its matches are kept."""
+    by_id = {rule.id: rule for rule in rules}
+    outer: dict[str, list[Rule]] = {}
+    for rule in by_id.values():
+        if rule.correlation is not None:
+            for source in rule.correlation.sources:
+                outer.setdefault(source, []).append(rule)
+    uses: dict[str, tuple[Use, ...]] = {}
+    for rule in by_id.values():
+        if rule.condition is not None:
+            joining = outer.get(rule.id, ())
+            if links(rule):
+                uses[rule.id] = (_own_use(rule, outer),) if rule.alerts or joining else ()
+            else:
+                own = (_own_use(rule, outer),) if rule.alerts else ()
+                uses[rule.id] = (*own, *(_joined_use(one, rule.id, outer) for one in joining))
+    return uses
+
+
+def links(rule: Rule) -> bool:
+    """Whether correlations join the rule's episodes, and not the matches themselves."""
+    return rule.correlation is not None or rule.kind is not Kind.EACH
+
+
+def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
+    extension = rule.extension
+    group, spreads, requires = extension.group_by, True, False
+    if extension.first_seen is not None:
+        group, requires = extension.first_seen.key, True
+    elif extension.several is not None and extension.several.keys:
+        group = extension.several.keys
+    elif not group and rule.kind is not Kind.LOW:
+        group, spreads = tuple(dict.fromkeys(extension.entity.values())), False
+    extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
+    kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
+    change = extension.gradient or extension.deviation
+    counted = (change.value,) if change is not None and change.value else ()
+    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted)
+
+
+def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use:
+    correlation = rule.correlation
+    assert correlation is not None  # noqa: S101 - only correlations are among the outer rules
+    kept = dict.fromkeys((*kept_fields(rule), *_kept_for_others(rule, outer)))
+    counted = tuple(correlation.aliases.get(name, {}).get(source, name) for name in correlation.fields)
+    group = correlation.group_fields(source)
+    return Use(rule.id, group, spreads=True, requires_group=True, kept=tuple(kept), counted=counted)
+
+
+def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
+    """What the correlations that join the rule's episodes, and those beyond them, will want to know."""
+    kept: list[str] = []
+    left, seen = [rule], {rule.id}
+    while left:
+        for one in outer.get(left.pop().id, ()):
+            if one.id not in seen and one.correlation is not None:
+                seen.add(one.id)
+                left.append(one)
+                kept += (*kept_fields(one), *one.correlation.fields)
+                kept += [
+                    name
+                    for source in one.correlation.sources
+                    for name in one.correlation.group_fields(source)
+                ]
+    return kept
+
+
+def kept_fields(rule: Rule) -> tuple[str, ...]:
+    """The fields whose values an alert of the rule repeats."""
+    named = [name for name in rule.placeholders if name[:1].isupper() or name.startswith("m365.")]
+    grouped = rule.correlation.group_by if rule.correlation is not None else rule.extension.group_by
+    return tuple(dict.fromkeys((*rule.extension.entity.values(), *named, *grouped)))
+
+
+def groups_of(view: View, use: Use) -> list[tuple[str, ...]]:
+    """The groups that a record belongs to, at most `GROUPS_MAX`; none where it lacks a required field."""
+    choices: list[tuple[str, ...]] = []
+    for name in use.group:
+        values = tuple(dict.fromkeys(clean_text(text_of(value)).lower() for value in view.values(name)))
+        values = tuple(value for value in values if value)
+        if not values:
+            if use.requires_group:
+                return []
+            values = ("",)
+        choices.append(values[:GROUPS_MAX] if use.spreads else values[:1])
+    groups = []
+    for group in product(*choices):
+        groups.append(group)
+        if len(groups) >= GROUPS_MAX:
+            break
+    return groups
+
+
+def kept_values(view: View, use: Use) -> dict[str, str]:
+    """What an alert will repeat, by field: several values joined by commas, each cut to a line's length."""
+    found = {}
+    for name in use.kept:
+        values = view.values(name)
+        if values:
+            found[name] = ", ".join(clean_text(text_of(value)) for value in values[:KEPT_VALUES_MAX])
+    return found
+
+
+def counted_value(view: View, use: Use) -> str:
+    """The value that is counted; of several fields, their values joined. Empty where there is none."""
+    parts = [clean_text(view.first(name).lower()[:COUNTED_MAX]) for name in use.counted]
+    return "\x1f".join(parts) if any(parts) else ""

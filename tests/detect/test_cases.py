@@ -1,0 +1,88 @@
+"""Test cases of rules say what is wrong with the rule, or with themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m365watch.detect.cases import read_cases, run_cases
+from rules import load_good, rule_text
+
+DETECTION = {"s": {"Operation": "UserLoggedIn", "m365.country": "NL"}, "condition": "s"}
+
+
+def write(directory: Path, text: str) -> Path:
+    """A file of cases."""
+    path = directory / "cases.yml"
+    path.write_text(text)
+    return path
+
+
+def test_cases_hold_or_say_why_not(tmp_path: Path) -> None:
+    """A hit with what it must show, a near miss, and each of them gone wrong."""
+    library = load_good(
+        tmp_path,
+        rule_text(
+            DETECTION, m365watch={"detection": "X1", "explanation": "{user} came from {m365.country}."}
+        ),
+    )
+    cases = read_cases(
+        write(
+            tmp_path,
+            """
+            detection: X1
+            settings: {places: {192.0.2.1: {country: NL}, 192.0.2.2: {country: BE}}}
+            hits:
+              - name: right
+                records:
+                  - repeat: 3
+                    every: 20s
+                    record: {Operation: UserLoggedIn, UserId: ann, ClientIP: 192.0.2.1}
+                expect: {user: ann, severity: medium, text: [came from, NL], count: 3}
+              - name: another user
+                records: [{Operation: UserLoggedIn, UserId: ann, ClientIP: 192.0.2.1}]
+                expect: {user: bob}
+              - name: nothing
+                records: [{Operation: UserLoggedIn, UserId: ann, ClientIP: 192.0.2.2}]
+            near_misses:
+              - name: elsewhere
+                records: [{Operation: UserLoggedIn, UserId: ann, ClientIP: 192.0.2.2}]
+              - name: fires
+                records: [{Operation: UserLoggedIn, UserId: ann, ClientIP: 192.0.2.1}]
+            """,
+        )
+    )
+
+    assert [(one.case.name, one.faults) for one in run_cases(cases, library)] == [
+        ("right", ()),
+        ("another user", ("user: 'bob' was expected, and it is 'ann'",)),
+        ("nothing", ("does not fire",)),
+        ("elsewhere", ()),
+        ("fires", ("fires: ann came from NL.",)),
+    ]
+
+
+def test_cases_of_no_rule_are_told(tmp_path: Path) -> None:
+    """A rule that was renamed leaves no case behind that holds by itself."""
+    library = load_good(tmp_path, rule_text(DETECTION))
+    cases = read_cases(write(tmp_path, "detection: Y\nnear_misses: [{name: x, records: [{Operation: a}]}]"))
+
+    assert run_cases(cases, library)[0].faults == ("there is no rule Y",)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[", "is no YAML"),
+        ("- x", "has other keys than"),
+        ("detection: X\nhit: []", "has other keys than"),
+        ("hits: []", "names no rule"),
+        ("detection: X\nhits: [{records: []}]", "has a case that is no map"),
+        ("detection: X\nhits: [{name: n, records: []}]", "case 'n' has no list of records"),
+    ],
+)
+def test_a_file_of_cases_says_what_is_wrong_with_it(tmp_path: Path, text: str, reason: str) -> None:
+    """Before any rule is run."""
+    with pytest.raises(ValueError, match=reason):
+        read_cases(write(tmp_path, text))

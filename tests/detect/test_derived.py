@@ -1,0 +1,238 @@
+"""What no single field says: one address, outsiders, outcome, changes, scopes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from m365watch.detect.derived.addresses import bare_addresses
+from m365watch.detect.derived.catalogue import CATALOGUE, needs_of
+from m365watch.detect.derived.operation import normalise_operation
+from m365watch.detect.knowledge import Knowledge, Whereabouts
+from rules import view
+
+OWN = Knowledge(accepted_domains=frozenset({"contoso.example"}))
+
+
+@pytest.mark.parametrize(
+    ("written", "bare"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:443", "192.0.2.1"),
+        ("[192.0.2.1]:443", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("[::ffff:192.0.2.1]:443", "192.0.2.1"),
+        ("[2001:DB8:0::1]:443", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+    ],
+)
+def test_an_address_is_bare_however_it_is_written(written: str, bare: str) -> None:
+    """Ports, brackets and the mapped form are stripped."""
+    assert view({"ClientIP": written}).values("m365.ip") == (bare,)
+
+
+@pytest.mark.parametrize("written", ["", "unknown", "999.1.1.1", "x" * 10_000, "[", ":", "1.2.3"])
+def test_what_is_no_address_is_passed_over(written: str) -> None:
+    """The next field that may have one is asked."""
+    assert view({"ClientIP": written}).values("m365.ip") == ()
+    assert view({"ClientIP": written, "ActorIpAddress": "192.0.2.7"}).values("m365.ip") == ("192.0.2.7",)
+
+
+def test_a_network_is_24_or_48_bits() -> None:
+    """Neighbours of an address belong to it."""
+    assert view({"ClientIP": "192.0.2.77"}).values("m365.network") == ("192.0.2.0/24",)
+    assert view({"ClientIP": "2001:db8:1:2::3"}).values("m365.network") == ("2001:db8:1::/48",)
+
+
+def test_places_come_from_the_tables_of_the_user() -> None:
+    """Without tables there is no country, and no error."""
+
+    class Tables:
+        def locate(self, address: str) -> Whereabouts:
+            return Whereabouts(country="NL", asn="64500", latitude=52.37, longitude=4.9)
+
+    fields = {"ClientIP": "192.0.2.1"}
+    known = view(fields, knowledge=Knowledge(enrichment=Tables()))
+
+    assert known.values("m365.country") == ("NL",)
+    assert known.values("m365.asn") == ("64500",)
+    assert known.values("m365.place") == ("52.3700,4.9000",)
+    assert view(fields).values("m365.country") == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "human"),
+    [(0, True), (2, True), (3, False), (4, False), ("4", False), ("System", False), (5, True), (None, True)],
+)
+def test_services_are_told_by_their_user_type(kind: Any, human: bool) -> None:
+    """Never by name: names of Microsoft's services are spelled in several ways."""
+    assert view({"UserType": kind, "UserId": "NT AUTHORITY\\SYSTEM"}).values("m365.human") == (human,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ok"),
+    [
+        ({"Workload": "Exchange", "ResultStatus": "True"}, True),
+        ({"Workload": "Exchange", "ResultStatus": "PartiallySucceeded"}, True),
+        ({"Workload": "Exchange", "ResultStatus": "False"}, False),
+        ({"Workload": "AzureActiveDirectory", "ResultStatus": "Success"}, True),
+        ({"Workload": "AzureActiveDirectory", "ResultStatus": "Failure"}, False),
+        ({"Workload": "AzureActiveDirectory", "ResultStatus": "PartiallySucceeded"}, False),
+        ({"Workload": "SharePoint"}, True),
+        ({"Workload": "Exchange", "ResultStatus": ""}, True),
+        ({"Operation": "UserLoginFailed", "ResultStatus": "Success"}, False),
+        ({"Operation": "UserLoggedIn", "ResultStatus": "Success", "ErrorNumber": "50126"}, False),
+        ({"Operation": "UserLoggedIn", "ResultStatus": "Success", "ErrorNumber": "0"}, True),
+    ],
+)
+def test_the_outcome_is_told_per_workload(fields: dict[str, Any], ok: bool) -> None:
+    """A failed sign-in says Success in its ResultStatus."""
+    assert view(fields).values("m365.ok") == (ok,)
+
+
+def test_operations_are_compared_in_one_form() -> None:
+    """Trimmed, any case, any dash."""
+    assert (
+        normalise_operation("Update application \u2013 Certificates and secrets management ")
+        == "update application - certificates and secrets management"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("smtp:Eve@Example.net", ["eve@example.net"]),
+        ("[SMTP:eve@example.net]", ["eve@example.net"]),
+        ('"Eve" <eve@example.net>', ["eve@example.net"]),
+        ("ann@contoso.example;eve@example.net", ["ann@contoso.example", "eve@example.net"]),
+        ("eve_example.net#EXT#@contoso.example", ["eve@example.net"]),
+        ("i:0#.f|membership|eve_example.net#ext#@contoso.example", ["eve@example.net"]),
+        ("Conference Room", []),
+        ("", []),
+    ],
+)
+def test_addresses_are_found_in_what_cmdlets_have_for_recipients(text: str, found: list[str]) -> None:
+    """Prefixes, brackets, display names, several in one value."""
+    assert bare_addresses(text) == found
+
+
+def test_outsiders_are_those_of_no_accepted_domain() -> None:
+    """A domain below an accepted one is the organisation's own."""
+    fields = {
+        "UserId": "ann@contoso.example",
+        "Parameters": [
+            {"Name": "ForwardTo", "Value": "bob@mail.contoso.example;eve@example.net;x@notcontoso.example"}
+        ],
+    }
+
+    assert view(fields, knowledge=OWN).values("m365.external_recipients") == (
+        "eve@example.net",
+        "x@notcontoso.example",
+    )
+    assert "bob@mail.contoso.example" in view(fields).values("m365.recipients")
+
+
+def test_without_accepted_domains_the_actors_own_is_inside() -> None:
+    """Rules that ask for outsiders work before anybody has set anything."""
+    fields = {
+        "UserId": "ann@contoso.example",
+        "Parameters": {"ForwardTo": "bob@contoso.example;eve@example.net"},
+    }
+
+    assert view(fields).values("m365.external_recipients") == ("eve@example.net",)
+
+
+def test_a_rule_that_outlook_saved_has_recipients() -> None:
+    """They stand in JSON in a string, and count only if the rule forwards."""
+    rule = {"Actions": [{"ActionType": "ForwardToRecipientsAction", "Recipients": ["eve@example.net"]}]}
+    moves = {"Actions": [{"ActionType": "MoveAction"}], "Conditions": [{"From": ["eve@example.net"]}]}
+
+    def seen(rule: object) -> Any:
+        pair = {"Name": "ServerRule", "Value": json.dumps(rule)}
+        return view({"OperationProperties": [pair]}, knowledge=OWN).values("m365.external_recipients")
+
+    assert seen(rule) == ("eve@example.net",)
+    assert seen(moves) == ()
+
+
+def test_what_a_property_gained_is_told_from_what_it_had() -> None:
+    """Elements of lists, values at any depth, parts of a text."""
+    fields = {
+        "ModifiedProperties": [
+            {"Name": "KeyDescription", "NewValue": '["[Key=a]","[Key=b]"]', "OldValue": '["[Key=a]"]'},
+            {
+                "Name": "Method",
+                "NewValue": '[{"MethodType":6},{"MethodType":7}]',
+                "OldValue": '[{"MethodType":6}]',
+            },
+            {"Name": "Flags", "NewValue": "x;y", "OldValue": "y;z"},
+        ]
+    }
+    seen = view(fields)
+
+    assert seen.values("m365.gained.KeyDescription") == ("[Key=b]",)
+    assert seen.values("m365.lost.KeyDescription") == ()
+    assert seen.values("m365.gained.Method.MethodType") == ("7",)
+    assert seen.values("m365.gained.Flags") == ("x",)
+    assert seen.values("m365.lost.Flags") == ("z",)
+
+
+def test_scopes_are_those_that_are_granted_now() -> None:
+    """What stands before the arrow was granted before."""
+    before = "[Id: a, ConsentType: Principal, Scope: User.Read]"
+    after = "[Id: a, ConsentType: Principal, Scope: User.Read Mail.Read]"
+    text = f"[{before}] => [{after}]; "
+    fields = {"ModifiedProperties": [{"Name": "ConsentAction.Permissions", "NewValue": text, "OldValue": ""}]}
+
+    assert view(fields).values("m365.scopes") == ("Mail.Read",)
+
+
+@pytest.mark.parametrize(
+    ("agent", "family"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/90.0 Safari/537.36", "chrome"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/90.0 Safari/537.36 Edg/90.0", "edge"),
+        ("Mozilla/5.0 (Macintosh) AppleWebKit/605 Version/16 Safari/605", "safari"),
+        ("python-requests/2.31", "python-requests"),
+        ("Client=REST;Client=RESTSystem;;", "rest"),
+        ("BAV2ROPC", "bav2ropc"),
+    ],
+)
+def test_agents_are_told_by_family(agent: str, family: str) -> None:
+    """A new version of a browser is not another program."""
+    assert view({"UserAgent": agent}).values("m365.user_agent_family") == (family,)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+@pytest.mark.parametrize(
+    "junk", [None, 5, True, [], {}, "x" * 100_000, [None, {"ID": 5}], {"a": {"b": []}}, "[[[", -1.5]
+)
+def test_no_record_breaks_a_derived_field(name: str, junk: Any) -> None:
+    """Whatever stands in the fields that it reads, a tuple comes back."""
+    fields = dict.fromkeys((*needs_of(f"m365.{name}"), "Operation", "ClientIP"), junk)
+
+    assert isinstance(view(fields, knowledge=OWN).values(f"m365.{name}"), tuple)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_a_derived_field_reads_only_what_it_says_it_needs(name: str) -> None:
+    """What is not among its needs is not decoded, so it must not be asked for."""
+    asked: set[str] = set()
+
+    class Watched(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return default
+
+    knowledge = Knowledge(
+        accepted_domains=frozenset({"a.example"}),
+        indicators=frozenset({"b"}),
+        vips=frozenset({"c"}),
+        admins=frozenset({"c"}),
+    )
+    view(Watched(), knowledge=knowledge).values(f"m365.{name}")
+
+    assert asked <= set(needs_of(f"m365.{name}"))

@@ -1,0 +1,257 @@
+"""Rules are loaded as they are, and every mistake is told in one line with its file and key."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from m365watch.detect.library import load_library, load_packs
+from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
+
+DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"m365watch": {"quite": "1h"}}, "m365watch.quite: is no key that is known here"),
+        ({"m365watch": {"quiet": "soon"}}, "m365watch.quiet: is no span such as 90s, 5m, 24h, 7d or 2w"),
+        ({"m365watch": {"quiet": "91d"}}, "m365watch.quiet: is longer than 90 days"),
+        ({"m365watch": {"risk": 101}}, "m365watch.risk: input should be less than or equal to 100"),
+        ({"m365watch": {"raise": {"to": "critical"}}}, "m365watch.raise.0.when: is missing"),
+        (
+            {"m365watch": {"raise": {"to": "critical", "when": "t"}}},
+            "m365watch.raise: there is no selection t",
+        ),
+        (
+            {"m365watch": {"kind": "several"}},
+            "m365watch: says kind several, and lacks the key several with its numbers",
+        ),
+        ({"m365watch": {"kind": "always"}}, "m365watch.kind: input should be"),
+        ({"m365watch": ["x"]}, "m365watch: is no map of keys and values"),
+        ({"m365watch": {"entity": {"user": "m365.who"}}}, "m365.who: is no derived field"),
+        (
+            {"m365watch": {"explanation": "{who} did"}},
+            "m365watch.explanation: {who} is neither an entity nor a field",
+        ),
+        ({"id": "1"}, "Sigma rule identifier must be an UUID"),
+        ({"level": "bad"}, "'bad' is not a valid Sigma rule level"),
+        ({"logsource": {"product": "windows"}}, "logsource.product: windows is not m365"),
+        ({"detection": {"s": {"Operation": "x"}}}, "Sigma rule must contain at least one condition"),
+        ({"detection": {"s": {"Operation": "x"}, "condition": "t"}}, "Detection 't' not defined"),
+        ({"detection": {"s": {"Operation|foo": "x"}, "condition": "s"}}, "Unknown modifier 'foo'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
+    """The rule is left out; whoever wrote it reads what to mend."""
+    library = load_text(tmp_path, rule_text(DETECTION, **keys))
+
+    assert library.rules == ()
+    [mistake] = library.mistakes
+    assert str(mistake).startswith("rules/mine.yml (A rule): ")
+    assert line in str(mistake)
+    assert "\n" not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [", "is no YAML: line 1"),
+        ("- a\n- b\n", "has a document that is no map of keys and values"),
+        ("5", "has a document that is no map of keys and values"),
+        ("a: &a [x]\nb: *c\n", "is no YAML"),
+        ("!!python/object/apply:os.system [true]", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_rule_is_told(tmp_path: Path, text: str, line: str) -> None:
+    """Whatever stands in the file, loading goes on with the next."""
+    library = load_text(tmp_path, text)
+
+    assert library.rules == ()
+    assert line in str(library.mistakes[0])
+
+
+def test_every_mistake_of_a_rule_is_told_at_once(tmp_path: Path) -> None:
+    """Nobody has to mend one to hear of the next."""
+    library = load_text(tmp_path, rule_text(DETECTION, m365watch={"quiet": "x", "risk": 500, "oops": 1}))
+
+    assert len(library.mistakes) == 3
+
+
+def test_a_bad_rule_leaves_its_neighbours_in_force(tmp_path: Path) -> None:
+    """One mistake costs one rule."""
+    good = rule_text(DETECTION)
+    bad = rule_text(DETECTION, title="Bad", id="5f1c6c0e-7d0b-4a51-9a4e-000000000002", level="x")
+    library = load_text(tmp_path, bad, good)
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    assert [mistake.rule for mistake in library.mistakes] == ["Bad"]
+
+
+def test_two_rules_of_one_id_are_told(tmp_path: Path) -> None:
+    """The first of them counts."""
+    library = load_text(tmp_path, rule_text(DETECTION), rule_text(DETECTION, title="Other"))
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    assert f"id: {RULE_ID} is also that of a rule in rules/mine.yml" in library.mistakes[0].text
+
+
+def test_a_place_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A directory that was mistyped would otherwise be a silent detector."""
+    [mistake] = load_library([tmp_path / "nowhere"]).mistakes
+
+    assert mistake.text == "there is no such file or directory"
+
+
+def test_a_correlation_without_its_rule_is_told(tmp_path: Path) -> None:
+    """It could never hold."""
+    correlation = {
+        "title": "Many",
+        "correlation": {
+            "type": "event_count",
+            "rules": ["nobody"],
+            "group-by": ["UserId"],
+            "timespan": "5m",
+            "condition": {"gte": 3},
+        },
+    }
+    library = load_text(tmp_path, yaml.safe_dump(correlation))
+
+    assert library.rules == ()
+    assert library.mistakes[0].text == "correlation.rules: there is no rule nobody"
+
+
+def test_correlations_that_join_each_other_are_told(tmp_path: Path) -> None:
+    """A circle has no beginning."""
+
+    def joins(name: str, other: str) -> str:
+        return yaml.safe_dump(
+            {
+                "title": name,
+                "name": name,
+                "correlation": {
+                    "type": "event_count",
+                    "rules": [other],
+                    "group-by": ["UserId"],
+                    "timespan": "5m",
+                    "condition": {"gte": 3},
+                },
+            }
+        )
+
+    library = load_text(tmp_path, joins("one", "two"), joins("two", "one"))
+
+    assert library.rules == ()
+    assert len(library.mistakes) == 2
+
+
+def test_a_rule_is_found_by_any_of_its_names(tmp_path: Path) -> None:
+    """Id, name, title, number in the catalogue, Devo's name."""
+    keys: dict[str, Any] = {"name": "a_rule", "m365watch": {"detection": "B01", "aliases": ["SecOpsX"]}}
+    library = load_good(tmp_path, rule_text(DETECTION, **keys))
+
+    for name in (RULE_ID, "a_rule", "A RULE", "b01", "secopsx"):
+        assert library.find(name) == list(library.rules)
+    assert library.find("nothing") == []
+
+
+def test_a_rule_without_an_id_keeps_the_one_it_gets(tmp_path: Path) -> None:
+    """Alerts are made of it, so that it must not change from start to start."""
+    text = rule_text(DETECTION, id=None)
+
+    assert load_good(tmp_path, text).rules[0].id == load_good(tmp_path, text).rules[0].id
+
+
+def test_the_packs_have_no_mistake() -> None:
+    """What comes along can be used as it is."""
+    assert [str(one) for one in load_packs().mistakes] == []
+
+
+def test_two_hundred_rules_are_loaded_in_a_moment(tmp_path: Path) -> None:
+    """Starting up does not wait for rules."""
+    texts = [
+        rule_text(DETECTION, title=f"Rule {number}", id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}")
+        for number in range(200)
+    ]
+    load_text(tmp_path, texts[0])
+    started = time.perf_counter()
+    library = load_good(tmp_path, *texts)
+
+    assert len(library.rules) == 200
+    assert time.perf_counter() - started < 5
+
+
+def test_an_alert_tells_what_happened(tmp_path: Path) -> None:
+    """Severity, entity, evidence, technique, times, count, and the values in words."""
+    extension = {
+        "entity": {"user": "UserId", "address": "m365.ip"},
+        "explanation": "{user} made {Parameters.Name} from {address}, {count} time(s).",
+        "check": ["Ask Ann."],
+        "contain": ["remove_inbox_rule"],
+        "raise": {"to": "critical", "when": "hides"},
+        "risk": 33,
+    }
+    detection = {
+        "s": {"Operation": "New-InboxRule"},
+        "hides": {"Parameters.DeleteMessage": True},
+        "condition": "s",
+    }
+    library = load_good(
+        tmp_path, rule_text(detection, m365watch=extension, tags=["attack.t1114.003", "attack.collection"])
+    )
+    fields: dict[str, Any] = {
+        "Operation": "New-InboxRule",
+        "ClientIP": "192.0.2.1:5",
+        "Parameters": {"Name": "a\nb"},
+    }
+    [alert] = alerts_of(
+        library, [record(0, **fields), record(60, **{**fields, "Parameters": {"DeleteMessage": "True"}})]
+    )
+
+    assert alert.explanation == "ann@contoso.example made a b from 192.0.2.1, 2 time(s)."
+    assert alert.entities == (("user", "ann@contoso.example"), ("address", "192.0.2.1"))
+    assert alert.severity == "critical"
+    assert alert.techniques == ("T1114.003",)
+    assert alert.tactics == ("collection",)
+    assert alert.evidence == ("record-0", "record-60")
+    assert (alert.last_seen_at - alert.first_seen_at).total_seconds() == 60
+    assert (alert.count, alert.risk, alert.check, alert.contain) == (
+        2,
+        33,
+        ("Ask Ann.",),
+        ("remove_inbox_rule",),
+    )
+
+
+def test_matches_after_the_quiet_span_are_another_alert(tmp_path: Path) -> None:
+    """Within it they are the same; another user is another alert."""
+    library = load_good(tmp_path, rule_text(DETECTION, m365watch={"quiet": "1h"}))
+    seconds = (0, 3_000, 6_000, 9_601)
+    found = alerts_of(library, [record(one, Operation="New-InboxRule") for one in seconds])
+    others = alerts_of(library, [record(one, Operation="New-InboxRule", UserId=f"u{one}") for one in seconds])
+
+    assert [alert.count for alert in found] == [3, 1]
+    assert [alert.count for alert in others] == [1, 1, 1, 1]
+
+
+def test_a_group_is_one_whatever_the_case(tmp_path: Path) -> None:
+    """The feed spells one account in several ways."""
+    library = load_good(tmp_path, rule_text(DETECTION))
+    found = alerts_of(
+        library,
+        [record(one, Operation="New-InboxRule", UserId=name) for one, name in enumerate(["Ann", "ANN"])],
+    )
+
+    assert [alert.count for alert in found] == [2]
+
+
+def test_a_record_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    """Duplicates change nothing, ids included."""
+    library = load_good(tmp_path, rule_text(DETECTION))
+    one = record(5, Operation="New-InboxRule")
+
+    assert alerts_of(library, [one, one, one]) == alerts_of(library, [one])

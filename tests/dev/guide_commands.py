@@ -1,0 +1,117 @@
+"""`m365watch` for a shell, without the half second that each start takes.
+
+A process that has everything imported forks itself for each command, and a small client lends it the
+command's streams, folder and environment.
+
+python guide_commands.py serve SOCKET; python guide_commands.py SOCKET WORD...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_REQUEST_BYTES_MAX = 1_048_576
+_IMPORTED = (
+    "m365watch.app",
+    "m365watch.cli.check_view",
+    "m365watch.cli.init_answers",
+    "m365watch.cli.program",
+    "m365watch.cli.query",
+    "m365watch.cli.status_view",
+    "m365watch.config.authoring",
+    "m365watch.entra.certificate_making",
+    "m365watch.entra.redirect_server",
+    "m365watch.inspection",
+    "m365watch.lake.reader",
+    "m365watch.lake.writer",
+    "m365watch.preflight.course",
+    "uvloop",
+    "yaml",
+)
+"""What commands import when they run."""
+
+
+def call(path: str, words: list[str]) -> int:
+    """Have the command run with this process's streams; its exit code. A signal to stop is passed on."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        request = json.dumps({"words": words, "folder": str(Path.cwd()), "environment": dict(os.environ)})
+        socket.send_fds(server, [request.encode()], [0, 1, 2])
+        server.shutdown(socket.SHUT_WR)
+        pid = int(server.recv(16))
+        signal.signal(signal.SIGTERM, lambda number, _frame: os.kill(pid, number))
+        return int(server.recv(16))
+
+
+def serve(path: str) -> None:
+    """Run commands until killed; each in a child of its own, several at a time."""
+    for name in _IMPORTED:
+        import_module(name)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            client, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _attend(client)
+            client.close()
+            _reap()
+
+
+def _attend(client: socket.socket) -> None:
+    """In a child: fork once more for the command, and tell the client how it ended."""
+    text, streams, _, _ = socket.recv_fds(client, _REQUEST_BYTES_MAX, 3)
+    while more := client.recv(_REQUEST_BYTES_MAX):
+        text += more
+    command = os.fork()
+    if command == 0:
+        client.close()
+        _become(json.loads(text), streams)
+    for stream in streams:
+        os.close(stream)
+    client.send(str(command).encode().ljust(16))
+    _, status = os.waitpid(command, 0)
+    client.send(str(os.waitstatus_to_exitcode(status) % 256).encode())
+    os._exit(0)
+
+
+def _become(asked: dict[str, Any], streams: list[int]) -> None:
+    """Be the command that is asked for; does not come back."""
+    from m365watch.cli.main import main
+
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+        os.close(stream)
+    # Python's own remember whether they could be rewound.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv = ["m365watch", *asked["words"]]
+    main()
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    else:
+        sys.exit(call(sys.argv[1], sys.argv[2:]))

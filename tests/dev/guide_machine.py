@@ -1,0 +1,366 @@
+"""The machine that a guide is followed on: its commands run, and the portal is the simulator's.
+
+Nothing of a guide is changed but its folder, which is a test's, its one date, which lies ahead, and where
+Microsoft is: `init` is told a cloud of its own, and a configuration that is written by hand gets one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+import guide_commands
+from guide_pages import Click, Fence, differing_line, parts_of
+from m365watch.clock import SystemClock
+from m365watch.simulator.identities import TenantIdentity, derive_identities
+from m365watch.simulator.scenario import parse_scenario
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+
+TENANT = "11111111-1111-4111-8111-111111111111"
+APPLICATION = "22222222-2222-4222-8222-222222222222"
+PLACE = "/srv/m365watch"
+"""The folder of the guides."""
+IDENTITY = "/run/identity"
+"""Where an issuer writes its tokens."""
+END = "2028-01-31"
+"""The one date of the guides; a test must not find it past."""
+CREDENTIALS = "credentials-of-systemd"
+_LIMIT_S = 60.0
+_CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
+_EXIT_CODE = re.compile(r"# exit code (\d)")
+_COMMAND = """#!/bin/sh
+m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
+until_stopped() {
+    "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
+    for _ in $(seq 200); do
+        sleep 0.1
+        grep -qs started "$HOME/told" || continue
+        m365watch status --config "$3" | grep '^in all: .* [1-9][0-9]* delivered' | grep -qv waiting && break
+    done
+    kill -TERM $!; wait $!; code=$?
+    cat "$HOME/told" >&2
+    exit $code
+}
+case "$1 $2 $*" in
+    init*) set -- "$@" --cloud custom --login-url "$SIMULATOR" --management-url "$SIMULATOR" \
+        --graph-url "$SIMULATOR/graph" ;;
+    "consent serve"*) set -- "$@" --port 0 ;;
+    run*--once*|run*--validate*) ;;
+    run*) until_stopped "$@" ;;
+esac
+m365watch "$@"
+"""
+
+
+Variables = Callable[[RunningSimulator], Mapping[str, str]]
+"""What the environment of a place has, by the simulator that it is to meet."""
+
+
+def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
+    """Of a machine like any other."""
+    return {}
+
+
+class Machine:
+    """A folder, a clipboard, and the commands of the guide; the portal's acts change the simulator."""
+
+    def __init__(
+        self, folder: Path, running: RunningSimulator, commands: Path, variables: Mapping[str, str]
+    ) -> None:
+        """`commands` is the socket at which m365watch waits; `variables` are what the place sets."""
+        self.folder = folder / "place"
+        self._running = running
+        self._clipboard = ""
+        self._unit = ""
+        """The systemd unit, as far as the guide has written it."""
+        self._variables = {
+            "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            "PYTHON": sys.executable,
+            "COMMANDS": str(Path(guide_commands.__file__)),
+            "SOCKET": str(commands),
+            "SIMULATOR": running.url,
+            "AZURE_TENANT_ID": TENANT,
+            "AZURE_CLIENT_ID": APPLICATION,
+            "AZURE_FEDERATED_TOKEN_FILE": str(folder / "identity" / "token"),
+            **variables,
+        }
+        token = folder / "identity" / "token"
+        token.parent.mkdir()
+        token.write_text(running.issuer.token(SystemClock().now()))
+        token.chmod(0o600)
+        self._write_command(folder / "bin" / "m365watch", _COMMAND)
+        self._write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
+
+    @staticmethod
+    def _write_command(path: Path, text: str) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o700)
+
+    async def follow(self, page: str) -> None:
+        """Do all that the page says, and hold what it shows against what is printed."""
+        printed: str | None = None
+        for part in parts_of(page):
+            if isinstance(part, Click):
+                self._click(part.act)
+            elif not part.reason:
+                printed = await self._try(part, printed)
+
+    async def _try(self, block: Fence, before: str | None) -> str | None:
+        """What the block prints, if it has commands; one of output is held against `before`."""
+        match block:
+            case Fence(kind="sh"):
+                return await self._run(block)
+            case Fence(kind="text"):
+                assert before is not None, f"line {block.line} shows what no command printed"
+                self._compare(block, before)
+            case Fence(kind="yaml", title="kubernetes"):
+                await self._deploy(block)
+            case Fence(kind="yaml"):
+                self._edit(block)
+            case Fence(kind="ini"):
+                await self._serve(block)
+            case Fence(kind=kind):
+                raise AssertionError(f"line {block.line}: nobody knows how to try a block of {kind}")
+        return None
+
+    # What the portal does.
+
+    @property
+    def identity(self) -> TenantIdentity:
+        """The first tenant and its application, as they are now."""
+        return self._running.tenants[0].identity
+
+    def _click(self, act: str) -> None:
+        acts: dict[str, Callable[[], None]] = {
+            "": self._begin_again,
+            "copy the secret": lambda: self._copy(self.identity.client_secret),
+            "make a second secret": self._make_second,
+            "delete the first secret": lambda: self._change(client_secret=""),
+            "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
+            "upload next.cer": lambda: self._upload("next.cer"),
+            "trust the issuer": lambda: None,
+            "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
+            "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
+        }
+        acts[act]()
+
+    def _copy(self, secret: str) -> None:
+        assert secret
+        self._clipboard = secret
+
+    def _make_second(self) -> None:
+        self._change(second_secret="second~secret~of~the~portal")
+        self._copy(self.identity.second_secret)
+
+    def _upload(self, name: str) -> None:
+        pem = (self.folder / name).read_bytes()
+        self._change(certificate=(self.identity.certificate or b"") + pem)
+
+    def _delete(self, name: str) -> None:
+        pem = (self.folder / name).read_bytes()
+        assert pem in (self.identity.certificate or b"")
+        self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
+
+    def _change(self, **changes: Any) -> None:
+        self._running.tenants[0].adopt(replace(self.identity, **changes))
+
+    # What the machine does.
+
+    def _begin_again(self) -> None:
+        """Another machine, or the same one with nothing on it."""
+        self._unit = ""
+        for folder in (self.folder, self.folder.parent / "etc"):
+            if folder.exists():
+                folder.rename(folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}"))
+
+    async def _run(self, block: Fence) -> str:
+        """What the block prints, on both streams; it has to end as it says."""
+        code, printed = await self._shell(block.text)
+        said = _EXIT_CODE.search(block.text)
+        assert code == (int(said[1]) if said else 0), f"line {block.line} ended with {code}:\n{printed}"
+        return printed
+
+    async def _shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-ec", self._localized(text)),
+            cwd=self.folder if self.folder.is_dir() else self.folder.parent,
+            env={**self._variables, **(variables or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdin is not None
+        process.stdin.write(f"{self._clipboard}\n".encode())
+        process.stdin.close()
+        async with asyncio.timeout(_LIMIT_S):
+            printed = await self._watched(process)
+            code = await process.wait()
+        assert "Traceback" not in printed, printed
+        assert not [one for one in self._secrets() if one in printed]
+        return code, self._shown(printed)
+
+    def _secrets(self) -> list[str]:
+        ours = self.identity
+        return [one for one in (ours.client_secret, ours.second_secret) if one]
+
+    async def _watched(self, process: asyncio.subprocess.Process) -> str:
+        """What the process prints; a page of consent that it names is opened, as by an administrator."""
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with aiohttp.ClientSession() as browser:
+            async for raw in process.stdout:
+                lines.append(raw.decode())
+                for page in _CONSENT_PAGE.findall(lines[-1]):
+                    # The answer comes when the command has understood it, which prints nothing before.
+                    async with browser.get(page) as answer:
+                        assert answer.status == 200
+        return "".join(lines)
+
+    def _localized(self, text: str) -> str:
+        ahead = SystemClock().now().astimezone(UTC) + timedelta(days=400)
+        for path, here in self._places().items():
+            text = re.sub(rf"{path}(?![\w.-])", str(here), text)
+        return text.replace(END, f"{ahead:%Y-%m-%d}")
+
+    def _places(self) -> dict[str, Path]:
+        """Folders of the guides, and where they are here."""
+        home = self.folder.parent
+        return {PLACE: self.folder, "/etc/m365watch": home / "etc", IDENTITY: home / "identity"}
+
+    def _shown(self, printed: str) -> str:
+        """What was printed, as it would be at Microsoft's addresses and in the guide's folder."""
+        text = printed
+        for path, here in self._places().items():
+            text = text.replace(str(here), path)
+        text = re.sub(re.escape(self._running.url) + r"(?=/[\w-]+/(?:adminconsent|oauth2))", _LOGIN, text)
+        return text.replace(self._running.url, "https://manage.office.com")
+
+    def _compare(self, shown: Fence, printed: str) -> None:
+        differing = differing_line(self._end_named(shown.text), printed)
+        assert differing is None, f"line {shown.line} shows {differing!r}; printed was:\n{printed}"
+
+    def _end_named(self, text: str) -> str:
+        return text.replace(END, self._localized(END))
+
+    def _edit(self, block: Fence) -> None:
+        """Do to a configuration what the block shows: it is the file of that name, or goes into it."""
+        how, _, name = block.title.rpartition(" ")
+        path = self.folder / name
+        given = yaml.safe_load(self._localized(block.text))
+        match how:
+            case "in":
+                document = _merged(yaml.safe_load(path.read_text()), given)
+            case "out of":
+                document = _without(yaml.safe_load(path.read_text()), given)
+            case "":
+                return self._write_configuration(path, given)
+            case _:
+                raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
+        path.write_text(yaml.safe_dump(document))
+        return None
+
+    async def _deploy(self, block: Fence) -> None:
+        """Put the configuration of the manifest where the pod has it, and run the container's command."""
+        objects = {one["kind"]: one for one in yaml.safe_load_all(self._localized(block.text))}
+        assert {one["metadata"]["namespace"] for one in objects.values()} == {"monitoring"}
+        pod = objects["Deployment"]["spec"]["template"]
+        assert pod["spec"]["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+        assert pod["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+        [container] = pod["spec"]["containers"]
+        mounts = {one["name"]: Path(one["mountPath"]) for one in container["volumeMounts"]}
+        assert mounts.keys() == {one["name"] for one in pod["spec"]["volumes"]}
+        mounts["data"].mkdir()
+        mounts["config"].mkdir()
+        for name, text in objects["ConfigMap"]["data"].items():
+            self._write_configuration(mounts["config"] / name, yaml.safe_load(text))
+        code, printed = await self._shell(shlex.join(container["command"]))
+        assert code == 0, f"line {block.line}:\n{printed}"
+
+    def _write_configuration(self, path: Path, document: Any) -> None:
+        """A configuration that was written by hand, in the simulator's cloud."""
+        for section in document["inputs"].values():
+            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
+        path.write_text(yaml.safe_dump(document))
+        path.chmod(0o600)
+
+    async def _serve(self, block: Fence) -> None:
+        """Start the service of a systemd unit as systemd does, until it has caught up, and stop it."""
+        unit = configparser.ConfigParser(interpolation=None, strict=False)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+        self._unit += self._localized(block.text)
+        unit.read_string(self._unit)
+        service = unit["Service"]
+        variables = self._lend(service["LoadCredential"]) if "LoadCredential" in service else {}
+        program, *words = shlex.split(service["ExecStart"])
+        assert Path(program).name == "m365watch"
+        code, printed = await self._shell(shlex.join(["m365watch", *words]), variables)
+        assert code == 0, f"line {block.line}:\n{printed}"
+
+    def _lend(self, credential: str) -> dict[str, str]:
+        """Put a credential where systemd would, and say where as it does."""
+        name, source = credential.split(":")
+        target = self.folder.parent / CREDENTIALS
+        target.mkdir()
+        (target / name).write_bytes(Path(source).read_bytes())
+        (target / name).chmod(0o400)
+        return {"CREDENTIALS_DIRECTORY": str(target)}
+
+
+_LOGIN = "https://login.microsoftonline.com"
+
+
+def _merged(document: Any, given: Any) -> Any:
+    if not isinstance(document, dict) or not isinstance(given, dict):
+        return given
+    return document | {key: _merged(document.get(key), value) for key, value in given.items()}
+
+
+def _without(document: Any, given: Any) -> Any:
+    """The document without the lines that `given` shows: they have to be there."""
+    if not isinstance(given, dict):
+        assert document == given
+        return None
+    kept = {key: _without(value, given[key]) if key in given else value for key, value in document.items()}
+    assert given.keys() <= document.keys()
+    return {key: value for key, value in kept.items() if value is not None} or None
+
+
+@asynccontextmanager
+async def machine_at(
+    folder: Path,
+    commands: Path,
+    *,
+    scenario: str = "",
+    variables: Variables = no_variables,
+) -> AsyncIterator[Machine]:
+    """A machine, and a simulated tenant whose ids are those of the guides."""
+    (derived,) = derive_identities(5)
+    identity = replace(derived, tenant_id=TENANT, client_id=APPLICATION, second_secret="")
+    settings = SimulationSettings(
+        seed=5,
+        tenants=(identity,),
+        days=1,
+        records_per_day=40,
+        live=False,
+        scenario=parse_scenario(scenario, where="a guide") if scenario else None,
+    )
+    async with simulator_running(settings, clock=SystemClock()) as running:
+        yield Machine(folder, running, commands, variables(running))

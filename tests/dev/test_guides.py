@@ -1,0 +1,158 @@
+"""docs/guides: each is followed from its first line to its last, against a simulated tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+import guide_commands
+from guide_machine import Variables, machine_at, no_variables
+from guide_pages import FOLDER, Fence, differing_line, parts_of, read_guide
+from m365watch.entra.refusals import REFUSALS
+from m365watch.feed.codes import AUDIT_OFF_CAUSE
+
+GUIDES = sorted(path.name for path in FOLDER.glob("*.md"))
+ROOT = FOLDER.parents[1]
+_SYSTEM = "it makes a user and starts a service of the machine"
+NOT_RUN = {
+    "README.md": ["Exchange Online PowerShell"],
+    "certificate.md": [_SYSTEM, "it asks systemd to run a command"],
+    "federated.md": ["Azure CLI", _SYSTEM, "Azure CLI", "Docker", "it takes a cluster", "GitHub Actions"],
+    "secret.md": [_SYSTEM],
+}
+"""What no guide can try here, and why: nothing is left out in silence."""
+RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "secret.md": 20}
+"""How many blocks and clicks of a guide are tried."""
+WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
+"""Beginnings that tests/preflight shows."""
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket at which commands of m365watch wait, for all guides together."""
+    path = tmp_path_factory.mktemp("commands") / "socket"
+    words = (sys.executable, guide_commands.__file__, "serve", str(path))
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield path
+        finally:
+            server.kill()
+
+
+def follow(name: str, folder: Path, commands: Path, variables: Variables = no_variables) -> None:
+    """Do all that the guide says."""
+
+    async def main() -> None:
+        async with machine_at(folder, commands, variables=variables) as machine:
+            await machine.follow(read_guide(name))
+
+    asyncio.run(main())
+
+
+def test_the_guide_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
+    """From the copied value to a service of systemd's, and from one secret to the next."""
+    follow("secret.md", tmp_path, commands)
+
+
+def test_the_guide_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
+    """From a new key to a service of systemd's, and from one certificate to the next."""
+    follow("certificate.md", tmp_path, commands)
+
+
+@pytest.mark.parametrize("variables", ["identity_variables", "app_service_variables"])
+def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path, variables: str) -> None:
+    """By the identity of a virtual machine or of App Service, of a pod, and by another issuer's token."""
+    follow("federated.md", tmp_path, commands, attrgetter(variables))
+
+
+# What the pages are made of.
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_what_is_not_run_says_why(name: str) -> None:
+    """No more and no less than is known here; and a change of a page's form leaves nothing untried."""
+    parts = list(parts_of(read_guide(name)))
+    reasons = [part.reason for part in parts if isinstance(part, Fence) and part.reason]
+
+    assert reasons == NOT_RUN.get(name, [])
+    assert read_guide(name).count("\n```") == 2 * sum(isinstance(part, Fence) for part in parts)
+    assert len(parts) - len(reasons) >= RUN_AT_LEAST.get(name, 0)
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_link_of_a_guide_leads_somewhere(name: str) -> None:
+    """To a page that is there, and to a heading in it."""
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", read_guide(name)):
+        path, _, heading = target.partition("#")
+        page = (FOLDER / path if path else FOLDER / name).resolve()
+        assert page.is_file(), target
+        assert not heading or heading in anchors_of(page.read_text(encoding="utf-8")), target
+
+
+def anchors_of(page: str) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_lines_of_broken_steps_are_those_of_check() -> None:
+    """Each beginning in the table is one that the product has, and the codes are known with a cure."""
+    told = {f"AADSTS{one.code}: {one.cause}" for one in REFUSALS if one.fix}
+    told |= {"ActivityFeed.Read is missing", AUDIT_OFF_CAUSE, *WORKED_OUT_ELSEWHERE}
+    shown = re.findall(r"^\| `\w+` `([^`]+)` \|", read_guide("README.md"), re.MULTILINE)
+
+    assert len(shown) >= 12
+    assert [line for line in shown if line not in told] == []
+
+
+def test_the_guides_are_found() -> None:
+    """From the README, from the page on credentials, and each from the page that helps to choose."""
+    assert "(docs/guides/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(guides/README.md)" in (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    assert [
+        name for name in GUIDES if f"({name}" not in read_guide("README.md") and name != "README.md"
+    ] == []
+
+
+# The comparison itself.
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "differing"),
+    [
+        ("one 1\ntwo", "one  2\ntwo", None),
+        ("one\n...\nfour", "one\ntwo\nthree\nfour", None),
+        ("...\nfour\n...", "one\nfour\nfive", None),
+        ("one", "one\ntwo", "(the end)"),
+        ("one\nthree", "one\ntwo\nthree", "three"),
+        ("AADSTS90002", "AADSTS90003", "AADSTS90002"),
+        ("...\nsix", "one\ntwo", "six"),
+        ("two\none", "one\ntwo", "two"),
+    ],
+)
+def test_a_line_that_differs_is_found(shown: str, printed: str, differing: str | None) -> None:
+    """Lines follow each other as shown; `...` skips some, numbers may differ, codes may not."""
+    assert differing_line(shown, printed) == differing
+
+
+def test_every_kind_of_block_is_accounted_for() -> None:
+    """Commands, their output, configurations and units; anything else would be left untried."""
+    kinds = Counter(
+        part.kind
+        for name in GUIDES
+        for part in parts_of(read_guide(name))
+        if isinstance(part, Fence) and not part.reason
+    )
+
+    assert kinds.keys() <= {"sh", "text", "yaml", "ini"}
+    assert kinds["sh"] >= 10
