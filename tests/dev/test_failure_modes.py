@@ -39,7 +39,7 @@ OF_COMMANDS_THAT_ASK = {
 }
 """Codes of mistakes, which their commands explain on the spot."""
 BRANCHES = {"retry_later", "needs_operator"}
-LOGGED = {"credential_expires", "gap", "repaired"}
+LOGGED = {"credential_expires", "gap", "repaired", "schema_drift", "silent"}
 """Codes of lines that are no errors."""
 
 
