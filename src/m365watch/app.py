@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from m365watch import __version__
 from m365watch.adoption import AdoptionParts, adopt
+from m365watch.announcements.poller import FOLDER as ANNOUNCED_FOLDER
+from m365watch.announcements.poller import PREFIX as ANNOUNCED_PREFIX
 from m365watch.clock import Clock, Random
 from m365watch.collection import AuditRun, CollectorRun, Outcome, RunParts, audited_feeds
 from m365watch.completeness.account import FeedAudit
@@ -37,11 +41,12 @@ from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.front_filter import FilterSizes
-from m365watch.ledger.reading import require_ledger
+from m365watch.ledger.reading import ledger_for_reading, require_ledger
+from m365watch.ledger.recovered import wanted_bodies
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import LedgerThread
-from m365watch.model import BlobRef, BlobState, Feed
+from m365watch.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.devo_errors import devo_text
@@ -51,10 +56,16 @@ from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread
 from m365watch.progress import RunProgress
-from m365watch.reach import ReachedFeed, ask_registration, find_refusals, reach_feeds
+from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
+from m365watch.reloading import Reload, Reloader
+from m365watch.tenancy.changes import Change
+
+if TYPE_CHECKING:
+    from m365watch.webhook.desk import NotificationDesk
+    from m365watch.webhook.receiver import Receiver
 
 __all__ = ["Collector", "Outcome", "make_output"]
 
@@ -81,12 +92,17 @@ class Collector:
         random: Random,
         on_change: Callable[[Trouble], None] | None = None,
         build_output: Callable[[OutputSettings], Output] | None = None,
+        reload: Reload | None = None,
     ) -> None:
-        """`build_output` makes the outputs; left out, `make_output` does."""
+        """`build_output` makes the outputs; left out, `make_output` does.
+
+        With `reload`, a run that lasts takes up what changes in its configuration.
+        """
         self._settings = settings
         self._clock = clock
         self._random = random
         self._on_change = on_change
+        self._reload = reload
         self._build_output = build_output or self._make_output
         self._started_at = clock.now()
         self.board = NoticeBoard(
@@ -134,7 +150,9 @@ class Collector:
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls)
             applications = Applications(session, self._clock)
-            feeds: Mapping[Feed, ReachedFeed] = self._reach_feeds(session, parts.cycles, applications)
+            receiver = None if once or instead else await self._open_receiver(closing)
+            reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
+            feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -147,6 +165,9 @@ class Collector:
                 instead=sources,
             )
             self._run.resume(kept)
+            if receiver is not None:
+                desk = self._notification_desk(feeds, self._run, parts)
+                await closing.enter_async_context(receiver.working(desk))
             _log.info(
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
@@ -154,6 +175,9 @@ class Collector:
             if instead is None:
                 watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
+                if self._reload is not None and not once:
+                    reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
+                    await closing.enter_async_context(reloader.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
 
     async def audit(
@@ -173,7 +197,7 @@ class Collector:
 
         require_ledger(path)
         async with open_session() as session:
-            feeds = self._reach_feeds(session, PullCycles(self._clock))
+            feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
             auditor = Auditor(compare=compare, commit=None, clock=self._clock)
             return await audit_feeds(
                 auditor, audited_feeds(feeds), order=order, keep=keep, on_progress=on_progress
@@ -201,7 +225,7 @@ class Collector:
                 else:
                     problems += [output.trouble] if isinstance(output, MayBeAway) and output.trouble else []
             session = await closing.enter_async_context(open_session())
-            feeds = self._reach_feeds(session, PullCycles(self._clock))
+            feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
             problems += await find_refusals(feeds.values())
         return tuple(problems)
 
@@ -223,18 +247,84 @@ class Collector:
             ledger, calls, troubles, PullCycles(self._clock), clock=self._clock, random=self._random
         )
 
-    def _reach_feeds(
-        self, session: Session, cycles: PullCycles, applications: Applications | None = None
-    ) -> dict[Feed, ReachedFeed]:
-        return reach_feeds(
-            self._settings.tenants,
+    async def _open_receiver(self, closing: AsyncExitStack) -> Receiver | None:
+        """The receiver of notifications, where one is wanted and can listen."""
+        if self._settings.webhook is None:
+            return None
+        from m365watch.webhook.receiver import Receiver
+
+        tenants = [tenant.tenant_id for tenant in self._settings.tenants]
+        receiver = Receiver(self._settings.webhook, tenants=tenants, clock=self._clock)
+        return receiver if await receiver.open(closing) else None
+
+    def _notification_desk(
+        self, feeds: Mapping[Feed, ReachedFeed], run: CollectorRun, parts: RunParts
+    ) -> NotificationDesk:
+        from m365watch.webhook.desk import NotificationDesk
+        from m365watch.webhook.known import known_contents
+
+        return NotificationDesk(
+            audited_feeds(feeds),
+            ledger=parts.ledger,
+            calls=parts.calls,
+            known=partial(known_contents, self._settings.state_directory / LEDGER_FILE),
+            clock=self._clock,
+            on_listed=run.wake,
+        )
+
+    def _reach(
+        self,
+        session: Session,
+        cycles: PullCycles,
+        applications: Applications | None = None,
+        *,
+        is_told: bool = False,
+    ) -> Reach:
+        """How the feeds are reached; `is_told` says that a receiver waits for notifications."""
+        return Reach(
             session,
             clock=self._clock,
             random=self._random,
             on_request=cycles.count_request,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
+            announced=self._kept_announcements(),
             applications=applications,
+            webhook=self._settings.webhook if is_told else None,
         )
+
+    def _reloader(
+        self,
+        reload: Reload,
+        run: CollectorRun,
+        reach: Reach,
+        watch: ExpiryWatch,
+        parts: RunParts,
+        receiver: Receiver | None,
+    ) -> Reloader:
+        """Brings all that knows the tenants to what a changed configuration says of them."""
+
+        async def apply(change: Change) -> None:
+            self._settings = change.settings
+            self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
+            feeds = reach.feeds(self._settings.tenants)
+            await run.change(feeds)
+            if receiver is not None:
+                receiver.change(audited_feeds(feeds))
+            watch.change(self._settings.tenants)
+
+        return Reloader(
+            reload, self._settings, apply=apply, ledger=parts.ledger, calls=parts.calls, clock=self._clock
+        )
+
+    def _kept_announcements(self) -> KeptAnnouncements:
+        state = self._settings.state_directory
+        pages = KeptPages(state / ANNOUNCED_FOLDER, cure="the next change of the same is told as usual")
+
+        def sweep(tenant_id: TenantId) -> None:
+            with ledger_for_reading(state / LEDGER_FILE) as connection:
+                pages.sweep(tenant_id, wanted=wanted_bodies(connection, tenant_id, prefix=ANNOUNCED_PREFIX))
+
+        return KeptAnnouncements(pages, sweep)
 
     async def _open_ledger(
         self, calls: LedgerThread, closing: AsyncExitStack, *, mend: bool = False

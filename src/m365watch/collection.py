@@ -10,6 +10,7 @@ from datetime import datetime
 
 import structlog
 
+from m365watch.announcements.poller import HealthMeans, HealthPoller
 from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
@@ -19,13 +20,13 @@ from m365watch.delivery import QueuedOutput
 from m365watch.errors import CollectorError
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
-from m365watch.feed.poller import FeedPoller
+from m365watch.feed.poller import OPERATOR_WAIT_S, FeedPoller
 from m365watch.feed.source import OtherSources, SourceMeans
-from m365watch.feed.tries import FetchedBlob
+from m365watch.feed.tries import REFUSED, FetchedBlob
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
@@ -43,7 +44,8 @@ REMEMBER_S = 2.0
 """How long the end of a run waits for the ledger to take what was learned."""
 UPKEEP_S = 0.25
 """Between two looks at what the ledger has to tidy up."""
-_EVICT_EVERY_S = 3600.0
+EVICT_EVERY_S = 3600.0
+"""Between two looks at what the ledger may forget."""
 _DONE, _FAILED, _WAITING = 0, 1, 3
 
 
@@ -73,13 +75,14 @@ class RunParts:
     """What everything in a run works with."""
 
     ledger: SqliteLedger
-    calls: LedgerThread
+    calls: LedgerCalls
     troubles: Troubles
     cycles: PullCycles
     clock: Clock
     random: Random
     flight: BytesInFlight = field(default_factory=lambda: BytesInFlight(BYTES_IN_FLIGHT_MAX))
     upkeep_s: float = UPKEEP_S
+    evict_every_s: float = EVICT_EVERY_S
 
 
 class CollectorRun:
@@ -96,12 +99,14 @@ class CollectorRun:
         instead: OtherSources | None = None,
     ) -> None:
         """With `instead`, nothing is polled: the blobs come from these sources."""
-        self._feeds = frozenset(feeds)
+        self._parts = parts
+        self._feeds = dict(feeds)
         self._started_at = started_at
         # Copies: the ledger's own go on counting.
         self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
         self._clock = parts.clock
         self._upkeep_s = parts.upkeep_s
+        self._evict_every_s = parts.evict_every_s
         self._ledger = parts.ledger
         self._calls = parts.calls
         self._troubles = parts.troubles
@@ -120,7 +125,32 @@ class CollectorRun:
             # What was fetched again after weeks says nothing of how long records take.
             observer=None if instead else self._observer,
         )
-        self._fetcher = BlobFetcher(
+        self._fetcher = self._make_fetcher(feeds, outputs, instead)
+        self._desk = AuditDesk(
+            audited_feeds(feeds),
+            ledger=parts.ledger,
+            calls=parts.calls,
+            clock=parts.clock,
+            on_listed=self._fetcher.wake,
+        )
+        self._watch = SilenceWatch(
+            audited_feeds(feeds), ledger=parts.ledger, calls=parts.calls, clock=parts.clock
+        )
+        polled = {} if instead else feeds
+        self._pollers = {feed: self._poller(feed, reached) for feed, reached in polled.items()}
+        self._polling: dict[Feed, asyncio.Task[None]] = {}
+        self._begin_poll: Callable[[FeedPoller | HealthPoller], None] | None = None
+        """Begins the polls of one feed; None while nothing is polled."""
+        self._sources = instead.start(self._source_means()) if instead else ()
+
+    def _make_fetcher(
+        self,
+        feeds: Mapping[Feed, ReachedFeed],
+        outputs: Sequence[QueuedOutput],
+        instead: OtherSources | None,
+    ) -> BlobFetcher:
+        parts = self._parts
+        return BlobFetcher(
             {feed: reached.access for feed, reached in feeds.items()},
             ledger=parts.ledger,
             calls=parts.calls,
@@ -133,23 +163,15 @@ class CollectorRun:
             on_quiet=self._pipeline.flush,
             concerns=instead.concerns if instead else lambda _: True,
         )
-        self._desk = AuditDesk(
-            audited_feeds(feeds),
-            ledger=parts.ledger,
-            calls=parts.calls,
-            clock=parts.clock,
-            on_listed=self._fetcher.wake,
-        )
-        self._watch = SilenceWatch(feeds, ledger=parts.ledger, calls=parts.calls, clock=parts.clock)
-        polled = {} if instead else feeds
-        self._pollers = {feed: self._poller(feed, reached, parts) for feed, reached in polled.items()}
-        self._sources = instead.start(self._source_means()) if instead else ()
 
     def _source_means(self) -> SourceMeans:
         fetcher = self._fetcher
         return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
 
-    def _poller(self, feed: Feed, reached: ReachedFeed, parts: RunParts) -> FeedPoller:
+    def _poller(self, feed: Feed, reached: ReachedFeed) -> FeedPoller | HealthPoller:
+        if reached.health is not None:
+            return self._health_poller(feed, reached, reached.health)
+        parts = self._parts
         poller = FeedPoller(
             feed,
             reached.access,
@@ -162,8 +184,69 @@ class CollectorRun:
             random=parts.random,
             on_listed=self._fetcher.wake,
         )
-        poller.watch = self._desk.daily(feed)
+        poller.watch, poller.on_polled = self._desk.daily(feed), self._hear
         return poller
+
+    def _health_poller(self, feed: Feed, reached: ReachedFeed, health: HealthMeans) -> HealthPoller:
+        parts = self._parts
+        return HealthPoller(
+            feed,
+            health,
+            settings=reached.polling,
+            ledger=parts.ledger,
+            calls=parts.calls,
+            troubles=parts.troubles,
+            cycles=parts.cycles,
+            clock=parts.clock,
+            random=parts.random,
+            on_listed=self._fetcher.wake,
+        )
+
+    def _hear(self, feed: Feed, error: CollectorError | None) -> None:
+        """How a poll of the feed ended: what its tenant refuses a poll, it refuses its blobs as well."""
+        if error is None:
+            self._fetcher.go_on(feed)
+        elif isinstance(error, REFUSED):
+            self._fetcher.hold(feed, seconds=OPERATOR_WAIT_S)
+
+    async def change(self, feeds: Mapping[Feed, ReachedFeed]) -> None:
+        """Collect `feeds` from now on; those that are the very same as before notice nothing.
+
+        Feeds that go, or are reached or polled otherwise, stop first: what of them was not fetched waits in
+        the ledger, and what was fetched goes to its end.
+        """
+        gone = [feed for feed in self._feeds if feed not in feeds]
+        new = {feed: one for feed, one in feeds.items() if one is not self._feeds.get(feed)}
+        await self._stop([*gone, *(feed for feed in new if feed in self._feeds)])
+        for feed in gone:
+            await self._troubles.forget(feed)
+        before = {row.feed for row in self._before}
+        self._before += [replace(r) for r in self._ledger.feed_progress() if r.feed in new.keys() - before]
+        self._feeds = dict(feeds)
+        self._pipeline.treat({feed: reached.treatment for feed, reached in new.items()})
+        self._desk.change(audited_feeds(feeds))
+        self._watch.change(audited_feeds(feeds))
+        await self._observer.watch(feed.tenant_id for feed in new)
+        for feed, reached in new.items():
+            self._fetcher.add(feed, reached.access)
+            poller = self._pollers[feed] = self._poller(feed, reached)
+            if self._begin_poll is not None:
+                self._begin_poll(poller)
+
+    async def _stop(self, feeds: Sequence[Feed]) -> None:
+        """Nothing is listed and fetched of `feeds` any more."""
+        polls = [task for feed in feeds if (task := self._polling.pop(feed, None)) is not None]
+        for task in polls:
+            task.cancel()
+        await asyncio.gather(*polls, return_exceptions=True)
+        for feed in feeds:
+            self._fetcher.stop(feed)
+            self._cycles.close(feed)
+            self._pollers.pop(feed, None)
+
+    def wake(self, feed: Feed) -> None:
+        """The ledger may know new blobs of `feed`."""
+        self._fetcher.wake(feed)
 
     def resume(self, kept: Mapping[str, list[int]]) -> None:
         """Begin with what the outputs' queues have from the last run."""
@@ -202,6 +285,7 @@ class CollectorRun:
         failure: CollectorError | None = None
         try:
             failure = await self._wait_end(polling, tasks[1:], stop)
+            self._begin_poll = None
             polling.cancel()
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
@@ -228,8 +312,17 @@ class CollectorRun:
     async def _poll(self, *, once: bool, stop: asyncio.Event) -> None:
         """All feeds; with `once`, also until every blob has had its round of tries."""
         async with asyncio.TaskGroup() as tasks:
+
+            def begin(poller: FeedPoller | HealthPoller) -> None:
+                poll = poller.run(once=once, stop=stop)
+                self._polling[poller.feed] = tasks.create_task(poll, name=f"poll {poller.feed}")
+
             for poller in self._pollers.values():
-                tasks.create_task(poller.run(once=once, stop=stop), name=f"poll {poller.feed}")
+                begin(poller)
+            if not once and not self._sources:
+                # While feeds may still come, the group does not end for want of one.
+                self._begin_poll = begin
+                tasks.create_task(stop.wait(), name="stop of polls")
             for source in self._sources:
                 tasks.create_task(source.run(stop=stop), name="source")
         if once and not stop.is_set():
@@ -273,7 +366,7 @@ class CollectorRun:
             while await self._calls(self._ledger.merge_identities):
                 pass
             await self._observer.remember()
-            if self._clock.monotonic_s() - evicted_at_s >= _EVICT_EVERY_S:
+            if self._clock.monotonic_s() - evicted_at_s >= self._evict_every_s:
                 while await self._calls(self._ledger.evict, now=self._clock.now()):
                     await self._clock.sleep(0.1)
                 evicted_at_s = self._clock.monotonic_s()
@@ -294,8 +387,12 @@ class CollectorRun:
 
 
 def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, Audited]:
-    """How an audit reaches each of the feeds."""
-    return {feed: Audited(reached.access.api, reached.polling.start_at) for feed, reached in feeds.items()}
+    """How an audit reaches each of the feeds that the service lists; announcements have no listing."""
+    return {
+        feed: Audited(reached.access.api, reached.polling.start_at)
+        for feed, reached in feeds.items()
+        if reached.health is None
+    }
 
 
 def _failure_of(tasks: Sequence[asyncio.Task[None]]) -> CollectorError | None:

@@ -28,8 +28,16 @@ from m365watch.ledger.account import (
 )
 from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
 from m365watch.ledger.comparing import Absent, read_states
-from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
+from m365watch.ledger.copying import (
+    LedgerCheck,
+    OnPages,
+    PutIn,
+    back_up,
+    check_ledger,
+    put_in,
+    require_copy,
+)
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -47,6 +55,7 @@ from m365watch.monitor import latency, vocabulary
 from m365watch.monitor.latency import LatencyBook
 from m365watch.monitor.vocabulary import Vocabulary
 from m365watch.progress import RunProgress
+from m365watch.tenancy.note import ConfigurationNote, configuration_note
 from m365watch.tenancy.standing import LedgerSays, TenantStanding, judge_tenants
 
 
@@ -74,11 +83,20 @@ def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:
         Feed(tenant.tenant_id, content_type): tenant.input_name
         for tenant in settings.tenants
         for service in tenant.services
-        if (content_type := service.service.content_type) is not None
+        if (content_type := service.service.content) is not None
     }
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         says = LedgerSays(feed_progress(connection, now), tried_in_vain(connection), silent_feeds(connection))
     return judge_tenants(inputs, says, now=now)
+
+
+def read_configuration(settings: Settings) -> ConfigurationNote | None:
+    """What became of the configuration in the last run, or becomes of it in this one.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return configuration_note(connection)
 
 
 def who_collects(settings: Settings) -> str | None:
@@ -172,7 +190,7 @@ def is_collector_running(settings: Settings) -> bool:
         raise LedgerUnusable(
             f"the ledger cannot be held ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
     lock.release()
     return False
@@ -290,4 +308,6 @@ def check_ledger_of(settings: Settings, file: Path | None, *, on_step: Callable[
 
     Raises: LedgerUnusable: there is none, or it cannot be read.
     """
+    if file is not None:
+        require_copy(file)
     return check_ledger(file or settings.state_directory / LEDGER_FILE, on_step=on_step)

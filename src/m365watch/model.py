@@ -31,6 +31,27 @@ class ContentType(StrEnum):
     DLP = "DLP.All"
 
 
+class GraphContent(StrEnum):
+    """What comes from Microsoft Graph in place of the Management Activity API."""
+
+    SERVICE_HEALTH = "ServiceHealth.All"
+
+
+FeedContent = ContentType | GraphContent
+"""What a feed brings."""
+
+
+def content_named(text: str) -> FeedContent:
+    """What `str` made the text of.
+
+    Raises: ValueError: nothing did.
+    """
+    return GraphContent(text) if text in _OF_GRAPH else ContentType(text)
+
+
+_OF_GRAPH = frozenset(map(str, GraphContent))
+
+
 class Service(StrEnum):
     """Devo's names for the switches of a tenant's configuration."""
 
@@ -40,11 +61,17 @@ class Service(StrEnum):
     GENERAL_AUDIT = "general_audit"
     DLP = "dlp"
     URI_RETRY = "uri_retry"
+    SERVICE_HEALTH = "service_health"
 
     @property
     def content_type(self) -> ContentType | None:
-        """What the service collects; None for `uri_retry`, which collects nothing of its own."""
+        """What the service collects of the Management Activity API; None where it collects nothing there."""
         return _CONTENT_TYPES.get(self)
+
+    @property
+    def content(self) -> FeedContent | None:
+        """What the service collects; None for `uri_retry`, which collects nothing of its own."""
+        return GraphContent.SERVICE_HEALTH if self is Service.SERVICE_HEALTH else self.content_type
 
 
 _CONTENT_TYPES = {
@@ -61,7 +88,15 @@ class Feed:
     """One tenant's content of one type: the unit of progress and of failure."""
 
     tenant_id: TenantId
-    content_type: ContentType
+    content_type: FeedContent
+
+    @property
+    def audit_type(self) -> ContentType:
+        """The type, of a feed that the Management Activity API lists.
+
+        Raises: ValueError: it comes from Graph.
+        """
+        return ContentType(self.content_type)
 
     def __str__(self) -> str:
         """The form used in errors, logs and `status`: tenant/Audit.Exchange."""

@@ -21,7 +21,7 @@ from m365watch.delivery import LaneMeans, OutputLane, QueuedOutput
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
-from m365watch.model import Batch, BatchPart, Feed
+from m365watch.model import Batch, BatchPart, ContentType, Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
 from m365watch.records.identity import IdentityMaker
@@ -67,7 +67,7 @@ class Pipeline:
         """
         self._names = frozenset(one.output.name for one in outputs)
         self._wide_headers = any(one.output.needs_wide_headers for one in outputs)
-        self._treatments = treatments
+        self._treatments = dict(treatments)
         self._cycles = cycles
         self._ledger = ledger
         self._calls = calls
@@ -104,6 +104,10 @@ class Pipeline:
         """Begin with the batches that the outputs' queues have from the last run."""
         for lane in self._lanes:
             lane.resume(kept.get(lane.output.name, []))
+
+    def treat(self, treatments: Mapping[Feed, Treatment]) -> None:
+        """Treat these feeds so from now on; of others some blobs may still be on their way."""
+        self._treatments.update(treatments)
 
     def take(self, fetched: FetchedBlob) -> None:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""
@@ -222,7 +226,8 @@ class Pipeline:
 
     def _observe(self, fetched: FetchedBlob) -> None:
         known, split, fetched_at = fetched.known, fetched.split, fetched.received_at
-        if self._observer is not None:
+        # An announcement's time says when it was made, perhaps months ago, and nothing of how long it took.
+        if self._observer is not None and isinstance(known.ref.feed.content_type, ContentType):
             self._observer.note_fetched(known, split.headers, split.records, fetched_at=fetched_at)
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:

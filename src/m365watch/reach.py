@@ -6,9 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
+from m365watch.announcements.api import HealthApi
+from m365watch.announcements.graph import Announcements
+from m365watch.announcements.poller import HealthMeans
+from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings, WebhookSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
@@ -22,8 +27,10 @@ from m365watch.feed.poller import PollSettings
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
-from m365watch.model import Feed, TenantId
+from m365watch.feed.webhooks import WebhookAsk, WebhookKeeper
+from m365watch.model import Feed, GraphContent, Service, TenantId
 from m365watch.records.masking import Masker
+from m365watch.records.routing import UNION_TABLE
 from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
@@ -37,14 +44,25 @@ class ReachedFeed:
     access: TenantAccess
     polling: PollSettings
     treatment: Treatment
+    health: HealthMeans | None = None
+    """How a feed of Graph's announcements is looked at; None: the Management Activity API lists it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnnouncements:
+    """Where the bodies of announcements lie, and how those that are final are removed."""
+
+    pages: KeptPages
+    sweep: Callable[[TenantId], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ReachedTenant:
-    """A tenant's token and API."""
+    """A tenant's token, its API, and Graph's announcements, whose tokens are their own."""
 
     tokens: TokenSource
     api: ManagementApi
+    announcements: Announcements
 
 
 def reach_tenant(
@@ -59,21 +77,145 @@ def reach_tenant(
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
 
-    Both are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
+    All are reached as the tenant's `network` says. Tenants that are reached with the same `applications`
     share what their application proves itself with.
     """
     session = session.over(tenant.network)
+    applications = applications or Applications(session, clock)
     tokens = TokenSource(
         session,
         tenant.cloud,
         tenant_id=tenant.tenant_id,
-        credentials=(applications or Applications(session, clock)).of(tenant),
+        credentials=applications.of(tenant),
         clock=clock,
     )
     api = ManagementApi(
         session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
     )
-    return ReachedTenant(tokens, api)
+    announcements = _reach_announcements(
+        tenant, session, clock=clock, random=random, on_request=on_request, applications=applications
+    )
+    return ReachedTenant(tokens, api, announcements)
+
+
+def _reach_announcements(
+    tenant: TenantSettings,
+    session: Session,
+    *,
+    clock: Clock,
+    random: Random,
+    on_request: Callable[[str], None],
+    applications: Applications,
+) -> Announcements:
+    """The tenant's announcements; `session` is already that of its network."""
+    return Announcements(
+        session,
+        AnnouncementUrls(tenant.cloud.graph_url),
+        feed=Feed(tenant.tenant_id, GraphContent.SERVICE_HEALTH),
+        tokens=_graph_tokens(tenant, session, clock, applications),
+        budget=RequestBudget(_health_limit(tenant), clock),
+        clock=clock,
+        random=random,
+        on_request=on_request,
+    )
+
+
+class Reach:
+    """How the feeds of a run are reached; what a changed configuration leaves as it was is kept.
+
+    A tenant that keeps its settings keeps its token, its places and its connections, and every tenant keeps
+    the account of the requests that were made for it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        clock: Clock,
+        random: Random,
+        on_request: Callable[[str], None],
+        pages: KeptPages,
+        announced: KeptAnnouncements,
+        applications: Applications | None = None,
+        webhook: WebhookSettings | None = None,
+    ) -> None:
+        """`on_request` hears on whose behalf each request is made.
+
+        Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
+        `announced`. What else asks for tokens in the same run shares `applications`. With `webhook`,
+        subscriptions are started so that Microsoft notifies it.
+        """
+        self._webhook = webhook
+        self._session = session
+        self._clock = clock
+        self._random = random
+        self._on_request = on_request
+        self._pages = pages
+        self._announced = announced
+        self._applications = applications or Applications(session, clock)
+        self._budgets: dict[TenantId, LimitedBudget] = {}
+        self._access: dict[TenantSettings, TenantAccess] = {}
+        self._reached: dict[Feed, tuple[TenantSettings, ServiceSettings, ReachedFeed]] = {}
+
+    def feeds(self, tenants: Sequence[TenantSettings]) -> dict[Feed, ReachedFeed]:
+        """Every feed of `tenants`; one whose settings are those of the last time is the very same."""
+        self._limit(tenants)
+        access, reached = {}, {}
+        for tenant in tenants:
+            alone = replace(tenant, services=())
+            access[alone] = self._access.get(alone) or self._reach(alone)
+            for service in tenant.services:
+                if (content := service.service.content) is not None:
+                    feed = Feed(tenant.tenant_id, content)
+                    reached[feed] = self._feed(feed, alone, service, access[alone])
+        self._access, self._reached = access, reached
+        return {feed: one for feed, (_, _, one) in reached.items()}
+
+    def _limit(self, tenants: Sequence[TenantSettings]) -> None:
+        """One budget a tenant, whatever inputs it has: the service counts per tenant."""
+        limits = _feed_limits(tenants)
+        # Of several inputs the first one's limit holds.
+        rates = {tenant.tenant_id: tenant.requests_per_minute for tenant in reversed(tenants)}
+        for tenant_id, rate in rates.items():
+            budget = self._budgets.get(tenant_id)
+            if budget is None:
+                self._budgets[tenant_id] = LimitedBudget(rate, self._clock, limits=limits[tenant_id])
+            else:
+                budget.change_all(rate, limits=limits[tenant_id])
+
+    def _reach(self, tenant: TenantSettings) -> TenantAccess:
+        reached = reach_tenant(
+            tenant,
+            self._session,
+            budget=self._budgets[tenant.tenant_id],
+            clock=self._clock,
+            random=self._random,
+            on_request=self._on_request,
+            applications=self._applications,
+        )
+        api = KeptPagesApi(reached.api, self._pages)
+        return TenantAccess(api, _keeper(tenant.tenant_id, reached.api, self._webhook, self._clock))
+
+    def _feed(
+        self, feed: Feed, tenant: TenantSettings, service: ServiceSettings, access: TenantAccess
+    ) -> tuple[TenantSettings, ServiceSettings, ReachedFeed]:
+        known = self._reached.get(feed)
+        if known is not None and known[:2] == (tenant, service):
+            return known
+        if service.service.content is GraphContent.SERVICE_HEALTH:
+            return tenant, service, self._health(tenant, service)
+        return tenant, service, _reached_feed(tenant, service, access, self._clock)
+
+    def _health(self, tenant: TenantSettings, service: ServiceSettings) -> ReachedFeed:
+        announcements = _reach_announcements(
+            replace(tenant, services=(service,)),
+            self._session.over(tenant.network),
+            clock=self._clock,
+            random=self._random,
+            on_request=self._on_request,
+            applications=self._applications,
+        )
+        return _reached_health(tenant, service, announcements, self._announced, self._clock)
 
 
 def reach_feeds(
@@ -84,35 +226,40 @@ def reach_feeds(
     random: Random,
     on_request: Callable[[str], None],
     pages: KeptPages,
-    applications: Applications | None = None,
+    announced: KeptAnnouncements,
 ) -> dict[Feed, ReachedFeed]:
-    """Every feed of the settings; `on_request` hears on whose behalf each request is made.
+    """Every feed of the settings, for a run whose configuration does not change; see `Reach`."""
+    reach = Reach(
+        session, clock=clock, random=random, on_request=on_request, pages=pages, announced=announced
+    )
+    return reach.feeds(tenants)
 
-    Recovered blobs that are not final yet are answered from `pages`. What else asks for tokens in the same
-    run shares `applications`.
-    """
-    limits = _feed_limits(tenants)
-    applications = applications or Applications(session, clock)
-    budgets: dict[TenantId, RequestBudget] = {}
-    feeds = {}
-    for tenant in tenants:
-        # Two inputs may share a tenant, and the service counts per tenant.
-        budget = budgets.setdefault(
-            tenant.tenant_id,
-            LimitedBudget(tenant.requests_per_minute, clock, limits=limits[tenant.tenant_id]),
-        )
-        reached = reach_tenant(
-            tenant,
-            session,
-            budget=budget,
-            clock=clock,
-            random=random,
-            on_request=on_request,
-            applications=applications,
-        )
-        access = TenantAccess(KeptPagesApi(reached.api, pages), SubscriptionKeeper(reached.api, clock))
-        feeds.update(_feeds_of(tenant, access, clock))
-    return feeds
+
+def _keeper(
+    tenant_id: TenantId, api: ManagementApi, webhook: WebhookSettings | None, clock: Clock
+) -> SubscriptionKeeper:
+    if webhook is None:
+        return SubscriptionKeeper(api, clock)
+    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", webhook.auth_id), clock)
+
+
+def _reached_health(
+    tenant: TenantSettings,
+    service: ServiceSettings,
+    announcements: Announcements,
+    announced: KeptAnnouncements,
+    clock: Clock,
+) -> ReachedFeed:
+    kinds = [Kind(name) for name in service.announcements] or list(Kind)
+    api = HealthApi(tenant.tenant_id, announcements, announced.pages, asks=kinds)
+    return ReachedFeed(
+        TenantAccess(api, SubscriptionKeeper(api, clock)),
+        PollSettings(service.start_at, timedelta(), service.request_period_s),
+        _treatment(service, tenant, clock, override_tag=service.override_tag or UNION_TABLE),
+        HealthMeans(
+            announcements, frozenset(kinds), announced.pages, partial(announced.sweep, tenant.tenant_id)
+        ),
+    )
 
 
 async def find_refusals(feeds: Iterable[ReachedFeed]) -> list[CollectorError]:
@@ -162,21 +309,28 @@ def _graph_tokens(
     )
 
 
-def _feeds_of(tenant: TenantSettings, access: TenantAccess, clock: Clock) -> dict[Feed, ReachedFeed]:
+def _reached_feed(
+    tenant: TenantSettings, service: ServiceSettings, access: TenantAccess, clock: Clock
+) -> ReachedFeed:
     lookback = timedelta(seconds=tenant.lookback_s)
-    return {
-        Feed(tenant.tenant_id, content_type): ReachedFeed(
-            access,
-            PollSettings(service.start_at, lookback, service.request_period_s),
-            Treatment(
-                service.override_tag,
-                tenant.environment,
-                Masker(service.masks, clock=clock) if service.masks else None,
-            ),
-        )
-        for service in tenant.services
-        if (content_type := service.service.content_type) is not None
-    }
+    return ReachedFeed(
+        access,
+        PollSettings(service.start_at, lookback, service.request_period_s),
+        _treatment(service, tenant, clock, override_tag=service.override_tag),
+    )
+
+
+def _treatment(
+    service: ServiceSettings, tenant: TenantSettings, clock: Clock, *, override_tag: str | None
+) -> Treatment:
+    masker = Masker(service.masks, clock=clock) if service.masks else None
+    return Treatment(override_tag, tenant.environment, masker)
+
+
+def _health_limit(tenant: TenantSettings) -> int | None:
+    """The limit of `service_health`; the tenant's budget is for the Management Activity API alone."""
+    limits = [one.requests_per_minute for one in tenant.services if one.service is Service.SERVICE_HEALTH]
+    return limits[0] if limits else None
 
 
 def _feed_limits(tenants: Sequence[TenantSettings]) -> dict[TenantId, dict[str, int]]:

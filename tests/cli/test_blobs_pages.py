@@ -72,9 +72,10 @@ def test_a_piece_says_who_refused_it_and_where_it_came_from() -> None:
 
     assert lines == [
         "7  1 byte, refused by the output files: a line break",
-        f"  of a blob that is delivered: {EXCHANGE}",
+        f"  {EXCHANGE}",
         "  20261124$a$b",
-        "  kept 2026-11-24 12:00:00Z, created 2026-11-24 12:00:00Z",
+        "  created 2026-11-24 12:00:00Z, its blob is delivered",
+        "  kept 2026-11-24 12:00:00Z",
         "7  1 byte, not a record: a line break",
         "  kept 2026-11-24 12:00:00Z; its blob is forgotten",
         "hint: `quarantine show ID` writes the bytes of a piece to stdout",

@@ -42,7 +42,7 @@ def test_a_credential_that_expires_soon_is_followed_by_its_cure() -> None:
     ]
     assert page(application(UNKNOWN), application(MANAGED, tenants=("a", "b", "c"))) == [
         f"credential: {TENANT}: client secret: it is not known when it expires: {UNKNOWN.note}",
-        "credential: a and 2 more tenants: managed identity: renewed by others",
+        "credential: a and 2 more tenants: managed identity: renewed by Azure",
     ]
 
 

@@ -55,7 +55,7 @@ def standings(*rows: FeedProgress) -> list[TenantStanding]:
 
 def drawn(every: list[TenantStanding], *, columns: int = 80, holder: str | None = "pid 7") -> list[str]:
     console = Console(width=columns, highlight=False, markup=False, color_system=None)
-    found = TenantsFound(every, every, NOW, holder, "--config m365.yaml")
+    found = TenantsFound(every, every, NOW, holder, None, "--config m365.yaml")
     with console.capture() as capture:
         console.print(tenants_page(found, columns=columns), crop=False)
     return [line.rstrip() for line in capture.get().splitlines()]

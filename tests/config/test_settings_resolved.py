@@ -48,7 +48,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert (tenant.tenant_id, tenant.publisher_id) == (TENANT, TENANT)
     assert (tenant.cloud.name, tenant.requests_per_minute) == ("worldwide", 2_000)
     assert tenant.lookback_s == 7_200
-    assert {s.service for s in tenant.services} == {*Service} - {Service.URI_RETRY}
+    assert {s.service for s in tenant.services} == {*Service} - {Service.URI_RETRY, Service.SERVICE_HEALTH}
     assert {s.request_period_s for s in tenant.services} == {300}
 
 

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -31,8 +31,12 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
+OWN = {TENANT: "contoso.example"}
+"""The one tenant of most guides, and its domain."""
 PLACE = "/srv/m365watch"
 """The folder of the guides."""
+IDENTITY = "/run/identity"
+"""Where an issuer writes its tokens."""
 END = "2028-01-31"
 """The one date of the guides; a test must not find it past."""
 CREDENTIALS = "credentials-of-systemd"
@@ -43,10 +47,13 @@ _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
+    before=
     for _ in $(seq 200); do
         sleep 0.1
         grep -qs started "$HOME/told" || continue
-        m365watch status --config "$3" | grep '^in all: .* [1-9][0-9]* delivered' | grep -qv waiting && break
+        now=$(m365watch status --config "$3" | grep '^in all: .* [1-9][0-9]* delivered' | grep -v waiting)
+        [ -n "$now" ] && [ "$now" = "$before" ] && break
+        before=$now
     done
     kill -TERM $!; wait $!; code=$?
     cat "$HOME/told" >&2
@@ -61,6 +68,15 @@ case "$1 $2 $*" in
 esac
 m365watch "$@"
 """
+
+
+Variables = Callable[[RunningSimulator], Mapping[str, str]]
+"""What the environment of a place has, by the simulator that it is to meet."""
+
+
+def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
+    """Of a machine like any other."""
+    return {}
 
 
 class Machine:
@@ -85,8 +101,15 @@ class Machine:
             "COMMANDS": str(Path(guide_commands.__file__)),
             "SOCKET": str(commands),
             "SIMULATOR": running.url,
+            "AZURE_TENANT_ID": TENANT,
+            "AZURE_CLIENT_ID": APPLICATION,
+            "AZURE_FEDERATED_TOKEN_FILE": str(folder / "identity" / "token"),
             **variables,
         }
+        token = folder / "identity" / "token"
+        token.parent.mkdir()
+        token.write_text(running.issuer.token(SystemClock().now()))
+        token.chmod(0o600)
         self._write_command(folder / "bin" / "m365watch", _COMMAND)
         self._write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
 
@@ -100,22 +123,28 @@ class Machine:
         """Do all that the page says, and hold what it shows against what is printed."""
         printed: str | None = None
         for part in parts_of(page):
-            match part:
-                case Click(act):
-                    self._click(act)
-                case Fence(kind="sh", reason=""):
-                    printed = await self._run(part)
-                case Fence(kind="text", reason=""):
-                    assert printed is not None, f"line {part.line} shows what no command printed"
-                    self._compare(part, printed)
-                case Fence(kind="yaml", reason=""):
-                    self._edit(part)
-                case Fence(kind="ini", reason=""):
-                    await self._serve(part)
-                case Fence(kind=kind, reason=""):
-                    raise AssertionError(f"line {part.line}: nobody knows how to try a block of {kind}")
-            if not (isinstance(part, Fence) and part.kind == "sh"):
-                printed = None
+            if isinstance(part, Click):
+                self._click(part.act)
+            elif not part.reason:
+                printed = await self._try(part, printed)
+
+    async def _try(self, block: Fence, before: str | None) -> str | None:
+        """What the block prints, if it has commands; one of output is held against `before`."""
+        match block:
+            case Fence(kind="sh"):
+                return await self._run(block)
+            case Fence(kind="text"):
+                assert before is not None, f"line {block.line} shows what no command printed"
+                self._compare(block, before)
+            case Fence(kind="yaml", title="kubernetes"):
+                await self._deploy(block)
+            case Fence(kind="yaml"):
+                self._edit(block)
+            case Fence(kind="ini"):
+                await self._serve(block)
+            case Fence(kind=kind):
+                raise AssertionError(f"line {block.line}: nobody knows how to try a block of {kind}")
+        return None
 
     # What the portal does.
 
@@ -126,11 +155,15 @@ class Machine:
 
     def _click(self, act: str) -> None:
         acts: dict[str, Callable[[], None]] = {
+            "": self._begin_again,
             "copy the secret": lambda: self._copy(self.identity.client_secret),
             "make a second secret": self._make_second,
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
+            "a tenant revokes its consent": self._withdraw,
+            "trust the issuer": lambda: None,
+            "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
         }
         acts[act]()
@@ -152,10 +185,22 @@ class Machine:
         assert pem in (self.identity.certificate or b"")
         self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
 
+    def _withdraw(self) -> None:
+        self._running.tenants[1].tokens.consent.withdraw()
+
     def _change(self, **changes: Any) -> None:
-        self._running.tenants[0].adopt(replace(self.identity, **changes))
+        """The application is one, however many tenants know it."""
+        for tenant in self._running.tenants:
+            tenant.adopt(replace(tenant.identity, **changes))
 
     # What the machine does.
+
+    def _begin_again(self) -> None:
+        """Another machine, or the same one with nothing on it."""
+        self._unit = ""
+        for folder in (self.folder, self.folder.parent / "etc"):
+            if folder.exists():
+                folder.rename(folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}"))
 
     async def _run(self, block: Fence) -> str:
         """What the block prints, on both streams; it has to end as it says."""
@@ -187,6 +232,14 @@ class Machine:
         ours = self.identity
         return [one for one in (ours.client_secret, ours.second_secret) if one]
 
+    async def _consent(self, browser: aiohttp.ClientSession, page: str) -> None:
+        """Accept; where nobody answers at the address that this leads to, it is what the browser shows."""
+        async with browser.get(page, allow_redirects=False) as answer:
+            self._clipboard = address = answer.headers["Location"]
+        with suppress(aiohttp.ClientConnectorError):
+            async with browser.get(address) as answer:
+                assert answer.status == 200
+
     async def _watched(self, process: asyncio.subprocess.Process) -> str:
         """What the process prints; a page of consent that it names is opened, as by an administrator."""
         assert process.stdout is not None
@@ -195,21 +248,26 @@ class Machine:
             async for raw in process.stdout:
                 lines.append(raw.decode())
                 for page in _CONSENT_PAGE.findall(lines[-1]):
-                    # The answer comes when the command has understood it, which prints nothing before.
-                    async with browser.get(page) as answer:
-                        assert answer.status == 200
+                    await self._consent(browser, page)
         return "".join(lines)
 
     def _localized(self, text: str) -> str:
         ahead = SystemClock().now().astimezone(UTC) + timedelta(days=400)
-        for path, here in ((PLACE, self.folder), ("/etc/m365watch", self.folder.parent / "etc")):
+        for path, here in self._places().items():
             text = re.sub(rf"{path}(?![\w.-])", str(here), text)
         return text.replace(END, f"{ahead:%Y-%m-%d}")
 
+    def _places(self) -> dict[str, Path]:
+        """Folders of the guides, and where they are here."""
+        home = self.folder.parent
+        return {PLACE: self.folder, "/etc/m365watch": home / "etc", IDENTITY: home / "identity"}
+
     def _shown(self, printed: str) -> str:
         """What was printed, as it would be at Microsoft's addresses and in the guide's folder."""
-        text = printed.replace(str(self.folder), PLACE)
-        text = re.sub(re.escape(self._running.url) + r"(?=/[\w-]+/(?:adminconsent|oauth2))", _LOGIN, text)
+        text = printed
+        for path, here in self._places().items():
+            text = text.replace(str(here), path)
+        text = re.sub(re.escape(self._running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
         return text.replace(self._running.url, "https://manage.office.com")
 
     def _compare(self, shown: Fence, printed: str) -> None:
@@ -230,11 +288,33 @@ class Machine:
             case "out of":
                 document = _without(yaml.safe_load(path.read_text()), given)
             case "":
-                document = given
-                for section in document["inputs"].values():
-                    section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
+                return self._write_configuration(path, given)
             case _:
                 raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
+        path.write_text(yaml.safe_dump(document))
+        return None
+
+    async def _deploy(self, block: Fence) -> None:
+        """Put the configuration of the manifest where the pod has it, and run the container's command."""
+        objects = {one["kind"]: one for one in yaml.safe_load_all(self._localized(block.text))}
+        assert {one["metadata"]["namespace"] for one in objects.values()} == {"monitoring"}
+        pod = objects["Deployment"]["spec"]["template"]
+        assert pod["spec"]["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+        assert pod["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+        [container] = pod["spec"]["containers"]
+        mounts = {one["name"]: Path(one["mountPath"]) for one in container["volumeMounts"]}
+        assert mounts.keys() == {one["name"] for one in pod["spec"]["volumes"]}
+        mounts["data"].mkdir()
+        mounts["config"].mkdir()
+        for name, text in objects["ConfigMap"]["data"].items():
+            self._write_configuration(mounts["config"] / name, yaml.safe_load(text))
+        code, printed = await self._shell(shlex.join(container["command"]))
+        assert code == 0, f"line {block.line}:\n{printed}"
+
+    def _write_configuration(self, path: Path, document: Any) -> None:
+        """A configuration that was written by hand, in the simulator's cloud."""
+        for section in document["inputs"].values():
+            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
         path.write_text(yaml.safe_dump(document))
         path.chmod(0o600)
 
@@ -272,6 +352,9 @@ def _merged(document: Any, given: Any) -> Any:
 
 def _without(document: Any, given: Any) -> Any:
     """The document without the lines that `given` shows: they have to be there."""
+    if isinstance(given, list):
+        assert set(given) <= set(document)
+        return [one for one in document if one not in given]
     if not isinstance(given, dict):
         assert document == given
         return None
@@ -285,15 +368,26 @@ async def machine_at(
     folder: Path,
     commands: Path,
     *,
+    tenants: Mapping[str, str] = OWN,
     scenario: str = "",
-    variables: Callable[[RunningSimulator], Mapping[str, str]] = lambda _running: {},
+    variables: Variables = no_variables,
 ) -> AsyncIterator[Machine]:
-    """A machine, and a simulated tenant whose ids are those of the guides."""
-    (derived,) = derive_identities(5)
-    identity = replace(derived, tenant_id=TENANT, client_id=APPLICATION, second_secret="")
+    """A machine, and simulated tenants with the ids and domains of the guides, and one application."""
+    derived = derive_identities(5, len(tenants))
+    identities = tuple(
+        replace(
+            one,
+            tenant_id=tenant,
+            domain=domain,
+            client_id=APPLICATION,
+            client_secret=derived[0].client_secret,
+            second_secret="",
+        )
+        for one, (tenant, domain) in zip(derived, tenants.items(), strict=True)
+    )
     settings = SimulationSettings(
         seed=5,
-        tenants=(identity,),
+        tenants=identities,
         days=1,
         records_per_day=40,
         live=False,

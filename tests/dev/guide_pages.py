@@ -11,10 +11,10 @@ FOLDER = Path(__file__).parents[2] / "docs" / "guides"
 _PARTS = re.compile(
     r"^(?:> \*\*Not run in our tests\*\*: (?P<reason>[^\n]+)\.\n\n)?"
     r"```(?P<kind>\w+)\n(?P<text>.*?)^```$"
-    r"|^<!-- portal: (?P<act>.+?) -->$",
+    r"|^<!-- (?:portal: (?P<act>.+?)|another machine) -->$",
     re.MULTILINE | re.DOTALL,
 )
-_PROTECTED = re.compile(r"AADSTS\d+|AF\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PROTECTED = re.compile(r"\b(?:AADSTS|AF)\d+\b|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"\b[0-9A-F]{40,64}\b|\d[\d,.:]*(?<![,.:])")
 
 
@@ -41,6 +41,7 @@ class Click:
     """What an administrator does in the portal at this place of the page."""
 
     act: str
+    """"" for going to another machine."""
 
 
 def read_guide(name: str) -> str:
@@ -51,8 +52,8 @@ def read_guide(name: str) -> str:
 def parts_of(page: str) -> Iterator[Fence | Click]:
     """The blocks and clicks of a page, in order."""
     for found in _PARTS.finditer(page):
-        if found["act"]:
-            yield Click(found["act"])
+        if not found["kind"]:
+            yield Click(found["act"] or "")
         else:
             line = page.count("\n", 0, found.start()) + 1
             yield Fence(found["kind"], found["text"], found["reason"] or "", line)

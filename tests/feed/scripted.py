@@ -99,7 +99,7 @@ class House:
     def publish(self, content_id: str, *bodies: bytes, feed: Feed = FEED, age_s: float = 600.0) -> BlobRef:
         """Serve a blob that the ledger knows already."""
         api = self.apis[feed.tenant_id]
-        ref = api.publish(feed.content_type, content_id, *bodies, created_at=self.ago(seconds=age_s))
+        ref = api.publish(feed.audit_type, content_id, *bodies, created_at=self.ago(seconds=age_s))
         self.know(ref)
         return ref
 

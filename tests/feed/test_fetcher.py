@@ -22,6 +22,7 @@ from m365watch.errors import (
     Unavailable,
 )
 from m365watch.feed.codes import EMPTY, EXPIRED, INVALID, UNKNOWN
+from m365watch.feed.fetcher import HOLD_S
 from m365watch.feed.tries import (
     FETCHES_MAX,
     QUARANTINE_TRIES,
@@ -35,7 +36,16 @@ from m365watch.records.split import Fragment
 from m365watch.testing.api import Ask, FakeApi
 from m365watch.testing.clock import START
 from m365watch.testing.loop import CallsInLine, run_jumping
-from scripted import FEED, FOREIGN_FEED, SHAREPOINT_FEED, TENANT, Fetching, House, house_in
+from scripted import (
+    FEED,
+    FOREIGN_FEED,
+    OTHER_TENANT,
+    SHAREPOINT_FEED,
+    TENANT,
+    Fetching,
+    House,
+    house_in,
+)
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
@@ -771,3 +781,107 @@ class UnusablePostponing(CallsInLine):
         if getattr(verb, "__name__", "") == "postpone":
             raise LedgerUnusable("the file is gone", fix="look for it")
         return await super().__call__(verb, *args, **kwargs)
+
+
+# Feeds that come, go, and are held.
+
+
+def test_a_feed_that_is_refused_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    """However many blobs wait: a few are tried, none of the others is; what waits costs nobody anything."""
+
+    async def use(house: House) -> tuple[int, int, set[str]]:
+        for number in range(500):
+            house.publish(f"blob{number}")
+        house.publish("other", feed=FOREIGN_FEED)
+        house.api.fail(Ask.FETCH, REFUSED, times=-1)
+        async with house.fetching(FEED, FOREIGN_FEED) as fetching:
+            await asyncio.sleep(HOLD_S / 2)
+            first = house.api.count(Ask.FETCH)
+            await asyncio.sleep(10 * HOLD_S)
+            return first, house.api.count(Ask.FETCH), set(fetching.content_ids)
+
+    first, in_ten_minutes, content_ids = run(tmp_path, use)
+
+    assert first <= FETCHES_MAX
+    assert in_ten_minutes <= 11 * FETCHES_MAX
+    assert content_ids == {"other"}
+
+
+def test_a_feed_goes_on_as_soon_as_its_tenant_takes_a_poll(tmp_path: Path) -> None:
+    """Nobody waits for the end of the hold where it is known that the cure was found."""
+
+    async def use(house: House) -> tuple[list[str], list[str]]:
+        house.publish("blob")
+        async with house.fetching() as fetching:
+            fetching.fetcher.hold(FEED, seconds=3_600)
+            await asyncio.sleep(1_800)
+            held = list(fetching.content_ids)
+            fetching.fetcher.go_on(FEED)
+            await asyncio.sleep(1)
+            return held, fetching.content_ids
+
+    assert run(tmp_path, use) == ([], ["blob"])
+
+
+def test_a_held_feed_lets_a_run_end(tmp_path: Path) -> None:
+    """What it lacks is in the ledger; `--once` does not wait for it."""
+
+    async def use(house: House) -> list[str]:
+        house.publish("blob")
+        async with house.fetching() as fetching:
+            fetching.fetcher.hold(FEED, seconds=3_600)
+            await wait_idle(fetching)
+            return fetching.content_ids
+
+    assert run(tmp_path, use) == []
+
+
+def test_a_feed_that_is_stopped_gives_back_all_it_held(tmp_path: Path) -> None:
+    """Fetches under way are cut short, and their blobs wait in the ledger."""
+
+    async def use(house: House) -> tuple[list[str], int, bool, int]:
+        for number in range(3):
+            house.publish(f"blob{number}")
+        house.api.fail(Ask.FETCH, Throttled("AF429", after_s=600.0), times=-1)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(1)
+            asked = house.api.count(Ask.FETCH)
+            fetching.fetcher.stop(FEED)
+            await asyncio.sleep(3_600)
+            house.api.recover()
+            again = house.api.count(Ask.FETCH) - asked
+            return fetching.content_ids, fetching.flight._held, fetching.fetcher.idle, again
+
+    assert run(tmp_path, use) == ([], 0, True, 0)
+
+
+def test_a_feed_that_comes_back_goes_on_with_what_waits(tmp_path: Path) -> None:
+    """In its new way; what it had handed on and is not final yet is not fetched a second time."""
+
+    async def use(house: House) -> tuple[list[str], list[str]]:
+        house.publish("before")
+        async with house.fetching(settles=False) as fetching:
+            await asyncio.sleep(1)
+            fetching.fetcher.stop(FEED)
+            house.publish("meanwhile")
+            await asyncio.sleep(60)
+            stopped = list(fetching.content_ids)
+            fetching.fetcher.add(FEED, house.access(TENANT))
+            await asyncio.sleep(60)
+            return stopped, fetching.content_ids
+
+    assert run(tmp_path, use) == (["before"], ["before", "meanwhile"])
+
+
+def test_a_feed_that_is_new_is_fetched(tmp_path: Path) -> None:
+    """Beside those that were there from the start."""
+
+    async def use(house: House) -> list[str]:
+        house.publish("other", feed=FOREIGN_FEED)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(60)
+            fetching.fetcher.add(FOREIGN_FEED, house.access(OTHER_TENANT))
+            await asyncio.sleep(1)
+            return fetching.content_ids
+
+    assert run(tmp_path, use) == ["other"]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from structlog.testing import capture_logs
 
-from m365watch.errors import AccessRefused, CredentialsRefused, Unavailable
+from m365watch.errors import AccessRefused, CredentialsRefused, Unavailable, Unreachable
 from m365watch.feed.troubles import Troubles
 from m365watch.model import Feed
 from m365watch.testing.loop import run_jumping
@@ -61,6 +61,38 @@ def test_a_trouble_of_a_whole_tenant_is_named_once(tmp_path: Path) -> None:
     assert told == [FEED, FOREIGN_FEED]
     assert set(present) == {FEED, FOREIGN_FEED}
     assert [line.partition(":")[0] for line in lines] == ["error", "error"]
+
+
+def test_the_same_trouble_in_another_window_is_no_news(tmp_path: Path) -> None:
+    """The window moves with every poll: an outage of a day would be a line a minute and feed."""
+
+    async def use(house: House) -> tuple[list[str], str | None]:
+        for minute in range(10):
+            await house.troubles.note(FEED, Unavailable("HTTP 503", where=f"{FEED} 09:00Z..10:{minute:02}Z"))
+        return [trouble.text for trouble in house.told], house.progress().last_error
+
+    (told, kept), lines = run(tmp_path, use)
+
+    assert len(told) == len(lines) == 1
+    assert kept is not None
+    assert "10:09Z" in kept, "`status` shows the latest"
+
+
+def test_a_host_out_of_reach_is_named_once_for_a_tenant(tmp_path: Path) -> None:
+    """Whichever window of whichever feed met it; what only one feed meets is said of each."""
+
+    async def use(house: House) -> tuple[int, int]:
+        for feed in (FEED, SHAREPOINT_FEED, FOREIGN_FEED):
+            await house.troubles.note(feed, Unreachable("no connection (refused)", where=f"{feed} 09:00Z"))
+        away = len(house.troubles.present())
+        for feed in (FEED, SHAREPOINT_FEED, FOREIGN_FEED):
+            await house.troubles.note(feed, Unavailable("HTTP 503", where=f"{feed} 09:00Z"))
+        return away, len(house.troubles.present())
+
+    counts, lines = run(tmp_path, use)
+
+    assert counts == (2, 3)
+    assert len(lines) == 5
 
 
 def test_another_trouble_of_the_same_feed_is_said(tmp_path: Path) -> None:

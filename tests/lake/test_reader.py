@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -13,7 +14,7 @@ from deltalake import write_deltalake
 from lake_place import LakePlace
 from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.reader import LakeReader
-from m365watch.lake.tables import plan_views
+from m365watch.lake.tables import UNION, plan_views
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 
@@ -203,3 +204,17 @@ def test_a_value_that_no_program_here_can_hold_is_named(lake: Path, value: str) 
         QueryRefused, match=r"^column odd has a value that cannot be shown; turn it into text"
     ):
         LakeReader(lake).query(f"SELECT 1 AS one, {value} AS odd")
+
+
+def test_records_of_the_union_itself_are_in_the_union() -> None:
+    """Service health has Devo's union for its table; what is below it is not hidden by that."""
+    views = plan_views([UNION, "cloud.office365.management.exchange"], reserved=frozenset())
+    rows = [UNION, "cloud.office365.management.exchange", "cloud.office365.managementx", "other"]
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE audit (devo_table TEXT)")
+        connection.executemany("INSERT INTO audit VALUES (?)", [[row] for row in rows])
+        found = connection.execute(f"SELECT devo_table FROM audit WHERE {views[UNION]} AND true").fetchall()
+
+    assert [row for (row,) in found] == rows[:2]
+    assert views["management"] == views[UNION]
+    assert views["exchange"] == "devo_table = 'cloud.office365.management.exchange'"

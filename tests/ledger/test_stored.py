@@ -56,14 +56,14 @@ def test_what_was_put_in_is_known_with_its_first_owner_and_nothing_else_is(
     """Whatever is added and evicted; the pages stay in order, apart from each other, and within bounds."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute(CREATE)
-        table = StoredIdentities(connection)
+        table = StoredIdentities(connection, page_count=9)
         known: dict[bytes, bytes] = {}
         for kind, numbers, by in steps:
             if kind == "add":
                 table.add(rows(numbers, by))
                 known = {identity(one): owner(by) for one in numbers} | known
             else:
-                while table.evict(owner(by), count=PAGE_COUNT):
+                while table.evict(owner(by), count=9)[1]:
                     pass
                 known = {one: its for one, its in known.items() if its >= owner(by)}
         pages = pages_of(connection)
@@ -71,7 +71,7 @@ def test_what_was_put_in_is_known_with_its_first_owner_and_nothing_else_is(
         asked = [identity(one) for one in sorted(sought)]
 
         assert flat == sorted(known)
-        assert all(len(page) <= PAGE_COUNT for page in pages)
+        assert all(len(page) <= 9 for page in pages)
         assert table.owners(asked) == {one: known[one] for one in asked if one in known}
         assert table.owners(asked[:3]) == {one: known[one] for one in asked[:3] if one in known}
         assert table.count() == len(known)
@@ -93,7 +93,7 @@ def test_what_is_read_in_steps_is_whole_though_pages_are_cut_anew_in_between(
     stored.add(rows(range(1_000)))
     stored.add(rows(range(1_000, 3_000), by=9))
     found, read_to = stored.read(b"", 700)
-    while stored.evict(owner(5), count=10_000):
+    while stored.evict(owner(5), count=10_000)[1]:
         pass
     while read_to is not None:
         more, read_to = stored.read(read_to, 700)

@@ -158,6 +158,10 @@ def test_known_names_are_told_from_others() -> None:
     assert known.has(Kind.OPERATION, "New-InboxRule")
     assert known.has(Kind.FIELD, "CreationTime")
     assert known.has(Kind.OPERATION, "AnonymousLinkUsed")
+    for name in ("FileAccessedExtended", "AddFolderPermissions", "FolderBind", "SearchExportDownloaded"):
+        assert known.has(Kind.OPERATION, name), "Purview's page of audited activities has it"
+    for name in ("Add service principal credentials.", "TeamsTenantSettingChanged", "QuarantineRelease"):
+        assert known.has(Kind.OPERATION, name)
     assert not known.has(Kind.RECORD_TYPE, "99999")
     assert not known.has(Kind.OPERATION, "Novel")
     assert not known.has(Kind.FIELD, "Fresh")

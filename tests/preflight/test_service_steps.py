@@ -314,9 +314,12 @@ def test_every_need_has_its_row() -> None:
     assert all(need.fix for need in NEEDS)
 
 
+KINDS = ("overviews", "issues", "messages")
+
+
 def test_service_health_needs_roles_of_graph() -> None:
     """One for overviews and issues, one for messages; without either nothing of it comes."""
-    health = cast("ServiceSettings", SimpleNamespace(service="service_health"))
+    health = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=KINDS))
     messages = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=("messages",)))
     exchange = make_service(Service.EXCHANGE)
     roles = ["ServiceHealth.Read.All"]

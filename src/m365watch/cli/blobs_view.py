@@ -77,9 +77,9 @@ def _piece_lines(piece: KeptPiece) -> list[Text]:
     head = Text.assemble((f"{piece.number}", "bold"), title)
     if piece.feed is None or piece.content_id is None:
         return [whole_line(head), *_below(f"kept {moment(piece.quarantined_at)}; its blob is forgotten")]
-    times = f"kept {moment(piece.quarantined_at)}, created {moment(piece.created_at)}"
-    blob = f"of a blob that is {piece.blob_state}: {piece.feed}"
-    return [whole_line(head), *_below(blob, plain(piece.content_id), times)]
+    course = f"created {moment(piece.created_at)}, its blob is {piece.blob_state}"
+    kept = f"kept {moment(piece.quarantined_at)}"
+    return [whole_line(head), *_below(str(piece.feed), plain(piece.content_id), course, kept)]
 
 
 def _below(*texts: str) -> Iterable[Text]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,10 @@ class Collecting(Protocol):
         ...
 
 
+WAITING_NAMED_MAX = 20
+"""Blobs that the end of a run names; an outage may leave thousands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a run ended."""
@@ -42,14 +47,21 @@ class Ending:
 
 
 async def collect(
-    collector: Collecting, *, once: bool, view: View, stop: asyncio.Event | None = None
+    collector: Collecting,
+    *,
+    once: bool,
+    view: View,
+    stop: asyncio.Event | None = None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> Ending:
     """Run `collector` to its end while `view` shows how it stands; a signal or `stop` ends it in order.
+
+    SIGHUP calls `on_hangup`; without that it does what the system does.
 
     Raises: NeedsOperator: the run could not start.
     """
     stop = stop or asyncio.Event()
-    with StopSignals(stop) as signals:
+    with StopSignals(stop, on_hangup=on_hangup) as signals:
         showing = asyncio.create_task(view.follow(collector.progress))
         try:
             outcome = await collector.run(once=once, stop=stop)
@@ -63,12 +75,15 @@ async def collect(
 
 
 def show_outcome(outcome: Outcome, *, told: Told) -> None:
-    """The end of a run on stderr: problems not `told` before, each blob that waits, the account."""
+    """The end of a run on stderr: problems not `told` before, blobs that wait, the account."""
     for problem in outcome.problems:
         if problem not in told:
             tell(logging.ERROR, f"error: {problem}")
-    for blob in outcome.waiting:
+    for blob in outcome.waiting[:WAITING_NAMED_MAX]:
         tell(logging.WARNING, waiting_line(blob))
+    more = len(outcome.waiting) - WAITING_NAMED_MAX
+    if more > 0:
+        tell(logging.WARNING, f"waiting: and {more:,} more: `m365watch blobs --state waiting` names them")
     for line in account_lines(outcome.progress):
         tell(logging.INFO, line)
 

@@ -123,6 +123,17 @@ def _read_files(
     return load_settings(find_config(named), environment=os.environ, for_reading=for_reading)
 
 
+def configuration_files(config: Path | None, *, job: Path | None, collector: Path | None) -> tuple[Path, ...]:
+    """The files that `read_settings` reads, given the same.
+
+    Raises: typer.BadParameter: none is named, or both kinds are.
+    """
+    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
+
+    pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
+    return pair or (find_config(config or Path(os.environ[CONFIG_VARIABLE])),)
+
+
 def arguments_for(config: Path | None, *, job: Path | None, collector: Path | None) -> str:
     """The configuration as another command takes it, to be pasted into a shell; empty if none is named."""
     named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}

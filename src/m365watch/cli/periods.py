@@ -47,12 +47,16 @@ def parse_period(start: str, end: str, *, now: datetime) -> Window:
     return period
 
 
-def parse_services(given: list[str] | None) -> tuple[Service, ...]:
-    """The services that are named.
+def parse_services(given: list[str] | None, *, of_audit: bool = True) -> tuple[Service, ...]:
+    """The services that are named: `of_audit` alone, or also what Graph announces.
 
     Raises: typer.BadParameter: there is no such service.
     """
-    known = {str(service): service for service in Service if service.content_type is not None}
+    known = {
+        str(service): service
+        for service in Service
+        if (service.content_type if of_audit else service.content) is not None
+    }
     for name in given or ():
         if name not in known:
             raise typer.BadParameter(f"--service {name}: there are {', '.join(known)}")

@@ -57,7 +57,7 @@ def replay(
     from m365watch.model import Service
     from m365watch.replaying import Replay
 
-    types = [one.content_type for one in parse_services(service) or tuple(Service)]
+    types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
     asked = ScanAsked(
         parse_period(start, end, now=SystemClock().now()),
         Clock.RECEIVED if received else Clock.CREATED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from m365watch.cli.configuration import (
     NoSaveStateOption,
     ProdModeOption,
     ValidateOption,
+    configuration_files,
     read_settings,
     state_of,
 )
@@ -23,9 +25,11 @@ from m365watch.cli.terminal import LineFormat, stderr_terminal
 
 if TYPE_CHECKING:
     from m365watch.app import Collector
+    from m365watch.cli.collecting import Ending
     from m365watch.cli.diagnostics import Told
     from m365watch.cli.live import View
     from m365watch.config.settings import Settings
+    from m365watch.reloading import Reload
 
 
 @failing_as_devo
@@ -61,11 +65,20 @@ def run(
     from m365watch.app import Collector
     from m365watch.cli.live import view_for
     from m365watch.clock import SystemClock, system_random
+    from m365watch.reloading import Reload
 
+    clock = SystemClock()
+    files = configuration_files(config, job=job, collector=collector_file)
+
+    def load(running: Settings) -> Settings:
+        return _as_kept(read_settings(config, job=job, collector=collector_file), running)
+
+    # Before the files are read, so that no change in between is missed.
+    reload = None if once else Reload(files, load, clock)
     read = read_settings(config, job=job, collector=collector_file)
     with state_of(read, no_save_state=no_save_state) as settings:
         console = stderr_terminal()
-        collector = Collector(settings, clock=SystemClock(), random=system_random())
+        collector = Collector(settings, clock=clock, random=system_random(), reload=reload)
         told = configure_diagnostics(
             line_format=line_format,
             level=level_of(quiet=quiet, verbose=verbose or settings.debug),
@@ -76,10 +89,9 @@ def run(
         if validate:
             raise typer.Exit(_validate_and_show(collector))
         bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
-        view = view_for(console, clock=SystemClock(), quiet=quiet, bars=bars)
-        raise typer.Exit(
-            _collect_and_show(collector, settings, view=view, told=told, once=once, as_json=as_json)
-        )
+        view = view_for(console, clock=clock, quiet=quiet, bars=bars)
+        ending = _collect(collector, view=view, once=once, reload=reload)
+        raise typer.Exit(_show_end(ending, settings, told=told, as_json=as_json))
 
 
 def _validate_and_show(collector: Collector) -> int:
@@ -95,16 +107,27 @@ def _validate_and_show(collector: Collector) -> int:
     return EXIT_FAILED if problems else 0
 
 
-def _collect_and_show(
-    collector: Collector, settings: Settings, *, view: View, told: Told, once: bool, as_json: bool
-) -> int:
-    """Run the collector, show how it ended, and answer the exit code."""
-    from m365watch.cli import documents
-    from m365watch.cli.collecting import collect, show_outcome
+def _as_kept(new: Settings, running: Settings) -> Settings:
+    """The settings as the run has them that keeps its state in a temporary folder, whatever the file says."""
+    if running.keeps_state:
+        return new
+    return replace(new, state_directory=running.state_directory, keeps_state=False)
+
+
+def _collect(collector: Collector, *, view: View, once: bool, reload: Reload | None) -> Ending:
+    from m365watch.cli.collecting import collect
     from m365watch.cli.loop import run_in_loop
+
+    on_hangup = None if reload is None else reload.asked.set
+    return run_in_loop(collect(collector, once=once, view=view, on_hangup=on_hangup))
+
+
+def _show_end(ending: Ending, settings: Settings, *, told: Told, as_json: bool) -> int:
+    """Show how a run ended, and answer the exit code."""
+    from m365watch.cli import documents
+    from m365watch.cli.collecting import show_outcome
     from m365watch.clock import SystemClock
 
-    ending = run_in_loop(collect(collector, once=once, view=view))
     show_outcome(ending.outcome, told=told)
     if as_json:
         document = documents.outcome_document(

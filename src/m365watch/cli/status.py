@@ -56,6 +56,8 @@ def status(
     """
     from m365watch.clock import SystemClock
 
+    if metrics and (as_json or watch):
+        raise typer.BadParameter("--metrics goes with neither --json nor --watch")
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     arguments = arguments_for(config, job=job, collector=collector_file)
     clock = SystemClock()
@@ -79,7 +81,14 @@ def status(
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     from m365watch.cli.status_view import Standing
-    from m365watch.inspection import read_audits, read_expiry, read_latency, read_status, waiting_blobs
+    from m365watch.inspection import (
+        read_audits,
+        read_configuration,
+        read_expiry,
+        read_latency,
+        read_status,
+        waiting_blobs,
+    )
 
     return Standing(
         read_status(settings),
@@ -89,6 +98,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         latency=read_latency(settings),
         audits=read_audits(settings),
         applications=read_expiry(settings),
+        configuration=read_configuration(settings),
     )
 
 
@@ -104,6 +114,7 @@ def print_metrics(read: Callable[[], Standing]) -> None:
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:
     """One JSON document on stdout; with `watch` one a line, until Ctrl-C."""
+    from m365watch.cli.configuration_view import configuration_document
     from m365watch.cli.documents import as_json, status_document
     from m365watch.cli.expiry_view import credentials_document
     from m365watch.cli.latency_view import latency_document
@@ -115,6 +126,7 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         )
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
+        document["configuration"] = configuration_document(standing.configuration)
         document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))
         if not watch:

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.configuration_view import configuration_lines
 from m365watch.cli.expiry_view import credential_lines
 from m365watch.cli.latency_view import latency_part
 from m365watch.cli.render import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from m365watch.expiry.memory import KnownApplication
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
+    from m365watch.tenancy.note import ConfigurationNote
 
 WIDE_COLUMNS = 118
 """From this width on every figure has a column; below it the rare ones have lines of their own."""
@@ -61,6 +63,8 @@ class Standing:
     """The last audit of each feed that was audited."""
     applications: Sequence[KnownApplication] = ()
     """What is known of the ends of their credentials."""
+    configuration: ConfigurationNote | None = None
+    """What became of the file while the collector ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def status_page(
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
     lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
+    lines += configuration_lines(standing.configuration, now=standing.at)
     lines += credential_lines(standing.applications, now=standing.at, shown_max=errors_max)
     # Not what is in the ledger now, as an audit says: what it forgot, and what it was told twice, counts.
     account = _account(f"in all: {completeness_line(standing.progress)}", columns=columns)

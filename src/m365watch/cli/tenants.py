@@ -77,14 +77,14 @@ def show_or_go_on(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.tenants_view import TenantsFound, tenants_document, tenants_page
     from m365watch.clock import SystemClock
-    from m365watch.inspection import read_tenants, who_collects
+    from m365watch.inspection import read_configuration, read_tenants, who_collects
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     now = SystemClock().now()
     every = read_tenants(settings, now=now)
     shown = choose_tenants(every, states=state or (), parts=tenant or ())[:worst]
     arguments = arguments_for(config, job=job, collector=collector_file)
-    found = TenantsFound(every, shown, now, who_collects(settings), arguments)
+    found = TenantsFound(every, shown, now, who_collects(settings), read_configuration(settings), arguments)
     if as_json:
         write_line(to_json(tenants_document(found)))
         return

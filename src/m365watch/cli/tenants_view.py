@@ -13,9 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.configuration_view import configuration_document, configuration_lines
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, quoted, span, totals_of, whole_line
 from m365watch.cli.terminal import plain
+from m365watch.tenancy.note import ConfigurationNote
 from m365watch.tenancy.standing import TenantStanding, TenantState
 
 GROUPS_SHOWN_MAX = 8
@@ -56,6 +58,8 @@ class TenantsFound:
     at: datetime
     holder: str | None
     """Who collects just now, by pid and host; None if nobody does."""
+    configuration: ConfigurationNote | None
+    """What became of the file while the collector ran."""
     arguments: str
     """What a command that reads the same ledger needs, as a shell takes it."""
 
@@ -65,7 +69,7 @@ def tenants_page(found: TenantsFound, *, columns: int) -> RenderableType:
     parts: list[RenderableType] = []
     if found.shown:
         parts += [_table(found.shown, columns=columns), Text("")]
-    troubles = _trouble_lines(found)
+    troubles = [*_trouble_lines(found), *configuration_lines(found.configuration, now=found.at)]
     parts += [*troubles, *([Text("")] if troubles else [])]
     if found.holder is None:
         parts.append(Text("no collector is running: this is how the tenants stood", style="yellow"))
@@ -166,6 +170,7 @@ def tenants_document(found: TenantsFound) -> dict[str, Any]:
         "schema": SCHEMA,
         "at": instant(found.at),
         "collector": found.holder,
+        "configuration": configuration_document(found.configuration),
         "total": len(found.every),
         "totals": {
             "states": {str(state): states[state] for state in TenantState},

@@ -38,7 +38,8 @@ def why(
 
     The steps are configuration, proxy, dns, tls, clock, token, tenant, roles, audit, subscriptions, served
     (content that Microsoft lists now), listed (content that the collector knows), fetched, deduplicated,
-    routed and delivered. It stops at the first one that is broken and says what to do.
+    routed and delivered. It stops at the first one that is broken and says what to do. What comes from
+    Microsoft Graph is looked at with --service service_health.
 
     Sends few requests and changes nothing; free to use while `m365watch run` is running.
 

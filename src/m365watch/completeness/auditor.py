@@ -193,7 +193,7 @@ class Auditor:
     async def _list(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
         tally.begin(window)
         start_at = audited.start_at
-        async for page in audited.api.list_content(feed.content_type, window):
+        async for page in audited.api.list_content(feed.audit_type, window):
             wanted = [ref for ref in page if start_at is None or ref.created_at >= start_at]
             states = await self._compare(feed, wanted)
             tally.add(wanted, states)

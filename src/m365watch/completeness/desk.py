@@ -60,6 +60,10 @@ class AuditDesk:
         self._clock = clock
         self._on_listed = on_listed
 
+    def change(self, feeds: Mapping[Feed, Audited]) -> None:
+        """Audit these feeds from now on; an audit under way ends with those it began with."""
+        self._feeds = feeds
+
     def daily(self, feed: Feed) -> DailyAudit:
         """What watches the feed's daily relisting."""
         return DailyAudit(feed, compare=self._compare, keep=self._keep, clock=self._clock)
@@ -83,7 +87,8 @@ class AuditDesk:
             await self._answer(await asked.get())
 
     async def _answer(self, order: AuditOrder) -> None:
-        _log.info(f"audit asked for: the last {order.days} days{', with repair' if order.repair else ''}")
+        days = "day" if order.days == 1 else f"{order.days} days"
+        _log.info(f"audit asked for: the last {days}{', with repair' if order.repair else ''}")
         try:
             audits = await self.audit(order, on_progress=partial(self._tell_progress, order))
             await self._calls(leave_answer, self._ledger.path.parent, order, audits)

@@ -16,7 +16,8 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import AuditOrder
 from m365watch.completeness.keeping import audit_of, body_of
 from m365watch.errors import LedgerUnusable
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.ledger.lock import cure_beside_collector
+from m365watch.model import Feed, TenantId, content_named
 
 REQUESTS = "audit-*.request"
 """The requests in the state directory; the star stands for the request's number."""
@@ -46,7 +47,7 @@ def leave_request(directory: Path, order: AuditOrder) -> None:
         raise LedgerUnusable(
             f"the running collector cannot be asked ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
 
 
@@ -102,7 +103,7 @@ def take_answer(directory: Path, order: AuditOrder) -> list[FeedAudit] | None:
         return None
     with suppress(OSError):
         path.unlink()
-    return [audit_of(Feed(TenantId(tenant), ContentType(kind)), body) for tenant, kind, body in rows]
+    return [audit_of(Feed(TenantId(tenant), content_named(kind)), body) for tenant, kind, body in rows]
 
 
 def _place(directory: Path, files: str, number: str | None) -> Path:

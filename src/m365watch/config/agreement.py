@@ -16,8 +16,10 @@ from m365watch.config.tidy import is_off
 from m365watch.config.values import is_guid
 from m365watch.model import Service
 
-COLLECTING = tuple(service for service in Service if service.content_type)
+COLLECTING = tuple(service for service in Service if service.content)
 """The services that collect something of their own."""
+BY_DEFAULT = tuple(service for service in COLLECTING if service.content_type)
+"""Those that are collected where none is named: what is in Graph needs permissions of its own."""
 
 _DEFAULT_INPUT = "office365"
 _SYSLOG_TYPES = {"syslog", "in_house_relay", "sidecar"}
@@ -33,6 +35,7 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
     for name in inputs:
         _check_type(name, section_at(inputs, name), report)
         _check_services(name, section_at(inputs, name), report)
+        _check_graph(name, section_at(inputs, name), report)
     _check_ids(inputs, report)
     _check_tenants(inputs, report)
     _check_directories(document, folder, report)
@@ -42,10 +45,10 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
 
 
 def enabled_services(input_section: Document) -> list[Service]:
-    """The collecting services of one input: those named and not switched off, or else all of them."""
+    """The collecting services of one input: those named and not switched off, or else the usual ones."""
     services = section_at(input_section, "services")
     if not services:
-        return list(COLLECTING)
+        return list(BY_DEFAULT)
     return [name for name in COLLECTING if name in services and not is_off(services[name])]
 
 
@@ -61,6 +64,17 @@ def _check_services(name: str, input_section: Document, report: Report) -> None:
             ("inputs", name, "services"),
             "nothing is collected; switch on one of " + ", ".join(COLLECTING),
         )
+
+
+def _check_graph(name: str, input_section: Document, report: Report) -> None:
+    """Refuse a service of Graph's in a cloud of one's own that names no Graph."""
+    cloud = section_at(input_section, "cloud")
+    if not cloud or "name" in cloud or cloud.get("graph_url") is not None:
+        return
+    for service in enabled_services(input_section):
+        if service not in BY_DEFAULT:
+            why = f"is missing; {service} asks Microsoft Graph there"
+            report.refuse(("inputs", name, "cloud", "graph_url"), why)
 
 
 def _check_ids(inputs: Document, report: Report) -> None:

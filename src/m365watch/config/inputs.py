@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from m365watch.config import values
 from m365watch.config.credentials import Credentials
@@ -21,6 +21,7 @@ from m365watch.config.kinds import (
     Section,
     Switch,
     Whole,
+    listed,
 )
 from m365watch.config.network import InputNetworkSection
 from m365watch.config.patterns import PATTERN_CHARACTERS_MAX, parse_pattern
@@ -128,6 +129,20 @@ class DlpSection(ServiceSection):
     They are in the records only if the application has the permission `ActivityFeed.ReadDlp`."""
 
 
+class HealthSection(ServiceSection):
+    """The service `service_health` of `services`: what every service takes, and one key more."""
+
+    announcements: Annotated[
+        tuple[Literal["overviews", "issues", "messages"], ...], BeforeValidator(listed), Field(min_length=1)
+    ] = Field(
+        default=("overviews", "issues", "messages"),
+        title="a list of overviews, issues and messages",
+    )
+    """Which announcements are collected: how each service stands (`overviews`), incidents and advisories
+    (`issues`), and what the message center says of changes (`messages`). The first two need the permission
+    `ServiceHealth.Read.All` of Microsoft Graph, the last one `ServiceMessage.Read.All`."""
+
+
 class Services(Section):
     """What is collected of a tenant; a service that is named without options has the defaults."""
 
@@ -145,6 +160,11 @@ class Services(Section):
 
     dlp: DlpSection | None = Field(default=None, title=OBJECT)
     """Content type DLP.All: matches of data loss prevention rules."""
+
+    service_health: HealthSection | None = Field(default=None, title=OBJECT)
+    """Service health and the message center, from Microsoft Graph. It is collected only where it is named,
+    for it needs permissions of Graph. Each state of a service, each change of an issue and each message is
+    one record, of the table `cloud.office365.management` unless `override_tag` names another."""
 
     uri_retry: ServiceSection | None = Field(default=None, title=OBJECT)
     """Devo's switch for the retries of failed fetches; here they are always retried, named or not."""
@@ -199,8 +219,8 @@ class CloudSection(Section):
     """The resource that tokens are asked for; left out, `management_url`."""
 
     graph_url: BaseUrl | None = Field(default=None, title="an https URL (http for loopback hosts only)")
-    """Where Microsoft Graph answers, without `/v1.0`, and for what `m365watch recover` asks its tokens;
-    left out, that command cannot be used."""
+    """Where Microsoft Graph answers, without `/v1.0`, and for what its tokens are asked; left out, neither
+    `m365watch recover` nor the service `service_health` can be used."""
 
 
 class AutoConfig(Section):
@@ -256,7 +276,7 @@ class InputSection(Section):
     the collected tenant itself."""
 
     services: Services | None = Field(default=None, title="an object of services")
-    """What is collected; left out, all five kinds of content."""
+    """What is collected; left out, all five kinds of content of the Management Activity API."""
 
     lookback_secs: Whole = Field(
         default=7_200, ge=0, le=604_800, title="a whole number of seconds, 0 to 604,800"

@@ -21,6 +21,7 @@ from m365watch.config.kinds import (
     Whole,
 )
 from m365watch.config.network import NetworkSection
+from m365watch.config.webhook import WebhookSection
 
 
 class PersistenceConfig(Section):
@@ -110,6 +111,11 @@ class Globals(GlobalOverrides):
     Files that systemd or Docker hands to the service, and those of a Kubernetes volume with an `fsGroup`,
     do not need it."""
 
+    watch_configuration: Switch = Field(default=True, title=ON_OFF)
+    """Whether a running collector looks every 2 seconds for changes of this file, and takes up what has
+    changed of its tenants. `systemctl reload`, or SIGHUP, has it read the file at once, also where this is
+    off."""
+
     persistence: Persistence = Field(
         default=DEFAULTS, validate_default=True, title="an object with type and config"
     )
@@ -117,3 +123,6 @@ class Globals(GlobalOverrides):
 
     network: NetworkSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """How servers are reached: proxy, authorities, the collector's own address, time-outs, TLS."""
+
+    webhook: WebhookSection | None = Field(default=None, title=OBJECT)
+    """Where Microsoft may tell of new content; left out, the collector polls and listens nowhere."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from m365watch.config.agreement import COLLECTING
+from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
 from m365watch.config.inputs import (
     CloudSection,
+    HealthSection,
     InputSection,
     NamedCloudSection,
     Services,
@@ -35,6 +36,7 @@ from m365watch.config.settings import (
     SyslogSettings,
     TenantSettings,
 )
+from m365watch.config.webhook import resolve_webhook
 from m365watch.model import Service, TenantId
 
 MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
@@ -80,6 +82,8 @@ def resolve(
         collector_image=image,
         keeps_state=persistence.type != "memory",
         network=network,
+        watches_configuration=file.globals.watch_configuration,
+        webhook=resolve_webhook(file.globals.webhook),
     )
 
 
@@ -172,7 +176,7 @@ def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
 def _resolve_services(section: InputSection) -> tuple[ServiceSettings, ...]:
     services = section.services
     if services is None or not services.model_fields_set:
-        services = Services.model_validate(dict.fromkeys(COLLECTING))
+        services = Services.model_validate(dict.fromkeys(BY_DEFAULT))
     sections = [(service, getattr(services, service)) for service in COLLECTING]
     return tuple(
         _resolve_service(service, one, section)
@@ -191,4 +195,5 @@ def _resolve_service(service: Service, section: ServiceSection, around: InputSec
         bloom_filter_buffer_size=section.override_bloom_filter_buffer_size,
         masks=masks_of(around, section),
         requests_per_minute=_tightest(section),
+        announcements=section.announcements if isinstance(section, HealthSection) else (),
     )

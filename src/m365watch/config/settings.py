@@ -34,7 +34,7 @@ class Cloud:
     audience: str
     """The `resource` that a token is asked for; the management host unless set."""
     graph_url: str = ""
-    """Microsoft Graph, for `m365watch recover`; empty where a cloud of one's own names none."""
+    """Microsoft Graph; empty where a cloud of one's own names none."""
     token_endpoint: str | None = None
     """v1 or v2; None: v2, and v1 where there is no v2."""
 
@@ -70,6 +70,22 @@ class NetworkSettings:
     """1.2 or 1.3."""
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """The receiver of Microsoft's notifications."""
+
+    address: str
+    """What Microsoft is told, without the tenant at its end."""
+    host: str
+    port: int
+    auth_id: Secret
+    certificate: Path | None = None
+    """PEM, with its chain; None: a proxy has it."""
+    key: Path | None = None
+    key_password: Secret | None = None
+    requests_per_minute: int = 600
+
+
 UNSET_NETWORK = NetworkSettings()
 """What holds where nobody said anything."""
 
@@ -101,6 +117,8 @@ class ServiceSettings:
     """`obfuscation_data`: what is masked in every record of the service, before any output sees it."""
     requests_per_minute: int | None = None
     """The service's own limit inside its tenant's budget; None: it shares that budget only."""
+    announcements: tuple[str, ...] = ()
+    """Of `service_health`: overviews, issues, messages; empty for every other service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +424,10 @@ class Settings:
     """False: the state is in a temporary folder that goes at the end (`persistence.type: memory`)."""
     network: NetworkSettings = UNSET_NETWORK
     """`globals.network`, for whatever belongs to no tenant."""
+    watches_configuration: bool = True
+    """Whether a run takes up changes of its file by itself."""
+    webhook: WebhookSettings | None = None
+    """`globals.webhook`; None: there is only polling."""
 
     @property
     def lake_directory(self) -> Path | None:

@@ -26,7 +26,7 @@ from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.compile import read_instant
 from m365watch.detect.extension import parse_duration_s
-from m365watch.detect.judging import judge_all
+from m365watch.detect.judging import judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher, Told
@@ -36,6 +36,7 @@ from m365watch.records.headers import headers_of
 CASES_BYTES_MAX = 8 * 1_048_576
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+_DAY_MS = 86_400_000
 _KEYS = {"detection", "rule", "settings", "hits", "near_misses"}
 _CASE_KEYS = {"name", "records", "expect", "settings", "reason"}
 
@@ -207,15 +208,29 @@ def with_sources(rules: Sequence[Rule], library: Library) -> list[Rule]:
 
 
 def find_alerts(
-    rules: Sequence[Rule], records: Sequence[bytes], *, knowledge: Knowledge, tenant: str = ""
+    rules: Sequence[Rule],
+    records: Sequence[bytes],
+    *,
+    knowledge: Knowledge,
+    tenant: str = "",
+    now: datetime | None = None,
 ) -> list[Alert]:
-    """The alerts that a set of records gives: for tests and for looking back, without any state."""
+    """The alerts that a set of records gives: for tests and for looking back, without any state.
+
+    `now` is when it is looked at, for rules about silence; a day after the last record where it is absent.
+    """
     matcher = Matcher(rules, knowledge=knowledge)
     matches: list[Match] = []
     told = Told(tenant, _EPOCH)
+    times = []
     for record, header in zip(records, headers_of(records), strict=True):
         matches += matcher.match(record, told, operation=header.Operation)
-    return judge_all(rules, matches)
+        at = read_instant(header.CreationTime)
+        times += [round(at.timestamp() * 1000)] if at is not None else []
+    now_ms = round(now.timestamp() * 1000) if now is not None else max(times, default=0) + _DAY_MS
+    return judge_all(
+        rules, matches, now_ms=now_ms, since_ms={tenant: watched_since_ms(min(times, default=0))}
+    )
 
 
 def _faults(case: Case, alerts: Sequence[Alert]) -> list[str]:

@@ -9,21 +9,40 @@ from dataclasses import dataclass
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.novelty import novel_episodes
+from m365watch.detect.correlation.periods import (
+    deviation_episodes,
+    gradient_episodes,
+    low_episodes,
+    rolling_episodes,
+)
+from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
-from m365watch.detect.extension import Kind, Severity
+from m365watch.detect.extension import Extension, Kind, Severity, Travel
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
+from m365watch.detect.uses import links
 
+PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
+"""Kinds whose alerts come with time alone."""
+
+_HOUR_MS = 3_600_000
 _SHOWN_VALUES = 3
 """Different values of one field that an explanation names before it says "and 4 more"."""
 
 
-def judge_group(rule: Rule, matches: Iterable[Match]) -> list[Alert]:
-    """The alerts of one group of a rule; `matches` in any order, duplicates allowed.
+def watched_since_ms(earliest_ms: int) -> int:
+    """Since when a tenant counts as watched, given its earliest record: from the full hour."""
+    return earliest_ms // _HOUR_MS * _HOUR_MS
 
-    Without the kinds that look at a whole tenant's time; those need `judge_tenant`.
-    """
-    ordered = sort_matches(matches)
-    return [make_alert(rule, one) for one in find_episodes(rule, ordered)]
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an alert depends on beside matches."""
+
+    now_ms: int
+    """Until when silence can be told."""
+    since_ms: int = 0
+    """The earliest time at which the tenant was watched."""
 
 
 def sort_matches(matches: Iterable[Match]) -> list[Match]:
@@ -32,16 +51,59 @@ def sort_matches(matches: Iterable[Match]) -> list[Match]:
     return [unique[key] for key in sorted(unique)]
 
 
-def find_episodes(rule: Rule, ordered: Sequence[Match]) -> list[Episode]:
-    """The episodes of one group."""
+def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
+    """The episodes of one group; `ordered` as `sort_matches` gives them."""
     if rule.correlation is not None:
         return window_episodes(ordered, rule.correlation)
     extension = rule.extension
-    if rule.kind is Kind.SEVERAL and extension.several is not None:
+    if extension.several is not None:
         several = extension.several
         counted = Correlation(Joined.COUNT, (rule.id,), several.period, threshold=several.threshold + 1)
         return window_episodes(ordered, counted)
+    if extension.first_seen is not None:
+        return novel_episodes(ordered, extension.first_seen, since_ms=moment.since_ms)
+    if rule.kind is Kind.TRAVEL:
+        return travel_episodes(ordered, extension.travel or Travel(), quiet_s=extension.quiet)
+    if rule.kind in PERIOD_KINDS:
+        return _period_episodes(rule, ordered, now_ms=moment.now_ms)
     return chain_episodes(ordered, quiet_s=extension.quiet)
+
+
+def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> list[Episode]:
+    extension = rule.extension
+    if extension.low is not None:
+        return low_episodes(ordered, extension.low, now_ms=now_ms)
+    if extension.rolling is not None:
+        return rolling_episodes(ordered, extension.rolling, now_ms=now_ms)
+    if extension.gradient is not None:
+        return gradient_episodes(ordered, extension.gradient, now_ms=now_ms)
+    if extension.deviation is not None:
+        return deviation_episodes(ordered, extension.deviation, now_ms=now_ms)
+    return []
+
+
+def reach_s(rule: Rule) -> int:
+    """Seconds over which matches of one group can have to do with each other; more apart, they never do."""
+    extension = rule.extension
+    if rule.correlation is not None:
+        return rule.correlation.timespan_s
+    if extension.several is not None:
+        return extension.several.period
+    if extension.first_seen is not None:
+        return extension.first_seen.period
+    if rule.kind is Kind.TRAVEL:
+        return max(extension.quiet, (extension.travel or Travel()).within)
+    return _period_reach_s(extension) if rule.kind in PERIOD_KINDS else extension.quiet
+
+
+def _period_reach_s(extension: Extension) -> int:
+    if extension.low is not None:
+        return extension.low.learn + extension.low.period
+    if extension.rolling is not None:
+        return extension.rolling.back_period + extension.rolling.period
+    if extension.gradient is not None:
+        return 2 * extension.gradient.period
+    return (extension.deviation.periods + 1) * extension.deviation.period if extension.deviation else 0
 
 
 def make_alert(rule: Rule, episode: Episode) -> Alert:
@@ -61,8 +123,8 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
         tenant=first.tenant,
         group=first.group,
         entities=tuple(entities),
-        first_at_ms=first.at_ms,
-        last_at_ms=last.at_ms,
+        first_at_ms=episode.from_ms or first.at_ms,
+        last_at_ms=max(last.at_ms, episode.until_ms),
         count=len(evidence),
         evidence=tuple(evidence[:EVIDENCE_MAX]),
         explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, values),
@@ -138,15 +200,21 @@ class GroupKey:
     group: tuple[str, ...]
 
 
-def judge_all(rules: Sequence[Rule], matches: Iterable[Match]) -> list[Alert]:
-    """The alerts of all rules, by the set of all matches; sources of a correlation are judged before it."""
+def judge_all(
+    rules: Sequence[Rule], matches: Iterable[Match], *, now_ms: int, since_ms: Mapping[str, int]
+) -> list[Alert]:
+    """The alerts of all rules, of the set of all matches; a correlation's sources are judged before it.
+
+    `since_ms` has, by tenant, the time of its earliest record.
+    """
     by_key: dict[GroupKey, list[Match]] = defaultdict(list)
     for match in matches:
         by_key[GroupKey(match.rule_id, match.tenant, match.group)].append(match)
     alerts: list[Alert] = []
     for rule in sources_first(rules):
         for key in [key for key in by_key if key.rule_id == rule.id]:
-            for episode in find_episodes(rule, sort_matches(by_key[key])):
+            moment = Moment(now_ms, since_ms.get(key.tenant, 0))
+            for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
                 alert = make_alert(rule, episode)
                 if rule.alerts:
                     alerts.append(alert)
@@ -174,12 +242,16 @@ def sources_first(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) -> list[Match]:
-    """What an episode is for the correlations that join its rule: one match, when it was reached."""
-    if rule.correlation is None:
+    """What an episode is for the correlations that join its rule: one match, when it was reached.
+
+    A rule of kind each has none: its matches themselves are joined.
+    """
+    if not links(rule):
         return []
     found = []
     values = {name: value for match in reversed(episode.matches) for name, value in match.values.items()}
-    values.update(zip(rule.correlation.group_by, alert.group, strict=False))
+    if rule.correlation is not None:
+        values.update(zip(rule.correlation.group_by, alert.group, strict=False))
     for outer in rules:
         if outer.correlation is None or rule.id not in outer.correlation.sources:
             continue

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from m365watch.detect.alert import Match
+from m365watch.detect.alert import Match, clean_text
 from m365watch.detect.compile import Predicate, compile_condition, read_instant
 from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
 from m365watch.detect.derived.operation import normalise_operation
@@ -75,12 +77,18 @@ class Matcher:
         for name in names or ():
             self._by_operation.setdefault(name, []).append(compiled)
 
+    def _everything(self) -> Iterable[Compiled]:
+        return chain(*self._by_operation.values(), self._residual)
+
     def candidates(self, operation: str | None) -> tuple[Compiled, ...]:
-        """The rules that a record with this operation may fulfil."""
+        """The rules that a record with this operation may fulfil; all where it could not be read."""
         found = self._known.get(operation)
         if found is None:
-            name = normalise_operation(operation or "")
-            found = (*self._by_operation.get(name, ()), *self._residual)
+            if operation is None:
+                # Fast decoders refuse some records; it stands in the record whether it could be read or not.
+                found = tuple({one.rule.id: one for one in self._everything()}.values())
+            else:
+                found = (*self._by_operation.get(normalise_operation(operation), ()), *self._residual)
             if len(self._known) < OPERATIONS_MAX:
                 self._known[operation] = found
         return found
@@ -106,8 +114,16 @@ def decode_record(record: bytes) -> Mapping[str, Any] | None:
     try:
         decoded = _ANY.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        decoded = _decode_tolerantly(record)
     return decoded if isinstance(decoded, dict) else None
+
+
+def _decode_tolerantly(record: bytes) -> object:
+    """What is no strict JSON: half a character, bytes of no text, control characters; None otherwise."""
+    try:
+        return json.loads(record.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _compile(rule: Rule, uses: tuple[Use, ...]) -> Compiled:
@@ -139,7 +155,7 @@ def _matches_of(compiled: Compiled, view: View, told: Told, identity: str) -> li
     severity = compiled.severity_of(view)
     at = read_instant(view.first("CreationTime")) or told.received_at
     at_ms = round(at.timestamp() * 1000)
-    record_id = view.first("Id")[:100] or identity
+    record_id = clean_text(view.first("Id")[:100]) or identity
     return [
         Match(
             rule_id=use.rule_id,

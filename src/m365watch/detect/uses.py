@@ -47,53 +47,64 @@ def plan_uses(rules: Iterable[Rule]) -> dict[str, tuple[Use, ...]]:
         if rule.correlation is not None:
             for source in rule.correlation.sources:
                 outer.setdefault(source, []).append(rule)
-    uses = {}
+    uses: dict[str, tuple[Use, ...]] = {}
     for rule in by_id.values():
         if rule.condition is not None:
-            own = [_own_use(rule)] if rule.alerts else []
-            joined = [_joined_use(one, rule.id, outer) for one in outer.get(rule.id, ())]
-            uses[rule.id] = (*own, *joined)
+            joining = outer.get(rule.id, ())
+            if links(rule):
+                uses[rule.id] = (_own_use(rule, outer),) if rule.alerts or joining else ()
+            else:
+                own = (_own_use(rule, outer),) if rule.alerts else ()
+                uses[rule.id] = (*own, *(_joined_use(one, rule.id, outer) for one in joining))
     return uses
 
 
-def _own_use(rule: Rule) -> Use:
+def links(rule: Rule) -> bool:
+    """Whether correlations join the rule's episodes, and not the matches themselves."""
+    return rule.correlation is not None or rule.kind is not Kind.EACH
+
+
+def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
     extension = rule.extension
     group, spreads, requires = extension.group_by, True, False
-    if rule.kind is Kind.FIRST_SEEN and extension.first_seen is not None:
+    if extension.first_seen is not None:
         group, requires = extension.first_seen.key, True
-    elif rule.kind is Kind.SEVERAL and extension.several is not None and extension.several.keys:
+    elif extension.several is not None and extension.several.keys:
         group = extension.several.keys
     elif not group and rule.kind is not Kind.LOW:
         group, spreads = tuple(dict.fromkeys(extension.entity.values())), False
     extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
+    kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
     change = extension.gradient or extension.deviation
     counted = (change.value,) if change is not None and change.value else ()
-    return Use(rule.id, group, spreads, requires, (*kept_fields(rule), *extra), counted)
+    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted)
 
 
 def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use:
     correlation = rule.correlation
     assert correlation is not None  # noqa: S101 - only correlations are among the outer rules
-    kept = list(kept_fields(rule))
+    kept = dict.fromkeys((*kept_fields(rule), *_kept_for_others(rule, outer)))
+    counted = tuple(correlation.aliases.get(name, {}).get(source, name) for name in correlation.fields)
+    group = correlation.group_fields(source)
+    return Use(rule.id, group, spreads=True, requires_group=True, kept=tuple(kept), counted=counted)
+
+
+def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
+    """What the correlations that join the rule's episodes, and those beyond them, will want to know."""
+    kept: list[str] = []
     left, seen = [rule], {rule.id}
     while left:
         for one in outer.get(left.pop().id, ()):
-            if one.id not in seen:
+            if one.id not in seen and one.correlation is not None:
                 seen.add(one.id)
                 left.append(one)
-                kept += kept_fields(one)
-                if one.correlation is not None:
-                    kept += [
-                        name
-                        for inner in one.correlation.sources
-                        for name in one.correlation.group_fields(inner)
-                    ]
-                    kept += one.correlation.fields
-    counted = tuple(correlation.aliases.get(name, {}).get(source, name) for name in correlation.fields)
-    group = correlation.group_fields(source)
-    return Use(
-        rule.id, group, spreads=True, requires_group=True, kept=tuple(dict.fromkeys(kept)), counted=counted
-    )
+                kept += (*kept_fields(one), *one.correlation.fields)
+                kept += [
+                    name
+                    for source in one.correlation.sources
+                    for name in one.correlation.group_fields(source)
+                ]
+    return kept
 
 
 def kept_fields(rule: Rule) -> tuple[str, ...]:
@@ -134,5 +145,5 @@ def kept_values(view: View, use: Use) -> dict[str, str]:
 
 def counted_value(view: View, use: Use) -> str:
     """The value that is counted; of several fields, their values joined. Empty where there is none."""
-    parts = [view.first(name).lower()[:COUNTED_MAX] for name in use.counted]
+    parts = [clean_text(view.first(name).lower()[:COUNTED_MAX]) for name in use.counted]
     return "\x1f".join(parts) if any(parts) else ""

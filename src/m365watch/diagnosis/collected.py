@@ -10,9 +10,9 @@ from m365watch.diagnosis.findings import Finding, Step, broken, note, ok
 from m365watch.diagnosis.reachable import LATER
 from m365watch.diagnosis.served import Served
 from m365watch.ledger.overview import Overview
-from m365watch.model import BlobState, ContentType, Feed, TenantId
+from m365watch.model import BlobState, ContentType, Feed, GraphContent, TenantId
 from m365watch.progress import FeedProgress, OutputProgress
-from m365watch.records.routing import table_of
+from m365watch.records.routing import UNION_TABLE, table_of
 
 STALE_S = 7_200.0
 """A feed whose last listing is older has no collector; longer where its request period is."""
@@ -107,8 +107,10 @@ def tables_of(
     """The tables of the records that came lately, by name."""
     found = set()
     for one in services:
-        content_type = one.service.content_type
-        if content_type is not None:
+        content_type = one.service.content
+        if content_type is GraphContent.SERVICE_HEALTH:
+            found.add(one.override_tag or UNION_TABLE)
+        elif content_type is not None:
             seen = workloads.get(Feed(tenant_id, content_type), ())
             found |= {one.override_tag or table_of(workload) for workload in seen}
     return sorted(found)

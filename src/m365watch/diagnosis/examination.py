@@ -12,12 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
+from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.diagnosis import collected, reachable
 from m365watch.diagnosis.expiring import judge_token
-from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined
+from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined, ok
 from m365watch.diagnosis.ledger_view import LedgerView, view_ledger
+from m365watch.diagnosis.needs import Api
 from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_subscriptions
 from m365watch.diagnosis.way import Seen, Way, judge_proxy, look, look_up, way_to
 from m365watch.entra.session import Session
@@ -73,7 +75,9 @@ class _Examination:
         yield finding
         if not services:
             return
-        urls = [self._tenant.cloud.login_url, self._tenant.cloud.management_url]
+        is_health = services[0].service is Service.SERVICE_HEALTH
+        cloud = self._tenant.cloud
+        urls = [cloud.login_url, cloud.graph_url if is_health else cloud.management_url]
         ways = list(dict.fromkeys(way_to(url, self._tenant.network) for url in urls))
         yield self._proxy(ways)
         yield await self._dns(ways)
@@ -82,16 +86,20 @@ class _Examination:
         yield reachable.judge_clock(said.date, said.at or self._means.clock.now())
         reached = self._means.reach(self._tenant)
         try:
-            token = await reached.tokens.current()
+            token = await (reached.announcements.tokens if is_health else reached.tokens).current()
         except CollectorError as error:
             yield reachable.judge_failure(Step.TOKEN, error)
             return
         yield await asyncio.to_thread(judge_token, self._means.settings, self._tenant, now)
-        for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services):
+        api = Api.GRAPH if is_health else Api.MANAGEMENT
+        for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services, api):
             yield finding
         view = self._view(services)
-        async for finding in self._content(reached, services, feeds=view.feeds if view else ()):
-            yield finding
+        if is_health:
+            yield await self._announced(reached, services[0])
+        else:
+            async for finding in self._content(reached, services, feeds=view.feeds if view else ()):
+                yield finding
         for finding in self._collected(services, view):
             yield finding
 
@@ -138,6 +146,18 @@ class _Examination:
         yield judge_subscriptions(subscriptions, wanted, self._served)
         yield judge_served(self._served)
 
+    async def _announced(self, reached: ReachedTenant, service: ServiceSettings) -> Finding:
+        """What Graph announces now: the first page of each kind."""
+        counts = []
+        try:
+            for kind in map(Kind, service.announcements):
+                async for page in reached.announcements.pages(kind):
+                    counts.append(f"{len(page):,} {kind}")
+                    break
+        except CollectorError as error:
+            return reachable.judge_failure(Step.SERVED, error)
+        return ok(Step.SERVED, f"{', '.join(counts)} on the first pages")
+
     async def _listed_now(self, reached: ReachedTenant, content_type: ContentType) -> Served:
         """The first page of the newest day that has content."""
         end = self._means.clock.now().replace(microsecond=0)
@@ -154,7 +174,7 @@ class _Examination:
 
     def _view(self, services: Sequence[ServiceSettings]) -> LedgerView | None:
         """What the ledger says of the feeds that are looked at; None where there is none yet."""
-        types = [one.service.content_type for one in services]
+        types = [one.service.content for one in services]
         feeds = {Feed(self._tenant.tenant_id, one) for one in types if one is not None}
         try:
             return view_ledger(self._means.settings, feeds, now=self._means.clock.now())

@@ -10,7 +10,7 @@ from m365watch.config.settings import Settings
 from m365watch.ledger.overview import Overview, last_batches, overview_of
 from m365watch.ledger.reading import feed_progress, ledger_for_reading, output_progress, remembered
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.model import Feed, TenantId, content_named
 from m365watch.monitor import latency
 from m365watch.monitor.latency import LatencyBook, Step, recent
 from m365watch.progress import FeedProgress, OutputProgress
@@ -49,6 +49,6 @@ def _workloads(book: LatencyBook, now: datetime) -> dict[Feed, list[str]]:
     found: dict[Feed, list[str]] = {}
     for key in recent(book, now.date()):
         if key.step is Step.DELIVERED and key.workload not in ("", latency.TOGETHER):
-            feed = Feed(TenantId(key.tenant_id), ContentType(key.content_type))
+            feed = Feed(TenantId(key.tenant_id), content_named(key.content_type))
             found.setdefault(feed, []).append(key.workload)
     return found

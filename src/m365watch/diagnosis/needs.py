@@ -46,10 +46,8 @@ class Need:
     def _is_of(self, service: ServiceSettings) -> bool:
         if self.service is None:
             return service.service not in _OF_OTHER_APIS
-        # Which announcements are wanted is a key of that service alone; without it, all of them are.
-        wanted = frozenset(getattr(service, "announcements", ())) or self.announcements
         return service.service == self.service and (
-            not self.announcements or bool(wanted & self.announcements)
+            not self.announcements or bool(self.announcements.intersection(service.announcements))
         )
 
 

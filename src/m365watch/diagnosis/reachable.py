@@ -44,7 +44,10 @@ def judge_settings(
 ) -> tuple[Finding, tuple[ServiceSettings, ...]]:
     """The settings of a tenant, and the services that are looked at."""
     step, place = Step.CONFIGURATION, f"inputs.{tenant.input_name}.services"
-    collected = [one for one in tenant.services if one.service.content_type is not None]
+    collected = [one for one in tenant.services if one.service.content is not None]
+    if wanted is None and any(one.service.content_type for one in collected):
+        # What comes from Graph has steps of its own, which are looked at by name.
+        collected = [one for one in collected if one.service.content_type]
     services = tuple(one for one in collected if wanted in (None, one.service))
     if not services:
         name = wanted or "any of them"
@@ -141,7 +144,10 @@ def claims_of(token: str) -> dict[str, object] | None:
 
 
 def judge_claims(
-    claims: dict[str, object] | None, tenant: TenantSettings, services: Sequence[ServiceSettings]
+    claims: dict[str, object] | None,
+    tenant: TenantSettings,
+    services: Sequence[ServiceSettings],
+    api: Api = Api.MANAGEMENT,
 ) -> list[Finding]:
     """The tenant and the roles in the token; up to the first that is broken."""
     if claims is None:
@@ -149,7 +155,7 @@ def judge_claims(
     found = judge_tenant(claims, tenant)
     if found.verdict is Verdict.BROKEN:
         return [found]
-    return [found, judge_roles(roles_of(claims), services)]
+    return [found, judge_roles(roles_of(claims), services, api)]
 
 
 def judge_tenant(claims: dict[str, object], tenant: TenantSettings) -> Finding:

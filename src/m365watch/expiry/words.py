@@ -17,8 +17,11 @@ _SOURCES = {
     Source.CONFIGURATION: "by client_secret_expires_at",
     Source.CERTIFICATE: "by the certificate itself",
     Source.GRAPH: "by Graph",
-    Source.RENEWED: "renewed by others",
     Source.UNKNOWN: "",
+}
+_RENEWED = {
+    CredentialKind.FEDERATED: "renewed by its issuer",
+    CredentialKind.MANAGED_IDENTITY: "renewed by Azure",
 }
 _HOURS_BELOW = timedelta(days=2)
 _MINUTES_BELOW = timedelta(hours=2)
@@ -91,7 +94,7 @@ def standing_text(known: KnownApplication, judged: Judged) -> str:
 def life_text(judged: Judged) -> str:
     """The same where what it is about is named already: `expires at 2027-05-01 09:00 UTC, in ...`."""
     if judged.end.source is Source.RENEWED:
-        return _SOURCES[Source.RENEWED]
+        return _RENEWED[judged.end.kind]
     if judged.ends_at is None:
         return f"it is not known when it expires: {judged.end.note}"
     verb = "expired" if judged.threshold == ENDED else "expires"

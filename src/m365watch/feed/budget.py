@@ -48,6 +48,10 @@ class RequestBudget:
         self._queues = (_Turns(), _Turns())
         self._clerk: asyncio.Task[None] | None = None
 
+    def change(self, per_minute: int | None) -> None:
+        """Go on with another limit; what was made within the last minute still counts."""
+        self._per_minute = per_minute
+
     async def admit(self, feed: str, *, background: bool = False) -> None:
         """Return when `feed` may send one request; `settle` has to follow, whatever becomes of it."""
         overtakes = not self._queues[_LIVE] and (not background or not self._queues[_BACKGROUND])

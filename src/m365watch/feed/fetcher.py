@@ -26,6 +26,8 @@ BLOBS_IN_FLIGHT_MAX = 2_000
 """Blobs fetched or being fetched and not yet final."""
 _REFILL_COUNT = 256
 _LOOK_AGAIN_S = 30.0
+HOLD_S = 60.0
+"""How long a feed whose blobs are refused for its tenant's sake is left alone, unless a listing succeeds."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,9 @@ class _FeedQueue:
     refilling: bool = False
     """Whether the ledger is being asked for them."""
     guess: SizeGuess = field(default_factory=SizeGuess)
+    rounds: set[asyncio.Task[bool]] = field(default_factory=set)
+    held_until_s: float = -math.inf
+    """Nothing is fetched before; `math.inf` of a feed that is not collected any more."""
 
 
 class BlobFetcher:
@@ -67,8 +72,8 @@ class BlobFetcher:
         """
         self._concerns = concerns
         self._wake = asyncio.Event()
+        self._access = dict(feeds)
         self._means = Means(
-            access=feeds,
             ledger=ledger,
             calls=calls,
             troubles=troubles,
@@ -78,6 +83,7 @@ class BlobFetcher:
             wide_headers=wide_headers,
             on_fetched=on_fetched,
             wake=self._wake,
+            on_refused=self.hold,
         )
         self._queues = {feed: _FeedQueue(feed) for feed in feeds}
         self._changed = asyncio.Event()
@@ -88,8 +94,50 @@ class BlobFetcher:
 
     def wake(self, feed: Feed) -> None:
         """The ledger may know new blobs of `feed`."""
-        self._queues[feed].more = True
-        self._wake.set()
+        queue = self._queues.get(feed)
+        # Of one that is held it is asked again when it goes on.
+        if queue is not None and self._is_open(queue):
+            queue.more = True
+            self._wake.set()
+
+    def hold(self, feed: Feed, *, seconds: float = HOLD_S) -> None:
+        """Fetch nothing of `feed` for so long: its blobs wait in the ledger, and cost nobody anything."""
+        queue = self._queues.get(feed)
+        if queue is not None:
+            queue.held_until_s = max(queue.held_until_s, self._means.clock.monotonic_s() + seconds)
+            self._empty(queue)
+
+    def go_on(self, feed: Feed) -> None:
+        """What `feed` was held for is over."""
+        queue = self._queues.get(feed)
+        if queue is not None and -math.inf < queue.held_until_s < math.inf:
+            queue.held_until_s = -math.inf
+            self.wake(feed)
+
+    def add(self, feed: Feed, access: TenantAccess) -> None:
+        """Fetch what the ledger knows of `feed` from now on, or in another way than before."""
+        self._access[feed] = access
+        # What is on its way to the outputs is still counted in its queue.
+        queue = self._queues.setdefault(feed, _FeedQueue(feed))
+        queue.held_until_s = -math.inf
+        self.wake(feed)
+
+    def stop(self, feed: Feed) -> None:
+        """Fetch nothing of `feed` any more; what was not fetched yet waits in the ledger."""
+        queue = self._queues[feed]
+        queue.held_until_s = math.inf
+        self._empty(queue)
+        for task in queue.rounds:
+            task.cancel()
+
+    def _empty(self, queue: _FeedQueue) -> None:
+        queue.blobs.clear()
+        queue.more = False
+        self._changed.set()
+
+    def _is_open(self, queue: _FeedQueue) -> bool:
+        """Whether the feed is neither held nor stopped."""
+        return self._means.clock.monotonic_s() >= queue.held_until_s
 
     @property
     def idle(self) -> bool:
@@ -127,13 +175,14 @@ class BlobFetcher:
         """Now and then ask the ledger for every feed: nobody calls when a blob's wait is over."""
         if self._means.clock.monotonic_s() >= self._look_at_s:
             self._look_at_s = self._means.clock.monotonic_s() + _LOOK_AGAIN_S
-            for queue in self._queues.values():
-                queue.more = True
+            for feed in self._queues:
+                self.wake(feed)
 
     async def _start_round(self, tasks: asyncio.TaskGroup) -> bool:
         """Start at most one fetch for each feed; whether there was any."""
         started = False
-        for queue in self._queues.values():
+        # A copy: feeds may come while the ledger is asked.
+        for queue in tuple(self._queues.values()):
             if queue.more and not queue.blobs:
                 await self._refill(queue)
             if self._may_start(queue):
@@ -145,7 +194,7 @@ class BlobFetcher:
         """Whether a blob of the queue can be fetched now; a tenant without a free place is passed over."""
         if not queue.blobs or self._in_flight_count >= BLOBS_IN_FLIGHT_MAX:
             return False
-        if self._means.access[queue.feed].places.locked():
+        if self._access[queue.feed].places.locked() or not self._is_open(queue):
             return False
         return self._means.flight.admits(queue.guess.size_bytes)
 
@@ -160,6 +209,9 @@ class BlobFetcher:
             besides=frozenset(queue.in_flight),
         )
         queue.refilling = False
+        if not self._is_open(queue):
+            self._empty(queue)
+            return
         concerned = [known for known in found if self._concerns(known)]
         queue.blobs.extend(concerned)
         # Where none of so many concerns the run, the same ones would only be found again.
@@ -169,18 +221,26 @@ class BlobFetcher:
 
     async def _start(self, queue: _FeedQueue, tasks: asyncio.TaskGroup) -> None:
         """Fetch the queue's first blob to its end: handed on, lost, or waiting in the ledger."""
-        await self._means.enter(queue.feed, queue.guess.size_bytes)
+        access, size_bytes = self._access[queue.feed], queue.guess.size_bytes
+        await self._means.enter(access, size_bytes)
+        if not queue.blobs:
+            # The feed was held or stopped meanwhile.
+            access.places.release()
+            self._means.flight.release(size_bytes)
+            return
         known = queue.blobs.popleft()
         queue.in_flight.add(known.key)
         self._in_flight_count += 1
-        round_ = Round(self._means, known, guess=queue.guess)
+        round_ = Round(self._means, known, access=access, guess=queue.guess)
         self._rounds += 1
         task = tasks.create_task(round_.run(), name=f"fetch {known.key}")
+        queue.rounds.add(task)
         task.add_done_callback(partial(self._end, known, round_))
 
     def _end(self, known: KnownBlob, round_: Round, task: asyncio.Task[bool]) -> None:
         """Give back what a round held, also where it was cancelled before its first step."""
         self._rounds -= 1
+        self._queues[known.ref.feed].rounds.discard(task)
         round_.leave_place()
         handed_on = not task.cancelled() and task.exception() is None and task.result()
         if not handed_on:

@@ -19,6 +19,15 @@ class LimitedBudget(RequestBudget):
         super().__init__(per_minute, clock)
         self._of_feeds = {feed: RequestBudget(limit, clock) for feed, limit in limits.items()}
 
+    def change_all(self, per_minute: int | None, *, limits: Mapping[str, int]) -> None:
+        """Go on with other limits; what was made within the last minute still counts."""
+        self.change(per_minute)
+        of_feeds = {}
+        for feed, limit in limits.items():
+            of_feeds[feed] = self._of_feeds.get(feed) or RequestBudget(limit, self._clock)
+            of_feeds[feed].change(limit)
+        self._of_feeds = of_feeds
+
     async def admit(self, feed: str, *, background: bool = False) -> None:
         """Return when the feed's own limit and the tenant's budget have room; `settle` has to follow."""
         own = self._of_feeds.get(feed)

@@ -44,7 +44,8 @@ THROTTLED_ONCE = 60
 """The same for tries that were throttled."""
 REACH_ONCE_S = 60.0
 """How long `--once` tries to reach a host at all, which may take half a minute a try."""
-_REACH_TRIES_MIN = 3
+REACH_TRIES_MIN = 3
+"""Fewer tries than these say nothing of whether there is a way to the host."""
 _BACKOFF_FIRST_S = 0.5
 BACKOFF_S_MAX = 60.0
 OPERATOR_WAIT_S = 300.0
@@ -82,6 +83,8 @@ class FeedPoller:
         self.caught_up = False
         self.watch: PageWatch = NobodyWatches()
         """Sees each daily relisting."""
+        self.on_polled: Callable[[Feed, CollectorError | None], None] = _hear_nothing
+        """Hears how each poll ended: with what it failed, or None."""
         self._api = access.api
         self._keeper = access.keeper
         self._settings = settings
@@ -114,6 +117,7 @@ class FeedPoller:
         while not stop.is_set():
             self._cycles.begin(self.feed, period_s=self._settings.period_s)
             error = await self._failure_of_poll()
+            self.on_polled(self.feed, error)
             if error is not None:
                 if not self._failures:
                     self._failing_since_s = self._clock.monotonic_s()
@@ -122,7 +126,7 @@ class FeedPoller:
                 await self._troubles.note(self.feed, error)
                 if once and self._is_hopeless(error):
                     return
-                await _wait(stop, self._pause_s(error))
+                await wait_at_most(stop, self._pause_s(error))
                 continue
             self._failures = 0
             await self._troubles.passed(self.feed)
@@ -130,7 +134,7 @@ class FeedPoller:
             self.caught_up = True
             if once:
                 return
-            await _wait(stop, self._settings.period_s)
+            await wait_at_most(stop, self._settings.period_s)
 
     async def _failure_of_poll(self) -> CollectorError | None:
         """What went wrong with one poll; None if nothing did."""
@@ -181,7 +185,7 @@ class FeedPoller:
     async def _subscribe(self, failures: dict[datetime, CollectorError]) -> None:
         """Start the subscription if need be; listing goes on although that may fail."""
         try:
-            await self._keeper.ensure(self.feed.content_type)
+            await self._keeper.ensure(self.feed.audit_type)
         except Unreachable:
             raise
         except RetryLater as error:
@@ -324,7 +328,7 @@ class FeedPoller:
         try:
             new = await self._list_pages(window, watch)
         except NotSubscribed:
-            await self._keeper.revive(self.feed.content_type)
+            await self._keeper.revive(self.feed.audit_type)
             new = await self._list_pages(window, watch)
         self.windows_planned -= 1
         _log.debug(f"{self.feed}: listed {window}: {new} new blobs")
@@ -334,7 +338,7 @@ class FeedPoller:
         new = pages = 0
         watch.begin(window)
         try:
-            async for page in self._api.list_content(self.feed.content_type, window):
+            async for page in self._api.list_content(self.feed.audit_type, window):
                 wanted = self._wanted(page)
                 missing = await watch.look(wanted)
                 committed = await self._commit(window, wanted, complete=False)
@@ -367,7 +371,7 @@ class FeedPoller:
         """Whether `--once` stops trying: being throttled is no failure of its own, only slow."""
         if isinstance(error, NeedsOperator) and not isinstance(error, ListingUnreadable):
             return True
-        if isinstance(error, Unreachable) and self._failures >= _REACH_TRIES_MIN:
+        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
             failing_s = self._clock.monotonic_s() - self._failing_since_s
             return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
         return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
@@ -387,11 +391,15 @@ class FeedPoller:
         return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
 
 
+def _hear_nothing(_feed: Feed, _error: CollectorError | None) -> None:
+    """Nobody wants to know."""
+
+
 def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:
     return any(span.start <= window.start and window.end <= span.end for span in coverage)
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def wait_at_most(stop: asyncio.Event, seconds: float) -> None:
     """Return after `seconds`, or as soon as `stop` is set."""
     try:
         async with asyncio.timeout(seconds):

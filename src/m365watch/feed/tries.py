@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,9 +12,11 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.defects import defect_of
 from m365watch.errors import (
+    AccessRefused,
     BadAnswer,
     CollectorError,
     ContentLost,
+    CredentialsRefused,
     Defect,
     NeedsOperator,
     NotSubscribed,
@@ -47,6 +49,8 @@ DOUBTED_MIN = 2
 after hours without any answer, a passing fault of the first one is still a passing fault."""
 RETRY_WAITS_S = (60.0, 300.0, 900.0, 3600.0, 10_800.0)
 """How long a blob waits after its first round, its next try, and so on; the last for ever."""
+REFUSED = (CredentialsRefused, AccessRefused)
+"""What a tenant refuses a whole feed for: every other blob of it would only be refused as well."""
 _OPERATOR_WAIT_S = 60.0
 _QUICK_FIRST_S = 0.25
 
@@ -75,7 +79,6 @@ class TenantAccess:
 class Means:
     """What every round of tries works with."""
 
-    access: Mapping[Feed, TenantAccess]
     ledger: Ledger
     calls: LedgerCalls
     troubles: Troubles
@@ -86,12 +89,14 @@ class Means:
     on_fetched: Callable[[FetchedBlob], None]
     wake: asyncio.Event
     """Set whenever another fetch may begin."""
+    on_refused: Callable[[Feed], None] = lambda _: None
+    """Credentials or permissions do not do for the feed: nothing more of it is to be fetched just now."""
 
-    async def enter(self, feed: Feed, size_bytes: int) -> None:
+    async def enter(self, access: TenantAccess, size_bytes: int) -> None:
         """Hold `size_bytes` in flight, and one of the tenant's places."""
         await self.flight.acquire(size_bytes)
         try:
-            await self.access[feed].places.acquire()
+            await access.places.acquire()
         except asyncio.CancelledError:
             self.flight.release(size_bytes)
             raise
@@ -100,9 +105,11 @@ class Means:
 class Round:
     """One round of tries of one blob."""
 
-    def __init__(self, means: Means, known: KnownBlob, *, guess: SizeGuess) -> None:
-        """Begins with a place of its tenant and the guessed bytes in flight."""
+    def __init__(self, means: Means, known: KnownBlob, *, access: TenantAccess, guess: SizeGuess) -> None:
+        """Begins with a place of its tenant's `access` and the guessed bytes in flight."""
         self._means = means
+        # Its own: the feed may get another one meanwhile.
+        self._access = access
         self._guess = guess
         self._known = known
         self._attempts = known.attempts
@@ -145,7 +152,7 @@ class Round:
 
     async def _try(self) -> FetchedBlob:
         means, ref = self._means, self._known.ref
-        body = await means.access[ref.feed].api.fetch_blob(ref)
+        body = await self._access.api.fetch_blob(ref)
         received_at = means.clock.now()
         self.leave_place()
         self._hold(len(body))
@@ -183,6 +190,8 @@ class Round:
         """Pause before the next try of this round; False once the blob has been put off."""
         means, feed = self._means, self._known.ref.feed
         if isinstance(error, NeedsOperator):
+            if isinstance(error, REFUSED):
+                means.on_refused(feed)
             await means.troubles.note(feed, error)
             await self._postpone(error, _OPERATOR_WAIT_S)
             return False
@@ -206,14 +215,14 @@ class Round:
         self.held_bytes = 0
         await means.clock.sleep(seconds)
         guessed = self._guess.size_bytes
-        await means.enter(self._known.ref.feed, guessed)
+        await means.enter(self._access, guessed)
         self.held_bytes = guessed
         self._has_place = True
 
     async def _subscribe_again(self) -> None:
         feed = self._known.ref.feed
         try:
-            await self._means.access[feed].keeper.revive(feed.content_type)
+            await self._access.keeper.revive(feed.audit_type)
         except CollectorError as error:
             await self._means.troubles.note(feed, error)
 
@@ -251,7 +260,7 @@ class Round:
     def leave_place(self) -> None:
         """Let another fetch begin; twice does no harm."""
         if self._has_place:
-            self._means.access[self._known.ref.feed].places.release()
+            self._access.places.release()
             self._means.wake.set()
             self._has_place = False
 

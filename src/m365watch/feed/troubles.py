@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, NeedsOperator
+from m365watch.errors import CollectorError, NeedsOperator, Unreachable
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed
@@ -24,6 +24,8 @@ class Trouble:
     text: str
     code: str
     fix: str | None
+    cause: str
+    """What all feeds of a tenant have in common if they are in trouble for one reason."""
 
 
 class Troubles:
@@ -46,16 +48,19 @@ class Troubles:
 
     def present(self) -> list[Trouble]:
         """The feeds in trouble now; one trouble of a whole tenant is named once."""
-        distinct = {_cause(trouble): trouble for trouble in reversed(self._present.values())}
+        distinct = {(one.feed.tenant_id, one.cause): one for one in reversed(self._present.values())}
         return list(distinct.values())
 
     async def note(self, feed: Feed, error: CollectorError) -> None:
         """The feed could not go on because of `error`."""
         fix = error.fix if isinstance(error, NeedsOperator) else None
-        trouble = Trouble(feed, str(error), error.code, fix)
+        trouble = Trouble(feed, str(error), error.code, fix, _cause(feed, error))
         if self._present.get(feed) == trouble:
             return
-        known = any(_cause(other) == _cause(trouble) for other in self._present.values())
+        known = any(
+            (other.feed.tenant_id, other.cause) == (feed.tenant_id, trouble.cause)
+            for other in self._present.values()
+        )
         self._present[feed] = trouble
         await self._calls(
             self._ledger.note_error,
@@ -71,6 +76,12 @@ class Troubles:
         if self._on_change is not None:
             self._on_change(trouble)
 
+    async def forget(self, feed: Feed) -> None:
+        """The feed is not collected any more: its error is nobody's."""
+        self._present.pop(feed, None)
+        self._cleared.discard(feed)
+        await self._calls(self._ledger.note_error, feed, None, fix=None, at=self._clock.now())
+
     async def passed(self, feed: Feed) -> None:
         """The feed goes on."""
         trouble = self._present.pop(feed, None)
@@ -83,6 +94,14 @@ class Troubles:
             _log.info(f"{feed}: goes on")
 
 
-def _cause(trouble: Trouble) -> tuple[str, str]:
-    """What all feeds of a tenant have in common if they are in trouble for one reason."""
-    return (trouble.feed.tenant_id, trouble.fix or trouble.text)
+def _cause(feed: Feed, error: CollectorError) -> str:
+    """Its cure; without one its words, which count for the whole tenant where nothing of it is reached.
+
+    The window or blob that an error names is another one at every try, and makes no other trouble.
+    """
+    if isinstance(error, NeedsOperator):
+        return error.fix
+    if isinstance(error, Unreachable):
+        return error.what
+    place = str(feed) if error.where.startswith(str(feed)) else error.where
+    return f"{place}: {error.what}"

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from m365watch.errors import LakeMissing, OutputUnavailable
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
 
 SLICE_RECORDS = 10_000
 SLICE_BYTES_MAX = 24 * 1024 * 1024
@@ -43,7 +43,7 @@ class ScanAsked:
     period: Window
     """It may be longer than 24 h."""
     clock: Clock = Clock.CREATED
-    content_types: frozenset[ContentType] = frozenset(ContentType)
+    content_types: frozenset[FeedContent] = frozenset({*ContentType, *GraphContent})
     table: str | None = None
     """A Devo table's full name, or the last part of one."""
 
@@ -72,9 +72,7 @@ class LakeScan:
         for span in self._days(self._asked.period):
             for chunk in self._chunks(span, ["tenant_id", "content_type"]):
                 pairs.update(zip(*(chunk[name].to_pylist() for name in chunk.schema.names), strict=True))
-        return [
-            Feed(TenantId(tenant_id), ContentType(content_type)) for tenant_id, content_type in sorted(pairs)
-        ]
+        return [Feed(TenantId(tenant), content_named(content_type)) for tenant, content_type in sorted(pairs)]
 
     def tables(self) -> list[str]:
         """Every table that the lake has records of, by its full name, whatever the period; reads all of it.
@@ -115,7 +113,7 @@ class LakeScan:
         found: dict[Feed, list[bytes]] = {}
         columns = (rows[name].to_pylist() for name in ("tenant_id", "content_type", "raw", "raw_bytes"))
         for tenant_id, content_type, raw, odd in zip(*columns, strict=True):
-            feed = Feed(TenantId(tenant_id), ContentType(content_type))
+            feed = Feed(TenantId(tenant_id), content_named(content_type))
             found.setdefault(feed, []).append(odd if odd is not None else raw.encode())
         return found
 

@@ -31,7 +31,10 @@ def plan_views(present: Iterable[str], *, reserved: frozenset[str]) -> dict[str,
     """
     nameable = {table for table in present if table and table.isprintable() and table not in NO_AUDIT}
     tables = sorted({*nameable, *_ALWAYS}, key=lambda name: (not is_devo_table(name), name))
-    views = {UNION: f"starts_with(devo_table, {quote_text(_PREFIX)})"}
+    union = f"devo_table = {quote_text(UNION)} OR starts_with(devo_table, {quote_text(_PREFIX)})"
+    views = {UNION: f"({union})"}
+    # Records of the union itself are no table apart from it.
+    tables = [table for table in tables if table != UNION]
     views |= {table: f"devo_table = {quote_text(table)}" for table in tables}
     taken = {AUDIT, *NO_AUDIT, *(name.lower() for name in views)}
     for table, alias in [(UNION, UNION_ALIAS), *((table, table.rpartition(".")[2]) for table in tables)]:

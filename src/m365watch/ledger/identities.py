@@ -1,9 +1,9 @@
 """The store of identities: exact, on disk, bounded in memory.
 
 New identities are kept twice: packed in the row of their batch (durable with it, a fifth of
-a microsecond each) and in memory (`ledger/recent.py`). Where `MERGE_COUNT` of them are there, those
-of the oldest batches that every output has, or keeps in its queue on disk, are merged, sorted, into
-the table's pages (`ledger/stored.py`): in such numbers many of them meet on one page.
+a microsecond each) and in memory (`ledger/recent.py`). Where `merge_count` of them are there,
+those of the oldest batches that every output has, or keeps in its queue on disk, are merged, sorted,
+into the table's pages (`ledger/stored.py`): in such numbers many of them meet on one page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import accumulate, chain
 from math import ceil
 from typing import cast
 
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
@@ -23,22 +24,29 @@ from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
 
-MERGE_COUNT = 250_000
-"""Identities in memory from which on batches are merged; each takes about 110 bytes there."""
-_MERGE_SHARE = 0.25
-"""How much of that is merged at once: while it is sorted nothing else computes, for 0.3 ms a thousand."""
-MERGE_COUNT_MIN = 10_000
-"""The least that a configuration can make of it: a full batch, which would otherwise be a merge by itself."""
-_STEP_COUNT = 8_192
-"""Identities that one step of a merge stores: about 5 ms."""
-_EVICT_COUNT = 20_000
-_PAUSE_CALLS = 20
-"""How often a merge is not looked for after one look that found little: with the collector's upkeep, 5 s."""
-
-
 _UNMERGED = f"""
 SELECT number, parts, length(identities) / {IDENTITY_BYTES}, waiting_for = queued FROM batch ORDER BY number
 """  # noqa: S608 - our own number
+
+
+@dataclass(slots=True)
+class StoreFigures:
+    """What a store has done since it was opened."""
+
+    asked: int = 0
+    """Identities that were asked for while the table had some."""
+    looked_up: int = 0
+    """Those that were looked up in the table: all, or where a filter answers those it did not spare."""
+    found: int = 0
+    """Those that the table had."""
+    spared: int = 0
+    """Those that a filter knew to be new."""
+    false_hits: int = 0
+    """Those that a filter did not spare, and that the table did not have."""
+    merges: int = 0
+    """Merges that came to their end."""
+    forgotten: int = 0
+    """Identities that were dropped from the table."""
 
 
 @dataclass(slots=True)
@@ -68,13 +76,20 @@ Lacking = Callable[[Collection[BlobKey]], dict[BlobKey, frozenset[str]]]
 class IdentityStore:
     """Which records are known, and the blob that brought each."""
 
-    def __init__(self, connection: sqlite3.Connection, sizes: FilterSizes | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        sizes: FilterSizes | None = None,
+        bounds: LedgerBounds = IN_EARNEST,
+    ) -> None:
         """Works on the ledger's connection, inside its transactions; has no filter without `sizes`."""
         self._connection = connection
-        self._table = StoredIdentities(connection)
+        self._bounds = bounds
+        self._table = StoredIdentities(connection, page_count=bounds.page_count)
         buffer_size = sizes.buffer_size if sizes else None
-        self._buffer_size = max(buffer_size, MERGE_COUNT_MIN) if buffer_size else None
-        self._filter = FrontFilter(self._table, size=sizes.size) if sizes else None
+        self._merge_count = max(buffer_size, bounds.merge_count_min) if buffer_size else bounds.merge_count
+        self._filter = FrontFilter(self._table, size=sizes.size, bounds=bounds) if sizes else None
+        self.figures = StoreFigures()
         self._recent = RecentIdentities()
         self.moved = MovedIdentities(connection)
         self._merging: list[bytes] = []
@@ -147,7 +162,27 @@ class IdentityStore:
             return {}
         keys = sorted(some if self._filter is None else self._filter.may_be_known(some))
         owners = self._table.owners(keys)
+        self._note(asked=len(some), looked_up=len(keys), found=len(owners))
         return {identity: BlobKey(int.from_bytes(owner, "big")) for identity, owner in owners.items()}
+
+    def _note(self, *, asked: int, looked_up: int, found: int) -> None:
+        figures = self.figures
+        figures.asked += asked
+        figures.looked_up += looked_up
+        figures.found += found
+        if self._filter is not None and self._filter.answers:
+            figures.spared += asked - looked_up
+            figures.false_hits += looked_up - found
+
+    @property
+    def filters_made(self) -> int:
+        """How many filters were made since the opening."""
+        return self._filter.made if self._filter is not None else 0
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether a merge has begun, and some of it is in the table."""
+        return bool(self._merging) and self._merged > 0
 
     def remember(self, blob: BlobKey, identities: Sequence[bytes]) -> None:
         """Keep `identities` in memory; their durable copy is the row of their batch."""
@@ -171,11 +206,12 @@ class IdentityStore:
             self._begin_merge_if_due()
             if not self._merging:
                 return self._filter is not None and self._filter.fill_step()
-        some = self._merging[self._merged : self._merged + _STEP_COUNT]
+        count = self._bounds.step_count
+        some = self._merging[self._merged : self._merged + count]
         if self._filter is not None:
             self._filter.add([row[:IDENTITY_BYTES] for row in some])
         self._table.add(some)
-        if self._merged + _STEP_COUNT >= len(self._merging):
+        if self._merged + count >= len(self._merging):
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
             )
@@ -184,8 +220,9 @@ class IdentityStore:
 
     def merge_step_committed(self) -> None:
         """Go on behind the slice that is durable now; after the last, drop all of them from memory."""
-        self._merged += _STEP_COUNT
+        self._merged += self._bounds.step_count
         if self._merging and self._merged >= len(self._merging):
+            self.figures.merges += 1
             self._recent.end_merge()
             self._merging = []
 
@@ -194,16 +231,16 @@ class IdentityStore:
 
         Finding what can be merged reads the rows of all batches that are not merged.
         """
-        merge_count = self._buffer_size or MERGE_COUNT
-        if len(self._recent) < merge_count:
+        if len(self._recent) < self._merge_count:
             return
         if self._pause_calls:
             self._pause_calls -= 1
             return
-        count_min = len(self._recent) - merge_count + ceil(merge_count * _MERGE_SHARE)
+        share = ceil(self._merge_count * self._bounds.merge_share)
+        count_min = len(self._recent) - self._merge_count + share
         self._begin_merge(count_min)
         if len(self._merging) < count_min / 2:
-            self._pause_calls = _PAUSE_CALLS
+            self._pause_calls = self._bounds.merge_pause_calls
 
     def _begin_merge(self, count_min: int) -> None:
         """Choose what to merge: some `count_min` identities of the oldest batches that may be merged."""
@@ -224,7 +261,11 @@ class IdentityStore:
         Goes through the table from start to end over many calls; whether more remains of this round.
         """
         self.moved.evict(before)
-        return self._table.evict(before.to_bytes(OWNER_BYTES, "big"), count=_EVICT_COUNT)
+        gone, is_more = self._table.evict(
+            before.to_bytes(OWNER_BYTES, "big"), count=self._bounds.identities_forgotten_max
+        )
+        self.figures.forgotten += gone
+        return is_more
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -190,7 +190,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def feed_of(tenant_id: str, content_type: str) -> Feed:
     """The feed of a row."""
-    return Feed(TenantId(tenant_id), ContentType(content_type))
+    return Feed(TenantId(tenant_id), content_named(content_type))
 
 
 def instant(seconds: object) -> datetime | None:

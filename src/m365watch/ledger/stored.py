@@ -10,6 +10,7 @@ import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from math import ceil
 
 from m365watch.ledger.recent import OWNER_BYTES
 from m365watch.records.identity import IDENTITY_BYTES
@@ -18,8 +19,8 @@ ROW_BYTES = IDENTITY_BYTES + OWNER_BYTES
 """An identity and, behind it, the key of the blob that brought it."""
 PAGE_COUNT = 180
 """Identities of a full page: two such pages fill one of the file's, of 8 KiB."""
-_FULL_COUNT = PAGE_COUNT * 3 // 4
-"""A page with so many is left alone by what comes behind its last one."""
+_FULL_SHARE = 0.75
+"""A page that is as full as that is left alone by what comes behind its last one."""
 _FEW = 8
 """So many identities are sought, or put in, one by one; for more of them a page is taken apart."""
 _AROUND = """
@@ -42,9 +43,10 @@ class StoredIdentities:
     No two pages overlap, and in none is an identity twice.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Nothing is read yet but whether there is any."""
+    def __init__(self, connection: sqlite3.Connection, *, page_count: int = PAGE_COUNT) -> None:
+        """Nothing is read yet but whether there is any; no page gets more than `page_count` of them."""
         self._connection = connection
+        self._page_count = page_count
         self._evicted_to = b""
         self.is_empty = not connection.execute("SELECT rows FROM identity_page LIMIT 1").fetchall()
         """Whether the table has surely none."""
@@ -76,21 +78,28 @@ class StoredIdentities:
 
     def _put(self, page: bytes, rows: Sequence[bytes]) -> None:
         """Put `rows` into the page, none of which belongs before it, or between pages where it is empty."""
-        if page and len(rows) <= _FEW and len(page) + len(rows) * ROW_BYTES <= PAGE_COUNT * ROW_BYTES:
+        if page and len(rows) <= _FEW and len(page) // ROW_BYTES + len(rows) <= self._page_count:
             merged = page
             for row in rows:
                 merged = _with_row(merged, row)
             self._rewrite(merged)
             return
         overlaps = page[-ROW_BYTES:-OWNER_BYTES] >= rows[0][:IDENTITY_BYTES]
-        if overlaps or (page and len(page) < _FULL_COUNT * ROW_BYTES):
+        if overlaps or (page and len(page) < _FULL_SHARE * self._page_count * ROW_BYTES):
             # What is known already comes last, and stays.
             every = {row[:IDENTITY_BYTES]: row for row in chain(rows, _rows_of(page))}
-            first, *others = _pages_of(sorted(every.values()))
+            first, *others = self._pages_of(sorted(every.values()))
             self._rewrite(first)
             self._insert(others)
         else:
-            self._insert(_pages_of(rows))
+            self._insert(self._pages_of(rows))
+
+    def _pages_of(self, rows: Sequence[bytes]) -> list[bytes]:
+        """As few pages as hold `rows`, none of them much shorter than another."""
+        if not rows:
+            return []
+        size = ceil(len(rows) / ceil(len(rows) / self._page_count))
+        return [b"".join(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def _rewrite(self, page: bytes) -> None:
         self._connection.execute(
@@ -109,7 +118,7 @@ class StoredIdentities:
         were put into other pages meanwhile.
         """
         # The page that `after` is in may have more behind it by now.
-        limit = 2 + count // PAGE_COUNT
+        limit = 2 + count // self._page_count
         pages = self._connection.execute(_READ_ON, (after, limit)).fetchall()
         found = [
             page[place : place + IDENTITY_BYTES]
@@ -126,12 +135,12 @@ class StoredIdentities:
             ((size_bytes,),) = self._connection.execute(_COUNT_SOME, (up_to + 1,)).fetchall()
         return int(size_bytes) // ROW_BYTES
 
-    def evict(self, before: bytes, *, count: int) -> bool:
-        """Drop what owners below `before` brought, of the next `count`; whether more is to be gone through.
+    def evict(self, before: bytes, *, count: int) -> tuple[int, bool]:
+        """Drop, of the next `count`, what owners below `before` brought: how many, and whether more follow.
 
         The pages that it has gone through are full again.
         """
-        limit = max(1, count // PAGE_COUNT)
+        limit = max(1, count // self._page_count)
         pages = [page for (page,) in self._connection.execute(_READ, (self._evicted_to, limit))]
         rows = [row for page in pages for row in _rows_of(page)]
         kept = [row for row in rows if row[IDENTITY_BYTES:] >= before]
@@ -139,10 +148,10 @@ class StoredIdentities:
             self._connection.executemany(
                 "DELETE FROM identity_page WHERE first = ?", [(page[:IDENTITY_BYTES],) for page in pages]
             )
-            self._insert(_pages_of(kept))
-        more = len(pages) == limit
-        self._evicted_to = rows[-1][:IDENTITY_BYTES] if more else b""
-        return more
+            self._insert(self._pages_of(kept))
+        is_more = len(pages) == limit
+        self._evicted_to = rows[-1][:IDENTITY_BYTES] if is_more else b""
+        return len(rows) - len(kept), is_more
 
 
 def fill_pages(connection: sqlite3.Connection, rows: Iterable[bytes]) -> None:
@@ -159,14 +168,6 @@ def fill_pages(connection: sqlite3.Connection, rows: Iterable[bytes]) -> None:
 
 def _rows_of(page: bytes) -> list[bytes]:
     return [page[place : place + ROW_BYTES] for place in range(0, len(page), ROW_BYTES)]
-
-
-def _pages_of(rows: Sequence[bytes]) -> list[bytes]:
-    """As few pages as hold `rows`, none of them much shorter than another."""
-    if not rows:
-        return []
-    size = -(-len(rows) // -(-len(rows) // PAGE_COUNT))
-    return [b"".join(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
 def _owners_in(page: bytes, identities: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -83,6 +83,12 @@ class NoticeBoard:
         self._said: dict[tuple[str, str, str], _Said] = {}
         self._lock = Lock()  # Threads of outputs speak as well.
 
+    def change(self, speaker: Speaker, *, hide: Collection[str]) -> None:
+        """Speak as `speaker` from now on, and blot `hide` out as well as what was hidden before."""
+        with self._lock:
+            self._speaker = speaker
+            self._hide = frozenset(self._hide) | frozenset(hide)
+
     def __call__(
         self, speaker: object, method: str, fields: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:

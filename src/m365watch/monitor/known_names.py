@@ -40,8 +40,8 @@ def known_names() -> KnownNames:
     """The names of the packaged list, read once.
 
     Source: Management Activity API schema (record types, properties, SharePoint's operations), Purview's
-    "Audit log activities" (files, folders, lists, sharing, synchronisation, site permissions), which names
-    operations that the schema does not, and published audit records.
+    "Audit log activities" with the pages of eDiscovery and Teams that it refers to, which name operations
+    that the schema does not, and published audit records.
     """
     said = msgspec.json.decode((files("m365watch.monitor") / "known_names.json").read_bytes())
     return KnownNames(

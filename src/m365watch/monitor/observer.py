@@ -38,7 +38,12 @@ class RunObserver:
     async def begin(self, tenants: Iterable[TenantId]) -> None:
         """Go on from what the ledger remembers of `tenants`, at most `TENANTS_MAX` of them."""
         self._latency = LatencyBook.of_body(await self._calls(self._ledger.remembered, latency.MEMORY))
-        for tenant_id in sorted(set(tenants))[:TENANTS_MAX]:
+        await self.watch(tenants)
+
+    async def watch(self, tenants: Iterable[TenantId]) -> None:
+        """Learn from `tenants` as well, as far as `TENANTS_MAX` allows."""
+        new = sorted(set(tenants) - self._vocabularies.keys())
+        for tenant_id in new[: TENANTS_MAX - len(self._vocabularies)]:
             body = await self._calls(self._ledger.remembered, vocabulary.MEMORY + tenant_id)
             self._vocabularies[tenant_id] = Vocabulary.of_body(tenant_id, body)
 

@@ -53,7 +53,7 @@ def speaker_of(settings: Settings) -> Speaker:
     inputs = {}
     for tenant in settings.tenants:
         for service in tenant.services:
-            if (content_type := service.service.content_type) is not None:
+            if (content_type := service.service.content) is not None:
                 feed = Feed(tenant.tenant_id, content_type)
                 inputs[str(feed)] = InputName(tenant.input_name, service.service.value)
     return Speaker(

@@ -21,7 +21,7 @@ import msgspec
 import xxhash
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Header, TenantId
+from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.records.split import split_blob
 
 P = ParamSpec("P")
@@ -179,7 +179,7 @@ class BatchQueue:
             headers = split_blob(b"[" + b",".join(part.records) + b"]", wide=True).headers
         return BatchPart(
             blob=BlobKey(part.blob),
-            feed=Feed(TenantId(part.tenant_id), ContentType(part.content_type)),
+            feed=Feed(TenantId(part.tenant_id), content_named(part.content_type)),
             received_at=_EPOCH + timedelta(microseconds=part.received_us),
             records=part.records,
             headers=headers,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock
 from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.diagnosis.findings import Step, Verdict, note
@@ -26,7 +27,7 @@ from m365watch.entra.text import one_line
 from m365watch.errors import AccessRefused, CollectorError, NotSubscribed, Unavailable
 from m365watch.feed.answers import ListedSubscription
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
-from m365watch.model import ContentType, Window
+from m365watch.model import ContentType, Service, Window
 from m365watch.preflight.credentials import Reach, Tried, check_lives, try_credentials
 from m365watch.preflight.network import Network
 from m365watch.preflight.report import (
@@ -83,7 +84,7 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
     steps += tried.steps
     if tried.token is None:
         return [*steps, *all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)]
-    services = [one for one in tenant.services if one.service.content_type is not None]
+    services = [one for one in tenant.services if one.service.content is not None]
     for api in apis_of(services):
         if api is Api.MANAGEMENT:
             steps += await _management(means, tried, [one for one in services if is_audit(one)], tell)
@@ -126,7 +127,27 @@ async def _graph(means: TenantMeans, tried: Tried, services: Sequence[ServiceSet
         ]
     judged = judge_token(token, tried.tenant, services, Api.GRAPH, graph_url)
     named = [replace(step, subject=subject) for step in judged if step.check is not Check.TENANT]
-    return [good(Check.TOKEN, "Entra gave a token", subject=subject), *named]
+    steps = [good(Check.TOKEN, "Entra gave a token", subject=subject), *named]
+    health = next(one for one in services if one.service is Service.SERVICE_HEALTH)
+    if first_broken(named) is not None:
+        return [*steps, skipped(Check.LISTING, Check.ROLES, subject=str(health.service))]
+    return [*steps, await _announced_now(means, tried.tenant, health)]
+
+
+async def _announced_now(means: TenantMeans, tenant: TenantSettings, health: ServiceSettings) -> Checked:
+    """The first page of each kind of announcements: a request each."""
+    announcements, subject = means.reach(tenant).announcements, str(health.service)
+    counts = []
+    for kind in map(Kind, health.announcements):
+        try:
+            async with asyncio.timeout(means.limit_s):
+                async for page in announcements.pages(kind):
+                    counts.append(f"{len(page):,} {kind}")
+                    break
+        except (CollectorError, TimeoutError) as error:
+            named = _named(error)
+            return bad(Check.LISTING, f"{kind}: {named.what}", fix=cure_of(named), subject=subject)
+    return good(Check.LISTING, f"{', '.join(counts)} on the first pages", subject=subject)
 
 
 def judge_token(

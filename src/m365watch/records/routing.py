@@ -7,6 +7,8 @@ import re
 from m365watch.model import Header
 
 TABLE_PREFIX = "cloud.office365.management."
+UNION_TABLE = "cloud.office365.management"
+"""Devo's union of all tables below it; it has columns of its own, which are those of service health."""
 UNKNOWN_LEVEL = "unknown"
 """The level of a table that a record's field names which the record lacks."""
 _WORKLOADS_MAX = 1000

@@ -103,7 +103,7 @@ def refusal(
     """
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return None
-    what = f"HTTP {answer.status}{_words(answer.body, hide)}"
+    what = f"HTTP {answer.status}{words_of(answer.body, hide)}"
     error = _by_status(HTTPStatus(answer.status) if answer.status in _KNOWN else None, what, asked, where)
     if isinstance(error, RetryLater):
         error.after_s = retry_after_s(answer.headers, now=now)
@@ -170,7 +170,7 @@ def _read_tolerantly(body: bytes, *, where: str) -> tuple[list[bytes], str | Non
     return [json.dumps(one, separators=(",", ":")).encode() for one in found], next_link
 
 
-def _words(body: bytes, hide: Iterable[str]) -> str:
+def words_of(body: bytes, hide: Iterable[str]) -> str:
     """Graph's own words for an error, as ` (code: text)`; empty where there are none."""
     try:
         said = msgspec.json.decode(body.removeprefix(_BOM))

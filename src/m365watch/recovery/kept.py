@@ -35,11 +35,12 @@ def is_recovered(content_id: str) -> bool:
 
 
 class KeptPages:
-    """The bodies of recovered blobs below one folder."""
+    """The bodies of blobs that the service does not keep, below one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` need not be there yet."""
+    def __init__(self, folder: Path, *, cure: str = "`m365watch recover` fetches it again") -> None:
+        """`folder` need not be there yet; `cure` says what brings back a body that is gone."""
         self._folder = folder
+        self._cure = cure
 
     def count(self, ref: BlobRef) -> int | None:
         """How many records the body of `ref` has; None where there is no such body."""
@@ -75,7 +76,7 @@ class KeptPages:
         try:
             return self._path(ref).read_bytes()
         except FileNotFoundError:
-            what = f"{EXPIRED}: its page is no longer kept; `m365watch recover` fetches it again"
+            what = f"{EXPIRED}: its page is no longer kept; {self._cure}"
             raise ContentLost(what, where=f"{ref.feed} blob {ref.content_id}") from None
         except OSError as error:
             what = f"a recovered page cannot be read ({error.strerror})"

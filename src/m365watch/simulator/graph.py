@@ -6,6 +6,7 @@ Source: api-contract 6; the envelope of errors is Graph's usual one.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -18,10 +19,13 @@ from m365watch.simulator.refusals import Refusal, graph_refusal
 from m365watch.simulator.scenario import Call
 from m365watch.simulator.searches import Search, page_of
 from m365watch.simulator.tenant import SimulatedTenant
-from m365watch.simulator.tokens import APPLICATION_ROLES, GRAPH_PATH, GRAPH_ROLES
+from m365watch.simulator.tokens import APPLICATION_ROLES, GRAPH_PATH, GRAPH_ROLES, HEALTH_ROLES, POST_ROLES
 
 _QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
 _APPLICATION = f"{GRAPH_PATH}/v1.0/applications(appId='{{client_id}}')"
+_ANNOUNCEMENTS = f"{GRAPH_PATH}/v1.0/admin/serviceAnnouncement"
+_CONDITION = re.compile(r"lastModifiedDateTime ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
+_PAGE_PREFERRED = re.compile(r"odata\.maxpagesize=(\d{1,4})", re.ASCII)
 _MEDIA_TYPE = "application/json; charset=utf-8"
 
 
@@ -40,12 +44,13 @@ class GraphService:
         self._gate = gate
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """The four paths."""
+        """The paths."""
         return [
             web.post(_QUERIES, self.make),
             web.get(f"{_QUERIES}/{{query}}", self.look),
             web.get(f"{_QUERIES}/{{query}}/records", self.records),
             web.get(_APPLICATION, self.application),
+            web.get(f"{_ANNOUNCEMENTS}/{{kind:healthOverviews|issues|messages}}", self.announcements),
         ]
 
     async def make(self, request: web.Request) -> web.StreamResponse:
@@ -108,6 +113,30 @@ class GraphService:
             return _json(tenant.registration.document())
 
         return await self._answered(request, answer, call=Call.APPLICATION, roles=APPLICATION_ROLES)
+
+    async def announcements(self, request: web.Request) -> web.StreamResponse:
+        """A page of the service announcements of one kind."""
+        kind = request.match_info["kind"]
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            condition, skip = request.query.get("$filter", ""), request.query.get("$skip", "0")
+            named = _CONDITION.fullmatch(condition)
+            if (
+                condition and (named is None or not tenant.behaviour.takes_conditions)
+            ) or not skip.isdecimal():
+                raise graph_refusal(400, "BadRequest", "Invalid filter clause or skip.")
+            since = _instant(named[1]) if named else None
+            listed = tenant.announcements.listed(kind, self._gate.clock.now(), since=since)
+            preferred = _PAGE_PREFERRED.search(request.headers.get("Prefer", ""))
+            size = min(tenant.behaviour.graph_page_announcements, int(preferred[1]) if preferred else 100)
+            page: dict[str, object] = {"@odata.context": f"{self._gate.url}/$metadata#{kind}"}
+            if int(skip) + size < len(listed):
+                query = request.rel_url.update_query({"$skip": str(int(skip) + size)})
+                page["@odata.nextLink"] = f"{self._gate.url}{query}"
+            return _json(page | {"value": listed[int(skip) : int(skip) + size]})
+
+        roles = POST_ROLES if kind == "messages" else HEALTH_ROLES
+        return await self._answered(request, answer, call=Call.ANNOUNCEMENTS, roles=roles)
 
     async def _answered(
         self,

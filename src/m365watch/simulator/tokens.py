@@ -38,6 +38,8 @@ GRAPH_ROLES = frozenset(
         ),
     }
 )
+HEALTH_ROLES = frozenset({"ServiceHealth.Read.All"})
+POST_ROLES = frozenset({"ServiceMessage.Read.All"})
 APPLICATION_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.OwnedBy"})
 
 

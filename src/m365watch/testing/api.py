@@ -198,7 +198,7 @@ class FakeApi:
         ]
 
     def _content(self, blob: BlobRef) -> _Content:
-        for content in self._contents[blob.feed.content_type]:
+        for content in self._contents[blob.feed.audit_type]:
             if content.ref == blob:
                 return content
         raise ContentLost("unknown: the content does not exist (AF20050)", where=blob.content_id)

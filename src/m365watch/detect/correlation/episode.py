@@ -20,5 +20,9 @@ class Episode:
     notes: tuple[str, ...] = ()
     values: dict[str, str] = field(default_factory=dict)
     """What else an explanation can name."""
+    from_ms: int = 0
+    """Its beginning, where that is not its first match: a silence begins after the last one."""
+    until_ms: int = 0
+    """Its end, where that is later than its last match: a silence has no matches."""
     start: str = ""
     """What the alert's id is made of, where that is not its first match: a period's start."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
 
@@ -74,7 +75,11 @@ class _Span:
 def _extend(spans: list[_Span], new: _Span, matches: Sequence[Match]) -> None:
     """A window that holds: a part of the last span where they overlap, otherwise a new one."""
     last = spans[-1] if spans else None
-    if last is not None and matches[new.start].at_ms <= matches[last.end].at_ms:
+    if (
+        last is not None
+        and matches[new.start].at_ms <= matches[last.end].at_ms
+        and matches[new.end].at_ms - matches[last.start].at_ms <= EPISODE_S_MAX * 1000
+    ):
         last.start, last.end = min(last.start, new.start), max(last.end, new.end)
         last.value = max(last.value, new.value)
     else:

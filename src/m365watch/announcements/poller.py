@@ -1,0 +1,300 @@
+"""One tenant's service health: look, find what is new, keep it on disk, know it, rest, again.
+
+What is new becomes records in blobs whose bodies lie on disk, so that everything from the fetch on is as for
+every other feed. What is known, and which blobs are on their way to the ledger, is remembered before the
+ledger knows these: a crash in between makes them known at the next start, and nothing is made twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from m365watch.announcements.known import Known, Told, datetime_of, find_news, known_of
+from m365watch.announcements.urls import Kind
+from m365watch.clock import Clock, Random
+from m365watch.defects import defect_of
+from m365watch.errors import (
+    CollectorError,
+    LedgerUnavailable,
+    LedgerUnusable,
+    NeedsOperator,
+    RetryLater,
+    Throttled,
+    Unreachable,
+    WindowRefused,
+)
+from m365watch.feed.poller import (
+    BACKOFF_S_MAX,
+    OPERATOR_WAIT_S,
+    REACH_ONCE_S,
+    REACH_TRIES_MIN,
+    THROTTLED_ONCE,
+    TRIES_ONCE,
+    PollSettings,
+    wait_at_most,
+)
+from m365watch.feed.troubles import Troubles
+from m365watch.ledger.bounds import HORIZON
+from m365watch.ledger.port import Ledger
+from m365watch.ledger.thread import LedgerCalls
+from m365watch.model import BlobRef, Feed, Window
+from m365watch.monitor.cycles import PullCycles
+from m365watch.recovery.kept import KEPT_LIFE, KeptPages
+
+_log = structlog.get_logger(__name__)
+
+PREFIX = "announced:"
+"""How the content id of a blob of announcements begins."""
+FOLDER = "announced"
+"""The folder of their bodies, in the state directory."""
+BLOB_RECORDS = 200
+BLOB_BYTES_MAX = 4 << 20
+"""A blob with more records, or after so many bytes, is followed by another."""
+WHOLE_EVERY = timedelta(days=1)
+"""How often all issues and posts are read, and not only those that were modified lately."""
+OVERLAP = timedelta(hours=1)
+"""How far before the latest modification that was seen the next look begins."""
+_BACKOFF_FIRST_S = 0.5
+
+
+class Announces(Protocol):
+    """What is asked of Graph; `graph.Announcements` says what it raises."""
+
+    def pages(self, kind: Kind, *, since: datetime | None = None) -> AsyncIterator[list[bytes]]:
+        """The announcements of a kind, page by page."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthMeans:
+    """How a tenant's service health is looked at."""
+
+    announcements: Announces
+    kinds: frozenset[Kind]
+    """What is wanted."""
+    pages: KeptPages
+    sweep: Callable[[], None]
+    """Removes the bodies of the tenant's blobs that are final."""
+
+
+class HealthPoller:
+    """Looks at one tenant's service health for ever, or once."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        means: HealthMeans,
+        *,
+        settings: PollSettings,
+        ledger: Ledger,
+        calls: LedgerCalls,
+        troubles: Troubles,
+        cycles: PullCycles,
+        clock: Clock,
+        random: Random,
+        on_listed: Callable[[Feed], None],
+    ) -> None:
+        """`on_listed` hears whenever the ledger may know new blobs of the feed."""
+        self.feed = feed
+        self.windows_planned = 0
+        self.caught_up = False
+        self._means = means
+        self._settings = settings
+        self._ledger = ledger
+        self._calls = calls
+        self._troubles = troubles
+        self._cycles = cycles
+        self._clock = clock
+        self._random = random
+        self._on_listed = on_listed
+        self._failures = 0
+        self._failing_since_s = 0.0
+        self._known: Known | None = None
+        self._whole_at: dict[Kind, datetime] = {}
+        self._takes_no_condition: set[Kind] = set()
+
+    async def run(self, *, once: bool, stop: asyncio.Event) -> None:
+        """Poll until `stop`; with `once`, until it succeeded or has to be given up.
+
+        Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
+
+        Raises: LedgerUnusable, LedgerUnavailable: no feed can go on.
+        """
+        while not stop.is_set():
+            self._cycles.begin(self.feed, period_s=self._settings.period_s)
+            error = await self._failure_of_poll()
+            if error is None:
+                self._failures = 0
+                await self._troubles.passed(self.feed)
+                self._cycles.complete(self.feed)
+                self.caught_up = True
+                if once:
+                    return
+                await wait_at_most(stop, self._settings.period_s)
+                continue
+            if not self._failures:
+                self._failing_since_s = self._clock.monotonic_s()
+            self._failures += 1
+            self._cycles.fall_behind(self.feed)
+            await self._troubles.note(self.feed, error)
+            if once and self._is_hopeless(error):
+                return
+            await wait_at_most(stop, self._pause_s(error))
+
+    async def _failure_of_poll(self) -> CollectorError | None:
+        try:
+            await self._poll()
+        except (LedgerUnavailable, LedgerUnusable):
+            raise
+        except CollectorError as error:
+            return error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
+            return defect_of(error, where=str(self.feed))
+        return None
+
+    async def _poll(self) -> None:
+        """One look. A kind that fails holds no other up: what failed is raised when the rest is known."""
+        known = await self._recall()
+        await self._make_known(known)
+        # Only now: a body of which the ledger does not know yet would go.
+        await self._calls(self._means.sweep)
+        now = self._clock.now()
+        failures: list[CollectorError] = []
+        told = await self._look(known, now, failures)
+        news = find_news(
+            known,
+            told,
+            tenant_id=self.feed.tenant_id,
+            at=now.replace(microsecond=0),
+            wanted=self._means.kinds,
+            start_at=self._settings.start_at,
+        )
+        if news.records:
+            await self._keep(news.known, news.records, now)
+        elif news.known != known:
+            await self._remember(news.known)
+        self._whole_at |= {one.kind: now for one in told if one.is_whole}
+        if failures:
+            # What a person has to see to goes first: the rest passes by itself.
+            raise min(failures, key=lambda error: not isinstance(error, NeedsOperator))
+        await self._commit([], now, complete=True)
+
+    async def _recall(self) -> Known:
+        """What is known, from the ledger at the first look."""
+        if self._known is None:
+            self._known = known_of(await self._calls(self._ledger.remembered, memory_name(self.feed)))
+        return self._known
+
+    async def _look(self, known: Known, now: datetime, failures: list[CollectorError]) -> list[Told]:
+        """What Graph says of each kind; overviews only where the issues that they are told with are there."""
+        told: list[Told] = []
+        wanted = self._means.kinds
+        needed = {*wanted, *({Kind.ISSUES, Kind.OVERVIEWS} if wanted - {Kind.POSTS} else set())}
+        for kind in (Kind.ISSUES, Kind.OVERVIEWS, Kind.POSTS):
+            if kind not in needed or (kind is Kind.OVERVIEWS and failures):
+                continue
+            try:
+                told.append(await self._read(kind, known, now))
+            except (Throttled, Unreachable):
+                raise  # The other kinds would fare no better.
+            except (RetryLater, NeedsOperator) as error:
+                failures.append(error.with_traceback(None))
+        return told
+
+    async def _read(self, kind: Kind, known: Known, now: datetime) -> Told:
+        since = self._since(kind, known, now)
+        if since is not None:
+            try:
+                return Told(kind, await self._texts(kind, since), is_whole=False)
+            except WindowRefused as error:
+                _log.warning(f"{error.where}: {error.what}; all of them are read instead", code=error.code)
+                self._takes_no_condition.add(kind)
+        return Told(kind, await self._texts(kind, None), is_whole=True)
+
+    async def _texts(self, kind: Kind, since: datetime | None) -> list[bytes]:
+        return [text async for page in self._means.announcements.pages(kind, since=since) for text in page]
+
+    def _since(self, kind: Kind, known: Known, now: datetime) -> datetime | None:
+        """From which modification on a kind is read; None for all of it."""
+        whole_at, newest = self._whole_at.get(kind), known.newest.get(kind)
+        if kind is Kind.OVERVIEWS or kind in self._takes_no_condition or not newest:
+            return None
+        if whole_at is None or not whole_at <= now < whole_at + WHOLE_EVERY:
+            return None
+        return datetime.fromtimestamp(datetime_of(newest), UTC) - OVERLAP
+
+    async def _keep(self, after: Known, records: Sequence[bytes], now: datetime) -> None:
+        """The records are on disk in blobs, which the ledger knows; a crash at any point leaves each once."""
+        # Each later than those before, so that no name comes twice where a clock is set back.
+        made_us = max(int(now.timestamp() * 1e6), after.pending_us + 1)
+        lots = cut(records)
+        after.pending = [f"{PREFIX}{made_us}:{number}" for number in range(1, len(lots) + 1)]
+        after.pending_us = made_us
+        for ref, lot in zip(self._refs(after), lots, strict=True):
+            await self._calls(self._means.pages.put, ref, lot)
+        await self._remember(after)
+        await self._make_known(after)
+
+    async def _make_known(self, known: Known) -> None:
+        """The ledger knows the pending blobs, perhaps since before."""
+        if not known.pending:
+            return
+        refs = self._refs(known)
+        await self._commit(refs, refs[0].created_at, complete=False)
+        self._on_listed(self.feed)
+        known.pending = []
+        await self._remember(known)
+
+    def _refs(self, known: Known) -> list[BlobRef]:
+        made_at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=known.pending_us)
+        return [BlobRef(self.feed, name, made_at, made_at + KEPT_LIFE) for name in known.pending]
+
+    async def _remember(self, known: Known) -> None:
+        await self._calls(self._ledger.remember, memory_name(self.feed), known.body())
+        self._known = known
+
+    async def _commit(self, refs: Sequence[BlobRef], now: datetime, *, complete: bool) -> None:
+        """A look shows all that there is: nothing stays unlisted, however long ago the last one was."""
+        coverage = await self._calls(self._ledger.coverage, self.feed)
+        start = min(coverage[-1].end, now) if coverage else now - timedelta(seconds=1)
+        window = Window(max(start, now - HORIZON), now)
+        await self._calls(self._ledger.commit_listing, self.feed, window, refs, complete=complete, at=now)
+
+    def _is_hopeless(self, error: CollectorError) -> bool:
+        if isinstance(error, NeedsOperator):
+            return True
+        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
+            failing_s = self._clock.monotonic_s() - self._failing_since_s
+            return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
+        return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
+
+    def _pause_s(self, error: CollectorError) -> float:
+        if isinstance(error, NeedsOperator):
+            return OPERATOR_WAIT_S
+        asked = error.after_s if isinstance(error, RetryLater) else None
+        backoff_s = min(BACKOFF_S_MAX, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
+        return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
+
+
+def memory_name(feed: Feed) -> str:
+    """Under which name the ledger keeps what is known."""
+    return f"announcements {feed}"
+
+
+def cut(records: Sequence[bytes]) -> list[list[bytes]]:
+    """The records in blobs of a bounded size, in their order."""
+    lots: list[list[bytes]] = []
+    size_bytes = 0
+    for record in records:
+        if not lots or len(lots[-1]) >= BLOB_RECORDS or size_bytes > BLOB_BYTES_MAX:
+            lots.append([])
+            size_bytes = 0
+        lots[-1].append(record)
+        size_bytes += len(record)
+    return lots

@@ -1,0 +1,380 @@
+"""Batches of records in, changes of alerts out; the same set of records gives the same alerts.
+
+Truth is a set and not a sequence: whatever a batch brings, the groups that its matches can touch are
+judged again from all that is kept of them. So neither order nor lateness, repetition or a crash can
+change where it ends. What a record that came late moves or joins keeps its history: an alert that
+disappears by it is `formerly` the one that takes its place, and is told as an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from heapq import heappop, heappush
+
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.compile import read_instant
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.novelty import DAY_MS
+from m365watch.detect.judging import (
+    PERIOD_KINDS,
+    Moment,
+    find_episodes,
+    links_of,
+    make_alert,
+    reach_s,
+    sources_first,
+    watched_since_ms,
+)
+from m365watch.detect.kept import GroupKey, KeptAlert, News
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.matching import Matcher, Told
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.model import Header
+
+HORIZON_MS = 8 * DAY_MS
+"""What is older than this takes no part any more: the feed serves 7 days, newest first."""
+OLDEST_MS = 14 * DAY_MS
+"""A record that claims to be older says nothing about how long its tenant has been watched."""
+ALERTS_KEPT_MS = 90 * DAY_MS
+"""How long an alert that is over is kept here; the lake keeps it longer."""
+HOUR_MATCHES_MAX = 1_000
+"""Matches of one group that are kept of an hour; rules that count to more keep four times their number."""
+GROUPS_MAX = 50_000
+"""Groups of one rule that are looked at for silence."""
+_FULL = "Some hours had more matches than are kept: the count is at least this."
+_CUT = "There are more neighbouring matches than are judged together."
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an alert."""
+
+    what: News
+    alert: Alert
+
+
+@dataclass(slots=True)
+class _Touched:
+    """The times of a group that have changed."""
+
+    low_ms: int
+    high_ms: int
+
+    def widen(self, at_ms: int) -> None:
+        """Take another time in."""
+        self.low_ms, self.high_ms = min(self.low_ms, at_ms), max(self.high_ms, at_ms)
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the engine has done since it was made."""
+
+    records: int = 0
+    decoded: int = 0
+    matches: int = 0
+    too_old: int = 0
+    alerts_new: int = 0
+    alerts_updated: int = 0
+    alerts_withdrawn: int = 0
+    hours_full: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """One transaction's worth."""
+
+    now_ms: int
+    rank: Mapping[str, int]
+    """The place of each rule in the order in which they are judged."""
+    changes: list[Change] = field(default_factory=list)
+    _touched: dict[GroupKey, _Touched] = field(default_factory=dict)
+    _waiting: list[tuple[int, GroupKey]] = field(default_factory=list)
+
+    def touch(self, key: GroupKey, at_ms: int) -> None:
+        """Have the group judged again around that time."""
+        known = self._touched.get(key)
+        if known is not None:
+            known.widen(at_ms)
+        elif key.rule_id in self.rank:
+            self._touched[key] = _Touched(at_ms, at_ms)
+            heappush(self._waiting, (self.rank[key.rule_id], key))
+
+    def pop(self) -> tuple[GroupKey, _Touched] | None:
+        """The next group to be judged; one that others join comes before those."""
+        if not self._waiting:
+            return None
+        _, key = heappop(self._waiting)
+        return key, self._touched.pop(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Records of one tenant that came together."""
+
+    tenant: str
+    received_at: datetime
+    records: Sequence[bytes]
+    headers: Sequence[Header]
+    """Of each record."""
+
+
+class Engine:
+    """The rules over what is kept."""
+
+    def __init__(
+        self, rules: Sequence[Rule], state: DetectionState, *, knowledge: Knowledge = NOTHING_KNOWN
+    ) -> None:
+        """`rules` with all that correlations join; `state` is the engine's alone."""
+        self.rules = sources_first(rules)
+        self.state = state
+        self.matcher = Matcher(self.rules, knowledge=knowledge)
+        self.figures = Figures()
+        self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
+        self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
+        self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
+
+    @property
+    def last_batch(self) -> int:
+        """The number of the last batch that is durable."""
+        return self.state.last_batch
+
+    def count_from(self, number: int) -> None:
+        """Take every batch beyond `number` as not seen yet, whatever was seen before: records count once.
+
+        Raises: OutputUnavailable.
+        """
+        with self.state.transaction():
+            self.state.write("batch", str(number))
+
+    def take(self, portions: Iterable[Portion], *, number: int, now: datetime) -> list[Change]:
+        """Let a batch count, once and for all; what it has changed.
+
+        A batch whose number is not beyond the last one has counted already, and changes nothing.
+
+        Raises: OutputUnavailable: nothing of it counts.
+        """
+        if number <= self.state.last_batch:
+            return []
+        portions = list(portions)
+        matches = [match for portion in portions for match in self._match(portion)]
+        with self.state.transaction():
+            work = _Work(_ms(now), self._rank)
+            for portion in portions:
+                self._watch(portion, work)
+            self._keep(matches, work)
+            self._judge(work)
+            self.state.write("batch", str(number))
+        return self._count(work)
+
+    def look(self, *, now: datetime) -> list[Change]:
+        """Let time alone count: periods that are over, and what is too old to be kept.
+
+        Raises: OutputUnavailable: nothing of it counts.
+        """
+        with self.state.transaction():
+            work = _Work(_ms(now), self._rank)
+            rules = [rule.id for rule in self.rules if rule.kind in PERIOD_KINDS and rule.correlation is None]
+            for key in self.state.list_groups(rules, most=GROUPS_MAX):
+                work.touch(key, work.now_ms)
+            self._judge(work)
+            self._forget(work.now_ms)
+        return self._count(work)
+
+    # Records to matches -------------------------------------------------------------------------
+
+    def _match(self, portion: Portion) -> list[Match]:
+        told = Told(portion.tenant, portion.received_at)
+        candidates, match = self.matcher.candidates, self.matcher.match
+        found: list[Match] = []
+        decoded = 0
+        for record, header in zip(portion.records, portion.headers, strict=True):
+            if candidates(header.Operation):
+                decoded += 1
+                found += match(record, told, operation=header.Operation)
+        self.figures.records += len(portion.records)
+        self.figures.decoded += decoded
+        self.figures.matches += len(found)
+        return found
+
+    def _watch(self, portion: Portion, work: _Work) -> None:
+        """Know since when the tenant is watched; what was new before may be known now, or the other way."""
+        if not portion.records or not self._novelties:
+            return
+        earliest = _earliest_ms(portion)
+        if earliest is None:
+            return
+        since = watched_since_ms(earliest)
+        known = self.state.since_ms(portion.tenant)
+        if known is not None and known <= since:
+            return
+        self.state.watch_since(portion.tenant, since)
+        for rule in self._novelties if known is not None else ():
+            learn_ms = (rule.extension.first_seen.learn if rule.extension.first_seen else 0) * 1000
+            low_ms, high_ms = since + learn_ms, (known or 0) + learn_ms
+            for key in self.state.list_tenant_groups(rule.id, portion.tenant, low_ms=low_ms, high_ms=high_ms):
+                work.touch(key, low_ms)
+                work.touch(key, high_ms)
+
+    def _keep(self, matches: Iterable[Match], work: _Work) -> None:
+        """Put what is new on disk, and see which groups it touches."""
+        hours: set[tuple[GroupKey, int]] = set()
+        for match in matches:
+            if match.at_ms < work.now_ms - HORIZON_MS - self._kept_ms(match.rule_id):
+                self.figures.too_old += 1
+            elif self._add(match):
+                key = GroupKey(match.rule_id, match.tenant, match.group)
+                work.touch(key, match.at_ms)
+                hours.add((key, match.at_ms // HOUR_MS * HOUR_MS))
+        for key, hour_ms in sorted(hours):
+            if self.state.thin_hour(key, hour_ms, most=self._hour_most[key.rule_id]):
+                self.figures.hours_full += 1
+
+    def _add(self, match: Match) -> bool:
+        first_seen = self._by_id[match.rule_id].extension.first_seen
+        if first_seen is None:
+            return self.state.add_match(match)
+        # Within a stretch no longer than the period, only the first and the last can matter.
+        return self.state.add_sighting(match, bucket_ms=min(DAY_MS, first_seen.period * 1000))
+
+    def _kept_ms(self, rule_id: str) -> int:
+        return reach_s(self._by_id[rule_id]) * 1000
+
+    # Matches to alerts --------------------------------------------------------------------------
+
+    def _judge(self, work: _Work) -> None:
+        """Judge every group that was touched, and those that this touches in turn."""
+        while (following := work.pop()) is not None:
+            key, touched = following
+            self._judge_group(self._by_id[key.rule_id], key, touched, work)
+
+    def _judge_group(self, rule: Rule, key: GroupKey, touched: _Touched, work: _Work) -> None:
+        reach_ms = reach_s(rule) * 1000
+        if rule.kind in PERIOD_KINDS and rule.correlation is None:
+            span = self.state.read_group(key, since_ms=0)
+            low_ms, high_ms = 0, _FAR_MS
+        else:
+            span = self.state.read_span(
+                key, low_ms=touched.low_ms, high_ms=touched.high_ms, reach_ms=reach_ms
+            )
+            times = [match.at_ms for match in span.matches]
+            low_ms = min([touched.low_ms, *times[:1]])
+            high_ms = max([touched.high_ms, *times[-1:]])
+        moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0)
+        episodes = find_episodes(rule, span.matches, moment)
+        before = self.state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)
+        notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
+        found = [(episode, _noted(make_alert(rule, episode), notes)) for episode in episodes]
+        self._reconcile(rule, before, found, work)
+
+    def _notes(self, key: GroupKey, is_cut: bool, *, low_ms: int, high_ms: int) -> tuple[str, ...]:  # noqa: FBT001
+        is_full = self.state.is_full(key, low_ms=low_ms, high_ms=high_ms)
+        return tuple(note for note, holds in ((_FULL, is_full), (_CUT, is_cut)) if holds)
+
+    def _reconcile(
+        self, rule: Rule, before: Sequence[KeptAlert], found: Sequence[tuple[Episode, Alert]], work: _Work
+    ) -> None:
+        """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn."""
+        new_ids = {alert.id for _, alert in found}
+        old = {kept.alert.id: kept for kept in before}
+        gone = [kept for kept in before if kept.alert.id not in new_ids]
+        taken: set[AlertId] = set()
+        for episode, alert in found:
+            formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
+            taken |= {kept.alert.id for kept in formers}
+            self._settle(rule, alert, old.get(alert.id), formers, work)
+            for key, at_ms in self.state.replace_links(alert.id, links_of(rule, episode, alert, self.rules)):
+                work.touch(key, at_ms)
+        for kept in gone:
+            if kept.alert.id not in taken:
+                self._withdraw(kept, work)
+
+    def _settle(
+        self, rule: Rule, alert: Alert, known: KeptAlert | None, formers: Sequence[KeptAlert], work: _Work
+    ) -> None:
+        """Keep an alert, with the history of what it was before."""
+        formerly = known.alert.formerly if known is not None else ()
+        untold = bool(formers) and known is None
+        for former in formers:
+            formerly = (*formerly, *former.alert.formerly, former.alert.id)
+            untold = self.state.hand_over(former.alert.id) and untold
+            self._unlink(former.alert.id, work)
+            self.state.drop_alert(former.alert.id, became=alert.id)
+        alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
+        if known is not None and known.alert == alert:
+            return
+        history = known or next(iter(formers), None)
+        kept = (
+            KeptAlert(alert, rule.alerts)
+            if history is None
+            else replace(history, alert=alert, shown=rule.alerts)
+        )
+        self.state.put_alert(kept)
+        if rule.alerts:
+            what = News.NEW if known is None and (not formers or untold) else News.UPDATED
+            self.state.tell(what, alert)
+            work.changes.append(Change(what, alert))
+
+    def _withdraw(self, kept: KeptAlert, work: _Work) -> None:
+        self._unlink(kept.alert.id, work)
+        self.state.drop_alert(kept.alert.id, became=None)
+        if kept.shown:
+            self.state.tell(News.WITHDRAWN, kept.alert)
+            work.changes.append(Change(News.WITHDRAWN, kept.alert))
+
+    def _unlink(self, alert_id: AlertId, work: _Work) -> None:
+        for key, at_ms in self.state.replace_links(alert_id, []):
+            work.touch(key, at_ms)
+
+    # Time ---------------------------------------------------------------------------------------
+
+    def _forget(self, now_ms: int) -> None:
+        for rule in self.rules:
+            self.state.forget_matches(rule.id, before_ms=now_ms - HORIZON_MS - self._kept_ms(rule.id))
+        self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
+
+    def _count(self, work: _Work) -> list[Change]:
+        for change in work.changes:
+            if change.what is News.NEW:
+                self.figures.alerts_new += 1
+            elif change.what is News.UPDATED:
+                self.figures.alerts_updated += 1
+            else:
+                self.figures.alerts_withdrawn += 1
+        return work.changes
+
+
+_FAR_MS = 1 << 60
+
+
+def _hour_most(rule: Rule) -> int:
+    wanted = rule.correlation.threshold if rule.correlation is not None else 0
+    if rule.extension.several is not None:
+        wanted = rule.extension.several.threshold
+    return max(HOUR_MATCHES_MAX, min(4 * int(wanted), 100_000))
+
+
+def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
+    return replace(alert, notes=(*alert.notes, *notes)) if notes else alert
+
+
+def _overlaps(one: Alert, other: Alert) -> bool:
+    return one.first_at_ms <= other.last_at_ms and other.first_at_ms <= one.last_at_ms
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def _earliest_ms(portion: Portion) -> int | None:
+    """The earliest time of the records, without those that claim to be very old."""
+    oldest_ms = _ms(portion.received_at) - OLDEST_MS
+    times = {header.CreationTime for header in portion.headers if header.CreationTime}
+    found = read_instant(min(times, default=None))
+    if found is not None and _ms(found) >= oldest_ms:
+        return _ms(found)
+    known = [_ms(at) for written in times if (at := read_instant(written)) is not None]
+    return min((at_ms for at_ms in known if at_ms >= oldest_ms), default=None)

@@ -1,0 +1,69 @@
+"""What is kept of detection, as values: whose matches, which alerts, and what there is to tell of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from m365watch.detect.alert import Alert, Match
+
+
+class AlertState(StrEnum):
+    """Where an analyst has put an alert."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    CLOSED = "closed"
+
+
+class News(StrEnum):
+    """What there is to tell of an alert."""
+
+    NEW = "new"
+    UPDATED = "updated"
+    WITHDRAWN = "withdrawn"
+    """A record that came late has shown that there was nothing."""
+
+
+class GroupKey(NamedTuple):
+    """Whose matches are judged together."""
+
+    rule_id: str
+    tenant: str
+    group: tuple[str, ...]
+
+    @property
+    def joined(self) -> str:
+        """The group as the file has it; values have no control characters."""
+        return "\x1f".join(self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAlert:
+    """An alert as it is kept."""
+
+    alert: Alert
+    shown: bool
+    """False for an episode that only serves correlations."""
+    state: AlertState = AlertState.OPEN
+    reason: str = ""
+    changed_by: str = ""
+    changed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An alert that somebody has to be told of."""
+
+    number: int
+    what: News
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring matches of a group that have to do with each other, and whether some were left out."""
+
+    matches: list[Match]
+    is_cut: bool

@@ -1,0 +1,480 @@
+"""What detection remembers, on disk: matches, alerts, what has to be told, and the last batch.
+
+One SQLite file. Everything that a batch changes is one transaction, its number included, so that a
+crash neither loses nor repeats anything. The file can be lost: a search over the lake makes it again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, News, Notice, Span
+from m365watch.errors import OutputUnavailable, OutputUnusable
+
+SCHEMA_VERSION = 1
+SPAN_MATCHES_MAX = 50_000
+"""Matches of one group that are judged together, those nearest to what is new."""
+OUTBOX_MAX = 100_000
+"""Alerts that wait to be told of; each waits once, however often it changes."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE match (
+    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, at INTEGER NOT NULL,
+    identity TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, severity TEXT NOT NULL,
+    vals BLOB NOT NULL, counted TEXT NOT NULL,
+    PRIMARY KEY (rule, tenant, grp, at, identity, source)
+) WITHOUT ROWID;
+CREATE TABLE full (
+    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, hour INTEGER NOT NULL,
+    dropped INTEGER NOT NULL,
+    PRIMARY KEY (rule, tenant, grp, hour)
+) WITHOUT ROWID;
+CREATE TABLE alert (
+    id TEXT PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, shown INTEGER NOT NULL, body BLOB NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX alert_group ON alert (rule, tenant, grp, first);
+CREATE INDEX alert_time ON alert (last);
+CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp)) WITHOUT ROWID;
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL UNIQUE, what TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+"""
+
+
+Row = tuple[Any, ...]
+"""A row of the file, whose types its schema vouches for."""
+HOUR_MS = 3_600_000
+_MATCHES = (
+    "SELECT at, identity, source, record, severity, vals, counted FROM match"
+    " WHERE (rule, tenant, grp) = (?, ?, ?)"
+)
+_VALUES = msgspec.json.Decoder(dict[str, str])
+_ALERTS = msgspec.json.Decoder(Alert)
+
+
+class DetectionState:
+    """The file. One thread uses it; others read it through connections of their own."""
+
+    def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
+        """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable."""
+        self.path = path
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
+            self._make_tables()
+        except sqlite3.Error as error:
+            raise OutputUnusable(
+                f"the file of detections cannot be used: {error}",
+                fix="move it away: it is made again, and `m365watch hunt` looks back over the lake",
+                where=str(path),
+            ) from None
+
+    def _make_tables(self) -> None:
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with self._database:
+                self._database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Raises: OutputUnavailable: nothing of it counts; try again."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise OutputUnavailable(
+                f"the file of detections cannot be written: {error}", where=str(self.path)
+            ) from None
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    # Progress -----------------------------------------------------------------------------------
+
+    @property
+    def last_batch(self) -> int:
+        """The number of the last batch that is durable here; 0 for none."""
+        return int(self.read("batch") or 0)
+
+    def read(self, key: str) -> str:
+        """A value that was written under `key`; empty where there is none."""
+        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def write(self, key: str, value: str) -> None:
+        """Keep a value under `key`."""
+        self._database.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def since_ms(self, tenant: str) -> int | None:
+        """The earliest time that the tenant was watched at."""
+        row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def watch_since(self, tenant: str, since_ms: int) -> None:
+        """Keep the tenant's earliest time."""
+        self._database.execute(
+            "INSERT INTO tenant VALUES (?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET since = min(since, excluded.since)",
+            (tenant, since_ms),
+        )
+
+    # Matches ------------------------------------------------------------------------------------
+
+    def add_match(self, match: Match) -> bool:
+        """Keep a match; whether it was not there before."""
+        row = (
+            match.rule_id,
+            match.tenant,
+            "\x1f".join(match.group),
+            match.at_ms,
+            match.identity,
+            match.source_id,
+            match.record_id,
+            str(match.severity),
+            msgspec.json.encode(match.values),
+            match.counted,
+        )
+        added = self._database.execute("INSERT OR IGNORE INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+        return added.rowcount > 0
+
+    def add_sighting(self, match: Match, *, bucket_ms: int) -> bool:
+        """Keep a match if it is the first or the last of its group in its stretch of time; whether it was."""
+        low_ms = match.at_ms // bucket_ms * bucket_ms
+        name = (match.rule_id, match.tenant, "\x1f".join(match.group))
+        rows = self._database.execute(
+            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity", (*name, low_ms, low_ms + bucket_ms)
+        ).fetchall()
+        if len(rows) > 1:
+            first, last = rows[0], rows[-1]
+            if (first[0], first[1]) <= match.order <= (last[0], last[1]):
+                return False
+            between = first if match.order < (first[0], first[1]) else last
+            self.drop_match(_match_of(between, GroupKey(match.rule_id, match.tenant, match.group)))
+        return self.add_match(match)
+
+    def drop_match(self, match: Match) -> None:
+        """Forget a match."""
+        self._database.execute(
+            "DELETE FROM match WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+            (
+                match.rule_id,
+                match.tenant,
+                "\x1f".join(match.group),
+                match.at_ms,
+                match.identity,
+                match.source_id,
+            ),
+        )
+
+    def read_span(self, key: GroupKey, *, low_ms: int, high_ms: int, reach_ms: int) -> Span:
+        """The matches between the two times, and beyond them as far as no gap is longer than `reach_ms`."""
+        name = (key.rule_id, key.tenant, key.joined)
+        before = self._database.execute(
+            _MATCHES + " AND at <= ? ORDER BY at DESC, identity DESC, source DESC",
+            (*name, high_ms),
+        )
+        half = SPAN_MATCHES_MAX // 2
+        inside = range(low_ms, high_ms + 1)
+        earlier, cut_before = _walk(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
+        after = self._database.execute(
+            _MATCHES + " AND at > ? ORDER BY at, identity, source",
+            (*name, high_ms),
+        )
+        later, cut_after = _walk(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
+        rows = [*reversed(earlier), *later]
+        return Span([_match_of(row, key) for row in rows], cut_before or cut_after)
+
+    def read_group(self, key: GroupKey, *, since_ms: int) -> Span:
+        """All matches of a group from `since_ms` on, the latest ones where there are too many."""
+        rows = self._database.execute(
+            _MATCHES + " AND at >= ? ORDER BY at DESC, identity DESC, source DESC LIMIT ?",
+            (key.rule_id, key.tenant, key.joined, since_ms, SPAN_MATCHES_MAX + 1),
+        ).fetchall()
+        kept = rows[:SPAN_MATCHES_MAX]
+        return Span([_match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
+
+    def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
+        """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
+        name = (key.rule_id, key.tenant, key.joined)
+        span = (hour_ms, hour_ms + HOUR_MS)
+        count = self._database.execute(
+            "SELECT count(*) FROM match WHERE (rule, tenant, grp) = (?, ?, ?) AND at >= ? AND at < ?",
+            (*name, *span),
+        ).fetchone()[0]
+        if count > most:
+            self._database.execute(
+                "DELETE FROM match WHERE (rule, tenant, grp) = (?, ?, ?) AND (at, identity, source) IN ("
+                " SELECT at, identity, source FROM match"
+                " WHERE (rule, tenant, grp) = (?, ?, ?) AND at >= ? AND at < ?"
+                " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
+                (*name, *name, *span, count - most),
+            )
+            self._database.execute(
+                "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
+                (*name, hour_ms, count - most),
+            )
+        return max(0, int(count - most))
+
+    def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
+        """Whether matches of the group between the two times were dropped for want of room."""
+        row = self._database.execute(
+            "SELECT 1 FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ? LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms - HOUR_MS, high_ms),
+        ).fetchone()
+        return row is not None
+
+    def list_groups(self, rule_ids: Iterable[str], *, most: int) -> list[GroupKey]:
+        """The groups of these rules that have matches."""
+        found = []
+        for rule_id in rule_ids:
+            rows = self._database.execute(
+                "SELECT DISTINCT tenant, grp FROM match WHERE rule = ? LIMIT ?", (rule_id, most)
+            )
+            found += [GroupKey(rule_id, tenant, tuple(group.split("\x1f"))) for tenant, group in rows]
+        return found
+
+    def list_tenant_groups(self, rule_id: str, tenant: str, *, low_ms: int, high_ms: int) -> list[GroupKey]:
+        """The groups of a rule that have a match in [low, high)."""
+        rows = self._database.execute(
+            "SELECT DISTINCT grp FROM match WHERE rule = ? AND tenant = ? AND at >= ? AND at < ?",
+            (rule_id, tenant, low_ms, high_ms),
+        )
+        return [GroupKey(rule_id, tenant, tuple(group.split("\x1f"))) for (group,) in rows]
+
+    def forget_matches(self, rule_id: str, *, before_ms: int) -> int:
+        """Let go of a rule's old matches, but for those of an alert that is younger; how many went."""
+        gone = self._database.execute(
+            "DELETE FROM match WHERE rule = ? AND at < ? AND NOT EXISTS ("
+            " SELECT 1 FROM alert WHERE alert.rule = match.rule AND alert.tenant = match.tenant"
+            " AND alert.grp = match.grp AND alert.first <= match.at AND alert.last >= ?)",
+            (rule_id, before_ms, before_ms),
+        )
+        self._database.execute("DELETE FROM full WHERE rule = ? AND hour < ?", (rule_id, before_ms - HOUR_MS))
+        return gone.rowcount
+
+    # Alerts -------------------------------------------------------------------------------------
+
+    def list_alerts_of(self, key: GroupKey, *, low_ms: int, high_ms: int) -> list[KeptAlert]:
+        """The group's alerts that overlap the span."""
+        rows = self._database.execute(
+            "SELECT body, shown, state, reason, changed_by, changed_at FROM alert"
+            " WHERE (rule, tenant, grp) = (?, ?, ?) AND first <= ? AND last >= ? ORDER BY first, id",
+            (key.rule_id, key.tenant, key.joined, high_ms, low_ms),
+        )
+        return [_kept_of(row) for row in rows]
+
+    def list_alerts(self, *, since_ms: int = 0, most: int = 100_000) -> list[KeptAlert]:
+        """The alerts that were still going on at `since_ms` or later, the latest first."""
+        rows = self._database.execute(
+            "SELECT body, shown, state, reason, changed_by, changed_at FROM alert"
+            " WHERE shown AND last >= ? ORDER BY last DESC, id LIMIT ?",
+            (since_ms, most),
+        )
+        return [_kept_of(row) for row in rows]
+
+    def find_alert(self, alert_id: str) -> KeptAlert | None:
+        """The alert of that id, or the one that it has become."""
+        row = self._database.execute("SELECT now FROM former WHERE id = ?", (alert_id,)).fetchone()
+        rows = self._database.execute(
+            "SELECT body, shown, state, reason, changed_by, changed_at FROM alert WHERE id = ?",
+            (row[0] if row else alert_id,),
+        ).fetchall()
+        return _kept_of(rows[0]) if rows else None
+
+    def put_alert(self, kept: KeptAlert) -> None:
+        """Keep an alert, or what it is now."""
+        alert = kept.alert
+        self._database.execute(
+            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                alert.id,
+                alert.rule_id,
+                alert.tenant,
+                "\x1f".join(alert.group),
+                alert.first_at_ms,
+                alert.last_at_ms,
+                int(kept.shown),
+                msgspec.json.encode(alert),
+                str(kept.state),
+                kept.reason,
+                kept.changed_by,
+                kept.changed_at_ms,
+            ),
+        )
+
+    def drop_alert(self, alert_id: AlertId, *, became: AlertId | None) -> None:
+        """Let go of an alert; who asks for it is shown the one that it `became`."""
+        self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
+        if became is not None:
+            self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
+            self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
+            self._database.execute("DELETE FROM former WHERE id = ?", (became,))
+
+    def forget_alerts(self, *, before_ms: int) -> int:
+        """Let go of alerts that ended before; how many went."""
+        gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
+        self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
+        return gone.rowcount
+
+    def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
+        """What an analyst makes of an alert; whether there is one of that id."""
+        kept = self.find_alert(alert_id)
+        if kept is None:
+            return False
+        self._database.execute(
+            "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
+            (str(state), reason, by, at_ms, kept.alert.id),
+        )
+        return True
+
+    # Links: what an episode is for the correlations that join it -----------------------------------
+
+    def replace_links(self, alert_id: AlertId, links: Sequence[Match]) -> list[tuple[GroupKey, int]]:
+        """Make these the links of an alert; the groups that this changes, each with a time in it."""
+        touched: list[tuple[GroupKey, int]] = []
+        wanted = {(match.rule_id, "\x1f".join(match.group), match.at_ms) for match in links}
+        rows = self._database.execute(
+            "SELECT rule, tenant, grp, at FROM link WHERE alert = ?", (alert_id,)
+        ).fetchall()
+        for rule_id, tenant, group, at in rows:
+            if (rule_id, group, at) not in wanted:
+                key = GroupKey(rule_id, tenant, tuple(group.split("\x1f")))
+                self._database.execute(
+                    "DELETE FROM match WHERE (rule, tenant, grp, at, identity) = (?, ?, ?, ?, ?)",
+                    (rule_id, tenant, group, at, alert_id),
+                )
+                self._database.execute(
+                    "DELETE FROM link WHERE (alert, rule, grp) = (?, ?, ?)", (alert_id, rule_id, group)
+                )
+                touched.append((key, at))
+        for match in links:
+            self.drop_match(match)
+            self.add_match(match)
+            self._database.execute(
+                "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?)",
+                (alert_id, match.rule_id, match.tenant, "\x1f".join(match.group), match.at_ms),
+            )
+            touched.append((GroupKey(match.rule_id, match.tenant, match.group), match.at_ms))
+        return touched
+
+    # Outbox -------------------------------------------------------------------------------------
+
+    def tell(self, what: News, alert: Alert) -> None:
+        """Let an alert be told of; what waits says the newest, and stays new while nobody was told."""
+        row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (alert.id,)).fetchone()
+        waiting = row[0] if row else None
+        if waiting == News.NEW and what is News.WITHDRAWN:
+            self._database.execute("DELETE FROM outbox WHERE alert = ?", (alert.id,))
+            return
+        if waiting == News.NEW:
+            what = News.NEW
+        elif waiting == News.WITHDRAWN and what is News.NEW:
+            # It was told once, and nobody has heard yet that it was gone in between.
+            what = News.UPDATED
+        self._database.execute(
+            "INSERT OR REPLACE INTO outbox (alert, what, body) VALUES (?, ?, ?)",
+            (alert.id, str(what), msgspec.json.encode(alert)),
+        )
+        self._database.execute(
+            "DELETE FROM outbox WHERE number <= (SELECT max(number) FROM outbox) - ?", (OUTBOX_MAX,)
+        )
+
+    def hand_over(self, former: AlertId) -> bool:
+        """Forget what waits to be told of an alert that became another; whether nobody has heard of it."""
+        row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (former,)).fetchone()
+        self._database.execute("DELETE FROM outbox WHERE alert = ?", (former,))
+        return bool(row and row[0] == News.NEW)
+
+    def list_outbox(self, *, most: int = 1_000) -> list[Notice]:
+        """What has to be told, the oldest first."""
+        rows = self._database.execute(
+            "SELECT number, what, body FROM outbox ORDER BY number LIMIT ?", (most,)
+        )
+        return [Notice(number, News(what), _alert_of(body)) for number, what, body in rows]
+
+    def forget_notices(self, numbers: Iterable[int]) -> None:
+        """These have been told."""
+        self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
+
+    def count(self) -> dict[str, int]:
+        """How much is kept, by table."""
+        row = self._database.execute(
+            "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert), (SELECT count(*) FROM outbox)"
+        ).fetchone()
+        return dict(zip(("matches", "alerts", "outbox"), row, strict=True))
+
+
+def _walk(
+    rows: Iterable[Row], *, edge_ms: int, inside: range, reach_ms: int, most: int
+) -> tuple[list[Row], bool]:
+    """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
+
+    No gap `inside` counts.
+    """
+    found: list[Row] = []
+    last_ms = edge_ms
+    for row in rows:
+        if row[0] not in inside and abs(row[0] - last_ms) > reach_ms:
+            break
+        if len(found) >= most:
+            return found, True
+        found.append(row)
+        last_ms = row[0]
+    return found, False
+
+
+def _match_of(row: Row, key: GroupKey) -> Match:
+    at_ms, identity, source, record, severity, vals, counted = row
+    return Match(
+        rule_id=key.rule_id,
+        source_id=source,
+        tenant=key.tenant,
+        group=key.group,
+        at_ms=at_ms,
+        identity=identity,
+        record_id=record,
+        severity=Severity(severity),
+        values=_VALUES.decode(vals),
+        counted=counted,
+    )
+
+
+def _alert_of(body: bytes) -> Alert:
+    return _ALERTS.decode(body)
+
+
+def _kept_of(row: Row) -> KeptAlert:
+    body, shown, state, reason, changed_by, changed_at_ms = row
+    return KeptAlert(_alert_of(body), bool(shown), AlertState(state), reason, changed_by, changed_at_ms)

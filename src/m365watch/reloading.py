@@ -1,0 +1,154 @@
+"""A changed configuration taken up by a running collector; one with mistakes changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.config.settings import Settings
+from m365watch.defects import defect_of
+from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator, SettingsRefused
+from m365watch.ledger.port import Ledger
+from m365watch.ledger.thread import LedgerCalls
+from m365watch.tenancy.changes import Change, plan_change
+from m365watch.tenancy.note import LINES_MAX, MEMORY, ConfigurationNote
+from m365watch.tenancy.watching import FileWatch
+
+_log = structlog.get_logger(__name__)
+
+
+class Reload:
+    """How a run's configuration is read again, and who asks for it."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        load: Callable[[Settings], Settings],
+        clock: Clock,
+        *,
+        work: LedgerCalls = asyncio.to_thread,
+    ) -> None:
+        """`load` reads `files`, given the settings of the run, and may raise CollectorError.
+
+        Changes of the files count from now on: make it before they are read for the first time. `work` does
+        what takes its time, off the loop.
+        """
+        self.work = work
+        self.files = tuple(files)
+        self.load = load
+        self.watch = FileWatch(files, clock, work=work)
+        self.asked = asyncio.Event()
+        """Set where somebody wants it done now, whatever the files say."""
+
+
+class Reloader:
+    """Takes up what changes while a run lasts."""
+
+    def __init__(
+        self,
+        reload: Reload,
+        settings: Settings,
+        *,
+        apply: Callable[[Change], Awaitable[None]],
+        ledger: Ledger,
+        calls: LedgerCalls,
+        clock: Clock,
+    ) -> None:
+        """`settings` are those of the run; `apply` brings it to what a change says."""
+        self._reload = reload
+        self._settings = settings
+        self._apply = apply
+        self._ledger = ledger
+        self._calls = calls
+        self._clock = clock
+        self._note = ConfigurationNote(clock.now().timestamp(), ", ".join(map(str, reload.files)))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Within the block changes are taken up."""
+        task = asyncio.create_task(self.run(), name="reloading")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def run(self) -> None:
+        """Take up changes until cancelled."""
+        await self._remember()
+        while True:
+            await self._wait()
+            await self.reload()
+
+    async def _wait(self) -> None:
+        """Return when the files have changed, or somebody asks."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._reload.asked.wait())]
+        if self._settings.watches_configuration:
+            waits.append(asyncio.create_task(self._reload.watch.changed()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._reload.asked.is_set():
+            self._reload.asked.clear()
+            _log.info("the configuration is read again: asked for")
+            self._reload.watch.take_note()
+
+    async def reload(self) -> None:
+        """Read the configuration once and take up what it says, or say why that cannot be done."""
+        try:
+            new = await self._reload.work(self._reload.load, self._settings)
+            change = plan_change(self._settings, new)
+            if change.settings.tenants != self._settings.tenants:
+                await self._apply(change)
+            self._tell(change)
+            self._settings = change.settings
+        except CollectorError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - a configuration that brings a defect to light stops no run
+            self._refuse(defect_of(error, where="reading the configuration again"))
+        await self._remember()
+
+    def _tell(self, change: Change) -> None:
+        """What was taken up, and what was not."""
+        for warning in change.settings.warnings:
+            if warning not in self._settings.warnings:
+                _log.warning(warning)
+        for line in change.needs_restart:
+            if line not in self._note.needs_restart:
+                _log.warning(f"{self._note.file}: {line}")
+        if change.text:
+            _log.info(f"the configuration is taken up; tenants: {change.text}")
+        else:
+            rest = ", but for what needs a restart" if change.needs_restart else ""
+            _log.info(f"the configuration is read; nothing of it has changed{rest}")
+        self._note = ConfigurationNote(
+            self._clock.now().timestamp(),
+            self._note.file,
+            needs_restart=list(change.needs_restart[:LINES_MAX]),
+        )
+
+    def _refuse(self, error: CollectorError) -> None:
+        mistakes = error.mistakes if isinstance(error, SettingsRefused) else [error.what]
+        fix = error.fix if isinstance(error, NeedsOperator) else "it is read again at the next change"
+        if isinstance(error, SettingsRefused):
+            fix = "correct what is named; the file is read again once it is saved"
+        where = error.where or self._note.file
+        for mistake in mistakes:
+            _log.error(f"{where}: {mistake}", code=error.code)
+        _log.error(f"{where}: nothing is changed, and all goes on as it was; {fix}", code=error.code)
+        self._note.refused_s = self._clock.now().timestamp()
+        self._note.mistakes = list(mistakes[:LINES_MAX])
+
+    async def _remember(self) -> None:
+        # What is not remembered now is remembered with the next reading.
+        with suppress(LedgerUnavailable):
+            await self._calls(self._ledger.remember, MEMORY, self._note.body())

@@ -1,0 +1,49 @@
+"""What became of the configuration while a collector runs, as the ledger keeps it for `status`."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+import msgspec
+
+from m365watch.ledger.reading import remembered
+
+MEMORY = "configuration"
+"""The name under which the ledger keeps it."""
+LINES_MAX = 50
+"""Mistakes that are kept, and keys that need a restart."""
+
+
+class ConfigurationNote(msgspec.Struct):
+    """The last try to read the configuration."""
+
+    loaded_s: float
+    """When the settings were read that the run has, in seconds since 1970."""
+    file: str = ""
+    refused_s: float | None = None
+    """When a later reading failed; None where the last one did not."""
+    mistakes: list[str] = []
+    """Why it failed, one line for each mistake."""
+    needs_restart: list[str] = []
+    """What the file says and the run cannot take up, one line for each key."""
+
+    def body(self) -> str:
+        """As JSON."""
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def loaded_at(self) -> datetime:
+        """When the settings were read that the run has."""
+        return datetime.fromtimestamp(self.loaded_s, UTC)
+
+    @property
+    def refused_at(self) -> datetime | None:
+        """When a later reading failed."""
+        return None if self.refused_s is None else datetime.fromtimestamp(self.refused_s, UTC)
+
+
+def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:
+    """What the ledger has; None before the first run of a version that keeps it."""
+    body = remembered(connection, MEMORY)
+    return None if body is None else msgspec.json.decode(body, type=ConfigurationNote)

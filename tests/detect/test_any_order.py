@@ -1,0 +1,248 @@
+"""The same set of records gives the same alerts, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from m365watch.detect.alert import Alert
+from m365watch.detect.cases import find_alerts
+from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.kept import News
+from m365watch.detect.knowledge import Knowledge, Whereabouts
+from m365watch.detect.library import load_library
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.records.headers import headers_of
+from rules import TENANT, rule_text
+
+START = datetime(2026, 11, 2, 0, 0, tzinfo=UTC)
+NOW = START + timedelta(days=4)
+COUNTRIES = {
+    "192.0.2.1": ("NL", 52.4, 4.9),
+    "192.0.2.2": ("AU", -33.9, 151.2),
+    "192.0.2.3": ("NL", 51.9, 4.5),
+}
+
+
+class Crash(Exception):
+    """The process has died here."""
+
+
+class Mortal(DetectionState):
+    """A file whose process dies before, or just after, a commit."""
+
+    deadly_in = -1
+
+    def write(self, key: str, value: str) -> None:
+        super().write(key, value)
+        if key == "batch":
+            self.deadly_in -= 1
+            if self.deadly_in == 0:
+                raise Crash
+
+
+class Places:
+    def locate(self, address: str) -> Whereabouts:
+        country, latitude, longitude = COUNTRIES.get(address, ("", None, None))
+        return Whereabouts(country, "64500", latitude, longitude)
+
+
+KNOWLEDGE = Knowledge(enrichment=Places())
+
+
+def single(number: int, name: str, **extension: Any) -> str:
+    """A rule on one of the operations A to D."""
+    return rule_text(
+        {"s": {"Operation": name}, "condition": "s"},
+        title=f"rule {number}",
+        name=f"rule_{number}",
+        id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+        m365watch={"explanation": "{user} {count} {first} {last}", **extension},
+    )
+
+
+def joint(number: int, kind: str, rules: list[str], condition: Any = None, **keys: Any) -> str:
+    """A correlation of such rules."""
+    correlation: dict[str, Any] = {
+        "type": kind,
+        "rules": rules,
+        "group-by": ["UserId"],
+        "timespan": "30m",
+        **keys,
+    }
+    if condition is not None:
+        correlation["condition"] = condition
+    return yaml.safe_dump(
+        {
+            "title": f"rule {number}",
+            "name": f"rule_{number}",
+            "id": f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            "level": "high",
+            "correlation": correlation,
+        }
+    )
+
+
+@cache
+def load_rules(directory: Path) -> tuple[Rule, ...]:
+    """A rule of every kind, and every way of joining them."""
+    path = directory / "all.yml"
+    texts = [
+        single(1, "A", quiet="1h"),
+        single(2, "B", quiet="20m"),
+        single(3, "C"),
+        joint(10, "event_count", ["rule_1"], {"gte": 3}, generate=True),
+        joint(11, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, generate=True),
+        joint(12, "value_sum", ["rule_2"], {"gt": 12, "field": "Size"}, generate=True),
+        joint(13, "value_avg", ["rule_2"], {"gte": 6, "field": "Size"}),
+        joint(14, "value_median", ["rule_2"], {"lt": 4, "field": "Size"}),
+        joint(15, "value_percentile", ["rule_2"], {"gte": 7, "field": "Size", "percentile": 90}),
+        joint(16, "temporal", ["rule_1", "rule_2", "rule_3"], generate=True),
+        joint(17, "temporal_ordered", ["rule_1", "rule_2"]),
+        joint(18, "temporal", ["rule_1", "rule_2", "rule_3"], "rule_1 and rule_2 and not rule_3"),
+        joint(19, "event_count", ["rule_3"], {"eq": 2}),
+        joint(20, "temporal_ordered", ["rule_10", "rule_2"], timespan="2h", generate=True),
+        joint(21, "event_count", ["rule_20"], {"gte": 1}, timespan="6h"),
+        single(30, "D", first_seen={"key": ["UserId", "ClientIP"], "period": "1d", "learn": "12h"}),
+        single(31, "A", first_seen={"key": ["ClientIP"], "period": "2h", "learn": "1d"}),
+        joint(32, "temporal", ["rule_31", "rule_2"], **{"group-by": ["ClientIP"], "generate": True}),
+        single(40, "A", travel={"within": "12h"}, quiet="6h"),
+        single(41, "B", several={"threshold": 2, "period": "1h", "keys": ["UserId"]}),
+        single(42, "C", low={"period": "3h", "learn": "1d"}, group_by=["UserId"]),
+        single(43, "A", rolling={"period": "2h", "back_period": "4h", "threshold": 4}),
+        single(44, "B", gradient={"period": "2h", "threshold": 2}, group_by=["UserId"]),
+        single(45, "C", deviation={"period": "1h", "periods": 6, "threshold": 2, "value": "Size"}),
+    ]
+    path.write_text("---\n".join(texts))
+    library = load_library([path])
+    assert [str(one) for one in library.mistakes] == []
+    return library.rules
+
+
+def make_records(dice: random.Random, count: int) -> list[bytes]:
+    """Records in bursts, many of them within the same second."""
+    records = []
+    centres = [dice.uniform(0, 3 * 86_400) for _ in range(6)]
+    for number in range(count):
+        second = int(dice.choice(centres) + dice.choice([0, 5, 60, 900, 1_800, 4_000]) + dice.randrange(3))
+        fields = {
+            "Id": f"r{number}",
+            "CreationTime": f"{START + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}",
+            "Operation": dice.choice("AABBCDE"),
+            "UserId": dice.choice(["ann@contoso.example", "Bob@contoso.example", "bob@contoso.example"]),
+            "ClientIP": dice.choice(list(COUNTRIES)),
+            "Size": dice.randrange(10),
+        }
+        records.append(json.dumps(fields).encode())
+    return records
+
+
+def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice: random.Random) -> Engine:
+    """The engine over the records in any order, cut anyhow, some twice, with crashes around commits."""
+    shuffled = [*records, *dice.sample(records, len(records) // 4)]
+    dice.shuffle(shuffled)
+    batches = []
+    while shuffled:
+        size = dice.choice([1, 2, 5, 17, 40])
+        batches.append(shuffled[:size])
+        shuffled = shuffled[size:]
+    engine = Engine(rules, Mortal(path, survives_power_cuts=False), knowledge=KNOWLEDGE)
+    number = 1
+    while number <= len(batches):
+        assert isinstance(engine.state, Mortal)
+        engine.state.deadly_in = dice.choice([-1, -1, -1, 1, 2])
+        batch = batches[number - 1]
+        try:
+            engine.take([portion_of(batch)], number=number, now=NOW)
+            if dice.random() < 0.2:
+                engine.look(now=NOW)
+            if dice.random() < 0.2:
+                number = max(1, number - 1)  # The ledger lost the acknowledgement.
+                continue
+            number += 1
+        except Crash:
+            engine.state.close()
+            engine = Engine(rules, Mortal(path, survives_power_cuts=False), knowledge=KNOWLEDGE)
+            assert engine.last_batch in {number - 1, number}
+    engine.look(now=NOW)
+    return engine
+
+
+def portion_of(batch: Sequence[bytes]) -> Portion:
+    """The records as the collector hands them over."""
+    return Portion(TENANT, NOW, batch, headers_of(batch))
+
+
+def plain(alerts: Sequence[Alert]) -> list[Alert]:
+    """Alerts without their history, which may differ."""
+    return sorted((replace(alert, formerly=()) for alert in alerts), key=lambda one: (one.rule_id, one.id))
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_any_order_and_any_crash_give_the_same_alerts(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Order, cuts, repetitions, late records, crashes: the end is that of the set."""
+    dice = random.Random(seed)
+    rules = load_rules(tmp_path_factory.getbasetemp())
+    records = make_records(dice, dice.choice([10, 50, 100]))
+    expected = find_alerts(rules, records, knowledge=KNOWLEDGE, tenant=TENANT, now=NOW)
+
+    engine = run_engine(tmp_path_factory.mktemp("state") / "d.sqlite", rules, records, dice)
+
+    assert plain([kept.alert for kept in engine.state.list_alerts()]) == plain(expected)
+
+
+def test_the_histories_reach_every_kind(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The property above would hold as well of rules that never fire."""
+    rules = load_rules(tmp_path_factory.getbasetemp())
+    seen: set[str] = set()
+    for seed in range(12):
+        records = make_records(random.Random(seed), 120)
+        seen |= {
+            alert.title for alert in find_alerts(rules, records, knowledge=KNOWLEDGE, tenant=TENANT, now=NOW)
+        }
+
+    assert {rule.title for rule in rules if rule.alerts} - seen == set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """Whoever follows the outbox knows every alert: none twice as new, none that is gone."""
+    dice = random.Random(seed)
+    rules = load_rules(tmp_path_factory.getbasetemp())
+    engine = Engine(
+        rules,
+        DetectionState(tmp_path_factory.mktemp("state") / "d.sqlite", survives_power_cuts=False),
+        knowledge=KNOWLEDGE,
+    )
+    records = make_records(dice, 120)
+    dice.shuffle(records)
+    told: dict[str, Alert] = {}
+    for number in range(0, len(records), 7):
+        engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW)
+        if dice.random() < 0.5:
+            notices = engine.state.list_outbox()
+            for notice in notices:
+                formers = [former for former in notice.alert.formerly if told.pop(former, None)]
+                if notice.what is News.WITHDRAWN:
+                    assert told.pop(notice.alert.id, None) or formers
+                elif notice.what is News.NEW:
+                    assert notice.alert.id not in told
+                    told[notice.alert.id] = notice.alert
+                else:
+                    told[notice.alert.id] = notice.alert
+            engine.state.forget_notices(notice.number for notice in notices)
+            kept = {one.alert.id: one.alert for one in engine.state.list_alerts()}
+
+            assert told == kept

@@ -1,0 +1,274 @@
+"""An alert keeps its history, a batch counts once, and nothing grows for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Change, Engine, Portion
+from m365watch.detect.kept import AlertState, News
+from m365watch.detect.library import Library
+from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.records.headers import headers_of
+from rules import TENANT, load_good, record, rule_text
+
+NOW = datetime(2026, 11, 3, tzinfo=UTC)
+HOUR = 3_600
+
+
+class Bench:
+    """An engine over one rule, fed batch by batch."""
+
+    def __init__(self, directory: Path, library: Library) -> None:
+        self.path = directory / "detections.sqlite"
+        self.library = library
+        self.number = 0
+        self.open()
+
+    def open(self) -> None:
+        """Start, or start again."""
+        self.state = DetectionState(self.path, survives_power_cuts=False)
+        self.engine = Engine(self.library.rules, self.state)
+
+    def take(self, *seconds: int, now: datetime = NOW, **fields: Any) -> list[Change]:
+        """A batch of records of the operation One."""
+        self.number += 1
+        records = [record(second, **{"Operation": "One", **fields}) for second in seconds]
+        return self.engine.take([portion(records, now)], number=self.number, now=now)
+
+    def alerts(self) -> list[tuple[int, tuple[str, ...]]]:
+        """Count and evidence of each."""
+        return [(kept.alert.count, kept.alert.evidence) for kept in self.state.list_alerts()]
+
+
+def portion(records: Sequence[bytes], now: datetime = NOW) -> Portion:
+    """Records as the collector hands them over."""
+    return Portion(TENANT, now, records, headers_of(records))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A rule that makes alerts of matches an hour apart."""
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    return Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch={"quiet": "1h"})))
+
+
+def test_a_batch_counts_once(bench: Bench) -> None:
+    """Handed over again after a crash, under its number, it changes nothing."""
+    bench.take(0)
+    bench.number = 0
+
+    assert bench.take(9) == []
+    assert bench.alerts() == [(1, ("record-0",))]
+
+
+def test_an_alert_is_told_as_new_once(bench: Bench) -> None:
+    """What comes later is an update of it."""
+    assert [change.what for change in bench.take(0)] == [News.NEW]
+    bench.state.forget_notices(one.number for one in bench.state.list_outbox())
+    assert [change.what for change in bench.take(60)] == [News.UPDATED]
+
+    assert [(one.what, one.alert.count) for one in bench.state.list_outbox()] == [(News.UPDATED, 2)]
+
+
+def test_a_record_that_changes_nothing_is_not_told(bench: Bench) -> None:
+    """The same record again, under another batch's number."""
+    bench.take(0)
+
+    assert bench.take(0) == []
+
+
+def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> None:
+    """The id is another; who knew the old one is shown the new, with what was made of it."""
+    bench.take(HOUR)
+    [old] = bench.state.list_alerts()
+    bench.state.forget_notices(one.number for one in bench.state.list_outbox())
+    bench.state.set_state(old.alert.id, AlertState.ACKNOWLEDGED, reason="looking", by="ann", at_ms=5)
+    bench.take(0)
+
+    [new] = bench.state.list_alerts()
+    assert new.alert.id != old.alert.id
+    assert new.alert.formerly == (old.alert.id,)
+    assert (new.state, new.reason, new.changed_by) == (AlertState.ACKNOWLEDGED, "looking", "ann")
+    assert bench.state.find_alert(old.alert.id) == new
+    assert [(one.what, one.alert.id) for one in bench.state.list_outbox()] == [(News.UPDATED, new.alert.id)]
+
+
+def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
+    """The earlier keeps its id, the later is formerly that."""
+    bench.take(0)
+    bench.take(2 * HOUR)
+    earlier, later = sorted(bench.state.list_alerts(), key=lambda one: one.alert.first_at_ms)
+    bench.take(HOUR)
+
+    [joined] = bench.state.list_alerts()
+    assert joined.alert.id == earlier.alert.id
+    assert joined.alert.formerly == (later.alert.id,)
+    assert joined.alert.count == 3
+
+
+def test_an_alert_nobody_has_heard_of_is_new_under_its_last_name(bench: Bench) -> None:
+    """An update of something unknown would be nothing to anybody."""
+    bench.take(HOUR)
+    bench.take(0)
+
+    assert [one.what for one in bench.state.list_outbox()] == [News.NEW]
+
+
+def test_a_closed_alert_stays_closed_over_an_update(bench: Bench) -> None:
+    """What an analyst has decided is not undone by one more record."""
+    bench.take(0)
+    [kept] = bench.state.list_alerts()
+    bench.state.set_state(kept.alert.id, AlertState.CLOSED, reason="a test of ours", by="ann", at_ms=5)
+    bench.take(60)
+
+    assert [(one.state, one.alert.count) for one in bench.state.list_alerts()] == [(AlertState.CLOSED, 2)]
+
+
+def test_what_is_kept_survives_a_restart(bench: Bench) -> None:
+    """The batch's number, matches and alerts are one transaction."""
+    bench.take(0)
+    bench.state.close()
+    bench.open()
+
+    assert bench.engine.last_batch == 1
+    bench.take(60)
+    assert bench.alerts() == [(2, ("record-0", "record-60"))]
+
+
+def test_a_batch_that_fails_counts_for_nothing(bench: Bench) -> None:
+    """A full disk is an output that cannot write just now."""
+    bench.take(0)
+    other = sqlite3.connect(bench.path)
+    other.execute("BEGIN IMMEDIATE")
+    bench.state._database.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(OutputUnavailable, match="the file of detections cannot be written"):
+        bench.take(60)
+    other.rollback()
+    bench.number -= 1
+
+    bench.take(60)
+    assert bench.alerts() == [(2, ("record-0", "record-60"))]
+
+
+def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    """With what to do."""
+    path = tmp_path / "detections.sqlite"
+    path.write_bytes(b"something else entirely, and long enough to be a header" * 50)
+
+    with pytest.raises(OutputUnusable, match="move it away"):
+        DetectionState(path)
+
+
+def test_old_matches_are_let_go(bench: Bench) -> None:
+    """Beyond the feed's week nothing can come that they would count for."""
+    bench.take(0)
+    bench.engine.look(now=NOW + timedelta(days=30))
+
+    assert bench.state.count()["matches"] == 0
+    assert len(bench.alerts()) == 1
+    bench.engine.look(now=NOW + timedelta(milliseconds=2 * ALERTS_KEPT_MS))
+    assert bench.alerts() == []
+
+
+def test_matches_of_an_alert_that_goes_on_are_kept(bench: Bench) -> None:
+    """Its id is made of the first of them."""
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    (bench.path.parent / "more").mkdir()
+    slow = Bench(
+        bench.path.parent / "more",
+        load_good(bench.path.parent, rule_text(detection, m365watch={"quiet": "2d"})),
+    )
+    day = 24 * HOUR
+    for place in range(7):
+        slow.take(place * day, now=NOW + timedelta(days=place))
+    [first] = slow.state.list_alerts()
+    slow.engine.look(now=NOW + timedelta(days=14))
+    slow.take(7 * day, now=NOW + timedelta(days=14))
+
+    [kept] = slow.state.list_alerts()
+    assert (kept.alert.id, kept.alert.count) == (first.alert.id, 8)
+
+
+def test_a_record_beyond_the_horizon_makes_no_alert(bench: Bench) -> None:
+    """Its neighbours are gone; looking back is the lake's."""
+    assert bench.take(0, now=NOW + timedelta(days=30)) == []
+    assert bench.engine.figures.too_old == 1
+
+
+def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
+    """The earliest of each hour are kept, in whichever order they came."""
+    many = range(HOUR_MATCHES_MAX + 300)
+    bench.take(*reversed(many))
+
+    [(count, evidence)] = bench.alerts()
+    [kept] = bench.state.list_alerts()
+    assert (count, evidence[0]) == (HOUR_MATCHES_MAX, "record-0")
+    assert "at least" in kept.alert.notes[0]
+    assert bench.state.count()["matches"] == HOUR_MATCHES_MAX
+
+
+def test_a_rule_that_counts_further_keeps_more(tmp_path: Path) -> None:
+    """A bound below the threshold would make the rule blind."""
+    several = {"several": {"threshold": 1_500, "period": "1h", "keys": ["UserId"]}}
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    bench = Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch=several)))
+    bench.take(*range(1_501))
+
+    assert [count for count, _ in bench.alerts()] == [1_501]
+
+
+def test_a_rule_that_is_no_more_leaves_no_work_behind(bench: Bench, tmp_path: Path) -> None:
+    """Rules change between starts; what old ones left goes with time."""
+    bench.take(0)
+    bench.state.close()
+    other = {"s": {"Operation": "Two"}, "condition": "s"}
+    bench.library = load_good(tmp_path, rule_text(other, id="5f1c6c0e-7d0b-4a51-9a4e-000000000009"))
+    bench.open()
+
+    assert bench.take(60) == []
+    assert bench.engine.look(now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"[]",
+        b"5",
+        b"{",
+        b'{"Operation":"One"',
+        b'{"Operation":"One","CreationTime":5,"Id":[],"UserId":{"a":1}}',
+        b'{"Operation":"One","CreationTime":"9999-12-31T23:59:59","UserId":null}',
+        b'{"Operation":"One","CreationTime":"0001-01-01T00:00:00"}',
+        b'{"Operation":"One","Id":"' + b"x" * 1_000_000 + b'"}',
+        b'{"Operation":"One","UserId":"a\\u0000\\u001fb","Id":"\\ud800"}',
+        b'{"Operation":"One","UserId":"caf\xe9"}',
+        b'{"Operation":"One","UserId":"x","Data":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"Operation":"One","Size":1e999}',
+    ],
+)
+def test_no_record_stops_the_engine(bench: Bench, junk: bytes) -> None:
+    """Whatever the feed carries, the batch counts, and the next one works."""
+    bench.engine.take([portion([junk])], number=1, now=NOW)
+    bench.number = 1
+    bench.take(0, UserId="zoe")
+
+    assert "record-0" in {one for _, evidence in bench.alerts() for one in evidence}
+
+
+@pytest.mark.parametrize("note", [rb"\ud800", b"caf\xe9 \xff", b"a\tb", b"a\x00b"])
+def test_a_record_that_strict_decoders_refuse_is_looked_at_all_the_same(bench: Bench, note: bytes) -> None:
+    """Half a character in a rule's name must not hide the rule."""
+    odd = (
+        b'{"Id":"odd","CreationTime":"2026-11-02T00:00:00","Operation":"One","UserId":"ann","Note":"%b"}'
+        % note
+    )
+    bench.engine.take([portion([odd])], number=1, now=NOW)
+
+    assert bench.alerts() == [(1, ("odd",))]

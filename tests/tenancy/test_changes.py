@@ -1,0 +1,176 @@
+"""What a running collector takes up of a changed configuration, and what it says needs a restart."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.config.load import parse_settings
+from m365watch.config.settings import Settings
+from m365watch.model import Service
+from m365watch.tenancy.changes import Change, plan_change
+
+ONE, TWO, THREE = (f"{number}1111111-1111-4111-8111-111111111111" for number in (1, 2, 3))
+Document = dict[str, Any]
+SYSLOG = {"type": "syslog", "config": {"address": "siem.example.com", "port": 601}}
+
+
+def settings_of(document: Document) -> Settings:
+    return parse_settings(document, path=Path("/etc/m365watch/m365.json"), environment={})
+
+
+def document_of(*tenants: str, **inputs: Document) -> Document:
+    credentials = {"tenant_id": list(tenants), "client_id": THREE, "client_secret": "secret-of-ours"}
+    office365 = {"credentials": credentials, "services": {"exchange": {}, "sharepoint": {}}}
+    return {
+        "inputs": {"office365": office365, **inputs},
+        "outputs": {"lake": {"type": "lake"}, "siem": SYSLOG},
+    }
+
+
+def change(edit: Any, *, tenants: tuple[str, ...] = (ONE, TWO)) -> Change:
+    """What comes of it when `edit` changes the document in place."""
+    document = document_of(*tenants)
+    new = deepcopy(document)
+    edit(new)
+    return plan_change(settings_of(document), settings_of(new))
+
+
+def input_of(document: Document) -> Document:
+    found = document["inputs"]["office365"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_tenants_are_added_changed_and_removed() -> None:
+    """Each by its name; those that are not named keep what they have."""
+
+    def edit(document: Document) -> None:
+        input_of(document)["credentials"]["tenant_id"] = [TWO, THREE]
+
+    def renew(document: Document) -> None:
+        input_of(document)["credentials"]["client_secret"] = "another secret"
+
+    moved, renewed = change(edit), change(renew)
+
+    assert (moved.added, moved.changed, moved.removed) == ((THREE,), (), (ONE,))
+    assert [tenant.tenant_id for tenant in moved.settings.tenants] == [TWO, THREE]
+    assert (renewed.added, renewed.changed, renewed.removed) == ((), (ONE, TWO), ())
+    assert moved.text == f"added {THREE}; removed {ONE}"
+    assert moved.needs_restart == ()
+
+
+def test_a_service_that_is_switched_on_or_off_changes_its_tenant() -> None:
+    """It is neither a new tenant nor a removed one."""
+
+    def edit(document: Document) -> None:
+        input_of(document)["services"] = {"exchange": {}, "dlp": {}}
+
+    changed = change(edit, tenants=(ONE,))
+
+    assert (changed.added, changed.changed, changed.removed) == ((), (ONE,), ())
+    [tenant] = changed.settings.tenants
+    assert [one.service for one in tenant.services] == [Service.EXCHANGE, Service.DLP]
+
+
+def test_what_stays_as_it_was_changes_nothing() -> None:
+    """Also where the file was written anew in another order."""
+
+    def edit(document: Document) -> None:
+        input_of(document)["services"] = {"sharepoint": {}, "exchange": {}}
+
+    unchanged = change(edit)
+
+    assert unchanged.text == ""
+    assert unchanged.needs_restart == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("globals", "name"), "another", "globals.name is another one"),
+        (("globals", "debug"), True, "globals.debug is another one"),
+        (("globals", "queue_max_size_in_mb"), 7, "globals.queue_max_size_in_mb is another one"),
+        (("globals", "sender_stats_period_in_sec"), 60, "globals.sender_stats_period_in_sec is another one"),
+        (("globals", "watch_configuration"), False, "globals.watch_configuration is another one"),
+        (
+            ("globals", "persistence"),
+            {"config": {"directory_name": "elsewhere"}},
+            "globals.persistence is another one",
+        ),
+        (("outputs", "files"), {"type": "files"}, "outputs.files is new"),
+        (("outputs", "lake"), {"type": "lake", "enabled": False}, "outputs.lake is gone"),
+        (
+            ("outputs", "lake"),
+            {"type": "lake", "config": {"retention": {"days": 7}}},
+            "outputs.lake is changed",
+        ),
+    ],
+)
+def test_what_holds_for_the_whole_run_needs_a_restart_and_is_named(
+    path: tuple[str, str], value: object, told: str
+) -> None:
+    """The run goes on as it was in that; a tenant that comes with it is taken up all the same."""
+
+    def edit(document: Document) -> None:
+        document.setdefault(path[0], {})[path[1]] = value
+        input_of(document)["credentials"]["tenant_id"] = [ONE, TWO, THREE]
+
+    changed = change(edit)
+
+    # What a sender leaves to `globals` is its own as well.
+    assert f"{told}; needs a restart" in changed.needs_restart
+    assert set(changed.needs_restart) <= {
+        f"{told}; needs a restart",
+        "outputs.siem is changed; needs a restart",
+    }
+    assert changed.added == (THREE,)
+    old = settings_of(document_of(ONE, TWO))
+    assert (changed.settings.outputs, changed.settings.collector_name) == (old.outputs, old.collector_name)
+
+
+def test_a_tag_that_no_running_output_knows_waits_for_a_restart() -> None:
+    """Or its records would go under the fallback's tag; a new tenant with it does not begin until then."""
+
+    def retag(document: Document) -> None:
+        input_of(document)["services"]["exchange"] = {"override_tag": "my.app.exchange.new"}
+
+    def add(document: Document) -> None:
+        other = deepcopy(input_of(document))
+        other["credentials"]["tenant_id"] = THREE
+        other["services"] = {"exchange": {"override_tag": "my.app.exchange.new"}}
+        document["inputs"]["other"] = other | {"type": "office365"}
+
+    retagged, added = change(retag), change(add)
+
+    assert retagged.needs_restart == (
+        "inputs.office365: its override_tag is new to the output siem; needs a restart",
+    )
+    assert retagged.settings.tenants == settings_of(document_of(ONE, TWO)).tenants
+    assert (added.added, len(added.needs_restart)) == ((), 1)
+
+
+def test_sizes_of_the_filter_need_a_restart() -> None:
+    """The ledger has one, which is made when it is opened."""
+
+    def edit(document: Document) -> None:
+        input_of(document)["services"]["exchange"] = {"override_bloom_filter_size": 1_000_000}
+
+    [line] = change(edit).needs_restart
+
+    assert line == (
+        "inputs.office365.services.exchange.override_bloom_filter_size is another one; needs a restart"
+    )
+
+
+def test_many_tenants_are_named_in_a_line_that_ends() -> None:
+    """500 ids are no line for a person."""
+    tenants = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(500)]
+
+    def edit(document: Document) -> None:
+        input_of(document)["credentials"]["tenant_id"] = [ONE, *tenants]
+
+    assert change(edit, tenants=(ONE,)).text.endswith("and 495 more")

@@ -1,0 +1,210 @@
+"""A run that reads its configuration again: what it takes up, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from structlog.testing import capture_logs
+
+from m365watch.config.load import parse_settings
+from m365watch.config.settings import Settings
+from m365watch.errors import CollectorError, SettingsRefused
+from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.reloading import Reload, Reloader
+from m365watch.tenancy.changes import Change
+from m365watch.tenancy.note import ConfigurationNote, configuration_note
+from m365watch.tenancy.watching import LOOK_EVERY_S
+from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
+
+Result = TypeVar("Result")
+ONE, TWO = (f"{number}1111111-1111-4111-8111-111111111111" for number in (1, 2))
+APPLICATION = "99999999-8888-4777-8666-555555555555"
+AGAIN = "correct what is named; the file is read again once it is saved"
+SETTLED_S = 4 * LOOK_EVERY_S
+REFUSED = SettingsRefused(["inputs: is missing", "globals.name: is 7"], where="m365.json")
+
+
+def settings_of(*tenants: str, name: str = "m365watch", watches: bool = True) -> Settings:
+    credentials = {"tenant_id": list(tenants), "client_id": APPLICATION, "client_secret": "secret-of-ours"}
+    document = {
+        "globals": {"name": name, "watch_configuration": watches},
+        "inputs": {"office365": {"credentials": credentials}},
+    }
+    return parse_settings(document, path=Path("/etc/m365.json"), environment={})
+
+
+class Site:
+    """A file that is watched, what it says, and a run that takes it up."""
+
+    def __init__(self, folder: Path, *, watches: bool) -> None:
+        self.clock = LoopClock()
+        self.file = folder / "m365.json"
+        self.save("first")
+        self.says: Settings | CollectorError | ValueError = settings_of(ONE)
+        self.ledger = SqliteLedger(folder / "state", outputs=frozenset({"lake"}), now=self.clock.now())
+        self.applied: list[Change] = []
+        self.reads = 0
+        calls = CallsInLine()
+        self.reload = Reload([self.file], self._load, self.clock, work=calls)
+        self.reloader = Reloader(
+            self.reload,
+            settings_of(ONE, watches=watches),
+            apply=self._apply,
+            ledger=self.ledger,
+            calls=calls,
+            clock=self.clock,
+        )
+
+    def save(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def _load(self, _running: Settings) -> Settings:
+        self.reads += 1
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+    async def _apply(self, change: Change) -> None:
+        self.applied.append(change)
+
+    async def settle(self, says: Settings | CollectorError | ValueError, text: str) -> None:
+        """The file says so from now on, for long enough to be noticed."""
+        self.says = says
+        self.save(text)
+        await asyncio.sleep(SETTLED_S)
+
+    @property
+    def note(self) -> ConfigurationNote:
+        with ledger_for_reading(self.ledger.path) as connection:
+            found = configuration_note(connection)
+        assert found is not None
+        return found
+
+
+def run(
+    folder: Path, use: Callable[[Site], Awaitable[Result]], *, watches: bool = True
+) -> tuple[Result, list[tuple[str, str]]]:
+    async def main() -> Result:
+        site = Site(folder, watches=watches)
+        async with site.reloader.running():
+            await asyncio.sleep(1)
+            try:
+                return await use(site)
+            finally:
+                site.ledger.close()
+
+    with capture_logs() as lines:
+        result = run_jumping(main())
+    return result, [(line["log_level"], line["event"]) for line in lines]
+
+
+def test_a_saved_file_is_taken_up(tmp_path: Path) -> None:
+    """Once; and the run goes on from there."""
+
+    async def use(site: Site) -> tuple[list[str], int]:
+        await site.settle(settings_of(ONE, TWO), "two")
+        await asyncio.sleep(600)
+        await site.settle(settings_of(TWO), "only two")
+        return [change.text for change in site.applied], site.reads
+
+    (texts, reads), lines = run(tmp_path, use)
+
+    assert texts == [f"added {TWO}", f"removed {ONE}"]
+    assert reads == 2
+    assert lines == [("info", f"the configuration is taken up; tenants: {text}") for text in texts]
+
+
+def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    """Each mistake in a line of its own, once; kept for `status` until the file is mended."""
+
+    async def use(site: Site) -> tuple[ConfigurationNote, ConfigurationNote, list[str], int]:
+        await site.settle(REFUSED, "broken")
+        await asyncio.sleep(600)
+        broken = site.note
+        await site.settle(settings_of(ONE, TWO), "mended")
+        return broken, site.note, [change.text for change in site.applied], site.reads
+
+    (broken, mended, texts, reads), lines = run(tmp_path, use)
+
+    assert lines[:3] == [
+        ("error", "m365.json: inputs: is missing"),
+        ("error", "m365.json: globals.name: is 7"),
+        (
+            "error",
+            f"m365.json: nothing is changed, and all goes on as it was; {AGAIN}",
+        ),
+    ]
+    assert (broken.mistakes, broken.refused_at is None) == (REFUSED.mistakes, False)
+    assert (mended.mistakes, mended.refused_at) == ([], None)
+    assert (texts, reads) == ([f"added {TWO}"], 2)
+
+
+def test_a_defect_that_a_file_brings_to_light_ends_no_run(tmp_path: Path) -> None:
+    """It is told, and the next saving is read."""
+
+    async def use(site: Site) -> list[str]:
+        await site.settle(ValueError("boom"), "strange")
+        await site.settle(settings_of(ONE, TWO), "good")
+        return [change.text for change in site.applied]
+
+    texts, lines = run(tmp_path, use)
+
+    assert texts == [f"added {TWO}"]
+    assert [level for level, _ in lines if level != "debug"] == ["error", "error", "info"]
+
+
+def test_who_asks_is_heard_at_once_whatever_the_file_says(tmp_path: Path) -> None:
+    """Also where the file is not watched; what was read then is not read again by the watch."""
+
+    async def use(site: Site) -> tuple[int, int]:
+        site.says = settings_of(ONE, TWO)
+        site.save("two")
+        site.reload.asked.set()
+        await asyncio.sleep(0.1)
+        at_once = site.reads
+        await asyncio.sleep(600)
+        return at_once, site.reads
+
+    assert run(tmp_path, use)[0] == (1, 1)
+    assert run(tmp_path, use, watches=False)[0] == (1, 1)
+
+
+def test_a_file_that_is_not_to_be_watched_is_left_alone(tmp_path: Path) -> None:
+    """`globals.watch_configuration` is off."""
+
+    async def use(site: Site) -> int:
+        await site.settle(settings_of(ONE, TWO), "two")
+        return site.reads
+
+    assert run(tmp_path, use, watches=False) == (0, [])
+
+
+def test_what_needs_a_restart_is_told_once_and_kept(tmp_path: Path) -> None:
+    """And again only when it is another thing."""
+
+    async def use(site: Site) -> list[str]:
+        await site.settle(settings_of(ONE, name="another"), "one")
+        await site.settle(settings_of(ONE, name="another"), "more")
+        return site.note.needs_restart
+
+    kept, lines = run(tmp_path, use)
+
+    assert kept == ["globals.name is another one; needs a restart"]
+    assert [text for level, text in lines if level == "warning"] == [f"{tmp_path}/m365.json: {kept[0]}"]
+
+
+def test_new_warnings_of_a_file_are_told(tmp_path: Path) -> None:
+    """Those that were told at the start are not told again."""
+
+    async def use(site: Site) -> None:
+        await site.settle(replace(settings_of(ONE), warnings=("odd",)), "odd")
+        await site.settle(replace(settings_of(ONE), warnings=("odd", "odder")), "odder")
+
+    _, lines = run(tmp_path, use)
+
+    assert [text for level, text in lines if level == "warning"] == ["odd", "odder"]
