@@ -144,6 +144,7 @@ ROWS = (
         "Microsoft could not validate the webhook; polling goes on",
         "let Microsoft reach the address; [webhook.md](../webhook.md)",
     ),
+    DevoRow("alerts_refused", _SETUP, 119, "Devo's Alerts API refuses the token or an alert", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",
