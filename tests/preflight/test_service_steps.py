@@ -352,7 +352,13 @@ def test_service_health_needs_roles_of_graph() -> None:
 def test_the_list_of_subscriptions_keeps_its_webhooks() -> None:
     """One without a status counts as enabled, and one that nobody knows is left out."""
     assert parse_subscription_list(LISTED.encode(), where="here") == [
-        ListedSubscription(ContentType.EXCHANGE, True, "https://hook.example/o365", "expired"),
+        ListedSubscription(
+            ContentType.EXCHANGE,
+            True,
+            "https://hook.example/o365",
+            "expired",
+            webhook_auth_id=Secret("x"),
+        ),
         ListedSubscription(ContentType.SHAREPOINT, True),
         ListedSubscription(ContentType.DLP, False),
     ]
