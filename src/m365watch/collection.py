@@ -244,6 +244,10 @@ class CollectorRun:
             self._cycles.close(feed)
             self._pollers.pop(feed, None)
 
+    def wake(self, feed: Feed) -> None:
+        """The ledger may know new blobs of `feed`."""
+        self._fetcher.wake(feed)
+
     def resume(self, kept: Mapping[str, list[int]]) -> None:
         """Begin with what the outputs' queues have from the last run."""
         self._pipeline.resume(kept)

@@ -37,7 +37,7 @@ from m365watch.ledger.copying import (
     put_in,
     require_copy,
 )
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -190,7 +190,7 @@ def is_collector_running(settings: Settings) -> bool:
         raise LedgerUnusable(
             f"the ledger cannot be held ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
     lock.release()
     return False

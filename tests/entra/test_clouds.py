@@ -16,11 +16,12 @@ import pytest
 from m365watch.announcements.urls import Kind
 from m365watch.clock import system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import Secret, TenantSettings
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
 from m365watch.entra.session import Session
 from m365watch.entra.transport import RawAnswer
 from m365watch.feed.budget import RequestBudget
+from m365watch.feed.port import Webhook
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.reach import reach_queries, reach_tenant
 from m365watch.testing.applications import ApplicationCertificate, write_private
@@ -109,6 +110,8 @@ async def call_everything(tenant: TenantSettings, session: Session) -> None:
     )
     await reached.api.enabled_subscriptions()
     await reached.api.start_subscription(ContentType.GENERAL)
+    webhook = Webhook("https://hook.example/told", Secret("an-auth-id"), START)
+    await reached.api.start_subscription(ContentType.GENERAL, webhook)
     async for _ in reached.api.list_content(ContentType.EXCHANGE, WINDOW):
         pass
     ref = BlobRef(Feed(TENANT, ContentType.EXCHANGE), CONTENT, START, START + timedelta(days=7))
@@ -147,7 +150,7 @@ def pinned(login: str, manage: str, graph: str) -> list[str]:
     return [
         f"POST {login}/{TENANT}/oauth2/v2.0/token",
         f"GET {feed}/subscriptions/list?{by}",
-        f"POST {feed}/subscriptions/start?contentType=Audit.General&{by}",
+        *[f"POST {feed}/subscriptions/start?contentType=Audit.General&{by}"] * 2,
         f"GET {listing}&{by}",
         f"GET {listing}&nextpage=2020$2019&{by}",
         f"GET {feed}/audit/{CONTENT}?{by}",
