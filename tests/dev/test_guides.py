@@ -149,6 +149,8 @@ def test_the_guides_are_found() -> None:
         ("one\nthree", "one\ntwo\nthree", "three"),
         ("AADSTS90002", "AADSTS90003", "AADSTS90002"),
         ("...\nsix", "one\ntwo", "six"),
+        (f"SHA-1 {'85F7418F' * 5}", f"SHA-1 {'E88AF16C' * 5}", None),
+        ("AF20022", "AF20023", "AF20022"),
         ("two\none", "one\ntwo", "two"),
     ],
 )
