@@ -198,7 +198,7 @@ def test_every_mistake_of_a_configuration_is_told_and_nothing_else_looked_at() -
         (100, OK, "in 100 days"),
         (20, NOTE, "in 20 days"),
         (-1, BROKEN, "expired at 2026-11-23 12:00 UTC"),
-        (None, OK, "it is not known when it expires"),
+        (None, OK, "no collector has asked Graph yet; set client_secret_expires_at in inputs.office365"),
     ],
 )
 def test_a_secrets_life_is_known_where_somebody_said_it(

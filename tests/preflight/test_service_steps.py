@@ -75,6 +75,22 @@ def test_a_right_configuration_passes_and_tells_what_a_run_will_start(tmp_path: 
     assert "`m365watch run` starts what is missing" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
 
 
+def test_a_date_that_is_past_is_odd_where_entra_takes_the_secret(tmp_path: Path) -> None:
+    """Who exchanges a secret may forget its date; what Entra says counts."""
+
+    def forget(document: dict[str, Any]) -> None:
+        tenant_input(document)["credentials"]["client_secret_expires_at"] = "2024-01-31"
+
+    groups = preflight(tmp_path, change=forget)
+    (life,) = steps_of(groups, Check.CREDENTIAL)
+
+    assert life.verdict is NOTE
+    assert life.seen.endswith("and yet Entra takes it")
+    assert "client_secret_expires_at" in str(life.fix)
+    (life,) = steps_of(preflight(tmp_path, "secret-expired", change=forget), Check.CREDENTIAL)
+    assert life.verdict is BROKEN
+
+
 def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: Path) -> None:
     """One line for each service, with the blobs of the last day or none."""
 
@@ -336,7 +352,13 @@ def test_service_health_needs_roles_of_graph() -> None:
 def test_the_list_of_subscriptions_keeps_its_webhooks() -> None:
     """One without a status counts as enabled, and one that nobody knows is left out."""
     assert parse_subscription_list(LISTED.encode(), where="here") == [
-        ListedSubscription(ContentType.EXCHANGE, True, "https://hook.example/o365", "expired"),
+        ListedSubscription(
+            ContentType.EXCHANGE,
+            True,
+            "https://hook.example/o365",
+            "expired",
+            webhook_auth_id=Secret("x"),
+        ),
         ListedSubscription(ContentType.SHAREPOINT, True),
         ListedSubscription(ContentType.DLP, False),
     ]

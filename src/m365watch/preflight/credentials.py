@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from m365watch.config.settings import TenantSettings
+from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.reachable import cure_of
 from m365watch.errors import CollectorError
 from m365watch.expiry.ends import CredentialKind, Judged, judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.standing import known_now
 from m365watch.expiry.words import cure_of as life_fix
-from m365watch.expiry.words import life_text
+from m365watch.expiry.words import life_text, unknown_cure
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.reach import ReachedTenant
 
+_STALE = "correct client_secret_expires_at, or remove it: it is still that of an older secret"
 _READABLE = "name a certificate that this user may read, and its password"
 
 Reach = Callable[[TenantSettings], ReachedTenant]
@@ -49,9 +51,24 @@ def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
         return bad(Check.CREDENTIAL, life.end.note, fix=_READABLE, subject=name)
     seen = life_text(life)
     if life.threshold is None:
-        return good(Check.CREDENTIAL, seen, subject=name)
+        cure = unknown_cure(known, life) if life.ends_at is None else ""
+        return good(Check.CREDENTIAL, f"{seen}; {cure}" if cure else seen, subject=name)
     make = bad if life.stops_collecting else odd
     return make(Check.CREDENTIAL, seen, fix=life_fix(known, life), subject=name)
+
+
+def believe_entra(lives: Sequence[Checked], tokens: Sequence[Checked]) -> list[Checked]:
+    """The same lives, where one that is over is odd if Entra has just given a token for the credential.
+
+    Then the date is wrong, which nobody changed with the secret, and not the secret.
+    """
+    taken = {step.subject for step in tokens if step.verdict is Verdict.OK}
+    return [
+        odd(life.check, f"{life.seen}, and yet Entra takes it", fix=_STALE, subject=life.subject)
+        if life.verdict is Verdict.BROKEN and life.subject in taken
+        else life
+        for life in lives
+    ]
 
 
 async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:

@@ -28,7 +28,7 @@ from m365watch.errors import AccessRefused, CollectorError, NotSubscribed, Unava
 from m365watch.feed.answers import ListedSubscription
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 from m365watch.model import ContentType, Service, Window
-from m365watch.preflight.credentials import Reach, Tried, check_lives, try_credentials
+from m365watch.preflight.credentials import Reach, Tried, believe_entra, check_lives, try_credentials
 from m365watch.preflight.network import Network
 from m365watch.preflight.report import (
     Check,
@@ -75,13 +75,14 @@ async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -
 async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list[Checked]:
     now = means.clock.now()
     finding, _ = judge_settings(tenant, None, now)
-    steps = [checked(finding), *await asyncio.to_thread(check_lives, tenant, means.ledger, now)]
+    lives = await asyncio.to_thread(check_lives, tenant, means.ledger, now)
+    steps = [checked(finding), *lives]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
     tell(Check.TOKEN)
     tried = await try_credentials(tenant, means.reach)
-    steps += tried.steps
+    steps = [checked(finding), *believe_entra(lives, tried.steps), *tried.steps]
     if tried.token is None:
         return [*steps, *all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)]
     services = [one for one in tenant.services if one.service.content is not None]
