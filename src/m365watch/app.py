@@ -21,6 +21,7 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
+    DETECTIONS,
     ConsoleSettings,
     DevoHttpSettings,
     DevoSettings,
@@ -32,6 +33,7 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
+from m365watch.detecting import make_detections
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError, OutputUnusable
@@ -141,10 +143,10 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
-            outputs = [self._build_output(settings) for settings in self._settings.outputs]
+            outputs = self._build_outputs()
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
-            takers = takers_among(zip(self._settings.outputs, outputs, strict=True))
+            takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
@@ -232,6 +234,12 @@ class Collector:
     def _make_output(self, settings: OutputSettings) -> Output:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
+
+    def _build_outputs(self) -> list[Output]:
+        """The outputs in the order of the settings, and after them the detections."""
+        outputs = [self._build_output(settings) for settings in self._settings.outputs]
+        queues = self._settings.state_directory / QUEUES_FOLDER
+        return [*outputs, *make_detections(self._settings, queues=queues, clock=self._clock)]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
@@ -330,11 +338,10 @@ class Collector:
         self, calls: LedgerThread, closing: AsyncExitStack, *, mend: bool = False
     ) -> SqliteLedger:
         """The ledger; with `mend`, a new one in place of one that is damaged."""
-        names = frozenset(output.name for output in self._settings.outputs)
         ledger = await calls(
             SqliteLedger,
             self._settings.state_directory,
-            outputs=names,
+            outputs=frozenset(self._settings.receivers),
             now=self._clock.now(),
             front_filter=_filter_sizes(self._settings),
             before_opening=DamageGuard(self._clock) if mend else None,
@@ -419,7 +426,10 @@ class Collector:
         for name in sorted(queues.keys() - {output.name for output in outputs}):
             if kept[name]:
                 _warn_of_orphan(folder / name, batches=len(kept[name]))
-        queued = [QueuedOutput(output, queues[output.name], _queue_thread(closing)) for output in outputs]
+        queued = [
+            QueuedOutput(one, queues[one.name], _queue_thread(closing), stands_aside=one.name == DETECTIONS)
+            for one in outputs
+        ]
         return queued, kept
 
 
