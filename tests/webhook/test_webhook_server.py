@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,6 +298,24 @@ def test_tls_is_spoken_and_a_renewed_certificate_taken(tmp_path: Path) -> None:
         assert await one.status(request([NOTIFIED]), context=trusting(new)) == 200
 
     run(test, settings)
+
+
+def test_a_handshake_that_never_ends_holds_its_place_no_longer_than_a_request(tmp_path: Path) -> None:
+    """Half a hello, or nothing at all: counted, and cut off in time."""
+    authority, settings = issued(tmp_path / "one", "One CA")
+
+    async def test(one: Running) -> None:
+        idle = [await one.connect() for _ in range(receiving.CONNECTIONS_MAX)]
+        idle[0][1].write(b"\x16\x03\x01\x02\x00\x01\x00")
+        await asyncio.sleep(0.05)
+        assert await one.send(b"") == b""
+        for reader, writer in idle:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        assert await one.status(request([NOTIFIED]), context=trusting(authority)) == 200
+
+    run(test, settings, request_s=0.6)
 
 
 def test_what_cannot_be_listened_with_is_named_with_its_cure(tmp_path: Path) -> None:
