@@ -163,6 +163,7 @@ def test_what_is_not_in_order_gets_a_status_and_nothing_else(sent: bytes, status
     async def test(one: Running) -> None:
         # A body that is refused by its head may be cut off while it is still being sent.
         assert await one.status(sent) in {status, *((0,) if status in {413, 431} else ())}
+        assert one.server.figures.refused == ({} if status == 200 else {status: 1})
         assert one.took == []
         assert await one.status(request([NOTIFIED])) == 200
 
@@ -176,6 +177,7 @@ def test_a_body_without_an_end_is_cut_off_at_its_bound() -> None:
         head = request(b"", head="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         assert await one.status(head, *[chunk] * 40) in {413, 0}
+        assert one.server.figures.refused == {413: 1}
         assert await one.status(request([NOTIFIED])) == 200
 
     run(test)
