@@ -59,7 +59,7 @@ from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
 from m365watch.reloading import Reload, Reloader
-from m365watch.tenancy.changes import Change
+from m365watch.tenancy.changes import Change, excluded_outputs
 
 __all__ = ["Collector", "Outcome", "make_output"]
 
@@ -135,6 +135,7 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
+            await calls(ledger.routes.exclude, excluded_outputs(self._settings))
             outputs = [self._build_output(settings) for settings in self._settings.outputs]
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
@@ -256,6 +257,7 @@ class Collector:
         async def apply(change: Change) -> None:
             self._settings = change.settings
             self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
+            await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
             await run.change(reach.feeds(self._settings.tenants))
             watch.change(self._settings.tenants)
 

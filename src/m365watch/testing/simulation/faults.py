@@ -105,6 +105,10 @@ class Life:
     """When and how long the machine sleeps; 0 for not at all."""
 
 
+ROUTED = 0.4
+"""How many of the seeds with several outputs have tenants whose records do not go to all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that the seed decides beforehand."""
@@ -126,6 +130,8 @@ class Plan:
     """When those faults are on that last for a while."""
     page_blobs: int
     token_life_s: int
+    routes: tuple[tuple[str, ...], ...] = ()
+    """The outputs of each tenant, where those are not all."""
     big_bytes: int = 1_200_000
     """What the largest bodies have."""
 
@@ -144,7 +150,7 @@ def make_plan(seed: int, random: Random) -> Plan:
     pages = Fault.PAGES_EXPIRE in faults or Fault.PAGES_REPEAT in faults
     span_s = sum(life.lasts_s + life.off_s + life.sleep_s for life in lives)
     small = Fault.SMALL_BUDGET in faults
-    return Plan(
+    plan = Plan(
         seed=seed,
         faults=faults,
         is_quiet=is_quiet,
@@ -162,6 +168,15 @@ def make_plan(seed: int, random: Random) -> Plan:
         page_blobs=random.choice((1, 1, 2, 3) if pages else (1, 2, 3, 5, 50)),
         token_life_s=random.choice((60, 600, 3_600)),
     )
+    # Of a source of its own, so that all else of a seed is as it was.
+    return replace(plan, routes=_routes(Random(f"{seed}/routes"), plan.outputs))
+
+
+def _routes(random: Random, outputs: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """In some of the histories with several outputs, some of them for each of two tenants."""
+    if len(outputs) == 1 or random.random() >= ROUTED:
+        return ()
+    return tuple(tuple(sorted(random.sample(outputs, random.randint(1, len(outputs))))) for _ in range(2))
 
 
 def _outputs(random: Random) -> tuple[str, ...]:

@@ -193,6 +193,8 @@ class _Alive:
             flight=self._flight,
             upkeep_s=UPKEEP_S,
         )
+        excluded = {one: names - world.outputs_of(one) for one in {feed.tenant_id for feed in place.feeds}}
+        await calls(ledger.routes.exclude, excluded)
         feeds = reach_feeds(
             _tenants(place),
             session,
