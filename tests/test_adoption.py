@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.adoption import AdoptionParts, adopt
-from m365watch.ledger.held import HORIZON, Adopted
+from m365watch.ledger.bounds import HORIZON
+from m365watch.ledger.held import Adopted
 from m365watch.ledger.port import OpenedBatch
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerThread

@@ -18,7 +18,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.errors import OutputUnavailable
-from m365watch.ledger.held import HORIZON, Adopted, HeldStore, QueuedBlob
+from m365watch.ledger.held import Adopted, HeldStore, QueuedBlob
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, TenantId
 from m365watch.outputs.port import HeldPiece, Output, TellsErased, TellsRecords
@@ -127,7 +127,7 @@ class _Reader:
 
     async def read_output(self, name: str, output: TellsRecords) -> None:
         reading = self._begin(name)
-        since = self._parts.clock.now() - HORIZON - _CLOCKS_APART
+        since = self._parts.clock.now() - self._parts.held.horizon - _CLOCKS_APART
         async for piece in output.list_held(since=since):
             await self._take(reading, piece)
         await self._write(reading)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -60,6 +62,10 @@ from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
 from m365watch.reloading import Reload, Reloader
 from m365watch.tenancy.changes import Change, excluded_outputs
+
+if TYPE_CHECKING:
+    from m365watch.webhook.desk import NotificationDesk
+    from m365watch.webhook.receiver import Receiver
 
 __all__ = ["Collector", "Outcome", "make_output"]
 
@@ -145,7 +151,8 @@ class Collector:
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls)
             applications = Applications(session, self._clock)
-            reach = self._reach(session, parts.cycles, applications)
+            receiver = None if once or instead else await self._open_receiver(closing)
+            reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
             feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
             sources = None
             if instead is not None:
@@ -159,6 +166,9 @@ class Collector:
                 instead=sources,
             )
             self._run.resume(kept)
+            if receiver is not None:
+                desk = self._notification_desk(feeds, self._run, parts)
+                await closing.enter_async_context(receiver.working(desk))
             _log.info(
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
@@ -167,7 +177,7 @@ class Collector:
                 watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
                 if self._reload is not None and not once:
-                    reloader = self._reloader(self._reload, self._run, reach, watch, parts)
+                    reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
                     await closing.enter_async_context(reloader.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
 
@@ -238,7 +248,40 @@ class Collector:
             ledger, calls, troubles, PullCycles(self._clock), clock=self._clock, random=self._random
         )
 
-    def _reach(self, session: Session, cycles: PullCycles, applications: Applications | None = None) -> Reach:
+    async def _open_receiver(self, closing: AsyncExitStack) -> Receiver | None:
+        """The receiver of notifications, where one is wanted and can listen."""
+        if self._settings.webhook is None:
+            return None
+        from m365watch.webhook.receiver import Receiver
+
+        tenants = [tenant.tenant_id for tenant in self._settings.tenants]
+        receiver = Receiver(self._settings.webhook, tenants=tenants, clock=self._clock)
+        return receiver if await receiver.open(closing) else None
+
+    def _notification_desk(
+        self, feeds: Mapping[Feed, ReachedFeed], run: CollectorRun, parts: RunParts
+    ) -> NotificationDesk:
+        from m365watch.webhook.desk import NotificationDesk
+        from m365watch.webhook.known import known_contents
+
+        return NotificationDesk(
+            audited_feeds(feeds),
+            ledger=parts.ledger,
+            calls=parts.calls,
+            known=partial(known_contents, self._settings.state_directory / LEDGER_FILE),
+            clock=self._clock,
+            on_listed=run.wake,
+        )
+
+    def _reach(
+        self,
+        session: Session,
+        cycles: PullCycles,
+        applications: Applications | None = None,
+        *,
+        is_told: bool = False,
+    ) -> Reach:
+        """How the feeds are reached; `is_told` says that a receiver waits for notifications."""
         return Reach(
             session,
             clock=self._clock,
@@ -247,10 +290,17 @@ class Collector:
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
             announced=self._kept_announcements(),
             applications=applications,
+            webhook=self._settings.webhook if is_told else None,
         )
 
     def _reloader(
-        self, reload: Reload, run: CollectorRun, reach: Reach, watch: ExpiryWatch, parts: RunParts
+        self,
+        reload: Reload,
+        run: CollectorRun,
+        reach: Reach,
+        watch: ExpiryWatch,
+        parts: RunParts,
+        receiver: Receiver | None,
     ) -> Reloader:
         """Brings all that knows the tenants to what a changed configuration says of them."""
 
@@ -258,7 +308,10 @@ class Collector:
             self._settings = change.settings
             self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
             await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
-            await run.change(reach.feeds(self._settings.tenants))
+            feeds = reach.feeds(self._settings.tenants)
+            await run.change(feeds)
+            if receiver is not None:
+                receiver.change(audited_feeds(feeds))
             watch.change(self._settings.tenants)
 
         return Reloader(

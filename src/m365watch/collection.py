@@ -44,7 +44,8 @@ REMEMBER_S = 2.0
 """How long the end of a run waits for the ledger to take what was learned."""
 UPKEEP_S = 0.25
 """Between two looks at what the ledger has to tidy up."""
-_EVICT_EVERY_S = 3600.0
+EVICT_EVERY_S = 3600.0
+"""Between two looks at what the ledger may forget."""
 _DONE, _FAILED, _WAITING = 0, 1, 3
 
 
@@ -81,6 +82,7 @@ class RunParts:
     random: Random
     flight: BytesInFlight = field(default_factory=lambda: BytesInFlight(BYTES_IN_FLIGHT_MAX))
     upkeep_s: float = UPKEEP_S
+    evict_every_s: float = EVICT_EVERY_S
 
 
 class CollectorRun:
@@ -104,6 +106,7 @@ class CollectorRun:
         self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
         self._clock = parts.clock
         self._upkeep_s = parts.upkeep_s
+        self._evict_every_s = parts.evict_every_s
         self._ledger = parts.ledger
         self._calls = parts.calls
         self._troubles = parts.troubles
@@ -241,6 +244,10 @@ class CollectorRun:
             self._cycles.close(feed)
             self._pollers.pop(feed, None)
 
+    def wake(self, feed: Feed) -> None:
+        """The ledger may know new blobs of `feed`."""
+        self._fetcher.wake(feed)
+
     def resume(self, kept: Mapping[str, list[int]]) -> None:
         """Begin with what the outputs' queues have from the last run."""
         self._pipeline.resume(kept)
@@ -359,7 +366,7 @@ class CollectorRun:
             while await self._calls(self._ledger.merge_identities):
                 pass
             await self._observer.remember()
-            if self._clock.monotonic_s() - evicted_at_s >= _EVICT_EVERY_S:
+            if self._clock.monotonic_s() - evicted_at_s >= self._evict_every_s:
                 while await self._calls(self._ledger.evict, now=self._clock.now()):
                     await self._clock.sleep(0.1)
                 evicted_at_s = self._clock.monotonic_s()

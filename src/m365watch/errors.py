@@ -9,6 +9,7 @@
     |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
+    |   |-- WebhookRefused    Microsoft could not validate the webhook: polling does without
     |   |-- WindowRefused     the service refuses the window or its page token: plan it anew
     |   |-- QueryGone         Graph does not know the audit log query any more: ask anew
     |   |-- OutputUnavailable an output cannot write just now, for example a full disk
@@ -144,6 +145,16 @@ class NotSubscribed(RetryLater):
     """
 
     code = "not_subscribed"
+
+
+class WebhookRefused(RetryLater):
+    """Microsoft could not validate the webhook (AF20021); polling goes on without it.
+
+    Let Microsoft reach `globals.webhook.address` over TLS with a certificate that it trusts, and let it lead
+    to the collector's `listen`; the collector tries again every 15 minutes.
+    """
+
+    code = "webhook_refused"
 
 
 class WindowRefused(RetryLater):

@@ -28,8 +28,16 @@ from m365watch.ledger.account import (
 )
 from m365watch.ledger.changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
 from m365watch.ledger.comparing import Absent, read_states
-from m365watch.ledger.copying import LedgerCheck, OnPages, PutIn, back_up, check_ledger, put_in
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
+from m365watch.ledger.copying import (
+    LedgerCheck,
+    OnPages,
+    PutIn,
+    back_up,
+    check_ledger,
+    put_in,
+    require_copy,
+)
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -182,7 +190,7 @@ def is_collector_running(settings: Settings) -> bool:
         raise LedgerUnusable(
             f"the ledger cannot be held ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
     lock.release()
     return False
@@ -300,4 +308,6 @@ def check_ledger_of(settings: Settings, file: Path | None, *, on_step: Callable[
 
     Raises: LedgerUnusable: there is none, or it cannot be read.
     """
+    if file is not None:
+        require_copy(file)
     return check_ledger(file or settings.state_directory / LEDGER_FILE, on_step=on_step)

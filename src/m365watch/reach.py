@@ -13,7 +13,7 @@ from m365watch.announcements.graph import Announcements
 from m365watch.announcements.poller import HealthMeans
 from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import ServiceSettings, TenantSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings, WebhookSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
@@ -27,6 +27,7 @@ from m365watch.feed.poller import PollSettings
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
+from m365watch.feed.webhooks import WebhookAsk, WebhookKeeper
 from m365watch.model import Feed, GraphContent, Service, TenantId
 from m365watch.records.masking import Masker
 from m365watch.records.routing import UNION_TABLE
@@ -136,12 +137,15 @@ class Reach:
         pages: KeptPages,
         announced: KeptAnnouncements,
         applications: Applications | None = None,
+        webhook: WebhookSettings | None = None,
     ) -> None:
         """`on_request` hears on whose behalf each request is made.
 
         Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
-        `announced`. What else asks for tokens in the same run shares `applications`.
+        `announced`. What else asks for tokens in the same run shares `applications`. With `webhook`,
+        subscriptions are started so that Microsoft notifies it.
         """
+        self._webhook = webhook
         self._session = session
         self._clock = clock
         self._random = random
@@ -190,7 +194,7 @@ class Reach:
             applications=self._applications,
         )
         api = KeptPagesApi(reached.api, self._pages)
-        return TenantAccess(api, SubscriptionKeeper(reached.api, self._clock))
+        return TenantAccess(api, _keeper(tenant.tenant_id, reached.api, self._webhook, self._clock))
 
     def _feed(
         self, feed: Feed, tenant: TenantSettings, service: ServiceSettings, access: TenantAccess
@@ -229,6 +233,14 @@ def reach_feeds(
         session, clock=clock, random=random, on_request=on_request, pages=pages, announced=announced
     )
     return reach.feeds(tenants)
+
+
+def _keeper(
+    tenant_id: TenantId, api: ManagementApi, webhook: WebhookSettings | None, clock: Clock
+) -> SubscriptionKeeper:
+    if webhook is None:
+        return SubscriptionKeeper(api, clock)
+    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", webhook.auth_id), clock)
 
 
 def _reached_health(

@@ -15,7 +15,7 @@ from m365watch.config.settings import LakeSettings, Settings, TenantSettings
 from m365watch.entra.session import Session
 from m365watch.errors import SettingsRefused
 from m365watch.feed.source import OtherSources, SourceMeans
-from m365watch.ledger.held import HORIZON
+from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.recovered import RecoveredSums, recovered_sums, wanted_bodies
 from m365watch.ledger.sqlite import LEDGER_FILE

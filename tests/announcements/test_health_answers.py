@@ -16,9 +16,9 @@ from m365watch.clock import system_random
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.transport import RawAnswer
 from m365watch.errors import (
-    AccessRefused,
     BadAnswer,
     CollectorError,
+    PermissionMissing,
     Throttled,
     TokenRefused,
     Unavailable,
@@ -106,7 +106,7 @@ def test_a_refused_token_is_renewed_once() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "kind"),
     [
-        (403, {}, AccessRefused),
+        (403, {}, PermissionMissing),
         (400, {}, WindowRefused),
         (401, {}, TokenRefused),
         (404, {}, BadAnswer),
@@ -131,7 +131,7 @@ def test_a_status_has_one_meaning(
     assert TOKEN not in str(error)
     if isinstance(error, Throttled):
         assert error.after_s == 7
-    if isinstance(error, AccessRefused):
+    if isinstance(error, PermissionMissing):
         assert ROLES[Kind.POSTS] in error.what
         assert ROLES[Kind.POSTS] in error.fix
 

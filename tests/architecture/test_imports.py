@@ -11,7 +11,7 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy"},
-    {"pipeline", "recovery", "replay", "announcements", "reach"},
+    {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
     {"collection"},
     {
         "app",

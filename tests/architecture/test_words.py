@@ -32,6 +32,7 @@ OF_OTHERS = {
     "data_received": "a call of asyncio",
     "log": "a logger, by the custom of its library",
     "log_errors": "an option of RE2",
+    "message": "a key of Devo's alert definitions",
     "obfuscation_data": "a key of Devo's configuration",
     "offset": "the distance of a time zone from UTC",
     "on_message_begin": "a call of httptools",

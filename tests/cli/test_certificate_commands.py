@@ -141,7 +141,9 @@ def test_a_key_is_of_3072_bits_unless_another_size_is_asked(folder: Path) -> Non
     told = json.loads(call("create", "--json").stdout)
 
     assert told["key"] == {"kind": "RSA", "bits": 3072}
-    assert call("create", "--bits", "1024", "--out", "small").exit_code == 2
+    small = call("create", "--bits", "1024", "--out", "small")
+    assert small.exit_code == 2
+    assert "Invalid value for '--bits': '1024' is not one of '2048', '3072', '4096'" in small.stderr
 
 
 def test_with_a_password_key_and_pfx_are_encrypted_and_it_is_told_nowhere(folder: Path) -> None:

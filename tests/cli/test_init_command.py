@@ -19,6 +19,7 @@ from m365watch.config.authoring import Answers, write_configuration
 from m365watch.config.clouds import CLOUDS
 from m365watch.config.load import load_settings
 from m365watch.config.settings import LakeSettings, SecretSettings
+from m365watch.errors import SettingsRefused
 
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -136,7 +137,9 @@ def test_every_output_can_be_named(folder: Path, flags: list[str], output: str) 
         ([*BASIC, "--output", "kafka"], '--output: "kafka" is none'),
         ([*BASIC, "--output", "syslog"], "address=... is missing"),
         ([*BASIC, "--output-option", "x"], "give KEY=VALUE"),
-        (["--client-id", APPLICATION, "--secret-file", "nowhere"], '"nowhere" is no file'),
+        (["--client-id", APPLICATION, "--secret-file", "nowhere"], '--secret-file: "nowhere" is no file'),
+        ([*BASIC, "--secret-expires-at", "31.12.2027"], "is not an instant; give a date such as 2027-11-17"),
+        (["--managed-identity", "mine"], '"mine" is neither "system" nor the client ID'),
         ([*BASIC, "--out", "nowhere/x.yaml"], "is no folder"),
         ([*BASIC, "--out", "."], "is a folder"),
         ([*BASIC, "--out", "m365watch.json"], "name it .yaml"),
@@ -149,6 +152,27 @@ def test_a_flag_that_will_not_do_writes_nothing(folder: Path, flags: list[str], 
     assert ended.exit_code == 2
     assert words in " ".join(ended.stderr.replace("│", " ").split())
     assert sorted(path.name for path in folder.iterdir()) == ["secret"]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "flag", "words"),
+    [
+        ("a-secret", 0o644, "--secret-file", "can be read by others (mode 0644); run: chmod 600"),
+        ("", 0o600, "--secret-file", "is empty"),
+        ("no certificate", 0o600, "--certificate", "holds no certificate"),
+    ],
+)
+def test_a_file_that_will_not_serve_writes_nothing(
+    folder: Path, content: str, mode: int, flag: str, words: str
+) -> None:
+    """What a run would refuse is refused here, and named."""
+    (folder / "given").write_text(content)
+    (folder / "given").chmod(mode)
+    ended = init("--client-id", APPLICATION, "--tenant", TENANT, flag, "given")
+
+    assert isinstance(ended.exception, SettingsRefused)
+    assert words in str(ended.exception)
+    assert not (folder / "m365watch.yaml").exists()
 
 
 def test_every_credential_can_be_named(folder: Path) -> None:

@@ -143,3 +143,19 @@ def test_a_copy_can_be_looked_at_too(config: Path, tmp_path: Path) -> None:
 
     harm(tmp_path / "copy")
     assert call(config, "check", "--file", str(tmp_path / "copy")).exit_code == 1
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize("content", [None, b"", b"globals: {}"])
+def test_a_copy_that_is_none_is_told_with_what_helps(
+    config: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    """A start of the collector would do nothing for it."""
+    if content is not None:
+        (tmp_path / "copy").write_bytes(content)
+    result = call(config, "check", "--file", str(tmp_path / "copy"))
+
+    assert result.exit_code == 1
+    said = f"{result.output}{result.exception}"
+    assert "m365watch run" not in said
+    assert "ledger backup" in said

@@ -9,7 +9,9 @@ from datetime import timedelta
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from m365watch.cli.program import app
 from m365watch.cli.status import print_documents, print_pages
 from m365watch.cli.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX, Standing, status_page
 from m365watch.ledger.port import WaitingBlob
@@ -285,3 +287,12 @@ def test_watching_into_a_pipe_gives_a_snapshot_each_period(
         assert shown.count("in all: 1,200 blobs listed") == 2
     else:
         assert [json.loads(line)["at"] for line in shown.splitlines()] == ["2026-11-24T12:00:00Z"] * 2
+
+
+@pytest.mark.parametrize("other", ["--json", "--watch"])
+def test_one_format_is_printed_at_a_time(other: str) -> None:
+    """Instead of one that silently wins."""
+    result = CliRunner().invoke(app, ["status", "--metrics", other], env={"COLUMNS": "120"})
+
+    assert result.exit_code == 2
+    assert "--metrics goes with neither --json nor --watch" in result.output

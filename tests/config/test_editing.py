@@ -153,8 +153,11 @@ def test_a_text_that_ends_without_a_line_end_is_added_to() -> None:
 )
 def test_what_is_left_to_a_person_is_said(text: str, name: str | None, words: str) -> None:
     """No guess is made, and nothing is written."""
-    with pytest.raises(Unreadable, match=words.replace("(", r"\(")):
+    with pytest.raises(Unreadable, match=words.replace("(", r"\(")) as raised:
         add_tenant(text, name, ONE)
+    assert (raised.value.fix == "name one of them with --input") == (
+        "has several" in words or 'input "b"' in words
+    )
 
 
 def test_inputs_are_named_in_their_order() -> None:

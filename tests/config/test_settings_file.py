@@ -80,7 +80,8 @@ def test_the_example_as_it_stands_is_refused_by_name(tmp_path: Path) -> None:
         ),
         (
             'inputs.office365.credentials.tenant_id: "<tenant>" (text) is a placeholder; '
-            "give the tenant's GUID, or a list of GUIDs"
+            "give the tenant's GUID, or a list of GUIDs, "
+            "or let `m365watch consent serve` find the tenant and write it here"
         ),
     ]
 

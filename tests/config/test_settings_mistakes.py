@@ -164,6 +164,7 @@ def test_one_bad_tenant_of_a_list_is_named_by_its_place() -> None:
     (line,) = mistakes_of(filled_in(credentials=credentials([TENANT, "<tenant>", OTHER_TENANT])))
 
     assert line.startswith(f'{INPUT}.credentials.tenant_id[1]: "<tenant>" (text) is a placeholder; give')
+    assert line.endswith("or let `m365watch consent serve` find the tenant and write it here")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
+OWN = {TENANT: "contoso.example"}
+"""The one tenant of most guides, and its domain."""
 PLACE = "/srv/m365watch"
 """The folder of the guides."""
 IDENTITY = "/run/identity"
@@ -45,10 +47,13 @@ _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
+    before=
     for _ in $(seq 200); do
         sleep 0.1
         grep -qs started "$HOME/told" || continue
-        m365watch status --config "$3" | grep '^in all: .* [1-9][0-9]* delivered' | grep -qv waiting && break
+        now=$(m365watch status --config "$3" | grep '^in all: .* [1-9][0-9]* delivered' | grep -v waiting)
+        [ -n "$now" ] && [ "$now" = "$before" ] && break
+        before=$now
     done
     kill -TERM $!; wait $!; code=$?
     cat "$HOME/told" >&2
@@ -156,6 +161,7 @@ class Machine:
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
+            "a tenant revokes its consent": self._withdraw,
             "trust the issuer": lambda: None,
             "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
@@ -179,8 +185,13 @@ class Machine:
         assert pem in (self.identity.certificate or b"")
         self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
 
+    def _withdraw(self) -> None:
+        self._running.tenants[1].tokens.consent.withdraw()
+
     def _change(self, **changes: Any) -> None:
-        self._running.tenants[0].adopt(replace(self.identity, **changes))
+        """The application is one, however many tenants know it."""
+        for tenant in self._running.tenants:
+            tenant.adopt(replace(tenant.identity, **changes))
 
     # What the machine does.
 
@@ -221,6 +232,14 @@ class Machine:
         ours = self.identity
         return [one for one in (ours.client_secret, ours.second_secret) if one]
 
+    async def _consent(self, browser: aiohttp.ClientSession, page: str) -> None:
+        """Accept; where nobody answers at the address that this leads to, it is what the browser shows."""
+        async with browser.get(page, allow_redirects=False) as answer:
+            self._clipboard = address = answer.headers["Location"]
+        with suppress(aiohttp.ClientConnectorError):
+            async with browser.get(address) as answer:
+                assert answer.status == 200
+
     async def _watched(self, process: asyncio.subprocess.Process) -> str:
         """What the process prints; a page of consent that it names is opened, as by an administrator."""
         assert process.stdout is not None
@@ -229,9 +248,7 @@ class Machine:
             async for raw in process.stdout:
                 lines.append(raw.decode())
                 for page in _CONSENT_PAGE.findall(lines[-1]):
-                    # The answer comes when the command has understood it, which prints nothing before.
-                    async with browser.get(page) as answer:
-                        assert answer.status == 200
+                    await self._consent(browser, page)
         return "".join(lines)
 
     def _localized(self, text: str) -> str:
@@ -250,7 +267,7 @@ class Machine:
         text = printed
         for path, here in self._places().items():
             text = text.replace(str(here), path)
-        text = re.sub(re.escape(self._running.url) + r"(?=/[\w-]+/(?:adminconsent|oauth2))", _LOGIN, text)
+        text = re.sub(re.escape(self._running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
         return text.replace(self._running.url, "https://manage.office.com")
 
     def _compare(self, shown: Fence, printed: str) -> None:
@@ -335,6 +352,9 @@ def _merged(document: Any, given: Any) -> Any:
 
 def _without(document: Any, given: Any) -> Any:
     """The document without the lines that `given` shows: they have to be there."""
+    if isinstance(given, list):
+        assert set(given) <= set(document)
+        return [one for one in document if one not in given]
     if not isinstance(given, dict):
         assert document == given
         return None
@@ -348,15 +368,26 @@ async def machine_at(
     folder: Path,
     commands: Path,
     *,
+    tenants: Mapping[str, str] = OWN,
     scenario: str = "",
     variables: Variables = no_variables,
 ) -> AsyncIterator[Machine]:
-    """A machine, and a simulated tenant whose ids are those of the guides."""
-    (derived,) = derive_identities(5)
-    identity = replace(derived, tenant_id=TENANT, client_id=APPLICATION, second_secret="")
+    """A machine, and simulated tenants with the ids and domains of the guides, and one application."""
+    derived = derive_identities(5, len(tenants))
+    identities = tuple(
+        replace(
+            one,
+            tenant_id=tenant,
+            domain=domain,
+            client_id=APPLICATION,
+            client_secret=derived[0].client_secret,
+            second_secret="",
+        )
+        for one, (tenant, domain) in zip(derived, tenants.items(), strict=True)
+    )
     settings = SimulationSettings(
         seed=5,
-        tenants=(identity,),
+        tenants=identities,
         days=1,
         records_per_day=40,
         live=False,

@@ -14,7 +14,7 @@ _PARTS = re.compile(
     r"|^<!-- (?:portal: (?P<act>.+?)|another machine) -->$",
     re.MULTILINE | re.DOTALL,
 )
-_PROTECTED = re.compile(r"AADSTS\d+|AF\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PROTECTED = re.compile(r"\b(?:AADSTS|AF)\d+\b|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"\b[0-9A-F]{40,64}\b|\d[\d,.:]*(?<![,.:])")
 
 

@@ -27,6 +27,7 @@ PAGE = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")
 EXIT_CODES = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8").split("## m365watch")[0]
 FAULTS = [part.partition("\n") for part in PAGE.split("\n### ")[1:]]
 OF_COMMANDS_THAT_ASK = {
+    "alerts_refused",
     "consent_refused",
     "erasure_open",
     "lake_held",
@@ -39,7 +40,7 @@ OF_COMMANDS_THAT_ASK = {
 }
 """Codes of mistakes, which their commands explain on the spot."""
 BRANCHES = {"retry_later", "needs_operator"}
-LOGGED = {"credential_expires", "gap", "repaired"}
+LOGGED = {"credential_expires", "gap", "repaired", "schema_drift", "silent"}
 """Codes of lines that are no errors."""
 
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import guide_commands
-from guide_machine import Variables, machine_at, no_variables
+from guide_machine import OWN, machine_at
 from guide_pages import FOLDER, Fence, differing_line, parts_of, read_guide
 from m365watch.entra.refusals import REFUSALS
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
@@ -26,10 +27,11 @@ NOT_RUN = {
     "README.md": ["Exchange Online PowerShell"],
     "certificate.md": [_SYSTEM, "it asks systemd to run a command"],
     "federated.md": ["Azure CLI", _SYSTEM, "Azure CLI", "Docker", "it takes a cluster", "GitHub Actions"],
+    "many-tenants.md": [_SYSTEM],
     "secret.md": [_SYSTEM],
 }
 """What no guide can try here, and why: nothing is left out in silence."""
-RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "secret.md": 20}
+RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "many-tenants.md": 20, "secret.md": 20}
 """How many blocks and clicks of a guide are tried."""
 WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
 """Beginnings that tests/preflight shows."""
@@ -49,11 +51,11 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             server.kill()
 
 
-def follow(name: str, folder: Path, commands: Path, variables: Variables = no_variables) -> None:
-    """Do all that the guide says."""
+def follow(name: str, folder: Path, commands: Path, **place: Any) -> None:
+    """Do all that the guide says; `place` is what is unusual of the machine and its tenants."""
 
     async def main() -> None:
-        async with machine_at(folder, commands, variables=variables) as machine:
+        async with machine_at(folder, commands, **place) as machine:
             await machine.follow(read_guide(name))
 
     asyncio.run(main())
@@ -72,7 +74,17 @@ def test_the_guide_for_a_certificate_leads_to_records(tmp_path: Path, commands: 
 @pytest.mark.parametrize("variables", ["identity_variables", "app_service_variables"])
 def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path, variables: str) -> None:
     """By the identity of a virtual machine or of App Service, of a pod, and by another issuer's token."""
-    follow("federated.md", tmp_path, commands, attrgetter(variables))
+    follow("federated.md", tmp_path, commands, variables=attrgetter(variables))
+
+
+def test_the_guide_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:
+    """Three that nobody has consented in at first; they come, stay away, revoke and leave."""
+    others = {
+        "33333333-3333-4333-8333-333333333333": "fabrikam.example",
+        "44444444-4444-4444-8444-444444444444": "adatum.example",
+    }
+    scenario = "behaviour: {consented: false}"
+    follow("many-tenants.md", tmp_path, commands, tenants=OWN | others, scenario=scenario)
 
 
 # What the pages are made of.
@@ -137,6 +149,8 @@ def test_the_guides_are_found() -> None:
         ("one\nthree", "one\ntwo\nthree", "three"),
         ("AADSTS90002", "AADSTS90003", "AADSTS90002"),
         ("...\nsix", "one\ntwo", "six"),
+        (f"SHA-1 {'85F7418F' * 5}", f"SHA-1 {'E88AF16C' * 5}", None),
+        ("AF20022", "AF20023", "AF20022"),
         ("two\none", "one\ntwo", "two"),
     ],
 )

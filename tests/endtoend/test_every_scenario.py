@@ -34,8 +34,17 @@ UNKNOWN = ("invalid-key", "unknown-blob")
 UNSUBSCRIBED = ("subscription-disabled", "subscription-lost")
 """A subscription that the collector has just started cannot be started again for 15 minutes."""
 
-OTHERWISE = (*REFUSED, *UNKNOWN, *UNSUBSCRIBED, "expired", "late-appearance", "poison", "stop-start-limbo")
-"""The scenarios that have a test of their own."""
+OTHERWISE = (
+    *REFUSED,
+    *UNKNOWN,
+    *UNSUBSCRIBED,
+    "expired",
+    "late-appearance",
+    "notifications-astray",
+    "poison",
+    "stop-start-limbo",
+)
+"""The scenarios that have a test of their own; that of the notifications is `test_webhook.py`."""
 
 FLAWLESS = Verdict([], [], [])
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -13,12 +16,15 @@ import pytest
 from m365watch.announcements.urls import Kind
 from m365watch.clock import system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import Secret, TenantSettings
+from m365watch.entra.consent import ConsentAttempt, ConsentForm
 from m365watch.entra.session import Session
 from m365watch.entra.transport import RawAnswer
 from m365watch.feed.budget import RequestBudget
+from m365watch.feed.port import Webhook
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.reach import reach_queries, reach_tenant
+from m365watch.testing.applications import ApplicationCertificate, write_private
 from m365watch.testing.clock import START, FakeClock
 from m365watch.testing.recording import RecordingTransport, SentRequest, raw_answer
 
@@ -27,6 +33,7 @@ PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 CONTENT = "2020$2021$audit_exchange$Audit_Exchange$na0036"
 AT = "2026-11-17T09:00:00Z"
+SECRET = {"client_secret": "made~up.secret"}
 WINDOW = Window(START - timedelta(hours=1), START)
 
 CLOUDS = [
@@ -63,10 +70,10 @@ CLOUDS = [
 ]
 
 
-def tenant_in(cloud: object) -> TenantSettings:
+def tenant_in(cloud: object, proof: Mapping[str, str] = SECRET, **more: str) -> TenantSettings:
     """A tenant of that cloud, from a configuration file."""
-    credentials = {"tenant_id": TENANT, "client_id": APPLICATION, "client_secret": "made~up.secret"}
-    inputs = {"credentials": credentials, "cloud": cloud, "publisher_identifier": PUBLISHER}
+    credentials = {"tenant_id": TENANT, "client_id": APPLICATION, **proof}
+    inputs = {"credentials": credentials, "cloud": cloud, "publisher_identifier": PUBLISHER, **more}
     document = {"inputs": {"office365": inputs}}
     return parse_settings(document, path=Path("/somewhere/c.json"), environment={}).tenants[0]
 
@@ -103,6 +110,8 @@ async def call_everything(tenant: TenantSettings, session: Session) -> None:
     )
     await reached.api.enabled_subscriptions()
     await reached.api.start_subscription(ContentType.GENERAL)
+    webhook = Webhook("https://hook.example/told", Secret("an-auth-id"), START)
+    await reached.api.start_subscription(ContentType.GENERAL, webhook)
     async for _ in reached.api.list_content(ContentType.EXCHANGE, WINDOW):
         pass
     ref = BlobRef(Feed(TENANT, ContentType.EXCHANGE), CONTENT, START, START + timedelta(days=7))
@@ -141,7 +150,7 @@ def pinned(login: str, manage: str, graph: str) -> list[str]:
     return [
         f"POST {login}/{TENANT}/oauth2/v2.0/token",
         f"GET {feed}/subscriptions/list?{by}",
-        f"POST {feed}/subscriptions/start?contentType=Audit.General&{by}",
+        *[f"POST {feed}/subscriptions/start?contentType=Audit.General&{by}"] * 2,
         f"GET {listing}&{by}",
         f"GET {listing}&nextpage=2020$2019&{by}",
         f"GET {feed}/audit/{CONTENT}?{by}",
@@ -202,3 +211,38 @@ def test_the_product_page_s_login_host_can_be_used() -> None:
     sent = requests_of({"name": "worldwide", "login_url": "https://login.windows.net"})
 
     assert [request.line for request in sent] == pinned("https://login.windows.net", *CLOUDS[0][2:])
+
+
+def test_the_product_page_s_whole_way_in_can_be_taken(tmp_path: Path) -> None:
+    """Its token endpoint (v1 at login.windows.net) with a certificate, and its address of consent.
+
+    Source: api-contract 1.5 and 1.8, after the product page.
+    """
+    login = "https://login.windows.net"
+    own = ApplicationCertificate(START - timedelta(days=1))
+    write_private(tmp_path / "own.pem", own.pem + own.key_pem())
+    proof = {"certificate_file": str(tmp_path / "own.pem")}
+    tenant = tenant_in({"name": "worldwide", "login_url": login}, proof, token_endpoint="v1")
+    transport = RecordingTransport(service)
+    asyncio.run(call_everything(tenant, Session(transport, body_bytes_max=1_000)))
+    form = form_of(transport.sent[0])
+    head, claims = (part_of(form["client_assertion"], place) for place in (0, 1))
+
+    assert transport.sent[0].line == f"POST {login}/{TENANT}/oauth2/token"
+    assert form["resource"] == "https://manage.office.com"
+    assert "scope" not in form
+    assert (head["alg"], set(head) & {"x5t", "x5t#S256"}) == ("RS256", {"x5t"})
+    assert claims["aud"] == f"{login}/{TENANT}/oauth2/token"
+    assert (claims["iss"], claims["sub"]) == (APPLICATION, APPLICATION)
+    assert 0 < claims["exp"] - claims["nbf"] <= 900
+    assert ConsentAttempt(ConsentForm("v1"), tenant.cloud, APPLICATION).url == (
+        f"{login}/common/oauth2/authorize?response_type=code&resource=https%3A%2F%2Fmanage.office.com"
+        f"&client_id={APPLICATION}&redirect_uri=http%3A%2F%2Flocalhost%3A8400%2Fconsent"
+    )
+
+
+def part_of(assertion: str, place: int) -> dict[str, Any]:
+    """The header or the claims of a signed assertion."""
+    part = assertion.split(".")[place]
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return found

@@ -210,7 +210,9 @@ def test_a_secret_in_a_file_is_the_one_that_is_there_now(tmp_path: Path) -> None
     async def use(ward: Ward) -> None:
         file.write_text("first one\n")
         ward.graph.answer = listed(START + 5 * DAY, hint="fir")
-        ward.start(tenant_of(SecretSettings(Secret("first one"), file=file, name="second.client_secret")))
+        ward.start(
+            tenant_of(SecretSettings(Secret("first one"), file=file, name="second.client_secret_file"))
+        )
         await ward.watch.look()
         file.write_text("new one\n")
         ward.graph.answer = listed(START + 700 * DAY, hint="new")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from m365watch.ledger.held import HORIZON
+from m365watch.ledger.bounds import HORIZON
 from m365watch.model import BlobKey, BlobRef, BlobState, Feed, Window
 
 HOUR = timedelta(hours=1)

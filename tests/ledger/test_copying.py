@@ -199,6 +199,19 @@ def test_a_ledger_that_was_put_back_by_hand_can_be_put_back_as_it_should(path: P
     assert names_in(kept) == names_in(path) == {"one"}
 
 
+def test_a_look_that_is_interrupted_is_no_look_that_failed(tmp_path: Path) -> None:
+    """Ctrl-C reaches the command while SQLite reads, and comes out as itself."""
+    ledger = opened(tmp_path / "state")
+    know(ledger, *(f"{number}" * 50 for number in range(5_000)))
+    ledger.close()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_ledger(ledger.path, on_step=interrupted)
+
+
 def test_nothing_is_put_back_while_a_collector_runs(path: Path, tmp_path: Path) -> None:
     """It would go on writing into a file that nobody reads any more."""
     copied(path, tmp_path / "copy")

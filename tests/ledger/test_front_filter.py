@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
-from m365watch.ledger.identities import MERGE_COUNT_MIN
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BatchPart, BlobKey, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
 
@@ -66,7 +66,7 @@ def test_nothing_in_the_table_is_ever_called_new(
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID")
         insert(connection, UNIVERSE[:7])
-        front = FrontFilter(connection, size=size, step_count=step_count)
+        front = FrontFilter(connection, size=size, bounds=LedgerBounds(filter_step_count=step_count))
         stored = set(UNIVERSE[:7])
         for kind, numbers in steps:
             some = [UNIVERSE[number] for number in sorted(numbers)]
@@ -87,7 +87,7 @@ def test_nothing_in_the_table_is_ever_called_new(
 def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlite3.Connection) -> None:
     """A start waits for nothing: the filter is filled by and by, in bounded steps."""
     insert(connection, identities(100, seed=1))
-    front = FrontFilter(connection, size=1_000, step_count=30)
+    front = FrontFilter(connection, size=1_000, bounds=LedgerBounds(filter_step_count=30))
     new = identities(50, seed=2)
 
     assert [front.fill_step() for _ in range(3)] == [True] * 3
@@ -182,7 +182,7 @@ def filled_ledger(directory: Path, sizes: FilterSizes | None, some: list[bytes])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_with_and_without_a_filter_the_same_records_are_duplicates(tmp_path: Path, restarted: bool) -> None:
     """Also just after a start, while the filter is empty, and after it has been filled again."""
-    known, new = identities(MERGE_COUNT_MIN, seed=1), identities(100, seed=2)
+    known, new = identities(IN_EARNEST.merge_count_min, seed=1), identities(100, seed=2)
     mixed = [*new[:50], *known[:40], *new[40:]]
     answers = []
     for sizes in (None, FilterSizes(50, None), FilterSizes(100_000, 1), FilterSizes(None, 50_000)):
@@ -210,7 +210,7 @@ def test_with_and_without_a_filter_the_same_records_are_duplicates(tmp_path: Pat
 
 def test_new_identities_are_not_looked_up_in_the_table(tmp_path: Path) -> None:
     """That is all the filter is for; and the buffer says when identities go to the table."""
-    ledger = filled_ledger(tmp_path, FilterSizes(100_000, 1), identities(MERGE_COUNT_MIN, seed=1))
+    ledger = filled_ledger(tmp_path, FilterSizes(100_000, 1), identities(IN_EARNEST.merge_count_min, seed=1))
     statements: list[str] = []
     ledger._connection.set_trace_callback(statements.append)
 
@@ -218,7 +218,7 @@ def test_new_identities_are_not_looked_up_in_the_table(tmp_path: Path) -> None:
 
     stored = ledger._connection.execute("SELECT count(*) FROM identity").fetchone()
     ledger.close()
-    assert stored == (MERGE_COUNT_MIN,)
+    assert stored == (IN_EARNEST.merge_count_min,)
     assert not [one for one in statements if "CROSS JOIN identity" in one]
 
 
@@ -230,7 +230,7 @@ def test_identities_that_an_output_still_lacks_leave_nothing_to_merge(tmp_path: 
         pass
     blobs = [BlobRef(FEED, "content$1", NOW, NOW + timedelta(days=7))]
     ledger.commit_listing(FEED, Window(NOW - timedelta(hours=1), NOW), blobs, complete=True, at=NOW)
-    one = replace(part(BlobKey(1), identities(MERGE_COUNT_MIN, seed=1)), missing_outputs=both)
+    one = replace(part(BlobKey(1), identities(IN_EARNEST.merge_count_min, seed=1)), missing_outputs=both)
     number = ledger.open_batch([one], both).number
     ledger.commit_delivered(number, "lake", Receipt(), at=NOW)
 

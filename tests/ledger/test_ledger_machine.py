@@ -14,14 +14,13 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from m365watch.errors import LedgerUnusable
-from m365watch.ledger import identities as identities_module
 from m365watch.ledger.account import BlobsAsked, named_blobs
+from m365watch.ledger.bounds import LedgerBounds
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.reading import feed_progress
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -54,6 +53,18 @@ nothing."""
 HISTORIES = 120
 """In every run of the tests, some 10 s; more where `M365WATCH_HISTORIES` says so."""
 STEPS = 50
+BOUNDS = LedgerBounds(
+    merge_count=4,
+    merge_count_min=2,
+    merge_pause_calls=1,
+    statement_count=3,
+    identities_forgotten_max=6,
+    filter_count=5,
+    filter_step_count=3,
+    filter_both_max=40,
+    filter_false_share=0.2,
+)
+"""So small that a history of some records has merges in several steps, and filters that grow and err."""
 FINISH_ROUNDS_MAX = 20
 
 feeds = st.sampled_from(FEEDS)
@@ -150,8 +161,8 @@ class Histories(RuleBasedStateMachine):
     ) -> None:
         """Start a run, as the collector does: the outputs' accounts are compared with the ledger's."""
         self.names = names
-        sizes = FilterSizes(30, None) if filtered else None
-        self.ledger = SqliteLedger(place, outputs=names, now=self.now, front_filter=sizes)
+        sizes = FilterSizes(6, None) if filtered else None
+        self.ledger = SqliteLedger(place, outputs=names, now=self.now, front_filter=sizes, bounds=BOUNDS)
         # Nothing here takes the machine's power away, so the disk need not be waited for.
         self.ledger._connection.execute("PRAGMA synchronous = OFF")
         self.in_flight.clear()
@@ -760,12 +771,8 @@ def empty_ledger() -> bytes:
         return ledger.path.read_bytes()
 
 
-def test_whatever_happens_the_ledger_says_what_a_plain_one_says(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_whatever_happens_the_ledger_says_what_a_plain_one_says() -> None:
     """Its verbs in any order, broken off anywhere, with crashes: nothing is lost, and nothing doubled."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 4)
-    monkeypatch.setattr(identities_module, "NUMBERS", 3)
     run_state_machine_as_test(
         Histories,
         settings=settings(

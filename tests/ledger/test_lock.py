@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.errors import LedgerHeld
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.lock import LedgerLock, cure_beside_collector
 
 HOLDER = """
 import sys, time
@@ -119,3 +120,12 @@ def test_two_at_the_same_time_are_never_both_let_in(tmp_path: Path) -> None:
 
     assert sum(out == "held\n" for out, _ in answers) == 1
     assert sum("LedgerHeld" in err for _, err in answers) == len(processes) - 1
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [(errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "call it as the user")],
+)
+def test_what_helps_a_command_depends_on_what_stopped_it(number: int, cure: str) -> None:
+    """Another user does not help a full disk."""
+    assert cure_beside_collector(OSError(number, "no")).startswith(cure)

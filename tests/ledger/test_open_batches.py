@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.ledger import identities as identities_module
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import (
@@ -29,8 +29,10 @@ FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHAN
 OUTPUTS = frozenset({"devo", "lake"})
 
 
-def opened(directory: Path, outputs: frozenset[str] = OUTPUTS) -> SqliteLedger:
-    return SqliteLedger(directory, outputs=outputs, now=NOW)
+def opened(
+    directory: Path, outputs: frozenset[str] = OUTPUTS, *, merge_count: int = IN_EARNEST.merge_count
+) -> SqliteLedger:
+    return SqliteLedger(directory, outputs=outputs, now=NOW, bounds=LedgerBounds(merge_count=merge_count))
 
 
 def due(ledger: SqliteLedger) -> dict[str, set[str]]:
@@ -212,12 +214,9 @@ def test_a_copy_in_a_queue_and_one_fetched_again_are_told_apart(tmp_path: Path) 
     assert end == [BlobState.WAITING, BlobState.DELIVERED]
 
 
-def test_identities_of_queued_batches_do_not_pile_up_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_identities_of_queued_batches_do_not_pile_up_in_memory(tmp_path: Path) -> None:
     """An output may be down for days; what its queue has is merged, and known after a restart too."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 3)
-    ledger = opened(tmp_path)
+    ledger = opened(tmp_path, merge_count=3)
     numbers = []
     for letter in "abcd":
         number = ledger.open_batch([part(known(ledger, letter)[0], letter)], OUTPUTS).number
@@ -229,7 +228,7 @@ def test_identities_of_queued_batches_do_not_pile_up_in_memory(
     in_memory = len(ledger._identities._recent)
     ledger.close()
 
-    after = opened(tmp_path)
+    after = opened(tmp_path, merge_count=3)
     kept = after.settle_outputs({"lake": numbers[-1], "devo": 0}, queued={"devo": numbers}, at=NOW)
     found = after.open_batch([part(known(after, "again")[0], "a")], OUTPUTS).duplicates
     after.close()
@@ -323,15 +322,14 @@ def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path
 
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_merge_forgets_no_identity_of_a_blob_that_is_on_its_way_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commits: bool
+    tmp_path: Path, commits: bool
 ) -> None:
     """Its record is known after a restart, whether the second batch was acknowledged or not."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 2)
-    before = opened(tmp_path)
+    before = opened(tmp_path, merge_count=2)
     number = before.open_batch([part(known(before, "one")[0], "a")], OUTPUTS).number
     before.commit_delivered(number, "lake", Receipt(), at=NOW)
     before.close()
-    between = opened(tmp_path)
+    between = opened(tmp_path, merge_count=2)
     between.settle_outputs({"lake": number, "devo": 0}, queued={}, at=NOW)
     again = between.open_batch([part(known(between, "one")[0], "a")], OUTPUTS).number
     more = between.open_batch([part(one, one.ref.content_id) for one in known(between, "b", "c")], OUTPUTS)
@@ -344,7 +342,7 @@ def test_a_merge_forgets_no_identity_of_a_blob_that_is_on_its_way_again(
             between.commit_delivered(again, output, Receipt(), at=NOW)
     between.close()
 
-    after = opened(tmp_path)
+    after = opened(tmp_path, merge_count=2)
     after.settle_outputs({"lake": more.number, "devo": more.number}, queued={}, at=NOW)
     found = after.open_batch([part(known(after, "copy")[0], "a")], OUTPUTS).duplicates
     after.close()

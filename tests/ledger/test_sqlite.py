@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from m365watch.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
-from m365watch.ledger import identities as identities_module
 from m365watch.ledger.account import kept_pieces
-from m365watch.ledger.held import HORIZON
+from m365watch.ledger.bounds import HORIZON, LedgerBounds
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import (
@@ -36,7 +35,7 @@ BOTH = frozenset({"files", "lake"})
 
 
 def opened(directory: Path, outputs: frozenset[str] = LAKE) -> SqliteLedger:
-    return SqliteLedger(directory, outputs=outputs, now=NOW)
+    return SqliteLedger(directory, outputs=outputs, now=NOW, bounds=LedgerBounds(merge_count=1))
 
 
 @pytest.fixture
@@ -140,10 +139,9 @@ def test_a_record_without_id_is_never_a_duplicate(ledger: SqliteLedger) -> None:
 
 
 def test_duplicates_are_found_among_merged_identities_too(
-    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger,
 ) -> None:
     """Where an identity is kept makes no difference."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 1)
     one, two = known(ledger, 1, 2)
     deliver(ledger, [part(one, "a", "b")])
     assert ledger.merge_identities()
@@ -329,10 +327,9 @@ def test_due_blobs_come_newest_first_and_without_those_in_flight(ledger: SqliteL
 
 
 def test_what_is_older_than_the_horizon_is_forgotten_in_bounded_steps(
-    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger,
 ) -> None:
     """The store does not grow for ever; what is younger stays known."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 1)
     ancient = blob(1, created_at=NOW - HORIZON - timedelta(days=1))
     ledger.commit_listing(FEED, WINDOW, [ancient], complete=True, at=NOW)
     (one,) = ledger.due_blobs(FEED, now=NOW, count_max=9, besides=frozenset())
@@ -348,10 +345,9 @@ def test_what_is_older_than_the_horizon_is_forgotten_in_bounded_steps(
 
 
 def test_the_name_of_what_is_in_quarantine_is_never_forgotten(
-    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger,
 ) -> None:
     """What is kept is kept with the blob it came with, and holds up no identity's eviction."""
-    monkeypatch.setattr(identities_module, "MERGE_COUNT", 1)
     ancient = NOW - HORIZON - timedelta(days=1)
     blobs = [blob(number, created_at=ancient) for number in (1, 2)]
     ledger.commit_listing(FEED, WINDOW, blobs, complete=True, at=NOW)

@@ -96,3 +96,12 @@ def test_a_refused_credential_is_named_by_its_key(code: int, kind: CredentialKin
     known = {refusal.code: refusal for refusal in REFUSALS}[code]
 
     assert f"credentials.{kind}" in known.fix_for(kind)
+
+
+@pytest.mark.parametrize("code", [7000215, 7000222])
+def test_a_refused_secret_is_not_sent_from_its_file_into_the_configuration(code: int) -> None:
+    """Whoever keeps it in a file is told to change the file's content."""
+    known = {refusal.code: refusal for refusal in REFUSALS}[code]
+
+    assert known.fix_for("client_secret_file").endswith("into credentials.client_secret_file")
+    assert known.fix_for("second.client_secret_file").endswith("into credentials.second.client_secret_file")

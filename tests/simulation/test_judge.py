@@ -12,9 +12,9 @@ import pytest
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import Content, Element, Tenants
 from m365watch.testing.simulation.faults import Plan, make_plan
-from m365watch.testing.simulation.judge import Account, BlobName, BlobRow, Judge, name_of
+from m365watch.testing.simulation.judge import Account, BlobRow, Judge, name_of
 from m365watch.testing.simulation.stores import Store
-from m365watch.testing.simulation.world import World
+from m365watch.testing.simulation.world import BlobName, World
 
 DELIVERED, QUARANTINED, LOST = 1, 2, 3
 LATER = START + timedelta(days=2)
@@ -292,6 +292,30 @@ def test_the_rest_of_a_blob_that_has_grown_is_a_blob_of_its_own(court: Court) ->
     court.account.blobs[-1] = replace(rest, state=0, finished_s=None)
     assert ended == ""
     assert "waits for ever" in court.verdict()
+
+
+@pytest.mark.parametrize("name", ["lake", "files", "devo"])
+def test_what_an_output_had_has_to_stay_there(court: Court, name: str) -> None:
+    """Also where a ledger begins anew that never heard of it."""
+    judge = Judge(court.world, court.stores)
+    judge.judge(court.account)
+    court.stores[name].durable.clear()
+    court.stores[name].received.clear()
+    judge.ended.clear()
+    judge.judge(replace(court.account, blobs=[], counted={}, last_batches={}))
+
+    assert f"{name} has lost" in "; ".join(court.world.broken)
+
+
+@pytest.mark.parametrize("age", [timedelta(days=1), timedelta(days=11)])
+def test_a_record_comes_again_once_its_blob_is_forgotten(court: Court, age: timedelta) -> None:
+    """Before that time it is a duplicate."""
+    court.world.pass_time((court.content.created_at + age - START).total_seconds())
+    court.stores["lake"].durable[1].append(court.record)
+    judge = Judge(court.world, court.stores)
+    judge.judge(court.account)
+
+    assert bool(court.world.broken) is (age < timedelta(days=8))
 
 
 @pytest.mark.parametrize("age", [timedelta(days=1), timedelta(days=17)])

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 
 import pytest
 
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import HeldPiece, Output
 from m365watch.testing.batches import make_record, make_records, make_simple_batch
+from m365watch.testing.clock import START
 from m365watch.testing.output_contract import OutputContract
 from m365watch.testing.simulation.faults import Fault, make_plan
 from m365watch.testing.simulation.outputs import FilesLike, LakeLike, WireLike, make_outputs
-from m365watch.testing.simulation.stores import Store, torn
+from m365watch.testing.simulation.stores import Sent, Store, torn
 from m365watch.testing.simulation.world import World
 
 REFUSED = make_record(7, note="refused")
@@ -127,6 +129,53 @@ def test_a_crash_leaves_records_on_the_wire_of_which_some_are_read() -> None:
     assert store.half
     assert store.received == store.allowed
     assert 0 < store.received.total() < 9
+
+
+async def _hold(output: LakeLike, world: World) -> list[HeldPiece]:
+    """What the output holds after two batches, an hour apart, of which the second is asked for."""
+    await output.open(last_batch=0, position="", newest_batch=2)
+    await output.deliver(make_simple_batch(1, make_records(1), output=output.name))
+    world.pass_time(3_600.0)
+    await output.deliver(make_simple_batch(2, make_records(3), output=output.name))
+    since = START + timedelta(minutes=30)
+    return [piece async for piece in output.list_held(since=since)]
+
+
+@pytest.mark.parametrize("kind", [LakeLike, FilesLike])
+def test_a_ledger_that_knows_nothing_is_told_what_came_since(kind: type[LakeLike]) -> None:
+    """The lake says whose it is, files do not."""
+    world = world_of("files")
+    store = Store("files")
+    pieces = asyncio.run(_hold(kind(store, world, Random(1)), world))
+    newest = asyncio.run(kind(store, world, Random(1)).take_over())
+
+    assert [record for piece in pieces for record in piece.records] == make_records(3)
+    assert {piece.tenant_id is None for piece in pieces} == {kind is FilesLike}
+    assert newest == 2
+
+
+def test_files_that_are_taken_over_keep_whole_records_of_what_was_cut_short() -> None:
+    """Nobody has a receipt for them any more."""
+    records = make_records(3)
+    store = Store("files", begun={4: torn(records)})
+    files = FilesLike(store, world_of("files"), Random(1))
+    newest = asyncio.run(files.take_over())
+    found = asyncio.run(files.open(last_batch=4, position="", newest_batch=4))
+
+    assert (newest, found, store.begun) == (4, 4, {})
+    assert store.durable == {4: records[:2]}
+
+
+def test_a_wire_gets_again_what_its_ledger_has_no_receipt_for() -> None:
+    """Once: what was read and not proven, or proven without a receipt, or came since."""
+    store = Store("devo", received=Counter([b"old", b"new", b"unproven", b"late"]))
+    store.proven = {1: [b"old"], 2: [b"new"]}
+    store.sent = [Sent(3, [b"unproven"], read=1)]
+    known = store.receipted(1)
+    store.allow_again(besides=known - Counter([b"late"]))
+
+    assert known == Counter([b"old", b"late"])
+    assert store.allowed == Counter([b"new", b"unproven", b"late"])
 
 
 def test_a_torn_batch_ends_in_the_middle_of_a_record() -> None:

@@ -17,6 +17,7 @@ import pytest
 from m365watch.testing.simulation import simulate_plan
 from m365watch.testing.simulation.faults import Fault, make_plan
 from m365watch.testing.simulation.scratch import judge_seed
+from m365watch.testing.simulation.ways import Way
 
 SEEDS = 300
 CHUNK = 25
@@ -46,8 +47,11 @@ STRIKES_MIN = {
     Fault.SKEW: 20,
     Fault.ASLEEP: 11,
     Fault.AWAY: 18,
+    Fault.DAYS: 20,
     Fault.LEDGER_FULL: 9,
-    Fault.LEDGER_LOCKED: 12,
+    Fault.LEDGER_LOCKED: 8,
+    Fault.LEDGER_LOST: 28,
+    Fault.LEDGER_PUT_BACK: 15,
     Fault.OUTPUT_FAILS: 8,
     Fault.OUTPUT_DOWN: 10,
     Fault.OUTPUT_HANGS: 12,
@@ -59,6 +63,26 @@ STRIKES_MIN = {
     Fault.SMALL_BUDGET: 20,
 }
 """In how many of the seeds each fault takes effect at least: half of what was counted, or what is needed."""
+WAYS_MIN = {
+    Way.MERGED_TWICE: 110,
+    Way.MERGE_IN_STEPS: 95,
+    Way.MERGE_CUT: 15,
+    Way.FOUND_IN_TABLE: 65,
+    Way.FILTER_SPARED: 110,
+    Way.FILTER_ERRED: 50,
+    Way.FILTER_ANEW: 40,
+    Way.BLOBS_FORGOTTEN: 18,
+    Way.IDENTITIES_FORGOTTEN: 9,
+    Way.MOVED: 5,
+    Way.GROWN: 2,
+    Way.ADOPTED: 35,
+    Way.ADOPTED_QUEUE: 11,
+    Way.ADOPTION_CUT: 5,
+    Way.LEFT_OUT_AS_HELD: 28,
+    Way.HELD_FORGOTTEN: 3,
+    Way.COPIED: 22,
+}
+"""In how many of the seeds the ledger comes by each of its ways at least."""
 HALVES_MIN = {"lake": 8, "files": 5, "devo": 15}
 """In how many of the seeds the end of a life leaves half a batch at an output of each kind."""
 
@@ -91,6 +115,7 @@ def _judge(first: int) -> dict[str, list[list[str]]]:
         "broken": [[f"./dev simulate --seed {one.seed}", *one.broken] for one in verdicts if one.broken],
         "struck": [list(one.struck) for one in verdicts],
         "halves": [list(one.halves) for one in verdicts],
+        "ways": [list(one.ways) for one in verdicts],
     }
 
 
@@ -110,6 +135,16 @@ def test_every_fault_takes_effect_often_enough(
 
     assert {fault: struck[fault.value] for fault in Fault if struck[fault.value] < STRIKES_MIN[fault]} == {}
     assert {name: halves[name] for name, least in HALVES_MIN.items() if halves[name] < least} == {}
+
+
+def test_every_way_through_the_ledger_is_taken_often_enough(
+    told_of: Callable[[int], dict[str, list[list[str]]]],
+) -> None:
+    """Identities that never leave memory, and a ledger that never has to learn, would prove nothing."""
+    chunks = [told_of(first) for first in range(0, SEEDS, CHUNK)]
+    taken = Counter(way for chunk in chunks for some in chunk["ways"] for way in some)
+
+    assert {way: taken[way.value] for way in Way if taken[way.value] < WAYS_MIN[way]} == {}
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 8])

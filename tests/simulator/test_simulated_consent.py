@@ -274,3 +274,15 @@ async def test_an_administrator_s_token_opens_no_feed() -> None:
     assert answer["scope"] == "ActivityFeed.Read"
     assert {"refresh_token", "id_token", "resource"} <= set(answer)
     assert (reply.status, reply.code) == (401, "AF10001")
+
+
+@in_loop
+async def test_a_consent_can_be_withdrawn_and_given_again() -> None:
+    """As by an administrator who deletes the application from the tenant, and accepts once more."""
+    async with calling(signed_in=False) as caller:
+        [tenant] = caller.running.tenants
+        tenant.tokens.consent.withdraw()
+        codes = (await caller.ask_token()).document["error_codes"]
+        tenant.tokens.consent.give(START)
+        status = (await caller.ask_token()).status
+    assert (codes, status) == ([700016], 200)

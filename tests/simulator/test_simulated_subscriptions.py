@@ -135,7 +135,7 @@ async def test_a_tenant_without_audit_gets_the_split_error() -> None:
 
 @pytest.mark.parametrize("address", ["http://hook.example/", "https://hook.example/"])
 @in_loop
-async def test_a_webhook_is_never_validated(address: str) -> None:
+async def test_a_webhook_that_nobody_reaches_is_not_validated(address: str) -> None:
     """Contract 2.6: AF20021, and no subscription comes of it."""
     async with calling(subscribed=False) as caller:
         url = caller.feed_url("subscriptions/start", {"contentType": EXCHANGE})

@@ -17,9 +17,9 @@ from m365watch.announcements.urls import Kind
 from m365watch.entra.retry_after import retry_after_s
 from m365watch.entra.session import Answer
 from m365watch.errors import (
-    AccessRefused,
     BadAnswer,
     CollectorError,
+    PermissionMissing,
     RetryLater,
     Throttled,
     TokenRefused,
@@ -72,7 +72,7 @@ def refusal(
             f"grant the application {role} of Microsoft Graph as application permission, with admin consent, "
             f"or take {_kinds_with(role)} out of the service's `announcements`"
         )
-        return AccessRefused(f"{role} is missing: {what}", fix=fix, where=where)
+        return PermissionMissing(f"{role} is missing: {what}", fix=fix, where=where)
     if answer.status == HTTPStatus.BAD_REQUEST:
         return WindowRefused(what, where=where)
     after_s = retry_after_s(answer.headers, now=now)

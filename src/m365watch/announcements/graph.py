@@ -32,7 +32,7 @@ class Announcements:
     """The service announcements of one tenant.
 
     Every call may raise `RetryLater` (Throttled, Unavailable, BadAnswer, TokenRefused) and
-    `NeedsOperator` (CredentialsRefused, AccessRefused).
+    `NeedsOperator` (CredentialsRefused, PermissionMissing).
     """
 
     def __init__(

@@ -40,7 +40,7 @@ from m365watch.feed.poller import (
     wait_at_most,
 )
 from m365watch.feed.troubles import Troubles
-from m365watch.ledger.held import HORIZON
+from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window

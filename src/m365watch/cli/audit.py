@@ -75,7 +75,7 @@ def audit(
             stderr_console().print(line, soft_wrap=True)
     else:
         console = stderr_console() if on_stderr else stdout_console()
-        console.print(audit_page(audits, repair=repair), crop=False)
+        console.print(audit_page(audits, repair=repair, columns=console.width), crop=False)
     if not all(one.is_proven for one in audits):
         raise typer.Exit(1)
 

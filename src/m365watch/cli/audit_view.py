@@ -28,7 +28,7 @@ _UNREACHED = "`m365watch why` looks at every step on the way: network, proxy, TL
 _STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
 
 
-def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
+def audit_page(audits: Sequence[FeedAudit], *, repair: bool, columns: int) -> RenderableType:
     """Per tenant a table with a line for each feed and day, then what is amiss, then the verdict."""
     parts: list[RenderableType] = []
     tenants: dict[TenantId, list[FeedAudit]] = {}
@@ -37,7 +37,7 @@ def audit_page(audits: Sequence[FeedAudit], *, repair: bool) -> RenderableType:
     for tenant_id, own in tenants.items():
         parts += [Text(f"tenant {tenant_id}", style="bold"), _table(own), *_hour_lines(own), Text("")]
     parts += error_lines(audits)
-    return Group(*parts, verdict_line(audits, repair=repair))
+    return Group(*parts, verdict_line(audits, repair=repair, columns=columns))
 
 
 def _table(audits: Sequence[FeedAudit]) -> Table:
@@ -122,8 +122,8 @@ def _bare(feed: Feed, error: str) -> str:
     return what if mark and place.startswith(f"{feed.tenant_id}/") else error
 
 
-def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
-    """The sums over all feeds, and whether that is the proof."""
+def verdict_line(audits: Sequence[FeedAudit], *, repair: bool, columns: int) -> Text:
+    """The sums over all feeds, and whether that is the proof; on several lines where one is too short."""
     sums = total_of(audit.total for audit in audits)
     parts = [f"{getattr(sums, name):,} {name}" for name in FIGURES[1:]]
     repaired, remaining = sum(one.repaired for one in audits), sum(one.remaining for one in audits)
@@ -134,6 +134,8 @@ def verdict_line(audits: Sequence[FeedAudit], *, repair: bool) -> Text:
     since = min((one.span.start for one in audits), default=None)
     listed = f"since {moment(since)}: {count(sums.listed, 'blob')} listed now"
     text = f"{listed}: {', '.join(parts)}{mended}{newer}{hint}"
+    if len(text) > columns:
+        text = text.replace("listed now: ", "listed now:\n", 1).replace("; ", ";\n")
     return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
 
 

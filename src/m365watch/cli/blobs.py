@@ -97,7 +97,7 @@ def retry(
     require_feed(settings, feed)
     hastened = hasten_waiting(settings, feed_part=feed)
     due = f"{count(hastened, 'blob')} due now: a running collector fetches within 30 s, or else the next run"
-    write_line(due if hastened else "no blob waits after a failed try")
+    write_line(due if hastened else "no blob waits for a later try")
 
 
 def require_feed(settings: Settings, feed_part: str) -> None:
@@ -119,4 +119,5 @@ def require_feed(settings: Settings, feed_part: str) -> None:
 def say_if_cut(shown: int, total: int) -> None:
     """On stderr, how many there are beyond those shown."""
     if shown < total:
-        sys.stderr.write(f"only the first {shown:,} of {total:,} are shown; --limit N shows more\n")
+        first, are = ("", "is") if shown == 1 else (f" {shown:,}", "are")
+        sys.stderr.write(f"only the first{first} of {total:,} {are} shown; --limit N shows more\n")

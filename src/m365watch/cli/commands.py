@@ -56,6 +56,16 @@ class CommandGroup(TyperGroup):
         """`attributes` are those that typer gives any group."""
         super().__init__(**attributes | {"commands": Commands(PLACES)})
 
+    def invoke(self, context: Any) -> Any:
+        """Run the command that is named; what is wrong with a value of it is said in a sentence."""
+        try:
+            return super().invoke(context)
+        except typer.BadParameter as error:
+            # What checks the values for typer begins with its own name for the kind of mistake.
+            said = str(error).removeprefix("Value error, ")
+            hint = error.param_hint
+            raise typer.BadParameter(said, ctx=error.ctx, param=error.param, param_hint=hint) from None
+
 
 def _command_at(place: str, *, name: str) -> Any:
     module, _, word = place.partition(":")

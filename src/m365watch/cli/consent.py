@@ -314,7 +314,8 @@ def _announce(attempt: ConsentAttempt, *, timeout_s: float, opens: bool, as_json
     else:
         sys.stderr.write("open this address in a browser, as an administrator of the tenant:\n")
         write_line(attempt.url)
-        sys.stderr.write(f"waiting up to {timeout_s:g} s for the answer at {attempt.redirect_uri}\n")
+        sys.stderr.write(f"waiting up to {timeout_s:g} s for the answer at {attempt.redirect_uri},\n")
+        sys.stderr.write("which the application has to have among its redirect URIs (Authentication, Web)\n")
     sys.stderr.flush()
     if opens:
         import webbrowser

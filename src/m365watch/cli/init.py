@@ -142,7 +142,8 @@ def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     from m365watch.entra.new_files import NewFile, write_new_files
 
     text = write_configuration(collected.answers)
-    _require_loads(given.out, text)
+    is_to_come = collected.certificate_prefix is not None or collected.secret is not None
+    _require_loads(given.out, text, reads_secrets=not is_to_come)
     if collected.certificate_prefix is not None:
         _make_certificate(collected.certificate_prefix, as_json=as_json)
     if collected.secret is not None:
@@ -153,8 +154,10 @@ def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     sys.stderr.write(f"{given.out} is written\n")
 
 
-def _require_loads(out: Path, text: str) -> None:
+def _require_loads(out: Path, text: str, *, reads_secrets: bool) -> None:
     """Return if the text is a configuration, its tenant filled in where it is still to come.
+
+    With `reads_secrets` the files that it names have to serve as well.
 
     Raises: SettingsRefused: with every mistake; nothing is written.
     """
@@ -165,7 +168,7 @@ def _require_loads(out: Path, text: str) -> None:
     file = FileText(out.absolute(), b"", text)
     if TENANT_PLACEHOLDER in text:
         text = with_tenant(file, None, "00000000-0000-0000-0000-000000000000")
-    check_text(file, text, environment=os.environ)
+    check_text(file, text, environment=os.environ, for_reading=not reads_secrets)
 
 
 def _make_certificate(prefix: str, *, as_json: bool) -> None:

@@ -25,6 +25,14 @@ _WANTED = {
     "syslog": ("address", "port", "transport"),
 }
 _USUAL = {"port": "443", "transport": "tls"}
+_FLAGS = {
+    "certificate_file": "--certificate",
+    "private_key_file": "--private-key",
+    "certificate_password_file": "--certificate-password-file",
+    "federated_token_file": "--federated-token-file",
+    "client_secret_file": "--secret-file",
+}
+"""Which flag a key of a credential is given by."""
 _PATHS = frozenset({"chain", "cert", "key", "token_file", "directory"})
 """Options that name a file, which the configuration has relative to its own folder."""
 
@@ -161,7 +169,7 @@ def _proof(given: Given, *, asks: bool) -> tuple[dict[str, str], str | None, str
         )
     if given.creates_certificate:
         return _created(given)
-    proof = {key: _checked(path, a_file, f"--{key}") for key, path in given.files.items()}
+    proof = {key: _checked(path, a_file, _FLAGS[key]) for key, path in given.files.items()}
     if given.secret_expires_at is not None:
         proof["client_secret_expires_at"] = _checked(given.secret_expires_at, _instant, "--secret-expires-at")
     return proof, None, None
@@ -208,11 +216,17 @@ def _created(given: Given) -> tuple[dict[str, str], None, str]:
 def _identity(text: str) -> str:
     if text.lower() in {"true", "system", ""}:
         return "true"
-    return parse_guid(text)
+    try:
+        return parse_guid(text)
+    except ValueError:
+        raise ValueError('is neither "system" nor the client ID of an identity, a GUID') from None
 
 
 def _instant(text: str) -> str:
-    return f"{parse_instant(text):%Y-%m-%dT%H:%M:%SZ}"
+    try:
+        return f"{parse_instant(text):%Y-%m-%dT%H:%M:%SZ}"
+    except ValueError as error:
+        raise ValueError(f"{error}; give a date such as 2027-11-17") from None
 
 
 def _output(given: Given, *, asks: bool) -> str:

@@ -175,14 +175,13 @@ def vacuumed_document(found: Iterable[Vacuumed], *, keep_hours: int, dry_run: bo
 
 def checked_page(found: Checked) -> RenderableType:
     """A line for each table, and one for each problem."""
-    lines = [
-        Text(
-            f"{one.table}: {count(one.files, 'file')}, {count(one.records, 'record')},"
-            f" {megabytes(one.size_bytes)}; {one.unnamed_files:,} replaced ones still on disk,"
-            f" {megabytes(one.unnamed_bytes)}"
-        )
-        for one in found.tables
-    ]
+    lines = []
+    for one in found.tables:
+        records = f"{count(one.files, 'file')}, {count(one.records, 'record')}"
+        lines.append(Text(f"{one.table}: {records}, {megabytes(one.size_bytes)}"))
+        if one.unnamed_files:
+            replaced = count(one.unnamed_files, "replaced file")
+            lines.append(Text(f"  {replaced} still on disk, {megabytes(one.unnamed_bytes)}"))
     shown = [whole_line(f"problem: {plain(problem)}") for problem in found.problems[:LINES_MAX]]
     hidden = found.problem_count - len(shown)
     more = [Text(f"and {hidden:,} more problems; --json names {len(found.problems):,}")] if hidden else []

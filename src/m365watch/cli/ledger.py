@@ -112,17 +112,20 @@ def check(
     if as_json:
         _write_document(_check_document(found))
     else:
-        _show_check(found)
+        _show_check(found, is_copy=file is not None)
     raise typer.Exit(1 if found.problems else 0)
 
 
-def _show_check(found: LedgerCheck) -> None:
+def _show_check(found: LedgerCheck, *, is_copy: bool = False) -> None:
     if not found.problems:
         write_line(f"{plain(str(found.path))}: {_size(found.size_bytes)}, {_contents(found)}; sound")
         return
     write_line(f"{plain(str(found.path))}: {_size(found.size_bytes)}; damaged:")
     for problem in found.problems:
         write_line(f"  {plain(problem)}")
+    if is_copy:
+        write_line("hint: name another copy, or make one with `m365watch ledger backup`")
+        return
     write_line(
         "hint: start `m365watch run` again: it sets a damaged ledger aside and loses nothing; "
         "or put a copy back with `m365watch ledger restore FILE`"

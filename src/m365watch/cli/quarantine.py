@@ -130,7 +130,7 @@ def retry_blobs(
     done = retry_quarantined(settings, feed_part=feed, numbers=numbers or ())
     left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
     again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
-    write_line((again if done.waiting else "no blob to fetch again") + left)
+    write_line((again if done.waiting else "no blob to fetch again") + (left or _why_none(done.waiting)))
 
 
 @quarantine.command("drop")
@@ -173,6 +173,16 @@ def _require_choice(numbers: list[int] | None, *, feed: str, everything: bool) -
     """Nothing, where it is said in one way which pieces are meant."""
     if sum((bool(numbers), bool(feed), everything)) != 1:
         raise typer.BadParameter("name pieces by their numbers, or give --feed TEXT, or --all")
+
+
+def _why_none(waiting: int) -> str:
+    """Nothing where some blob waits; else that no other blob would do."""
+    if waiting:
+        return ""
+    return (
+        ": none of these pieces has a blob in quarantine; of one that was delivered otherwise, "
+        "`quarantine show ID` writes the bytes"
+    )
 
 
 def _no_piece(number: int) -> str:

@@ -58,14 +58,8 @@ def outcome_page(outcome: RecoveryOutcome) -> Group:
             table.add_row(Text(row.feed.tenant_id, style="bold"))
             tenant_before = row.feed.tenant_id
         table.add_row(content_name(row.feed), *map(_cell, _numbers(row)))
-    new = sum(row.new for row in outcome.services)
-    lines = [
-        whole_line(
-            f"{count(outcome.queries, 'query', 'queries')}, {count(outcome.pages, 'page')}; "
-            f"{count(new, 'record')} were missing and are delivered now",
-            style="bold",
-        )
-    ]
+    asked = f"{count(outcome.queries, 'query', 'queries')}, {count(outcome.pages, 'page')}"
+    lines = [whole_line(f"{asked}; {_verdict(outcome)}", style="bold")]
     if outcome.other:
         text = f"{count(outcome.other, 'record')} of services that were not asked for were left out"
         lines.insert(0, whole_line(text, style="dim"))
@@ -75,6 +69,17 @@ def outcome_page(outcome: RecoveryOutcome) -> Group:
     elif outcome.exit_code:
         lines.append(whole_line("hint: what waits is delivered by the next `m365watch run`"))
     return Group(table, *lines)
+
+
+def _verdict(outcome: RecoveryOutcome) -> str:
+    """Whether anything was missing, and where it is now."""
+    new = sum(row.new for row in outcome.services)
+    waiting = sum(row.unfinished for row in outcome.services)
+    still = f"{count(waiting, 'blob')} still {'waits' if waiting == 1 else 'wait'}"
+    if not new:
+        return f"no record was missing{f' so far; {still}' if waiting else ''}"
+    were = "was missing and is" if new == 1 else "were missing and are"
+    return f"{count(new, 'record')} {were} delivered now{f'; {still}' if waiting else ''}"
 
 
 def _numbers(row: ServiceRecovered) -> tuple[int, ...]:

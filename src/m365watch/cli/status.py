@@ -56,6 +56,8 @@ def status(
     """
     from m365watch.clock import SystemClock
 
+    if metrics and (as_json or watch):
+        raise typer.BadParameter("--metrics goes with neither --json nor --watch")
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     arguments = arguments_for(config, job=job, collector=collector_file)
     clock = SystemClock()

@@ -87,7 +87,8 @@ class AuditDesk:
             await self._answer(await asked.get())
 
     async def _answer(self, order: AuditOrder) -> None:
-        _log.info(f"audit asked for: the last {order.days} days{', with repair' if order.repair else ''}")
+        days = "day" if order.days == 1 else f"{order.days} days"
+        _log.info(f"audit asked for: the last {days}{', with repair' if order.repair else ''}")
         try:
             audits = await self.audit(order, on_progress=partial(self._tell_progress, order))
             await self._calls(leave_answer, self._ledger.path.parent, order, audits)

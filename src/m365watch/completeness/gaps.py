@@ -18,8 +18,8 @@ from m365watch.completeness.silence import (
     judge_and_learn,
 )
 from m365watch.completeness.watch import due_hour, listed_hours, memory_name, memory_of
+from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.comparing import HOUR_S, blobs_per_hour
-from m365watch.ledger.held import HORIZON
 from m365watch.ledger.reading import coverage, feed_progress, instant_s, remembered
 from m365watch.model import Feed, Window
 from m365watch.progress import FeedProgress

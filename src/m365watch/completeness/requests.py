@@ -16,6 +16,7 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import AuditOrder
 from m365watch.completeness.keeping import audit_of, body_of
 from m365watch.errors import LedgerUnusable
+from m365watch.ledger.lock import cure_beside_collector
 from m365watch.model import Feed, TenantId, content_named
 
 REQUESTS = "audit-*.request"
@@ -46,7 +47,7 @@ def leave_request(directory: Path, order: AuditOrder) -> None:
         raise LedgerUnusable(
             f"the running collector cannot be asked ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
 
 

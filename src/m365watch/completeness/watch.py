@@ -24,8 +24,8 @@ from m365watch.completeness.silence import (
     judge_and_learn,
 )
 from m365watch.defects import defect_of
+from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.comparing import HOUR_S, blobs_per_hour
-from m365watch.ledger.held import HORIZON
 from m365watch.ledger.reading import feed_of, ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls

@@ -46,14 +46,18 @@ def with_tenant(file: FileText, input_name: str | None, tenant_id: str) -> str:
         return add_tenant(file.text, input_name, tenant_id, suffix=file.suffix)
 
 
-def check_text(file: FileText, text: str, *, environment: Mapping[str, str]) -> Settings:
-    """The settings that `text` stands for in the place of `file`; no secret has to be there.
+def check_text(
+    file: FileText, text: str, *, environment: Mapping[str, str], for_reading: bool = True
+) -> Settings:
+    """The settings that `text` stands for in the place of `file`.
+
+    With `for_reading` no secret has to be there.
 
     Raises: SettingsRefused: with every mistake of it.
     """
     with _telling(file):
         document = parse_document(text, suffix=file.suffix)
-    return parse_settings(document, path=file.path, environment=environment, for_reading=True)
+    return parse_settings(document, path=file.path, environment=environment, for_reading=for_reading)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from m365watch.config.tidy import is_placeholder
 _LINE_COLUMNS_MAX = 110
 """A list in brackets goes on in a line of its own where this one would become longer."""
 _CONTEXT_LINES = 2
+_NAME_INPUT = "name one of them with --input"
 _NOT_PLAIN_IN_BRACKETS = re.compile(r"[][{},]")
 _COMMENT = re.compile(r"#[^\r\n]*")
 _SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
@@ -86,11 +87,11 @@ def _credentials_of(root: Spot | None, input_name: str | None) -> tuple[str, Spo
     if inputs is None or not names:
         raise Unreadable("has no input; write one with `m365watch init`")
     if input_name is None and len(names) > 1:
-        raise Unreadable(f"has several inputs; name one of them: {', '.join(names)}")
+        raise Unreadable(f"has several inputs; name one of them: {', '.join(names)}", fix=_NAME_INPUT)
     name = names[0] if input_name is None else input_name
     section = inputs.member(name)
     if section is None:
-        raise Unreadable(f'has no input "{name}"; it has {", ".join(names)}')
+        raise Unreadable(f'has no input "{name}"; it has {", ".join(names)}', fix=_NAME_INPUT)
     credentials = section.member("credentials")
     if credentials is None or not credentials.members:
         raise Unreadable(f"inputs.{name}.credentials: is missing; give an object with client_id")

@@ -22,6 +22,7 @@ from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.tidy import set_aside, tidy_document
+from m365watch.config.webhook import check_webhook
 from m365watch.errors import SettingsRefused
 
 IMAGE_VARIABLE = "COLLECTOR_IMAGE"
@@ -102,6 +103,7 @@ def _settle(
     check_proofs(tidied, places=places, guard=guard, report=report, reads=reads)
     endpoint = identity_endpoint(tidied, environment=environment, report=report, reads=reads)
     find_certificates(tidied, folder=places.folder, report=report)
+    check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_networks(tidied, places=places, report=report, reads=reads)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)

@@ -11,7 +11,15 @@ KeyPath = tuple[str | int, ...]
 """The way to a key from the top of the file; a number is a place in a list."""
 
 SECRET_KEYS = frozenset(
-    {"certificate_password", "client_secret", "key_password", "private_key", "proxy_password", "token"}
+    {
+        "auth_id",
+        "certificate_password",
+        "client_secret",
+        "key_password",
+        "private_key",
+        "proxy_password",
+        "token",
+    }
 )
 """Keys whose value is never shown."""
 
@@ -90,7 +98,7 @@ class Report:
     def _show(self, path: KeyPath, value: object) -> str:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
         # A text where the whole section should be may well be the secret itself.
-        secret = secret or path[-1:] in {("credentials",), ("network",), ("second",)}
+        secret = secret or path[-1:] in {("credentials",), ("network",), ("second",), ("webhook",)}
         # People write a password into a proxy's address; in one that is malformed it may stand anywhere.
         secret = secret or path[-1:] == ("proxy",)
         return show_value(value, secret=secret)

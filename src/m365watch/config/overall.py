@@ -21,6 +21,7 @@ from m365watch.config.kinds import (
     Whole,
 )
 from m365watch.config.network import NetworkSection
+from m365watch.config.webhook import WebhookSection
 
 
 class PersistenceConfig(Section):
@@ -122,3 +123,6 @@ class Globals(GlobalOverrides):
 
     network: NetworkSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """How servers are reached: proxy, authorities, the collector's own address, time-outs, TLS."""
+
+    webhook: WebhookSection | None = Field(default=None, title=OBJECT)
+    """Where Microsoft may tell of new content; left out, the collector polls and listens nowhere."""

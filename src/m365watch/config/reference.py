@@ -13,7 +13,7 @@ from typing import get_origin
 from pydantic.fields import FieldInfo
 
 from m365watch.config.clouds import CLOUDS
-from m365watch.config.inputs import DlpSection, ServiceSection
+from m365watch.config.inputs import DlpSection, HealthSection, ServiceSection
 from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.load import example_settings
 from m365watch.config.network import InputNetworkSection, NetworkSection
@@ -34,6 +34,7 @@ never filled in; every mistake of the file is named in one run.
 
 _SAID_ELSEWHERE: dict[type[Section], type[Section]] = {
     DlpSection: ServiceSection,
+    HealthSection: ServiceSection,
     InputNetworkSection: NetworkSection,
 }
 """Sections whose keys are for the most part those of another, which has its own table."""

@@ -36,6 +36,7 @@ from m365watch.config.settings import (
     SyslogSettings,
     TenantSettings,
 )
+from m365watch.config.webhook import resolve_webhook
 from m365watch.model import Service, TenantId
 
 MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
@@ -82,6 +83,7 @@ def resolve(
         keeps_state=persistence.type != "memory",
         network=network,
         watches_configuration=file.globals.watch_configuration,
+        webhook=resolve_webhook(file.globals.webhook),
     )
 
 

@@ -57,7 +57,7 @@ def _proofs(
             Secret(keys.client_secret.get_secret_value()),
             expires_at=keys.client_secret_expires_at,
             file=keys.client_secret_file,
-            name=f"{before}client_secret",
+            name=f"{before}client_secret{'_file' if keys.client_secret_file is not None else ''}",
         )
 
 

@@ -14,6 +14,7 @@ from m365watch.config.places import Places
 from m365watch.config.resolve_network import networks_in
 from m365watch.config.sections import Document, section_at
 from m365watch.config.values import is_guid
+from m365watch.config.webhook import WEBHOOK
 
 SECRET_BYTES_MAX = 4_096
 
@@ -81,6 +82,7 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
         *(("inputs", name, "credentials", "second") for name in inputs),
         *(("outputs", name, "config") for name in outputs),
         *networks_in(document),
+        WEBHOOK,
     ]
 
 

@@ -70,6 +70,22 @@ class NetworkSettings:
     """1.2 or 1.3."""
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """The receiver of Microsoft's notifications."""
+
+    address: str
+    """What Microsoft is told, without the tenant at its end."""
+    host: str
+    port: int
+    auth_id: Secret
+    certificate: Path | None = None
+    """PEM, with its chain; None: a proxy has it."""
+    key: Path | None = None
+    key_password: Secret | None = None
+    requests_per_minute: int = 600
+
+
 UNSET_NETWORK = NetworkSettings()
 """What holds where nobody said anything."""
 
@@ -412,6 +428,8 @@ class Settings:
     """`globals.network`, for whatever belongs to no tenant."""
     watches_configuration: bool = True
     """Whether a run takes up changes of its file by itself."""
+    webhook: WebhookSettings | None = None
+    """`globals.webhook`; None: there is only polling."""
 
     @property
     def lake_directory(self) -> Path | None:

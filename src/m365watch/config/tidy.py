@@ -24,6 +24,7 @@ KEY_CHARACTERS_MAX = 16_384
 INTEGER_BITS_MAX = 64
 
 _OFF: Document = {"enabled": False}
+_OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -121,7 +122,8 @@ class _Tidying:
         is_key = path[-1:] == ("private_key",)
         characters_max = KEY_CHARACTERS_MAX if is_key else TEXT_CHARACTERS_MAX
         if _is_placeholder(text, path):
-            self._report.refuse_value(path, text, f"is a placeholder; {wanted_at(path)}")
+            way = _OR_CONSENT if "tenant_id" in path else ""
+            self._report.refuse_value(path, text, f"is a placeholder; {wanted_at(path)}{way}")
         elif len(filled) > characters_max:
             self._report.refuse(path, f"is longer than {characters_max:,} characters; {wanted_at(path)}")
         elif _CONTROL.search(filled.replace("\r", "").replace("\n", "") if is_key else filled):

@@ -142,6 +142,14 @@ class Engine:
         """The number of the last batch that is durable."""
         return self.state.last_batch
 
+    def count_from(self, number: int) -> None:
+        """Take every batch beyond `number` as not seen yet, whatever was seen before: records count once.
+
+        Raises: OutputUnavailable.
+        """
+        with self.state.transaction():
+            self.state.write("batch", str(number))
+
     def take(self, portions: Iterable[Portion], *, number: int, now: datetime) -> list[Change]:
         """Let a batch count, once and for all; what it has changed.
 

@@ -178,6 +178,8 @@ class Extension(_Part):
     explanation: str = Field(default="", max_length=2_000)
     check: Names = ()
     contain: Names = ()
+    building_block: bool = False
+    """Whether the rule only serves correlations, whatever they say about generating."""
     risk: int | None = Field(default=None, ge=0, le=100)
     tuning: dict[str, str] = Field(default_factory=dict)
     raises: Annotated[tuple[Raise, ...], Field(alias="raise")] = ()

@@ -367,6 +367,7 @@ def _check_selections(rule: Rule) -> list[str]:
 
 def _check_placeholders(rule: Rule) -> list[str]:
     known = _CONTEXT | rule.extension.entity.keys()
+    known |= set(rule.correlation.group_by) if rule.correlation is not None else set()
     return [
         f"m365watch.explanation: {{{name}}} is neither an entity nor a field"
         for name in rule.placeholders
@@ -413,14 +414,17 @@ def _is_circle(rule: Rule, rules: Mapping[str, Rule]) -> bool:
 
 
 def _silence_sources(rules: dict[str, Rule], drafts: Mapping[str, _Draft]) -> list[Rule]:
-    """A rule that a correlation joins makes no alerts of its own, unless the correlation says `generate`."""
+    """Building blocks make no alerts, nor do rules that a correlation joins, unless it says `generate`."""
     silent: set[str] = set()
     loud: set[str] = set()
     for rule in rules.values():
         if rule.correlation is not None:
             generates = getattr(drafts[rule.id].parsed, "generate", False)
             (loud if generates else silent).update(rule.correlation.sources)
-    return [replace(rule, alerts=False) if rule.id in silent - loud else rule for rule in rules.values()]
+    return [
+        replace(rule, alerts=False) if rule.extension.building_block or rule.id in silent - loud else rule
+        for rule in rules.values()
+    ]
 
 
 def _reason(error: Exception) -> str:

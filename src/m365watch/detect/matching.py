@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from m365watch.detect.alert import Match
+from m365watch.detect.alert import Match, clean_text
 from m365watch.detect.compile import Predicate, compile_condition, read_instant
 from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
 from m365watch.detect.derived.operation import normalise_operation
@@ -155,7 +155,7 @@ def _matches_of(compiled: Compiled, view: View, told: Told, identity: str) -> li
     severity = compiled.severity_of(view)
     at = read_instant(view.first("CreationTime")) or told.received_at
     at_ms = round(at.timestamp() * 1000)
-    record_id = view.first("Id")[:100] or identity
+    record_id = clean_text(view.first("Id")[:100]) or identity
     return [
         Match(
             rule_id=use.rule_id,

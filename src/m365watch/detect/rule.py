@@ -11,6 +11,7 @@ from m365watch.detect.condition import Condition, Order
 from m365watch.detect.extension import Extension, Kind, Severity
 
 _PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
+_OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
 
 
 class Joined(StrEnum):
@@ -108,10 +109,22 @@ class Rule:
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """What its explanation has in braces."""
-        return tuple(dict.fromkeys(_PLACEHOLDER.findall(self.extension.explanation)))
+        """What its explanation has in braces, each alternative of {A|B} by itself."""
+        found = _PLACEHOLDER.findall(self.extension.explanation)
+        return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
 
 
 def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
-    """The text with each {name} replaced; what has no value reads "(unknown)"."""
-    return _PLACEHOLDER.sub(lambda found: values.get(found[1]) or "(unknown)", text)
+    """The text with each {name} replaced; what has no value reads "(unknown)".
+
+    {A|B} is the first of them that has a value. What stands in [[ ]] is left out whole where nothing
+    in it has one.
+    """
+
+    def value_of(names: str) -> str:
+        return next((values[name] for name in names.split("|") if values.get(name)), "")
+
+    def keep(part: re.Match[str]) -> str:
+        return part[1] if any(map(value_of, _PLACEHOLDER.findall(part[1]))) else ""
+
+    return _PLACEHOLDER.sub(lambda found: value_of(found[1]) or "(unknown)", _OPTIONAL.sub(keep, text))

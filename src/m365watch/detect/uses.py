@@ -145,5 +145,5 @@ def kept_values(view: View, use: Use) -> dict[str, str]:
 
 def counted_value(view: View, use: Use) -> str:
     """The value that is counted; of several fields, their values joined. Empty where there is none."""
-    parts = [view.first(name).lower()[:COUNTED_MAX] for name in use.counted]
+    parts = [clean_text(view.first(name).lower()[:COUNTED_MAX]) for name in use.counted]
     return "\x1f".join(parts) if any(parts) else ""

@@ -17,4 +17,6 @@ class CredentialKind(StrEnum):
 def kind_named(name: str) -> CredentialKind | None:
     """The kind of the credential under the key `name`, also of `second`; None where that says nothing."""
     key = name.rpartition(".")[2]
+    if key == f"{CredentialKind.SECRET}_file":
+        return CredentialKind.SECRET
     return CredentialKind(key) if key in set(CredentialKind) else None

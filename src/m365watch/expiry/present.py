@@ -92,7 +92,7 @@ def _present_end(settings: CredentialSettings, *, seed: int, has_graph: bool) ->
 
 
 def _secret_end(settings: SecretSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
-    kind, key = CredentialKind.SECRET, f"{settings.name}_file" if settings.file else settings.name
+    kind, key = CredentialKind.SECRET, settings.name
     if settings.expires_at is not None:
         return CredentialEnd(kind, Source.CONFIGURATION, (settings.expires_at,), key=key)
     note = NOT_ASKED if has_graph else NO_GRAPH

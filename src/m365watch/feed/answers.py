@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from m365watch.config.settings import Secret
 from m365watch.entra.retry_after import retry_after_s
 from m365watch.entra.session import Answer
 from m365watch.entra.text import one_line
@@ -87,6 +88,10 @@ class ListedSubscription(NamedTuple):
     """None: it has no webhook."""
     webhook_status: str | None = None
     """enabled, disabled or expired."""
+    webhook_expires_at: datetime | None = None
+    """None: never, or not said."""
+    webhook_auth_id: Secret | None = None
+    """None: not said."""
 
 
 def service_error(body: bytes) -> ServiceError | None:
@@ -159,9 +164,24 @@ def _subscription(content_type: ContentType, listed: dict[str, object]) -> Liste
     if not isinstance(webhook, dict):
         return ListedSubscription(content_type, is_enabled)
     address = one_line(str(webhook.get("address") or "")) or None
+    auth_id = webhook.get("authId")
     return ListedSubscription(
-        content_type, is_enabled, address, one_line(str(webhook.get("status") or "enabled")).lower()
+        content_type,
+        is_enabled,
+        address,
+        one_line(str(webhook.get("status") or "enabled")).lower(),
+        _webhook_end(webhook.get("expiration")),
+        Secret(auth_id) if isinstance(auth_id, str) and auth_id else None,
     )
+
+
+def _webhook_end(said: object) -> datetime | None:
+    """When a webhook ends; the service writes an empty text where it does not."""
+    try:
+        instant = datetime.fromisoformat(said) if isinstance(said, str) and said else None
+    except ValueError:
+        return None
+    return instant and (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant)
 
 
 def parse_listing(body: bytes, feed: Feed, *, where: str) -> ListedPage:

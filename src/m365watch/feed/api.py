@@ -11,6 +11,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
+import msgspec
 from yarl import URL
 
 from m365watch.clock import Clock, Random
@@ -30,6 +31,7 @@ from m365watch.feed.answers import (
     refusal,
 )
 from m365watch.feed.budget import RequestBudget
+from m365watch.feed.port import Webhook
 from m365watch.feed.unreadable import Unreadable
 from m365watch.feed.urls import Urls
 from m365watch.model import BlobRef, ContentType, Feed, Window
@@ -63,6 +65,8 @@ class _Request(NamedTuple):
     feed: str
     where: str
     background: bool = False
+    body: bytes | None = None
+    """JSON, of a start."""
 
 
 class ManagementApi:
@@ -102,11 +106,16 @@ class ManagementApi:
         answer = await self._ask(self._urls.subscriptions(), _Request(Call.SUBSCRIPTIONS, where, where))
         return parse_subscription_list(answer.body, where=where)
 
-    async def start_subscription(self, content_type: ContentType) -> None:
-        """Enable the subscription; one that is enabled already (AF20024) is success."""
+    async def start_subscription(self, content_type: ContentType, webhook: Webhook | None = None) -> None:
+        """Enable the subscription; one that is enabled already (AF20024) is success.
+
+        With `webhook`, that becomes its webhook; without, it has none afterwards.
+        Raises: WebhookRefused: Microsoft could not validate it; the subscription is as it was.
+        """
         feed = str(Feed(self.tenant_id, content_type))
-        where = f"{feed} start"
-        answer = await self._ask(self._urls.start(content_type), _Request(Call.START, feed, where))
+        request = _Request(Call.START, feed, f"{feed} start", body=webhook_body(webhook))
+        where = request.where
+        answer = await self._ask(self._urls.start(content_type), request)
         check_start(answer.body, where=where)
 
     async def list_content(
@@ -196,7 +205,11 @@ class ManagementApi:
         await self._budget.admit(request.feed, background=request.background)
         self._on_request(request.feed)
         try:
-            return await self._session.send(method, url, headers=headers, where=request.where)
+            if request.body is not None:
+                headers["Content-Type"] = "application/json"
+            return await self._session.send(
+                method, url, headers=headers, where=request.where, form=request.body
+            )
         finally:
             self._budget.settle()
 
@@ -206,3 +219,15 @@ class ManagementApi:
             pause_s = self._budget.throttle(error.after_s)
             error.after_s = round(pause_s * (1 + JITTER * self._random.random()), 1)
         return error
+
+
+def webhook_body(webhook: Webhook | None) -> bytes | None:
+    """What a start says of the webhook; None, and so no body, where there is to be none."""
+    if webhook is None:
+        return None
+    said = {
+        "address": webhook.address,
+        "authId": webhook.auth_id.reveal(),
+        "expiration": f"{webhook.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return msgspec.json.encode({"webhook": said})

@@ -17,6 +17,7 @@ from m365watch.errors import (
     PermissionMissing,
     Throttled,
     Unavailable,
+    WebhookRefused,
     WindowRefused,
 )
 
@@ -67,6 +68,7 @@ CODES = {
         AfCode("AF20012", "the tenant is not set up for auditing", AccessRefused, AUDIT_OFF_FIX),
         AfCode("AF20013", "the tenant id is no GUID", AccessRefused, _TENANT_FIX),
         AfCode("AF20020", "the content type is not valid here", AccessRefused, _CONTENT_TYPE_FIX),
+        AfCode("AF20021", "the webhook could not be validated", WebhookRefused),
         AfCode("AF20022", "there is no subscription", NotSubscribed),
         AfCode("AF20023", "the subscription was disabled", NotSubscribed),
         AfCode("AF20030", "the window is refused", WindowRefused),

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from m365watch.config.settings import Secret
 from m365watch.model import BlobRef, ContentType, TenantId, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where Microsoft is to send the notifications of one subscription, and until when."""
+
+    address: str
+    auth_id: Secret
+    """What it shows with each of them."""
+    expires_at: datetime
 
 
 class Api(Protocol):

@@ -55,8 +55,11 @@ class SubscriptionKeeper:
         """Whether a start was sent and accepted; one that failed does not count as the last."""
         if self._clock.monotonic_s() < self._started_at_s.get(content_type, -math.inf) + COOLDOWN_S:
             return False
-        await self._api.start_subscription(content_type)
+        await self._send_start(content_type)
         # From its answer on: it may have waited for its turn in the budget.
         self._started_at_s[content_type] = self._clock.monotonic_s()
         self._enabled |= {content_type}
         return True
+
+    async def _send_start(self, content_type: ContentType) -> None:
+        await self._api.start_subscription(content_type)

@@ -13,7 +13,7 @@ from pathlib import Path
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import transaction
 from m365watch.ledger.held import mark_put_back
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.lock import LedgerLock, cure_beside_collector
 from m365watch.ledger.reading import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.ledger.soundness import aside_name, find_damage, set_aside, sync_folder, watched
@@ -96,6 +96,9 @@ def check_ledger(path: Path, *, on_step: Callable[[], None]) -> LedgerCheck:
                 return LedgerCheck(path, 0, size_bytes, problems)
             return _check_contents(connection, path, size_bytes)
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            # What a Ctrl-C becomes that `on_step` meets: SQLite knows no other way to pass it on.
+            raise KeyboardInterrupt from None
         raise unreadable(error, path) from error
 
 
@@ -251,10 +254,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
     Raises: LedgerHeld: a collector is running; LedgerUnusable: `source` is no sound ledger, or nothing can
     be written: the present one is as it was.
     """
-    if not source.is_file():
-        raise LedgerUnusable(
-            "there is no such file", where=str(source), fix="name a file that `ledger backup` wrote"
-        )
+    require_copy(source)
     lock = LedgerLock(path.with_name("ledger.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -263,7 +263,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
         raise LedgerUnusable(
             f"the ledger cannot be held ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
     try:
         found = _require_sound(source)
@@ -277,6 +277,14 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
         return PutIn(found.as_of, kept)
     finally:
         lock.release()
+
+
+def require_copy(source: Path) -> None:
+    """Nothing, where there is a file of that name. Raises: LedgerUnusable."""
+    if not source.is_file():
+        raise LedgerUnusable(
+            "there is no such file", where=str(source), fix="name a file that `ledger backup` wrote"
+        )
 
 
 def _require_sound(source: Path) -> LedgerCheck:

@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from m365watch.ledger import reading
-from m365watch.ledger.held import HORIZON
+from m365watch.ledger.bounds import HORIZON
 from m365watch.model import Window
 
 

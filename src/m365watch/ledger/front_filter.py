@@ -15,22 +15,15 @@ from itertools import chain
 
 from rbloom import Bloom
 
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
+
 SIZE_MAX = 100_000_000
 """The most identities that a filter is made for beforehand: 100 MB. It still grows with the table."""
-SIZE_FIRST = 4_000_000
-"""What the first filter has room for where nobody says: 4 MB, a week of most tenants."""
-_FALSE_SHARE = 0.02
-"""Of new identities, how many are looked up all the same; a byte of memory an identity."""
 _ROOM, _ROOM_MAX = 3, 24_000_000
 """How many times what the table holds a filter has room for, so that it is seldom made anew, and how
 many identities more at most."""
-_BOTH_MAX = 16_000_000
-"""A filter for more than that takes the place of the present one before it is filled, not after: memory is
-bounded, and until it is full the table is asked for everything."""
 _WORTH = 4
 """A filter nobody asked for is made once a quarter as many identities were looked up as the table holds."""
-_STEP_COUNT = 50_000
-"""Identities that are read in one step: about 25 ms."""
 _COUNT = "SELECT count(*) FROM identity"
 _COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM identity LIMIT ?)"
 _READ = "SELECT key FROM identity WHERE key > ? ORDER BY key LIMIT ?"
@@ -43,7 +36,7 @@ class FilterSizes:
     size: int | None
     """Devo's `override_bloom_filter_size`: the identities to make room for.
 
-    None: `SIZE_FIRST`, and not before it pays.
+    None: `LedgerBounds.filter_count`, and not before it pays.
     """
     buffer_size: int | None
     """Devo's `override_bloom_filter_buffer_size`: the identities in memory before they go to the table."""
@@ -63,21 +56,28 @@ class FrontFilter:
     """Tells which identities are surely not in the table; none is before the table has been read."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, size: int | None, step_count: int = _STEP_COUNT
+        self, connection: sqlite3.Connection, *, size: int | None, bounds: LedgerBounds = IN_EARNEST
     ) -> None:
         """Reads the table `identity` of the ledger; makes room for `size` identities or more.
 
         Without `size` it is made only once it pays.
         """
         self._connection = connection
-        self._step_count = step_count
-        self._size = min(size or SIZE_FIRST, SIZE_MAX)
+        self._bounds = bounds
+        self._size = min(size or bounds.filter_count, SIZE_MAX)
         self._pays = size is not None
         self._looked_up = 0
         self._look_at = 0
         self._bloom: Bloom | None = None
         self._room = 0
         self._filling: _Filling | None = None
+        self.made = 0
+        """How many filters were made, one after the other."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is a filter now that has read the whole table."""
+        return self._bloom is not None
 
     def may_be_known(self, identities: Collection[bytes]) -> Collection[bytes]:
         """Those of `identities` that the table may have, in their order."""
@@ -107,12 +107,13 @@ class FrontFilter:
                 return False
             self._filling = self._begin()
         filling = self._filling
-        rows = self._connection.execute(_READ, (filling.read_to, self._step_count)).fetchall()
+        rows = self._connection.execute(_READ, (filling.read_to, self._bounds.filter_step_count)).fetchall()
         filling.bloom.update(chain.from_iterable(rows))
-        if len(rows) == self._step_count:
+        if len(rows) == self._bounds.filter_step_count:
             filling.read_to = rows[-1][0]
         else:
             self._bloom, self._room, self._filling = filling.bloom, filling.room, None
+            self.made += 1
         return True
 
     def _begins_to_pay(self) -> bool:
@@ -128,6 +129,7 @@ class FrontFilter:
     def _begin(self) -> _Filling:
         (stored,) = self._connection.execute(_COUNT).fetchone()
         size = max(self._size, min(_ROOM * stored, stored + _ROOM_MAX))
-        if size > _BOTH_MAX:
+        if size > self._bounds.filter_both_max:
             self._bloom = None
-        return _Filling(Bloom(size, _FALSE_SHARE), size - stored)
+        bloom = Bloom(size, self._bounds.filter_false_share, self._bounds.filter_hash)
+        return _Filling(bloom, size - stored)

@@ -12,7 +12,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import msgspec
 import xxhash
 
 from m365watch.ledger import reading
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import failures_named, transaction
 from m365watch.ledger.identities import Findings
 from m365watch.ledger.schema import NUMBERS
@@ -27,12 +28,8 @@ from m365watch.model import BatchPart, BlobKey, Feed
 from m365watch.records.identity import IDENTITY_BYTES
 from m365watch.records.marks import MarkMaker
 
-HORIZON = timedelta(days=15)
-"""How long after its contentCreated a blob and its identities are remembered: the 7 days in
-which it can be listed, and 8 in which the service has been seen to send records again."""
 MEMORY = "adoption"
 """Under what name the ledger remembers how far the reading of its outputs has come."""
-_EVICT_COUNT = 20_000
 _TIMELESS = b"\xff\xff\xff\xff"
 """How the keys of records without Id begin; identities begin with a time, which is never this one."""
 _ADD = """
@@ -110,8 +107,15 @@ class Adopted:
 class HeldStore:
     """The records that outputs were found to hold; bounded reads and writes on the ledger's connection."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, *, seed: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, *, seed: int, bounds: LedgerBounds = IN_EARNEST
+    ) -> None:
         """`path` is the ledger's, for errors; `seed` its secret."""
+        self.horizon = bounds.horizon
+        """How long what is held is remembered."""
+        self._count_max = bounds.identities_forgotten_max
+        self.left_out = 0
+        """How many records were left out for an output since the opening, because it holds them."""
         self._connection = connection
         self.path = path
         self._seed = seed
@@ -222,6 +226,7 @@ class HeldStore:
         if not names:
             return {}
         found = {name: self._places(name, parts) for name in names}
+        self.left_out += sum(len(places) for some in found.values() for places in some.values())
         for number, part in enumerate(parts):
             receivers = part.missing_outputs & outputs
             if receivers and receivers <= names:
@@ -269,14 +274,15 @@ class HeldStore:
         adoption = self._adoption
         if adoption is None or not adoption.outputs:
             return False
-        if now.timestamp() < adoption.at_s + HORIZON.total_seconds():
+        if now.timestamp() < adoption.at_s + self.horizon.total_seconds():
             return False
         gone = self._connection.execute(
-            "DELETE FROM held WHERE (output, key) IN (SELECT output, key FROM held LIMIT ?)", (_EVICT_COUNT,)
+            "DELETE FROM held WHERE (output, key) IN (SELECT output, key FROM held LIMIT ?)",
+            (self._count_max,),
         ).rowcount
-        if gone < _EVICT_COUNT:
+        if gone < self._count_max:
             self._remember(Adoption(Stage.DONE, adoption.at_s))
-        return gone == _EVICT_COUNT
+        return gone == self._count_max
 
 
 def _besides(findings: Findings, found: Mapping[int, frozenset[int]]) -> dict[int, frozenset[int]]:

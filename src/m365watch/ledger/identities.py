@@ -1,7 +1,7 @@
 """The store of identities: exact, on disk, bounded in memory.
 
 New identities are kept twice: packed in the row of their batch (durable with it, a fifth of
-a microsecond each) and in memory (`ledger/recent.py`). Every `MERGE_COUNT` of them, those of
+a microsecond each) and in memory (`ledger/recent.py`). Every `merge_count` of them, those of
 batches that every output has, or keeps in its queue on disk, are merged, sorted, into one
 table: in such numbers the inserts meet on warm pages.
 """
@@ -15,22 +15,15 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import cast
 
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
 from m365watch.ledger.routes import Routes
-from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
 
-MERGE_COUNT = 200_000
-"""Identities in memory from which on batches are merged; each takes about 110 bytes there."""
-MERGE_COUNT_MIN = 10_000
-"""The least that a configuration can make of it: a full batch, which would otherwise be a merge by itself."""
 _ROW_BYTES = IDENTITY_BYTES + OWNER_BYTES
-_EVICT_COUNT = 20_000
-_PAUSE_CALLS = 20
-"""How often a merge is not looked for after one look that found little: with the collector's upkeep, 5 s."""
 _LAST_KEY = b"\xff" * (IDENTITY_BYTES + 1)
 # One statement for thousands of rows: a fifth of the time of `executemany`, which binds row by row.
 _LOOK_UP = """
@@ -44,6 +37,26 @@ SELECT substr(?1, n * {_ROW_BYTES} + 1, {IDENTITY_BYTES}),
     substr(?1, n * {_ROW_BYTES} + {IDENTITY_BYTES + 1}, {OWNER_BYTES})
 FROM number WHERE n < ?2 ORDER BY n
 """  # noqa: S608 - our own numbers
+
+
+@dataclass(slots=True)
+class StoreFigures:
+    """What a store has done since it was opened."""
+
+    asked: int = 0
+    """Identities that were asked for while the table had some."""
+    looked_up: int = 0
+    """Those that were looked up in the table: all, or where a filter answers those it did not spare."""
+    found: int = 0
+    """Those that the table had."""
+    spared: int = 0
+    """Those that a filter knew to be new."""
+    false_hits: int = 0
+    """Those that a filter did not spare, and that the table did not have."""
+    merges: int = 0
+    """Merges that came to their end."""
+    forgotten: int = 0
+    """Identities that were dropped from the table."""
 
 
 @dataclass(slots=True)
@@ -73,12 +86,19 @@ Lacking = Callable[[Collection[BlobKey]], dict[BlobKey, frozenset[str]]]
 class IdentityStore:
     """Which records are known, and the blob that brought each."""
 
-    def __init__(self, connection: sqlite3.Connection, sizes: FilterSizes | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        sizes: FilterSizes | None = None,
+        bounds: LedgerBounds = IN_EARNEST,
+    ) -> None:
         """Works on the ledger's connection, inside its transactions; has no filter without `sizes`."""
         self._connection = connection
+        self._bounds = bounds
         buffer_size = sizes.buffer_size if sizes else None
-        self._buffer_size = max(buffer_size, MERGE_COUNT_MIN) if buffer_size else None
-        self._filter = FrontFilter(connection, size=sizes.size) if sizes else None
+        self._merge_count = max(buffer_size, bounds.merge_count_min) if buffer_size else bounds.merge_count
+        self._filter = FrontFilter(connection, size=sizes.size, bounds=bounds) if sizes else None
+        self.figures = StoreFigures()
         self._recent = RecentIdentities()
         self.moved = MovedIdentities(connection)
         self._merging: list[bytes] = []
@@ -162,11 +182,32 @@ class IdentityStore:
             return found
         # Sorted, they meet on warm pages.
         keys = sorted(some if self._filter is None else self._filter.may_be_known(some))
-        for start in range(0, len(keys), NUMBERS):
-            asked = keys[start : start + NUMBERS]
+        count = self._bounds.statement_count
+        for start in range(0, len(keys), count):
+            asked = keys[start : start + count]
             for identity, owner in self._connection.execute(_LOOK_UP, (b"".join(asked), len(asked))):
                 found[identity] = BlobKey(int.from_bytes(owner, "big"))
+        self._note(asked=len(some), looked_up=len(keys), found=len(found))
         return found
+
+    def _note(self, *, asked: int, looked_up: int, found: int) -> None:
+        figures = self.figures
+        figures.asked += asked
+        figures.looked_up += looked_up
+        figures.found += found
+        if self._filter is not None and self._filter.answers:
+            figures.spared += asked - looked_up
+            figures.false_hits += looked_up - found
+
+    @property
+    def filters_made(self) -> int:
+        """How many filters were made since the opening."""
+        return self._filter.made if self._filter is not None else 0
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether a merge has begun, and some of it is in the table."""
+        return bool(self._merging) and self._merged > 0
 
     def remember(self, blob: BlobKey, identities: Sequence[bytes]) -> None:
         """Keep `identities` in memory; their durable copy is the row of their batch."""
@@ -191,11 +232,12 @@ class IdentityStore:
             if not self._merging:
                 return self._filter is not None and self._filter.fill_step()
         self._table_is_empty = False
-        some = self._merging[self._merged : self._merged + NUMBERS]
+        count = self._bounds.statement_count
+        some = self._merging[self._merged : self._merged + count]
         if self._filter is not None:
             self._filter.add([row[:IDENTITY_BYTES] for row in some])
         self._connection.execute(_INSERT, (b"".join(some), len(some)))
-        if self._merged + NUMBERS >= len(self._merging):
+        if self._merged + count >= len(self._merging):
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
             )
@@ -204,8 +246,9 @@ class IdentityStore:
 
     def merge_step_committed(self) -> None:
         """Go on behind the slice that is durable now; after the last, drop all of them from memory."""
-        self._merged += NUMBERS
+        self._merged += self._bounds.statement_count
         if self._merging and self._merged >= len(self._merging):
+            self.figures.merges += 1
             self._recent.end_merge()
             self._merging = []
 
@@ -214,15 +257,14 @@ class IdentityStore:
 
         Finding what can be merged goes through all that is in memory: 0.1 s for a million.
         """
-        merge_count = self._buffer_size or MERGE_COUNT
-        if len(self._recent) < merge_count:
+        if len(self._recent) < self._merge_count:
             return
         if self._pause_calls:
             self._pause_calls -= 1
             return
         self._begin_merge()
-        if len(self._merging) < merge_count / 2:
-            self._pause_calls = _PAUSE_CALLS
+        if len(self._merging) < self._merge_count / 2:
+            self._pause_calls = self._bounds.merge_pause_calls
 
     def _begin_merge(self) -> None:
         """Choose what to merge: the identities of the batches that every output has or has queued."""
@@ -249,12 +291,12 @@ class IdentityStore:
         self.moved.evict(before)
         last = self._connection.execute(
             "SELECT key FROM identity WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?",
-            (self._evicted_to, _EVICT_COUNT),
+            (self._evicted_to, self._bounds.identities_forgotten_max),
         ).fetchone()
-        self._connection.execute(
+        self.figures.forgotten += self._connection.execute(
             "DELETE FROM identity WHERE key > ? AND key <= ? AND blob < ?",
             (self._evicted_to, last[0] if last else _LAST_KEY, before.to_bytes(OWNER_BYTES, "big")),
-        )
+        ).rowcount
         self._evicted_to = last[0] if last else b""
         return last is not None
 

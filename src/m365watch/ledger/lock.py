@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -10,6 +11,14 @@ from pathlib import Path
 from m365watch.errors import LedgerHeld
 
 LOCK_FILE = "ledger.lock"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def cure_beside_collector(error: OSError) -> str:
+    """What helps a command that cannot write a file into a collector's state directory."""
+    if error.errno in _FULL:
+        return "make room on the disk of the state directory"
+    return "call it as the user that the collector runs as"
 
 
 class LedgerLock:

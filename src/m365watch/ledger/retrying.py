@@ -12,7 +12,7 @@ from pathlib import Path
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import name_failure, open_database, transaction
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.lock import LedgerLock, cure_beside_collector
 from m365watch.ledger.reading import require_ledger
 
 _FEEDS = "SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?))"
@@ -57,7 +57,7 @@ def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int
         raise LedgerUnusable(
             f"the ledger cannot be held ({error.strerror or error})",
             where=str(path),
-            fix="call it as the user that the collector runs as",
+            fix=cure_beside_collector(error),
         ) from error
     try:
         with closing(open_database(path)) as connection:

@@ -14,11 +14,12 @@ import xxhash
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger import reading
+from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
-from m365watch.ledger.held import HORIZON, HeldStore
+from m365watch.ledger.held import HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
@@ -29,9 +30,7 @@ from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receip
 from m365watch.progress import FeedProgress, OutputProgress
 
 LEDGER_FILE = "ledger.sqlite"
-_EVICT_COUNT = 2_000
-_DAY_US = 86_400_000_000
-_HORIZON_US = HORIZON // timedelta(microseconds=1)
+_DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
 _KNOW_FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
@@ -54,6 +53,7 @@ class SqliteLedger:
         outputs: frozenset[str],
         now: datetime,
         front_filter: FilterSizes | None = None,
+        bounds: LedgerBounds = IN_EARNEST,
         before_opening: Callable[[Path], None] | None = None,
     ) -> None:
         """Open or create the ledger in `directory` for a run with `outputs`.
@@ -64,6 +64,7 @@ class SqliteLedger:
         """
         self._outputs = outputs
         self.routes = Routes(outputs)
+        self._bounds = bounds
         self.path = directory / LEDGER_FILE
         self._lock = LedgerLock(directory / "ledger.lock")
         try:
@@ -85,8 +86,8 @@ class SqliteLedger:
         with self._transaction():
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
-        self._identities = IdentityStore(self._connection, front_filter)
-        self.held = HeldStore(self._connection, self.path, seed=self.identity_seed)
+        self._identities = IdentityStore(self._connection, front_filter, self._bounds)
+        self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
         self._batches = OpenBatches(self._connection, self._feed_of, self.routes)
@@ -443,19 +444,19 @@ class SqliteLedger:
 
     @failures_named
     def evict(self, *, now: datetime) -> bool:
-        """Forget, in one bounded step, what is older than `HORIZON`; whether more remains.
+        """Forget, in one bounded step, what is older than the horizon; whether more remains.
 
         A blob of which something is in quarantine stays: it is the name of what is kept.
         """
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
         # A clock that is ahead forgets nothing that the service may still list.
-        before = min(micros(now), (newest or 0) + _DAY_US) - _HORIZON_US
+        before = min(micros(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
         with self._transaction():
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
                 " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL"
                 " AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)",
-                (before, _EVICT_COUNT),
+                (before, self._bounds.blobs_forgotten_max),
             ).rowcount
             oldest = self._connection.execute(
                 "SELECT key FROM blob WHERE created_us >= ? OR finished_s IS NULL ORDER BY key LIMIT 1",
@@ -463,7 +464,7 @@ class SqliteLedger:
             ).fetchone()
             more = self._identities.evict(oldest[0]) if oldest is not None else False
             more |= self.held.evict_step(now)
-        return more or gone == _EVICT_COUNT
+        return more or gone == self._bounds.blobs_forgotten_max
 
     def close(self) -> None:
         """Release the ledger."""

@@ -241,7 +241,7 @@ class TenantRecovery:
             one.is_done = not page.next_query
             await self._save()
         self._ahead += 1
-        self._tell(f"{one.pages:,} pages of {one.span} read")
+        self._tell(f"{one.pages:,} {'page' if one.pages == 1 else 'pages'} of {one.span} read")
 
     def _ref(self, one: Slice, content_type: ContentType) -> BlobRef:
         """The blob of the next page's part of that type."""

@@ -25,6 +25,7 @@ class Consent:
     def __init__(self, behaviour: Behaviour) -> None:
         """Known from the start unless the scenario says otherwise."""
         self._behaviour = behaviour
+        self._is_withdrawn = False
         self._given_at: datetime | None = None
 
     def give(self, now: datetime) -> None:
@@ -32,9 +33,14 @@ class Consent:
         if self._given_at is None:
             self._given_at = now + timedelta(seconds=self._behaviour.consent_delay_s)
 
+    def withdraw(self) -> None:
+        """An administrator deletes the application from the tenant, which may consent again."""
+        self._is_withdrawn, self._given_at = True, None
+
     def is_given(self, now: datetime) -> bool:
         """Whether tokens are handed out."""
-        return self._behaviour.consented or (self._given_at is not None and now >= self._given_at)
+        stands = self._behaviour.consented and not self._is_withdrawn
+        return stands or (self._given_at is not None and now >= self._given_at)
 
 
 @dataclass(slots=True)

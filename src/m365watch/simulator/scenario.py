@@ -34,6 +34,8 @@ class Call(StrEnum):
     """Graph's account of an application's credentials; its subject is the tenant."""
     ANNOUNCEMENTS = "announcements"
     """Graph's service announcements; its subject is the tenant."""
+    NOTIFY = "notify"
+    """Not a call to the service but one of its own: a notification; its subject is the blob."""
     CONTENT = "content"
     """Not a call: what a blob holds, decided once when the blob is made."""
 
@@ -82,6 +84,9 @@ class Answer(StrEnum):
     WITHOUT_ID = "without_id"
     HUGE_RECORD = "huge_record"
     UNREADABLE_RECORD = "unreadable_record"
+    LOST_NOTIFICATION = "lost_notification"
+    DOUBLED_NOTIFICATION = "doubled_notification"
+    LATE_NOTIFICATION = "late_notification"
 
 
 _ONLY_ON: dict[Answer, frozenset[Call]] = {
@@ -107,14 +112,17 @@ _ONLY_ON: dict[Answer, frozenset[Call]] = {
     Answer.WITHOUT_ID: frozenset({Call.CONTENT}),
     Answer.HUGE_RECORD: frozenset({Call.CONTENT}),
     Answer.UNREADABLE_RECORD: frozenset({Call.CONTENT}),
+    Answer.LOST_NOTIFICATION: frozenset({Call.NOTIFY}),
+    Answer.DOUBLED_NOTIFICATION: frozenset({Call.NOTIFY}),
+    Answer.LATE_NOTIFICATION: frozenset({Call.NOTIFY}),
 }
-"""Answers that fit some calls only; the others fit every call but `content`."""
+"""Answers that fit some calls only; the others fit every call but `content` and `notify`."""
 
 _HARMLESS = frozenset({Answer.SLOW_DRIP, Answer.BOM, Answer.PADDED, Answer.PRETTY_ARRAY})
 """Odd answers to a fetch that still hold every record."""
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
-_CALLS = frozenset(Call) - {Call.CONTENT}
+_CALLS = frozenset(Call) - {Call.CONTENT, Call.NOTIFY}
 
 
 class _Strict(BaseModel):
@@ -138,7 +146,7 @@ class Rule(_Strict):
     content_types: tuple[ContentType, ...] = ()
     """Only these; all where empty."""
     after_s: float = Field(default=1.0, ge=0)
-    """Retry-After, for the answers that carry it."""
+    """Retry-After, for the answers that carry it, and how late a `late_notification` is."""
     duration_s: float = Field(default=1.0, ge=0)
     """How long `slow_drip` and `stall` take, and how long a `short_token` lives."""
     size_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
@@ -263,6 +271,10 @@ class Behaviour(_Strict):
     """The throttle of all requests without PublisherIdentifier together."""
     throttle_status: Literal[403, 429] = 403
     """The HTTP status of AF429."""
+    webhook_failures_max: int = Field(default=3, ge=1)
+    """How many notifications in a row may be refused before a webhook is disabled."""
+    notifications_name_tenants: bool = True
+    """Whether notifications carry tenantId and clientId: documented, and absent in what was published."""
     cut_blobs: bool = True
     """Whether a window that starts inside a blob lists the rest of that blob."""
     duplicates: bool = True

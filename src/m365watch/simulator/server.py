@@ -41,6 +41,7 @@ from m365watch.simulator.service import Service
 from m365watch.simulator.tenant import HISTORY, SimulatedTenant
 from m365watch.simulator.throttle import Throttle
 from m365watch.simulator.tokens import GRAPH_PATH, TokenEndpoint
+from m365watch.simulator.webhooks import WebhookCalls
 
 _HISTORY_HOURS_MAX = 7 * 24 - 2
 """Two hours short of what can be listed, so that nothing ages out while a test runs."""
@@ -175,17 +176,22 @@ async def simulator_running(
         ]
         if settings.precompress:
             _make_history(tenants, clock.now())
-        running, application = _assemble(tenants, settings, issuer=issuer, clock=clock)
+        running, application, webhooks = _assemble(tenants, settings, issuer=issuer, clock=clock)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         await web.SockSite(runner, listener).start()
-        making = asyncio.create_task(_make_history_meanwhile(tenants, clock.now()))
+        meanwhile = [
+            asyncio.create_task(_make_history_meanwhile(tenants, clock.now())),
+            asyncio.create_task(webhooks.run()),
+        ]
         try:
             yield running
         finally:
-            making.cancel()
-            with suppress(asyncio.CancelledError):
-                await making
+            for task in meanwhile:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await webhooks.close()
             await runner.cleanup()
 
 
@@ -203,24 +209,26 @@ def _listen(port: int) -> socket.socket:
 
 def _assemble(
     tenants: list[SimulatedTenant], settings: SimulationSettings, *, issuer: Issuer, clock: Clock
-) -> tuple[RunningSimulator, web.Application]:
+) -> tuple[RunningSimulator, web.Application, WebhookCalls]:
     shared = Throttle(_behaviour(settings).shared_requests_per_minute)
     url = issuer.base_url
     gate = Gate(tenants, url=url, clock=clock, latency_s=settings.latency_s, shared=shared)
     inspection = Inspection(tenants, gate)
+    webhooks = WebhookCalls(tenants, gate)
     application = web.Application()
     ahead_s = _behaviour(settings).clock_ahead_s
     if ahead_s:
         application.on_response_prepare.append(_dated(clock, timedelta(seconds=ahead_s)))
     application.add_routes(
         [
-            *Service(tenants, gate).routes(),
+            *Service(tenants, gate, webhooks).routes(),
             *GraphService(tenants, gate).routes(),
             *Machine(tenants[0], gate, issuer).routes(),
             *inspection.routes(),
         ]
     )
-    return RunningSimulator(url, tuple(tenants), clock.now(), issuer, inspection), application
+    running = RunningSimulator(url, tuple(tenants), clock.now(), issuer, inspection)
+    return running, application, webhooks
 
 
 def _dated(

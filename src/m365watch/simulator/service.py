@@ -25,6 +25,7 @@ from m365watch.simulator.scenario import Answer, Call, Rule
 from m365watch.simulator.subscriptions import content_type_of
 from m365watch.simulator.tenant import SimulatedTenant
 from m365watch.simulator.tokens import TokenRequest, unknown_tenant
+from m365watch.simulator.webhooks import WebhookCalls
 
 _CONTENT_ID = re.compile(r"(\d{17})\d{6}\$\d{23}\$[a-z_]+\$[A-Za-z_]+\$[a-z]+\d{4}", re.ASCII)
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*(;q=[01](\.\d{1,3})?)?", re.ASCII)
@@ -39,9 +40,10 @@ _SENSITIVE_TYPES = (
 class Service:
     """All tenants behind one address."""
 
-    def __init__(self, tenants: list[SimulatedTenant], gate: Gate) -> None:
-        """`gate` knows the same tenants."""
+    def __init__(self, tenants: list[SimulatedTenant], gate: Gate, webhooks: WebhookCalls) -> None:
+        """`gate` and `webhooks` know the same tenants."""
         self._gate = gate
+        self._webhooks = webhooks
         self._consents = ConsentPages(tenants, gate)
         self._by_id = {tenant.identity.tenant_id: tenant for tenant in tenants}
         self._by_domain = {tenant.identity.domain: tenant for tenant in tenants}
@@ -97,9 +99,10 @@ class Service:
         async def answer(caller: Caller) -> RightAnswer:
             spelling = _content_type_text(caller.query)
             _require_audit(caller.tenant, content_type_of(spelling))
-            _refuse_webhook(await request.read())
-            started = caller.tenant.subscriptions.start(spelling, caller.now)
-            return _json({"contentType": started, "status": "enabled", "webhook": None})
+            webhook = await self._webhooks.validated(await request.read())
+            started = caller.tenant.subscriptions.start(spelling, caller.now, webhook)
+            shown = webhook and webhook.document(caller.now)
+            return _json({"contentType": started, "status": "enabled", "webhook": shown})
 
         return await self._gate.answered(request, Call.START, answer)
 
@@ -266,22 +269,6 @@ def _content_type_text(query: Mapping[str, str]) -> str:
 def _require_audit(tenant: SimulatedTenant, content_type: ContentType) -> None:
     if not tenant.behaviour.audit_enabled:
         raise audit_never_enabled(tenant.identity.tenant_id, content_type)
-
-
-def _refuse_webhook(body: bytes) -> None:
-    """No webhook can be validated from a loopback service; a body without one is taken."""
-    if not body.strip():
-        return
-    try:
-        webhook = msgspec.json.decode(body, type=dict[str, dict[str, object] | None]).get("webhook")
-    except msgspec.DecodeError:
-        raise refusal("AF20001", "webhook") from None
-    if webhook:
-        address = str(webhook.get("address", ""))
-        reason = "The endpoint did not return HTTP 200."
-        if not address.lower().startswith("https://"):
-            reason = "The address must begin with HTTPS."
-        raise refusal("AF20021", address, reason)
 
 
 def _require_one_language(header: str) -> None:

@@ -27,6 +27,7 @@ _GLOBALS = {
     "queue_bytes_max": "globals.queue_max_size_in_mb",
     "stats_period_s": "globals.sender_stats_period_in_sec",
     "watches_configuration": "globals.watch_configuration",
+    "webhook": "globals.webhook",
 }
 """What holds for a whole run, by the key that it comes from."""
 

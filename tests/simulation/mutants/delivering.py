@@ -51,7 +51,7 @@ MUTANTS = (
                 f"{_TOLD}        step = self._batches.step(happening, number, output)\n",
             ),
         ),
-        hint=2,
+        hint=0,
     ),
     Mutant(
         "duplicates_overtake",
@@ -64,7 +64,7 @@ MUTANTS = (
                 "        if not batch.record_count:\n",
             ),
         ),
-        hint=45,
+        hint=29,
     ),
     Mutant(
         "no_settling_at_start",
@@ -78,7 +78,7 @@ MUTANTS = (
                 "                if number < 0:\n",
             ),
         ),
-        hint=0,
+        hint=13,
     ),
     Mutant(
         "refused_record_dropped",
@@ -91,6 +91,6 @@ MUTANTS = (
                 "                    for one in ()\n",
             ),
         ),
-        hint=2,
+        hint=6,
     ),
 )

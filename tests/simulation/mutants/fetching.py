@@ -32,7 +32,7 @@ MUTANTS = (
                 "            except (RetryLater, NeedsOperator) as error:\n",
             ),
         ),
-        hint=4,
+        hint=11,
     ),
     Mutant(
         "marked_before_fetched",
@@ -108,7 +108,7 @@ MUTANTS = (
                 "        if loss_reason(error) == 'nothing at all':\n",
             ),
         ),
-        hint=4,
+        hint=13,
     ),
     Mutant(
         "guess_never_corrected",
@@ -145,7 +145,7 @@ MUTANTS = (
                 "        if self._per_minute != 0:\n            return 0.0\n",
             ),
         ),
-        hint=6,
+        hint=15,
     ),
     Mutant(
         "poison_holds_a_place",

@@ -62,7 +62,7 @@ MUTANTS = (
                 f"                return ListedPage([], []), None\n{_BAD_PAGE}",
             ),
         ),
-        hint=18,
+        hint=15,
     ),
     Mutant(
         "cursor_plus_a_second",
@@ -80,7 +80,7 @@ MUTANTS = (
                 "    spans.append((start_s - 1, end_s))\n",
             ),
         ),
-        hint=11,
+        hint=3,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
                 "            await self._commit(window, [], complete=True)\n            return False\n",
             ),
         ),
-        hint=7,
+        hint=21,
     ),
     Mutant(
         "no_look_back",
@@ -117,7 +117,7 @@ MUTANTS = (
                 "_whole_seconds(window.end - timedelta(seconds=1))",
             ),
         ),
-        hint=49,
+        hint=29,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -146,7 +146,7 @@ MUTANTS = (
                 "        for gap in unreachable_spans([], now, margin=self._margin):\n",
             ),
         ),
-        hint=18,
+        hint=19,
     ),
     Mutant(
         "refused_token_ends_the_listing",
@@ -162,7 +162,7 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=16,
+        hint=31,
         lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(

@@ -56,7 +56,7 @@ MUTANTS = (
                 "        parts = _left_of(found, known)\n",
             ),
         ),
-        hint=1,
+        hint=0,
     ),
     Mutant(
         "content_id_as_only_key",
@@ -121,7 +121,7 @@ MUTANTS = (
                 "if identity in seen or owner is not None:",
             ),
         ),
-        hint=4,
+        hint=0,
     ),
     Mutant(
         "fragment_dropped",

@@ -60,6 +60,12 @@ def external_target(view: View) -> tuple[Value, ...]:
     return tuple(found[:_ADDRESSES_MAX])
 
 
+def external_domain(view: View) -> tuple[Value, ...]:
+    """The domains of those whom something was shared with outside, each once."""
+    domains = (_domain_of(str(one)) for one in view.values("m365.external_target"))
+    return tuple(dict.fromkeys(domain for domain in domains if domain))
+
+
 def is_external(view: View, address: str) -> bool:
     """Whether an address is outside: of no accepted domain; where none is known, not of the actor's own."""
     domain = address.rpartition("@")[2].lower()

@@ -16,6 +16,7 @@ from m365watch.detect.derived import (
     ip,
     operation,
     outcome,
+    targets,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ CATALOGUE: dict[str, Derived] = {
     "recipients": Derived(addresses.recipients, _FORWARDING),
     "external_recipients": Derived(addresses.external_recipients, _FORWARDING),
     "external_target": Derived(addresses.external_target, _SHARING),
+    "external_domain": Derived(addresses.external_domain, _SHARING),
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
+    "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),

@@ -79,6 +79,8 @@ class Content:
     failures_served: int = 0
     shown: int = 0
     """Pages that named it."""
+    shown_at: datetime | None = None
+    """When the last of them did."""
     denied: bool = False
     """Whether a fetch was told, truly or by the collector's clock, that it has expired."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from datetime import timedelta
+from enum import Enum, StrEnum, auto
 from random import Random
+
+from m365watch.ledger.bounds import LedgerBounds
+from m365watch.ledger.front_filter import FilterSizes
 
 Spans = tuple[tuple[float, float], ...]
 """When a fault is on: seconds of the world's time, from and to."""
@@ -39,8 +43,11 @@ class Fault(StrEnum):
     SKEW = "the collector's clock is wrong by hours, and jumps back"
     ASLEEP = "the machine sleeps for hours"
     AWAY = "the collector is off for days"
+    DAYS = "days pass between the lives, and the ledger forgets what is old"
     LEDGER_FULL = "the ledger's disk is full"
     LEDGER_LOCKED = "another program locks the ledger"
+    LEDGER_LOST = "the ledger is gone, or damaged"
+    LEDGER_PUT_BACK = "an older copy of the ledger is put back"
     OUTPUT_FAILS = "outputs fail now and then, also after they have made a batch durable"
     OUTPUT_DOWN = "an output is down for up to a day"
     OUTPUT_HANGS = "an output hangs"
@@ -52,6 +59,9 @@ class Fault(StrEnum):
     SMALL_BUDGET = "few requests a minute are allowed"
 
 
+HORIZON = timedelta(days=8, hours=12)
+"""How long the ledger remembers here: longer than content is listed by more than the day that a clock which
+is ahead is believed, and not by so much that no seed would come to its end."""
 AWAY_TOO_LONG_H = (24 * 7.5,) * 3
 """Hours after which what came first is not listed any more; half of the absences."""
 OFTEN = 0.5
@@ -66,6 +76,8 @@ _CHANCES = {
     Fault.PAGES_REPEAT: 0.6,
     Fault.LEDGER_FULL: 0.3,
     Fault.WIRE_BREAKS: 0.35,
+    Fault.LEDGER_LOST: 0.3,
+    Fault.LEDGER_PUT_BACK: 0.35,
 }
 _ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT})
 """What strikes a part of the requests, and does so as long as the scripted lives last."""
@@ -81,6 +93,20 @@ _CONTENT_ONLY = (
 """What touches one feed alone; with nothing else wrong, no other feed may be late."""
 QUIET_SEEDS = 0.25
 """The share of seeds in which only one feed is ill, and the others are watched for delays."""
+
+
+class Fate(Enum):
+    """What becomes of the ledger after a life."""
+
+    KEPT = auto()
+    GONE = auto()
+    """Its file is removed."""
+    OVERWRITTEN = auto()
+    """The beginning of its file is nonsense."""
+    CUT = auto()
+    """Its file ends in the middle."""
+    PUT_BACK = auto()
+    """The last copy takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +129,11 @@ class Life:
     sleep_at_s: float
     sleep_s: float
     """When and how long the machine sleeps; 0 for not at all."""
+    copy_at_s: float | None = None
+    """When the ledger is copied beside the running collector; None: never."""
+    fate: Fate = Fate.KEPT
+    learning_turns: int | None = None
+    """The turns of the loop after which it crashes while its ledger learns what outputs hold; None: never."""
 
 
 ROUTED = 0.4
@@ -130,6 +161,11 @@ class Plan:
     """When those faults are on that last for a while."""
     page_blobs: int
     token_life_s: int
+    bounds: LedgerBounds
+    """So small that a few records are merged, spared by filters, and forgotten."""
+    filter_sizes: FilterSizes
+    upkeep_s: float
+    evict_every_s: float
     routes: tuple[tuple[str, ...], ...] = ()
     """The outputs of each tenant, where those are not all."""
     big_bytes: int = 1_200_000
@@ -144,6 +180,10 @@ def make_plan(seed: int, random: Random) -> Plan:
     else:
         faults = frozenset(fault for fault in Fault if random.random() < _CHANCES.get(fault, SOMETIMES))
     lives = tuple(_life(random, faults) for _ in range(1 if is_quiet else random.choice((1, 2, 2, 3, 4))))
+    if faults & {Fault.LEDGER_LOST, Fault.LEDGER_PUT_BACK}:
+        # One more, which begins without what the others knew.
+        lives = (*lives, _life(random, faults))
+    lives = _with_fates(random, lives, faults)
     if is_quiet:
         # Long enough for a delay to be seen.
         lives = (replace(lives[0], lasts_s=random.uniform(2_000.0, 6_000.0)),)
@@ -167,16 +207,47 @@ def make_plan(seed: int, random: Random) -> Plan:
         spans={fault: _spans(random, lives, fault=fault) for fault in Fault if fault in faults},
         page_blobs=random.choice((1, 1, 2, 3) if pages else (1, 2, 3, 5, 50)),
         token_life_s=random.choice((60, 600, 3_600)),
+        bounds=_bounds(random),
+        filter_sizes=FilterSizes(random.choice((None, 2, 12)), random.choice((None, 1))),
+        upkeep_s=random.choice((0.25, 2.0, 15.0)),
+        evict_every_s=random.choice((0.5, 0.5, 60.0, 1_800.0)),
     )
     # Of a source of its own, so that all else of a seed is as it was.
-    return replace(plan, routes=_routes(Random(f"{seed}/routes"), plan.outputs))
+    return replace(plan, routes=_routes(Random(f"{seed}/routes"), plan))
 
 
-def _routes(random: Random, outputs: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """In some of the histories with several outputs, some of them for each of two tenants."""
-    if len(outputs) == 1 or random.random() >= ROUTED:
+def _routes(random: Random, plan: Plan) -> tuple[tuple[str, ...], ...]:
+    """In some of the histories with several outputs, some of them for each of two tenants.
+
+    Not where a ledger is lost or put back: what it learns of outputs is judged where these have all tenants.
+    """
+    outputs, is_kept = plan.outputs, all(life.fate is Fate.KEPT for life in plan.lives)
+    if len(outputs) == 1 or not is_kept or random.random() >= ROUTED:
         return ()
     return tuple(tuple(sorted(random.sample(outputs, random.randint(1, len(outputs))))) for _ in range(2))
+
+
+def _bounds(random: Random) -> LedgerBounds:
+    """Far below those in earnest; now and then a merge takes all of it, or never comes."""
+    return LedgerBounds(
+        horizon=HORIZON,
+        blobs_forgotten_max=random.choice((1, 3, 50)),
+        merge_count=random.choice((1, 1, 4, 12, 30, 1_000)),
+        merge_count_min=random.choice((1, 6)),
+        merge_pause_calls=random.choice((0, 2)),
+        statement_count=random.choice((1, 2, 5, 40)),
+        identities_forgotten_max=random.choice((2, 7, 100)),
+        filter_count=random.choice((2, 8, 100)),
+        filter_step_count=random.choice((1, 5, 100)),
+        filter_both_max=random.choice((5, 20, 1_000)),
+        filter_false_share=random.choice((0.05, 0.4)),
+        # Its own, so that a seed is the same in every process.
+        filter_hash=_number_of,
+    )
+
+
+def _number_of(identity: bytes) -> int:
+    return int.from_bytes(identity, "big", signed=True)
 
 
 def _outputs(random: Random) -> tuple[str, ...]:
@@ -190,6 +261,8 @@ def _life(random: Random, faults: frozenset[Fault]) -> Life:
     off_s = random.choice((0.0, 0.0, 1.0, 30.0, 600.0, 7_200.0))
     if Fault.AWAY in faults:
         off_s = random.choice((12, 25, 60, *AWAY_TOO_LONG_H)) * 3_600.0
+    if Fault.DAYS in faults:
+        off_s = random.uniform(3.0, 6.0) * 86_400.0
     skews = (0.0, 2.0 * 3_600, 7.5 * 3_600, -2.0 * 3_600, -5.0 * 3_600, 30.0 * 3_600)
     skew_s = random.choice(skews) if Fault.SKEW in faults else 0.0
     asleep = Fault.ASLEEP in faults and random.random() < OFTEN
@@ -206,6 +279,31 @@ def _life(random: Random, faults: frozenset[Fault]) -> Life:
         sleep_at_s=random.uniform(0.0, lasts_s),
         sleep_s=random.choice((1.0, 8.0, 25.0)) * 3_600 if asleep else 0.0,
     )
+
+
+def _with_fates(random: Random, lives: tuple[Life, ...], faults: frozenset[Fault]) -> tuple[Life, ...]:
+    """The lives, with what becomes of their ledgers."""
+    fates: list[Fate] = []
+    copied = random.randrange(len(lives))
+    if Fault.LEDGER_PUT_BACK in faults:
+        at_s = random.choice((1.0, 5.0, random.uniform(0.0, lives[copied].lasts_s)))
+        lives = (*lives[:copied], replace(lives[copied], copy_at_s=at_s), *lives[copied + 1 :])
+    for place in range(len(lives)):
+        fate = Fate.KEPT
+        if Fault.LEDGER_PUT_BACK in faults and place >= copied and random.random() < OFTEN:
+            fate = Fate.PUT_BACK
+        elif Fault.LEDGER_LOST in faults and random.random() < OFTEN:
+            fate = random.choice((Fate.GONE, Fate.OVERWRITTEN, Fate.CUT))
+        fates.append(fate)
+    return tuple(
+        replace(life, fate=fate, learning_turns=_learning_turns(random, faults))
+        for life, fate in zip(lives, fates, strict=True)
+    )
+
+
+def _learning_turns(random: Random, faults: frozenset[Fault]) -> int | None:
+    turns = int(10.0 ** random.uniform(0.0, 2.0))
+    return turns if Fault.CRASHES in faults and random.random() < OFTEN else None
 
 
 def _spans(random: Random, lives: Sequence[Life], *, fault: Fault) -> Spans:

@@ -17,7 +17,7 @@ from pathlib import Path
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
 from m365watch.testing.simulation.stores import Store
-from m365watch.testing.simulation.world import World
+from m365watch.testing.simulation.world import BlobName, World
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITING, _DELIVERED, _QUARANTINED, _LOST, _QUEUED, _LEFT_OUT = range(6)
@@ -26,16 +26,15 @@ PROMPT = timedelta(seconds=10)
 """Content that is listed this soon is no late content."""
 EDGE = timedelta(hours=2)
 """What is younger than the 7 days by this much is surely within reach."""
-KEPT = timedelta(days=15)
-"""Blobs that have ended are known for so long."""
 _RELISTING_TAKES = timedelta(hours=3)
-_CLOCKS_OFF = timedelta(hours=31)
-"""How far the collector's clock may be ahead."""
+_CLOCKS_OFF = timedelta(hours=25)
+"""How far ahead a clock is believed when something is forgotten, and a little more."""
 _DOUBTED_CUTS = 2
 _DOUBTED_FAILURES = 9
 _LAG_S = 120.0
+NO_BLOBS = "from the queue of an earlier ledger, %"
+"""Rows of such names are no blobs: they stand for what a queue holds that another ledger has filled."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-BlobName = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,8 @@ def read_account(path: Path) -> Account:
     with closing(sqlite3.connect(path)) as base:
         rows = base.execute(
             "SELECT key, tenant_id, content_type, content_id, created_us, state, missing, finished_s"
-            " FROM blob JOIN feed ON feed.id = blob.feed ORDER BY key"
+            " FROM blob JOIN feed ON feed.id = blob.feed WHERE content_id NOT LIKE ? ORDER BY key",
+            (NO_BLOBS,),
         ).fetchall()
         return Account(
             [
@@ -126,8 +126,16 @@ class Judge:
             for element in content.records:
                 self._tenants.setdefault(element.body, set()).add(content.feed.tenant_id)
         self._occurrences = occurrences(world.contents)
-        self._ended: dict[BlobName, int] = {}
-        """Every blob that was ever seen in a final state, with that."""
+        self.ended: dict[BlobName, int] = {}
+        """Every blob that was ever seen in a final state, with that, by the present ledger."""
+        self._rests: set[BlobName] = set()
+        """Every blob that has grown was known once more under these names, by any ledger."""
+        self._had: dict[str, set[Key | bytes]] = {name: set() for name in stores}
+        """What each output had, and a ledger had a receipt for."""
+        self._carriers: dict[Key, list[datetime]] = {}
+        for content in world.contents:
+            for key in {element.key for element in content.records if element.key is not None}:
+                self._carriers.setdefault(key, []).append(content.created_at)
 
     def judge(self, account: Account) -> None:
         """What has to hold at every moment, and so after every crash."""
@@ -138,6 +146,7 @@ class Judge:
             self._judge_copies(name, store, account.last_batches.get(name, 0), served)
         refused = self._refused(account)
         found = {name: self._found(name, account) | refused[name] for name in self._stores}
+        self._judge_kept(account)
         for row in account.blobs:
             content = self._contents.get(served_name(row.name))
             if content is None or not content.shown:
@@ -150,7 +159,7 @@ class Judge:
 
     def judge_end(self, account: Account, *, calm_since: datetime, now: datetime) -> None:
         """What has to hold once every fault is over and there was time enough to catch up."""
-        unknown = self._contents.keys() - {row.name for row in account.blobs} - self._ended.keys()
+        unknown = self._contents.keys() - {row.name for row in account.blobs} - self.ended.keys()
         for name in sorted(unknown):
             self._judge_unknown(name, self._contents[name], account, calm_since=calm_since, now=now)
         for row in account.blobs:
@@ -181,8 +190,8 @@ class Judge:
 
     def _served_again(self, account: Account) -> Counter[bytes]:
         """The records without Id of blobs that have grown: nobody can tell which of them are new."""
-        rests = [row.name for row in account.blobs if row.name != served_name(row.name)]
-        known = (self._contents.get(served_name(name)) for name in rests)
+        self._rests |= {row.name for row in account.blobs if row.name != served_name(row.name)}
+        known = (self._contents.get(served_name(name)) for name in sorted(self._rests))
         return occurrences([content for content in known if content is not None])
 
     def _judge_copies(self, name: str, store: Store, last_batch: int, served: Counter[bytes]) -> None:
@@ -205,8 +214,19 @@ class Judge:
             elif count > served[body] * (1 + store.allowed[body]):
                 self._world.accuse(f"{name} has a record without Id {count} times: {body[:80]!r}")
         for key, count in keys.items():
-            if count > 1 + allowed[key]:
-                self._world.accuse(f"{name} has a record {count} times, {1 + allowed[key]} is allowed: {key}")
+            most = 1 + allowed[key]
+            if count > most and count > (most := most + self._forgotten_copies(key)):
+                self._world.accuse(f"{name} has a record {count} times, {most} is allowed: {key}")
+
+    @property
+    def _horizon_at(self) -> datetime:
+        """What was created later than this is forgotten by nobody."""
+        ahead = _CLOCKS_OFF if any(life.skew_s > 0 for life in self._world.plan.lives) else timedelta(0)
+        return self._world.now() + ahead - self._world.plan.bounds.horizon
+
+    def _forgotten_copies(self, key: Key) -> int:
+        """How many of the blobs with the record may be forgotten: what comes after one of them is new."""
+        return sum(created_at < self._horizon_at for created_at in self._carriers[key])
 
     def _found(self, name: str, account: Account) -> set[Key | bytes]:
         """The records that an output has: by identity, or by their bytes where they have none."""
@@ -220,6 +240,15 @@ class Judge:
             if output in refused:
                 refused[output].add(self._keys.get(body) or body)
         return refused
+
+    def _judge_kept(self, account: Account) -> None:
+        """What an output had stays there, whatever becomes of the ledger."""
+        for name, store in self._stores.items():
+            present = {self._keys.get(body) or body for body in store.records()}
+            if lacking := self._had[name] - present:
+                self._world.accuse(f"{name} has lost {len(lacking)} records that it had")
+            if name in account.last_batches:
+                self._had[name] |= self._found(name, account)
 
     # What the ledger says.
 
@@ -258,17 +287,23 @@ class Judge:
         """The sums that `status` shows are those of the blobs, also of those that are forgotten by now."""
         counted = {feed: Counter[int]() for feed in account.counted}
         known = {row.name: row.state for row in account.blobs}
-        horizon_us = (self._world.now() - _EPOCH - KEPT + _CLOCKS_OFF) // timedelta(microseconds=1)
-        for name, state in self._ended.items() - known.items():
+        horizon_us = (self._horizon_at - _EPOCH) // timedelta(microseconds=1)
+        for name, state in (self.ended | self._world.forgotten).items() - known.items():
             if known.setdefault(name, state) != state or name[3] >= horizon_us:
                 self._world.accuse(f"{name[1]} blob {name[2]} had ended and is forgotten or goes on")
         for name, state in known.items():
             counted[name[:2]][state] += 1
-        self._ended = {name: state for name, state in known.items() if state in _FINAL}
+        self.ended = {name: state for name, state in known.items() if state in _FINAL}
         for feed, (delivered, quarantined, lost) in account.counted.items():
             states = counted[feed]
             if (delivered, quarantined, lost) != tuple(states[one] for one in sorted(_FINAL)):
                 self._world.accuse(f"{feed[1]}: its counts are not those of its blobs: {dict(states)}")
+
+    def ended_by(self, account: Account) -> dict[BlobName, int]:
+        """What the ledger of `account` knows to have ended, or knew before it forgot it."""
+        present = {row.name: row.state for row in account.blobs}
+        known = self.ended | self._world.forgotten | present
+        return {name: state for name, state in known.items() if state in _FINAL}
 
     # The end.
 
@@ -293,7 +328,9 @@ class Judge:
 
         By a few seconds, or by hours where a clock was ahead: nobody can know of it.
         """
-        return not content.shown and any(
+        begun_at = self._world.ledger_begun_at
+        is_shown = content.shown_at is not None and (begun_at is None or content.shown_at >= begun_at)
+        return not is_shown and any(
             feed == content.feed and start <= content.created_at < end and asked_at < content.listed_at
             for feed, asked_at, start, end in self._world.listings
         )
@@ -305,7 +342,8 @@ class Judge:
         much as a clock was ahead when the last one was made.
         """
         ahead_s = max([0.0, *(life.skew_s for life in self._world.plan.lives)])
-        due_at = content.listed_at + timedelta(hours=24, seconds=ahead_s)
+        since = max(content.listed_at, self._world.ledger_begun_at or content.listed_at)
+        due_at = since + timedelta(hours=24, seconds=ahead_s)
         begun_at = min((at for at in self._world.begun_at if at >= due_at), default=now)
         return min(now, max(due_at + _RELISTING_TAKES, begun_at))
 

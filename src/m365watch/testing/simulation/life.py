@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from m365watch.adoption import AdoptionParts, adopt
 from m365watch.collection import CollectorRun, Outcome, RunParts
 from m365watch.config.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
 from m365watch.delivery import QueuedOutput
@@ -26,10 +27,12 @@ from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.queue import QueueThread
 from m365watch.reach import KeptAnnouncements, reach_feeds
+from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import KeptPages
+from m365watch.testing.simulation.archive import Archive
 from m365watch.testing.simulation.faults import Fault, Life
 from m365watch.testing.simulation.loop import Crash, Endless, SimulatedLoop
-from m365watch.testing.simulation.outputs import make_outputs
+from m365watch.testing.simulation.outputs import LakeLike, WireLike, make_outputs
 from m365watch.testing.simulation.service import (
     LOGIN,
     MANAGEMENT,
@@ -39,10 +42,12 @@ from m365watch.testing.simulation.service import (
 )
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight, WatchedQueue
+from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import SimulatedClock, World
 
-UPKEEP_S = 60.0
-"""The ledger is tidied up more seldom than in earnest, because hours pass here."""
+_UPKEEPS_MAX, _EVICTIONS_MAX = 150, 20
+"""How often the ledger of one life is tidied up: that costs time, and a few times are enough."""
+_OFTEN_S = 0.5
 PATIENCE_ONCE_S = 15.0
 ONCE_MAX_S = 50_000.0
 """A run that should end by itself is stopped after this long, and has broken a promise."""
@@ -57,6 +62,7 @@ class Place:
     feeds: list[Feed]
     stores: dict[str, Store]
     directory: Path
+    archive: Archive
     random: Random
     """Decides how long work takes, and the collector's own jitter."""
 
@@ -71,7 +77,7 @@ def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
     loop = SimulatedLoop(place.random)
     place.world.enter(loop)
     place.world.skew = timedelta(seconds=life.skew_s)
-    place.world.on_durable = lambda: None
+    place.world.on_durable = place.world.on_merging = lambda: None
     place.service.begin_life()
     place.world.history.tell(f"life {place.world.life} begins")
     alive = _Alive(place, life, loop, once=once)
@@ -109,6 +115,13 @@ class _Alive:
         self._ledger: UnhurriedLedger | None = None
         self._blocker: sqlite3.Connection | None = None
 
+    def _every(self, seconds: float, *, times_max: int) -> float:
+        """`seconds`, or more in a long life, and no more than makes sense in a run that ends by itself."""
+        if self._once:
+            return min(seconds, _OFTEN_S)
+        is_for_s = min(self._life.lasts_s, self._life.crash_s or self._life.lasts_s)
+        return max(seconds, is_for_s / times_max)
+
     async def run(self) -> Outcome:
         """The outcome of the run, after everything was closed in order."""
         stop = asyncio.Event()
@@ -126,21 +139,28 @@ class _Alive:
             loop.call_later(life.crash_s, loop.crash_within, life.crash_turns)
             if life.crash_turns % 2:
                 world.on_durable = self._crash_after(life.crash_turns // 2 % 8)
+            else:
+                world.on_merging = self._crash_after(life.crash_turns // 2 % 4)
         if life.skew_s:
             world.strike(Fault.SKEW)
         if life.sleep_s:
             loop.call_later(life.sleep_at_s, self._fall_asleep)
         if life.jump_s:
             loop.call_later(life.jump_at_s, self._jump)
+        if life.copy_at_s is not None:
+            loop.call_later(life.copy_at_s, self._place.archive.copy)
         return asyncio.create_task(self._rain())
 
-    def _crash_after(self, batches: int) -> Callable[[], None]:
-        """Crash between an output's write and the ledger's commit, once so many `batches` were written."""
-        left = iter(range(batches, -1, -1))
+    def _crash_after(self, times: int) -> Callable[[], None]:
+        """Crash between an output's write and the ledger's commit, or between two steps of a merge.
+
+        Once that has happened so many `times`.
+        """
+        left = iter(range(times, -1, -1))
 
         def count() -> None:
             if next(left, -1) == 0:
-                self._loop.crash_within(1 + batches % 3)
+                self._loop.crash_within(1 + times % 3)
 
         return count
 
@@ -180,7 +200,9 @@ class _Alive:
         calls = LedgerThread(clock, patience_s=patience_s)
         names = frozenset(place.stores)
         ledger = await calls(self._open_ledger, names)
-        queued, kept = await self._open_outputs(ledger, calls)
+        outputs = make_outputs(place.stores, world, place.random)
+        await self._adopt(outputs, ledger, calls)
+        queued, kept = await self._open_outputs(outputs, ledger, calls)
         session = Session(SimulatedTransport(place.service), body_bytes_max=BODY_BYTES_MAX)
         cycles = PullCycles(clock)
         parts = RunParts(
@@ -191,10 +213,12 @@ class _Alive:
             clock=clock,
             random=place.random,
             flight=self._flight,
-            upkeep_s=UPKEEP_S,
+            upkeep_s=self._every(world.plan.upkeep_s, times_max=_UPKEEPS_MAX),
+            evict_every_s=self._every(world.plan.evict_every_s, times_max=_EVICTIONS_MAX),
         )
         excluded = {one: names - world.outputs_of(one) for one in {feed.tenant_id for feed in place.feeds}}
-        await calls(ledger.routes.exclude, excluded)
+        # Not by the thread, whose work takes its time: a history without routes is as it was.
+        ledger.routes.exclude(excluded)
         feeds = reach_feeds(
             _tenants(place),
             session,
@@ -221,26 +245,43 @@ class _Alive:
         )
         return self._ledger
 
+    async def _adopt(
+        self, outputs: list[LakeLike | WireLike], ledger: UnhurriedLedger, calls: LedgerThread
+    ) -> None:
+        """As `app.Collector` does it; a life that is to crash may do so meanwhile."""
+        tenants = list(dict.fromkeys(feed.tenant_id for feed in self._place.feeds))
+        parts = AdoptionParts(ledger.held, IdentityMaker(ledger.identity_seed), calls, self._clock, tenants)
+        turns = self._life.learning_turns
+        if turns is not None and self._world.life > 1 and ledger.held.is_adoption_due():
+            self._loop.crash_within(turns)
+        adopted = await adopt(parts, outputs, {one.name: self._queue(one.name) for one in outputs})
+        if adopted is not None:
+            self._world.ways.add(Way.ADOPTED)
+            if adopted.queued:
+                self._world.ways.add(Way.ADOPTED_QUEUE)
+
+    def _queue(self, name: str) -> WatchedQueue:
+        return WatchedQueue(
+            self._world,
+            self._place.directory / "queues" / name,
+            output=name,
+            bytes_max=self._world.plan.queue_bytes_max,
+            wide_headers=False,
+        )
+
     async def _open_outputs(
-        self, ledger: SqliteLedger, calls: LedgerThread
+        self, outputs: list[LakeLike | WireLike], ledger: SqliteLedger, calls: LedgerThread
     ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
         """As `app.Collector` does it: outputs first, then their queues, then all accounts are settled."""
-        place = self._place
         queued, durable, found = [], {}, {}
-        for output in make_outputs(place.stores, self._world, place.random):
+        for output in outputs:
             known = await calls(ledger.output_position, output.name)
             durable[output.name] = await output.open(
                 last_batch=known.last_batch,
                 position=known.position,
                 newest_batch=await calls(ledger.newest_batch),
             )
-            queue = WatchedQueue(
-                self._world,
-                place.directory / "queues" / output.name,
-                output=output.name,
-                bytes_max=self._world.plan.queue_bytes_max,
-                wide_headers=False,
-            )
+            queue = self._queue(output.name)
             found[output.name] = await calls(queue.open)
             queued.append(QueuedOutput(output, queue, QueueThread()))
         kept = await calls(ledger.settle_outputs, durable, queued=found, at=self._clock.now())

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt, RefusedRecord
+from m365watch.model import Batch, Receipt, RefusedRecord, TenantId
+from m365watch.outputs.port import HeldPiece
 from m365watch.testing.simulation.faults import Fault
 from m365watch.testing.simulation.stores import Sent, Store, torn
 from m365watch.testing.simulation.world import World
@@ -96,6 +99,19 @@ class LakeLike(_Output):
             raise OutputUnusable("holds batches of another ledger", where=self.name, fix="name the other one")
         return found
 
+    async def take_over(self) -> int:
+        """The last batch that is here, whoever's ledger gave it its number."""
+        return max(self._store.durable, default=0)
+
+    async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        """What became durable after `since`, batch by batch, each tenant's apart."""
+        for number, records in sorted(self._store.durable.items()):
+            if self._store.written_at[number] < since:
+                continue
+            await asyncio.sleep(self._random.choice(_WORK_S))
+            for tenant_id, some in _by_tenant(records).items():
+                yield HeldPiece(tenant_id, some)
+
     async def deliver(self, batch: Batch) -> Receipt:
         """Make the batch durable; now and then without living to say so."""
         records = self._records(batch)
@@ -103,7 +119,9 @@ class LakeLike(_Output):
         await self._write(batch.number, records)
         if batch.number < max(self._store.durable, default=0):
             self._world.accuse(f"{self.name} was handed batch {batch.number} after a later one")
-        self._store.durable.setdefault(batch.number, records)
+        if batch.number not in self._store.durable:
+            self._store.durable[batch.number] = records
+            self._store.written_at[batch.number] = self._world.now() + self._world.skew
         del self._store.begun[batch.number]
         self._world.on_durable()
         self._world.history.tell(f"{self.name}: batch {batch.number} of {len(records)} is durable")
@@ -130,10 +148,26 @@ class LakeLike(_Output):
 class FilesLike(LakeLike):
     """Cuts itself back to the last receipt that the ledger has."""
 
+    async def take_over(self) -> int:
+        """Keep what is here as whole records, receipt or not: the last batch of which there are some."""
+        for number, records in self._store.begun.items():
+            whole = [record for record in records if _is_whole(record)]
+            if whole and number not in self._store.durable:
+                self._store.durable[number] = whole
+                self._store.written_at[number] = self._world.now() + self._world.skew
+        self._store.begun.clear()
+        self._store.taken_over = await super().take_over()
+        return self._store.taken_over
+
+    async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
+        """The same, but a file does not say whose its records are."""
+        async for piece in super().list_held(since=since):
+            yield HeldPiece(None, piece.records)
+
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         """Cut back to what the receipt names, which has to be here."""
         self._found(newest_batch)
-        if last_batch != (json.loads(position)["batch"] if position else 0):
+        if last_batch != (json.loads(position)["batch"] if position else self._store.taken_over):
             self._world.accuse(f"{self.name} was not given back its receipt")
         for number in [number for number in self._store.durable if number > last_batch]:
             del self._store.durable[number]
@@ -146,6 +180,22 @@ class FilesLike(LakeLike):
             self._world.accuse("files were written behind bytes of another batch that nobody cut back")
         await super().deliver(batch)
         return Receipt(json.dumps({"batch": batch.number}))
+
+
+def _by_tenant(records: list[bytes]) -> dict[TenantId, list[bytes]]:
+    found: dict[TenantId, list[bytes]] = {}
+    for record in records:
+        tenant_id = TenantId(json.loads(record)["OrganizationId"])
+        found.setdefault(tenant_id, []).append(record)
+    return found
+
+
+def _is_whole(record: bytes) -> bool:
+    try:
+        json.loads(record)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(slots=True)

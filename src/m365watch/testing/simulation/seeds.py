@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.testing.clock import START
+from m365watch.testing.simulation.archive import Archive
 from m365watch.testing.simulation.content import Tenants
 from m365watch.testing.simulation.faults import Fault, Life, Plan, make_plan
 from m365watch.testing.simulation.judge import Account, Judge, read_account
 from m365watch.testing.simulation.life import Place, live
 from m365watch.testing.simulation.service import SimulatedService
 from m365watch.testing.simulation.stores import Store
+from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import World
 
 CALM_DAYS_MAX = 7
@@ -22,7 +26,7 @@ CALM_RUNS_MAX = 14
 after 12 tries."""
 WAITING = 3
 """The exit code of a run that leaves blobs to be tried again."""
-_DAY_S = 25.0 * 3_600
+_DAY_S, _DAYS_S = 25.0 * 3_600, 75.0 * 3_600
 _CALM = Life(
     lasts_s=0.0,
     crash_s=None,
@@ -51,6 +55,8 @@ class Verdict:
     """What of it took effect."""
     halves: tuple[str, ...]
     """The outputs at which a crash left half a batch."""
+    ways: tuple[str, ...]
+    """What the ledger has come by."""
 
 
 def simulate_seed(seed: int, directory: Path) -> Verdict:
@@ -75,15 +81,16 @@ class _History:
         self._plan = plan
         self._world = World(plan, tenants.invent())
         self._stores = {name: Store(name) for name in plan.outputs}
+        self._judge = Judge(self._world, self._stores)
         self._place = Place(
             self._world,
             SimulatedService(self._world, _chance(plan.seed, "service"), tenants.feeds),
             tenants.feeds,
             self._stores,
             directory,
+            Archive(self._world, self._stores, self._judge, directory / LEDGER_FILE),
             _chance(plan.seed, "work"),
         )
-        self._judge = Judge(self._world, self._stores)
 
     def run(self) -> Verdict:
         for life in self._plan.lives:
@@ -92,9 +99,11 @@ class _History:
             if self._plan.is_quiet and account is not None:
                 ill = self._place.feeds[0]
                 self._judge.judge_lag(account, ill=(ill.tenant_id, ill.content_type), until=self._world.now())
+            self._place.archive.befall(life.fate)
             self._world.pass_time(life.off_s)
-            if Fault.AWAY in self._plan.faults:
-                self._world.strike(Fault.AWAY)
+            for fault in (Fault.AWAY, Fault.DAYS):
+                if fault in self._plan.faults:
+                    self._world.strike(fault)
         self._end()
         return Verdict(
             self._plan.seed,
@@ -103,6 +112,7 @@ class _History:
             tuple(fault.value for fault in Fault if fault in self._plan.faults),
             tuple(fault.value for fault in Fault if fault in self._world.struck),
             tuple(sorted(self._world.halves)),
+            tuple(way.value for way in Way if way in self._world.ways),
         )
 
     def _judge_life(self) -> Account | None:
@@ -127,16 +137,24 @@ class _History:
         world = self._world
         world.is_calm = True
         calm_since = world.now()
-        listed_last = max(content.listed_at for content in world.contents)
+        listed_last = max(content.listed_at for content in world.contents) + timedelta(hours=25)
         for day in range(CALM_DAYS_MAX):
             account = self._calm_runs()
-            if account is None or (day and world.now() > listed_last + timedelta(hours=25)):
+            if account is None or (day and world.now() > max(listed_last, self._forgets_at)):
                 break
-            world.pass_time(_DAY_S)
+            world.pass_time(_DAY_S if Fault.DAYS not in self._plan.faults else _DAYS_S)
         if account is None:
             world.accuse("there is no ledger at the end")
             return
         self._judge.judge_end(account, calm_since=calm_since, now=world.now())
+
+    @property
+    def _forgets_at(self) -> datetime:
+        """Until when days have to pass where they do, for what a ledger learned at its beginning to go."""
+        begun_at = self._world.ledger_begun_at
+        if begun_at is None or Fault.DAYS not in self._plan.faults:
+            return START
+        return begun_at + self._plan.bounds.horizon + timedelta(hours=1)
 
     def _calm_runs(self) -> Account | None:
         """Run until nothing waits: each start tries again what is not believed yet."""

@@ -251,6 +251,7 @@ class SimulatedService:
             page = [*shown[:begin][-2:], *page]
         for content in page:
             content.shown += 1
+            content.shown_at = self._world.now()
             self._strike(content, *_OF_INSTANTS)
         body = json.dumps([_named(content) for content in page]).encode()
         reply = Reply(body=body)

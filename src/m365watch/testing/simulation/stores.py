@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 
 
@@ -37,6 +38,10 @@ class Store:
     crashes that met it unproven."""
     proven: dict[int, list[bytes]] = field(default_factory=dict)
     """What was sent of batches that the wire has proven, and of which the ledger may have no receipt yet."""
+    taken_over: int = 0
+    """The last batch that was here when a ledger learned what is here; files have no receipt for it."""
+    written_at: dict[int, datetime] = field(default_factory=dict)
+    """When a batch became durable, by the collector's clock."""
     is_full: bool = False
     """Whether its disk takes nothing more."""
     half: bool = False
@@ -78,6 +83,20 @@ class Store:
             if number > last_batch:
                 self.allowed.update(records)
         self.proven.clear()
+
+    def receipted(self, last_batch: int) -> Counter[bytes]:
+        """What the wire's receiver has read of batches that a ledger with `last_batch` knows to be there."""
+        found = Counter(self.received)
+        for sent in self.sent:
+            found.subtract(sent.records[: sent.read])
+        for number, records in self.proven.items():
+            if number > last_batch:
+                found.subtract(records)
+        return +found
+
+    def allow_again(self, *, besides: Counter[bytes]) -> None:
+        """A ledger that does not know the rest may have it sent once more."""
+        self.allowed.update(dict.fromkeys(self.received - besides, 1))
 
 
 def torn(records: Sequence[bytes]) -> list[bytes]:

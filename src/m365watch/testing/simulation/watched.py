@@ -7,15 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
+from random import Random
 
 from m365watch.errors import OutputUnavailable
 from m365watch.feed.flight import BytesInFlight
+from m365watch.ledger.held import MEMORY, Stage
 from m365watch.ledger.port import OpenedBatch
+from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import Batch, BatchPart, BlobKey, Feed, KnownBlob, Receipt
 from m365watch.outputs.queue import BatchQueue
 from m365watch.testing.simulation.faults import Fault
-from m365watch.testing.simulation.world import World
+from m365watch.testing.simulation.judge import NO_BLOBS
+from m365watch.testing.simulation.ways import Way
+from m365watch.testing.simulation.world import BlobName, SimulatedClock, World
 
 _PAGES_MAX = 1 << 30
 
@@ -27,11 +32,84 @@ class UnhurriedLedger(SqliteLedger):
     """
 
     def __init__(self, directory: Path, *, outputs: frozenset[str], now: datetime, world: World) -> None:
-        super().__init__(directory, outputs=outputs, now=now)
+        plan = world.plan
         self._world = world
+        super().__init__(
+            directory,
+            outputs=outputs,
+            now=now,
+            front_filter=plan.filter_sizes,
+            bounds=plan.bounds,
+            before_opening=DamageGuard(SimulatedClock(world)),
+        )
+        self._is_reckoned = False
         self._held = world.held
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("PRAGMA busy_timeout = 0")
+
+    def _fill_meta(self) -> None:
+        # Of the seed, so that identities are the same in every process. Each new ledger has its own secret.
+        seed = f"{self._world.plan.seed}/{self._world.life}"
+        secret = str(Random(seed).getrandbits(64))
+        self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (secret,))
+
+    def close(self) -> None:
+        """As the collector's own, after the world has heard what the store of identities has done."""
+        if not self._is_reckoned:
+            self._is_reckoned = True
+            self._reckon()
+        super().close()
+
+    def _reckon(self) -> None:
+        store, world = self._identities, self._world
+        figures = store.figures
+        world.merges += figures.merges
+        taken = {
+            Way.MERGED_TWICE: world.merges > 1,
+            Way.MERGE_CUT: store.is_merging,
+            Way.FOUND_IN_TABLE: figures.found,
+            Way.FILTER_SPARED: figures.spared,
+            Way.FILTER_ERRED: figures.false_hits,
+            Way.FILTER_ANEW: store.filters_made > 1,
+            Way.IDENTITIES_FORGOTTEN: figures.forgotten,
+            Way.LEFT_OUT_AS_HELD: self.held.left_out,
+            Way.MOVED: self._has_rows("moved"),
+            Way.ADOPTION_CUT: f'"{Stage.BEGUN}"' in (self.remembered(MEMORY) or ""),
+        }
+        world.ways.update(way for way, is_taken in taken.items() if is_taken)
+
+    def _has_rows(self, table: str) -> bool:
+        return bool(self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0])  # noqa: S608 - our own names
+
+    def merge_identities(self) -> bool:
+        """As the collector's own."""
+        goes_on = super().merge_identities()
+        if self._identities.is_merging:
+            self._world.ways.add(Way.MERGE_IN_STEPS)
+            self._world.on_merging()
+        return goes_on
+
+    def evict(self, *, now: datetime) -> bool:
+        """As the collector's own."""
+        before, held = self._ended_blobs(), self._has_rows("held")
+        more = super().evict(now=now)
+        after = self._ended_blobs()
+        forgotten = {name: state for name, state in before.items() if name not in after}
+        self._world.forgotten.update(forgotten)
+        if forgotten:
+            self._world.ways.add(Way.BLOBS_FORGOTTEN)
+        if held and not self._has_rows("held"):
+            self._world.ways.add(Way.HELD_FORGOTTEN)
+        return more
+
+    def _ended_blobs(self) -> dict[BlobName, int]:
+        rows = self._connection.execute(
+            "SELECT tenant_id, content_type, content_id, created_us, state"
+            " FROM blob JOIN feed ON feed.id = blob.feed"
+            " WHERE finished_s IS NOT NULL AND content_id NOT LIKE ?",
+            (NO_BLOBS,),
+        )
+        return {(tenant, kind, content, created): state for tenant, kind, content, created, state in rows}
 
     def fill_disk(self, *, full: bool) -> None:
         """Let the file grow no further, or again."""
@@ -61,6 +139,8 @@ class UnhurriedLedger(SqliteLedger):
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """As the collector's own."""
         opened = super().open_batch(parts, outputs)
+        if opened.has_rests:
+            self._world.ways.add(Way.GROWN)
         self._held.open_batch(opened.number, [part.blob for part in parts], outputs)
         return opened
 

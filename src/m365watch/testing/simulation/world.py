@@ -12,7 +12,10 @@ from m365watch.testing.simulation.content import TENANTS, Content
 from m365watch.testing.simulation.faults import Fault, Plan
 from m365watch.testing.simulation.held import HeldBytes
 from m365watch.testing.simulation.history import History
+from m365watch.testing.simulation.ways import Way
 
+BlobName = tuple[str, str, str, int]
+"""A blob as the ledger names it: tenant, content type, content id, microseconds of its contentCreated."""
 BROKEN_MAX = 20
 """Broken promises that are told of one seed; more say nothing new."""
 
@@ -41,6 +44,16 @@ class World:
         """What the collector of this life holds in memory alone."""
         self.struck: set[Fault] = set()
         """What has taken effect, noted where it does."""
+        self.ways: set[Way] = set()
+        """What the ledgers have come by."""
+        self.merges = 0
+        """Merges that came to their end, in all lives."""
+        self.on_merging: Callable[[], None] = lambda: None
+        """Called whenever a merge has become durable in part."""
+        self.forgotten: dict[BlobName, int] = {}
+        """The final states of the blobs that the present ledger has forgotten."""
+        self.ledger_begun_at: datetime | None = None
+        """When a ledger that knows less took the place of another, for the last time; None: never."""
         self.halves: set[str] = set()
         """The outputs at which a crash left half a batch."""
         self._base_s = 0.0

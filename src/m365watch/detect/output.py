@@ -1,0 +1,145 @@
+"""Output `detections`: every batch goes past the rules, in a thread of its own.
+
+The engine counts a set of records, so that a batch that comes again, under whatever number, changes
+nothing. That is why `open` always answers what the ledger says: where the ledger was lost or put back,
+its numbers start anew, and none of its batches may be taken for one that was seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from m365watch.clock import Clock
+from m365watch.detect.engine import Change, Engine, Portion
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.model import Batch, Receipt
+
+_T = TypeVar("_T")
+
+LOOK_EVERY_S = 60.0
+"""How often time alone is let count: rules about silence, and what is too old to be kept."""
+FILE_NAME = "detections.sqlite"
+"""The file in the state directory."""
+
+
+class DetectionOutput:
+    """The rules over every record that is delivered; alerts are in the file, and told of in its outbox."""
+
+    needs_wide_headers = False
+    batches_at_once_max = 1
+    waits_on_disk = False
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        rules: Callable[[], Sequence[Rule]],
+        clock: Clock,
+        knowledge: Knowledge = NOTHING_KNOWN,
+        tell: Callable[[Sequence[Change]], None] | None = None,
+    ) -> None:
+        """Nothing is touched before `open`.
+
+        `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
+        called on the event loop with what a batch has changed, once that is durable.
+        """
+        self.name = name
+        self._directory = directory
+        self._rules = rules
+        self._clock = clock
+        self._knowledge = knowledge
+        self._tell = tell
+        self._engine: Engine | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"detect-{name}")
+
+    async def open(
+        self,
+        *,
+        last_batch: int,
+        position: str,  # noqa: ARG002 - batches may come again
+        newest_batch: int | None = None,  # noqa: ARG002 - the same
+    ) -> int:
+        """Load the rules and the file; answers `last_batch`.
+
+        Raises: OutputUnusable: the directory cannot be written, the file is none of ours.
+        """
+        self._engine = await self._in_thread(lambda: self._prepare(last_batch))
+        self._looking = asyncio.create_task(self._look_regularly(self._engine))
+        return last_batch
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        """Let the batch count.
+
+        Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
+        """
+        engine = self._engine
+        if engine is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        changes = await self._in_thread(lambda: self._take(engine, batch))
+        self._say(changes)
+        return Receipt()
+
+    async def flush(self) -> None:
+        """Nothing to find out: what was delivered is durable."""
+
+    async def close(self) -> None:
+        """Stop looking, and let go of the file; every acknowledged batch is durable already."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+            self._looking = None
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await self._in_thread(engine.state.close)
+        self._thread.shutdown()
+
+    @property
+    def engine(self) -> Engine | None:
+        """What does the work, for its figures; None before `open`."""
+        return self._engine
+
+    def _prepare(self, last_batch: int) -> Engine:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputUnusable(
+                f"the directory of the detections cannot be made: {error.strerror}",
+                fix="make it, or name another state directory",
+                where=str(self._directory),
+            ) from None
+        state = DetectionState(self._directory / FILE_NAME)
+        engine = Engine(self._rules(), state, knowledge=self._knowledge)
+        engine.count_from(last_batch)
+        return engine
+
+    def _take(self, engine: Engine, batch: Batch) -> list[Change]:
+        portions = [
+            Portion(part.feed.tenant_id, part.received_at, part.records, part.headers) for part in batch.parts
+        ]
+        return engine.take(portions, number=batch.number, now=self._clock.now())
+
+    async def _look_regularly(self, engine: Engine) -> None:
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            try:
+                changes = await self._in_thread(lambda: engine.look(now=self._clock.now()))
+            except OutputUnavailable:
+                # The next batch, or the next look, meets the same disk and says so.
+                continue
+            self._say(changes)
+
+    def _say(self, changes: Sequence[Change]) -> None:
+        if changes and self._tell is not None:
+            self._tell(changes)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

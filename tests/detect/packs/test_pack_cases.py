@@ -1,0 +1,76 @@
+"""Every rule of the packs finds what its detection's text says, and nothing that only looks like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from expand import case_files, load_cases
+from verdicts import faults_of, packs
+
+from m365watch.detect.library import Library
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    """All packs."""
+    return packs()
+
+
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
+def test_a_detection_finds_its_hits_and_leaves_the_near_misses(path: Path) -> None:
+    """Each hit gives an alert that names user, severity and what happened; no near miss gives any."""
+    assert faults_of(load_cases(path)) == []
+
+
+def test_every_rule_of_the_packs_can_be_read(library: Library) -> None:
+    """Not one mistake in the packs that come along."""
+    assert [str(mistake) for mistake in library.mistakes] == []
+
+
+def test_every_detection_has_a_hit_and_two_near_misses(library: Library) -> None:
+    """A rule that alerts is claimed by a file of cases, which has what it takes to judge it."""
+    claimed = set()
+    for path in case_files():
+        file = load_cases(path)
+        hits = [case for case in file.cases if case.kind == "hit"]
+        assert hits, path.name
+        assert len(file.cases) - len(hits) >= 2, path.name
+        claimed |= {rule.name for rule in library.find(file.detection)}
+
+    assert {rule.name for rule in library.rules if rule.alerts} - claimed == set()
+
+
+def test_every_alerting_rule_tells_an_analyst_what_to_do(library: Library) -> None:
+    """Explanation, what to check, how to contain, false alarms, technique and what it was verified on."""
+    lacking = [
+        (rule.name, part)
+        for rule in library.rules
+        if rule.alerts
+        for part, told in {
+            "explanation": rule.extension.explanation,
+            "check": rule.extension.check,
+            "contain": rule.extension.contain,
+            "falsepositives": rule.false_positives,
+            "evidence": rule.extension.evidence,
+            "detection": rule.extension.detection,
+            "entity": rule.extension.entity,
+            "tactic": rule.tactics,
+            "description": rule.description,
+        }.items()
+        if not told
+    ]
+
+    assert lacking == []
+
+
+def test_the_catalogue_is_whole() -> None:
+    """The sixty detections and the four that join them, each under its number."""
+    numbers = {rule.extension.detection for rule in packs().rules if rule.path.startswith("core")}
+    sections = {"B": 16, "I": 19, "O": 6, "S": 8, "D": 5, "T": 2, "E": 3, "A": 1, "C": 4}
+    expected = {
+        f"{letter}{number:02}" for letter, count in sections.items() for number in range(1, count + 1)
+    }
+
+    assert expected - numbers == set()
+    assert numbers - expected <= {""}

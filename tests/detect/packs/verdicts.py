@@ -1,0 +1,119 @@
+"""What became of the cases of a detection: which claims do not hold, and why not."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from expand import Case, CaseFile, Expectation
+
+from m365watch.detect.alert import Alert
+from m365watch.detect.cases import find_alerts, with_sources
+from m365watch.detect.knowledge import Knowledge, Whereabouts
+from m365watch.detect.library import PACKS_DIRECTORY, Library, load_library, load_packs
+from m365watch.detect.rule import Rule
+
+_PLACES = ("countries", "asns", "places")
+_PEOPLE = {
+    "accepted_domains": "accepted_domains",
+    "vip": "vips",
+    "admins": "admins",
+    "indicators": "indicators",
+}
+_SETTINGS = {"lists", *_PLACES, *_PEOPLE}
+
+
+class KnownNetworks:
+    """Countries, providers and places by network, as the settings of a file of cases give them."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._known = [
+            (ipaddress.ip_network(network), kind, value)
+            for kind in _PLACES
+            for network, value in (settings.get(kind) or {}).items()
+        ]
+
+    def locate(self, address: str) -> Whereabouts:
+        """What the settings say of the networks that the address is in."""
+        if not address:
+            return Whereabouts()
+        found = {
+            kind: value for network, kind, value in self._known if ipaddress.ip_address(address) in network
+        }
+        latitude, longitude = found.get("places", (None, None))
+        return Whereabouts(str(found.get("countries", "")), str(found.get("asns", "")), latitude, longitude)
+
+
+def knowledge_of(settings: Mapping[str, Any]) -> Knowledge:
+    """The knowledge that a file's settings stand for."""
+    unknown = sorted(set(settings) - _SETTINGS)
+    assert unknown == [], f"settings that are not known: {unknown}"
+    known: dict[str, Any] = {
+        name: frozenset(str(value).lower() for value in settings[key])
+        for key, name in _PEOPLE.items()
+        if key in settings
+    }
+    if any(kind in settings for kind in _PLACES):
+        known["enrichment"] = KnownNetworks(settings)
+    return Knowledge(**known)
+
+
+@cache
+def packs() -> Library:
+    """All packs that come along."""
+    return load_packs()
+
+
+def library_of(file: CaseFile) -> Library:
+    """All packs; where the settings replace lists, the detection's own file with these."""
+    lists = {name: tuple(values) for name, values in (file.settings.get("lists") or {}).items()}
+    if not lists:
+        return packs()
+    own = sorted(PACKS_DIRECTORY.glob(f"core/{file.detection.lower()}_*.yml"))
+    return load_library(own, lists=lists)
+
+
+def faults_of(file: CaseFile) -> list[str]:
+    """A line for each claim that does not hold."""
+    library = library_of(file)
+    rules = library.find(file.detection)
+    if not rules:
+        return [f"there is no rule for {file.detection}"]
+    needed = with_sources(rules, library)
+    knowledge = knowledge_of(file.settings)
+    faults = []
+    for case in file.cases:
+        own = {rule.id: rule for rule in rules}
+        alerts = [one for one in find_alerts(needed, case.records, knowledge=knowledge) if one.rule_id in own]
+        faults += [f"{case.kind} {case.name!r}: {fault}" for fault in _faults(case, alerts, own)]
+    return faults
+
+
+def _faults(case: Case, alerts: Sequence[Alert], rules: Mapping[str, Rule]) -> list[str]:
+    if case.kind == "near miss":
+        return [f"{rules[one.rule_id].name} fires: {one.explanation}" for one in alerts]
+    wanted = case.expect.rule
+    asked = [one for one in alerts if wanted in (None, rules[one.rule_id].name)]
+    if not asked:
+        return [f"{wanted or 'no rule'} does not fire" if wanted else "does not fire"]
+    return min((_lacks(case.expect, one) for one in asked), key=len)
+
+
+def _lacks(expect: Expectation, alert: Alert) -> list[str]:
+    faults = [
+        f"{kind} is {alert.entity(kind)!r} and not {value!r}"
+        for kind, value in expect.entities.items()
+        if alert.entity(kind).lower() != value.lower()
+    ]
+    if expect.severity not in (None, alert.severity):
+        faults.append(f"severity is {alert.severity} and not {expect.severity}")
+    faults += [
+        f"{part!r} is not in {alert.explanation!r}"
+        for part in expect.text
+        if part.lower() not in alert.explanation.lower()
+    ]
+    if expect.evidence not in (None, alert.count):
+        faults.append(f"evidence is {alert.count} and not {expect.evidence}")
+    return faults

@@ -1,0 +1,57 @@
+"""What an analyst reads has no holes in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from m365watch.detect.rule import fill_placeholders
+from rules import view
+
+VALUES = {"A": "one", "B": "", "C": "three"}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{A} and {C}", "one and three"),
+        ("{B}", "(unknown)"),
+        ("{B|X|C}", "three"),
+        ("{A|C}", "one"),
+        ("{A}[[, from {B}]].", "one."),
+        ("{A}[[, from {B} or {C}]].", "one, from (unknown) or three."),
+        ("[[no placeholder]]", ""),
+        ("a [b] c", "a [b] c"),
+    ],
+)
+def test_an_explanation_names_what_there_is(text: str, filled: str) -> None:
+    """{A|B} is the first with a value, and [[ ]] is left out where nothing in it has one."""
+    assert fill_placeholders(text, VALUES) == filled
+
+
+def test_a_value_with_brackets_is_only_text() -> None:
+    """What a record says is never taken for a part of the explanation."""
+    assert fill_placeholders("{A}", {"A": "[[{C}]]", "C": "secret"}) == "[[{C}]]"
+
+
+def test_a_target_is_named_as_people_know_it() -> None:
+    """Its display name, else its user principal name, else ObjectId."""
+    named = {
+        "Target": [{"ID": "User_1", "Type": 2}, {"ID": "ann@contoso.example", "Type": 5}],
+        "ObjectId": "x",
+    }
+    label = {"Target": [{"ID": "Planner", "Type": 1}, {"ID": "p@contoso.example", "Type": 5}]}
+
+    assert view(label).values("m365.target_name") == ("Planner",)
+    assert view(named).values("m365.target_name") == ("ann@contoso.example",)
+    assert view({"Target": "nonsense", "ObjectId": "x"}).values("m365.target_name") == ("x",)
+    assert view({}).values("m365.target_name") == ()
+
+
+def test_the_domain_of_an_outsider_is_known() -> None:
+    """Each domain once, whatever the case of letters; none where the target is inside."""
+    shared = {"UserId": "ann@contoso.example", "TargetUserOrGroupName": "Bo@Rival.example;c@rival.example"}
+
+    assert view(shared).values("m365.external_domain") == ("rival.example",)
+    assert (
+        view({**shared, "TargetUserOrGroupName": "bea@contoso.example"}).values("m365.external_domain") == ()
+    )
