@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.senders import compare_senders
 
         return compare_senders(records=options.records, runs=options.runs, as_json=options.json)
+    if options.detect:
+        from benchmarks.detection import show_detection
+
+        return show_detection(records=options.records, runs=options.runs, as_json=options.json)
     if options.dedup:
         from benchmarks.dedup import show_dedup
 
@@ -163,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="few records, no warm-up, nothing judged")
     parser.add_argument("--senders", action="store_true", help="what sends to Devo, and nothing else")
+    parser.add_argument("--detect", action="store_true", help="200 rules over the records, and nothing else")
     parser.add_argument("--dedup", action="store_true", help="the store of identities, and nothing else")
     parser.add_argument("--ids", type=int, default=50_000_000, help="identities that it holds then")
     parser.add_argument("--growth", action="store_true", help="files and lake with ten times as many, too")

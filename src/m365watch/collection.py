@@ -125,7 +125,7 @@ class CollectorRun:
             # What was fetched again after weeks says nothing of how long records take.
             observer=None if instead else self._observer,
         )
-        self._fetcher = self._make_fetcher(feeds, outputs, instead)
+        self._fetcher = self._make_fetcher(feeds, outputs, instead, once=patience_s is not None)
         self._desk = AuditDesk(
             audited_feeds(feeds),
             ledger=parts.ledger,
@@ -148,6 +148,8 @@ class CollectorRun:
         feeds: Mapping[Feed, ReachedFeed],
         outputs: Sequence[QueuedOutput],
         instead: OtherSources | None,
+        *,
+        once: bool,
     ) -> BlobFetcher:
         parts = self._parts
         return BlobFetcher(
@@ -162,6 +164,7 @@ class CollectorRun:
             on_fetched=self._pipeline.take,
             on_quiet=self._pipeline.flush,
             concerns=instead.concerns if instead else lambda _: True,
+            once=once,
         )
 
     def _source_means(self) -> SourceMeans:

@@ -21,7 +21,7 @@ from m365watch.delivery import LaneMeans, OutputLane, QueuedOutput
 from m365watch.feed.tries import FetchedBlob
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
-from m365watch.model import Batch, BatchPart, ContentType, Feed
+from m365watch.model import Batch, BatchPart, Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
 from m365watch.records.identity import IdentityMaker
@@ -226,8 +226,7 @@ class Pipeline:
 
     def _observe(self, fetched: FetchedBlob) -> None:
         known, split, fetched_at = fetched.known, fetched.split, fetched.received_at
-        # An announcement's time says when it was made, perhaps months ago, and nothing of how long it took.
-        if self._observer is not None and isinstance(known.ref.feed.content_type, ContentType):
+        if self._observer is not None:
             self._observer.note_fetched(known, split.headers, split.records, fetched_at=fetched_at)
 
     def _part(self, fetched: FetchedBlob) -> BatchPart:

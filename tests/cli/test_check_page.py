@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from m365watch.cli.check_view import Page, progress_line, summary_line
@@ -48,6 +50,27 @@ def test_a_terminal_gets_marks_and_colour(
 
     assert [mark in out for mark in ("✔", "!", "✘")] == [True, True, True]
     assert "\x1b[" in out
+
+
+def test_a_long_line_goes_on_below_where_it_began_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between words; what is to be copied, the hint, stays one line, and so does all in a pipe."""
+    long = odd(Check.TOKEN, "word " * 20, fix="do " * 40, subject="client_secret")
+    shown(tenant(1, long))
+    piped = capsys.readouterr().out.splitlines()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    shown(tenant(1, long))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+    assert lines[1:-1] == [
+        f"! token         client_secret: {' '.join(['word'] * 6)}",
+        *(f"                {' '.join(['word'] * number)}" for number in (9, 5)),
+    ]
+    assert lines[-1] == f"  hint: {'do ' * 40}"
+    assert len(piped) == 3
 
 
 def test_one_hint_serves_steps_in_a_row(capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,6 +252,7 @@ def test_a_terminal_is_asked_until_each_answer_will_do(folder: Path) -> None:
     answers = [
         "",
         "sec",
+        OTHER,
         SECRET,
         "soon",
         "2027-11-17",
@@ -268,6 +269,7 @@ def test_a_terminal_is_asked_until_each_answer_will_do(folder: Path) -> None:
 
     assert code == 0
     assert "Let the tenant's administrator consent now? [y/N]" in shown
+    assert "that looks like the Secret ID; paste what stands under Value" in shown
     assert '"soon" is not an instant' in shown
     assert '"nonsense" is not a GUID' in shown
     assert '"contoso.com" is a domain' in shown

@@ -193,6 +193,17 @@ def test_the_id_of_a_secret_is_warned_of() -> None:
     )
 
 
+def test_the_id_of_a_secret_in_a_file_is_warned_of(tmp_path: Path) -> None:
+    """As in the configuration itself; the file is named, and not what it holds."""
+    file = tmp_path / "secret"
+    file.write_text("0a1b2c3d-0000-4000-8000-0000000000ff\n")
+    file.chmod(0o600)
+    document = with_credentials(client_secret=None, client_secret_file=str(file))
+
+    (warning,) = settings_of(document).warnings
+    assert warning == f"{AT}.client_secret_file: looks like the secret's ID; Entra wants its value"
+
+
 @pytest.mark.parametrize(
     "given", [{"client_secret": "${M365_SECRET}"}, {"client_secret": None, "client_secret_file": "not-there"}]
 )

@@ -195,7 +195,7 @@ async def test_the_lake_knows_what_the_ledger_has_forgotten(tmp_path: Path) -> N
         assert (await scene.recover()).exit_code == 0
         ledger = scene.place.settings(scene.document).state_directory / LEDGER_FILE
         with closing(sqlite3.connect(ledger)) as connection, connection:
-            connection.execute("DELETE FROM identity")
+            connection.execute("DELETE FROM identity_page")
             connection.execute("DELETE FROM batch")
 
         outcome = await scene.recover()
@@ -262,7 +262,7 @@ async def test_what_was_erased_is_not_recovered_though_the_ledger_has_forgotten(
         gone = erase_first_person(lake, records_in_lake(lake))
         left = sorted(records_in_lake(lake))
         with closing(sqlite3.connect(tmp_path / "state" / LEDGER_FILE)) as connection, connection:
-            connection.execute("DELETE FROM identity")
+            connection.execute("DELETE FROM identity_page")
             connection.execute("DELETE FROM batch")
         outcome = await scene.recover()
 

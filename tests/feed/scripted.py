@@ -105,10 +105,10 @@ class House:
 
     @contextlib.asynccontextmanager
     async def fetching(
-        self, *feeds: Feed, bytes_max: int = 32 * 1024 * 1024, settles: bool = True
+        self, *feeds: Feed, bytes_max: int = 32 * 1024 * 1024, settles: bool = True, once: bool = False
     ) -> AsyncIterator[Fetching]:
         """A fetcher that runs; what it hands on is final at once unless it is told not to be."""
-        fetching = Fetching(self, feeds or (FEED,), bytes_max=bytes_max, settles=settles)
+        fetching = Fetching(self, feeds or (FEED,), bytes_max=bytes_max, settles=settles, once=once)
         fetching.running = asyncio.create_task(fetching.fetcher.run())
         try:
             yield fetching
@@ -123,7 +123,9 @@ class House:
 class Fetching:
     """A fetcher, and what it has handed on."""
 
-    def __init__(self, house: House, feeds: tuple[Feed, ...], *, bytes_max: int, settles: bool) -> None:
+    def __init__(
+        self, house: House, feeds: tuple[Feed, ...], *, bytes_max: int, settles: bool, once: bool
+    ) -> None:
         self.handed_on: list[FetchedBlob] = []
         self.handed_on_at_quiet: list[int] = []
         self.flight = BytesInFlight(bytes_max)
@@ -138,6 +140,7 @@ class Fetching:
             troubles=house.troubles,
             clock=house.clock,
             random=Even(),
+            once=once,
             flight=self.flight,
             wide_headers=False,
             on_fetched=self._take,

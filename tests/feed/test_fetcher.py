@@ -20,6 +20,7 @@ from m365watch.errors import (
     NotSubscribed,
     Throttled,
     Unavailable,
+    Unreachable,
 )
 from m365watch.feed.codes import EMPTY, EXPIRED, INVALID, UNKNOWN
 from m365watch.feed.fetcher import HOLD_S
@@ -805,6 +806,49 @@ def test_a_feed_that_is_refused_is_left_alone_for_a_while(tmp_path: Path) -> Non
     assert first <= FETCHES_MAX
     assert in_ten_minutes <= 11 * FETCHES_MAX
     assert content_ids == {"other"}
+
+
+def test_an_outage_of_the_network_is_told_once_and_lengthens_no_wait(tmp_path: Path) -> None:
+    """However many blobs wait, and for how long: when a poll succeeds again they are fetched at once."""
+
+    async def use(house: House) -> tuple[int, float, int]:
+        for number in range(500):
+            house.publish(f"blob{number}")
+        house.api.fail(Ask.FETCH, Unreachable("no connection (refused)"), times=-1)
+        async with house.fetching() as fetching:
+            await asyncio.sleep(DAY_S / 4)
+            tries = house.api.count(Ask.FETCH)
+            house.api.recover()
+            fetching.fetcher.go_on(FEED)
+            back_at_s = house.clock.monotonic_s()
+            while len(fetching.handed_on) < 500:
+                await asyncio.sleep(1)
+            return tries, house.clock.monotonic_s() - back_at_s, len(house.ledger.waiting_blobs())
+
+    with capture_logs() as lines:
+        tries, took_s, waiting = run(tmp_path, use)
+
+    assert [line["code"] for line in lines if line["log_level"] != "debug"] == ["unreachable"]
+    assert tries < 500 * QUICK_TRIES * 360 / 10
+    assert took_s <= 90
+    assert waiting == 0
+
+
+def test_a_run_to_one_end_goes_on_where_the_network_comes_back(tmp_path: Path) -> None:
+    """Nobody polls any more who would notice: an outage of ten seconds costs a pause and no feed."""
+
+    async def use(house: House) -> int:
+        for number in range(400):
+            house.publish(f"blob{number}")
+        house.api.answer_s = 1.0
+        house.api.fail(Ask.FETCH, Unreachable("no connection (refused)"), times=-1)
+        async with house.fetching(once=True) as fetching:
+            await asyncio.sleep(20)
+            house.api.recover()
+            await fetching.fetcher.wait_idle()
+            return len(fetching.handed_on)
+
+    assert run(tmp_path, use) >= 100
 
 
 def test_a_feed_goes_on_as_soon_as_its_tenant_takes_a_poll(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import open_database, transaction
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -42,11 +43,19 @@ def identities(count: int, *, seed: int) -> list[bytes]:
     return [chance.randbytes(16) for _ in range(count)]
 
 
-def insert(connection: sqlite3.Connection, some: list[bytes]) -> None:
+def insert(connection: sqlite3.Connection, some: list[bytes], *, page_count: int = 4) -> StoredIdentities:
+    """The table, with `some` in it."""
+    stored = StoredIdentities(connection, page_count=page_count)
     with transaction(connection):
-        connection.executemany(
-            "INSERT OR IGNORE INTO identity VALUES (?, zeroblob(6))", [(one,) for one in some]
-        )
+        stored.add([one + bytes(6) for one in sorted(some)])
+    return stored
+
+
+def drop(connection: sqlite3.Connection, some: list[bytes]) -> None:
+    """Take `some` out of the table, whose pages are then others."""
+    kept = [one for one in StoredIdentities(connection).read(b"", 1_000)[0] if one not in some]
+    connection.execute("DELETE FROM identity_page")
+    insert(connection, kept, page_count=3)
 
 
 def fill(front: FrontFilter) -> int:
@@ -64,16 +73,16 @@ def test_nothing_in_the_table_is_ever_called_new(
 ) -> None:
     """Whatever is added, given up, evicted or read again in between, and however full the filter is."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.execute("CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID")
-        insert(connection, UNIVERSE[:7])
-        front = FrontFilter(connection, size=size, bounds=LedgerBounds(filter_step_count=step_count))
+        connection.execute("CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL)")
+        table = insert(connection, UNIVERSE[:7])
+        front = FrontFilter(table, size=size, bounds=LedgerBounds(filter_step_count=step_count))
         stored = set(UNIVERSE[:7])
         for kind, numbers in steps:
             some = [UNIVERSE[number] for number in sorted(numbers)]
             if kind == "fill":
                 front.fill_step()
             elif kind == "evict":
-                connection.executemany("DELETE FROM identity WHERE key = ?", [(one,) for one in some])
+                drop(connection, some)
                 stored -= set(some)
             else:
                 front.add(some)
@@ -86,11 +95,11 @@ def test_nothing_in_the_table_is_ever_called_new(
 
 def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlite3.Connection) -> None:
     """A start waits for nothing: the filter is filled by and by, in bounded steps."""
-    insert(connection, identities(100, seed=1))
-    front = FrontFilter(connection, size=1_000, bounds=LedgerBounds(filter_step_count=30))
+    stored = insert(connection, identities(100, seed=1), page_count=5)
+    front = FrontFilter(stored, size=1_000, bounds=LedgerBounds(filter_step_count=30))
     new = identities(50, seed=2)
 
-    assert [front.fill_step() for _ in range(3)] == [True] * 3
+    assert [front.fill_step() for _ in range(2)] == [True] * 2
     assert front.may_be_known(new) == new
     assert fill(front) == 1
     assert len(front.may_be_known(new)) < 10
@@ -101,7 +110,7 @@ def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_t
     connection: sqlite3.Connection, size: int
 ) -> None:
     """One in a hundred where there is room; a full filter is made anew with more."""
-    front = FrontFilter(connection, size=size)
+    front = FrontFilter(StoredIdentities(connection), size=size)
     fill(front)
     for seed in range(10):
         some = identities(2_000, seed=seed)
@@ -114,8 +123,7 @@ def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_t
 
 def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: sqlite3.Connection) -> None:
     """It has to be read from the table, which a short run on a large ledger would do in vain."""
-    insert(connection, identities(1_000, seed=1))
-    front = FrontFilter(connection, size=None)
+    front = FrontFilter(insert(connection, identities(1_000, seed=1)), size=None)
     new = identities(300, seed=2)
 
     assert not front.fill_step()
@@ -128,7 +136,7 @@ def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: sqlite3
 
 def test_an_empty_table_costs_nothing_to_read(connection: sqlite3.Connection) -> None:
     """So a first backfill has its filter from the start."""
-    front = FrontFilter(connection, size=None)
+    front = FrontFilter(StoredIdentities(connection), size=None)
 
     assert front.fill_step()
     assert front.may_be_known(identities(100, seed=1)) == []
@@ -137,11 +145,11 @@ def test_an_empty_table_costs_nothing_to_read(connection: sqlite3.Connection) ->
 def test_what_was_evicted_is_left_behind_by_the_next_filter(connection: sqlite3.Connection) -> None:
     """The filter follows the table and does not fill up over the years."""
     old, new = identities(3_000, seed=1), identities(3_000, seed=2)
-    front = FrontFilter(connection, size=3_000)
+    front = FrontFilter(StoredIdentities(connection), size=3_000)
     fill(front)
     front.add(old)
     insert(connection, old)
-    connection.execute("DELETE FROM identity")
+    connection.execute("DELETE FROM identity_page")
 
     assert fill(front) == 1
     front.add(new)
@@ -216,10 +224,10 @@ def test_new_identities_are_not_looked_up_in_the_table(tmp_path: Path) -> None:
 
     ledger.open_batch([part(BlobKey(2), identities(10, seed=3))], LAKE)
 
-    stored = ledger._connection.execute("SELECT count(*) FROM identity").fetchone()
+    looks = [one for one in statements if "identity_page" in one]
+    stored = StoredIdentities(ledger._connection).count()
     ledger.close()
-    assert stored == (IN_EARNEST.merge_count_min,)
-    assert not [one for one in statements if "CROSS JOIN identity" in one]
+    assert (stored, looks) == (IN_EARNEST.merge_count_min, [])
 
 
 def test_identities_that_an_output_still_lacks_leave_nothing_to_merge(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_identities_of_queued_batches_do_not_pile_up_in_memory(tmp_path: Path) -
     found = after.open_batch([part(known(after, "again")[0], "a")], OUTPUTS).duplicates
     after.close()
 
-    assert in_memory == 0
+    assert in_memory < 3
     assert kept == {"devo": numbers}
     assert found == {0: {0}}
 
@@ -262,6 +262,8 @@ def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
             " WHERE state = 0; ALTER TABLE blob DROP COLUMN queued; ALTER TABLE batch DROP COLUMN queued;"
             "ALTER TABLE feed DROP COLUMN error_code;"
             "DROP TABLE output_error; DROP TABLE memory; DROP TABLE held; DROP TABLE moved;"
+            "DROP TABLE identity_page;"
+            "CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;"
             "PRAGMA user_version = 1;"
         )
     connection.close()

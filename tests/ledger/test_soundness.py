@@ -13,6 +13,7 @@ from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import suspicion_of, transaction
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.testing.clock import FakeClock
 
@@ -36,9 +37,8 @@ def path(tmp_path: Path) -> Path:
     ledger = SqliteLedger(tmp_path, outputs=LAKE, now=NOW)
     refs = [BlobRef(FEED, f"content{n}", NOW, NOW + timedelta(days=7)) for n in range(3000)]
     ledger.commit_listing(FEED, Window(NOW - timedelta(hours=1), NOW), refs, complete=True, at=NOW)
-    rows = [(n.to_bytes(16, "big"), bytes(6)) for n in range(20_000)]
     with transaction(ledger._connection):
-        ledger._connection.executemany("INSERT INTO identity VALUES (?, ?)", rows)
+        StoredIdentities(ledger._connection).add([n.to_bytes(16, "big") + bytes(6) for n in range(20_000)])
     ledger.close()
     return ledger.path
 
@@ -74,7 +74,7 @@ def test_a_sound_ledger_is_left_where_it_is(path: Path) -> None:
     assert names(path) == [LEDGER_FILE]
 
 
-@pytest.mark.parametrize("table", ["blob", "identity", "meta", "batch"])
+@pytest.mark.parametrize("table", ["blob", "identity_page", "meta", "batch"])
 def test_damage_in_any_table_is_found(path: Path, table: str) -> None:
     """The file is kept as it is, under a name with the time."""
     harm(path, page_of(path, table))
@@ -98,7 +98,7 @@ def test_two_damaged_ledgers_of_one_second_are_both_kept(path: Path) -> None:
 
 def test_a_look_is_bounded_and_the_small_tables_come_first(path: Path) -> None:
     """What is cut short has found nothing, and the run starts: `ledger check` reads all of it."""
-    harm(path, page_of(path, "identity"))
+    harm(path, page_of(path, "identity_page"))
     guarded(path, HastyClock(NOW))
     assert names(path) == [LEDGER_FILE]
 
@@ -108,7 +108,7 @@ def test_a_look_is_bounded_and_the_small_tables_come_first(path: Path) -> None:
 
 def test_where_a_run_met_damage_the_next_start_looks_to_the_end(path: Path) -> None:
     """However long it takes; else it would meet the same page again and again."""
-    harm(path, page_of(path, "identity"))
+    harm(path, page_of(path, "identity_page"))
     with pytest.raises(LedgerUnusable, match=r"start `m365watch run` again"):
         SqliteLedger(path.parent, outputs=LAKE, now=NOW)
     assert suspicion_of(path).exists()

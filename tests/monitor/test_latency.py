@@ -6,7 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from m365watch.model import Batch, BatchPart, BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
+from m365watch.model import (
+    Batch,
+    BatchPart,
+    BlobKey,
+    BlobRef,
+    ContentType,
+    Feed,
+    GraphContent,
+    Header,
+    KnownBlob,
+    TenantId,
+)
 from m365watch.monitor import latency
 from m365watch.monitor.latency import BOUNDS_S, TOGETHER, Histogram, LatencyBook, SeriesKey, Step, recent
 
@@ -52,6 +63,17 @@ def test_each_step_is_the_time_between_its_two_instants() -> None:
         Step.DELIVERED: 3.0,
         Step.ALL: 7203.0,
     }
+
+
+def test_an_announcement_is_no_measure_of_latency() -> None:
+    """Its time may lie months before it was announced to this tenant."""
+    health = Feed(FEED.tenant_id, GraphContent.SERVICE_HEALTH)
+    announced = batch(HEADER)
+    announced.parts[0].feed = health
+    book = LatencyBook()
+    book.note_delivered(announced, "lake", at=NOW)
+
+    assert spans(book) == {}
 
 
 def test_what_is_not_known_is_not_counted() -> None:

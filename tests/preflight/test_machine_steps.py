@@ -23,6 +23,7 @@ from m365watch.config.settings import (
     Settings,
 )
 from m365watch.errors import SettingsRefused
+from m365watch.expiry.standing import known_now
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.preflight.course import refused
 from m365watch.preflight.credentials import check_lives
@@ -198,7 +199,7 @@ def test_every_mistake_of_a_configuration_is_told_and_nothing_else_looked_at() -
         (100, OK, "in 100 days"),
         (20, NOTE, "in 20 days"),
         (-1, BROKEN, "expired at 2026-11-23 12:00 UTC"),
-        (None, OK, "it is not known when it expires"),
+        (None, OK, "no collector has asked Graph yet; set client_secret_expires_at in inputs.office365"),
     ],
 )
 def test_a_secrets_life_is_known_where_somebody_said_it(
@@ -208,7 +209,7 @@ def test_a_secrets_life_is_known_where_somebody_said_it(
     ends_at = None if days is None else NOW + timedelta(days=days)
     secret = SecretSettings(Secret("a-secret"), expires_at=ends_at)
     tenant = replace(settings_in(tmp_path).tenants[0], credentials=(secret,))
-    [step] = check_lives(tenant, tmp_path / LEDGER_FILE, NOW)
+    [step] = check_lives(tenant, known_now(tenant, tmp_path / LEDGER_FILE), NOW)
 
     assert step.verdict is verdict
     assert text in step.seen
@@ -229,7 +230,7 @@ def test_a_certificates_life_is_in_its_file(tmp_path: Path) -> None:
             ManagedIdentitySettings(),
         ),
     )
-    steps = check_lives(tenant, tmp_path / LEDGER_FILE, SystemClock().now())
+    steps = check_lives(tenant, known_now(tenant, tmp_path / LEDGER_FILE), SystemClock().now())
 
     assert [step.verdict for step in steps] == [NOTE, BROKEN, BROKEN, OK, OK]
     assert "in 10 days" in steps[0].seen

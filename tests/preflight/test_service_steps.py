@@ -15,13 +15,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from m365watch.clock import SystemClock
-from m365watch.config.settings import CertificateSettings, Secret, SecretSettings, ServiceSettings
+from m365watch.config.settings import (
+    CertificateSettings,
+    Secret,
+    SecretSettings,
+    ServiceSettings,
+    TenantSettings,
+)
 from m365watch.diagnosis.needs import NEEDS, Api, apis_of, missing_roles
 from m365watch.diagnosis.reachable import judge_roles
 from m365watch.diagnosis.served import Served
 from m365watch.errors import NotSubscribed
+from m365watch.expiry.registration import Registration, Standing
+from m365watch.expiry.standing import known_now
 from m365watch.feed.answers import ListedSubscription, parse_subscription_list
 from m365watch.model import ContentType, Service
+from m365watch.preflight.credentials import Registrations
 from m365watch.preflight.report import Check, Group
 from m365watch.preflight.tenant import judge_listing, judge_subscription, judge_token
 from m365watch.simulator.identities import derive_identities
@@ -73,6 +82,53 @@ def test_a_right_configuration_passes_and_tells_what_a_run_will_start(tmp_path: 
         "output": {"ok"},
     }
     assert "`m365watch run` starts what is missing" in str(steps_of(groups, Check.SUBSCRIPTIONS)[0].fix)
+
+
+def test_the_end_of_a_secret_is_asked_of_graph_where_that_is_permitted(tmp_path: Path) -> None:
+    """Before any collector has run; where it is not permitted, the permission is named."""
+    (life,) = steps_of(preflight(tmp_path, "secret-ends-soon"), Check.CREDENTIAL)
+    assert life.verdict is NOTE
+    assert life.seen.endswith("(by Graph)")
+    (life,) = steps_of(preflight(tmp_path), Check.CREDENTIAL)
+    assert life.verdict is OK
+    assert "Graph does not permit the question, which needs Application.Read.All" in life.seen
+    assert "client_secret_expires_at" in life.seen
+
+
+def test_graph_is_asked_once_for_all_tenants_of_an_application(tmp_path: Path) -> None:
+    """It is one registration, however many tenants consent to it."""
+    asked = []
+
+    async def ask(tenant: TenantSettings) -> Registration:
+        asked.append(tenant.tenant_id)
+        return Registration(Standing.NOT_HERE)
+
+    async def main() -> set[str]:
+        async with simulating() as running:
+            [tenant] = settings_of(tmp_path, running).tenants
+            registrations = Registrations(ask, clock=SystemClock(), limit_s=1.0)
+            known = [known_now(tenant, tmp_path / "none") for _ in range(3)]
+            await asyncio.gather(*(registrations.complete(one, tenant) for one in known))
+            return {one.credentials[0].note for one in known}
+
+    assert asyncio.run(main()) == {"the application is registered in another tenant"}
+    assert len(asked) == 1
+
+
+def test_a_date_that_is_past_is_odd_where_entra_takes_the_secret(tmp_path: Path) -> None:
+    """Who exchanges a secret may forget its date; what Entra says counts."""
+
+    def forget(document: dict[str, Any]) -> None:
+        tenant_input(document)["credentials"]["client_secret_expires_at"] = "2024-01-31"
+
+    groups = preflight(tmp_path, change=forget)
+    (life,) = steps_of(groups, Check.CREDENTIAL)
+
+    assert life.verdict is NOTE
+    assert life.seen.endswith("and yet Entra takes it")
+    assert "client_secret_expires_at" in str(life.fix)
+    (life,) = steps_of(preflight(tmp_path, "secret-expired", change=forget), Check.CREDENTIAL)
+    assert life.verdict is BROKEN
 
 
 def test_subscriptions_that_are_there_are_listed_with_what_they_serve(tmp_path: Path) -> None:
@@ -336,7 +392,13 @@ def test_service_health_needs_roles_of_graph() -> None:
 def test_the_list_of_subscriptions_keeps_its_webhooks() -> None:
     """One without a status counts as enabled, and one that nobody knows is left out."""
     assert parse_subscription_list(LISTED.encode(), where="here") == [
-        ListedSubscription(ContentType.EXCHANGE, True, "https://hook.example/o365", "expired"),
+        ListedSubscription(
+            ContentType.EXCHANGE,
+            True,
+            "https://hook.example/o365",
+            "expired",
+            webhook_auth_id=Secret("x"),
+        ),
         ListedSubscription(ContentType.SHAREPOINT, True),
         ListedSubscription(ContentType.DLP, False),
     ]

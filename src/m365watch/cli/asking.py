@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from m365watch.cli.terminal import plain
+from m365watch.config.values import is_guid
 
 
 def ask(question: str, check: Callable[[str], str], *, default: str | None = None) -> str:
@@ -47,12 +48,15 @@ def ask_choice(question: str, choices: Sequence[str], *, default: str) -> str:
 
 
 def ask_secret(question: str) -> str:
-    """What is typed, which is never shown; asked again while it is empty."""
+    """What is typed, which is never shown; asked again while it is empty, or what Entra shows beside it."""
     while True:
         secret = getpass.getpass(f"{question} (not shown): ").strip()
-        if secret and secret.isprintable():
+        if is_guid(secret):
+            sys.stderr.write("  that looks like the Secret ID; paste what stands under Value\n")
+        elif secret and secret.isprintable():
             return secret
-        sys.stderr.write("  that is empty, or no text; paste the secret's value\n")
+        else:
+            sys.stderr.write("  that is empty, or no text; paste the secret's value\n")
 
 
 def a_file(text: str) -> str:

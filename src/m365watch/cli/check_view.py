@@ -35,6 +35,8 @@ _MARKS = {Verdict.OK: "✔", Verdict.NOTE: "!", Verdict.BROKEN: "✘", Verdict.S
 _TITLES = {Place.MACHINE: "this machine", Place.NETWORK: "network", Place.OUTPUTS: "outputs"}
 _STEP_COLUMNS = 13
 _WORD_COLUMNS = 7
+_BODY_COLUMNS_MIN = 30
+"""A narrower terminal wraps as it likes."""
 
 
 class Page:
@@ -90,17 +92,26 @@ class Page:
         title = _TITLES.get(group.place, f"tenant {quoted(group.name)}")
         self._print(Text(title, style="bold"))
         for step, following in zip(steps, [*steps[1:], None], strict=True):
-            self._print(self._line(step))
+            self._show_step(step)
             # Steps in a row that one act mends have one hint.
             if step.fix and (following is None or following.fix != step.fix):
                 self._print(Text(f"  hint: {quoted(step.fix, length_max=SEEN_LENGTH_MAX)}"))
 
-    def _line(self, step: Checked) -> Text:
+    def _show_step(self, step: Checked) -> None:
+        """A line; on a terminal, where it is longer than that is wide, it goes on below where it began."""
         mark = _MARKS[step.verdict] if self._has_marks else f"{step.verdict:<{_WORD_COLUMNS}}"
-        seen = quoted(step.seen, length_max=SEEN_LENGTH_MAX)
+        head = Text.assemble((mark, _STYLES[step.verdict]), f" {step.check:<{_STEP_COLUMNS}} ")
         about = f"{quoted(step.subject)}: " if _names_subject(step) else ""
-        line = Text.assemble((mark, _STYLES[step.verdict]), f" {step.check:<{_STEP_COLUMNS}} ")
-        return line.append(f"{about}{seen}", style="dim" if step.verdict is Verdict.SKIPPED else "")
+        seen = quoted(step.seen, length_max=SEEN_LENGTH_MAX)
+        body = Text(f"{about}{seen}", style="dim" if step.verdict is Verdict.SKIPPED else "")
+        columns = self._console.width - head.cell_len
+        if not self._console.is_terminal or columns < _BODY_COLUMNS_MIN:
+            self._print(head + body)
+            return
+        for part in body.wrap(self._console, columns):
+            part.rstrip()
+            self._print(head + part)
+            head = Text(" " * head.cell_len)
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)

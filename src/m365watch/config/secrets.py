@@ -22,6 +22,7 @@ _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
 """Stands for a secret that could not be, or was not to be, read."""
 _READ_AGAIN = "client_secret"
+_LOOKS_LIKE_ID = "looks like the secret's ID; Entra wants its value"
 """Its file is read here, and again whenever a token is asked for."""
 _READ_ANEW = "private_key"
 """Its file is not read here, but when the key is used, and again when it changes."""
@@ -70,7 +71,7 @@ def warn_of_inline_secrets(document: Document, *, places: Places, report: Report
             if not isinstance(secret, str) or is_reference(secret):
                 continue
             if name == "client_secret" and is_guid(secret):
-                report.warn(key, "looks like the secret's ID; Entra wants its value")
+                report.warn(key, _LOOKS_LIKE_ID)
             if open_to_others and key not in report.hidden and f"{name}_file" not in section:
                 report.warn(key, f"others can read this file; run: chmod 600 {shlex.quote(str(file))}")
 
@@ -126,6 +127,8 @@ def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) ->
         else:
             if warning is not None:
                 report.warn(file_path, warning)
+            if key == "client_secret" and is_guid(str(section[key])):
+                report.warn(file_path, _LOOKS_LIKE_ID)
 
 
 def read_secret_file(path: Path) -> str:

@@ -224,7 +224,7 @@ def find_alerts(
     told = Told(tenant, _EPOCH)
     times = []
     for record, header in zip(records, headers_of(records), strict=True):
-        matches += matcher.match(record, told, operation=header.Operation)
+        matches += matcher.match(record, told, header=header)
         at = read_instant(header.CreationTime)
         times += [round(at.timestamp() * 1000)] if at is not None else []
     now_ms = round(now.timestamp() * 1000) if now is not None else max(times, default=0) + _DAY_MS

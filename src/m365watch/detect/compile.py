@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from operator import eq, ge, gt, le, lt, ne
 
@@ -100,7 +101,9 @@ def _any_of(parts: list[Predicate]) -> Predicate:
     return holds
 
 
+@lru_cache(maxsize=65_536)
 def _compile_test(field: str | None, comparison: Comparison) -> Predicate:
+    """The test's closure; the same test of many rules, and of many kinds of records, is compiled once."""
     if field is None:
         return _keyword(_text_test(comparison, field=""))
     match comparison:
@@ -137,6 +140,12 @@ def _keyword(test: TextTest) -> Predicate:
         return any(test(text) for text in every_value(dict(view.record)))
 
     return holds
+
+
+@lru_cache(maxsize=65_536)
+def compile_text_test(test: Test) -> TextTest:
+    """Whether a text passes a test that is about texts. Raises: BadPattern."""
+    return _text_test(test.comparison, field=test.field or "")
 
 
 def _text_test(comparison: Comparison, *, field: str) -> TextTest:

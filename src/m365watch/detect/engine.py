@@ -188,13 +188,15 @@ class Engine:
 
     def _match(self, portion: Portion) -> list[Match]:
         told = Told(portion.tenant, portion.received_at)
-        candidates, match = self.matcher.candidates, self.matcher.match
+        plan_for, match_by = self.matcher.plan_for, self.matcher.match_by
         found: list[Match] = []
         decoded = 0
         for record, header in zip(portion.records, portion.headers, strict=True):
-            if candidates(header.Operation):
+            plan = plan_for(header)
+            if plan is not None:
                 decoded += 1
-                found += match(record, told, operation=header.Operation)
+                found += match_by(plan, record, told)
+        self.matcher.trim()
         self.figures.records += len(portion.records)
         self.figures.decoded += decoded
         self.figures.matches += len(found)

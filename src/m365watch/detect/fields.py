@@ -111,7 +111,12 @@ def _map_reader(field: str, rest: str) -> Reader:
     name, side = _side_of(rest)
     # A lone "new" is a property of that name, not a side of a nameless one.
     name = name or rest
-    return lambda view: read_named(view.record.get(field), name, side=side)
+
+    def read(view: View) -> tuple[Value, ...]:
+        found = view.record.get(field)
+        return () if found is None else read_named(found, name, side=side)
+
+    return read
 
 
 def _side_of(rest: str) -> tuple[str, str]:

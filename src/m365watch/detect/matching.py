@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypedDict
 
 import msgspec
+from msgspec import defstruct
 
 from m365watch.detect.alert import Match, clean_text
 from m365watch.detect.compile import Predicate, compile_condition, read_instant
-from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
+from m365watch.detect.condition import (
+    Condition,
+    Every,
+    Like,
+    OneOf,
+    SameAs,
+    Some,
+    Test,
+    Wildcard,
+    list_fields,
+)
+from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
+from m365watch.detect.guards import (
+    RAW_FIELDS,
+    Guard,
+    Memory,
+    Probe,
+    find_guard,
+    make_probes,
+    specialise,
+)
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.rule import Rule
 from m365watch.detect.uses import Use, counted_value, groups_of, kept_values, plan_uses
+from m365watch.model import Header
 
-OPERATIONS_MAX = 20_000
-"""Spellings of operations whose rules are remembered; beyond that they are worked out each time."""
+PLANS_MAX = 20_000
+"""Kinds of records whose plan is remembered; they begin anew when there are more."""
 _ANY = msgspec.json.Decoder()
+_KNOWN_FIELDS = frozenset({"Operation", "m365.operation", "RecordType", "Workload"})
+"""What is known of a record before it is decoded."""
+_ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +62,8 @@ class Compiled:
     holds: Predicate
     raises: tuple[tuple[Severity, Predicate], ...]
     uses: tuple[Use, ...]
+    needs: frozenset[str] | None
+    """The top fields that it reads of a record; None for all."""
 
     def severity_of(self, view: View) -> Severity:
         """The rule's severity, or a higher one that a selection asks for."""
@@ -54,8 +83,33 @@ class Told:
     """Stands in for a CreationTime that cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A first look at a record: some of its top fields, and what is asked of each."""
+
+    decode: Callable[[bytes], Any]
+    values: Callable[[Any], tuple[object, ...]]
+    """The fields' values, in the order of `asks`; None where there is none."""
+    asks: tuple[tuple[dict[object, tuple[int, ...]], Callable[[object], tuple[int, ...]]], ...]
+    """Of each field what is remembered of its values, and who answers for any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a record of one kind is looked at."""
+
+    rules: tuple[tuple[Compiled, Predicate], ...]
+    """Those that it may still fulfil, each with what is left of its condition."""
+    glance: Glance | None
+    """What is enough to see which of them cannot be fulfilled; None where that is not worth it."""
+    unguarded: frozenset[int]
+    """The places of those that have to be asked in any case."""
+    decoder: msgspec.json.Decoder[Any]
+    """Of all fields that any of the rules reads."""
+
+
 class Matcher:
-    """The rules, by the operations that they can match."""
+    """The rules, by the kinds of records that they can match."""
 
     def __init__(self, rules: Iterable[Rule], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
         """`rules` include those that correlations join."""
@@ -64,7 +118,8 @@ class Matcher:
         uses = plan_uses(kept)
         self._by_operation: dict[str, list[Compiled]] = {}
         self._residual: list[Compiled] = []
-        self._known: dict[str | None, tuple[Compiled, ...]] = {}
+        self._plans: dict[tuple[object, object, object], Plan | None] = {}
+        self._memory = Memory()
         for rule in kept:
             if rule.condition is not None and uses[rule.id]:
                 self._place(_compile(rule, uses[rule.id]))
@@ -77,36 +132,145 @@ class Matcher:
         for name in names or ():
             self._by_operation.setdefault(name, []).append(compiled)
 
-    def _everything(self) -> Iterable[Compiled]:
-        return chain(*self._by_operation.values(), self._residual)
+    def plan_for(self, header: Header) -> Plan | None:
+        """How a record with this header is looked at; None where no rule can match it."""
+        kind = (header.Operation, header.RecordType, header.Workload)
+        try:
+            return self._plans[kind]
+        except KeyError:
+            plan = self._make_plan(header)
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+                self._memory.drop()
+            self._plans[kind] = plan
+            return plan
 
-    def candidates(self, operation: str | None) -> tuple[Compiled, ...]:
-        """The rules that a record with this operation may fulfil; all where it could not be read."""
-        found = self._known.get(operation)
-        if found is None:
-            if operation is None:
-                # Fast decoders refuse some records; it stands in the record whether it could be read or not.
-                found = tuple({one.rule.id: one for one in self._everything()}.values())
-            else:
-                found = (*self._by_operation.get(normalise_operation(operation), ()), *self._residual)
-            if len(self._known) < OPERATIONS_MAX:
-                self._known[operation] = found
-        return found
+    def _make_plan(self, header: Header) -> Plan | None:
+        known = {
+            name: value
+            for name in ("Operation", "RecordType", "Workload")
+            if (value := getattr(header, name)) is not None
+        }
+        view = View(known)
+        rules: list[tuple[Compiled, Predicate]] = []
+        guards: dict[int, Guard] = {}
+        for compiled in self._candidates(header.Operation):
+            left = specialise(compiled.rule.condition or Some(()), lambda test: _holds(test, view))
+            if left is False:
+                continue
+            guard = None if left is True else find_guard(left)
+            if guard is not None:
+                guards[len(rules)] = guard
+            rules.append((compiled, _always if isinstance(left, bool) else compile_condition(left)))
+        return _plan_of(rules, guards, self._memory) if rules else None
 
-    def match(self, record: bytes, told: Told, *, operation: str | None) -> list[Match]:
+    def _candidates(self, operation: str | None) -> Iterable[Compiled]:
+        if operation is not None:
+            return (*self._by_operation.get(normalise_operation(operation), ()), *self._residual)
+        # Fast decoders refuse some records; it stands in the record whether it could be read or not.
+        every = chain(*self._by_operation.values(), self._residual)
+        return {one.rule.id: one for one in every}.values()
+
+    def match(self, record: bytes, told: Told, *, header: Header) -> list[Match]:
         """A match for every rule that the record fulfils, for each of its uses and groups."""
-        candidates = self.candidates(operation)
-        if not candidates:
-            return []
-        decoded = decode_record(record)
+        plan = self.plan_for(header)
+        return [] if plan is None else self.match_by(plan, record, told)
+
+    def match_by(self, plan: Plan, record: bytes, told: Told) -> list[Match]:
+        """The same, by the plan of the record's kind."""
+        glance = plan.glance
+        places: Iterable[int] = range(len(plan.rules))
+        if glance is not None:
+            try:
+                values = glance.values(glance.decode(record))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # What strict decoders refuse is looked at in full.
+            else:
+                found: tuple[int, ...] = ()
+                for value, (remembered, ask) in zip(values, glance.asks, strict=True):
+                    if value is not None:
+                        passing = remembered.get(value) if type(value) is str else None
+                        if passing is None:
+                            passing = ask(value)
+                        if passing:
+                            found += passing
+                if not found and not plan.unguarded:
+                    return []
+                places = sorted(plan.unguarded.union(found))
+        return self._match_fully(plan, record, told, places)
+
+    def _match_fully(self, plan: Plan, record: bytes, told: Told, places: Iterable[int]) -> list[Match]:
+        """The same, of a record that is worth looking at in full; `places` are those of the rules to ask."""
+        decoded = _decode(record, plan.decoder)
         if decoded is None:
             return []
         view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
-        fulfilled = [one for one in candidates if one.holds(view)]
+        fulfilled = [one for place in places for one, holds in (plan.rules[place],) if holds(view)]
         if not fulfilled:
             return []
         identity = identify_record(view, record)
         return [match for one in fulfilled for match in _matches_of(one, view, told, identity)]
+
+    def trim(self) -> None:
+        """Let go of what is remembered where it has become too much."""
+        self._memory.trim()
+
+
+def _always(view: View) -> bool:  # noqa: ARG001 - a predicate like any other
+    return True
+
+
+def _holds(test: Test, view: View) -> bool | None:
+    """Whether a test holds on what is known of the record's kind; None where it is about something else."""
+    field = "Operation" if test.field == "m365.operation" else test.field
+    if test.field not in _KNOWN_FIELDS or field not in view.record or isinstance(test.comparison, SameAs):
+        return None
+    return compile_condition(test)(view)
+
+
+def _plan_of(
+    rules: Sequence[tuple[Compiled, Predicate]], guards: Mapping[int, Guard], memory: Memory
+) -> Plan:
+    unguarded = frozenset(place for place in range(len(rules)) if place not in guards)
+    probes = make_probes(guards, memory)
+    needs = [compiled.needs for compiled, _ in rules]
+    every = None if None in needs else frozenset[str]().union(*(one for one in needs if one is not None))
+    # With most of the rules to be asked anyway, a first look would be one more.
+    glance = _glance_of(probes) if len(unguarded) <= len(rules) // 4 else None
+    return Plan(tuple(rules), glance, unguarded, decoder_of(every))
+
+
+def _glance_of(probes: Sequence[Probe]) -> Glance:
+    names = [probe.field for probe in probes]
+    numbered = {f"field_{number}": name for number, name in enumerate(names)}
+    look = defstruct(
+        "Look",
+        [(one, msgspec.Raw if name in RAW_FIELDS else Any, None) for one, name in numbered.items()],
+        rename=numbered,
+        gc=False,
+    )
+    # One name alone would give its value, and no tuple of it.
+    values = attrgetter(*numbered) if len(names) > 1 else lambda found: (found.field_0,)
+    asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
+    return Glance(msgspec.json.Decoder(look).decode, values, asks)
+
+
+@lru_cache(maxsize=4_096)
+def decoder_of(fields: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
+    """What decodes these top fields of a record, and steps over the others; all where it is None."""
+    if fields is None:
+        return _ANY
+    names = dict.fromkeys(sorted(fields), Any)
+    wanted = TypedDict("wanted", names, total=False)  # type: ignore[misc] # what rules name, known only now
+    return msgspec.json.Decoder(wanted)
+
+
+def _decode(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Mapping[str, Any] | None:
+    try:
+        decoded: Mapping[str, Any] = decoder.decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_record(record)
+    return decoded if isinstance(decoded, dict) else None
 
 
 def decode_record(record: bytes) -> Mapping[str, Any] | None:
@@ -134,7 +298,22 @@ def _compile(rule: Rule, uses: tuple[Use, ...]) -> Compiled:
         for one in rule.extension.raises
         if one.when in rule.selections
     )
-    return Compiled(rule, compile_condition(condition), raises, uses)
+    asked = [
+        condition,
+        *(rule.selections[one.when] for one in rule.extension.raises if one.when in rule.selections),
+    ]
+    return Compiled(rule, compile_condition(condition), raises, uses, _needs(asked, uses))
+
+
+def _needs(conditions: Sequence[Condition], uses: Sequence[Use]) -> frozenset[str] | None:
+    names = set(_ALWAYS_NEEDED)
+    for condition in conditions:
+        fields = list_fields(condition)
+        if fields is None:
+            return None
+        names |= fields
+    names = names.union(*(use.fields for use in uses))
+    return frozenset(need for name in names for need in needs_of(name))
 
 
 def identify_record(view: View, record: bytes) -> str:

@@ -45,15 +45,17 @@ def judge_settings(
     """The settings of a tenant, and the services that are looked at."""
     step, place = Step.CONFIGURATION, f"inputs.{tenant.input_name}.services"
     collected = [one for one in tenant.services if one.service.content is not None]
+    beside: list[ServiceSettings] = []
     if wanted is None and any(one.service.content_type for one in collected):
         # What comes from Graph has steps of its own, which are looked at by name.
+        beside = [one for one in collected if one.service.content_type is None]
         collected = [one for one in collected if one.service.content_type]
     services = tuple(one for one in collected if wanted in (None, one.service))
     if not services:
         name = wanted or "any of them"
         return broken(step, f"{name} is not enabled in {place}", fix=f"add it to {place}"), ()
     future = [one for one in services if one.start_at is not None and one.start_at > now]
-    names = ", ".join(one.service for one in services)
+    names = ", ".join(one.service for one in (*services, *beside))
     if future:
         starts = ", ".join(f"{one.service} from {one.start_at:%Y-%m-%d %H:%MZ}" for one in future)
         seen = f"start_time_in_utc lies in the future: {starts}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,23 +12,21 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.config.settings import SecretSettings, TenantSettings
+from m365watch.config.settings import TenantSettings
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator
 from m365watch.expiry.applications import Application, list_applications
 from m365watch.expiry.ends import ENDED, CredentialEnd, Judged, Source, judge
-from m365watch.expiry.graph import ROLES
 from m365watch.expiry.memory import MEMORY, KnownApplication, Told, applications_of, body_of
 from m365watch.expiry.present import (
     UNANSWERED,
     is_unasked,
     present_ends,
     reads_files,
-    secret_now,
-    with_answer,
     with_answers,
 )
-from m365watch.expiry.registration import Registration, Standing, find_alike
+from m365watch.expiry.registered import ends_without_answer, registered_ends, why_not_listed
+from m365watch.expiry.registration import Registration, Standing
 from m365watch.expiry.words import passed_line, unknown_line, warning_line
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
@@ -212,29 +210,16 @@ class ExpiryWatch:
                 known.home = str(tenant.tenant_id)
                 known.credentials = await self._answered(watched, registration)
                 return
-            why = _reason(registration.standing)
-        known.credentials = _with_reason(known.credentials, why)
+            why = why_not_listed(registration.standing)
+        known.credentials = ends_without_answer(known.credentials, why)
 
     async def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
         """The ends of an application's credentials, as its registration has them."""
-        now = self._clock.now()
-        found = []
-        for settings, one in zip(watched.application.credentials, watched.known.credentials, strict=True):
-            if isinstance(settings, SecretSettings) and settings.expires_at is None:
-                secret = settings.secret
-                if settings.file is not None:
-                    secret = await asyncio.to_thread(secret_now, settings)
-                ends = registration.ends_of_secret(secret.reveal(), now)
-                source = Source.GRAPH if ends else Source.UNKNOWN
-                note = find_alike(ends) if ends else "Graph lists no secret that begins like this one"
-                found.append(CredentialEnd(one.kind, source, ends, note, one.key, one.mark))
-                continue
-            registered = registration.end_of_certificate(one.mark) if one.mark else None
-            ends = (registered,) if registered else ()
-            found.append(
-                with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, key=one.key, mark=one.mark))
-            )
-        return found
+        now, credentials = self._clock.now(), watched.application.credentials
+        if reads_files(credentials):
+            known = watched.known.credentials
+            return await asyncio.to_thread(registered_ends, credentials, known, registration, now)
+        return registered_ends(credentials, watched.known.credentials, registration, now)
 
     def _tell_all(self, watched: _Watched) -> None:
         """Tell what is new about an application's credentials."""
@@ -264,18 +249,3 @@ class ExpiryWatch:
             say = _log.error if judged.stops_collecting else _log.warning
             say(warning_line(watched.known, judged), code=CODE)
         return Told(judged.threshold, judged.ends_at)
-
-
-def _with_reason(ends: Sequence[CredentialEnd], why: str) -> list[CredentialEnd]:
-    """The same with `why` as the reason of each end that Graph alone can know, and has not told."""
-    return [
-        msgspec.structs.replace(one, note=why) if one.source is Source.UNKNOWN and one.mark else one
-        for one in ends
-    ]
-
-
-def _reason(standing: Standing) -> str:
-    """Why nothing is known after an answer that listed nothing."""
-    if standing is Standing.NOT_PERMITTED:
-        return f"Graph does not permit the question, which needs {' or '.join(ROLES)}"
-    return "the application is registered in another tenant"

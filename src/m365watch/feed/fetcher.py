@@ -64,11 +64,13 @@ class BlobFetcher:
         on_fetched: Callable[[FetchedBlob], None],
         on_quiet: Callable[[], None],
         concerns: Callable[[KnownBlob], bool] = lambda _: True,
+        once: bool = False,
     ) -> None:
         """`on_fetched` takes a blob over; it calls `settle` once the blob is final.
 
         `on_quiet` hears whenever no fetch is under way and none is due. A due blob that does not
-        `concern` the run is left to another one.
+        `concern` the run is left to another one. With `once`, a host that is out of reach holds no feed:
+        nobody would come back to it.
         """
         self._concerns = concerns
         self._wake = asyncio.Event()
@@ -84,6 +86,7 @@ class BlobFetcher:
             on_fetched=on_fetched,
             wake=self._wake,
             on_refused=self.hold,
+            on_unreached=(lambda _: None) if once else self.hold,
         )
         self._queues = {feed: _FeedQueue(feed) for feed in feeds}
         self._changed = asyncio.Event()

@@ -22,6 +22,7 @@ from m365watch.errors import (
     NotSubscribed,
     RetryLater,
     Throttled,
+    Unreachable,
 )
 from m365watch.feed.answers import loss_reason
 from m365watch.feed.codes import EXPIRED
@@ -91,6 +92,8 @@ class Means:
     """Set whenever another fetch may begin."""
     on_refused: Callable[[Feed], None] = lambda _: None
     """Credentials or permissions do not do for the feed: nothing more of it is to be fetched just now."""
+    on_unreached: Callable[[Feed], None] = lambda _: None
+    """There is no way to the feed's host."""
 
     async def enter(self, access: TenantAccess, size_bytes: int) -> None:
         """Hold `size_bytes` in flight, and one of the tenant's places."""
@@ -114,6 +117,7 @@ class Round:
         self._known = known
         self._attempts = known.attempts
         self._throttled = 0
+        self._unreached = 0
         self._doubted = 0
         self._has_place = True
         self.held_bytes = guess.size_bytes
@@ -189,19 +193,25 @@ class Round:
     async def _may_retry(self, error: CollectorError) -> bool:
         """Pause before the next try of this round; False once the blob has been put off."""
         means, feed = self._means, self._known.ref.feed
-        if isinstance(error, NeedsOperator):
+        if isinstance(error, Unreachable):
+            # No fault of the blob's: it does not wait longer for it.
+            self._unreached += 1
+        if isinstance(error, NeedsOperator) or self._unreached >= QUICK_TRIES:
             if isinstance(error, REFUSED):
                 means.on_refused(feed)
+            elif isinstance(error, Unreachable):
+                means.on_unreached(feed)
             await means.troubles.note(feed, error)
             await self._postpone(error, _OPERATOR_WAIT_S)
             return False
         if isinstance(error, Throttled) and self._throttled < THROTTLED_TRIES:
             self._throttled += 1
-        else:
+        elif not isinstance(error, Unreachable):
             self._attempts += 1
         if isinstance(error, NotSubscribed):
             await self._subscribe_again()
-        if self._attempts >= QUICK_TRIES and not (isinstance(error, _Doubted) and error.is_last):
+        goes_on = isinstance(error, Unreachable) or (isinstance(error, _Doubted) and error.is_last)
+        if self._attempts >= QUICK_TRIES and not goes_on:
             await self._postpone(error, self._wait_s())
             return False
         await self._pause(self._pause_s(error))
@@ -239,8 +249,8 @@ class Round:
     async def _postpone(self, error: CollectorError, wait_s: float) -> None:
         means, ref = self._means, self._known.ref
         tries = "1 try" if self._attempts == 1 else f"{self._attempts} tries"
-        # What needs a person is the feed's trouble, told once, and not each of its blobs'.
-        (_log.debug if isinstance(error, NeedsOperator) else _log.warning)(
+        # What needs a person or meets no host is the feed's trouble, told once, and not each of its blobs'.
+        (_log.debug if isinstance(error, NeedsOperator | Unreachable) else _log.warning)(
             f"{ref.feed}: blob {ref.content_id} waits {wait_s:g} s after {tries}: {error.what}",
             code=error.code,
         )
@@ -254,7 +264,7 @@ class Round:
 
     def _pause_s(self, error: CollectorError) -> float:
         asked_s = error.after_s if isinstance(error, RetryLater) else None
-        backoff_s = _QUICK_FIRST_S * 2.0 ** min(self._attempts + self._throttled, 6)
+        backoff_s = _QUICK_FIRST_S * 2.0 ** min(self._attempts + self._throttled + self._unreached, 6)
         return max(asked_s or 0.0, backoff_s * (0.5 + self._means.random.random()))
 
     def leave_place(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from m365watch.ledger.schema import NUMBERS
+from m365watch.ledger.stored import PAGE_COUNT
 
 HORIZON = timedelta(days=15)
 """How long after its contentCreated a blob and its identities are remembered: the 7 days in
@@ -21,14 +21,17 @@ class LedgerBounds:
     """Longer than content can be listed, by more than a day: so far ahead a clock is believed."""
     blobs_forgotten_max: int = 2_000
     """Blobs that one step forgets."""
-    merge_count: int = 200_000
+    merge_count: int = 250_000
     """Identities in memory from which on batches are merged; each takes about 110 bytes there."""
     merge_count_min: int = 10_000
     """The least that a configuration can make of it: a full batch, which would otherwise be a merge by
     itself."""
-    statement_count: int = NUMBERS
-    """Identities of one statement, for a step of a merge or a look into the table; `schema.NUMBERS` at
-    most."""
+    merge_share: float = 0.25
+    """How much of that is merged at once: while it is sorted nothing else computes, for 0.3 ms a thousand."""
+    step_count: int = 8_192
+    """Identities that one step of a merge stores: about 5 ms."""
+    page_count: int = PAGE_COUNT
+    """Identities of a full page of the table."""
     merge_pause_calls: int = 20
     """How often a merge is not looked for after one look that found little: with the collector's upkeep,
     5 s."""

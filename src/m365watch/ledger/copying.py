@@ -49,9 +49,18 @@ _CONTRADICTIONS = (
     ),
 )
 """What must not be, and how often it is."""
-_COUNT_IDENTITIES = """
-SELECT (SELECT count(*) FROM identity) + (SELECT ifnull(sum(length(identities) / 16), 0) FROM batch)
-"""
+_CONTRADICTIONS_OF_PAGES = (
+    (
+        "pages of identities that are not what their first one says",
+        "SELECT count(*) FROM identity_page WHERE substr(rows, 1, 16) != first OR length(rows) % 22 != 0",
+    ),
+)
+"""The same of a ledger that keeps identities in pages."""
+_PAGES_SINCE = 7
+"""The first schema that does; before it each identity had a row of its own."""
+_COUNT_ROWS = "SELECT count(*) FROM identity"
+_COUNT_PAGED = "SELECT ifnull(sum(length(rows) / 22), 0) FROM identity_page"
+_COUNT_UNMERGED = "SELECT ifnull(sum(length(identities) / 16), 0) FROM batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +119,23 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
 
 def _check_contents(connection: sqlite3.Connection, path: Path, size_bytes: int) -> LedgerCheck:
     schema = _schema_of(connection, path)
+    is_paged = schema >= _PAGES_SINCE
     problems = [
         f"{count:,} {what}"
-        for what, question in _CONTRADICTIONS
+        for what, question in (*_CONTRADICTIONS, *(_CONTRADICTIONS_OF_PAGES if is_paged else ()))
         if (count := int(connection.execute(question).fetchone()[0]))
     ]
     [blobs] = connection.execute("SELECT count(*) FROM blob").fetchone()
-    [identities] = connection.execute(_COUNT_IDENTITIES).fetchone()
-    return LedgerCheck(path, schema, size_bytes, problems, blobs, identities, _as_of(connection))
+    [stored] = connection.execute(_COUNT_PAGED if is_paged else _COUNT_ROWS).fetchone()
+    [unmerged] = connection.execute(_COUNT_UNMERGED).fetchone()
+    return LedgerCheck(path, schema, size_bytes, problems, blobs, stored + unmerged, _as_of(connection))
 
 
 def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
     """The ledger's version. Raises: LedgerUnusable: it is no ledger, or one of a newer version."""
     schema = int(connection.execute("PRAGMA user_version").fetchone()[0])
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
-    if schema < 1 or not {"meta", "feed", "blob", "batch", "identity"} <= tables:
+    if schema < 1 or not {"meta", "feed", "blob", "batch"} <= tables:
         raise LedgerUnusable("is no ledger", where=str(path), fix="name a file that `ledger backup` wrote")
     if schema > SCHEMA_VERSION:
         raise LedgerUnusable(

@@ -8,14 +8,13 @@ takes half a microsecond an identity: a short run on a large ledger does without
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from rbloom import Bloom
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
+from m365watch.ledger.stored import StoredIdentities
 
 SIZE_MAX = 100_000_000
 """The most identities that a filter is made for beforehand: 100 MB. It still grows with the table."""
@@ -24,9 +23,6 @@ _ROOM, _ROOM_MAX = 3, 24_000_000
 many identities more at most."""
 _WORTH = 4
 """A filter nobody asked for is made once a quarter as many identities were looked up as the table holds."""
-_COUNT = "SELECT count(*) FROM identity"
-_COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM identity LIMIT ?)"
-_READ = "SELECT key FROM identity WHERE key > ? ORDER BY key LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +52,13 @@ class FrontFilter:
     """Tells which identities are surely not in the table; none is before the table has been read."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, size: int | None, bounds: LedgerBounds = IN_EARNEST
+        self, stored: StoredIdentities, *, size: int | None, bounds: LedgerBounds = IN_EARNEST
     ) -> None:
-        """Reads the table `identity` of the ledger; makes room for `size` identities or more.
+        """Reads what is `stored`; makes room for `size` identities or more.
 
         Without `size` it is made only once it pays.
         """
-        self._connection = connection
+        self._stored = stored
         self._bounds = bounds
         self._size = min(size or bounds.filter_count, SIZE_MAX)
         self._pays = size is not None
@@ -107,10 +103,10 @@ class FrontFilter:
                 return False
             self._filling = self._begin()
         filling = self._filling
-        rows = self._connection.execute(_READ, (filling.read_to, self._bounds.filter_step_count)).fetchall()
-        filling.bloom.update(chain.from_iterable(rows))
-        if len(rows) == self._bounds.filter_step_count:
-            filling.read_to = rows[-1][0]
+        identities, read_to = self._stored.read(filling.read_to, self._bounds.filter_step_count)
+        filling.bloom.update(identities)
+        if read_to is not None:
+            filling.read_to = read_to
         else:
             self._bloom, self._room, self._filling = filling.bloom, filling.room, None
             self.made += 1
@@ -121,13 +117,12 @@ class FrontFilter:
         if self._looked_up < self._look_at:
             return False
         count_max = _WORTH * self._looked_up
-        (stored,) = self._connection.execute(_COUNT_SOME, (count_max + 1,)).fetchone()
-        self._pays = stored <= count_max
+        self._pays = self._stored.count(up_to=count_max) <= count_max
         self._look_at = 2 * self._looked_up
         return self._pays
 
     def _begin(self) -> _Filling:
-        (stored,) = self._connection.execute(_COUNT).fetchone()
+        stored = self._stored.count()
         size = max(self._size, min(_ROOM * stored, stored + _ROOM_MAX))
         if size > self._bounds.filter_both_max:
             self._bloom = None

@@ -1,9 +1,9 @@
 """The store of identities: exact, on disk, bounded in memory.
 
 New identities are kept twice: packed in the row of their batch (durable with it, a fifth of
-a microsecond each) and in memory (`ledger/recent.py`). Every `merge_count` of them, those of
-batches that every output has, or keeps in its queue on disk, are merged, sorted, into one
-table: in such numbers the inserts meet on warm pages.
+a microsecond each) and in memory (`ledger/recent.py`). Where `merge_count` of them are there,
+those of the oldest batches that every output has, or keeps in its queue on disk, are merged, sorted,
+into the table's pages (`ledger/stored.py`): in such numbers many of them meet on one page.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
+from math import ceil
 from typing import cast
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
@@ -20,23 +21,13 @@ from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
 from m365watch.ledger.routes import Routes
+from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
 
-_ROW_BYTES = IDENTITY_BYTES + OWNER_BYTES
-_LAST_KEY = b"\xff" * (IDENTITY_BYTES + 1)
-# One statement for thousands of rows: a fifth of the time of `executemany`, which binds row by row.
-_LOOK_UP = """
-SELECT identity.key, identity.blob
-FROM number CROSS JOIN identity ON identity.key = substr(?1, n * 16 + 1, 16)
-WHERE n < ?2
-"""
-_INSERT = f"""
-INSERT OR IGNORE INTO identity
-SELECT substr(?1, n * {_ROW_BYTES} + 1, {IDENTITY_BYTES}),
-    substr(?1, n * {_ROW_BYTES} + {IDENTITY_BYTES + 1}, {OWNER_BYTES})
-FROM number WHERE n < ?2 ORDER BY n
-"""  # noqa: S608 - our own numbers
+_UNMERGED = f"""
+SELECT number, parts, length(identities) / {IDENTITY_BYTES}, waiting_for = queued FROM batch ORDER BY number
+"""  # noqa: S608 - our own number
 
 
 @dataclass(slots=True)
@@ -95,9 +86,10 @@ class IdentityStore:
         """Works on the ledger's connection, inside its transactions; has no filter without `sizes`."""
         self._connection = connection
         self._bounds = bounds
+        self._table = StoredIdentities(connection, page_count=bounds.page_count)
         buffer_size = sizes.buffer_size if sizes else None
         self._merge_count = max(buffer_size, bounds.merge_count_min) if buffer_size else bounds.merge_count
-        self._filter = FrontFilter(connection, size=sizes.size, bounds=bounds) if sizes else None
+        self._filter = FrontFilter(self._table, size=sizes.size, bounds=bounds) if sizes else None
         self.figures = StoreFigures()
         self._recent = RecentIdentities()
         self.moved = MovedIdentities(connection)
@@ -105,8 +97,6 @@ class IdentityStore:
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
         self._pause_calls = 0
-        self._evicted_to = b""
-        self._table_is_empty = not connection.execute("SELECT 1 FROM identity LIMIT 1").fetchall()
 
     def find(
         self, parts: Sequence[BatchPart], lacking: Lacking, *, routes: Routes, outputs: frozenset[str]
@@ -177,18 +167,12 @@ class IdentityStore:
 
     def _stored(self, some: set[bytes]) -> dict[bytes, BlobKey]:
         """Those of `some` that are in the table; a first backfill need not ask an empty one."""
-        found: dict[bytes, BlobKey] = {}
-        if self._table_is_empty:
-            return found
-        # Sorted, they meet on warm pages.
+        if self._table.is_empty:
+            return {}
         keys = sorted(some if self._filter is None else self._filter.may_be_known(some))
-        count = self._bounds.statement_count
-        for start in range(0, len(keys), count):
-            asked = keys[start : start + count]
-            for identity, owner in self._connection.execute(_LOOK_UP, (b"".join(asked), len(asked))):
-                found[identity] = BlobKey(int.from_bytes(owner, "big"))
-        self._note(asked=len(some), looked_up=len(keys), found=len(found))
-        return found
+        owners = self._table.owners(keys)
+        self._note(asked=len(some), looked_up=len(keys), found=len(owners))
+        return {identity: BlobKey(int.from_bytes(owner, "big")) for identity, owner in owners.items()}
 
     def _note(self, *, asked: int, looked_up: int, found: int) -> None:
         figures = self.figures
@@ -231,12 +215,11 @@ class IdentityStore:
             self._begin_merge_if_due()
             if not self._merging:
                 return self._filter is not None and self._filter.fill_step()
-        self._table_is_empty = False
-        count = self._bounds.statement_count
+        count = self._bounds.step_count
         some = self._merging[self._merged : self._merged + count]
         if self._filter is not None:
             self._filter.add([row[:IDENTITY_BYTES] for row in some])
-        self._connection.execute(_INSERT, (b"".join(some), len(some)))
+        self._table.add(some)
         if self._merged + count >= len(self._merging):
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
@@ -246,7 +229,7 @@ class IdentityStore:
 
     def merge_step_committed(self) -> None:
         """Go on behind the slice that is durable now; after the last, drop all of them from memory."""
-        self._merged += self._bounds.statement_count
+        self._merged += self._bounds.step_count
         if self._merging and self._merged >= len(self._merging):
             self.figures.merges += 1
             self._recent.end_merge()
@@ -255,31 +238,29 @@ class IdentityStore:
     def _begin_merge_if_due(self) -> None:
         """Begin a merge if enough is in memory; seldom while most of it waits for an output that is late.
 
-        Finding what can be merged goes through all that is in memory: 0.1 s for a million.
+        Finding what can be merged reads the rows of all batches that are not merged.
         """
         if len(self._recent) < self._merge_count:
             return
         if self._pause_calls:
             self._pause_calls -= 1
             return
-        self._begin_merge()
-        if len(self._merging) < self._merge_count / 2:
+        share = ceil(self._merge_count * self._bounds.merge_share)
+        count_min = len(self._recent) - self._merge_count + share
+        self._begin_merge(count_min)
+        if len(self._merging) < count_min / 2:
             self._pause_calls = self._bounds.merge_pause_calls
 
-    def _begin_merge(self) -> None:
-        """Choose what to merge: the identities of the batches that every output has or has queued."""
-        rows = self._connection.execute(
-            "SELECT number, parts, waiting_for = queued FROM batch ORDER BY number"
-        ).fetchall()
+    def _begin_merge(self, count_min: int) -> None:
+        """Choose what to merge: some `count_min` identities of the oldest batches that may be merged."""
         batches = [
-            (number, {blob for blob, *_ in json.loads(parts)}, is_held) for number, parts, is_held in rows
+            _Unmerged(number, {blob for blob, *_ in json.loads(parts)}, count, bool(is_held))
+            for number, parts, count, is_held in self._connection.execute(_UNMERGED)
         ]
-        waiting = set[BlobKey]().union(*(blobs for _, blobs, is_held in batches if not is_held))
-        # A batch that also has a blob which waits in another one stays: its row may be all that is durable
-        # of that blob's identities.
-        self._merging_batches = [
-            (number,) for number, blobs, is_held in batches if is_held and blobs.isdisjoint(waiting)
-        ]
+        held = [one for one in batches if one.is_held]
+        self._merging_batches, waiting = _choose(_oldest(held, count_min), batches)
+        if not self._merging_batches:
+            self._merging_batches, waiting = _choose(held, batches)
         self._merging = self._recent.begin_merge(besides=waiting)
         self._merged = 0
 
@@ -289,16 +270,40 @@ class IdentityStore:
         Goes through the table from start to end over many calls; whether more remains of this round.
         """
         self.moved.evict(before)
-        last = self._connection.execute(
-            "SELECT key FROM identity WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?",
-            (self._evicted_to, self._bounds.identities_forgotten_max),
-        ).fetchone()
-        self.figures.forgotten += self._connection.execute(
-            "DELETE FROM identity WHERE key > ? AND key <= ? AND blob < ?",
-            (self._evicted_to, last[0] if last else _LAST_KEY, before.to_bytes(OWNER_BYTES, "big")),
-        ).rowcount
-        self._evicted_to = last[0] if last else b""
-        return last is not None
+        gone, is_more = self._table.evict(
+            before.to_bytes(OWNER_BYTES, "big"), count=self._bounds.identities_forgotten_max
+        )
+        self.figures.forgotten += gone
+        return is_more
+
+
+@dataclass(frozen=True, slots=True)
+class _Unmerged:
+    """A batch whose row is there."""
+
+    number: int
+    blobs: set[BlobKey]
+    count: int
+    """The identities in its row; none where they are merged already."""
+    is_held: bool
+    """Whether every output has it or has it queued."""
+
+
+def _oldest(held: Sequence[_Unmerged], count_min: int) -> list[_Unmerged]:
+    """The first of `held` with so many identities; those without any cost nothing."""
+    counts = accumulate((one.count for one in held), initial=0)
+    return [one for one, before in zip(held, counts, strict=False) if before < count_min or not one.count]
+
+
+def _choose(some: Sequence[_Unmerged], batches: Sequence[_Unmerged]) -> tuple[list[tuple[int]], set[BlobKey]]:
+    """The numbers of those of `some` that can be merged whole, and the blobs that wait: those of the others.
+
+    A batch that also has a blob which waits in another one stays: its row may be all that is durable
+    of that blob's identities.
+    """
+    numbers = {one.number for one in some}
+    waiting = set[BlobKey]().union(*(one.blobs for one in batches if one.number not in numbers))
+    return [(one.number,) for one in some if one.blobs.isdisjoint(waiting)], waiting
 
 
 def _owns_some(part: BatchPart, known: dict[bytes, BlobKey]) -> bool:

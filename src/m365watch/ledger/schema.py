@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 from m365watch.errors import LedgerUnusable
+from m365watch.ledger.stored import fill_pages
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _CREATE = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -75,7 +77,7 @@ CREATE INDEX blob_created ON blob (created_us);
 
 -- A batch that was shown to outputs. parts: [[blob, new identities, records, duplicates], ...], each
 -- with the outputs that it is for where those are not all of the batch's; identities: the new ones
--- of all parts, 16 bytes each, in the order of the parts; empty once they are in the table identity.
+-- of all parts, 16 bytes each, in the order of the parts; empty once they are in the table identity_page.
 -- waiting_for: the outputs that have not acknowledged it; queued: those of them that have it in
 -- their queue on disk. committed: whether an output or a queue has it, or an output was left out of it.
 CREATE TABLE batch (
@@ -104,8 +106,9 @@ CREATE TABLE output_error (
 -- costs what was learned and never a record.
 CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 
--- Identities older than the batches still kept, with the blob that brought each (its key, 6 bytes).
-CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;
+-- Identities older than the batches still kept, in pages: rows has up to some hundred of them, in order,
+-- each with the blob that brought it (its key, 6 bytes) behind it; first is the first of them (`stored.py`).
+CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL);
 -- 0..n-1, to look many identities up in one statement.
 CREATE TABLE number (n INTEGER PRIMARY KEY);
 
@@ -153,6 +156,7 @@ CREATE TABLE output_error (
     4: "CREATE TABLE moved (key BLOB NOT NULL, batch INTEGER NOT NULL, blob INTEGER NOT NULL,"
     " PRIMARY KEY (key, batch)) WITHOUT ROWID;",
     5: "ALTER TABLE feed ADD COLUMN error_code TEXT;",
+    6: "CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL);",
 }
 """From version n to n + 1."""
 
@@ -172,10 +176,30 @@ def migrate(connection: sqlite3.Connection) -> None:
         _apply(connection, _CREATE, version=SCHEMA_VERSION)
         return
     for step in range(version, SCHEMA_VERSION):
-        _apply(connection, _MIGRATIONS[step], version=step + 1)
+        _apply(connection, _MIGRATIONS[step], version=step + 1, then=_MOVES.get(step))
 
 
-def _apply(connection: sqlite3.Connection, script: str, *, version: int) -> None:
-    # executescript would commit what is open first, so the transaction is part of the script.
+def _move_identities(connection: sqlite3.Connection) -> None:
+    """Each had a row of its own; a million of them take a second."""
+    rows = connection.execute("SELECT key, blob FROM identity ORDER BY key")
+    fill_pages(connection, (key + blob for key, blob in rows))
+    connection.execute("DROP TABLE identity")
+
+
+_MOVES: dict[int, Callable[[sqlite3.Connection], None]] = {6: _move_identities}
+"""What SQL alone cannot do, in the same transaction."""
+
+
+def _apply(
+    connection: sqlite3.Connection,
+    script: str,
+    *,
+    version: int,
+    then: Callable[[sqlite3.Connection], None] | None = None,
+) -> None:
+    # executescript would commit what is open first, so the transaction begins in the script.
     fill = f"INSERT OR IGNORE INTO number SELECT value FROM json_each('{list(range(NUMBERS))}');"  # noqa: S608 - our own numbers
-    connection.executescript(f"BEGIN IMMEDIATE; {script} {fill} PRAGMA user_version = {version}; COMMIT;")
+    connection.executescript(f"BEGIN IMMEDIATE; {script} {fill} PRAGMA user_version = {version};")
+    if then is not None:
+        then(connection)
+    connection.execute("COMMIT")

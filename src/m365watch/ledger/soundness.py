@@ -24,7 +24,7 @@ _HEADING = "***"
 """How a line of SQLite's begins that names the database and no problem."""
 _COMPANIONS = ("-wal", "-shm")
 _FAST_FIRST = (
-    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('identity', 'held', 'number')"
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('identity_page', 'held', 'number')"
 )
 _log = structlog.get_logger(__name__)
 

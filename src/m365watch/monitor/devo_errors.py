@@ -137,6 +137,14 @@ ROWS = (
     DevoRow("lake_unusable", _SETUP, 115, "the lake cannot be looked after", _READ),
     DevoRow("erasure_open", _SETUP, 116, "an erasure has begun and not ended", _READ),
     DevoRow("consent_refused", _SETUP, 117, "no administrator has consented to the application", _READ),
+    DevoRow(
+        "webhook_refused",
+        _SETUP,
+        118,
+        "Microsoft could not validate the webhook; polling goes on",
+        "let Microsoft reach the address; [webhook.md](../webhook.md)",
+    ),
+    DevoRow("alerts_refused", _SETUP, 119, "Devo's Alerts API refuses the token or an alert", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",

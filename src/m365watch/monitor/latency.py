@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from m365watch.model import Batch, Feed, Header, KnownBlob
+from m365watch.model import Batch, Feed, GraphContent, Header, KnownBlob
 
 MEMORY = "latency"
 """The name under which the ledger remembers the histograms."""
@@ -170,7 +170,8 @@ class LatencyBook:
         """Count what `output` has acknowledged: each blob's step, and the whole way of one of its records."""
         day = at.date()
         for part in batch.parts:
-            if not part.headers:
+            # An announcement's time says when it was made, perhaps months ago, and nothing of its way here.
+            if not part.headers or isinstance(part.feed.content_type, GraphContent):
                 continue
             header = part.headers[len(part.headers) // 2]
             delivered, whole = self._row(part.feed, header, output, _BY_OUTPUT)

@@ -12,7 +12,7 @@ from datetime import datetime
 from m365watch.clock import Clock
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
-from m365watch.model import Batch, Header, KnownBlob, TenantId
+from m365watch.model import Batch, GraphContent, Header, KnownBlob, TenantId
 from m365watch.monitor import latency, vocabulary
 from m365watch.monitor.latency import LatencyBook
 from m365watch.monitor.vocabulary import Vocabulary
@@ -50,7 +50,9 @@ class RunObserver:
     def note_fetched(
         self, known: KnownBlob, headers: Sequence[Header], records: Sequence[bytes], *, fetched_at: datetime
     ) -> None:
-        """One blob's headers and records, masked where the settings say so."""
+        """One blob's headers and records, masked where the settings say so; announcements are let be."""
+        if isinstance(known.ref.feed.content_type, GraphContent):
+            return
         self._latency.note_fetched(known, headers, fetched_at=fetched_at)
         words = self._vocabularies.get(known.ref.feed.tenant_id)
         if words is not None:

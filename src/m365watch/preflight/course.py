@@ -12,9 +12,10 @@ from m365watch.clock import Clock, Random
 from m365watch.config.settings import Settings, TenantSettings
 from m365watch.entra.session import Session
 from m365watch.errors import SettingsRefused
+from m365watch.expiry.registration import Registration
 from m365watch.feed.budget import RequestBudget
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.preflight.credentials import Reach
+from m365watch.preflight.credentials import Reach, Registrations
 from m365watch.preflight.machine import (
     FreeBytes,
     check_configuration,
@@ -27,7 +28,7 @@ from m365watch.preflight.network import Network, ways_of
 from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
 from m365watch.preflight.report import Check, Group, Place, Preflight, all_skipped, bad
 from m365watch.preflight.tenant import TenantMeans, check_tenant
-from m365watch.reach import ReachedTenant, reach_tenant
+from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
 
 T = TypeVar("T")
 
@@ -79,7 +80,12 @@ async def check_all(
         looked = network.look(ways_of(tenants))
         yield Group(Place.NETWORK, steps=tuple(await _told(progress, "the network", looked)))
         reaching = TenantMeans(
-            means.clock, _reach_with(means), network, settings.state_directory / LEDGER_FILE, means.limit_s
+            means.clock,
+            _reach_with(means),
+            _registrations_with(means),
+            network,
+            settings.state_directory / LEDGER_FILE,
+            means.limit_s,
         )
         turns = asyncio.Semaphore(TENANTS_AT_ONCE)
         found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]
@@ -136,6 +142,13 @@ def _reach_with(means: Means) -> Reach:
         return reach_tenant(tenant, means.session, budget=budget, clock=means.clock, random=means.random)
 
     return reach
+
+
+def _registrations_with(means: Means) -> Registrations:
+    def ask(tenant: TenantSettings) -> Awaitable[Registration]:
+        return ask_registration(tenant, means.session, clock=means.clock)
+
+    return Registrations(ask, clock=means.clock, limit_s=means.limit_s)
 
 
 async def _told(progress: Progress, what: str, looking: Awaitable[T]) -> T:

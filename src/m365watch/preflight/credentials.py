@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
+from m365watch.clock import Clock
 from m365watch.config.settings import TenantSettings
+from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.reachable import cure_of
 from m365watch.errors import CollectorError
 from m365watch.expiry.ends import CredentialKind, Judged, judge
 from m365watch.expiry.memory import KnownApplication
-from m365watch.expiry.standing import known_now
+from m365watch.expiry.present import is_unasked
+from m365watch.expiry.registered import ends_without_answer, registered_ends, why_not_listed
+from m365watch.expiry.registration import Registration, Standing
 from m365watch.expiry.words import cure_of as life_fix
-from m365watch.expiry.words import life_text
+from m365watch.expiry.words import life_text, unknown_cure
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.reach import ReachedTenant
 
+_STALE = "correct client_secret_expires_at, or remove it: it is still that of an older secret"
 _READABLE = "name a certificate that this user may read, and its password"
 
 Reach = Callable[[TenantSettings], ReachedTenant]
+Ask = Callable[[TenantSettings], Awaitable[Registration]]
+"""What the tenant's Graph keeps of its application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +41,50 @@ class Tried:
     """The tenant with that credential alone; as it was where none works."""
 
 
-def check_lives(tenant: TenantSettings, ledger: Path, now: datetime) -> list[Checked]:
-    """How long each credential still lives, as far as settings, files and Graph have said; reads files.
-
-    What Graph said is in the `ledger` of the collector that asked it.
-    """
-    known = known_now(tenant, ledger)
+def check_lives(tenant: TenantSettings, known: KnownApplication, now: datetime) -> list[Checked]:
+    """How long each credential still lives, as far as settings, files and Graph have said."""
     judged = judge(known.credentials, now)
     return [_judge_life(one.name, known, life) for one, life in zip(tenant.credentials, judged, strict=True)]
+
+
+class Registrations:
+    """What Graph tells of each application, which is asked once however many tenants know it."""
+
+    def __init__(self, ask: Ask, *, clock: Clock, limit_s: float) -> None:
+        """`limit_s` is how long an answer may take."""
+        self._ask = ask
+        self._clock = clock
+        self._limit_s = limit_s
+        self._one_at_a_time = asyncio.Lock()
+        self._answers: dict[tuple[str, str], Registration | str] = {}
+
+    async def complete(self, known: KnownApplication, tenant: TenantSettings) -> None:
+        """Put what Graph says into `known`, where it alone can know and no collector has asked it yet."""
+        if not any(map(is_unasked, known.credentials)):
+            return
+        async with self._one_at_a_time:
+            if known.key not in self._answers:
+                self._answers[known.key] = await self._answer(tenant)
+        answer, now = self._answers[known.key], self._clock.now()
+        if isinstance(answer, str):
+            known.credentials = ends_without_answer(known.credentials, answer)
+        else:
+            known.credentials = await asyncio.to_thread(
+                registered_ends, tenant.credentials, known.credentials, answer, now
+            )
+
+    async def _answer(self, tenant: TenantSettings) -> Registration | str:
+        """The registration, or why there is none."""
+        try:
+            async with asyncio.timeout(self._limit_s):
+                registration = await self._ask(tenant)
+        except CollectorError as error:
+            return f"Graph could not be asked: {error.what}"
+        except TimeoutError:
+            return f"Graph has not answered in {self._limit_s:g} s"
+        if registration.standing is Standing.LISTED:
+            return registration
+        return why_not_listed(registration.standing)
 
 
 def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
@@ -49,9 +92,24 @@ def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
         return bad(Check.CREDENTIAL, life.end.note, fix=_READABLE, subject=name)
     seen = life_text(life)
     if life.threshold is None:
-        return good(Check.CREDENTIAL, seen, subject=name)
+        cure = unknown_cure(known, life) if life.ends_at is None else ""
+        return good(Check.CREDENTIAL, f"{seen}; {cure}" if cure else seen, subject=name)
     make = bad if life.stops_collecting else odd
     return make(Check.CREDENTIAL, seen, fix=life_fix(known, life), subject=name)
+
+
+def believe_entra(lives: Sequence[Checked], tokens: Sequence[Checked]) -> list[Checked]:
+    """The same lives, where one that is over is odd if Entra has just given a token for the credential.
+
+    Then the date is wrong, which nobody changed with the secret, and not the secret.
+    """
+    taken = {step.subject for step in tokens if step.verdict is Verdict.OK}
+    return [
+        odd(life.check, f"{life.seen}, and yet Entra takes it", fix=_STALE, subject=life.subject)
+        if life.verdict is Verdict.BROKEN and life.subject in taken
+        else life
+        for life in lives
+    ]
 
 
 async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:

@@ -25,10 +25,18 @@ from m365watch.diagnosis.reachable import (
 from m365watch.diagnosis.served import Served, judge_audit
 from m365watch.entra.text import one_line
 from m365watch.errors import AccessRefused, CollectorError, NotSubscribed, Unavailable
+from m365watch.expiry.standing import known_now
 from m365watch.feed.answers import ListedSubscription
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 from m365watch.model import ContentType, Service, Window
-from m365watch.preflight.credentials import Reach, Tried, check_lives, try_credentials
+from m365watch.preflight.credentials import (
+    Reach,
+    Registrations,
+    Tried,
+    believe_entra,
+    check_lives,
+    try_credentials,
+)
 from m365watch.preflight.network import Network
 from m365watch.preflight.report import (
     Check,
@@ -60,6 +68,7 @@ class TenantMeans:
 
     clock: Clock
     reach: Reach
+    registrations: Registrations
     network: Network
     ledger: Path
     """Where a collector keeps what Graph told it of credentials; it may not be there."""
@@ -75,13 +84,16 @@ async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -
 async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list[Checked]:
     now = means.clock.now()
     finding, _ = judge_settings(tenant, None, now)
-    steps = [checked(finding), *await asyncio.to_thread(check_lives, tenant, means.ledger, now)]
+    known = await asyncio.to_thread(known_now, tenant, means.ledger)
+    steps = [checked(finding), *check_lives(tenant, known, now)]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
     tell(Check.TOKEN)
     tried = await try_credentials(tenant, means.reach)
-    steps += tried.steps
+    if tried.token is not None:
+        await means.registrations.complete(known, tenant)
+    steps = [checked(finding), *believe_entra(check_lives(tenant, known, now), tried.steps), *tried.steps]
     if tried.token is None:
         return [*steps, *all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)]
     services = [one for one in tenant.services if one.service.content is not None]

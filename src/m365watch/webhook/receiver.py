@@ -52,6 +52,17 @@ class Receiver:
             self._desk = None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._tell_end(desk)
+
+    def _tell_end(self, desk: NotificationDesk) -> None:
+        """What webhook mode has brought, in one line."""
+        came, did = self.server.figures, desk.figures
+        refused = sum(came.refused.values())
+        _log.info(
+            f"webhook: {came.notified:,} notifications in this run; {did.made_known:,} blobs became known by "
+            f"them, {did.known:,} were known before, {did.left:,} were left to polling; "
+            f"{refused:,} calls refused"
+        )
 
     def change(self, feeds: Mapping[Feed, Audited]) -> None:
         """Take notifications about these feeds and their tenants from now on."""

@@ -195,7 +195,7 @@ class WebhookServer:
     def _warn_once(self, what: str, text: str) -> None:
         if what not in self._has_warned:
             self._has_warned.add(what)
-            _log.warning(text, code="webhook")
+            _log.warning(text)
 
 
 def load_context(settings: WebhookSettings, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from expand import case_files, load_cases
-from verdicts import faults_of, packs
+from verdicts import alerts_of, faults_of, packs
 
 from m365watch.detect.library import Library
 
@@ -21,6 +22,43 @@ def library() -> Library:
 def test_a_detection_finds_its_hits_and_leaves_the_near_misses(path: Path) -> None:
     """Each hit gives an alert that names user, severity and what happened; no near miss gives any."""
     assert faults_of(load_cases(path)) == []
+
+
+BY_RECORD_TYPE = {"a01", "e03", "devo_admin_network"}
+"""Detections that take every operation of some kinds of record."""
+OF_REFUSALS = {"o06", "e01", "d01", "devo_indicator"}
+"""Detections for which it is the same, or the point, that something was refused."""
+_CHANGES = {1: "False", 8: "Failure", 18: "Failed"}
+"""What a refusal is called in the records of changes, by record type."""
+
+
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
+def test_a_hit_under_another_operation_is_none(path: Path) -> None:
+    """Every rule knows the operations that it is about, so that most records cost it nothing."""
+    if path.stem in BY_RECORD_TYPE:
+        pytest.skip("its rules go by the type of the record")
+    file = load_cases(path)
+    for case in file.cases:
+        if case.kind == "hit":
+            renamed = [_changed(record, Operation="Something else") for record in case.records]
+            assert [alert.explanation for alert in alerts_of(file, renamed)] == [], case.name
+
+
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
+def test_a_change_that_was_refused_is_no_hit(path: Path) -> None:
+    """What an administrator was not allowed to do has not happened."""
+    file = load_cases(path)
+    for case in file.cases:
+        kinds = {json.loads(record)["RecordType"] for record in case.records}
+        if case.kind == "hit" and path.stem not in OF_REFUSALS and kinds <= set(_CHANGES):
+            refused = [
+                _changed(one, ResultStatus=_CHANGES[json.loads(one)["RecordType"]]) for one in case.records
+            ]
+            assert [alert.explanation for alert in alerts_of(file, refused)] == [], case.name
+
+
+def _changed(record: bytes, **fields: str) -> bytes:
+    return json.dumps({**json.loads(record), **fields}).encode()
 
 
 def test_every_rule_of_the_packs_can_be_read(library: Library) -> None:

@@ -75,6 +75,15 @@ def library_of(file: CaseFile) -> Library:
     return load_library(own, lists=lists)
 
 
+def alerts_of(file: CaseFile, records: Sequence[bytes]) -> list[Alert]:
+    """The alerts of the file's detection on these records."""
+    library = library_of(file)
+    rules = library.find(file.detection)
+    wanted = {rule.id for rule in rules}
+    found = find_alerts(with_sources(rules, library), records, knowledge=knowledge_of(file.settings))
+    return [alert for alert in found if alert.rule_id in wanted]
+
+
 def faults_of(file: CaseFile) -> list[str]:
     """A line for each claim that does not hold."""
     library = library_of(file)

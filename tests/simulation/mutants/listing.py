@@ -179,4 +179,19 @@ MUTANTS = (
         hint=15,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
+    Mutant(
+        "starts_now",
+        "where there is no state, listing begins with the present, and what came before is never listed; "
+        "seen in several collectors after a lost state",
+        (
+            Patch(
+                "m365watch.feed.windows",
+                "    holes = _without([Window(start, live_start)], coverage)\n",
+                "    before = [Window(coverage[0].start, live_start)] if coverage else []\n"
+                "    holes = _without(before, coverage)\n",
+            ),
+        ),
+        hint=0,
+        lacks=(_NO_SECOND_LOOK,),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import delivering, fetching, listing, records
+from mutants import delivering, fetching, listing, records, remembering
 from mutants.patching import Mutant
 
 SEEDS = 50
@@ -10,5 +10,11 @@ SEEDS = 50
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for mutant in (*listing.MUTANTS, *fetching.MUTANTS, *records.MUTANTS, *delivering.MUTANTS)
+    for mutant in (
+        *listing.MUTANTS,
+        *fetching.MUTANTS,
+        *records.MUTANTS,
+        *delivering.MUTANTS,
+        *remembering.MUTANTS,
+    )
 }

@@ -218,7 +218,7 @@ class _Together:
             # An expression holds or does not; the threshold of such a correlation is the number of its rules.
             holds = holds_among(correlation.expression, self._counts)
             if holds and correlation.joined is Joined.ORDERED:
-                holds = self._in_order([one for one in correlation.sources if self._counts[one]])
+                holds = earliest_in_order(correlation.expression, self._matches, _BEGINNING) is not None
             return correlation.threshold if holds else -1
         present = [one for one in correlation.sources if self._counts[one]]
         if correlation.joined is Joined.ORDERED and not self._in_order(present):
@@ -248,6 +248,38 @@ class _Together:
                 break
             since, last, reached = found.at_ms, found.identity, reached + 1
         return reached
+
+
+_BEGINNING = (-1, "")
+
+
+def earliest_in_order(
+    expression: Expression, matches: Sequence[Match], after: tuple[int, str]
+) -> tuple[int, str] | None:
+    """Time and identity of the match that first fulfils the expression `after` another; None if none does.
+
+    What `and` joins comes in that order (within a second in any), each part by a record of its own; of
+    what `or` joins the earliest counts, so that one more rule that has matched spoils nothing.
+    """
+    since, last = after
+    if isinstance(expression, Named):
+        return next(
+            (
+                (one.at_ms, one.identity)
+                for one in matches
+                if one.source_id == expression.rule_id and one.at_ms >= since and one.identity != last
+            ),
+            None,
+        )
+    if expression.operator == "and":
+        reached: tuple[int, str] | None = after
+        for part in expression.parts:
+            reached = earliest_in_order(part, matches, reached) if reached is not None else None
+        return reached
+    found = [earliest_in_order(part, matches, after) for part in expression.parts]
+    if expression.operator == "not":
+        return after if found[0] is None else None
+    return min((one for one in found if one is not None), default=None)
 
 
 def holds_among(expression: Expression, present: Counter[str]) -> bool:

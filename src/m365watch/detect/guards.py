@@ -1,0 +1,320 @@
+"""What has to be so, of a single field, before a rule can be fulfilled at all.
+
+Most rules need some text in some field. To ask that alone is cheap: few fields are decoded, and the same
+few values come again and again, so that the answer is remembered by value. Only a record that passes is
+looked at in full. A guard may let records through that the rule then refuses; it holds none back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Raw
+
+from m365watch.detect.compile import compile_text_test
+from m365watch.detect.condition import (
+    Condition,
+    ContainsOneOf,
+    Every,
+    Exists,
+    Like,
+    Matches,
+    Never,
+    OneOf,
+    Some,
+    Test,
+    Wildcard,
+)
+from m365watch.detect.derived.catalogue import needs_of
+from m365watch.detect.fields import MAPS, Value, leaves_of, text_of
+
+Guard = tuple[Test, ...]
+"""At least one of these tests passes where the rule is fulfilled."""
+
+_SAFE = re.compile(r"[a-z0-9 _.@-]+")
+"""Characters that JSON writes as they are, and none that it sets between values."""
+_ESCAPED = re.compile(rb"\\\\?u(?:00[2-7]|212[aA]|0130)")
+"""A plain letter that is written as its number after all, or one whose small form is plain."""
+_DERIVED_SOURCES = {
+    "m365.user_agent": ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString"),
+    "m365.app": ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext"),
+}
+RAW_FIELDS = MAPS | {"AppAccessContext"}
+"""Fields that hold other fields: their JSON text is searched, which is cheaper than to decode it."""
+WORD_CHARS_MIN = 4
+WORDS_MAX = 40
+
+TESTS_MAX = 12
+"""Tests of one guard; beyond it the rule is cheaper to ask itself."""
+REMEMBERED_MAX = 100_000
+"""Values whose answers are remembered, over all fields; they begin anew when there are more."""
+VALUE_CHARS_MAX = 512
+"""Longer values are not remembered."""
+
+_FEW = frozenset(
+    [
+        "ResultStatus",
+        "UserType",
+        "LogonType",
+        "ErrorNumber",
+        "LogonError",
+        "ClientIP",
+        "ClientIPAddress",
+        "ActorIpAddress",
+        "UserAgent",
+        "ClientInfoString",
+        "ApplicationId",
+        "ClientAppId",
+        "AppId",
+        "UserId",
+        "TargetUserOrGroupType",
+    ]
+)
+"""Fields of which a feed has few different values."""
+
+
+def find_guard(condition: Condition) -> Guard | None:
+    """The cheapest guard of a condition; None where there is none."""
+    match condition:
+        case Test(str() as name, Like() | OneOf() | ContainsOneOf() | Matches()):
+            sources = sources_of(name)
+            if not sources:
+                return (condition,) if needs_of(name) == (name,) and name not in MAPS else None
+            words = words_of(condition)
+            return tuple(Test(source, ContainsOneOf(words)) for source in sources) if words else None
+        case Test(str() as name, Exists(True)) if name.partition(".")[0] in MAPS:
+            words = _name_words(name)
+            return tuple(Test(source, ContainsOneOf(words)) for source in sources_of(name)) if words else None
+        case Every(parts):
+            found = [guard for part in parts if (guard := find_guard(part)) is not None]
+            return min(found, key=_cost, default=None)
+        case Some(parts):
+            every = [find_guard(part) for part in parts]
+            joined = tuple(test for guard in every if guard is not None for test in guard)
+            return joined if None not in every and len(joined) <= TESTS_MAX else None
+    return None
+
+
+def sources_of(name: str) -> tuple[str, ...]:
+    """The top fields in which the texts of a field stand that is not one of them; none where it is."""
+    if name in _DERIVED_SOURCES:
+        return _DERIVED_SOURCES[name]
+    top = name.partition(".")[0]
+    return (top,) if top in MAPS else ()
+
+
+def words_of(test: Test) -> tuple[str, ...]:
+    """Words of which one stands in the JSON text of the source where the test passes; none if unknown.
+
+    They are of characters that are never written in another way, so that they are found without decoding.
+    """
+    texts: list[str] = []
+    match test.comparison:
+        case Like(parts):
+            plain = [_longest_safe(part) for part in parts if not isinstance(part, Wildcard)]
+            texts = [max(plain, key=len, default="")]
+        case OneOf(values):
+            texts = [_longest_safe(value) for value in values]
+        case ContainsOneOf(values):
+            texts = [_longest_safe(value) for value in values]
+    is_telling = texts and all(len(text) >= WORD_CHARS_MIN and not text.isdigit() for text in texts)
+    if is_telling and len(texts) <= WORDS_MAX and not {"true", "false"} & set(texts):
+        return tuple(dict.fromkeys(texts))
+    return _name_words(test.field or "")
+
+
+def _name_words(name: str) -> tuple[str, ...]:
+    """The first part of a property's name, which stands in the text wherever the property does."""
+    top, _, rest = name.partition(".")
+    first = rest.partition(".")[0].lower()
+    return (first,) if top in MAPS and first and _SAFE.fullmatch(first) else ()
+
+
+def _longest_safe(text: str) -> str:
+    return max((run.strip() for run in _SAFE.findall(text.lower())), key=len, default="")
+
+
+def _cost(guard: Guard) -> float:
+    """How much a guard costs, and how much it lets through; only their order matters."""
+    return sum(_test_cost(test) for test in guard)
+
+
+def _test_cost(test: Test) -> float:
+    field = test.field or ""
+    reading = 1.0 if field in _FEW else 3.0 if "." not in field else 6.0
+    match test.comparison:
+        case OneOf():
+            return reading
+        case Like(parts):
+            longest = max((len(part) for part in parts), default=0)
+            return reading + (0.5 if longest >= 4 else 8.0)
+        case ContainsOneOf(values):
+            shortest = min((len(value) for value in values), default=0)
+            return reading + (1.0 if shortest >= 4 else 8.0)
+    return reading + 2.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered, over all probes."""
+
+    values: int = 0
+    most: int = REMEMBERED_MAX
+    _all: list[dict[object, tuple[int, ...]]] = field(default_factory=list)
+
+    def make(self) -> dict[object, tuple[int, ...]]:
+        """A place for one probe to remember in."""
+        place: dict[object, tuple[int, ...]] = {}
+        self._all.append(place)
+        return place
+
+    def trim(self) -> None:
+        """Begin anew where it has become too much."""
+        if self.values > self.most:
+            for place in self._all:
+                place.clear()
+            self.values = 0
+
+    def drop(self) -> None:
+        """Nobody asks the probes any more."""
+        self._all.clear()
+        self.values = 0
+
+
+class Probe:
+    """One field, and the guards that ask it."""
+
+    __slots__ = (
+        "_contains",
+        "_ends",
+        "_equals",
+        "_memory",
+        "_others",
+        "_places",
+        "_starts",
+        "field",
+        "remembered",
+    )
+
+    def __init__(self, name: str, tests: Sequence[tuple[Test, int]], memory: Memory) -> None:
+        """Each test with the place of its rule."""
+        self.field = name
+        self.remembered: dict[object, tuple[int, ...]] = memory.make()
+        self._memory = memory
+        self._equals: dict[str, tuple[int, ...]] = {}
+        self._contains: list[tuple[str, int]] = []
+        self._starts: list[tuple[str, int]] = []
+        self._ends: list[tuple[str, int]] = []
+        self._others: list[tuple[Callable[[str], bool], int]] = []
+        self._places = tuple({place for _, place in tests})
+        for test, place in tests:
+            self._sort_in(test, place)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it looks at the JSON text of the field, and not at its value."""
+        return self.field in RAW_FIELDS
+
+    def ask_raw(self, value: object) -> tuple[int, ...]:
+        """The places of the rules of whose words one stands in the field's JSON text."""
+        text = bytes(value) if isinstance(value, Raw) else b""
+        if _ESCAPED.search(text):
+            return self._places
+        return self._passing(text.decode("utf-8", "replace"))
+
+    def _sort_in(self, test: Test, place: int) -> None:
+        """Texts without wildcards inside, which is most, are looked for in the lower-case value at once."""
+        match test.comparison:
+            case OneOf(values):
+                self._equal(values, place)
+            case ContainsOneOf(values, where):
+                self._list_of(where).extend((value.lower(), place) for value in values)
+            case Like((str() as word,), False) if not isinstance(word, Wildcard):
+                self._equal((word,), place)
+            case Like((Wildcard.MANY, str() as word, Wildcard.MANY), False):
+                self._contains.append((word.lower(), place))
+            case Like((str() as word, Wildcard.MANY), False) if not isinstance(word, Wildcard):
+                self._starts.append((word.lower(), place))
+            case Like((Wildcard.MANY, str() as word), False) if not isinstance(word, Wildcard):
+                self._ends.append((word.lower(), place))
+            case _:
+                self._others.append((compile_text_test(test), place))
+
+    def _list_of(self, where: str) -> list[tuple[str, int]]:
+        return {"start": self._starts, "end": self._ends}.get(where, self._contains)
+
+    def _equal(self, values: Iterable[str], place: int) -> None:
+        for value in values:
+            self._equals[value.lower()] = (*self._equals.get(value.lower(), ()), place)
+
+    def ask_plain(self, value: object) -> tuple[int, ...]:
+        """The places of the rules whose guard passes on what stands in the field; most values come again."""
+        passing = self._ask_values(leaves_of(value))
+        if type(value) is str and len(value) <= VALUE_CHARS_MAX:
+            self.remembered[value] = passing
+            self._memory.values += 1
+        return passing
+
+    def _ask_values(self, values: tuple[Value, ...]) -> tuple[int, ...]:
+        found: tuple[int, ...] = ()
+        for value in values:
+            found += self._passing(value if type(value) is str else text_of(value))
+        return found
+
+    def _passing(self, text: str) -> tuple[int, ...]:
+        folded = text.lower()
+        found = self._equals.get(folded, ())
+        for word, place in self._contains:
+            if word in folded:
+                found += (place,)
+        for word, place in self._starts:
+            if folded.startswith(word):
+                found += (place,)
+        for word, place in self._ends:
+            if folded.endswith(word):
+                found += (place,)
+        for test, place in self._others:
+            if test(text):
+                found += (place,)
+        return found
+
+
+def make_probes(guards: Mapping[int, Guard], memory: Memory) -> tuple[Probe, ...]:
+    """A probe for each field that the guards ask, by the places of their rules."""
+    by_field: dict[str, list[tuple[Test, int]]] = {}
+    for place, guard in guards.items():
+        for test in guard:
+            by_field.setdefault(test.field or "", []).append((test, place))
+    return tuple(Probe(name, tests, memory) for name, tests in by_field.items())
+
+
+def specialise(condition: Condition, holds: Callable[[Test], bool | None]) -> Condition | bool:
+    """The condition with what is known put in: True, False, or what is left to be asked.
+
+    `holds` answers for a test whose field is known, and None for any other.
+    """
+    match condition:
+        case Test(_, _):
+            known = holds(condition)
+            return condition if known is None else known
+        case Never(part):
+            inner = specialise(part, holds)
+            return (not inner) if isinstance(inner, bool) else Never(inner)
+        case Every(parts):
+            return _joined([specialise(part, holds) for part in parts], every=True)
+        case Some(parts):
+            return _joined([specialise(part, holds) for part in parts], every=False)
+    return condition
+
+
+def _joined(parts: list[Condition | bool], *, every: bool) -> Condition | bool:
+    if (not every) in parts:
+        return not every
+    left = tuple(part for part in parts if not isinstance(part, bool))
+    if not left:
+        return every
+    if len(left) == 1:
+        return left[0]
+    return Every(left) if every else Some(left)

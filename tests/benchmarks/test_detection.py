@@ -1,0 +1,33 @@
+"""The ways that are compared look at the same records, and find the same."""
+
+from __future__ import annotations
+
+from benchmarks.detection import (
+    RESIDUAL,
+    RULES,
+    make_blobs,
+    make_rules,
+    run_engine,
+    run_naive,
+    run_sql,
+    without_residual,
+)
+
+
+def test_all_ways_find_the_same_records() -> None:
+    """A way that finds less would be fast for the wrong reason."""
+    library = make_rules()
+    blobs = make_blobs(3_000)
+    figures = [run_engine("engine", library, blobs), run_naive(library, blobs), run_sql(library, blobs)]
+
+    assert len({one.hits for one in figures}) == 1
+    assert figures[0].hits > 0
+    assert {one.records for one in figures} == {3_000}
+
+
+def test_the_rules_are_as_many_as_is_said() -> None:
+    """Two hundred, forty-five of which name no operation."""
+    library = make_rules()
+
+    assert len(library.rules) == RULES
+    assert len(without_residual(library).rules) == RULES - RESIDUAL

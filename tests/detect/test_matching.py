@@ -1,0 +1,225 @@
+"""What is not looked at in full could not have been fulfilled, however the record is written."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from m365watch.detect.compile import compile_condition
+from m365watch.detect.condition import (
+    Compared,
+    Condition,
+    ContainsOneOf,
+    Every,
+    Exists,
+    IsNull,
+    Like,
+    Matches,
+    Never,
+    OneOf,
+    Order,
+    Some,
+    Wildcard,
+)
+from m365watch.detect.condition import (
+    Test as Asked,
+)
+from m365watch.detect.extension import Severity
+from m365watch.detect.fields import View
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.matching import Matcher, Told, decode_record, operations_of
+from m365watch.detect.rule import Rule
+from m365watch.records.headers import headers_of
+from rules import TENANT
+
+KNOWLEDGE = Knowledge(
+    accepted_domains=frozenset({"contoso.example"}), vips=frozenset({"ann@contoso.example"})
+)
+TOLD = Told(TENANT, datetime(2026, 11, 3, tzinfo=UTC))
+FIELDS = (
+    "Operation",
+    "m365.operation",
+    "RecordType",
+    "Workload",
+    "UserId",
+    "ObjectId",
+    "ResultStatus",
+    "Parameters",
+    "Parameters.ForwardTo",
+    "Parameters.Name",
+    "ModifiedProperties.Role.TemplateId.new",
+    "ModifiedProperties.Role.TemplateId.old",
+    "ExtendedProperties.RequestType",
+    "m365.user_agent",
+    "m365.app",
+    "m365.ip",
+    "m365.ok",
+    "m365.human",
+    "m365.external_recipients",
+    "m365.gained.Role.TemplateId",
+    "Target.ID",
+    "Data.op",
+    "AppAccessContext.ClientAppId",
+)
+TEXTS = (
+    "New-InboxRule",
+    "UserLoggedIn",
+    "Exchange",
+    "15",
+    "true",
+    "eve@example.net",
+    "Cmsi:Cmsi",
+    "python-requests/2.31",
+    "62e90394-69f5-4237-9190-012177145e10",
+    "ann@contoso.example",
+    "caf\u00e9 invoice",
+    "a",
+    "",
+    'say "payroll" now',
+    "back\\slash",
+    "MailRedirect",
+)
+PLAIN = (Wildcard.MANY,)
+
+
+def make_condition(dice: random.Random, depth: int = 0) -> Condition:
+    """Any condition that a rule may have."""
+    if depth < 3 and dice.random() < 0.55:
+        parts = tuple(make_condition(dice, depth + 1) for _ in range(dice.choice([1, 2, 3])))
+        joins: list[Callable[[tuple[Condition, ...]], Condition]] = [
+            Every,
+            Some,
+            lambda found: Never(found[0]),
+        ]
+        return dice.choice(joins)(parts)
+    field = dice.choice(FIELDS) if dice.random() < 0.97 else None
+    text, other = dice.choice(TEXTS), dice.choice(TEXTS)
+    piece = text[dice.randrange(len(text) + 1) :][: dice.choice([2, 5, 40])] or "x"
+    makers: list[Callable[[], Any]] = [
+        lambda: Like((text,) if text else ()),
+        lambda: Like((*PLAIN, piece, *PLAIN)),
+        lambda: Like((piece, *PLAIN)),
+        lambda: Like((*PLAIN, piece), cased=True),
+        lambda: Like((piece, Wildcard.ONE, *PLAIN, other or "y")),
+        lambda: OneOf(frozenset((text.lower(), other.lower()))),
+        lambda: ContainsOneOf(
+            (piece.lower(), other.lower() or "z"), dice.choice(["anywhere", "start", "end"])
+        ),
+        lambda: Matches("(?i)invoice|forward|requests/[0-9]"),
+    ]
+    if field is not None:
+        makers += [lambda: Exists(dice.random() < 0.5), IsNull, lambda: Compared(Order.AT_LEAST, 15)]
+    return Asked(field, dice.choice(makers)())
+
+
+def make_record(dice: random.Random) -> bytes:
+    """A record of these fields, in any shape and spelling."""
+
+    def text() -> Any:
+        return dice.choice(
+            [*TEXTS, *TEXTS, None, 15, True, ["x", dice.choice(TEXTS)], {"a": dice.choice(TEXTS)}]
+        )
+
+    def pairs(*names: str) -> Any:
+        found: Any = [
+            {"Name": name, dice.choice(["Value", "NewValue"]): text(), "OldValue": text()}
+            for name in names
+            if dice.random() < 0.7
+        ]
+        if dice.random() < 0.2:
+            found = {name: text() for name in names}
+        return json.dumps(found) if dice.random() < 0.2 else found
+
+    fields = {
+        "Id": "1",
+        "CreationTime": "2026-11-02T00:00:00",
+        "Operation": dice.choice(["New-InboxRule", " new\u2013inboxrule", "UserLoggedIn", "Other", None]),
+        "RecordType": dice.choice([15, "15", 1, None]),
+        "Workload": dice.choice(["Exchange", "exchange", "AzureActiveDirectory", None]),
+        "UserType": dice.choice([0, 3, "4"]),
+        "UserId": text(),
+        "ObjectId": text(),
+        "ResultStatus": text(),
+        "UserAgent": text(),
+        "ClientAppId": text(),
+        "ClientIP": dice.choice(["192.0.2.1:5", "", None]),
+        "Parameters": pairs("ForwardTo", "Name")
+        if dice.random() < 0.8
+        else '-ForwardTo "eve@example.net" -Name a',
+        "ModifiedProperties": pairs("Role.TemplateId", "Role"),
+        "ExtendedProperties": pairs("RequestType", "UserAgent"),
+        "AppAccessContext": {"ClientAppId": text()},
+        "Target": [{"ID": text()}],
+        "Data": json.dumps({"op": text()}),
+    }
+    kept = {key: value for key, value in fields.items() if dice.random() < 0.8}
+    written = json.dumps(kept, ensure_ascii=dice.random() < 0.5, indent=dice.choice([None, 1]))
+    if dice.random() < 0.3:
+        # A letter may be written as its number, and nobody does; a rule must not be deceived by it.
+        written = written.replace("orwar", "or\\u0077ar").replace("nvoice", "nvoi\\u0063e")
+    return written.replace("\n", " ").encode()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_rule_finds_what_it_finds_by_itself(seed: int) -> None:
+    """The index, what is put in of the header, guards and partial decoding change nothing."""
+    dice = random.Random(seed)
+    conditions = [make_condition(dice) for _ in range(40)]
+    rules = [
+        Rule(f"{number}", f"rule {number}", Severity.LOW, "x.yml", condition=condition)
+        for number, condition in enumerate(conditions)
+    ]
+    alone = [compile_condition(condition) for condition in conditions]
+    # Few rules together: one that has to be asked in any case would make up for another's guard.
+    matchers = [Matcher(rules[at : at + 2], knowledge=KNOWLEDGE) for at in range(0, len(rules), 2)]
+    for record in [make_record(dice) for _ in range(60)]:
+        view = View(decode_record(record) or {}, knowledge=KNOWLEDGE, tenant=TENANT)
+        expected = [rule.id for rule, holds in zip(rules, alone, strict=True) if holds(view)]
+        [header] = headers_of([record])
+        found = {match.rule_id for one in matchers for match in one.match(record, TOLD, header=header)}
+
+        assert sorted(found, key=int) == expected, record
+
+
+def test_rules_of_other_operations_cost_nothing() -> None:
+    """A record that no rule can match is not decoded at all."""
+    rule = Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("Operation", Like(("New-InboxRule",))))
+    matcher = Matcher([rule])
+    [header] = headers_of([b'{"Operation":"FileAccessed"}'])
+
+    assert matcher.plan_for(header) is None
+
+
+def test_a_rule_without_operations_is_left_out_by_what_the_header_says() -> None:
+    """Its workload, its type, a part of its operation's name."""
+    for test in (
+        Asked("Workload", Like(("Exchange",))),
+        Asked("RecordType", OneOf(frozenset({"15"}))),
+        Asked("Operation", Like((Wildcard.MANY, "Inbox", Wildcard.MANY))),
+    ):
+        matcher = Matcher([Rule("1", "r", Severity.LOW, "x.yml", condition=test)])
+        [other] = headers_of([b'{"Operation":"FileAccessed","RecordType":6,"Workload":"SharePoint"}'])
+        [its] = headers_of([b'{"Operation":"New-InboxRule","RecordType":15,"Workload":"Exchange"}'])
+
+        assert operations_of(test) is None
+        assert matcher.plan_for(other) is None
+        assert matcher.plan_for(its) is not None
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A million users do not make a million answers."""
+    rule = Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("UserId", Like(("ann",))))
+    matcher = Matcher([rule])
+    matcher._memory.most = 50
+    for number in range(500):
+        record = json.dumps({"Operation": "x", "UserId": f"u{number}"}).encode()
+        [header] = headers_of([record])
+        matcher.match(record, TOLD, header=header)
+        matcher.trim()
+
+        assert matcher._memory.values <= 51
