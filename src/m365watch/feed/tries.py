@@ -94,6 +94,8 @@ class Means:
     """Credentials or permissions do not do for the feed: nothing more of it is to be fetched just now."""
     on_unreached: Callable[[Feed], None] = lambda _: None
     """There is no way to the feed's host."""
+    details: structlog.typing.FilteringBoundLogger = field(default_factory=_log.bind)
+    """What every fetch tells; bound once, for to find out that nobody wants to know took 6 microseconds."""
 
     async def enter(self, access: TenantAccess, size_bytes: int) -> None:
         """Hold `size_bytes` in flight, and one of the tenant's places."""
@@ -160,7 +162,7 @@ class Round:
         received_at = means.clock.now()
         self.leave_place()
         self._hold(len(body))
-        _log.debug(f"{ref.feed}: fetched blob {ref.content_id}: {len(body)} bytes")
+        means.details.debug("%s: fetched blob %s: %d bytes", ref.feed, ref.content_id, len(body))
         split = split_blob(body, wide=means.wide_headers)
         if doubt := _doubt(split):
             self._doubted += 1

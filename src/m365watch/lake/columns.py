@@ -7,14 +7,14 @@ from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from m365watch.lake.schema import AUDIT_SCHEMA, PARTITION
-from m365watch.model import Batch, WideHeader
+from m365watch.model import Batch, BatchPart, WideHeader
 
 _INT32_MAX = 2**31 - 1
 _NO_ADDRESS = frozenset({"", "<null>"})
@@ -34,14 +34,28 @@ def tabulate(batch: Batch) -> pa.Table:
 def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
     parts = [part for part in batch.parts if part.records]
     counts = [len(part.records) for part in parts]
-    places = pa.array(list(chain.from_iterable(map(repeat, range(len(parts)), counts))), pa.int32())
     instant = AUDIT_SCHEMA.field("received_at").type
+    tables = list(chain.from_iterable(map(_table_runs, parts)))
     return {
-        "received_at": pa.array([part.received_at for part in parts], instant).take(places),
-        "tenant_id": pa.array([part.feed.tenant_id for part in parts], pa.string()).take(places),
-        "content_type": pa.array([part.feed.content_type.value for part in parts], pa.string()).take(places),
-        "devo_table": _texts([table for part in parts for table in part.tables]),
+        "received_at": _repeated([part.received_at for part in parts], counts, instant),
+        "tenant_id": _repeated([part.feed.tenant_id for part in parts], counts, pa.string()),
+        "content_type": _repeated([part.feed.content_type.value for part in parts], counts, pa.string()),
+        "devo_table": _repeated([table for table, _ in tables], [count for _, count in tables], pa.string()),
     }
+
+
+def _table_runs(part: BatchPart) -> list[tuple[str, int]]:
+    """The tables of the part's records, in order, and how often each stands there in a row."""
+    first, count = part.tables[0], len(part.tables)
+    if part.tables.count(first) == count:
+        return [(first, count)]
+    return [(table, 1) for table in part.tables]
+
+
+def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType) -> pa.Array:
+    """Each of `values` as often as `counts` says; no Python value is made for a record."""
+    ends = pa.array(list(accumulate(counts)), pa.int32())
+    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, pa.array(values, kind)))
 
 
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:

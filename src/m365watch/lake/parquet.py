@@ -24,8 +24,9 @@ class Compression(NamedTuple):
     level: int | None = None
 
 
-FRESH = Compression("snappy")
-"""Of a batch: 4.0 microseconds of CPU a record in all, where zstd at level 1 takes 4.5."""
+FRESH = Compression("zstd", -7)
+"""Of a batch: 1.1 microseconds of CPU a record for the whole file, and 140 bytes of 1,370; snappy takes 1.2
+and 236 bytes, zstd at level 1 takes 1.4 and 82 bytes."""
 MERGED = Compression("zstd", 3)
 """Of a merged file, which is there to stay: less than half of the room."""
 
@@ -80,12 +81,15 @@ def write_part(
 
 def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compression: Compression) -> None:
     shape = figures.shape
+    repeating = [name for name in shape.file_schema.names if name not in shape.plain_texts]
     with pq.ParquetWriter(
         path,
         shape.file_schema,
         compression=compression.codec,
         compression_level=compression.level,
-        use_dictionary=[name for name in shape.file_schema.names if name not in shape.plain_texts],
+        use_dictionary=repeating,
+        # The least and greatest of what hardly repeats keep no reader from any row group.
+        write_statistics=repeating,
     ) as writer:
         for chunk in chunks:
             rows = chunk.select(shape.file_schema.names)
