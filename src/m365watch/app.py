@@ -36,7 +36,7 @@ from m365watch.delivery import QueuedOutput
 from m365watch.detecting import make_detections
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
-from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.errors import CollectorError
 from m365watch.expiry.registration import Registration
 from m365watch.expiry.watch import ExpiryWatch
 from m365watch.feed.source import OtherSources
@@ -56,14 +56,14 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
-from m365watch.outputs.queue import BatchQueue, QueueThread
+from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.progress import RunProgress
 from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
 from m365watch.reloading import Reload, Reloader
-from m365watch.tenancy.changes import Change
+from m365watch.tenancy.changes import Change, excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.webhook.desk import NotificationDesk
@@ -143,6 +143,7 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
+            await calls(ledger.routes.exclude, excluded_outputs(self._settings))
             outputs = self._build_outputs()
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
@@ -314,6 +315,7 @@ class Collector:
         async def apply(change: Change) -> None:
             self._settings = change.settings
             self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
+            await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
             feeds = reach.feeds(self._settings.tenants)
             await run.change(feeds)
             if receiver is not None:
@@ -418,7 +420,7 @@ class Collector:
         newest = await calls(ledger.newest_batch)
         for name, numbers in found.items():
             if numbers and numbers[-1] > newest:
-                raise _foreign_queue(folder / name, output=name)
+                raise foreign_queue(folder / name, output=name)
         kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
         for name, numbers in found.items():
             for number in set(numbers) - set(kept[name]):
@@ -447,15 +449,6 @@ def _queue_thread(closing: AsyncExitStack) -> QueueThread:
     thread = QueueThread()
     closing.callback(thread.close)
     return thread
-
-
-def _foreign_queue(path: Path, *, output: str) -> OutputUnusable:
-    return OutputUnusable(
-        "its queue on disk has batches that this ledger has never numbered",
-        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then;"
-        " `m365watch ledger restore` with the present ledger's own file goes on with both",
-        where=f"output {output}: {path}",
-    )
 
 
 def _warn_of_orphan(path: Path, *, batches: int) -> None:

@@ -66,9 +66,9 @@ def test_a_key_is_new_once_the_learning_is_over(tmp_path: Path) -> None:
 
 
 def test_a_key_is_new_again_after_the_period(tmp_path: Path) -> None:
-    """Somebody who comes back after a long time is looked at again."""
+    """Somebody who comes back after a long time is looked at again; whole days count."""
     library = load(tmp_path, first_seen={"key": ["UserId"], "period": "2d", "learn": "1d"})
-    records = [one(0), one(DAY), one(DAY + 2 * DAY), one(DAY + 4 * DAY + 1)]
+    records = [one(0), one(DAY), one(3 * DAY), one(6 * DAY + 1), one(6 * DAY + 2)]
 
     assert [alert.first_at_ms // 1000 % DAY for alert in found(library, records)] == [1]
 

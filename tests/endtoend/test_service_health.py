@@ -143,6 +143,23 @@ async def test_a_state_has_the_fields_that_devo_names(tmp_path: Path) -> None:
 
 
 @hurried
+async def test_masks_and_an_own_tag_hold_for_it_too(tmp_path: Path) -> None:
+    """What is named is masked before any output sees it, and the table is the one that somebody names."""
+    mask = {"name": ["Announcement", "posts", "*", "description", "content"], "value": "***"}
+    tag = "my.app.health.{workload}"
+    health = {"announcements": "issues", "obfuscation_data": [mask], "override_tag": tag}
+    async with scene_in(tmp_path, {"service_health": health}) as scene:
+        await scene.collect()
+
+        announced = [one["Announcement"] for one in scene.records()]
+        contents = {post["description"]["content"] for one in announced for post in one["posts"]}
+        assert contents == {"***"}
+        tables = {path.name for path in (tmp_path / "out").iterdir()} - {".parts"}
+        assert "my.app.health.exchange" in tables
+        assert UNION_TABLE not in tables
+
+
+@hurried
 async def test_passing_faults_of_graph_cost_and_repeat_nothing(tmp_path: Path) -> None:
     """Throttling, time-outs, resets, refused tokens, cut answers: asked again."""
     rules = [

@@ -220,11 +220,14 @@ def test_merged_files_are_removed_when_it_is_safe(place: Path) -> None:
     merged = document(call(place, "compact", "--json"))["tables"][0]
     careful = document(call(place, "vacuum", "--json"))["tables"][0]
     refused = call(place, "vacuum", "--keep-hours", "0")
+    told = call(place, "vacuum", "--keep-hours", "0", "--unsafe", "--dry-run")
     forced = call(place, "vacuum", "--keep-hours", "0", "--unsafe", "--json")
 
     assert (merged["files_before"], merged["files_after"]) == (BATCHES, DAYS)
     assert (careful["files"], refused.exit_code) == (0, 2)
     assert (document(forced)["tables"][0]["files"], "warning" in forced.stderr) == (BATCHES, True)
+    assert f"{BATCHES} files would be removed" in told.stdout
+    assert "kept:" not in told.stdout, "nothing is"
     assert call(place, "check").exit_code == 0
 
 

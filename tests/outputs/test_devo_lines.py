@@ -17,6 +17,7 @@ from m365watch.outputs.devo.fields import add_fields, list_fields
 from m365watch.outputs.devo.framing import devo_header, join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker
 from m365watch.outputs.devo.tags import Tags, is_tag
+from m365watch.records.routing import UNION_TABLE
 from m365watch.testing.batches import make_part, make_simple_batch
 from m365watch.testing.syslog_parser import SyslogParser
 
@@ -122,6 +123,11 @@ def test_tables_that_are_told_are_bounded() -> None:
             tags.tag_of(f"cloud.office365.management.w{number}")
 
     assert len(tags._tags) <= 10_000
+
+
+def test_the_union_of_all_tables_is_a_table_of_devo_s() -> None:
+    """Service health is sent under its name, and nothing is told of it."""
+    assert Tags(TagSettings(), where="output devo").tag_of(UNION_TABLE) == UNION_TABLE
 
 
 def test_a_host_cannot_end_the_header() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +163,7 @@ def test_what_is_not_in_order_gets_a_status_and_nothing_else(sent: bytes, status
     async def test(one: Running) -> None:
         # A body that is refused by its head may be cut off while it is still being sent.
         assert await one.status(sent) in {status, *((0,) if status in {413, 431} else ())}
+        assert one.server.figures.refused == ({} if status == 200 else {status: 1})
         assert one.took == []
         assert await one.status(request([NOTIFIED])) == 200
 
@@ -176,6 +177,7 @@ def test_a_body_without_an_end_is_cut_off_at_its_bound() -> None:
         head = request(b"", head="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         assert await one.status(head, *[chunk] * 40) in {413, 0}
+        assert one.server.figures.refused == {413: 1}
         assert await one.status(request([NOTIFIED])) == 200
 
     run(test)
@@ -298,6 +300,24 @@ def test_tls_is_spoken_and_a_renewed_certificate_taken(tmp_path: Path) -> None:
         assert await one.status(request([NOTIFIED]), context=trusting(new)) == 200
 
     run(test, settings)
+
+
+def test_a_handshake_that_never_ends_holds_its_place_no_longer_than_a_request(tmp_path: Path) -> None:
+    """Half a hello, or nothing at all: counted, and cut off in time."""
+    authority, settings = issued(tmp_path / "one", "One CA")
+
+    async def test(one: Running) -> None:
+        idle = [await one.connect() for _ in range(receiving.CONNECTIONS_MAX)]
+        idle[0][1].write(b"\x16\x03\x01\x02\x00\x01\x00")
+        await asyncio.sleep(0.05)
+        assert await one.send(b"") == b""
+        for reader, writer in idle:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        assert await one.status(request([NOTIFIED]), context=trusting(authority)) == 200
+
+    run(test, settings, request_s=0.6)
 
 
 def test_what_cannot_be_listened_with_is_named_with_its_cure(tmp_path: Path) -> None:

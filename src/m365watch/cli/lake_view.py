@@ -158,13 +158,12 @@ def compacted_document(found: Iterable[Compacted]) -> str:
 def vacuumed_page(found: Iterable[Vacuumed], *, keep_hours: int, dry_run: bool) -> RenderableType:
     """A line for each table."""
     verb = "would be removed" if dry_run else "removed"
-    return Group(
-        *(
-            Text(f"{one.table}: {count(one.files, 'file')} {verb}, {megabytes(one.size_bytes)}")
-            for one in found
-        ),
-        Text(f"kept: what was replaced less than {count(keep_hours, 'hour')} ago", style="dim"),
-    )
+    lines = [
+        Text(f"{one.table}: {count(one.files, 'file')} {verb}, {megabytes(one.size_bytes)}") for one in found
+    ]
+    if keep_hours:
+        lines.append(Text(f"kept: what was replaced less than {count(keep_hours, 'hour')} ago", style="dim"))
+    return Group(*lines)
 
 
 def vacuumed_document(found: Iterable[Vacuumed], *, keep_hours: int, dry_run: bool) -> str:

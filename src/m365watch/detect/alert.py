@@ -107,6 +107,8 @@ def clean_text(value: str) -> str:
     """A record's value, fit for a line of text: no control characters, at most `TEXT_MAX` characters."""
     if len(value) <= TEXT_MAX and value.isprintable():
         return value.strip()  # nearly every value is so, and most of a match's time went into the rest
+    if len(value) <= TEXT_MAX and value.isprintable():
+        return value.strip()
     cut = value[: TEXT_MAX + 1]
     plain = "".join(one if one.isprintable() else " " for one in cut).strip()
     return plain if len(plain) <= TEXT_MAX else f"{plain[: TEXT_MAX - 1]}…"

@@ -39,7 +39,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.derived.operation import normalise_operation
-from m365watch.detect.fields import Value, View, every_value, text_of
+from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
 
 Predicate = Callable[[View], bool]
 TextTest = Callable[[str], bool]
@@ -54,6 +54,7 @@ _ORDERS: dict[Order, Callable[[float, float], bool]] = {
 }
 _OPERATIONS = ("Operation", "m365.operation")
 _INSTANT_MAX = 40
+_OPENING = frozenset({"[", '"'})
 
 
 class BadPattern(ValueError):
@@ -124,8 +125,28 @@ def _compile_test(field: str | None, comparison: Comparison) -> Predicate:
 
 
 def _texts(field: str, test: TextTest) -> Predicate:
+    if "." in field:
+        return _texts_of_values(field, test)
+    read = _texts_of_values(field, test)
+
     def holds(view: View) -> bool:
-        for value in view.values(field):  # noqa: SIM110 - the innermost loop of all
+        value = view.record.get(field)
+        # Most fields are plain texts; what may hold more than one value begins with a bracket or a quote.
+        if type(value) is str and value[:1] not in _OPENING:
+            return test(value)
+        return value is not None and read(view)
+
+    return holds
+
+
+def _texts_of_values(field: str, test: TextTest) -> Predicate:
+    read = reader_of(field)
+
+    def holds(view: View) -> bool:
+        values = view.read.get(field)
+        if values is None:
+            values = view.read[field] = read(view)
+        for value in values:  # noqa: SIM110 - the innermost loop of all
             if test(value if type(value) is str else text_of(value)):
                 return True
         return False
@@ -160,6 +181,9 @@ def _text_test(comparison: Comparison, *, field: str) -> TextTest:
             return _contains_one_of(tuple(fold(value) for value in values), place=place, fold=fold)
         case Matches(pattern):
             return _matches(pattern)
+        case Compared(order, number) if field:
+            compare = _ORDERS[order]
+            return lambda text: (found := number_of(text)) is not None and compare(found, number)
         case Compared() | ComparedTime() | InNetwork() | Exists() | IsNull() | SameAs():
             raise BadPattern("a keyword without a field can only be a text")
 

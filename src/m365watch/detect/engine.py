@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.compile import read_instant
 from m365watch.detect.correlation.episode import Episode
-from m365watch.detect.correlation.novelty import DAY_MS
+from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.judging import (
     PERIOD_KINDS,
     Moment,
@@ -168,6 +168,7 @@ class Engine:
             self._keep(matches, work)
             self._judge(work)
             self.state.write("batch", str(number))
+        self._remember(matches)
         return self._count(work)
 
     def look(self, *, now: datetime) -> list[Change]:
@@ -202,6 +203,13 @@ class Engine:
         self.figures.matches += len(found)
         return found
 
+    def _remember(self, matches: Iterable[Match]) -> None:
+        """Spare the next sightings of the same day the way to the disk, now that these are there."""
+        for match in matches:
+            first_seen = self._by_id[match.rule_id].extension.first_seen
+            if first_seen is not None and self._by_id[match.rule_id].correlation is None:
+                self.matcher.sightings.learn(match, bucket_of(first_seen))
+
     def _watch(self, portion: Portion, work: _Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
         if not portion.records or not self._novelties:
@@ -227,20 +235,21 @@ class Engine:
         for match in matches:
             if match.at_ms < work.now_ms - HORIZON_MS - self._kept_ms(match.rule_id):
                 self.figures.too_old += 1
-            elif self._add(match):
+            elif changed := self._add(match):
                 key = GroupKey(match.rule_id, match.tenant, match.group)
-                work.touch(key, match.at_ms)
+                for at_ms in changed:
+                    work.touch(key, at_ms)
                 hours.add((key, match.at_ms // HOUR_MS * HOUR_MS))
         for key, hour_ms in sorted(hours):
             if self.state.thin_hour(key, hour_ms, most=self._hour_most[key.rule_id]):
                 self.figures.hours_full += 1
 
-    def _add(self, match: Match) -> bool:
+    def _add(self, match: Match) -> list[int]:
+        """Keep a match; the times at which that changes something."""
         first_seen = self._by_id[match.rule_id].extension.first_seen
         if first_seen is None:
-            return self.state.add_match(match)
-        # Within a stretch no longer than the period, only the first and the last can matter.
-        return self.state.add_sighting(match, bucket_ms=min(DAY_MS, first_seen.period * 1000))
+            return [match.at_ms] if self.state.add_match(match) else []
+        return self.state.add_sighting(match, bucket_ms=bucket_of(first_seen))
 
     def _kept_ms(self, rule_id: str) -> int:
         return reach_s(self._by_id[rule_id]) * 1000

@@ -140,7 +140,7 @@ class Deviation(_Part):
 
 
 class FirstSeen(_Part):
-    """`first_seen`: a key that is new."""
+    """`first_seen`: a key that no day of the `period` before has had; days of UTC."""
 
     key: Annotated[Names, Field(min_length=1, max_length=6)]
     period: Span = 14 * 86_400

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from m365watch.detect.alert import clean_text
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 
 Value = str | int | float | bool | None
@@ -28,6 +29,8 @@ VALUES_MAX = 2_000
 """Values that one field may have; what is beyond is not looked at."""
 JSON_TEXT_MAX = 1_048_576
 """Characters of a string that is opened as JSON; a longer one is only text."""
+SHOWN_VALUES_MAX = 5
+"""Values of one field that an alert repeats."""
 STEPS_MAX = 24
 """Parts of a name; and how deep values are looked for inside a value."""
 
@@ -47,6 +50,7 @@ MAPS = frozenset(
 _NAME_KEYS = ("Name", "Key", "name", "key")
 _VALUE_KEYS = ("Value", "NewValue", "value", "newValue")
 _SIDES = {"new": ("NewValue", "newValue", "Value"), "old": ("OldValue", "oldValue")}
+_KEYS_OF_SIDE = {"old": _SIDES["old"], "new": ("Value", *_SIDES["new"], *_VALUE_KEYS)}
 _ARGUMENT = re.compile(r"""-([A-Za-z][\w]*)(?::\s?|\s+|$)(?:"([^"]*)"|'([^']*)'|(\$?[^\s"'-][^\s]*))?""")
 _ANY = msgspec.json.Decoder()
 
@@ -54,7 +58,7 @@ _ANY = msgspec.json.Decoder()
 class View:
     """A decoded record that rules look at; what one of them has read, the next gets for nothing."""
 
-    __slots__ = ("_read", "knowledge", "record", "tenant")
+    __slots__ = ("_folded", "_maps", "_shown", "knowledge", "read", "record", "tenant")
 
     def __init__(
         self, record: Mapping[str, Any], *, knowledge: Knowledge = NOTHING_KNOWN, tenant: str = ""
@@ -63,13 +67,44 @@ class View:
         self.record = record
         self.knowledge = knowledge
         self.tenant = tenant
-        self._read: dict[str, tuple[Value, ...]] = {}
+        self.read: dict[str, tuple[Value, ...]] = {}
+        self._maps: dict[tuple[str, str], dict[str, Any]] = {}
+        self._shown: dict[str, str] = {}
+        self._folded: dict[str, tuple[str, ...]] = {}
 
     def values(self, name: str) -> tuple[Value, ...]:
         """The field's values, none of them null; empty where there is none."""
-        found = self._read.get(name)
+        found = self.read.get(name)
         if found is None:
-            found = self._read[name] = reader_of(name)(self)
+            found = self.read[name] = reader_of(name)(self)
+        return found
+
+    def named(self, field: str, side: str) -> dict[str, Any]:
+        """A field of named values as a map."""
+        found = self._maps.get((field, side))
+        if found is None:
+            found = self._maps[field, side] = named_values(self.record.get(field), side=side)
+        return found
+
+    def shown(self, name: str) -> str:
+        """The field as an alert repeats it: its first values, each fit for a line."""
+        found = self._shown.get(name)
+        if found is None:
+            values = self.values(name)
+            if len(values) == 1:
+                found = clean_text(text_of(values[0]))
+            else:
+                found = ", ".join([clean_text(text_of(value)) for value in values[:SHOWN_VALUES_MAX]])
+            self._shown[name] = found
+        return found
+
+    def folded(self, name: str) -> tuple[str, ...]:
+        """The field's different values as groups are made of them: fit for a line, in lower case."""
+        found = self._folded.get(name)
+        if found is None:
+            texts = dict.fromkeys([clean_text(text_of(value)).lower() for value in self.values(name)])
+            texts.pop("", None)
+            found = self._folded[name] = tuple(texts)
         return found
 
     def first(self, name: str) -> str:
@@ -113,8 +148,7 @@ def _map_reader(field: str, rest: str) -> Reader:
     name = name or rest
 
     def read(view: View) -> tuple[Value, ...]:
-        found = view.record.get(field)
-        return () if found is None else read_named(found, name, side=side)
+        return () if view.record.get(field) is None else read_named(view.named(field, side), name)
 
     return read
 
@@ -124,12 +158,11 @@ def _side_of(rest: str) -> tuple[str, str]:
     return (head, tail) if tail in _SIDES else (rest, "new")
 
 
-def read_named(field: Any, name: str, *, side: str = "new") -> tuple[Value, ...]:
+def read_named(properties: Mapping[str, Any], name: str) -> tuple[Value, ...]:
     """The values of the property `name`; where no property has it, the longest that begins it, and a path on.
 
     Letters of either case are the same, as they are to PowerShell and to Entra.
     """
-    properties = named_values(field, side=side)
     wanted = name.lower()
     found = properties.get(wanted)
     if found is not None:
@@ -165,13 +198,17 @@ def named_values(field: Any, *, side: str = "new") -> dict[str, Any]:
 
 
 def _named_pair(element: Any, side: str) -> tuple[str, Any] | None:
-    if not isinstance(element, Mapping):
+    if type(element) is not dict:
         return None
-    name = next((element[key] for key in _NAME_KEYS if isinstance(element.get(key), str)), None)
-    if name is None:
-        return None
-    keys = _SIDES["old"] if side == "old" else (*_SIDES["new"], *_VALUE_KEYS)
-    return name.strip().lower(), next((element[key] for key in keys if key in element), "")
+    name = element.get("Name")
+    if type(name) is not str:
+        name = next((element[key] for key in _NAME_KEYS if isinstance(element.get(key), str)), None)
+        if name is None:
+            return None
+    for key in _KEYS_OF_SIDE[side]:
+        if key in element:
+            return name.strip().lower(), element[key]
+    return name.strip().lower(), ""
 
 
 def _of_side(value: Any, side: str) -> Any:

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from m365watch.detect.compile import compile_text_test
 from m365watch.detect.condition import (
+    Compared,
     Condition,
     ContainsOneOf,
     Every,
@@ -84,6 +85,8 @@ def find_guard(condition: Condition) -> Guard | None:
                 return (condition,) if needs_of(name) == (name,) and name not in MAPS else None
             words = words_of(condition)
             return tuple(Test(source, ContainsOneOf(words)) for source in sources) if words else None
+        case Test(str() as name, Compared()) if needs_of(name) == (name,) and name not in MAPS:
+            return (condition,)
         case Test(str() as name, Exists(True)) if name.partition(".")[0] in MAPS:
             words = _name_words(name)
             return tuple(Test(source, ContainsOneOf(words)) for source in sources_of(name)) if words else None

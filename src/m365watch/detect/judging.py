@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
-from m365watch.detect.correlation.novelty import novel_episodes
+from m365watch.detect.correlation.novelty import bucket_of, novel_episodes
 from m365watch.detect.correlation.periods import (
     deviation_episodes,
     gradient_episodes,
@@ -90,7 +90,7 @@ def reach_s(rule: Rule) -> int:
     if extension.several is not None:
         return extension.several.period
     if extension.first_seen is not None:
-        return extension.first_seen.period
+        return extension.first_seen.period + 2 * bucket_of(extension.first_seen) // 1000
     if rule.kind is Kind.TRAVEL:
         return max(extension.quiet, (extension.travel or Travel()).within)
     return _period_reach_s(extension) if rule.kind in PERIOD_KINDS else extension.quiet

@@ -28,7 +28,7 @@ from m365watch.detect.condition import (
     Wildcard,
     list_fields,
 )
-from m365watch.detect.derived.catalogue import needs_of
+from m365watch.detect.derived.catalogue import constant_fields, needs_of
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
@@ -46,6 +46,8 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.uses import Use, counted_value, groups_of, kept_values, plan_uses
 from m365watch.model import Header
 
+SIGHTINGS_MAX = 200_000
+"""Keys whose first sightings are remembered beside those on disk."""
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""
 _ANY = msgspec.json.Decoder()
@@ -108,6 +110,50 @@ class Plan:
     """Of all fields that any of the rules reads."""
 
 
+class _Seen:
+    """A record that some rule found, and what it is known by; worked out once, if at all."""
+
+    __slots__ = ("_identity", "_record", "at_ms", "view")
+
+    def __init__(self, view: View, record: bytes, at_ms: int) -> None:
+        self.view = view
+        self.at_ms = at_ms
+        self._record = record
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells the record from any other."""
+        if not self._identity:
+            self._identity = identify_record(self.view, self._record)
+        return self._identity
+
+    @property
+    def record_id(self) -> str:
+        """The Id that the service gave it; its identity where it gave none."""
+        return clean_text(self.view.first("Id")[:100]) or self.identity
+
+
+class Sightings:
+    """Of keys that are durably known, when each was first seen in its stretch of time."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._first_ms: dict[tuple[str, str, tuple[str, ...], int], int] = {}
+
+    def knows(self, use: Use, tenant: str, group: tuple[str, ...], at_ms: int) -> bool:
+        """Whether the key was seen earlier in the same stretch, so that this sighting adds nothing."""
+        first_ms = self._first_ms.get((use.rule_id, tenant, group, at_ms // use.bucket_ms))
+        return first_ms is not None and first_ms < at_ms
+
+    def learn(self, match: Match, bucket_ms: int) -> None:
+        """A sighting is durable."""
+        key = (match.rule_id, match.tenant, match.group, match.at_ms // bucket_ms)
+        if len(self._first_ms) >= SIGHTINGS_MAX:
+            self._first_ms.clear()
+        self._first_ms[key] = min(match.at_ms, self._first_ms.get(key, match.at_ms))
+
+
 class Matcher:
     """The rules, by the kinds of records that they can match."""
 
@@ -120,9 +166,12 @@ class Matcher:
         self._residual: list[Compiled] = []
         self._plans: dict[tuple[object, object, object], Plan | None] = {}
         self._memory = Memory()
+        self.sightings = Sightings()
+        self._constant = constant_fields(knowledge)
         for rule in kept:
-            if rule.condition is not None and uses[rule.id]:
-                self._place(_compile(rule, uses[rule.id]))
+            possible = tuple(use for use in uses.get(rule.id, ()) if not use.is_idle(self._constant))
+            if rule.condition is not None and possible:
+                self._place(_compile(rule, possible))
 
     def _place(self, compiled: Compiled) -> None:
         condition = compiled.rule.condition
@@ -151,11 +200,11 @@ class Matcher:
             for name in ("Operation", "RecordType", "Workload")
             if (value := getattr(header, name)) is not None
         }
-        view = View(known)
+        view = View(known, knowledge=self.knowledge)
         rules: list[tuple[Compiled, Predicate]] = []
         guards: dict[int, Guard] = {}
         for compiled in self._candidates(header.Operation):
-            left = specialise(compiled.rule.condition or Some(()), lambda test: _holds(test, view))
+            left = specialise(compiled.rule.condition or Some(()), lambda test: self._holds(test, view))
             if left is False:
                 continue
             guard = None if left is True else find_guard(left)
@@ -163,6 +212,16 @@ class Matcher:
                 guards[len(rules)] = guard
             rules.append((compiled, _always if isinstance(left, bool) else compile_condition(left)))
         return _plan_of(rules, guards, self._memory) if rules else None
+
+    def _holds(self, test: Test, view: View) -> bool | None:
+        """Whether a test holds on what is known beforehand; None where it is about something else."""
+        field = "Operation" if test.field == "m365.operation" else test.field
+        if field in self._constant:
+            return compile_condition(test)(View({}, knowledge=self.knowledge))
+        is_known = test.field in _KNOWN_FIELDS and field in view.record
+        if not is_known or isinstance(test.comparison, SameAs):
+            return None
+        return compile_condition(test)(view)
 
     def _candidates(self, operation: str | None) -> Iterable[Compiled]:
         if operation is not None:
@@ -208,8 +267,33 @@ class Matcher:
         fulfilled = [one for place in places for one, holds in (plan.rules[place],) if holds(view)]
         if not fulfilled:
             return []
-        identity = identify_record(view, record)
-        return [match for one in fulfilled for match in _matches_of(one, view, told, identity)]
+        at = read_instant(view.first("CreationTime")) or told.received_at
+        seen = _Seen(view, record, round(at.timestamp() * 1000))
+        return [match for one in fulfilled for match in self._matches_of(one, seen)]
+
+    def _matches_of(self, compiled: Compiled, seen: _Seen) -> list[Match]:
+        """What is kept of the record for each use of the rule and each group that it belongs to."""
+        view, at_ms = seen.view, seen.at_ms
+        found: list[Match] = []
+        for use in compiled.uses:
+            for group in groups_of(view, use):
+                if use.bucket_ms and self.sightings.knows(use, view.tenant, group, at_ms):
+                    continue
+                found.append(
+                    Match(
+                        rule_id=use.rule_id,
+                        source_id=compiled.rule.id,
+                        tenant=view.tenant,
+                        group=group,
+                        at_ms=at_ms,
+                        identity=seen.identity,
+                        record_id=seen.record_id,
+                        severity=compiled.severity_of(view),
+                        values=kept_values(view, use),
+                        counted=counted_value(view, use),
+                    )
+                )
+        return found
 
     def trim(self) -> None:
         """Let go of what is remembered where it has become too much."""
@@ -218,14 +302,6 @@ class Matcher:
 
 def _always(view: View) -> bool:  # noqa: ARG001 - a predicate like any other
     return True
-
-
-def _holds(test: Test, view: View) -> bool | None:
-    """Whether a test holds on what is known of the record's kind; None where it is about something else."""
-    field = "Operation" if test.field == "m365.operation" else test.field
-    if test.field not in _KNOWN_FIELDS or field not in view.record or isinstance(test.comparison, SameAs):
-        return None
-    return compile_condition(test)(view)
 
 
 def _plan_of(
@@ -321,36 +397,12 @@ def identify_record(view: View, record: bytes) -> str:
 
     Made of tenant, Id, CreationTime, Operation and RecordType; of the whole text where there is no Id.
     """
-    digest = blake2b(view.tenant.encode(), digest_size=16)
     if view.values("Id"):
-        for name in ("Id", "CreationTime", "Operation", "RecordType"):
-            digest.update(b"\x1f" + view.first(name).encode("utf-8", "surrogatepass"))
+        parts = [view.first(name) for name in ("Id", "CreationTime", "Operation", "RecordType")]
+        text = "\x1f".join([view.tenant, *parts]).encode("utf-8", "surrogatepass")
     else:
-        digest.update(record)
-    return digest.hexdigest()
-
-
-def _matches_of(compiled: Compiled, view: View, told: Told, identity: str) -> list[Match]:
-    severity = compiled.severity_of(view)
-    at = read_instant(view.first("CreationTime")) or told.received_at
-    at_ms = round(at.timestamp() * 1000)
-    record_id = clean_text(view.first("Id")[:100]) or identity
-    return [
-        Match(
-            rule_id=use.rule_id,
-            source_id=compiled.rule.id,
-            tenant=told.tenant,
-            group=group,
-            at_ms=at_ms,
-            identity=identity,
-            record_id=record_id,
-            severity=severity,
-            values=kept_values(view, use),
-            counted=counted_value(view, use),
-        )
-        for use in compiled.uses
-        for group in groups_of(view, use)
-    ]
+        text = view.tenant.encode() + record
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 def operations_of(condition: Condition) -> frozenset[str] | None:

@@ -168,20 +168,20 @@ class DetectionState:
         added = self._database.execute("INSERT OR IGNORE INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
         return added.rowcount > 0
 
-    def add_sighting(self, match: Match, *, bucket_ms: int) -> bool:
-        """Keep a match if it is the first or the last of its group in its stretch of time; whether it was."""
+    def add_sighting(self, match: Match, *, bucket_ms: int) -> list[int]:
+        """Keep a match if it is its group's first in its stretch of time; the times that this changes."""
         low_ms = match.at_ms // bucket_ms * bucket_ms
-        name = (match.rule_id, match.tenant, "\x1f".join(match.group))
-        rows = self._database.execute(
-            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity", (*name, low_ms, low_ms + bucket_ms)
-        ).fetchall()
-        if len(rows) > 1:
-            first, last = rows[0], rows[-1]
-            if (first[0], first[1]) <= match.order <= (last[0], last[1]):
-                return False
-            between = first if match.order < (first[0], first[1]) else last
-            self.drop_match(_match_of(between, GroupKey(match.rule_id, match.tenant, match.group)))
-        return self.add_match(match)
+        key = GroupKey(match.rule_id, match.tenant, match.group)
+        row = self._database.execute(
+            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms),
+        ).fetchone()
+        if row is not None:
+            if (row[0], row[1]) <= match.order:
+                return []
+            self.drop_match(_match_of(row, key))
+        self.add_match(match)
+        return [match.at_ms] if row is None else [match.at_ms, row[0]]
 
     def drop_match(self, match: Match) -> None:
         """Forget a match."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 from m365watch.detect.alert import clean_text
+from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.extension import Kind
-from m365watch.detect.fields import View, text_of
+from m365watch.detect.fields import View
 from m365watch.detect.rule import Rule
 
+_FLAGS = {"m365.vip", "m365.admin"}
+"""Fields that say true or false, and are never absent."""
 GROUPS_MAX = 16
 """Groups that one record may belong to, where the fields of a group have several values."""
-KEPT_VALUES_MAX = 5
-"""Values of one field that a match keeps to explain itself with."""
 COUNTED_MAX = 200
 """Characters of a value that is counted."""
 
@@ -32,6 +33,16 @@ class Use:
     """Whether a record that lacks such a field is left out: nothing can be joined on what is absent."""
     kept: tuple[str, ...]
     counted: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    """Fields without which a match is of no use."""
+
+    bucket_ms: int = 0
+    """The stretch of time of which the first match of a group is kept; 0 where all are."""
+
+    def is_idle(self, constant: frozenset[str]) -> bool:
+        """Whether nothing can come of it, given the fields that say the same of every record."""
+        needed = (*self.group, *self.required) if self.requires_group else self.required
+        return any(name in constant and name not in _FLAGS for name in needed)
 
     @property
     def fields(self) -> frozenset[str]:
@@ -77,7 +88,9 @@ def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
     kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
     change = extension.gradient or extension.deviation
     counted = (change.value,) if change is not None and change.value else ()
-    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted)
+    required = ("m365.place",) if rule.kind is Kind.TRAVEL else ()
+    bucket_ms = bucket_of(extension.first_seen) if extension.first_seen is not None else 0
+    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted, required, bucket_ms)
 
 
 def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use:
@@ -116,31 +129,19 @@ def kept_fields(rule: Rule) -> tuple[str, ...]:
 
 def groups_of(view: View, use: Use) -> list[tuple[str, ...]]:
     """The groups that a record belongs to, at most `GROUPS_MAX`; none where it lacks a required field."""
-    choices: list[tuple[str, ...]] = []
-    for name in use.group:
-        values = tuple(dict.fromkeys(clean_text(text_of(value)).lower() for value in view.values(name)))
-        values = tuple(value for value in values if value)
-        if not values:
-            if use.requires_group:
-                return []
-            values = ("",)
-        choices.append(values[:GROUPS_MAX] if use.spreads else values[:1])
-    groups = []
-    for group in product(*choices):
-        groups.append(group)
-        if len(groups) >= GROUPS_MAX:
-            break
-    return groups
+    choices = [view.folded(name) for name in use.group]
+    if use.requires_group and not all(choices):
+        return []
+    if all(len(values) == 1 for values in choices):
+        return [tuple([values[0] for values in choices])]
+    most = GROUPS_MAX if use.spreads else 1
+    every = product(*((values or ("",))[:most] for values in choices))
+    return list(islice(every, GROUPS_MAX))
 
 
 def kept_values(view: View, use: Use) -> dict[str, str]:
     """What an alert will repeat, by field: several values joined by commas, each cut to a line's length."""
-    found = {}
-    for name in use.kept:
-        values = view.values(name)
-        if values:
-            found[name] = ", ".join(clean_text(text_of(value)) for value in values[:KEPT_VALUES_MAX])
-    return found
+    return {name: shown for name in use.kept if (shown := view.shown(name))}
 
 
 def counted_value(view: View, use: Use) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import name_failure, transaction
-from m365watch.ledger.reading import remembered, require_ledger
+from m365watch.ledger.reading import cure_of_version, remembered, require_ledger
 from m365watch.ledger.schema import SCHEMA_VERSION
 
 DROPPED = "quarantine/dropped"
@@ -118,7 +118,7 @@ def _changing(path: Path) -> Iterator[sqlite3.Connection]:
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version writes {SCHEMA_VERSION}",
                     where=str(path),
-                    fix="use the version of m365watch that runs the collector",
+                    fix=cure_of_version(version),
                 )
             connection.execute("PRAGMA synchronous = FULL")
             yield connection

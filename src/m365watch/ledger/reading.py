@@ -34,6 +34,11 @@ _PIECES_KEPT = (
 )
 
 
+def cure_of_version(version: int) -> str:
+    """What to do about a ledger of another schema than this version's."""
+    return _OLDER if version < SCHEMA_VERSION else _NEWER
+
+
 @contextmanager
 def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can only read, beside a collector that may be writing.
@@ -49,7 +54,7 @@ def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
                     where=str(path),
-                    fix=_OLDER if version < SCHEMA_VERSION else _NEWER,
+                    fix=cure_of_version(version),
                 )
             connection.execute("BEGIN")
             yield connection

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -28,8 +29,7 @@ _log = structlog.get_logger(__name__)
 CONNECTIONS_MAX = 64
 """Open at once; one beyond is closed without an answer."""
 REQUEST_S = 10.0
-"""How long a request may take, from the connection to its last byte."""
-HANDSHAKE_S = 10.0
+"""How long a request may take, from the connection over TLS to its last byte."""
 CERTIFICATE_EVERY_S = 60.0
 """How often it is seen whether the certificate's files have changed."""
 _LOOK_BACK_S = 60.0
@@ -92,11 +92,7 @@ class WebhookServer:
         where = f"{self._settings.host}:{self._settings.port}"
         try:
             self._server = await asyncio.start_server(
-                self._connected,
-                self._settings.host,
-                self._settings.port,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_S if context else None,
+                partial(self._connected, context), self._settings.host, self._settings.port
             )
         except OSError as error:
             what = f"the webhook cannot listen at {where}: {error.strerror or error}"
@@ -129,17 +125,22 @@ class WebhookServer:
             else:
                 _log.info("webhook: a new certificate is in use")
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(
+        self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self._open >= CONNECTIONS_MAX:
             writer.transport.abort()
             return
         self._open += 1
         try:
             async with asyncio.timeout(self._request_s):
+                if context is not None:
+                    # Only here, so that handshakes that never end are counted and timed as well.
+                    await writer.start_tls(context)
                 status = await self._answer(reader, writer)
                 if status is not None:
                     await _send(writer, status)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        except (TimeoutError, OSError, EOFError):
             writer.transport.abort()
         finally:
             self._open -= 1

@@ -12,28 +12,27 @@ DAY_MS = 86_400_000
 
 
 def novel_episodes(matches: Sequence[Match], wanted: FirstSeen, *, since_ms: int) -> list[Episode]:
-    """An episode for each sighting of the key that none preceded within `period`; `matches` in their order.
+    """An episode for each first sighting of a key in a day, none of the days of `period` before having one.
 
-    `since_ms` is the earliest time that the tenant was watched at: what comes within `learn` of it is
-    learned and not told. The first and the last sighting of each day are enough, which is all that is kept.
+    `matches` of one key, in their order. `since_ms` is the earliest time that the tenant was watched at: what
+    comes within `learn` of it is learned and not told. Days are those of UTC, and shorter stretches where the
+    period is shorter; so the first sighting of each day is all that has to be kept.
     """
+    bucket_ms = bucket_of(wanted)
+    wide = -(-wanted.period * 1000 // bucket_ms)
     episodes: list[Episode] = []
-    last_ms: int | None = None
+    last: int | None = None
     for match in matches:
-        is_new = last_ms is None or match.at_ms - last_ms > wanted.period * 1000
+        bucket = match.at_ms // bucket_ms
+        if bucket == last:
+            continue
+        is_new = last is None or bucket - last > wide
         if is_new and match.at_ms >= since_ms + wanted.learn * 1000:
             episodes.append(Episode([match], match.at_ms, 1))
-        last_ms = match.at_ms
+        last = bucket
     return episodes
 
 
-def thin_out(matches: Sequence[Match]) -> list[Match]:
-    """The first and the last of each day; `matches` of one key, in their order."""
-    kept: list[Match] = []
-    for match in matches:
-        day = match.at_ms // DAY_MS
-        if len(kept) > 1 and kept[-1].at_ms // DAY_MS == day == kept[-2].at_ms // DAY_MS:
-            kept[-1] = match
-        else:
-            kept.append(match)
-    return kept
+def bucket_of(wanted: FirstSeen) -> int:
+    """The stretch of time, in milliseconds, of which one sighting is kept."""
+    return min(DAY_MS, wanted.period * 1000)

@@ -16,6 +16,9 @@ person may be behind."""
 
 def human(view: View) -> tuple[Value, ...]:
     """Whether the actor is none of Microsoft's own services: by UserType alone, for names vary."""
+    kind = view.record.get("UserType")
+    if type(kind) is int:
+        return (kind not in _SERVICES,)
     for value in view.values("UserType"):
         plain = value.lower() if isinstance(value, str) else value
         return (plain not in _SERVICES or isinstance(plain, bool),)

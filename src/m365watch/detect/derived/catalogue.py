@@ -21,6 +21,7 @@ from m365watch.detect.derived import (
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Reader, Value, View
+    from m365watch.detect.knowledge import Knowledge
 
 _ADDRESS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
@@ -95,6 +96,17 @@ def derive(name: str) -> Reader:
     if kind in _OF_PROPERTY and rest:
         return _OF_PROPERTY[kind](rest)
     return lambda _view: ()
+
+
+def constant_fields(knowledge: Knowledge) -> frozenset[str]:
+    """The derived fields that say the same of every record, because nothing is known that they would tell."""
+    found = (
+        {f"m365.{name}" for name, one in CATALOGUE.items() if one.places}
+        if not knowledge.knows_places
+        else set()
+    )
+    lists = {"vip": knowledge.vips, "admin": knowledge.admins, "indicator": knowledge.indicators}
+    return frozenset(found.union(f"m365.{name}" for name, known in lists.items() if not known))
 
 
 def needs_of(field: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from m365watch.detect.fields import (
@@ -10,7 +11,6 @@ from m365watch.detect.fields import (
     Value,
     every_value,
     json_text,
-    named_values,
     open_json,
     read_named,
     text_of,
@@ -33,17 +33,15 @@ def lost(name: str) -> Reader:
 
 
 def _difference(view: View, name: str, *, of: str, without: str) -> tuple[Value, ...]:
-    field = view.record.get("ModifiedProperties")
-    gone = set(_elements(field, name, side=without))
-    return tuple(one for one in _elements(field, name, side=of) if one not in gone)
+    gone = set(_elements(view.named("ModifiedProperties", without), name))
+    return tuple(one for one in _elements(view.named("ModifiedProperties", of), name) if one not in gone)
 
 
-def _elements(field: Any, name: str, *, side: str) -> list[str]:
+def _elements(properties: Mapping[str, Any], name: str) -> list[str]:
     """One side's elements: of a list each, and every plain value at any depth; of a text its parts at ;."""
-    properties = named_values(field, side=side)
     whole = properties.get(name.lower())
     if whole is None:
-        return [text_of(value) for value in read_named(field, name, side=side)]
+        return [text_of(value) for value in read_named(properties, name)]
     opened = open_json(whole)
     if isinstance(opened, list | dict):
         outer = opened if isinstance(opened, list) else [opened]

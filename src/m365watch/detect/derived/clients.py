@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,17 +39,20 @@ def user_agent(view: View) -> tuple[Value, ...]:
 
 def user_agent_family(view: View) -> tuple[Value, ...]:
     """The browser's name, or the first word of what is none, without versions, in lower case."""
-    text = view.first("m365.user_agent")[:_TEXT_MAX]
-    if not text:
-        return ()
+    family = _family_of(view.first("m365.user_agent")[:_TEXT_MAX])
+    return (family,) if family else ()
+
+
+@lru_cache(maxsize=8_192)
+def _family_of(text: str) -> str:
     for family, pattern in _FAMILIES:
         if pattern.search(text):
-            return (family,)
+            return family
     if text.lower().startswith("client="):
         # Client=OWA;Mozilla/5.0 ... and Client=REST;Client=RESTSystem;;
-        return (text.partition("=")[2].partition(";")[0].partition("/")[0].strip().lower(),)
+        return text.partition("=")[2].partition(";")[0].partition("/")[0].strip().lower()
     word = _FIRST_WORD.search(text)
-    return (word.group().lower(),) if word else ()
+    return word.group().lower() if word else ""
 
 
 def session(view: View) -> tuple[Value, ...]:

@@ -23,13 +23,18 @@ def ok(view: View) -> tuple[Value, ...]:
 
     Sign-ins say `Success` where they failed: the operation and the error's number decide there.
     """
-    name = normalise_operation(view.first("Operation"))
+    name = normalise_operation(_text(view, "Operation"))
     if name == "userloginfailed":
         return (False,)
     if name == "userloggedin":
-        return (view.first("ErrorNumber") in _NO_ERROR,)
-    workload = view.first("Workload").lower()
-    status = view.first("ResultStatus").strip().lower()
+        return (_text(view, "ErrorNumber") in _NO_ERROR,)
+    workload = _text(view, "Workload").lower()
+    status = _text(view, "ResultStatus").strip().lower()
     if not status or workload in _WITHOUT_STATUS:
         return (True,)
     return (status in _DONE_BY_WORKLOAD.get(workload, _DONE),)
+
+
+def _text(view: View, name: str) -> str:
+    value = view.record.get(name)
+    return value if type(value) is str else view.first(name)
