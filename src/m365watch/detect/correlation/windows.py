@@ -103,6 +103,8 @@ def make_window(correlation: Correlation) -> Window:
             return _Ranked(50)
         case Joined.TEMPORAL | Joined.ORDERED:
             return _Together(correlation)
+        case Joined.RISK:
+            return _Risk()
 
 
 @dataclass(slots=True)
@@ -280,6 +282,31 @@ def earliest_in_order(
     if expression.operator == "not":
         return after if found[0] is None else None
     return min((one for one in found if one is not None), default=None)
+
+
+@dataclass(slots=True)
+class _Risk:
+    """Points by rule: of each rule the largest in full, the next half, then a quarter; two rules at least."""
+
+    points: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, match: Match) -> None:
+        insort(self.points.setdefault(match.source_id, []), read_number(match.counted) or 0)
+
+    def drop(self, match: Match) -> None:
+        known = self.points[match.source_id]
+        known.remove(read_number(match.counted) or 0)
+        if not known:
+            del self.points[match.source_id]
+
+    def value(self) -> float | None:
+        if len(self.points) < 2:
+            return None
+        total = 0.0
+        for known in self.points.values():
+            for place, points in enumerate(reversed(known)):
+                total += points / (1 << place)
+        return total
 
 
 def holds_among(expression: Expression, present: Counter[str]) -> bool:
