@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
@@ -49,6 +49,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
     """
     window = make_window(correlation)
     compare = _ORDERS[correlation.order]
+    beginners = beginners_of(correlation)
     spans: list[_Span] = []
     start = 0
     for place, match in enumerate(matches):
@@ -58,8 +59,37 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
             start += 1
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
-            _extend(spans, _Span(start, place, match.at_ms, value), matches)
+            begin = _first_of(matches, start, place, beginners)
+            _extend(spans, _Span(begin, place, match.at_ms, value), matches)
     return [Episode(matches[one.start : one.end + 1], one.reached_ms, one.value) for one in spans]
+
+
+def beginners_of(correlation: Correlation) -> frozenset[str]:
+    """The rules with one of which an ordered correlation begins; none where it is not ordered."""
+    if correlation.joined is not Joined.ORDERED:
+        return frozenset()
+    if correlation.expression is None:
+        return frozenset(correlation.sources[:1])
+    first = correlation.expression
+    while not isinstance(first, Named) and first.operator == "and":
+        first = first.parts[0]
+    return frozenset(_names_in(first))
+
+
+def _names_in(expression: Expression) -> Iterator[str]:
+    if isinstance(expression, Named):
+        yield expression.rule_id
+    elif expression.operator != "not":
+        for part in expression.parts:
+            yield from _names_in(part)
+
+
+def _first_of(matches: Sequence[Match], start: int, end: int, beginners: frozenset[str]) -> int:
+    """Where in the window the sequence begins: what came before its first step is no part of it."""
+    for place in range(start, end + 1) if beginners else ():
+        if matches[place].source_id in beginners:
+            return place
+    return start
 
 
 @dataclass(slots=True)
