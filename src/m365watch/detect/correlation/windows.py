@@ -6,6 +6,7 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
 
@@ -23,6 +24,10 @@ _ORDERS: dict[Order, Callable[[float, float], bool]] = {
     Order.EQUAL: eq,
     Order.OTHER: ne,
 }
+
+
+ORDER_MATCHES_MAX = 1_000
+"""The latest matches of a window in which an order is looked for."""
 
 
 class Window(Protocol):
@@ -265,8 +270,12 @@ class _Together:
 
     def _reached(self, wanted: Sequence[str]) -> int:
         """How many of the rules matched one after the other, in their order; within a second in any."""
+        present = next((place for place, one in enumerate(wanted) if not self._counts[one]), len(wanted))
+        if present < self._correlation.threshold and self._correlation.order is Order.AT_LEAST:
+            return present
         reached, since, last = 0, -1, ""
-        pending = list(self._matches)
+        # Looked through at every match: without a bound, the square of what a busy group has.
+        pending = list(islice(self._matches, max(0, len(self._matches) - ORDER_MATCHES_MAX), None))
         while reached < len(wanted):
             found = next(
                 (
