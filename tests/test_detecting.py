@@ -165,3 +165,26 @@ def test_a_rule_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
     assert len(told) == 1
     assert told[0].startswith("detections: rules/bad.yml")
     assert told[0].endswith("the rule is left out")
+
+
+def test_an_exception_keeps_an_alert_from_being_told(tmp_path: Path) -> None:
+    """One with a mistake does not hold, and that is told."""
+    text = """\
+exceptions:
+  - {rule: A record of any kind, reason: they are all expected}
+  - {rule: A record of any kind}
+"""
+
+    async def use(site: Site) -> tuple[int, list[str]]:
+        (site.folder / "exceptions.yml").write_text(text, encoding="utf-8")
+        settings = site.settings(exceptions_file="exceptions.yml")
+        with capture_logs() as lines:
+            await site.collect(settings)
+        return count_alerts(settings), [line["event"] for line in lines if "xception" in line["event"]]
+
+    alerts, told = at_site(tmp_path, use)
+
+    assert alerts == 0
+    assert [line.partition("exceptions.1.")[2] for line in told] == [
+        "reason: is missing; the exception does not hold"
+    ]

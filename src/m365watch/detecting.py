@@ -14,6 +14,7 @@ from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
 
 if TYPE_CHECKING:
     from m365watch.detect.engine import Change
+    from m365watch.detect.exceptions import Exceptions
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
     from m365watch.detect.output import DetectionOutput
@@ -39,6 +40,13 @@ def knowledge_of(settings: DetectionSettings) -> Knowledge:
     return Knowledge(accepted_domains=settings.accepted_domains)
 
 
+def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
+    """What is not to be told, and a line for each mistake in the file."""
+    from m365watch.detect.exceptions import Exceptions, read_exceptions
+
+    return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
+
+
 def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[DetectionOutput]:
     """The output that takes every record past the rules, where that is switched on.
 
@@ -51,12 +59,17 @@ def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[D
         return []
     from m365watch.detect.output import DetectionOutput
 
+    exceptions, mistakes = load_exceptions(detections)
+    for mistake in mistakes[:MISTAKES_TOLD_MAX]:
+        _log.warning(f"detections: {mistake}; the exception does not hold")
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
         rules=lambda: _rules_in_force(detections),
         clock=clock,
         knowledge=knowledge_of(detections),
+        exceptions=exceptions,
+        risk_points=detections.risk_points,
         tell=tell_changes,
     )
     return [output]

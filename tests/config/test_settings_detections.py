@@ -57,6 +57,8 @@ def test_paths_start_at_the_files_folder_and_domains_are_in_lower_case(tmp_path:
             {"rules_directories": ["nowhere"]},
             'detections.rules_directories[0]: "nowhere" (text) is no directory; make it, or remove it',
         ),
+        ({"exceptions_file": "none"}, 'detections.exceptions_file: "none" (text) is no file; make it'),
+        ({"risk_points": -1}, "detections.risk_points: -1 (whole number) is out of range; give a whole"),
         (
             {"accepted_domains": "no domain"},
             'detections.accepted_domains: "no domain" (text) is not a domain such as',

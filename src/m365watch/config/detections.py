@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.kinds import ON_OFF, FilePath, Section, Switch, listed
+from m365watch.config.kinds import ON_OFF, FilePath, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
 from m365watch.config.sections import Document, section_at
@@ -38,6 +38,14 @@ class DetectionsSection(Section):
     """Folders with Sigma rules of your own, searched for .yml and .yaml at any depth; those of SigmaHQ's
     m365 rules work as they are."""
 
+    exceptions_file: FilePath | None = Field(default=None, title="the path of a file")
+    """Alerts that are not to be told, in YAML: for each the rule, the entity, a reason and the day until
+    which it holds."""
+
+    risk_points: Whole = Field(default=100, ge=0, le=10_000, title="a whole number, 0 to 10,000")
+    """How many points the alerts of a week have to put on one account, address, application, mailbox or site
+    until that is an alert of its own; 0 for never."""
+
     accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
         default=(), title="a domain, or a list of domains"
     )
@@ -46,17 +54,27 @@ class DetectionsSection(Section):
 
 
 def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
-    """Refuse directories that are none, and make their paths absolute, in place.
+    """Refuse directories and files that are none, and make their paths absolute, in place.
 
-    Where `reads` is false no directory is looked at.
+    Where `reads` is false none is looked at.
     """
     if DETECTIONS in section_at(document, "outputs"):
         why = "is the name that the collector's own detections have; give the output another one"
         report.refuse(("outputs", DETECTIONS), why)
     section = section_at(document, SECTION)
-    written = section.get("rules_directories")
-    if written is None:
-        return
+    exceptions = section.get("exceptions_file")
+    if isinstance(exceptions, str) and exceptions.strip() and not exceptions.startswith("~"):
+        path = Path(os.path.normpath(places.folder / exceptions))
+        section["exceptions_file"] = str(path)
+        if reads and not path.is_file():
+            why = "is no file; make it, or remove the key"
+            report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+    if section.get("rules_directories") is not None:
+        _check_directories(section, places=places, report=report, reads=reads)
+
+
+def _check_directories(section: Document, *, places: Places, report: Report, reads: bool) -> None:
+    written = section["rules_directories"]
     given = [written] if isinstance(written, str) else written
     if not isinstance(given, list):
         return
@@ -78,5 +96,7 @@ def resolve_detections(section: DetectionsSection, *, has_lake: bool) -> Detecti
         enabled=has_lake if section.enabled is None else section.enabled,
         packs=tuple(dict.fromkeys(section.packs)),
         rules_directories=section.rules_directories,
+        exceptions_file=section.exceptions_file,
+        risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
     )

@@ -413,6 +413,9 @@ class DetectionSettings:
     enabled: bool = False
     packs: tuple[str, ...] = ("core", "devo")
     rules_directories: tuple[Path, ...] = ()
+    exceptions_file: Path | None = None
+    risk_points: int | None = 100
+    """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
 
