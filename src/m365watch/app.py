@@ -61,7 +61,7 @@ from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.recovery.kept import KeptPages
 from m365watch.reloading import Reload, Reloader
-from m365watch.tenancy.changes import Change
+from m365watch.tenancy.changes import Change, excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.webhook.desk import NotificationDesk
@@ -141,6 +141,7 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
+            await calls(ledger.routes.exclude, excluded_outputs(self._settings))
             outputs = [self._build_output(settings) for settings in self._settings.outputs]
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
@@ -306,6 +307,7 @@ class Collector:
         async def apply(change: Change) -> None:
             self._settings = change.settings
             self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
+            await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
             feeds = reach.feeds(self._settings.tenants)
             await run.change(feeds)
             if receiver is not None:

@@ -59,7 +59,9 @@ class DetectionPlace:
         self.seen: dict[str, bytes] = {}
 
     def make(self) -> NotingOutput:
-        output = NotingOutput("detections", self.directory, rules=lambda: self.rules, clock=FakeClock())
+        output = NotingOutput(
+            "detections", self.directory, rules=lambda: self.rules, clock=FakeClock(), risk_points=None
+        )
         output.seen = self.seen
         return output
 

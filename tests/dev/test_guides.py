@@ -51,12 +51,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             server.kill()
 
 
-def follow(name: str, folder: Path, commands: Path, **place: Any) -> None:
-    """Do all that the guide says; `place` is what is unusual of the machine and its tenants."""
+def follow(name: str, folder: Path, commands: Path, page: str = "", **place: Any) -> None:
+    """Do all that the guide says, or that part of it; `place` is what is unusual of machine and tenants."""
 
     async def main() -> None:
         async with machine_at(folder, commands, **place) as machine:
-            await machine.follow(read_guide(name))
+            await machine.follow(page or read_guide(name))
 
     asyncio.run(main())
 
@@ -71,10 +71,16 @@ def test_the_guide_for_a_certificate_leads_to_records(tmp_path: Path, commands: 
     follow("certificate.md", tmp_path, commands)
 
 
-@pytest.mark.parametrize("variables", ["identity_variables", "app_service_variables"])
-def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path, variables: str) -> None:
-    """By the identity of a virtual machine or of App Service, of a pod, and by another issuer's token."""
-    follow("federated.md", tmp_path, commands, variables=attrgetter(variables))
+def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
+    """By the identity of a virtual machine, of a pod, and by another issuer's token."""
+    follow("federated.md", tmp_path, commands, variables=attrgetter("identity_variables"))
+
+
+def test_an_identity_of_app_service_does_as_that_of_a_machine(tmp_path: Path, commands: Path) -> None:
+    """The same part of the page, where the platform says where to ask."""
+    part = read_guide("federated.md").partition("\n## In Kubernetes")[0]
+    variables = attrgetter("app_service_variables")
+    follow("federated.md", tmp_path, commands, page=part, variables=variables)
 
 
 def test_the_guide_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:

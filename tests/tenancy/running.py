@@ -56,6 +56,8 @@ class Site:
         self.ledger: SqliteLedger
         self.run: CollectorRun
         self._published = 0
+        self.excluded: dict[TenantId, frozenset[str]] = {}
+        """The outputs that are not for a tenant."""
 
     def reached(self, *tenants: TenantId, **treatment: str) -> dict[Feed, ReachedFeed]:
         """The feeds of `tenants`, each time made anew."""
@@ -66,12 +68,12 @@ class Site:
             found[feed(tenant)] = ReachedFeed(access, polling, Treatment(**treatment))  # type: ignore[arg-type]
         return found
 
-    def publish(self, tenant: TenantId, count: int = 1) -> None:
-        """So many blobs with a record each that is named after its tenant."""
+    def publish(self, tenant: TenantId, count: int = 1, *, again: str | None = None) -> None:
+        """So many blobs with a record each that is named after its tenant, or that is `again` another one."""
         for _ in range(count):
             self._published += 1
             record = {
-                "Id": f"{tenant[0]}-{self._published}",
+                "Id": again or f"{tenant[0]}-{self._published}",
                 "CreationTime": "2026-11-24T09:00:00",
                 "Operation": "MailItemsAccessed",
                 "RecordType": 2,
@@ -94,6 +96,7 @@ class Site:
         calls, names = CallsInLine(), frozenset(self.disks)
         self.ledger = ledger = SqliteLedger(self.folder, outputs=names, now=self.clock.now())
         ledger._connection.execute("PRAGMA synchronous = OFF")
+        ledger.routes.exclude(self.excluded)
         self.outputs = {name: FakeOutput(name, disk) for name, disk in self.disks.items()}
         queued, durable, found = [], {}, {}
         for name, output in self.outputs.items():

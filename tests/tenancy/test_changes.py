@@ -153,6 +153,25 @@ def test_a_tag_that_no_running_output_knows_waits_for_a_restart() -> None:
     assert (added.added, len(added.needs_restart)) == ((), 1)
 
 
+def test_a_tenant_with_an_output_that_is_new_waits_for_a_restart() -> None:
+    """One with outputs that run is taken up at once."""
+
+    def name_new(document: Document) -> None:
+        document["outputs"]["files"] = {"type": "files"}
+        input_of(document)["outputs"] = ["files"]
+
+    def name_running(document: Document) -> None:
+        input_of(document)["outputs"] = ["siem"]
+
+    waits, taken_up = change(name_new, tenants=(ONE,)), change(name_running, tenants=(ONE,))
+
+    assert waits.needs_restart == (
+        "outputs.files is new; needs a restart",
+        "inputs.office365: its output files is new; needs a restart",
+    )
+    assert (waits.changed, taken_up.changed, taken_up.needs_restart) == ((), (ONE,), ())
+
+
 def test_sizes_of_the_filter_need_a_restart() -> None:
     """The ledger has one, which is made when it is opened."""
 

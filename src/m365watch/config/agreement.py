@@ -6,7 +6,9 @@ run as every other mistake; what is not there, or of the wrong kind, they leave 
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
 
@@ -22,6 +24,7 @@ BY_DEFAULT = tuple(service for service in COLLECTING if service.content_type)
 """Those that are collected where none is named: what is in Graph needs permissions of its own."""
 
 _DEFAULT_INPUT = "office365"
+_DEFAULT_OUTPUT = "lake"
 _SYSLOG_TYPES = {"syslog", "in_house_relay", "sidecar"}
 _TLS_KEYS = {"chain", "cert", "key", "key_password", "key_password_file", "verify_hostname"}
 _DEFAULT_DIRECTORIES = {"lake": "lake", "files": "records"}
@@ -38,6 +41,7 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
         _check_graph(name, section_at(inputs, name), report)
     _check_ids(inputs, report)
     _check_tenants(inputs, report)
+    _check_outputs(inputs, [*section_at(document, "outputs")] or [_DEFAULT_OUTPUT], report)
     _check_directories(document, folder, report)
     _check_state(document, report)
     for name in section_at(document, "outputs"):
@@ -104,6 +108,31 @@ def _check_tenants(inputs: Document, report: Report) -> None:
                     ("inputs", name, "services", service.value),
                     f"{report.show(('inputs', owner))} collects this of tenant {tenant} already; "
                     "switch it off in one of the two",
+                )
+
+
+def _check_outputs(inputs: Document, names: Sequence[str], report: Report) -> None:
+    """Refuse an output that is not among `names`, and a tenant whose inputs differ in their outputs.
+
+    What is a duplicate is told over all records of a tenant: each has to go to the same places.
+    """
+    owners: dict[str, str] = {}
+    for name in inputs:
+        section, path = section_at(inputs, name), ("inputs", name, "outputs")
+        wanted = texts_at(section, "outputs")
+        for place, output in enumerate(wanted):
+            if output not in names:
+                near = difflib.get_close_matches(output, names, n=1)
+                hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
+                key = (*path, place) if isinstance(section.get("outputs"), list) else path
+                report.refuse_value(key, output, f"is no output that is switched on; {hint}")
+        for tenant in {one.lower() for one in texts_at(section_at(section, "credentials"), "tenant_id")}:
+            owner = owners.setdefault(tenant, name)
+            if set(wanted or names) != set(texts_at(section_at(inputs, owner), "outputs") or names):
+                report.refuse(
+                    path,
+                    f"differs from that of {report.show(('inputs', owner))}, which has tenant {tenant} as "
+                    "well; name the same outputs in both",
                 )
 
 

@@ -16,6 +16,7 @@ from m365watch.config.kinds import (
     Guid,
     Instant,
     Label,
+    Names,
     Number,
     PeriodSecs,
     Section,
@@ -289,6 +290,11 @@ class InputSection(Section):
     requests_limits: RequestsLimits = Field(default=(), title="a list of limits")
     """How many requests each tenant gets; of several limits the tightest holds, spread evenly. Left out:
     2,000 a minute on Microsoft's hosts, no limit on those of a `cloud` of one's own."""
+
+    outputs: Names = Field(default=(), title="a list of names of outputs")
+    """The outputs that the records of these tenants go to, by their names below `outputs`; left out, all of
+    them. Inputs that share a tenant name the same ones. What an output was to get before it is taken out of
+    the list, it still gets."""
 
     environment: str | None = Field(default=None, title="a text")
     """Goes into each record as `@devo_environment` on its way to an output of Devo's."""

@@ -74,6 +74,7 @@ TenantGuids = Annotated[
     BeforeValidator(listed),
     Field(min_length=1),
 ]
+Names = Annotated[tuple[Name, ...], BeforeValidator(listed)]
 Instant = Annotated[datetime, BeforeValidator(of_text(values.parse_instant))]
 FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path))]
 PeriodSecs = Annotated[int, BeforeValidator(of_text(values.parse_period_s))]

@@ -149,6 +149,7 @@ def _resolve_input(name: str, section: InputSection, endpoint: IdentityEndpoint)
             requests_per_minute=requests_per_minute(section, cloud),
             lookback_s=float(section.lookback_secs),
             environment=section.environment,
+            outputs=tuple(dict.fromkeys(section.outputs)),
         )
         for tenant_id in section.credentials.tenant_id
     ]

@@ -213,6 +213,8 @@ class TenantSettings:
     """Devo's `@devo_environment` of the input's records."""
     network: NetworkSettings = UNSET_NETWORK
     """How its token, its API and its Graph are reached."""
+    outputs: tuple[str, ...] = ()
+    """The outputs that its records go to; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)

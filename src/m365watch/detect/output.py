@@ -15,7 +15,10 @@ from typing import TypeVar
 
 from m365watch.clock import Clock
 from m365watch.detect.engine import Change, Engine, Portion
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable, OutputUnusable
@@ -44,18 +47,23 @@ class DetectionOutput:
         rules: Callable[[], Sequence[Rule]],
         clock: Clock,
         knowledge: Knowledge = NOTHING_KNOWN,
+        exceptions: Exceptions = NO_EXCEPTIONS,
+        risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
-        called on the event loop with what a batch has changed, once that is durable.
+        called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
+        no alert is made of what others add up to.
         """
         self.name = name
         self._directory = directory
         self._rules = rules
         self._clock = clock
         self._knowledge = knowledge
+        self._exceptions = exceptions
+        self._risk_points = risk_points
         self._tell = tell
         self._engine: Engine | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -117,7 +125,10 @@ class DetectionOutput:
                 where=str(self._directory),
             ) from None
         state = DetectionState(self._directory / FILE_NAME)
-        engine = Engine(self._rules(), state, knowledge=self._knowledge)
+        rules = [*self._rules()]
+        if self._risk_points is not None:
+            rules.append(make_risk_rule(self._risk_points))
+        engine = Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
         engine.count_from(last_batch)
         return engine
 

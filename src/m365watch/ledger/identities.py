@@ -20,6 +20,7 @@ from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
+from m365watch.ledger.routes import Routes
 from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
@@ -97,15 +98,18 @@ class IdentityStore:
         self._merged = 0
         self._pause_calls = 0
 
-    def find(self, parts: Sequence[BatchPart], lacking: Lacking, *, outputs: frozenset[str]) -> Findings:
+    def find(
+        self, parts: Sequence[BatchPart], lacking: Lacking, *, routes: Routes, outputs: frozenset[str]
+    ) -> Findings:
         """Tell new records from known ones; changes nothing.
 
         A record is a duplicate if another blob brought it, or the same blob before in the
         same part. A blob that is fetched again after a crash is not its own duplicate. Where an output
         is without the first copy, by `lacking`, a part may bring it there (`ledger/moved.py`).
 
-        A blob of which some of `outputs` have records already may have grown: what is new in it would have
-        an owner that those seem to have. It is left out like a duplicate, and the part named in `grown`.
+        A blob of which some of the `outputs` that its tenant has, by `routes`, have records already may have
+        grown: what is new in it would have an owner that those seem to have. It is left out like a duplicate,
+        and the part named in `grown`.
         """
         served: list[Sequence[bytes]] = [_without_none(part.identities) for part in parts]
         distinct = set(chain.from_iterable(served))
@@ -115,23 +119,28 @@ class IdentityStore:
             return Findings(served)
         known = {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
         self.moved.amend(known)
-        return self._find_one_by_one(parts, known, lacking(set(known.values())), outputs)
+        lacked = lacking(set(known.values()))
+        wanted = [routes.of(part.feed.tenant_id) & outputs for part in parts]
+        return self._find_one_by_one(parts, known, lacked, wanted)
 
     def _find_one_by_one(
         self,
         parts: Sequence[BatchPart],
         known: dict[bytes, BlobKey],
         lacking: dict[BlobKey, frozenset[str]],
-        outputs: frozenset[str],
+        wanted: Sequence[frozenset[str]],
     ) -> Findings:
-        """With the owner of each identity that is `known`, to which the new ones are added."""
+        """With the owner of each identity that is `known`, to which the new ones are added.
+
+        `wanted` are the outputs that the records of each part go to, sooner or later.
+        """
         findings = Findings()
         for number, part in enumerate(parts):
             new: list[bytes] = []
             duplicates: set[int] = set()
             grown: set[int] = set()
             seen: set[bytes] = set()
-            is_again = not part.missing_outputs >= outputs and _owns_some(part, known)
+            is_again = not part.missing_outputs >= wanted[number] and _owns_some(part, known)
             for place, identity in enumerate(part.identities):
                 if identity is None:
                     continue

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from m365watch.ledger.identities import Findings, duplicate_count
+from m365watch.ledger.routes import Routes
 from m365watch.model import BatchPart, BlobKey, Feed
 
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
@@ -87,9 +88,12 @@ class _OpenBatch:
 class OpenBatches:
     """Every batch that waits for an output; works on the ledger's connection, inside its transactions."""
 
-    def __init__(self, connection: sqlite3.Connection, feed_of: Callable[[BlobKey], Feed]) -> None:
-        """`feed_of` names the feed of a blob."""
+    def __init__(
+        self, connection: sqlite3.Connection, feed_of: Callable[[BlobKey], Feed], routes: Routes
+    ) -> None:
+        """`feed_of` names the feed of a blob, `routes` the outputs that its tenant's records go to."""
         self._connection = connection
+        self._routes = routes
         self._feed_of = feed_of
         self._batches: dict[int, _OpenBatch] = {}
         self._lots: dict[BlobKey, Lot] = {}
@@ -169,12 +173,17 @@ class OpenBatches:
             (json.dumps(sorted(blobs)),),
         ):
             lot = self._lots.get(key)
-            without = outputs if missing is None else outputs.intersection(json.loads(missing))
+            without = self._routed(key) if missing is None else frozenset(json.loads(missing))
+            without &= outputs
             if lot is not None:
                 without = (without if finished_s is not None else outputs & lot.missing) - lot.on_way
             if without:
                 found[BlobKey(key)] = without
         return found
+
+    def _routed(self, blob: BlobKey) -> frozenset[str]:
+        """The outputs that a blob goes to which no output has."""
+        return self._routes.of(self._feed_of(blob).tenant_id)
 
     def write_lacking(self, blob: BlobKey) -> None:
         """Let the row of a blob that ends otherwise say who will not have its records; the caller commits."""
@@ -219,7 +228,9 @@ class OpenBatches:
                 "SELECT missing FROM blob WHERE key = ? AND finished_s IS NULL", (blob,)
             ).fetchone()
             if row is not None:
-                missing = set(json.loads(row[0])) if row[0] else set(waiting_for)
+                # Where nobody has it, all lack it that the batch brings it to and that have not said so.
+                brought = set(outputs[0]).intersection(waiting_for) if outputs else set(waiting_for)
+                missing = set(json.loads(row[0])) if row[0] else brought
                 lot = Lot(BlobKey(blob), self._feed_of(blob), records, duplicates, missing)
                 yield lot, frozenset(outputs[0] if outputs else waiting_for)
 

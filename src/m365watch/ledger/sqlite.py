@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import xxhash
@@ -24,6 +25,7 @@ from m365watch.ledger.lock import LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.ledger.reading import micros
+from m365watch.ledger.routes import Routes
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress, OutputProgress
 
@@ -61,6 +63,7 @@ class SqliteLedger:
         LedgerUnavailable (disk full).
         """
         self._outputs = outputs
+        self.routes = Routes(outputs)
         self._bounds = bounds
         self.path = directory / LEDGER_FILE
         self._lock = LedgerLock(directory / "ledger.lock")
@@ -87,14 +90,13 @@ class SqliteLedger:
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
-        self._batches = OpenBatches(self._connection, self._feed_of)
+        self._batches = OpenBatches(self._connection, self._feed_of, self.routes)
         for progress in reading.feed_progress(self._connection, now):
             self._progress[progress.feed] = progress
 
     def _fill_meta(self) -> None:
-        self._connection.execute(
-            "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (str(secrets.randbits(64)),)
-        )
+        seed = str(secrets.randbits(64))
+        self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (seed,))
 
     def _meta(self, name: str) -> str:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -260,9 +262,8 @@ class SqliteLedger:
     @failures_named
     def open_batch(self, parts: Sequence[BatchPart], outputs: frozenset[str]) -> OpenedBatch:
         """Number a batch, find its duplicates and make its composition durable."""
-        findings = self._identities.find(
-            parts, lambda blobs: self._batches.lacking(blobs, outputs), outputs=outputs
-        )
+        lacking = partial(self._batches.lacking, outputs=outputs)
+        findings = self._identities.find(parts, lacking, routes=self.routes, outputs=outputs)
         held = self.held.leave_out(parts, findings, outputs)
         rows, packed = pack(parts, findings, outputs=outputs)
         with self._transaction():
@@ -281,8 +282,7 @@ class SqliteLedger:
             self._identities.remember(part.blob, new)
         self._identities.moved.remember(parts, findings.moved)
         self._batches.add(number, parts, findings, outputs)
-        has_rests = bool(findings.grown)
-        return OpenedBatch(number, findings.duplicates, held, findings.outputs, has_rests)
+        return OpenedBatch(number, findings.duplicates, held, findings.outputs, bool(findings.grown))
 
     @failures_named
     def postpone(self, blob: BlobKey, *, attempts: int, next_try_at: datetime, error: str) -> None:
@@ -371,7 +371,7 @@ class SqliteLedger:
                 key=key,
                 ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
                 attempts=attempts,
-                missing_outputs=self._lacking(missing, queued),
+                missing_outputs=self._lacking(feed, missing, queued),
                 listed_at=reading.instant_s(next_try) if next_try and not attempts else None,
             )
             for key, content_id, created, expires, attempts, missing, queued, next_try in rows
@@ -379,9 +379,9 @@ class SqliteLedger:
         ]
         return found[:count_max]
 
-    def _lacking(self, missing: str | None, queued: str | None) -> frozenset[str]:
+    def _lacking(self, feed: Feed, missing: str | None, queued: str | None) -> frozenset[str]:
         """The outputs that a blob is to be fetched for."""
-        lacking = self._outputs & set(json.loads(missing)) if missing else self._outputs
+        lacking = self._outputs & set(json.loads(missing)) if missing else self.routes.of(feed.tenant_id)
         return lacking - set(json.loads(queued)) if queued else lacking
 
     @failures_named

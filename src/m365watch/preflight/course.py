@@ -28,6 +28,7 @@ from m365watch.preflight.network import Network, ways_of
 from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
 from m365watch.preflight.report import Check, Group, Place, Preflight, all_skipped, bad
 from m365watch.preflight.tenant import TenantMeans, check_tenant
+from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ async def _machine(means: Means) -> Group:
     steps = [*check_configuration(settings), *check_permissions(settings)]
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
+    steps += await asyncio.to_thread(check_webhook, settings)
     return Group(Place.MACHINE, steps=tuple(steps))
 
 

@@ -17,6 +17,7 @@ class Check(StrEnum):
     PERMISSIONS = "permissions"
     STATE = "state"
     DISK = "disk"
+    WEBHOOK = "webhook"
     PROXY = "proxy"
     DNS = "dns"
     TLS = "tls"

@@ -57,7 +57,7 @@ def plan_change(old: Settings, new: Settings) -> Change:
     waits = [*_globals_changed(old, new), *_outputs_changed(old, new)]
     after: dict[Feed, _Reaching] = {}
     for feed, (tenant, service) in wanted.items():
-        reason = _waits_for(service, old)
+        reason = _waits_for(tenant, service, old)
         if reason is None:
             after[feed] = tenant, service
         else:
@@ -79,6 +79,12 @@ def plan_change(old: Settings, new: Settings) -> Change:
     )
 
 
+def excluded_outputs(settings: Settings) -> dict[TenantId, frozenset[str]]:
+    """The outputs that are not for a tenant, of each tenant that has not all."""
+    every = frozenset(output.name for output in settings.outputs)
+    return {one.tenant_id: every - {*one.outputs} for one in settings.tenants if one.outputs}
+
+
 def _reachings(tenants: Iterable[TenantSettings]) -> dict[Feed, _Reaching]:
     return {
         Feed(tenant.tenant_id, content): (replace(tenant, services=()), service)
@@ -96,8 +102,11 @@ def _tenants(reachings: dict[Feed, _Reaching]) -> tuple[TenantSettings, ...]:
     return tuple(replace(tenant, services=tuple(some)) for tenant, some in services.items())
 
 
-def _waits_for(service: ServiceSettings, running: Settings) -> str | None:
+def _waits_for(tenant: TenantSettings, service: ServiceSettings, running: Settings) -> str | None:
     """What of a feed's settings the running outputs do not know."""
+    missing = [name for name in tenant.outputs if name not in {output.name for output in running.outputs}]
+    if missing:
+        return f"its output {missing[0]} is new; needs a restart"
     tag = service.override_tag
     strangers = [
         output.name

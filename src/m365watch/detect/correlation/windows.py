@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
 
@@ -23,6 +24,10 @@ _ORDERS: dict[Order, Callable[[float, float], bool]] = {
     Order.EQUAL: eq,
     Order.OTHER: ne,
 }
+
+
+ORDER_MATCHES_MAX = 1_000
+"""The latest matches of a window in which an order is looked for."""
 
 
 class Window(Protocol):
@@ -49,6 +54,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
     """
     window = make_window(correlation)
     compare = _ORDERS[correlation.order]
+    beginners = beginners_of(correlation)
     spans: list[_Span] = []
     start = 0
     for place, match in enumerate(matches):
@@ -58,8 +64,37 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
             start += 1
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
-            _extend(spans, _Span(start, place, match.at_ms, value), matches)
+            begin = _first_of(matches, start, place, beginners)
+            _extend(spans, _Span(begin, place, match.at_ms, value), matches)
     return [Episode(matches[one.start : one.end + 1], one.reached_ms, one.value) for one in spans]
+
+
+def beginners_of(correlation: Correlation) -> frozenset[str]:
+    """The rules with one of which an ordered correlation begins; none where it is not ordered."""
+    if correlation.joined is not Joined.ORDERED:
+        return frozenset()
+    if correlation.expression is None:
+        return frozenset(correlation.sources[:1])
+    first = correlation.expression
+    while not isinstance(first, Named) and first.operator == "and":
+        first = first.parts[0]
+    return frozenset(_names_in(first))
+
+
+def _names_in(expression: Expression) -> Iterator[str]:
+    if isinstance(expression, Named):
+        yield expression.rule_id
+    elif expression.operator != "not":
+        for part in expression.parts:
+            yield from _names_in(part)
+
+
+def _first_of(matches: Sequence[Match], start: int, end: int, beginners: frozenset[str]) -> int:
+    """Where in the window the sequence begins: what came before its first step is no part of it."""
+    for place in range(start, end + 1) if beginners else ():
+        if matches[place].source_id in beginners:
+            return place
+    return start
 
 
 @dataclass(slots=True)
@@ -103,6 +138,8 @@ def make_window(correlation: Correlation) -> Window:
             return _Ranked(50)
         case Joined.TEMPORAL | Joined.ORDERED:
             return _Together(correlation)
+        case Joined.RISK:
+            return _Risk()
 
 
 @dataclass(slots=True)
@@ -233,8 +270,12 @@ class _Together:
 
     def _reached(self, wanted: Sequence[str]) -> int:
         """How many of the rules matched one after the other, in their order; within a second in any."""
+        present = next((place for place, one in enumerate(wanted) if not self._counts[one]), len(wanted))
+        if present < self._correlation.threshold and self._correlation.order is Order.AT_LEAST:
+            return present
         reached, since, last = 0, -1, ""
-        pending = list(self._matches)
+        # Looked through at every match: without a bound, the square of what a busy group has.
+        pending = list(islice(self._matches, max(0, len(self._matches) - ORDER_MATCHES_MAX), None))
         while reached < len(wanted):
             found = next(
                 (
@@ -280,6 +321,31 @@ def earliest_in_order(
     if expression.operator == "not":
         return after if found[0] is None else None
     return min((one for one in found if one is not None), default=None)
+
+
+@dataclass(slots=True)
+class _Risk:
+    """Points by rule: of each rule the largest in full, the next half, then a quarter; two rules at least."""
+
+    points: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, match: Match) -> None:
+        insort(self.points.setdefault(match.source_id, []), read_number(match.counted) or 0)
+
+    def drop(self, match: Match) -> None:
+        known = self.points[match.source_id]
+        known.remove(read_number(match.counted) or 0)
+        if not known:
+            del self.points[match.source_id]
+
+    def value(self) -> float | None:
+        if len(self.points) < 2:
+            return None
+        total = 0.0
+        for known in self.points.values():
+            for place, points in enumerate(reversed(known)):
+                total += points / (1 << place)
+        return total
 
 
 def holds_among(expression: Expression, present: Counter[str]) -> bool:

@@ -136,6 +136,10 @@ class Life:
     """The turns of the loop after which it crashes while its ledger learns what outputs hold; None: never."""
 
 
+ROUTED = 0.4
+"""How many of the seeds with several outputs have tenants whose records do not go to all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that the seed decides beforehand."""
@@ -162,6 +166,8 @@ class Plan:
     filter_sizes: FilterSizes
     upkeep_s: float
     evict_every_s: float
+    routes: tuple[tuple[str, ...], ...] = ()
+    """The outputs of each tenant, where those are not all."""
     big_bytes: int = 1_200_000
     """What the largest bodies have."""
 
@@ -184,7 +190,7 @@ def make_plan(seed: int, random: Random) -> Plan:
     pages = Fault.PAGES_EXPIRE in faults or Fault.PAGES_REPEAT in faults
     span_s = sum(life.lasts_s + life.off_s + life.sleep_s for life in lives)
     small = Fault.SMALL_BUDGET in faults
-    return Plan(
+    plan = Plan(
         seed=seed,
         faults=faults,
         is_quiet=is_quiet,
@@ -206,6 +212,19 @@ def make_plan(seed: int, random: Random) -> Plan:
         upkeep_s=random.choice((0.25, 2.0, 15.0)),
         evict_every_s=random.choice((0.5, 0.5, 60.0, 1_800.0)),
     )
+    # Of a source of its own, so that all else of a seed is as it was.
+    return replace(plan, routes=_routes(Random(f"{seed}/routes"), plan))
+
+
+def _routes(random: Random, plan: Plan) -> tuple[tuple[str, ...], ...]:
+    """In some of the histories with several outputs, some of them for each of two tenants.
+
+    Not where a ledger is lost or put back: what it learns of outputs is judged where these have all tenants.
+    """
+    outputs, is_kept = plan.outputs, all(life.fate is Fate.KEPT for life in plan.lives)
+    if len(outputs) == 1 or not is_kept or random.random() >= ROUTED:
+        return ()
+    return tuple(tuple(sorted(random.sample(outputs, random.randint(1, len(outputs))))) for _ in range(2))
 
 
 def _bounds(random: Random) -> LedgerBounds:

@@ -121,6 +121,10 @@ class Judge:
         self._keys: dict[bytes, Key | None] = {
             element.body: element.key for content in world.contents for element in content.records
         }
+        self._tenants: dict[bytes, set[str]] = {}
+        for content in world.contents:
+            for element in content.records:
+                self._tenants.setdefault(element.body, set()).add(content.feed.tenant_id)
         self._occurrences = occurrences(world.contents)
         self.ended: dict[BlobName, int] = {}
         """Every blob that was ever seen in a final state, with that, by the present ledger."""
@@ -201,6 +205,8 @@ class Judge:
             if body not in self._keys:
                 self._world.accuse(f"{name} has a record that was never served: {body[:80]!r}")
                 continue
+            if all(name not in self._world.outputs_of(tenant) for tenant in self._tenants[body]):
+                self._world.accuse(f"{name} has a record of a tenant that does not go there: {body[:80]!r}")
             key = self._keys[body]
             if key is not None:
                 keys[key] += count
@@ -248,7 +254,7 @@ class Judge:
 
     def _holders(self, row: BlobRow) -> frozenset[str]:
         """The outputs that have the blob, by the ledger's word."""
-        everybody = frozenset(self._stores)
+        everybody = self._world.outputs_of(row.name[0])
         if row.state == _DELIVERED:
             return everybody
         if row.state in {_QUARANTINED, _LOST} or row.missing is None:

@@ -216,6 +216,9 @@ class _Alive:
             upkeep_s=self._every(world.plan.upkeep_s, times_max=_UPKEEPS_MAX),
             evict_every_s=self._every(world.plan.evict_every_s, times_max=_EVICTIONS_MAX),
         )
+        excluded = {one: names - world.outputs_of(one) for one in {feed.tenant_id for feed in place.feeds}}
+        # Not by the thread, whose work takes its time: a history without routes is as it was.
+        ledger.routes.exclude(excluded)
         feeds = reach_feeds(
             _tenants(place),
             session,

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from m365watch.model import Feed
+from m365watch.model import Feed, TenantId
 from m365watch.testing.clock import START
-from m365watch.testing.simulation.content import Content
+from m365watch.testing.simulation.content import TENANTS, Content
 from m365watch.testing.simulation.faults import Fault, Plan
 from m365watch.testing.simulation.held import HeldBytes
 from m365watch.testing.simulation.history import History
@@ -98,6 +98,12 @@ class World:
     def is_on(self, fault: Fault) -> bool:
         """Whether `fault` is planned, and on just now."""
         return fault in self.plan.faults and self.is_within(self.plan.spans[fault])
+
+    def outputs_of(self, tenant_id: str) -> frozenset[str]:
+        """The outputs that the tenant's records go to."""
+        routes = self.plan.routes
+        place = TENANTS.index(TenantId(tenant_id))
+        return frozenset(routes[place]) if place < len(routes) else frozenset(self.plan.outputs)
 
     def strike(self, fault: Fault) -> None:
         """`fault` takes effect here and now."""
