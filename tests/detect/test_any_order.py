@@ -20,6 +20,7 @@ from m365watch.detect.engine import Engine, Portion
 from m365watch.detect.kept import News
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_library
+from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
@@ -99,7 +100,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
     path = directory / "all.yml"
     texts = [
         single(1, "A", quiet="1h"),
-        single(2, "B", quiet="20m"),
+        single(2, "B", quiet="20m", risk=30),
         single(3, "C"),
         joint(10, "event_count", ["rule_1"], {"gte": 3}, generate=True),
         joint(11, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, generate=True),
@@ -126,7 +127,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
     path.write_text("---\n".join(texts))
     library = load_library([path])
     assert [str(one) for one in library.mistakes] == []
-    return library.rules
+    return (*library.rules, make_risk_rule(40))
 
 
 def make_records(dice: random.Random, count: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,14 @@ def test_evidence_is_bounded_and_the_count_is_not(tmp_path: Path) -> None:
     [alert] = at(library, *range(400))
 
     assert (alert.count, len(alert.evidence), alert.evidence[0]) == (400, 50, "record-0")
+
+
+def test_an_order_among_very_many_is_bounded_work(tmp_path: Path) -> None:
+    """A user with ten thousand of the one and one of the other costs no minutes."""
+    library = load_good(tmp_path, ONE, TWO, joint("temporal_ordered", rules=["one", "two"], timespan="1d"))
+    many = [record(second, Operation="One") for second in range(10_000)]
+    started = time.perf_counter()
+
+    assert alerts_of(library, many) == []
+    assert len(alerts_of(library, [*many, record(10_001, Operation="Two")])) == 1
+    assert time.perf_counter() - started < 60

@@ -25,8 +25,9 @@ import yaml
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.compile import read_instant
+from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.extension import parse_duration_s
-from m365watch.detect.judging import judge_all, watched_since_ms
+from m365watch.detect.judging import NO_EXCEPTIONS, judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher, Told
@@ -214,6 +215,7 @@ def find_alerts(
     knowledge: Knowledge,
     tenant: str = "",
     now: datetime | None = None,
+    exceptions: Exceptions = NO_EXCEPTIONS,
 ) -> list[Alert]:
     """The alerts that a set of records gives: for tests and for looking back, without any state.
 
@@ -229,7 +231,11 @@ def find_alerts(
         times += [round(at.timestamp() * 1000)] if at is not None else []
     now_ms = round(now.timestamp() * 1000) if now is not None else max(times, default=0) + _DAY_MS
     return judge_all(
-        rules, matches, now_ms=now_ms, since_ms={tenant: watched_since_ms(min(times, default=0))}
+        rules,
+        matches,
+        now_ms=now_ms,
+        since_ms={tenant: watched_since_ms(min(times, default=0))},
+        exceptions=exceptions,
     )
 
 

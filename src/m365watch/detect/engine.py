@@ -17,7 +17,9 @@ from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.compile import read_instant
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
+from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import (
+    NO_EXCEPTIONS,
     PERIOD_KINDS,
     Moment,
     find_episodes,
@@ -30,6 +32,7 @@ from m365watch.detect.judging import (
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.matching import Matcher, Told
+from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
 from m365watch.model import Header
@@ -125,16 +128,23 @@ class Engine:
     """The rules over what is kept."""
 
     def __init__(
-        self, rules: Sequence[Rule], state: DetectionState, *, knowledge: Knowledge = NOTHING_KNOWN
+        self,
+        rules: Sequence[Rule],
+        state: DetectionState,
+        *,
+        knowledge: Knowledge = NOTHING_KNOWN,
+        exceptions: Exceptions = NO_EXCEPTIONS,
     ) -> None:
-        """`rules` with all that correlations join; `state` is the engine's alone."""
+        """`rules` with all that correlations join, that about risk last; `state` is the engine's alone."""
         self.rules = sources_first(rules)
         self.state = state
+        self.exceptions = exceptions
         self.matcher = Matcher(self.rules, knowledge=knowledge)
         self.figures = Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
     @property
@@ -296,15 +306,27 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            self._settle(rule, alert, old.get(alert.id), formers, work)
-            for key, at_ms in self.state.replace_links(alert.id, links_of(rule, episode, alert, self.rules)):
+            excepted = self.exceptions.find(rule, alert)
+            shown = rule.alerts and excepted is None
+            note = () if excepted is None else (f"Excepted: {excepted.reason}",)
+            self._settle(_noted(alert, note), old.get(alert.id), formers, work, shown=shown)
+            links = links_of(rule, episode, alert, self.rules)
+            if shown and self._has_risk:
+                links += risk_matches(rule, alert)
+            for key, at_ms in self.state.replace_links(alert.id, links):
                 work.touch(key, at_ms)
         for kept in gone:
             if kept.alert.id not in taken:
                 self._withdraw(kept, work)
 
     def _settle(
-        self, rule: Rule, alert: Alert, known: KeptAlert | None, formers: Sequence[KeptAlert], work: _Work
+        self,
+        alert: Alert,
+        known: KeptAlert | None,
+        formers: Sequence[KeptAlert],
+        work: _Work,
+        *,
+        shown: bool,
     ) -> None:
         """Keep an alert, with the history of what it was before."""
         formerly = known.alert.formerly if known is not None else ()
@@ -315,26 +337,27 @@ class Engine:
             self._unlink(former.alert.id, work)
             self.state.drop_alert(former.alert.id, became=alert.id)
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
-        if known is not None and known.alert == alert:
+        if known is not None and known.alert == alert and known.shown == shown:
             return
         history = known or next(iter(formers), None)
-        kept = (
-            KeptAlert(alert, rule.alerts)
-            if history is None
-            else replace(history, alert=alert, shown=rule.alerts)
-        )
+        kept = KeptAlert(alert, shown) if history is None else replace(history, alert=alert, shown=shown)
         self.state.put_alert(kept)
-        if rule.alerts:
-            what = News.NEW if known is None and (not formers or untold) else News.UPDATED
-            self.state.tell(what, alert)
-            work.changes.append(Change(what, alert))
+        was_shown = known.shown if known is not None else any(former.shown for former in formers)
+        if shown:
+            what = News.UPDATED if was_shown and not untold else News.NEW
+            self._tell(what, alert, work)
+        elif was_shown:
+            self._tell(News.WITHDRAWN, alert, work)
+
+    def _tell(self, what: News, alert: Alert, work: _Work) -> None:
+        self.state.tell(what, alert)
+        work.changes.append(Change(what, alert))
 
     def _withdraw(self, kept: KeptAlert, work: _Work) -> None:
         self._unlink(kept.alert.id, work)
         self.state.drop_alert(kept.alert.id, became=None)
         if kept.shown:
-            self.state.tell(News.WITHDRAWN, kept.alert)
-            work.changes.append(Change(News.WITHDRAWN, kept.alert))
+            self._tell(News.WITHDRAWN, kept.alert, work)
 
     def _unlink(self, alert_id: AlertId, work: _Work) -> None:
         for key, at_ms in self.state.replace_links(alert_id, []):

@@ -18,13 +18,16 @@ from m365watch.detect.correlation.periods import (
 )
 from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
+from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
 from m365watch.detect.uses import links
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
 """Kinds whose alerts come with time alone."""
 
+NO_EXCEPTIONS = Exceptions()
 _HOUR_MS = 3_600_000
 _SHOWN_VALUES = 3
 """Different values of one field that an explanation names before it says "and 4 more"."""
@@ -114,6 +117,8 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
     extension = rule.extension
     severity = max((match.severity for match in matches), key=lambda one: one.rank)
     entities = [(kind, values[kind]) for kind in extension.entity if values.get(kind)]
+    if rule.correlation is not None and rule.correlation.joined is Joined.RISK:
+        entities = [(first.group[0], first.values.get("entity", first.group[1]))]
     evidence = list(dict.fromkeys(match.record_id for match in matches))
     return Alert(
         id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
@@ -153,16 +158,16 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
     """What the explanation may name, as text."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
-    fields: dict[str, dict[str, None]] = defaultdict(dict)
+    fields: dict[str, dict[str, str]] = defaultdict(dict)
     counted: dict[str, None] = {}
     for match in matches:
         for name, value in match.values.items():
-            fields[name].setdefault(value)
+            fields[name].setdefault(value.lower(), value)
         if match.counted:
             counted.setdefault(match.counted)
-    values = {name: _some_of(list(found)) for name, found in fields.items()}
+    values = {name: _some_of(list(found.values())) for name, found in fields.items()}
     for kind, name in rule.extension.entity.items():
-        values[kind] = next(iter(fields.get(name, ())), "") or _of_group(rule, first, name)
+        values[kind] = next(iter(fields.get(name, {}).values()), "") or _of_group(rule, first, name)
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):
         values.setdefault(name, value)
@@ -171,7 +176,7 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
         "count": str(len({match.identity for match in matches})),
         "distinct": str(len(counted)),
         "values": clean_text(_some_of([value.replace("\x1f", " ") for value in counted])),
-        "value": f"{episode.value:g}",
+        "value": f"{round(episode.value, 2):g}",
         "first": f"{instant_of(first.at_ms):%Y-%m-%d %H:%M:%S}Z",
         "last": f"{instant_of(last.at_ms):%Y-%m-%d %H:%M:%S}Z",
         "tenant": first.tenant,
@@ -201,12 +206,18 @@ class GroupKey:
 
 
 def judge_all(
-    rules: Sequence[Rule], matches: Iterable[Match], *, now_ms: int, since_ms: Mapping[str, int]
+    rules: Sequence[Rule],
+    matches: Iterable[Match],
+    *,
+    now_ms: int,
+    since_ms: Mapping[str, int],
+    exceptions: Exceptions = NO_EXCEPTIONS,
 ) -> list[Alert]:
     """The alerts of all rules, of the set of all matches; a correlation's sources are judged before it.
 
     `since_ms` has, by tenant, the time of its earliest record.
     """
+    has_risk = any(rule.id == RISK_RULE_ID for rule in rules)
     by_key: dict[GroupKey, list[Match]] = defaultdict(list)
     for match in matches:
         by_key[GroupKey(match.rule_id, match.tenant, match.group)].append(match)
@@ -216,9 +227,13 @@ def judge_all(
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
                 alert = make_alert(rule, episode)
-                if rule.alerts:
+                excepted = exceptions.find(rule, alert)
+                if rule.alerts and excepted is None:
                     alerts.append(alert)
-                for link in links_of(rule, episode, alert, rules):
+                found = links_of(rule, episode, alert, rules)
+                if has_risk and rule.alerts and excepted is None:
+                    found += risk_matches(rule, alert)
+                for link in found:
                     by_key[GroupKey(link.rule_id, link.tenant, link.group)].append(link)
     return sorted(alerts, key=lambda one: (one.first_at_ms, one.id))
 

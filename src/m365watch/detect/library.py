@@ -79,15 +79,11 @@ class Library:
     def find(self, name: str) -> list[Rule]:
         """The rules of that id, name, number in the catalogue, alias or title, in any case."""
         wanted = name.lower()
-        return [rule for rule in self.rules if wanted in {one.lower() for one in _names_of(rule)}]
+        return [rule for rule in self.rules if wanted in {one.lower() for one in rule.names}]
 
     def by_id(self) -> dict[str, Rule]:
         """Each rule by its id."""
         return {rule.id: rule for rule in self.rules}
-
-
-def _names_of(rule: Rule) -> tuple[str, ...]:
-    return (rule.id, rule.name, rule.title, rule.extension.detection, *rule.extension.aliases)
 
 
 @dataclass(slots=True)

@@ -25,6 +25,8 @@ class Joined(StrEnum):
     MEDIAN = "value_median"
     TEMPORAL = "temporal"
     ORDERED = "temporal_ordered"
+    RISK = "risk"
+    """Our own: points that alerts have put on an entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Rule:
     extension: Extension = field(default_factory=Extension)
     alerts: bool = True
     """False for a rule that only serves correlations."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By what it may be called: id, name, title, number in the catalogue, aliases."""
+        return (self.id, self.name, self.title, self.extension.detection, *self.extension.aliases)
 
     @property
     def kind(self) -> Kind:

@@ -6,6 +6,7 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
 
@@ -23,6 +24,10 @@ _ORDERS: dict[Order, Callable[[float, float], bool]] = {
     Order.EQUAL: eq,
     Order.OTHER: ne,
 }
+
+
+ORDER_MATCHES_MAX = 1_000
+"""The latest matches of a window in which an order is looked for."""
 
 
 class Window(Protocol):
@@ -133,6 +138,8 @@ def make_window(correlation: Correlation) -> Window:
             return _Ranked(50)
         case Joined.TEMPORAL | Joined.ORDERED:
             return _Together(correlation)
+        case Joined.RISK:
+            return _Risk()
 
 
 @dataclass(slots=True)
@@ -263,8 +270,12 @@ class _Together:
 
     def _reached(self, wanted: Sequence[str]) -> int:
         """How many of the rules matched one after the other, in their order; within a second in any."""
+        present = next((place for place, one in enumerate(wanted) if not self._counts[one]), len(wanted))
+        if present < self._correlation.threshold and self._correlation.order is Order.AT_LEAST:
+            return present
         reached, since, last = 0, -1, ""
-        pending = list(self._matches)
+        # Looked through at every match: without a bound, the square of what a busy group has.
+        pending = list(islice(self._matches, max(0, len(self._matches) - ORDER_MATCHES_MAX), None))
         while reached < len(wanted):
             found = next(
                 (
@@ -310,6 +321,31 @@ def earliest_in_order(
     if expression.operator == "not":
         return after if found[0] is None else None
     return min((one for one in found if one is not None), default=None)
+
+
+@dataclass(slots=True)
+class _Risk:
+    """Points by rule: of each rule the largest in full, the next half, then a quarter; two rules at least."""
+
+    points: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, match: Match) -> None:
+        insort(self.points.setdefault(match.source_id, []), read_number(match.counted) or 0)
+
+    def drop(self, match: Match) -> None:
+        known = self.points[match.source_id]
+        known.remove(read_number(match.counted) or 0)
+        if not known:
+            del self.points[match.source_id]
+
+    def value(self) -> float | None:
+        if len(self.points) < 2:
+            return None
+        total = 0.0
+        for known in self.points.values():
+            for place, points in enumerate(reversed(known)):
+                total += points / (1 << place)
+        return total
 
 
 def holds_among(expression: Expression, present: Counter[str]) -> bool:

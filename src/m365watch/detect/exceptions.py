@@ -1,0 +1,129 @@
+"""Exceptions: alerts that somebody has decided not to be told of, as data, each with a reason and an end.
+
+    exceptions:
+      - rule: B08                              # any of a rule's names; * for all
+        entity: {user: backup@contoso.example} # all of these; * stands for anything
+        until: 2026-12-31                      # the first day on which it no longer holds
+        reason: the backup reads every mailbox
+
+An alert that is excepted is kept, with the reason, and neither shown nor told. What it says of an entity
+still serves the correlations that join its rule, which are excepted by their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m365watch.config.files import read_small_file
+from m365watch.detect.alert import Alert
+from m365watch.detect.rule import Rule
+
+FILE_BYTES_MAX = 4 * 1_048_576
+EXCEPTIONS_MAX = 10_000
+
+
+class AlertException(BaseModel):
+    """One exception."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str = Field(min_length=1)
+    """The rule's id, name, title, number in the catalogue or alias; * for every rule."""
+    reason: str = Field(min_length=1, max_length=500)
+    entity: dict[str, str] = Field(default_factory=dict)
+    """By kind, whose alerts; in any case, with * for anything. Everybody's where it is empty."""
+    tenant: str = ""
+    until: date | None = None
+    """Alerts that begin on that day of UTC or later are told again."""
+
+    def holds(self, rule: Rule, alert: Alert) -> bool:
+        """Whether the alert is excepted: by when it begins, and not by when it is looked at."""
+        if self.rule != "*" and self.rule.lower() not in {name.lower() for name in rule.names}:
+            return False
+        if self.tenant and self.tenant.lower() != alert.tenant.lower():
+            return False
+        if self.until is not None and alert.first_seen_at >= datetime.combine(self.until, _MIDNIGHT, UTC):
+            return False
+        return all(
+            any(name == kind and fnmatchcase(value.lower(), wanted.lower()) for name, value in alert.entities)
+            for kind, wanted in self.entity.items()
+        )
+
+
+_MIDNIGHT = datetime.min.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Exceptions:
+    """All exceptions."""
+
+    every: tuple[AlertException, ...] = ()
+
+    def find(self, rule: Rule, alert: Alert) -> AlertException | None:
+        """The first exception that holds for an alert."""
+        return next((one for one in self.every if one.holds(rule, alert)), None)
+
+
+def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
+    """The exceptions of a file, and a line for each mistake in it; those with a mistake are left out."""
+    try:
+        content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
+        if len(content) > FILE_BYTES_MAX:
+            return Exceptions(), [f"{path}: is larger than {FILE_BYTES_MAX} bytes"]
+        document = yaml.safe_load(content)
+    except FileNotFoundError:
+        return Exceptions(), [f"{path}: there is no such file"]
+    except ValueError as error:
+        return Exceptions(), [f"{path}: {error}"]
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark is not None else ""
+        return Exceptions(), [
+            f"{path}: is no YAML: {line}{getattr(error, 'problem', None) or 'not understood'}"
+        ]
+    found = document.get("exceptions") if isinstance(document, dict) else document
+    if document is None or found is None:
+        return Exceptions(), []
+    if not isinstance(found, list):
+        return Exceptions(), [f"{path}: exceptions: is no list"]
+    return _parse(found, str(path))
+
+
+def _parse(found: Sequence[object], path: str) -> tuple[Exceptions, list[str]]:
+    kept: list[AlertException] = []
+    mistakes: list[str] = []
+    for number, one in enumerate(found[:EXCEPTIONS_MAX]):
+        try:
+            kept.append(AlertException.model_validate(one))
+        except ValidationError as error:
+            mistakes += [
+                f"{path}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
+                f"{_words(mistake['type'], mistake['msg'])}"
+                for mistake in error.errors(include_url=False)
+            ]
+    if len(found) > EXCEPTIONS_MAX:
+        mistakes.append(f"{path}: has more than {EXCEPTIONS_MAX} exceptions; the rest is left out")
+    return Exceptions(tuple(kept)), mistakes
+
+
+def _words(kind: str, text: str) -> str:
+    if kind == "extra_forbidden":
+        return "is no key that is known here"
+    return "is missing" if kind == "missing" else f"{text[:1].lower()}{text[1:]}"
+
+
+def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:
+    """A line for each exception whose rule is not there: it excepts nothing."""
+    names = {name.lower() for rule in rules for name in rule.names}
+    return [
+        f"there is no rule {one.rule}: the exception excepts nothing"
+        for one in exceptions.every
+        if one.rule != "*" and one.rule.lower() not in names
+    ]

@@ -1,0 +1,71 @@
+"""Risk: what several rules say of one entity within a week adds up to one strong alert.
+
+Every alert puts its rule's points on each of its entities. Of one rule the first alert counts in full, the
+next half, then a quarter and so on, so that no rule alone, however often, comes to more than twice its
+points; and two rules at least have to agree.
+"""
+
+from __future__ import annotations
+
+from m365watch.detect.alert import Alert, Match, clean_text
+from m365watch.detect.condition import Order
+from m365watch.detect.extension import Extension, Severity
+from m365watch.detect.rule import Correlation, Joined, Rule
+
+RISK_RULE_ID = "0b6a4a3e-52c1-5d0e-9c55-2f8a7b1c9d01"
+RISK_POINTS = 100
+"""Points at which an entity's alerts become one of their own."""
+PERIOD_S = 7 * 86_400
+KINDS = frozenset({"user", "address", "app", "mailbox", "site"})
+"""Kinds of entities that points are put on."""
+
+
+def make_risk_rule(points: int = RISK_POINTS) -> Rule:
+    """The rule that watches the sum of points; it comes last of all."""
+    return Rule(
+        id=RISK_RULE_ID,
+        title="Several signs of an intrusion on one entity",
+        severity=Severity.HIGH,
+        path="built in",
+        name="risk",
+        status="stable",
+        description="Alerts of different rules on one entity within a week add up.",
+        false_positives=("An administrator who changes many settings within few days.",),
+        correlation=Correlation(
+            joined=Joined.RISK,
+            sources=(),
+            timespan_s=PERIOD_S,
+            group_by=("kind", "entity"),
+            order=Order.AT_LEAST,
+            threshold=points,
+        ),
+        extension=Extension(
+            detection="RISK",
+            entity={},
+            risk=0,
+            explanation="{entity} has {value} points of risk within a week: {alert}.",
+            check=("Read the alerts in the order of their times: what came first is the way in.",),
+        ),
+    )
+
+
+def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
+    """What an alert puts on each of its entities: a match of the rule about risk."""
+    if rule.id == RISK_RULE_ID or alert.risk <= 0:
+        return []
+    return [
+        Match(
+            rule_id=RISK_RULE_ID,
+            source_id=rule.id,
+            tenant=alert.tenant,
+            group=(kind, clean_text(value).lower()),
+            at_ms=alert.first_at_ms,
+            identity=alert.id,
+            record_id=alert.evidence[0],
+            severity=alert.severity,
+            values={"entity": clean_text(value), "alert": rule.title},
+            counted=str(alert.risk),
+        )
+        for kind, value in dict.fromkeys(alert.entities)
+        if kind in KINDS and value
+    ]

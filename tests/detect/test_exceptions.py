@@ -1,0 +1,124 @@
+"""Exceptions are data: whose alerts of which rule, until when, and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from m365watch.detect.cases import find_alerts
+from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.exceptions import Exceptions, list_unknown, read_exceptions
+from m365watch.detect.kept import News
+from m365watch.detect.knowledge import NOTHING_KNOWN
+from m365watch.detect.library import Library
+from m365watch.detect.state import DetectionState
+from m365watch.records.headers import headers_of
+from rules import TENANT, load_good, record, rule_text
+
+NOW = datetime(2026, 11, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """One rule, B08."""
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    return load_good(tmp_path, rule_text(detection, name="delegation", m365watch={"detection": "B08"}))
+
+
+def read(directory: Path, text: str) -> Exceptions:
+    """The exceptions of a file without mistakes."""
+    path = directory / "exceptions.yml"
+    path.write_text(text)
+    exceptions, mistakes = read_exceptions(path)
+    assert mistakes == []
+    return exceptions
+
+
+@pytest.mark.parametrize(
+    ("exception", "told"),
+    [
+        ("rule: B08", False),
+        ("rule: b08", False),
+        ("rule: Delegation", False),
+        ("rule: '*'", False),
+        ("rule: B09", True),
+        ("rule: B08, entity: {user: ANN@contoso.example}", False),
+        ("rule: B08, entity: {user: '*@contoso.example'}", False),
+        ("rule: B08, entity: {user: bob@contoso.example}", True),
+        ("rule: B08, entity: {user: ann@contoso.example, mailbox: x}", True),
+        ("rule: B08, until: 2026-11-03", False),
+        ("rule: B08, until: 2026-11-02", True),
+        ("rule: B08, tenant: somebody-else", True),
+    ],
+)
+def test_an_exception_holds_for_its_rule_entity_and_time(
+    tmp_path: Path, library: Library, exception: str, told: bool
+) -> None:
+    """Everything that it says has to be so; the alert begins on 2 November."""
+    exceptions = read(tmp_path, f"exceptions: [{{{exception}, reason: known}}]")
+    found = find_alerts(
+        library.rules,
+        [record(0, Operation="One")],
+        knowledge=NOTHING_KNOWN,
+        tenant=TENANT,
+        exceptions=exceptions,
+    )
+
+    assert bool(found) is told
+
+
+def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, library: Library) -> None:
+    """And told as new once the exception is gone and there is more of it."""
+    exceptions = read(tmp_path, "exceptions: [{rule: B08, reason: the backup}]")
+    state = DetectionState(tmp_path / "d.sqlite")
+    batches = [[record(0, Operation="One")], [record(60, Operation="One")]]
+    portions = [Portion(TENANT, NOW, records, headers_of(records)) for records in batches]
+    engine = Engine(library.rules, state, exceptions=exceptions)
+
+    assert engine.take(portions[:1], number=1, now=NOW) == []
+    assert state.list_alerts() == []
+    assert state.list_outbox() == []
+    [change] = Engine(library.rules, state).take(portions[1:], number=2, now=NOW)
+    assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("exceptions: [", "is no YAML: line 1"),
+        ("exceptions: 5", "exceptions: is no list"),
+        ("exceptions: [{rule: B08}]", "exceptions.0.reason: is missing"),
+        (
+            "exceptions: [{rule: B08, reason: x, untill: 2026-01-01}]",
+            "exceptions.0.untill: is no key that is known here",
+        ),
+        ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: "),
+        ("exceptions: [x]", "exceptions.0: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, line: str) -> None:
+    """An exception that is mistyped would otherwise hide nothing, or too much."""
+    path = tmp_path / "exceptions.yml"
+    path.write_text(text)
+    exceptions, mistakes = read_exceptions(path)
+
+    assert exceptions.every == ()
+    assert line in mistakes[0]
+    assert mistakes[0].startswith(str(path))
+
+
+def test_an_empty_file_has_no_exceptions(tmp_path: Path) -> None:
+    """Nor has one of remarks alone; one that is not there is a mistake."""
+    assert read(tmp_path, "# none yet\n") == Exceptions()
+    assert read_exceptions(tmp_path / "nowhere.yml")[1] == [
+        f"{tmp_path / 'nowhere.yml'}: there is no such file"
+    ]
+
+
+def test_an_exception_of_no_rule_is_told(tmp_path: Path, library: Library) -> None:
+    """The rule was renamed, or its name mistyped."""
+    exceptions = read(tmp_path, "[{rule: B99, reason: x}, {rule: B08, reason: y}]")
+
+    assert list_unknown(exceptions, library.rules) == ["there is no rule B99: the exception excepts nothing"]

@@ -1,0 +1,105 @@
+"""Weak signs on one entity add up to a strong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m365watch.detect.alert import Alert
+from m365watch.detect.cases import find_alerts
+from m365watch.detect.exceptions import AlertException, Exceptions
+from m365watch.detect.knowledge import NOTHING_KNOWN
+from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
+from rules import TENANT, load_good, record, rule_text
+
+DAY = 86_400
+
+
+def risks(
+    directory: Path, *records: bytes, points: int = 30, exceptions: Exceptions | None = None
+) -> list[Alert]:
+    """The alerts about risk, with ten rules of so many points, on the operations 0 to 9."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": f"Op{number}"}, "condition": "s"},
+            title=f"Rule {number}",
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"risk": points, "quiet": "1h", "entity": {"user": "UserId", "address": "ClientIP"}},
+        )
+        for number in range(10)
+    ]
+    rules = (*load_good(directory, *texts).rules, make_risk_rule())
+    found = find_alerts(
+        rules,
+        records,
+        knowledge=NOTHING_KNOWN,
+        tenant=TENANT,
+        exceptions=exceptions or Exceptions(),
+    )
+    return [alert for alert in found if alert.rule_id == RISK_RULE_ID]
+
+
+def test_ten_weak_signs_on_one_account_are_one_strong_alert(tmp_path: Path) -> None:
+    """Each by itself would be looked at tomorrow, if ever."""
+    [alert] = risks(
+        tmp_path, *(record(number * 3_600, Operation=f"Op{number}") for number in range(10)), points=10
+    )
+
+    assert alert.severity == "high"
+    assert alert.entity("user") == "ann@contoso.example"
+    assert alert.evidence == tuple(f"record-{number * 3_600}" for number in range(10))
+    assert alert.explanation == (
+        "ann@contoso.example has 100 points of risk within a week: Rule 0, Rule 1, Rule 2 and 7 more."
+    )
+
+
+def test_one_rule_alone_is_no_risk_however_often(tmp_path: Path) -> None:
+    """It would be its own alert many times over."""
+    assert (
+        risks(tmp_path, *(record(number * 7_200, Operation="Op1") for number in range(40)), points=90) == []
+    )
+
+
+def test_a_rule_that_repeats_counts_less_each_time(tmp_path: Path) -> None:
+    """Forty points and its repetitions stay below eighty; a second rule makes it a hundred."""
+    often = [record(number * 7_200, Operation="Op1") for number in range(5)]
+    other = record(50_000, Operation="Op2")
+
+    assert len(risks(tmp_path, *often, other, points=40)) == 1
+    assert risks(tmp_path, often[0], other, points=40) == []
+
+
+def test_signs_of_more_than_a_week_do_not_add_up(tmp_path: Path) -> None:
+    """What is long over is another matter."""
+    spread = [record(number * 4 * DAY, Operation=f"Op{number}") for number in range(6)]
+
+    assert risks(tmp_path, *spread, points=40) == []
+    assert (
+        len(
+            risks(
+                tmp_path, *(record(number * DAY, Operation=f"Op{number}") for number in range(3)), points=40
+            )
+        )
+        == 1
+    )
+
+
+def test_entities_are_told_apart(tmp_path: Path) -> None:
+    """Ten users with a sign each are none with ten; but they may have come from one address."""
+    records = [
+        record(number, Operation=f"Op{number}", UserId=f"u{number}", ClientIP="192.0.2.1")
+        for number in range(10)
+    ]
+    [alert] = risks(tmp_path, *records)
+
+    assert alert.entities == (("address", "192.0.2.1"),)
+
+
+def test_what_is_excepted_adds_nothing(tmp_path: Path) -> None:
+    """Somebody has said that it is nothing."""
+    records = [record(number, Operation=f"Op{number}") for number in range(4)]
+    excepted = Exceptions(
+        (AlertException(rule="Rule 0", reason="known"), AlertException(rule="Rule 1", reason="known"))
+    )
+
+    assert len(risks(tmp_path, *records)) == 1
+    assert risks(tmp_path, *records, exceptions=excepted) == []
