@@ -15,6 +15,7 @@ LAYERS = (
     {"collection"},
     {
         "app",
+        "detecting",
         "reloading",
         "recovering",
         "replaying",
