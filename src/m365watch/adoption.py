@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.config.settings import DETECTIONS
 from m365watch.errors import OutputUnavailable
 from m365watch.ledger.held import Adopted, HeldStore, QueuedBlob
 from m365watch.ledger.thread import LedgerCalls
@@ -103,7 +104,8 @@ async def adopt(
 
 
 def _tell_of_others(outputs: Sequence[Output], told: AbstractSet[str]) -> None:
-    others = sorted({output.name for output in outputs} - told)
+    # Detections count a record once, however often it comes.
+    others = sorted({output.name for output in outputs} - told - {DETECTIONS})
     if others:
         _log.warning(
             f"output {', '.join(others)}: cannot be asked what it has; what is fetched now is sent to it "

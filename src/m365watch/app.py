@@ -21,6 +21,7 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
+    DETECTIONS,
     ConsoleSettings,
     DevoHttpSettings,
     DevoSettings,
@@ -32,9 +33,10 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
+from m365watch.detecting import make_detections
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
-from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.errors import CollectorError
 from m365watch.expiry.registration import Registration
 from m365watch.expiry.watch import ExpiryWatch
 from m365watch.feed.source import OtherSources
@@ -54,7 +56,7 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
-from m365watch.outputs.queue import BatchQueue, QueueThread
+from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.progress import RunProgress
 from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
@@ -142,10 +144,10 @@ class Collector:
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            outputs = [self._build_output(settings) for settings in self._settings.outputs]
+            outputs = self._build_outputs()
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
-            takers = takers_among(zip(self._settings.outputs, outputs, strict=True))
+            takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
@@ -233,6 +235,12 @@ class Collector:
     def _make_output(self, settings: OutputSettings) -> Output:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
+
+    def _build_outputs(self) -> list[Output]:
+        """The outputs in the order of the settings, and after them the detections."""
+        outputs = [self._build_output(settings) for settings in self._settings.outputs]
+        queues = self._settings.state_directory / QUEUES_FOLDER
+        return [*outputs, *make_detections(self._settings, queues=queues, clock=self._clock)]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
@@ -332,11 +340,10 @@ class Collector:
         self, calls: LedgerThread, closing: AsyncExitStack, *, mend: bool = False
     ) -> SqliteLedger:
         """The ledger; with `mend`, a new one in place of one that is damaged."""
-        names = frozenset(output.name for output in self._settings.outputs)
         ledger = await calls(
             SqliteLedger,
             self._settings.state_directory,
-            outputs=names,
+            outputs=frozenset(self._settings.receivers),
             now=self._clock.now(),
             front_filter=_filter_sizes(self._settings),
             before_opening=DamageGuard(self._clock) if mend else None,
@@ -413,7 +420,7 @@ class Collector:
         newest = await calls(ledger.newest_batch)
         for name, numbers in found.items():
             if numbers and numbers[-1] > newest:
-                raise _foreign_queue(folder / name, output=name)
+                raise foreign_queue(folder / name, output=name)
         kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
         for name, numbers in found.items():
             for number in set(numbers) - set(kept[name]):
@@ -421,7 +428,10 @@ class Collector:
         for name in sorted(queues.keys() - {output.name for output in outputs}):
             if kept[name]:
                 _warn_of_orphan(folder / name, batches=len(kept[name]))
-        queued = [QueuedOutput(output, queues[output.name], _queue_thread(closing)) for output in outputs]
+        queued = [
+            QueuedOutput(one, queues[one.name], _queue_thread(closing), stands_aside=one.name == DETECTIONS)
+            for one in outputs
+        ]
         return queued, kept
 
 
@@ -439,15 +449,6 @@ def _queue_thread(closing: AsyncExitStack) -> QueueThread:
     thread = QueueThread()
     closing.callback(thread.close)
     return thread
-
-
-def _foreign_queue(path: Path, *, output: str) -> OutputUnusable:
-    return OutputUnusable(
-        "its queue on disk has batches that this ledger has never numbered",
-        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then;"
-        " `m365watch ledger restore` with the present ledger's own file goes on with both",
-        where=f"output {output}: {path}",
-    )
 
 
 def _warn_of_orphan(path: Path, *, batches: int) -> None:

@@ -51,6 +51,8 @@ class QueuedOutput:
     queue: BatchQueue
     disk: LedgerCalls
     """Does the queue's work off the loop."""
+    stands_aside: bool = False
+    """Whether the run takes its pace from others alone: an output beside it is alone all the same."""
 
 
 @dataclass(frozen=True, slots=True)

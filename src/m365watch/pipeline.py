@@ -93,7 +93,8 @@ class Pipeline:
             on_delivered=observer.note_delivered if observer else _see_nothing,
             patience_s=patience_s,
         )
-        self._lanes = [OutputLane(one, means, is_alone=len(outputs) == 1) for one in outputs]
+        setting_the_pace = [one for one in outputs if not one.stands_aside]
+        self._lanes = [OutputLane(one, means, is_alone=setting_the_pace == [one]) for one in outputs]
 
     @property
     def output_errors(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from m365watch.config.settings import (
     ConsoleSettings,
+    DetectionSettings,
     FilesSettings,
     LakeSettings,
     Settings,
@@ -43,6 +44,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
         tenants=(tenant,),
         outputs=(LakeSettings("lake", Path("/somewhere/lake")),),
         warnings=(),
+        detections=DetectionSettings(enabled=True),
     )
     assert (tenant.input_name, tenant.input_id) == ("office365", "office365")
     assert (tenant.tenant_id, tenant.publisher_id) == (TENANT, TENANT)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,8 +71,8 @@ class DetectionPlace:
         assert isinstance(output, NotingOutput)
         if output._looking is not None:
             output._looking.cancel()
-        assert output.engine is not None
-        await output._in_thread(output.engine.state._database.close)
+        assert output._state is not None
+        await output._in_thread(output._state._database.close)
         output._thread.shutdown()
 
     def records_in(self) -> list[bytes]:
@@ -165,3 +167,42 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(OutputUnusable, match="make it, or name another state directory"):
         asyncio.run(output.open(last_batch=0, position=""))
+
+
+def test_a_batch_that_waited_on_disk_counts_like_any_other(tmp_path: Path) -> None:
+    """It comes without the headers that its records had in memory."""
+    place = DetectionPlace(tmp_path)
+
+    async def deliver() -> None:
+        output = place.make()
+        await output.open(last_batch=0, position="")
+        batch = make_simple_batch(1, make_records(3), output="detections")
+        await output.deliver(Batch(1, [replace(part, headers=[]) for part in batch.parts]))
+        await output.close()
+
+    asyncio.run(deliver())
+
+    assert sorted(place.records_in()) == sorted(make_records(3))
+
+
+def test_a_run_goes_on_while_the_rules_are_read(tmp_path: Path) -> None:
+    """Opening does not wait for them; the first batch does."""
+    let_go = threading.Event()
+
+    def slow_rules() -> tuple[Rule, ...]:
+        assert let_go.wait(10)
+        return everything(tmp_path)
+
+    async def use() -> tuple[bool, int]:
+        output = DetectionOutput("d", tmp_path / "state", rules=slow_rules, clock=FakeClock())
+        await output.open(last_batch=0, position="")
+        delivering = asyncio.create_task(output.deliver(make_simple_batch(1, make_records(3), output="d")))
+        await asyncio.sleep(0.05)
+        was_done = delivering.done()
+        let_go.set()
+        await delivering
+        matches = output.engine.figures.matches if output.engine else 0
+        await output.close()
+        return was_done, matches
+
+    assert asyncio.run(use()) == (False, 3)

@@ -16,6 +16,7 @@ from m365watch.clock import SystemClock
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import (
     CertificateSettings,
+    DetectionSettings,
     FederatedSettings,
     ManagedIdentitySettings,
     Secret,
@@ -146,7 +147,7 @@ def test_a_disk_has_to_hold_the_queues(tmp_path: Path, free: int, verdict: objec
 
 
 def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
-    """And an output that stands alone and is a disk of its own has no queue."""
+    """And an output that stands alone and is a disk of its own has no queue; the detections have one."""
     outputs = {"one": {"type": "files", "config": {"directory": "one"}}, "two": SYSLOG}
     settings = settings_in(tmp_path, outputs, queue_max_size_in_mb=10)
     folder = settings.state_directory / "queues" / "one"
@@ -154,7 +155,9 @@ def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
     (folder / "1").write_bytes(b"x" * MEBIBYTE)
 
     assert queue_bytes_needed(settings) == 19 * MEBIBYTE
-    assert queue_bytes_needed(settings_in(tmp_path / "alone")) == 0
+    alone = settings_in(tmp_path / "alone", queue_max_size_in_mb=10)
+    assert queue_bytes_needed(alone) == 10 * MEBIBYTE
+    assert queue_bytes_needed(replace(alone, detections=DetectionSettings())) == 0
     assert free_bytes(tmp_path) > 0
 
 

@@ -126,6 +126,8 @@ def test_what_holds_for_the_whole_run_needs_a_restart_and_is_named(
     assert set(changed.needs_restart) <= {
         f"{told}; needs a restart",
         "outputs.siem is changed; needs a restart",
+        # With the lake goes what is on by default beside one.
+        "detections is another one; needs a restart",
     }
     assert changed.added == (THREE,)
     old = settings_of(document_of(ONE, TWO))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from m365watch.config.agreement import check_agreement
 from m365watch.config.certificates import find_certificates
+from m365watch.config.detections import check_detections
 from m365watch.config.document import TEXT_BYTES_MAX, Pairs, Unreadable, parse_document
 from m365watch.config.exposure import guard_for
 from m365watch.config.identities import identity_endpoint
@@ -105,6 +106,7 @@ def _settle(
     find_certificates(tidied, folder=places.folder, report=report)
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_networks(tidied, places=places, report=report, reads=reads)
+    check_detections(tidied, places=places, report=report, reads=reads)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:

@@ -53,6 +53,7 @@ the key as it is there. A configuration that is named without its folder is also
 | job | `inputs`, `global_overrides` | the same; a file without `inputs` is inputs from end to end |
 | collector | `job_id`, `job_name`, `debug` | `globals.id`, `globals.name`, `globals.debug` |
 | collector | `state_store` | `globals.persistence`; `dir` in its `config` is `directory_name` |
+| collector | `detections` | the same |
 | collector | `loggers` | `outputs`; in a list they are named by type and number: `devo_platform_0` |
 
 In an output's `config`, `chain_loc`, `cert_loc` and `key_loc` stand for `chain`, `cert` and `key`, `url` and

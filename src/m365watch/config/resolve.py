@@ -8,6 +8,7 @@ from pathlib import Path
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
+from m365watch.config.detections import resolve_detections
 from m365watch.config.inputs import (
     CloudSection,
     HealthSection,
@@ -84,6 +85,9 @@ def resolve(
         network=network,
         watches_configuration=file.globals.watch_configuration,
         webhook=resolve_webhook(file.globals.webhook),
+        detections=resolve_detections(
+            file.detections, has_lake=any(isinstance(output, LakeOutput) for output in outputs.values())
+        ),
     )
 
 

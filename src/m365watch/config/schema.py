@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from m365watch.config.detections import DetectionsSection
 from m365watch.config.inputs import InputSection
 from m365watch.config.kinds import DEFAULTS, OBJECT, Name, Section
 from m365watch.config.outputs import OutputSection
@@ -30,3 +31,6 @@ class ConfigurationFile(Section):
         default={}, title="an object of outputs, each under a name of its own"
     )
     """Where records go: each output gets every record. Left out: one lake in the folder `lake`."""
+
+    detections: DetectionsSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """The rules that every record goes past, and that make alerts of what they find."""

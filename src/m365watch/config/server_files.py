@@ -33,6 +33,9 @@ def join_documents(
         if key in _GLOBALS:
             globals_.append((_GLOBALS[key], value))
             report.origins[("globals", _GLOBALS[key])] = Origin(collector_path.name, (key,))
+        elif key == "detections":
+            joined.append((key, value))
+            report.origins[(key,)] = Origin(collector_path.name, (key,))
         elif key == "loggers":
             outputs = _name_outputs(value, collector_path.name, report)
         else:

@@ -402,6 +402,24 @@ OutputSettings = (
 )
 
 
+DETECTIONS = "detections"
+"""The name under which the ledger knows how far the detections are; no output may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSettings:
+    """Which rules look at the records."""
+
+    enabled: bool = False
+    packs: tuple[str, ...] = ("core", "devo")
+    rules_directories: tuple[Path, ...] = ()
+    exceptions_file: Path | None = None
+    risk_points: int | None = 100
+    """None: no alert is made of what others add up to."""
+    accepted_domains: frozenset[str] = frozenset()
+    """In lower case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One configuration file, resolved: defaults filled in, paths absolute, secrets read."""
@@ -430,6 +448,14 @@ class Settings:
     """Whether a run takes up changes of its file by itself."""
     webhook: WebhookSettings | None = None
     """`globals.webhook`; None: there is only polling."""
+    detections: DetectionSettings = DetectionSettings()
+    """The rules that every record goes past."""
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The names under which the ledger keeps who gets the records: the outputs, and the detections."""
+        names = tuple(output.name for output in self.outputs)
+        return (*names, DETECTIONS) if self.detections.enabled else names
 
     @property
     def lake_directory(self) -> Path | None:

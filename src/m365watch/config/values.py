@@ -46,6 +46,14 @@ def parse_tenant_id(text: str) -> str:
     return parse_guid(text)
 
 
+def parse_domain(text: str) -> str:
+    """The domain in lower case."""
+    plain = text.strip().lower().removeprefix("@").removesuffix(".")
+    if len(plain) <= 253 and _DOMAIN.fullmatch(plain):
+        return plain
+    raise ValueError("is not a domain such as contoso.com")
+
+
 def parse_instant(text: str) -> datetime:
     """The instant in UTC: ISO 8601 with Z, an offset or neither (then UTC), or a date alone."""
     try:

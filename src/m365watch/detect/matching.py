@@ -113,13 +113,14 @@ class Plan:
 class _Seen:
     """A record that some rule found, and what it is known by; worked out once, if at all."""
 
-    __slots__ = ("_identity", "_record", "at_ms", "view")
+    __slots__ = ("_identity", "_record", "_record_id", "at_ms", "view")
 
     def __init__(self, view: View, record: bytes, at_ms: int) -> None:
         self.view = view
         self.at_ms = at_ms
         self._record = record
         self._identity = ""
+        self._record_id = ""
 
     @property
     def identity(self) -> str:
@@ -131,7 +132,9 @@ class _Seen:
     @property
     def record_id(self) -> str:
         """The Id that the service gave it; its identity where it gave none."""
-        return clean_text(self.view.first("Id")[:100]) or self.identity
+        if not self._record_id:
+            self._record_id = clean_text(self.view.first("Id")[:100]) or self.identity
+        return self._record_id
 
 
 class Sightings:
@@ -274,6 +277,7 @@ class Matcher:
     def _matches_of(self, compiled: Compiled, seen: _Seen) -> list[Match]:
         """What is kept of the record for each use of the rule and each group that it belongs to."""
         view, at_ms = seen.view, seen.at_ms
+        severity = compiled.severity_of(view)
         found: list[Match] = []
         for use in compiled.uses:
             for group in groups_of(view, use):
@@ -288,7 +292,7 @@ class Matcher:
                         at_ms=at_ms,
                         identity=seen.identity,
                         record_id=seen.record_id,
-                        severity=compiled.severity_of(view),
+                        severity=severity,
                         values=kept_values(view, use),
                         counted=counted_value(view, use),
                     )

@@ -22,7 +22,8 @@ from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt
+from m365watch.model import Batch, BatchPart, Header, Receipt
+from m365watch.records.headers import headers_of
 
 _T = TypeVar("_T")
 
@@ -66,6 +67,8 @@ class DetectionOutput:
         self._risk_points = risk_points
         self._tell = tell
         self._engine: Engine | None = None
+        self._state: DetectionState | None = None
+        self._making: asyncio.Task[Engine] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"detect-{name}")
 
@@ -80,8 +83,10 @@ class DetectionOutput:
 
         Raises: OutputUnusable: the directory cannot be written, the file is none of ours.
         """
-        self._engine = await self._in_thread(lambda: self._prepare(last_batch))
-        self._looking = asyncio.create_task(self._look_regularly(self._engine))
+        state = await self._in_thread(lambda: self._open_state(last_batch))
+        # Rules take their time to read: meanwhile the run goes on, and what comes waits for them.
+        self._state, self._making = state, asyncio.create_task(self._make_engine(state))
+        self._looking = asyncio.create_task(self._look_regularly())
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -89,9 +94,7 @@ class DetectionOutput:
 
         Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
         """
-        engine = self._engine
-        if engine is None:
-            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        engine = await self._ready()
         changes = await self._in_thread(lambda: self._take(engine, batch))
         self._say(changes)
         return Receipt()
@@ -105,17 +108,37 @@ class DetectionOutput:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
             self._looking = None
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            await self._in_thread(engine.state.close)
+        if self._making is not None:
+            await asyncio.gather(self._making, return_exceptions=True)
+            self._making = self._engine = None
+        if self._state is not None:
+            state, self._state = self._state, None
+            await self._in_thread(state.close)
         self._thread.shutdown()
 
     @property
     def engine(self) -> Engine | None:
-        """What does the work, for its figures; None before `open`."""
+        """What does the work, for its figures; None before the rules are loaded."""
         return self._engine
 
-    def _prepare(self, last_batch: int) -> Engine:
+    async def _make_engine(self, state: DetectionState) -> Engine:
+        def make() -> Engine:
+            rules = [*self._rules()]
+            if self._risk_points is not None:
+                rules.append(make_risk_rule(self._risk_points))
+            return Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
+
+        self._engine = await self._in_thread(make)
+        return self._engine
+
+    async def _ready(self) -> Engine:
+        """The engine, once its rules are loaded."""
+        if self._making is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        # Whoever waits may be cancelled; the rules are loaded all the same.
+        return await asyncio.shield(self._making)
+
+    def _open_state(self, last_batch: int) -> DetectionState:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -125,20 +148,19 @@ class DetectionOutput:
                 where=str(self._directory),
             ) from None
         state = DetectionState(self._directory / FILE_NAME)
-        rules = [*self._rules()]
-        if self._risk_points is not None:
-            rules.append(make_risk_rule(self._risk_points))
-        engine = Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
-        engine.count_from(last_batch)
-        return engine
+        with state.transaction():
+            state.write("batch", str(last_batch))
+        return state
 
     def _take(self, engine: Engine, batch: Batch) -> list[Change]:
         portions = [
-            Portion(part.feed.tenant_id, part.received_at, part.records, part.headers) for part in batch.parts
+            Portion(part.feed.tenant_id, part.received_at, part.records, _headers_of(part))
+            for part in batch.parts
         ]
         return engine.take(portions, number=batch.number, now=self._clock.now())
 
-    async def _look_regularly(self, engine: Engine) -> None:
+    async def _look_regularly(self) -> None:
+        engine = await self._ready()
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
             try:
@@ -154,3 +176,8 @@ class DetectionOutput:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _headers_of(part: BatchPart) -> Sequence[Header]:
+    """Those of the part; one that waited on disk comes without, and they are read again."""
+    return part.headers if len(part.headers) == len(part.records) else headers_of(part.records)

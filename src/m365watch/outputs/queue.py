@@ -261,3 +261,13 @@ def _sync_folder(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def foreign_queue(path: Path, *, output: str) -> OutputUnusable:
+    """What is raised where the queue of `output`, at `path`, belongs to another ledger."""
+    return OutputUnusable(
+        "its queue on disk has batches that this ledger has never numbered",
+        fix="put back the ledger that belongs to it, or move the folder away: its batches are given up then;"
+        " `m365watch ledger restore` with the present ledger's own file goes on with both",
+        where=f"output {output}: {path}",
+    )

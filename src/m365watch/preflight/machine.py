@@ -13,6 +13,7 @@ from pathlib import Path
 
 from m365watch.app import QUEUES_FOLDER
 from m365watch.config.settings import (
+    DETECTIONS,
     DevoHttpSettings,
     DevoSettings,
     FilesSettings,
@@ -166,8 +167,9 @@ def _judge_disk(disk: _Disk, free: int) -> Checked:
 def queue_bytes_needed(settings: Settings) -> int:
     """What the outputs' queues may still take: one that stands alone and is no wire has none."""
     queued = settings.outputs if len(settings.outputs) > 1 else tuple(filter(_is_wire, settings.outputs))
+    names = [*(one.name for one in queued), *([DETECTIONS] if settings.detections.enabled else [])]
     folder = settings.state_directory / QUEUES_FOLDER
-    return sum(max(0, settings.queue_bytes_max - _bytes_in(folder / one.name)) for one in queued)
+    return sum(max(0, settings.queue_bytes_max - _bytes_in(folder / name)) for name in names)
 
 
 def _is_wire(output: OutputSettings) -> bool:

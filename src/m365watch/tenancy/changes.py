@@ -28,6 +28,7 @@ _GLOBALS = {
     "stats_period_s": "globals.sender_stats_period_in_sec",
     "watches_configuration": "globals.watch_configuration",
     "webhook": "globals.webhook",
+    "detections": "detections",
 }
 """What holds for a whole run, by the key that it comes from."""
 

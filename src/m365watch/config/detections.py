@@ -1,0 +1,102 @@
+"""The keys of `detections`: which rules look at the records, and what they may know of the organisation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from m365watch.config.kinds import ON_OFF, FilePath, Section, Switch, Whole, listed
+from m365watch.config.mistakes import Report
+from m365watch.config.places import Places
+from m365watch.config.sections import Document, section_at
+from m365watch.config.settings import DETECTIONS, DetectionSettings
+from m365watch.config.values import parse_domain
+
+SECTION = "detections"
+Pack = Literal["core", "devo"]
+Domain = Annotated[str, AfterValidator(parse_domain)]
+
+
+class DetectionsSection(Section):
+    """The rules that every record goes past. `docs/detection.md` says what runs, and how alerts are read."""
+
+    enabled: Switch | None = Field(default=None, title=ON_OFF)
+    """Whether rules look at the records. Left out: where there is a lake."""
+
+    packs: Annotated[tuple[Pack, ...], BeforeValidator(listed)] = Field(
+        default=("core", "devo"), title="core, devo, or an empty list"
+    )
+    """The packs of rules that come along; `m365watch rules list` shows what is in them. An empty list leaves
+    the rules of your own directories alone."""
+
+    rules_directories: Annotated[tuple[FilePath, ...], BeforeValidator(listed)] = Field(
+        default=(), title="a path, or a list of paths"
+    )
+    """Folders with Sigma rules of your own, searched for .yml and .yaml at any depth; those of SigmaHQ's
+    m365 rules work as they are."""
+
+    exceptions_file: FilePath | None = Field(default=None, title="the path of a file")
+    """Alerts that are not to be told, in YAML: for each the rule, the entity, a reason and the day until
+    which it holds."""
+
+    risk_points: Whole = Field(default=100, ge=0, le=10_000, title="a whole number, 0 to 10,000")
+    """How many points the alerts of a week have to put on one account, address, application, mailbox or site
+    until that is an alert of its own; 0 for never."""
+
+    accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
+        default=(), title="a domain, or a list of domains"
+    )
+    """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
+    accepted with them."""
+
+
+def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
+    """Refuse directories and files that are none, and make their paths absolute, in place.
+
+    Where `reads` is false none is looked at.
+    """
+    if DETECTIONS in section_at(document, "outputs"):
+        why = "is the name that the collector's own detections have; give the output another one"
+        report.refuse(("outputs", DETECTIONS), why)
+    section = section_at(document, SECTION)
+    exceptions = section.get("exceptions_file")
+    if isinstance(exceptions, str) and exceptions.strip() and not exceptions.startswith("~"):
+        path = Path(os.path.normpath(places.folder / exceptions))
+        section["exceptions_file"] = str(path)
+        if reads and not path.is_file():
+            why = "is no file; make it, or remove the key"
+            report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+    if section.get("rules_directories") is not None:
+        _check_directories(section, places=places, report=report, reads=reads)
+
+
+def _check_directories(section: Document, *, places: Places, report: Report, reads: bool) -> None:
+    written = section["rules_directories"]
+    given = [written] if isinstance(written, str) else written
+    if not isinstance(given, list):
+        return
+    for place, one in enumerate(given):
+        if not isinstance(one, str) or not one.strip() or one.startswith("~"):
+            continue
+        folder = Path(os.path.normpath(places.folder / one))
+        given[place] = str(folder)
+        if reads and not folder.is_dir():
+            report.refuse_value(
+                (SECTION, "rules_directories", place), one, "is no directory; make it, or remove it"
+            )
+    section["rules_directories"] = given
+
+
+def resolve_detections(section: DetectionsSection, *, has_lake: bool) -> DetectionSettings:
+    """What the detections are told to do."""
+    return DetectionSettings(
+        enabled=has_lake if section.enabled is None else section.enabled,
+        packs=tuple(dict.fromkeys(section.packs)),
+        rules_directories=section.rules_directories,
+        exceptions_file=section.exceptions_file,
+        risk_points=section.risk_points or None,
+        accepted_domains=frozenset(section.accepted_domains),
+    )

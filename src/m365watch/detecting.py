@@ -1,0 +1,104 @@
+"""The detections of a configuration: its rules, what they may know, and the output that runs them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from m365watch.clock import Clock
+from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
+
+if TYPE_CHECKING:
+    from m365watch.detect.engine import Change
+    from m365watch.detect.exceptions import Exceptions
+    from m365watch.detect.knowledge import Knowledge
+    from m365watch.detect.library import Library
+    from m365watch.detect.output import DetectionOutput
+    from m365watch.detect.rule import Rule
+
+TOLD_MAX = 5
+"""New alerts of one batch that are told one by one; the first hours of a feed may bring many."""
+MISTAKES_TOLD_MAX = 20
+_log = structlog.get_logger(__name__)
+
+
+def load_rules(settings: DetectionSettings) -> Library:
+    """The rules of the packs and directories; what is wrong with a file is in its `mistakes`."""
+    from m365watch.detect.library import PACKS_DIRECTORY, load_library
+
+    return load_library([*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories])
+
+
+def knowledge_of(settings: DetectionSettings) -> Knowledge:
+    """What the rules may know beyond the records."""
+    from m365watch.detect.knowledge import Knowledge
+
+    return Knowledge(accepted_domains=settings.accepted_domains)
+
+
+def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
+    """What is not to be told, and a line for each mistake in the file."""
+    from m365watch.detect.exceptions import Exceptions, read_exceptions
+
+    return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
+
+
+def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[DetectionOutput]:
+    """The output that takes every record past the rules, where that is switched on.
+
+    Nothing is imported and nothing read where it is not; what waited for it in `queues` is let go of then,
+    for nobody else has a use for it.
+    """
+    detections = settings.detections
+    if not detections.enabled:
+        shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
+        return []
+    from m365watch.detect.output import DetectionOutput
+
+    exceptions, mistakes = load_exceptions(detections)
+    for mistake in mistakes[:MISTAKES_TOLD_MAX]:
+        _log.warning(f"detections: {mistake}; the exception does not hold")
+    output = DetectionOutput(
+        DETECTIONS,
+        settings.state_directory,
+        rules=lambda: _rules_in_force(detections),
+        clock=clock,
+        knowledge=knowledge_of(detections),
+        exceptions=exceptions,
+        risk_points=detections.risk_points,
+        tell=tell_changes,
+    )
+    return [output]
+
+
+def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
+    """The rules; each one that is left out is told."""
+    library = load_rules(settings)
+    for mistake in library.mistakes[:MISTAKES_TOLD_MAX]:
+        _log.warning(f"detections: {mistake}; the rule is left out")
+    more = len(library.mistakes) - MISTAKES_TOLD_MAX
+    if more > 0:
+        _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")
+    _log.debug(f"detections: {len(library.rules):,} rules are in force")
+    return library.rules
+
+
+def tell_changes(changes: Sequence[Change]) -> None:
+    """Name what is new and matters; no value of a record stands in these lines."""
+    from m365watch.detect.extension import Severity
+    from m365watch.detect.kept import News
+
+    new = [
+        change.alert
+        for change in changes
+        if change.what is News.NEW and change.alert.severity.rank >= Severity.MEDIUM.rank
+    ]
+    new.sort(key=lambda alert: (-alert.severity.rank, alert.first_at_ms))
+    for alert in new[:TOLD_MAX]:
+        _log.warning(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
+    if len(new) > TOLD_MAX:
+        _log.warning(f"alerts: {len(new) - TOLD_MAX:,} more; `m365watch alerts list` names them")

@@ -1,0 +1,105 @@
+"""`detections`: on beside a lake, strict, and every mistake named by its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.config.load import load_server_settings, parse_settings
+from m365watch.config.settings import DetectionSettings
+from m365watch.detect.library import list_packs
+from settings_documents import Document, filled_in, mistakes_of, settings_of
+
+CONSOLE = {"screen": {"type": "console"}}
+
+
+def document(outputs: Document | None = None, **keys: Any) -> Document:
+    made = filled_in() | {"detections": keys}
+    return made | {"outputs": outputs} if outputs is not None else made
+
+
+def test_detections_are_on_where_there_is_a_lake() -> None:
+    """And elsewhere where somebody says so."""
+    lake, console = settings_of(document()), settings_of(document(CONSOLE))
+
+    assert (lake.detections.enabled, lake.receivers) == (True, ("lake", "detections"))
+    assert (console.detections.enabled, console.receivers) == (False, ("screen",))
+    assert settings_of(document(CONSOLE, enabled=True)).detections.enabled
+    assert not settings_of(document(enabled=False)).detections.enabled
+
+
+def test_the_packs_are_those_that_come_along() -> None:
+    """All of them unless told otherwise."""
+    assert sorted(DetectionSettings().packs) == list_packs()
+    assert settings_of(document()).detections.packs == DetectionSettings().packs
+    assert settings_of(document(packs=[])).detections.packs == ()
+    assert settings_of(document(packs="core")).detections.packs == ("core",)
+
+
+def test_paths_start_at_the_files_folder_and_domains_are_in_lower_case(tmp_path: Path) -> None:
+    """One text stands for a list of one."""
+    (tmp_path / "mine").mkdir()
+    given = document(rules_directories="mine", accepted_domains=["Contoso.Example", "@b.example"])
+    found = parse_settings(given, path=tmp_path / "c.json", environment={}).detections
+
+    assert found.rules_directories == (tmp_path / "mine",)
+    assert found.accepted_domains == {"contoso.example", "b.example"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"enable": True}, 'detections.enable: unknown key; did you mean "enabled"?'),
+        ({"packs": ["cores"]}, 'detections.packs[0]: "cores" (text) is not supported by this version; give'),
+        (
+            {"rules_directories": ["nowhere"]},
+            'detections.rules_directories[0]: "nowhere" (text) is no directory; make it, or remove it',
+        ),
+        ({"exceptions_file": "none"}, 'detections.exceptions_file: "none" (text) is no file; make it'),
+        ({"risk_points": -1}, "detections.risk_points: -1 (whole number) is out of range; give a whole"),
+        (
+            {"accepted_domains": "no domain"},
+            'detections.accepted_domains: "no domain" (text) is not a domain such as',
+        ),
+        ({"enabled": "perhaps"}, 'detections.enabled: "perhaps" (text) is neither true nor false'),
+    ],
+)
+def test_each_mistake_has_its_line(keys: dict[str, Any], line: str) -> None:
+    """With the key, what is wrong and what would be right."""
+    [told] = mistakes_of(document(**keys))
+
+    assert told.startswith(line)
+
+
+def test_no_output_has_the_name_of_the_detections() -> None:
+    """The ledger keeps how far they are under it."""
+    outputs = {"detections": {"type": "lake"}}
+
+    [told] = mistakes_of(document(outputs))
+
+    assert told.startswith("outputs.detections: is the name that the collector's own detections have; give")
+
+
+def test_a_command_that_only_reads_needs_no_directory() -> None:
+    """As it needs no secret."""
+    given = document(rules_directories=["nowhere"])
+
+    found = parse_settings(given, path=Path("/somewhere/c.json"), environment={}, for_reading=True)
+
+    assert found.detections.rules_directories == (Path("/somewhere/nowhere"),)
+
+
+def test_devos_collector_file_may_have_them(tmp_path: Path) -> None:
+    """Beside its loggers."""
+    job, collector = tmp_path / "job.yaml", tmp_path / "collector.yaml"
+    job.write_text(
+        "inputs: {office365: {credentials: {tenant_id: 0a1b2c3d-0000-4000-8000-00000000000a,"
+        " client_id: 99999999-8888-4777-8666-555555555555, client_secret: made-up}}}\n"
+    )
+    collector.write_text("loggers: [{type: lake}]\ndetections: {packs: core}\n")
+
+    found = load_server_settings(job=job, collector=collector, environment={})
+
+    assert found.detections == DetectionSettings(enabled=True, packs=("core",))
