@@ -25,6 +25,7 @@ PLACES = {
     "drift": "m365watch.cli.drift:drift",
     "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
+    "respond": "m365watch.cli.respond:respond",
     "monitor": "m365watch.cli.monitor:monitor",
     "recover": "m365watch.cli.recover:recover",
     "replay": "m365watch.cli.replay:replay",
