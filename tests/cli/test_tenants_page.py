@@ -88,6 +88,18 @@ def test_what_is_wrong_stands_in_its_line_where_there_is_room() -> None:
     assert max(map(len, lines[:3])) <= 140
 
 
+@pytest.mark.parametrize("columns", [80, 92, 100, 118, 140, 200, 300])
+def test_a_long_error_takes_no_room_from_the_figures(columns: int) -> None:
+    error = "AADSTS7000215: the client secret is wrong " + "word " * 100
+
+    head, first, second, *_ = drawn(standings(refused(1, error), row(2)), columns=columns)
+
+    assert head.startswith("tenant                               state        lag records waiting input")
+    assert first.startswith(f"{tenant(1)} no consent 3 min   1,000       0 customers")
+    assert second.startswith(f"{tenant(2)} running    3 min   1,000       0 customers")
+    assert ("AADSTS7000215" in first) == ("what" in head) == (columns >= 118)
+
+
 @pytest.mark.parametrize("columns", [80, 100, 118, 200])
 def test_no_line_of_the_table_is_wider_than_the_terminal(columns: int) -> None:
     """Also with figures of years, and a long name of an input."""

@@ -45,6 +45,8 @@ def test_a_target_is_named_as_people_know_it() -> None:
     assert view(named).values("m365.target_name") == ("ann@contoso.example",)
     assert view({"Target": "nonsense", "ObjectId": "x"}).values("m365.target_name") == ("x",)
     assert view({}).values("m365.target_name") == ()
+    sign_in = {"Target": [{"ID": "00000003-0000-0000-c000-000000000000", "Type": 0}], "ObjectId": "x"}
+    assert view(sign_in).values("m365.target_name") == ()
 
 
 def test_the_domain_of_an_outsider_is_known() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from m365watch.ledger.tried import TriedInVain
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.model import ContentType, Feed, GraphContent, TenantId
 from m365watch.progress import FeedProgress
 from m365watch.tenancy.standing import LATE_S, LedgerSays, TenantStanding, TenantState, judge_tenants
 
@@ -52,6 +52,26 @@ def only(says: LedgerSays) -> TenantStanding:
 def test_a_feed_says_what_its_tenant_is_in(row: FeedProgress, state: TenantState) -> None:
     """By the kind of its error, which the ledger keeps, and never by its words."""
     assert only(LedgerSays([row])).state is state
+
+
+def test_service_health_without_its_permission_does_not_make_a_tenant_look_without_consent() -> None:
+    """Its audit records arrive, and how late they are is still to be seen."""
+    health = Feed(ONE, GraphContent.SERVICE_HEALTH)
+    wants = FeedProgress(
+        health,
+        last_error=f"{health}: it is missing; grant it",
+        error_code="permission_missing",
+        fix="grant it",
+    )
+    inputs = {EXCHANGE: "office365", health: "office365"}
+
+    [standing] = judge_tenants(inputs, LedgerSays([listed(lag_s=90.0), wants]), now=NOW)
+    [alone] = judge_tenants({health: "office365"}, LedgerSays([wants]), now=NOW)
+    [revoked] = judge_tenants(inputs, LedgerSays([failed("consent_missing", fix="consent"), wants]), now=NOW)
+
+    assert (standing.state, standing.lag_s, standing.fix) == (TenantState.IN_TROUBLE, 90.0, "grant it")
+    assert (alone.state, alone.lag_s) == (TenantState.IN_TROUBLE, None)
+    assert revoked.state is TenantState.NO_CONSENT
 
 
 def test_blobs_that_fail_make_a_tenant_poisoned_and_silence_a_silent_one() -> None:

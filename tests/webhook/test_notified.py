@@ -60,6 +60,9 @@ def test_an_id_of_another_shape_is_looked_for_around_its_notification() -> None:
         {"contentId": "x", "contentCreated": None},
         {"contentId": "99999999999999999000000$x", "contentCreated": []},
         {"contentId": "x", "contentCreated": "9999-12-31T23:59:59-23:59"},
+        {"contentId": "x", "contentCreated": "9999-12-31T23:59:59Z"},
+        {"contentId": "x", "contentCreated": "0001-01-01T00:00:00Z"},
+        {"contentId": "99991231235959000000001$x"},
     ],
 )
 def test_what_cannot_be_understood_is_counted_and_left(change: dict[str, Any]) -> None:

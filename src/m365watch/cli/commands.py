@@ -27,6 +27,7 @@ PLACES = {
     "rules": "m365watch.cli.rules:rules",
     "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
+    "respond": "m365watch.cli.respond:respond",
     "monitor": "m365watch.cli.monitor:monitor",
     "recover": "m365watch.cli.recover:recover",
     "replay": "m365watch.cli.replay:replay",

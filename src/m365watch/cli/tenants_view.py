@@ -88,14 +88,15 @@ def _table(shown: Sequence[TenantStanding], *, columns: int) -> Table:
     room = columns - sum(figures) - len(_HEAD)
     inputs = [plain(", ".join(one.inputs)) for one in shown]
     input_columns = min(max(len("input"), *map(len, inputs)), _INPUT_COLUMNS_MAX, room)
-    is_wide = room - input_columns > _ERROR_COLUMNS_MIN
+    # Without a width of its own a long sentence would take the room of every figure before it.
+    error_columns = room - input_columns - 1
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
     for name in _HEAD:
         table.add_column(name, no_wrap=True, justify="left" if name in _TEXTS else "right")
     if input_columns >= len("input"):
         table.add_column("input", no_wrap=True, overflow="ellipsis", width=input_columns)
-    if is_wide:
-        table.add_column("what", no_wrap=True, overflow="ellipsis")
+    if error_columns >= _ERROR_COLUMNS_MIN:
+        table.add_column("what", no_wrap=True, overflow="ellipsis", width=error_columns)
     for one, row, names in zip(shown, rows, inputs, strict=True):
         ends = [Text(names, style="dim"), Text(quoted(one.error or ""))]
         table.add_row(*row, *ends[: len(table.columns) - len(_HEAD)])

@@ -158,16 +158,16 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
     """What the explanation may name, as text."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
-    fields: dict[str, dict[str, None]] = defaultdict(dict)
+    fields: dict[str, dict[str, str]] = defaultdict(dict)
     counted: dict[str, None] = {}
     for match in matches:
         for name, value in match.values.items():
-            fields[name].setdefault(value)
+            fields[name].setdefault(value.lower(), value)
         if match.counted:
             counted.setdefault(match.counted)
-    values = {name: _some_of(list(found)) for name, found in fields.items()}
+    values = {name: _some_of(list(found.values())) for name, found in fields.items()}
     for kind, name in rule.extension.entity.items():
-        values[kind] = next(iter(fields.get(name, ())), "") or _of_group(rule, first, name)
+        values[kind] = next(iter(fields.get(name, {}).values()), "") or _of_group(rule, first, name)
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):
         values.setdefault(name, value)
@@ -176,7 +176,7 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
         "count": str(len({match.identity for match in matches})),
         "distinct": str(len(counted)),
         "values": clean_text(_some_of([value.replace("\x1f", " ") for value in counted])),
-        "value": f"{episode.value:g}",
+        "value": f"{round(episode.value, 2):g}",
         "first": f"{instant_of(first.at_ms):%Y-%m-%d %H:%M:%S}Z",
         "last": f"{instant_of(last.at_ms):%Y-%m-%d %H:%M:%S}Z",
         "tenant": first.tenant,

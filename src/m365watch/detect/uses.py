@@ -107,24 +107,26 @@ def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
     kept: list[str] = []
     left, seen = [rule], {rule.id}
     while left:
-        for one in outer.get(left.pop().id, ()):
+        inner = left.pop()
+        for one in outer.get(inner.id, ()):
             if one.id not in seen and one.correlation is not None:
                 seen.add(one.id)
                 left.append(one)
-                kept += (*kept_fields(one), *one.correlation.fields)
-                kept += [
-                    name
-                    for source in one.correlation.sources
-                    for name in one.correlation.group_fields(source)
-                ]
+                aliases = one.correlation.aliases
+                kept += kept_fields(one)
+                kept += one.correlation.group_fields(inner.id)
+                kept += (aliases.get(name, {}).get(inner.id, name) for name in one.correlation.fields)
     return kept
 
 
 def kept_fields(rule: Rule) -> tuple[str, ...]:
     """The fields whose values an alert of the rule repeats."""
     named = [name for name in rule.placeholders if name[:1].isupper() or name.startswith("m365.")]
-    grouped = rule.correlation.group_by if rule.correlation is not None else rule.extension.group_by
-    return tuple(dict.fromkeys((*rule.extension.entity.values(), *named, *grouped)))
+    correlation = rule.correlation
+    grouped = correlation.group_by if correlation is not None else rule.extension.group_by
+    aliases = correlation.aliases if correlation is not None else {}
+    wanted = dict.fromkeys((*rule.extension.entity.values(), *named, *grouped))
+    return tuple(name for name in wanted if name not in aliases)
 
 
 def groups_of(view: View, use: Use) -> list[tuple[str, ...]]:

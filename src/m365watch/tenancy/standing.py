@@ -15,7 +15,7 @@ from m365watch.errors import (
     Throttled,
 )
 from m365watch.ledger.tried import TriedInVain
-from m365watch.model import Feed, TenantId
+from m365watch.model import Feed, GraphContent, TenantId
 from m365watch.progress import FeedProgress
 
 LATE_S = 3_600.0
@@ -28,7 +28,7 @@ class TenantState(StrEnum):
     """What a tenant is in, the worst first."""
 
     NO_CONSENT = "no-consent"
-    """Its consent was revoked, its application disabled there, or a permission is missing."""
+    """Its consent was revoked, its application disabled there, or a permission of the API is missing."""
     REFUSED = "refused"
     """Credentials or requests are refused for another reason."""
     IN_TROUBLE = "in-trouble"
@@ -65,7 +65,10 @@ class TenantStanding:
     states: Mapping[Feed, TenantState]
     """Of each of its feeds."""
     lag_s: float | None
-    """Of the feed that is furthest behind; None before all were listed."""
+    """Of the feed that is furthest behind; None before all were listed.
+
+    Service health without its permission counts only where nothing else is collected.
+    """
     error: str | None = None
     """What is wrong with it, in one sentence; None where nothing is."""
     error_at: datetime | None = None
@@ -113,7 +116,7 @@ def _judge(
 ) -> TenantStanding:
     states = {row.feed: _state_of(row, inputs, says, now) for row in rows}
     worst = min(rows, key=lambda row: (_RANK[states[row.feed]], -(row.lag_s(now) or 0.0)))
-    lags = [row.lag_s(now) for row in rows]
+    lags = [row.lag_s(now) for row in rows if not (len(rows) > 1 and _wants_permission_of_graph(row))]
     return TenantStanding(
         tenant_id,
         tuple(dict.fromkeys(inputs[row.feed] for row in rows if row.feed in inputs)),
@@ -141,6 +144,9 @@ def _state_of(row: FeedProgress, inputs: Mapping[Feed, str], says: LedgerSays, n
 
 
 def _state_in_error(row: FeedProgress) -> TenantState:
+    if _wants_permission_of_graph(row):
+        # What the administrator consented to is collected; only what was never asked of Graph is not.
+        return TenantState.IN_TROUBLE
     if row.error_code in _CONSENT:
         return TenantState.NO_CONSENT
     if row.error_code in _REFUSED:
@@ -148,6 +154,10 @@ def _state_in_error(row: FeedProgress) -> TenantState:
     if row.fix is not None:
         return TenantState.IN_TROUBLE
     return TenantState.THROTTLED if row.error_code == Throttled.code else TenantState.FAILING
+
+
+def _wants_permission_of_graph(row: FeedProgress) -> bool:
+    return row.error_code == PermissionMissing.code and row.feed.content_type is GraphContent.SERVICE_HEALTH
 
 
 def _error_of(

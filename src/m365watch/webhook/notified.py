@@ -22,6 +22,8 @@ from m365watch.webhook.reading import Request, RequestRefused
 NOTIFIED_SUFFIX = "$IsFromNotification"
 _TYPES = {str(content_type).lower(): content_type for content_type in ContentType}
 _POSITION = re.compile(r"(\d{14})(\d{3})\d{6}\$", re.ASCII)
+_YEARS = range(2000, 9999)
+"""Of instants from which minutes can be counted to both sides."""
 _AUTH_HEADER, _VALIDATION_HEADER = "webhook-authid", "webhook-validationcode"
 
 
@@ -111,7 +113,9 @@ def _notified(one: dict[str, object]) -> Notified | None:
         return None
     exact = _instant_in(plain)
     near = exact or _instant(one.get("contentCreated"))
-    return None if near is None else Notified(content_type, plain, near, exact is not None)
+    if near is None or near.year not in _YEARS:
+        return None
+    return Notified(content_type, plain, near, exact is not None)
 
 
 def _instant_in(content_id: str) -> datetime | None:

@@ -10,13 +10,18 @@ from m365watch.detect.fields import VALUES_MAX, open_json
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_NAME, _UPN = 1, 5
-"""Types of an identity: a display name, a user principal name. Source: the API's schema, IdentityType."""
+_RESOURCE, _NAME, _UPN = 0, 1, 5
+"""Types of an identity: a claim or resource (in sign-ins), a display name, a user principal name.
+
+Source: the API's schema, IdentityType, and published records.
+"""
 
 
 def target_name(view: View) -> tuple[Value, ...]:
-    """The target's display name, or else its user principal name, or else `ObjectId`."""
+    """The target's display name, else its user principal name, else `ObjectId`; nothing for a sign-in."""
     found = dict(_identities(view))
+    if set(found) == {_RESOURCE}:
+        return ()
     name = found.get(_NAME) or found.get(_UPN) or view.first("ObjectId")
     return (name,) if name else ()
 
@@ -24,5 +29,5 @@ def target_name(view: View) -> tuple[Value, ...]:
 def _identities(view: View) -> Iterator[tuple[int, str]]:
     targets = open_json(view.record.get("Target"))
     for one in targets[:VALUES_MAX] if isinstance(targets, list) else ():
-        if isinstance(one, Mapping) and one.get("Type") in (_NAME, _UPN) and isinstance(one.get("ID"), str):
+        if isinstance(one, Mapping) and isinstance(one.get("Type"), int) and isinstance(one.get("ID"), str):
             yield one["Type"], one["ID"]
