@@ -17,8 +17,8 @@ MUTANTS = (
         (
             Patch(
                 _IDENTITIES,
-                'self._connection.execute(_INSERT, (b"".join(some), len(some)))\n',
-                'self._connection.execute(_INSERT, (b"".join(some), len(some) - 1))\n',
+                "        self._table.add(some)\n",
+                "        self._table.add(some[:-1])\n",
             ),
         ),
         hint=0,
@@ -57,8 +57,8 @@ MUTANTS = (
         (
             Patch(
                 _FILTER,
-                "            filling.read_to = rows[-1][0]\n",
-                "            filling.read_to = rows[-1][0]\n            self._bloom = filling.bloom\n",
+                "            filling.read_to = read_to\n",
+                "            filling.read_to = read_to\n            self._bloom = filling.bloom\n",
             ),
         ),
         hint=24,

@@ -1,0 +1,75 @@
+"""A plan of response as people read it, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from m365watch.cli.documents import SCHEMA
+from m365watch.cli.terminal import plain
+from m365watch.respond.steps import GraphCall, Plan, Step
+
+
+def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
+    """The plan, line by line; commands are never wrapped, for they are to be copied."""
+    yield f"Alert {plan.alert_id}: {plain(plan.title)}"
+    yield f"Tenant {plain(plan.tenant)}"
+    for number, step in enumerate(plan.steps, 1):
+        yield ""
+        yield f"{number}. {plain(step.title)}  [{_way(step)}]"
+        yield from (f"   {plain(note)}" for note in step.notes)
+        if step.calls:
+            yield "   Graph:"
+            yield from (f"     {call_line(call, graph_url=graph_url)}" for call in step.calls)
+        if step.powershell:
+            yield "   PowerShell:"
+            yield from (f"     {plain(line)}" for line in step.powershell)
+    yield from (f"note: {plain(note)}" for note in plan.notes)
+    if plan.permissions:
+        yield ""
+        yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
+
+
+def call_line(call: GraphCall, *, graph_url: str) -> str:
+    """`PATCH https://graph.microsoft.com/v1.0/users/... {"accountEnabled": false}`."""
+    body = "" if call.body is None else " " + json.dumps(call.body)
+    return f"{call.method} {graph_url.rstrip('/')}/v1.0{call.path}{body}"
+
+
+def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
+    """What `respond --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "alert": plan.alert_id,
+        "tenant": plan.tenant,
+        "title": plan.title,
+        "steps": [
+            {"number": number, **_step_document(step, graph_url=graph_url)}
+            for number, step in enumerate(plan.steps, 1)
+        ],
+        "permissions": list(plan.permissions),
+        "notes": list(plan.notes),
+    }
+
+
+def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
+    root = f"{graph_url.rstrip('/')}/v1.0"
+    return {
+        "step": step.word,
+        "title": step.title,
+        "by_hand": step.is_by_hand,
+        "can_be_undone": step.can_be_undone,
+        "graph": [
+            {"method": call.method, "url": f"{root}{call.path}", "body": call.body} for call in step.calls
+        ],
+        "powershell": list(step.powershell),
+        "permissions": list(step.permissions),
+        "notes": list(step.notes),
+    }
+
+
+def _way(step: Step) -> str:
+    if step.is_by_hand:
+        return "by hand"
+    return "can be undone" if step.can_be_undone else "cannot be undone"

@@ -1,0 +1,291 @@
+"""Steps on accounts: sessions, sign-in, password, second factor, roles, groups, devices, addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from m365watch.respond.clues import Account, Clues
+from m365watch.respond.quoting import guid_in, odata, powershell, segment
+from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
+
+
+def revoke_sessions(clues: Clues) -> list[Step]:
+    """Every refresh token and session cookie ends.
+
+    Source: Microsoft Graph, user: revokeSignInSessions.
+    """
+    return [
+        Step(
+            "revoke_sessions",
+            f"End all sessions of {one.told}",
+            operations=(Act(GraphCall("POST", f"{_path(one)}/revokeSignInSessions")),),
+            powershell=(f"Revoke-MgUserSignInSession -UserId {powershell(one.name)}",),
+            permissions=("User.RevokeSessions.All",),
+            notes=(
+                (
+                    "Access tokens that are out live on, for up to an hour, where nothing evaluates access"
+                    " continuously; a guest's sessions end in the home tenant only."
+                ),
+            ),
+        )
+        for one in clues.accounts
+    ]
+
+
+def disable_account(clues: Clues) -> list[Step]:
+    """Nobody signs in with it any more."""
+    return [
+        Step(
+            "disable_account",
+            f"Disable the account {one.told}",
+            operations=(Revise(_path(one), {"accountEnabled": False}),),
+            powershell=(f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",),
+            permissions=("User.EnableDisableAccount.All", "User.Read.All"),
+            notes=(
+                (
+                    "An account that is synchronised from Active Directory has to be disabled there as well;"
+                    " one with an administrator's role needs a role of the application, too."
+                ),
+            ),
+        )
+        for one in clues.accounts
+    ]
+
+
+def reset_password(clues: Clues) -> list[Step]:
+    """By hand: whoever hands out the new password has to know whom they give it to."""
+    return [
+        Step(
+            "reset_password",
+            f"Give {one.told} a new password",
+            powershell=(
+                "$password = Read-Host 'New password' -MaskInput",
+                (
+                    f"Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
+                    " @{Password = $password; ForceChangePasswordNextSignIn = $true}"
+                ),
+            ),
+            notes=("By hand: hand it over by telephone or in person; mail may be read by the intruder.",),
+        )
+        for one in clues.accounts
+    ]
+
+
+def restore_mfa(clues: Clues) -> list[Step]:
+    """Look at the second factors, and take away what is not the owner's."""
+    return [
+        Step(
+            "restore_mfa",
+            f"Look at the second factors of {one.told}; remove those that are not the owner's",
+            powershell=(
+                f"Get-MgUserAuthenticationMethod -UserId {powershell(one.name)}",
+                (
+                    "# then, by its kind: Remove-MgUserAuthenticationPhoneMethod"
+                    f" -UserId {powershell(one.name)} -PhoneAuthenticationMethodId ID"
+                ),
+            ),
+            notes=(
+                (
+                    "By hand: only the owner knows which are theirs. Then have them register anew, and see"
+                    " that a policy asks for the second factor again."
+                ),
+            ),
+        )
+        for one in clues.accounts
+    ]
+
+
+def remove_role(clues: Clues) -> list[Step]:
+    """Directory roles, and for Exchange its own."""
+    exchange = [_exchange_role(one, clues) for one in clues.entity("grantee")]
+    return exchange or [_directory_role(one) for one in clues.accounts if not one.acted]
+
+
+def _directory_role(one: Account) -> Step:
+    subject = f"{_path(one)}?$select=id"
+    return Step(
+        "remove_role",
+        f"Remove directory roles of {one.told}",
+        operations=(
+            Remove(
+                "/roleManagement/directory/roleAssignments"
+                "?$filter=principalId%20eq%20'{subject.id}'&$expand=roleDefinition",
+                GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
+                label=("roleDefinition.displayName", "directoryScopeId"),
+                subject=subject,
+                restored_at="/roleManagement/directory/roleAssignments",
+                restored=("principalId", "roleDefinitionId", "directoryScopeId"),
+            ),
+        ),
+        powershell=(
+            f"$user = Get-MgUser -UserId {powershell(one.name)}",
+            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($user.Id)'\"",
+            "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
+        ),
+        permissions=("RoleManagement.ReadWrite.Directory", "User.Read.All"),
+        notes=("A role that Privileged Identity Management made eligible is not among these.",),
+    )
+
+
+def _exchange_role(grantee: str, clues: Clues) -> Step:
+    role = next(iter(clues.values("Parameters.Role", "Parameters.Identity")), "")
+    command = (
+        f"Get-ManagementRoleAssignment -Role {powershell(role)} -RoleAssignee {powershell(grantee)}"
+        if role
+        else f"Get-ManagementRoleAssignment -RoleAssignee {powershell(grantee)}"
+    )
+    return Step(
+        "remove_role",
+        f"Take the Exchange role away from {grantee}",
+        powershell=(command, f"{command} | Remove-ManagementRoleAssignment"),
+        notes=("Exchange PowerShell only: Graph cannot do it. A role group: Remove-RoleGroupMember.",),
+    )
+
+
+def remove_group_member(clues: Clues) -> list[Step]:
+    """The person leaves the group again; a person picks the group."""
+    return [
+        Step(
+            "remove_group_member",
+            f"Take {one.told} out of the group",
+            operations=(
+                Remove(
+                    f"{_path(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
+                    GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
+                    label=("displayName",),
+                    wanted=tuple(
+                        ("displayName", name)
+                        for name in clues.values("ModifiedProperties.Group.DisplayName.new")
+                    ),
+                    subject=f"{_path(one)}?$select=id",
+                ),
+            ),
+            powershell=(
+                f"$user = Get-MgUser -UserId {powershell(one.name)}",
+                f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
+                "Remove-MgGroupMemberByRef -GroupId ID -DirectoryObjectId $user.Id",
+            ),
+            permissions=("GroupMember.ReadWrite.All", "User.Read.All"),
+        )
+        for one in clues.accounts
+        if not one.acted
+    ]
+
+
+def remove_device(clues: Clues) -> list[Step]:
+    """Devices are disabled, not deleted: that can be taken back."""
+    return [
+        Step(
+            "remove_device",
+            f"Look at the devices of {one.told}; disable the intruder's",
+            powershell=(
+                f"Get-MgUserRegisteredDevice -UserId {powershell(one.name)}",
+                "Update-MgDevice -DeviceId ID -AccountEnabled:$false",
+            ),
+            notes=(
+                (
+                    "By hand: the alert does not say which device it is. Registered since"
+                    f" {clues.first_at} is the likeliest; a mailbox's own list: Get-MobileDevice."
+                ),
+            ),
+        )
+        for one in clues.accounts
+        if not one.acted
+    ]
+
+
+def block_address(clues: Clues) -> list[Step]:
+    """A named location, for a policy of conditional access that blocks it."""
+    steps = []
+    for address in clues.entity("address"):
+        cidr = _cidr(address)
+        if not cidr:
+            continue
+        kind = "iPv6CidrRange" if ":" in cidr else "iPv4CidrRange"
+        steps.append(
+            Step(
+                "block_address",
+                f"Block sign-ins from {cidr}",
+                powershell=(
+                    (
+                        "New-MgIdentityConditionalAccessNamedLocation -BodyParameter"
+                        " @{'@odata.type' = '#microsoft.graph.ipNamedLocation'; displayName ="
+                        f" {powershell(f'Blocked {cidr}')}; isTrusted = $false; ipRanges ="
+                        f" @(@{{'@odata.type' = '#microsoft.graph.{kind}';"
+                        f" cidrAddress = {powershell(cidr)}}})}}"
+                    ),
+                ),
+                notes=(
+                    (
+                        "By hand: then name the location in a policy of conditional access that blocks it."
+                        " See first that nobody of yours is behind that address, and that an emergency"
+                        " account is exempt."
+                    ),
+                ),
+            )
+        )
+    return steps
+
+
+def block_external_user(clues: Clues) -> list[Step]:
+    """The organisation that the outsider comes from is shut out of Teams."""
+    named = (*clues.entity("guest"), *clues.values("Members.UPN"), *clues.entity("user"))
+    domains = dict.fromkeys(one.rpartition("@")[2] for one in named[:1] if "@" in one)
+    return [
+        Step(
+            "block_external_user",
+            f"Shut {domain} out of Teams",
+            powershell=(
+                f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
+                "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
+            ),
+            notes=(
+                (
+                    "Teams PowerShell only: Graph cannot do it. A guest account of the tenant is disabled"
+                    " instead: Update-MgUser -AccountEnabled:$false."
+                ),
+            ),
+        )
+        for domain in domains
+    ]
+
+
+def remove_owner(clues: Clues) -> list[Step]:
+    """An application loses an owner; a person picks which."""
+    return [
+        Step(
+            "remove_owner",
+            f"Remove owners of the application {app} that are not its owners",
+            operations=(
+                Remove(
+                    f"/applications(appId={odata(app)})/owners?$select=id,displayName,userPrincipalName",
+                    GraphCall("DELETE", f"/applications(appId={odata(app)})/owners/{{found.id}}/$ref"),
+                    label=("displayName", "userPrincipalName"),
+                    wanted=tuple(
+                        ("userPrincipalName", name)
+                        for name in clues.values("ModifiedProperties.User.UPN.new")
+                    ),
+                ),
+            ),
+            powershell=(
+                f"Get-MgApplicationByAppId -AppId {powershell(app)} -ExpandProperty owners",
+                "Remove-MgApplicationOwnerDirectoryObjectByRef -ApplicationId ID -DirectoryObjectId OWNER",
+            ),
+            permissions=("Application.ReadWrite.All",),
+        )
+        for app in clues.applications
+    ]
+
+
+def _path(one: Account) -> str:
+    if one.name.startswith("$"):
+        return f"/users({odata(one.name)})"  # Graph reads /users/$x as a word of OData
+    return f"/users/{guid_in(one.name) or segment(one.name)}"
+
+
+def _cidr(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return f"{found}/{found.max_prefixlen}" if found.is_global else ""

@@ -1,0 +1,104 @@
+"""What an alert and its matches say of the things that a response has to act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from m365watch.detect.alert import Alert, Match
+from m365watch.respond.quoting import UnsafeValue, guid_in, is_account, whole
+
+TARGETS_MAX = 20
+"""Accounts, rules, links ... of one alert that get a step each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that a step is for, and how the alert has it."""
+
+    name: str
+    acted: bool = False
+    """Whether it did the thing, where the alert is about another's account."""
+
+    @property
+    def told(self) -> str:
+        """The account, as a step's title names it."""
+        return f"{self.name} (who did it)" if self.acted else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """Entities and fields, each with its different values, the earliest first."""
+
+    entities: Mapping[str, tuple[str, ...]]
+    fields: Mapping[str, tuple[str, ...]]
+    first_at: str
+    """When the alert's first record was created."""
+
+    def values(self, *names: str) -> tuple[str, ...]:
+        """The values of the first of these fields that has any, as far as they are known whole."""
+        for name in names:
+            found = tuple(value for value in self.fields.get(name, ()) if _is_whole(value))
+            if found:
+                return found[:TARGETS_MAX]
+        return ()
+
+    def entity(self, *kinds: str) -> tuple[str, ...]:
+        """The values of the first of these kinds that has any, as far as they are known whole."""
+        for kind in kinds:
+            found = tuple(value for value in self.entities.get(kind, ()) if _is_whole(value))
+            if found:
+                return found[:TARGETS_MAX]
+        return ()
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts that the alert is about, then those that acted on them."""
+        about = dict.fromkeys(one for one in self.entity("user") if is_account(one))
+        actors = [one for one in self.entity("actor") if is_account(one) and one not in about]
+        return (*map(Account, about), *(Account(one, acted=True) for one in dict.fromkeys(actors)))
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The mailboxes that were touched; the account's own where the alert names none."""
+        named = (*self.values("Parameters.Mailbox", "MailboxOwnerUPN"), *self.entity("mailbox", "user"))
+        return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
+
+    @property
+    def applications(self) -> tuple[str, ...]:
+        """The ids of the applications."""
+        named = (
+            *self.entity("app"),
+            *self.values("m365.app"),
+            *self.values("ModifiedProperties.ServicePrincipal.AppId.new"),
+        )
+        return tuple(dict.fromkeys(filter(None, map(guid_in, named))))[:TARGETS_MAX]
+
+
+def gather_clues(alert: Alert, matches: Iterable[Match]) -> Clues:
+    """What the alert and those of its matches that are still kept know."""
+    entities: dict[str, dict[str, None]] = {}
+    for kind, value in alert.entities:
+        entities.setdefault(kind, {}).setdefault(value)
+    fields: dict[str, dict[str, None]] = {}
+    for match in sorted(matches, key=lambda one: one.order):
+        for name, value in match.values.items():
+            fields.setdefault(name, {}).setdefault(value)
+    return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _is_whole(value: str) -> bool:
+    try:
+        whole(value)
+    except UnsafeValue:
+        return False
+    return True
+
+
+def first_of(values: Sequence[str]) -> str:
+    """The only value; empty where there are several, or none."""
+    return values[0] if len(values) == 1 else ""

@@ -1,0 +1,199 @@
+"""Steps on mailboxes and mail flow."""
+
+from __future__ import annotations
+
+from m365watch.respond.clues import Clues
+from m365watch.respond.quoting import guid_in, powershell, segment
+from m365watch.respond.steps import GraphCall, Remove, Step
+
+EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."
+_KQL_QUOTES = set('"\u201c\u201d\u201e')
+_RULE = ("displayName", "sequence", "isEnabled", "conditions", "actions", "exceptions")
+
+
+def remove_inbox_rule(clues: Clues) -> list[Step]:
+    """The rules of that name; where the alert knows no name, a person picks.
+
+    Source: Microsoft Graph, messageRule. Hidden rules, and those of Outlook alone, are not in its list.
+    """
+    names = clues.values("Parameters.Name", "OperationProperties.RuleName", "Parameters.Identity")
+    return [_inbox_rule(mailbox, names) for mailbox in clues.mailboxes]
+
+
+def _inbox_rule(mailbox: str, names: tuple[str, ...]) -> Step:
+    path = f"/users/{guid_in(mailbox) or segment(mailbox)}/mailFolders/inbox/messageRules"
+    named = " or ".join(f'"{name}"' for name in names)
+    said = f"-Mailbox {powershell(mailbox)}"
+    return Step(
+        "remove_inbox_rule",
+        f"Remove the inbox rule {named} of {mailbox}" if names else f"Remove bad inbox rules of {mailbox}",
+        operations=(
+            Remove(
+                path,
+                GraphCall("DELETE", f"{path}/{{found.id}}"),
+                label=("displayName", "isEnabled"),
+                wanted=tuple(("displayName", name) for name in names),
+                restored_at=path,
+                restored=_RULE,
+            ),
+        ),
+        powershell=(
+            f"Get-InboxRule {said} -IncludeHidden | Format-List Name,Identity,Enabled,Description",
+            *(f"Remove-InboxRule {said} -Identity {powershell(name)} -Confirm:$false" for name in names),
+            *(() if names else (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
+        ),
+        permissions=("MailboxSettings.ReadWrite",),
+        notes=("Graph does not list hidden rules: Get-InboxRule -IncludeHidden does.",),
+    )
+
+
+def remove_forwarding(clues: Clues) -> list[Step]:
+    """The mailbox forwards to nobody."""
+    return [
+        Step(
+            "remove_forwarding",
+            f"Stop {mailbox} from forwarding",
+            powershell=(
+                (
+                    f"Get-Mailbox -Identity {powershell(mailbox)}"
+                    " | Format-List ForwardingAddress,ForwardingSmtpAddress,DeliverToMailboxAndForward"
+                ),
+                (
+                    f"Set-Mailbox -Identity {powershell(mailbox)} -ForwardingAddress $null"
+                    " -ForwardingSmtpAddress $null -DeliverToMailboxAndForward $false"
+                ),
+            ),
+            notes=(EXCHANGE_ONLY,),
+        )
+        for mailbox in _named_mailboxes(clues)
+    ]
+
+
+def remove_mailbox_permission(clues: Clues) -> list[Step]:
+    """Who was let in is let in no more: the mailbox, sending, and folders."""
+    holders = (
+        *clues.entity("grantee"),
+        *clues.values("Parameters.User", "Parameters.Trustee", "Item.ParentFolder.MemberUpn"),
+    )
+    holders = tuple(dict.fromkeys(holders)) or tuple(
+        one for one in clues.entity("user") if one not in clues.entity("mailbox")
+    )
+    return [_permission(mailbox, holder) for mailbox in _named_mailboxes(clues) for holder in holders]
+
+
+def _permission(mailbox: str, holder: str) -> Step:
+    box, who = powershell(mailbox), powershell(holder)
+    return Step(
+        "remove_mailbox_permission",
+        f"Take the rights on {mailbox} away from {holder}",
+        powershell=(
+            f"Remove-MailboxPermission -Identity {box} -User {who} -AccessRights FullAccess -Confirm:$false",
+            f"Remove-RecipientPermission -Identity {box} -Trustee {who} -AccessRights SendAs -Confirm:$false",
+            f"Set-Mailbox -Identity {box} -GrantSendOnBehalfTo @{{Remove = {who}}}",
+            f"Get-MailboxFolderPermission -Identity {box} -User {who}",
+        ),
+        notes=(EXCHANGE_ONLY, "A folder's rights: Remove-MailboxFolderPermission, folder by folder."),
+    )
+
+
+def remove_transport_rule(clues: Clues) -> list[Step]:
+    """The rule is disabled first: that can be taken back."""
+    names = clues.values("Parameters.Name", "Parameters.Identity", "ObjectId")
+    return [
+        Step(
+            "remove_transport_rule",
+            f'Disable the transport rule "{name}", then remove it',
+            powershell=(
+                f"Disable-TransportRule -Identity {powershell(name)} -Confirm:$false",
+                f"Remove-TransportRule -Identity {powershell(name)} -Confirm:$false",
+            ),
+            notes=(EXCHANGE_ONLY,),
+        )
+        for name in names
+    ]
+
+
+def remove_connector(clues: Clues) -> list[Step]:
+    """The connector is switched off first."""
+    return [
+        Step(
+            "remove_connector",
+            f'Switch the mail connector "{name}" off, then remove it',
+            powershell=(
+                f"Set-InboundConnector -Identity {powershell(name)} -Enabled $false",
+                f"Set-OutboundConnector -Identity {powershell(name)} -Enabled $false",
+                f"Remove-InboundConnector -Identity {powershell(name)} -Confirm:$false",
+            ),
+            notes=(EXCHANGE_ONLY, "It is of one of the two kinds: the other command finds nothing."),
+        )
+        for name in clues.values("Parameters.Name", "Parameters.Identity", "ObjectId")
+    ]
+
+
+def remove_mail(clues: Clues) -> list[Step]:
+    """A search for the mail, and its purge; a person looks at what was found in between."""
+    subjects, senders = clues.values("Subject"), clues.entity("sender")
+    wanted = [f'subject:"{one}"' for one in subjects[:1] if not _KQL_QUOTES & set(one)]
+    wanted += [f'from:"{one}"' for one in senders[:1] if not _KQL_QUOTES & set(one)]
+    if not wanted:
+        return []
+    query = powershell(" AND ".join(wanted))
+    return [
+        Step(
+            "remove_mail",
+            "Remove the mail from all mailboxes",
+            powershell=(
+                "New-ComplianceSearch -Name 'm365watch' -ExchangeLocation All -ContentMatchQuery " + query,
+                "Start-ComplianceSearch -Identity 'm365watch'",
+                "Get-ComplianceSearch -Identity 'm365watch' | Format-List Status,Items,SuccessResults",
+                "New-ComplianceSearchAction -SearchName 'm365watch' -Purge -PurgeType SoftDelete",
+            ),
+            notes=(
+                (
+                    "Security & Compliance PowerShell only: Graph cannot do it. See what the search has found"
+                    " before anything is purged."
+                ),
+            ),
+        )
+    ]
+
+
+def restore_audit(clues: Clues) -> list[Step]:
+    """The audit log of the organisation, and that of the mailboxes that were silenced."""
+    whole = Step(
+        "restore_audit",
+        "Switch the audit log of the organisation on",
+        powershell=(
+            "Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true",
+            "Set-OrganizationConfig -AuditDisabled $false",
+            "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled",
+        ),
+        notes=(
+            EXCHANGE_ONLY,
+            "It takes up to an hour until records come again; what was not written is lost.",
+        ),
+    )
+    boxes = [
+        Step(
+            "restore_audit",
+            f"Have what happens in {mailbox} recorded again",
+            powershell=(
+                (
+                    f"Set-Mailbox -Identity {powershell(mailbox)} -AuditEnabled $true"
+                    " -DefaultAuditSet Admin,Delegate,Owner"
+                ),
+                (
+                    f"Set-MailboxAuditBypassAssociation -Identity {powershell(mailbox)}"
+                    " -AuditBypassEnabled $false"
+                ),
+            ),
+            notes=(EXCHANGE_ONLY,),
+        )
+        for mailbox in clues.entity("mailbox")
+    ]
+    return [*boxes, whole]
+
+
+def _named_mailboxes(clues: Clues) -> tuple[str, ...]:
+    """Mailboxes as PowerShell takes them, also by a name that is no address."""
+    return clues.entity("mailbox") or clues.mailboxes

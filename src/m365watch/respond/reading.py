@@ -1,0 +1,53 @@
+"""Reads an alert, and what is kept of its records, out of the file of detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from m365watch.detect.alert import Alert, Match
+from m365watch.detect.kept import GroupKey
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
+
+PREFIX_LENGTH_MIN = 4
+"""Digits of an alert's id that have to be given at least."""
+MATCHES_MAX = 1_000
+"""Matches that are looked through for names, the earliest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFound:
+    """An alert and its matches, or what there is to say where it was not found."""
+
+    alert: Alert | None = None
+    matches: Sequence[Match] = ()
+    why_none: str = ""
+
+
+def read_alert(state_directory: Path, given: str) -> AlertFound:
+    """The alert of that id, or the only one whose id begins so; an older id finds what it became.
+
+    Raises: OutputUnusable: the file is broken, or of another version.
+    """
+    path = state_directory / FILE_NAME
+    if not path.is_file():
+        return AlertFound(why_none=f"there are no detections yet: {path} is not there")
+    with closing(DetectionState(path)) as state:
+        kept = state.find_alert(given)
+        if kept is None and len(given) >= PREFIX_LENGTH_MIN:
+            like = [one for one in state.list_alerts() if one.alert.id.startswith(given)]
+            if len(like) > 1:
+                return AlertFound(why_none=f"{len(like)} alerts begin so; give more of the id")
+            kept = like[0] if like else None
+        if kept is None:
+            return AlertFound(why_none="there is no such alert")
+        return AlertFound(kept.alert, _matches_of(state, kept.alert))
+
+
+def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
+    """The matches of the alert's time, its group's only."""
+    span = state.read_group(GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=alert.first_at_ms)
+    return [one for one in span.matches if one.at_ms <= alert.last_at_ms][:MATCHES_MAX]

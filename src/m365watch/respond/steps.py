@@ -1,0 +1,124 @@
+"""Steps of a response, as values: what is asked of Graph, and what PowerShell would do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCall:
+    """One call of Graph. In `path` {subject.x} and {found.x} stand for what was read before."""
+
+    method: Method
+    path: str
+    """Below /v1.0, encoded."""
+    body: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A call that is its own end, and that nothing takes back."""
+
+    call: GraphCall
+
+    @property
+    def calls(self) -> tuple[GraphCall, ...]:
+        """In their order."""
+        return (self.call,)
+
+
+@dataclass(frozen=True, slots=True)
+class Revise:
+    """Sets properties; what they were is read before, and is what takes it back."""
+
+    path: str
+    properties: Mapping[str, object]
+
+    @property
+    def calls(self) -> tuple[GraphCall, ...]:
+        """In their order."""
+        look = GraphCall("GET", f"{self.path}?$select=id,{','.join(self.properties)}")
+        return (look, GraphCall("PATCH", self.path, self.properties))
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Removes from a list what has the wanted values; where none are known, a person picks."""
+
+    listed: str
+    """The path of the list."""
+    removal: GraphCall
+    label: tuple[str, ...]
+    """Properties that tell a person what is found; dotted."""
+    wanted: tuple[tuple[str, str], ...] = ()
+    """Dotted properties and their values, compared without regard to case."""
+    takes_all: bool = False
+    """Whether all that is listed has to go."""
+    subject: str = ""
+    """The path of what has to be read first, for {subject.id} and the like."""
+    restored_at: str = ""
+    """The path that takes it again by POST; empty where nothing takes it back."""
+    restored: tuple[str, ...] = ()
+    """The properties that are given back."""
+
+    @property
+    def calls(self) -> tuple[GraphCall, ...]:
+        """In their order; the last one for each thing that is found."""
+        before = (GraphCall("GET", self.subject),) if self.subject else ()
+        return (*before, GraphCall("GET", self.listed), self.removal)
+
+
+Operation = Act | Revise | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it does, to what, and how."""
+
+    word: str
+    """The rule's word for it: revoke_sessions."""
+    title: str
+    operations: tuple[Operation, ...] = ()
+    """What Graph can do; empty: by hand, as PowerShell or the notes say."""
+    powershell: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    """Application permissions of Graph that the operations need."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether Graph cannot carry it out."""
+        return not self.operations
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether everything that it does can be taken back."""
+        return bool(self.operations) and all(
+            isinstance(one, Revise) or (isinstance(one, Remove) and bool(one.restored_at))
+            for one in self.operations
+        )
+
+    @property
+    def calls(self) -> tuple[GraphCall, ...]:
+        """All calls of Graph, in their order."""
+        return tuple(call for one in self.operations for call in one.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps for one alert, in the order of its rule."""
+
+    alert_id: str
+    tenant: str
+    title: str
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """What the application needs for all of it, each once."""
+        return tuple(sorted({name for step in self.steps for name in step.permissions}))

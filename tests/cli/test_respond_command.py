@@ -1,0 +1,149 @@
+"""`m365watch respond`: the plan for an alert, printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from m365watch.cli.program import app
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
+
+TENANT = "22222222-2222-2222-2222-222222222222"
+HOSTILE = "x\u2019; Stop-Computer; \u2018\x1b"
+AT_MS = 1_795_730_400_000
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with one feed."""
+    path = tmp_path / "config.json"
+    credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "not-a-real-one"}
+    place = dict.fromkeys(("login_url", "management_url", "graph_url"), "http://127.0.0.1:9")
+    tenant = {
+        "id": "1",
+        "enabled": True,
+        "credentials": credentials,
+        "cloud": place,
+        "services": {"exchange": {}},
+    }
+    path.write_text(json.dumps({"inputs": {"office365": tenant}}), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:
+    """Put an alert and its match where a collector would."""
+    state = config.parent / "state"
+    state.mkdir(exist_ok=True)
+    alert = Alert(
+        id=AlertId(alert_id),
+        rule_id="b01",
+        title="Inbox rule sends mail outside",
+        severity=Severity("high"),
+        tenant=TENANT,
+        group=("ann@contoso.example",),
+        entities=(("user", "ann@contoso.example"),),
+        first_at_ms=AT_MS,
+        last_at_ms=AT_MS,
+        count=1,
+        evidence=("r1",),
+        explanation="Ann made a rule.",
+        contain=("remove_inbox_rule", "revoke_sessions", "remove_forwarding"),
+    )
+    match = Match(
+        rule_id="b01",
+        source_id="b01",
+        tenant=TENANT,
+        group=alert.group,
+        at_ms=AT_MS,
+        identity=alert_id,
+        record_id="r1",
+        severity=alert.severity,
+        values={"Parameters.Name": rule_name},
+    )
+    with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
+        kept.add_match(match)
+        kept.put_alert(KeptAlert(alert, shown=True))
+
+
+def run(config: Path, *arguments: str) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr."""
+    found = CliRunner().invoke(app, ["respond", "--config", str(config), *arguments])
+    return found.exit_code, found.stdout, found.stderr
+
+
+def test_the_plan_is_printed_with_graph_and_powershell(config: Path) -> None:
+    """An id may be shortened; the calls go to the Graph of the tenant's cloud."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    code, out, _ = run(config, "ABCD")
+
+    assert code == 0
+    assert '1. Remove the inbox rule ".." of ann@contoso.example  [can be undone]' in out
+    assert "GET http://127.0.0.1:9/v1.0/users/ann%40contoso.example/mailFolders/inbox/messageRules\n" in out
+    assert "2. End all sessions of ann@contoso.example  [cannot be undone]" in out
+    assert "3. Stop ann@contoso.example from forwarding  [by hand]" in out
+    assert "Exchange PowerShell only: Graph cannot do it." in out
+    assert "MailboxSettings.ReadWrite, User.RevokeSessions.All" in out
+
+
+def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
+    """One document; a body of a call is a body."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    code, out, _ = run(config, "abcd", "--json")
+    document = json.loads(out)
+
+    assert code == 0
+    assert [(one["number"], one["step"], one["by_hand"]) for one in document["steps"]] == [
+        (1, "remove_inbox_rule", False),
+        (2, "revoke_sessions", False),
+        (3, "remove_forwarding", True),
+    ]
+    assert document["steps"][1]["graph"][0]["method"] == "POST"
+
+
+def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path) -> None:
+    """A name with a character that is not shown is in no command; the page has no escape sequence."""
+    keep_alert(config, alert_id="abcd" + "0" * 28, rule_name=HOSTILE)
+    _, out, _ = run(config, "abcd")
+
+    assert "Stop-Computer" not in out
+    assert "\x1b" not in out
+    assert "Remove bad inbox rules of ann@contoso.example" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("ffff", "there is no such alert"), ("abc", "there is no such alert"), ("abcd", "2 alerts begin so")],
+)
+def test_an_alert_that_is_not_clear_is_refused(config: Path, given: str, expected: str) -> None:
+    """A plan for another alert would contain the wrong person."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    keep_alert(config, alert_id="abcd" + "1" * 28)
+    code, out, err = run(config, given)
+
+    assert (code, out) == (2, "")
+    assert expected in " ".join(err.replace("│", " ").split())
+
+
+def test_without_detections_it_says_so_and_makes_no_file(config: Path) -> None:
+    """Reading leaves nothing behind."""
+    code, _, err = run(config, "abcd")
+
+    assert code == 2
+    assert "there are no detections yet" in " ".join(err.replace("│", " ").split())
+    assert not (config.parent / "state" / FILE_NAME).exists()

@@ -1,0 +1,191 @@
+"""The plan for an alert: each word of the packs has its steps, on the right things."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from alerts import ANN, APP, make_alert, make_match
+from m365watch.detect.library import load_packs
+from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
+from m365watch.respond.steps import GraphCall, Plan, Remove, Revise
+from test_quoting import HOSTILE
+
+FULL = {
+    "user": ANN,
+    "actor": "eve@contoso.example",
+    "app": APP,
+    "address": "203.0.114.9",
+    "mailbox": "bob@contoso.example",
+    "grantee": "eve@contoso.example",
+    "site": "https://contoso.example/sites/a",
+    "policy": "Safe links",
+    "domain": "contoso.example",
+    "guest": "mallory@fabrikam.example",
+    "sender": "mallory@fabrikam.example",
+    "recipient": "mallory@fabrikam.example",
+}
+FIELDS = {
+    "ObjectId": "https://contoso.example/sites/a/b.docx",
+    "Subject": "Invoice",
+    "Parameters.Name": "..",
+}
+
+
+def plan(*words: str, fields: dict[str, str] | None = None, **entities: str) -> Plan:
+    """The plan for an alert with these words."""
+    return plan_response(make_alert(*words, **entities), [make_match(fields)] if fields else [])
+
+
+def test_every_word_of_the_packs_has_a_step() -> None:
+    """A rule that names a way to contain is not left alone with it."""
+    words = {word for rule in load_packs(("core", "devo")).rules for word in rule.extension.contain}
+
+    assert words == set(BUILDERS)
+
+
+@pytest.mark.parametrize("word", sorted(BUILDERS))
+def test_every_word_says_what_to_do_where_all_is_known(word: str) -> None:
+    """Graph, PowerShell or a note in words; and permissions exactly where Graph is asked."""
+    steps = plan(word, fields=FIELDS, **FULL).steps
+
+    assert steps
+    for step in steps:
+        assert step.word == word
+        assert step.title
+        assert step.operations or step.powershell
+        assert bool(step.operations) == bool(step.permissions)
+        assert step.operations or any(
+            one.startswith("By hand") or "PowerShell only" in one for one in step.notes
+        )
+
+
+@pytest.mark.parametrize("word", sorted(BUILDERS))
+def test_no_word_is_dropped_in_silence_where_nothing_is_known(word: str) -> None:
+    """An alert without a name gives a step that says so, and no command with a hole in it."""
+    steps = plan(word).steps
+
+    assert steps
+    assert all("''" not in line for step in steps for line in step.powershell)
+    assert all(step.operations == () for step in steps)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_value_never_leaves_its_string(value: str) -> None:
+    """Outside of strings and comments PowerShell sees the same, whatever the values are."""
+    for word in BUILDERS:
+        harmless = dict.fromkeys((*FIELDS, "SiteUrl"), "https://contoso.example/x")
+        hostile = dict.fromkeys(harmless, value)
+        names = dict.fromkeys(FULL, value)
+        for step in plan(word, fields=hostile, **names).steps:
+            for line in step.powershell:
+                assert value not in outside_strings(line) or value in {"# comment", "--%", "@{a=1}"}
+                assert not re.search("Stop-Computer|iex|ceo|env:", outside_strings(line))
+            for call in step.calls:
+                assert "ceo" not in call.path.replace("%2Fceo", "").replace("%20ceo", "")
+
+
+def outside_strings(line: str) -> str:
+    """The line without its strings in single quotes, as PowerShell would see it."""
+    kept, inside, place = "", False, 0
+    marks = "'\u2018\u2019\u201a\u201b"
+    while place < len(line):
+        if line[place] in marks:
+            if inside and line[place + 1 : place + 2] and line[place + 1] in marks:
+                place += 2
+                continue
+            inside = not inside
+        elif not inside:
+            kept += line[place]
+        place += 1
+    assert not inside, line
+    return kept
+
+
+def test_sessions_are_ended_for_the_account_and_for_who_acted() -> None:
+    """Both are asked for; the title says which is which."""
+    steps = plan("revoke_sessions", user=ANN, actor="eve@contoso.example").steps
+
+    assert [step.title for step in steps] == [
+        "End all sessions of ann@contoso.example",
+        "End all sessions of eve@contoso.example (who did it)",
+    ]
+    assert steps[0].calls == (GraphCall("POST", "/users/ann%40contoso.example/revokeSignInSessions"),)
+    assert not steps[0].can_be_undone
+
+
+def test_a_guest_s_name_is_encoded() -> None:
+    """#EXT# would be a fragment."""
+    step = plan("disable_account", user="bob_x.example#EXT#@contoso.example").steps[0]
+
+    assert step.operations == (
+        Revise("/users/bob_x.example%23EXT%23%40contoso.example", {"accountEnabled": False}),
+    )
+    assert step.can_be_undone
+
+
+def test_an_inbox_rule_is_removed_by_its_name_from_its_mailbox() -> None:
+    """Each rule that the matches name; without a name a person picks."""
+    matches = [
+        make_match({"Parameters.Name": "..", "Parameters.Mailbox": "bob@contoso.example"}),
+        make_match({"Parameters.Name": "it's"}, after_ms=1),
+    ]
+    named = plan_response(make_alert("remove_inbox_rule", user=ANN), matches).steps
+    unnamed = plan("remove_inbox_rule", user=ANN).steps
+
+    assert [step.title for step in named] == [
+        'Remove the inbox rule ".." or "it\'s" of bob@contoso.example',
+        'Remove the inbox rule ".." or "it\'s" of ann@contoso.example',
+    ]
+    operation = named[0].operations[0]
+    assert isinstance(operation, Remove)
+    assert operation.wanted == (("displayName", ".."), ("displayName", "it's"))
+    assert "Remove-InboxRule -Mailbox 'bob@contoso.example' -Identity 'it''s' -Confirm:$false" in (
+        named[0].powershell
+    )
+    assert isinstance(unnamed[0].operations[0], Remove)
+    assert unnamed[0].operations[0].wanted == ()
+
+
+def test_a_service_is_no_account() -> None:
+    """Nothing is done to a name that Graph does not know; the plan says so."""
+    steps = plan("revoke_sessions", user="NT AUTHORITY\\SYSTEM").steps
+
+    assert [(step.calls, step.powershell) for step in steps] == [((), ())]
+    assert "does not name" in steps[0].notes[0]
+
+
+def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:
+    """It is shown, and not taken for done."""
+    step = plan("call_the_police", user=ANN).steps[0]
+
+    assert step.title == "Call the police"
+    assert step.is_by_hand
+
+
+def test_a_private_address_is_not_blocked() -> None:
+    """It is the organisation's own, or nobody's."""
+    assert plan("block_address", address="10.0.0.1").steps[0].powershell == ()
+
+
+def test_the_plan_is_bounded_and_says_so() -> None:
+    """An alert over a thousand accounts has a plan that can be read."""
+    fields = [make_match({"ObjectId": f"rule {n}"}, after_ms=n) for n in range(1000)]
+    words = [f"own_{n}" for n in range(STEPS_MAX + 5)]
+    found = plan_response(make_alert(*words, "remove_transport_rule"), fields)
+
+    assert len(found.steps) == STEPS_MAX
+    assert "25 more steps are left out" in found.notes[0]
+
+
+def test_the_page_lists_the_permissions_of_every_step() -> None:
+    """Whoever consents reads them there."""
+    page = (Path(__file__).parents[2] / "docs" / "respond.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {word: set(row[2].strip().split(", ")) for row in rows for word in re.findall("`(.+?)`", row[1])}
+    no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
+    needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
+
+    assert told == {word: set(names) for word, names in needed.items() if names}
