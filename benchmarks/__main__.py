@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.detection import show_detection
 
         return show_detection(records=options.records, runs=options.runs, as_json=options.json)
+    if options.tenants:
+        from benchmarks.tenants import show_tenants
+
+        return show_tenants(tenants=options.tenants, seconds=options.seconds, as_json=options.json)
     if options.dedup:
         from benchmarks.dedup import show_dedup
 
@@ -170,6 +174,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--detect", action="store_true", help="200 rules over the records, and nothing else")
     parser.add_argument("--dedup", action="store_true", help="the store of identities, and nothing else")
     parser.add_argument("--ids", type=int, default=50_000_000, help="identities that it holds then")
+    parser.add_argument(
+        "--tenants",
+        type=int,
+        nargs="?",
+        const=500,
+        metavar="N",
+        help="many tenants in one process, nothing else",
+    )
+    parser.add_argument("--seconds", type=float, default=150.0, help="how long they are looked at, twice")
     parser.add_argument("--growth", action="store_true", help="files and lake with ten times as many, too")
     parser.add_argument("--parts", action="store_true", help="the house's parts alone, too")
     parser.add_argument("--json", action="store_true", help="everything as JSON on stdout, tables on stderr")

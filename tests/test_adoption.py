@@ -291,6 +291,25 @@ def test_what_a_queue_has_and_its_output_too_leaves_the_queue(place: Place) -> N
     assert [part.records for batch in left if batch for part in batch.parts] == [[], [record("c")]]
 
 
+def test_the_rest_of_a_batch_that_an_output_has_in_part_gets_a_number_of_its_own(place: Place) -> None:
+    """A full disk cut the last batch short, and the ledger was lost: the output takes no number twice."""
+    place.put_in_queue("lake", 9, record("a"), record("b"))
+    place.put_in_queue("lake", 10, record("c"))
+    place.put_in_queue("devo", 9, record("a"), record("b"))
+
+    adopted = place.adopt(lake(record("a")), FakeOutput("devo"), queues=["devo", "lake"])
+    again = place.queue("lake")
+    queued = {"devo": [9], "lake": again.open()}
+    kept = place.ledger.settle_outputs({"lake": 9, "devo": 0}, queued=queued, at=NOW)
+
+    assert adopted is not None
+    assert adopted.queued == queued == kept == {"devo": [9], "lake": [10, 11]}
+    rest = again.get(11)
+    assert rest is not None
+    assert [part.records for part in rest.parts] == [[record("b")]]
+    assert place.opened(record("d")).number == 12
+
+
 def test_a_damaged_file_of_a_queue_is_told_and_kept_aside(place: Place) -> None:
     """The others go on; what it had is fetched again."""
     place.put_in_queue("devo", 12, record("a"))

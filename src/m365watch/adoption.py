@@ -154,13 +154,22 @@ class _Reader:
                 adopted.queued[name].remove(number)
                 _tell_of_damage(name, number)
                 continue
-            left = [await self._left_of(name, part) for part in batch.parts]
-            if sum(len(part.records) for part in left) < batch.record_count:
-                await self._parts.calls(queue.replace, Batch(number, left))
-            for part in left:
+            left = Batch(number, [await self._left_of(name, part) for part in batch.parts])
+            if left.record_count < batch.record_count:
+                await self._parts.calls(queue.replace, left)
+            if left.record_count and number <= adopted.last_batches.get(name, 0):
+                await self._number_anew(name, queue, number, adopted)
+            for part in left.parts:
                 adopted.queued_blobs[part.blob] = QueuedBlob(part.blob, part.feed, part.received_at)
                 await self._take(reading, HeldPiece(part.feed.tenant_id, part.records))
         await self._write(reading)
+
+    async def _number_anew(self, name: str, queue: BatchQueue, number: int, adopted: Adopted) -> None:
+        """Let the rest of a batch that `name` has in part go on behind all others, under a new number."""
+        behind = adopted.newest_batch + 1
+        await self._parts.calls(queue.renumber, number, behind)
+        adopted.queued[name].remove(number)
+        adopted.queued[name].append(behind)
 
     async def _left_of(self, name: str, part: BatchPart) -> BatchPart:
         """The part without what `name` holds: a crash may have come before its file could go."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.errors import LedgerUnusable
+from m365watch.ledger.copying import back_up, check_ledger, put_in
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -257,3 +258,26 @@ def test_a_disk_that_fills_during_an_upgrade_costs_nothing(tmp_path: Path) -> No
     SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW).close()
 
     assert contents(path) == before
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_an_older_ledger_is_backed_up_as_it_is(tmp_path: Path, version: int) -> None:
+    """Before an upgrade, with the new version at hand: either can have it back."""
+    path, copy = written_by(version, tmp_path / "state"), tmp_path / "copy"
+
+    found = back_up(path, copy, on_pages=lambda _done, _total: None)
+    looked_at = check_ledger(copy, on_step=lambda: None)
+    put_in(path, copy, now=NOW, on_pages=lambda _done, _total: None)
+
+    assert (found.schema, looked_at.schema, looked_at.problems) == (version, version, [])
+    assert looked_at.blobs == check_ledger(path, on_step=lambda: None).blobs > 0
+    with ledger_for_reading(path) as present:
+        [said] = present.execute("SELECT body FROM memory WHERE name = 'adoption'").fetchone()
+        assert "wanted" in said
+
+
+def test_only_a_backup_reads_an_older_ledger(tmp_path: Path) -> None:
+    path = written_by(SCHEMA_VERSION - 1, tmp_path)
+
+    with pytest.raises(LedgerUnusable, match="brings an older ledger up to date"), ledger_for_reading(path):
+        pass

@@ -53,3 +53,12 @@ def test_a_blob_that_a_start_ends_stays_ended(tmp_path: Path) -> None:
     Its last output turned out to have it durable, while another batch that carried it was still open.
     """
     assert simulate_seed(169, tmp_path).broken == ()
+
+
+def test_the_rest_of_a_batch_that_files_have_in_part_reaches_them(tmp_path: Path) -> None:
+    """Seed 46: files lacked four records of a delivered blob.
+
+    A full disk cut the batch short that they were getting from their queue, and the ledger was damaged. The
+    new one counted the batch's number as the files' last, and they take no number twice.
+    """
+    assert simulate_seed(46, tmp_path).broken == ()

@@ -23,6 +23,8 @@ PLACES = {
     "retry": "m365watch.cli.blobs:retry",
     "query": "m365watch.cli.query:query",
     "drift": "m365watch.cli.drift:drift",
+    "alerts": "m365watch.cli.alerts:alerts",
+    "rules": "m365watch.cli.rules:rules",
     "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
     "respond": "m365watch.cli.respond:respond",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NewType
+
+import msgspec
 
 from m365watch.detect.extension import Severity
 
@@ -19,8 +21,7 @@ TEXT_MAX = 300
 """Characters of a record's value that an alert repeats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """A record that fulfils a rule's condition, and what is kept of it."""
 
     rule_id: str
@@ -36,7 +37,7 @@ class Match:
     """What tells the record from any other; 32 hexadecimal digits."""
     record_id: str
     severity: Severity
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = {}
     """What the alert explains itself with."""
     counted: str = ""
     """The value that a correlation counts, sums or averages."""

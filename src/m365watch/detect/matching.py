@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypedDict
 
 import msgspec
-from msgspec import defstruct
+from msgspec import Raw, defstruct
 
 from m365watch.detect.alert import Match, clean_text
 from m365watch.detect.compile import Predicate, compile_condition, read_instant
@@ -33,7 +33,6 @@ from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
 from m365watch.detect.guards import (
-    RAW_FIELDS,
     Guard,
     Memory,
     Probe,
@@ -46,6 +45,10 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.uses import Use, counted_value, groups_of, kept_values, plan_uses
 from m365watch.model import Header
 
+LIKENESS_BYTES_MAX = 4_096
+"""Deciding fields that are longer are not remembered."""
+LIKENESS_WEIGHT = 8
+"""What a remembered record weighs, beside a remembered value."""
 SIGHTINGS_MAX = 200_000
 """Keys whose first sightings are remembered beside those on disk."""
 PLANS_MAX = 20_000
@@ -61,11 +64,10 @@ class Compiled:
     """A rule ready to run."""
 
     rule: Rule
-    holds: Predicate
     raises: tuple[tuple[Severity, Predicate], ...]
     uses: tuple[Use, ...]
-    needs: frozenset[str] | None
-    """The top fields that it reads of a record; None for all."""
+    kept: frozenset[str] | None
+    """The top fields that are read of a record that it has found; None for all."""
 
     def severity_of(self, view: View) -> Severity:
         """The rule's severity, or a higher one that a selection asks for."""
@@ -97,6 +99,15 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """The fields that decide which rules a record fulfils, as bytes, and what came of such bytes before."""
+
+    decode: Callable[[bytes], Any]
+    values: Callable[[Any], tuple[Raw | None, ...]]
+    fulfilled: dict[object, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a record of one kind is looked at."""
 
@@ -108,6 +119,8 @@ class Plan:
     """The places of those that have to be asked in any case."""
     decoder: msgspec.json.Decoder[Any]
     """Of all fields that any of the rules reads."""
+    likeness: Likeness | None
+    """What is enough to know a record by that is like one before; None where none would be."""
 
 
 class _Seen:
@@ -205,6 +218,7 @@ class Matcher:
         }
         view = View(known, knowledge=self.knowledge)
         rules: list[tuple[Compiled, Predicate]] = []
+        asks: list[frozenset[str] | None] = []
         guards: dict[int, Guard] = {}
         for compiled in self._candidates(header.Operation):
             left = specialise(compiled.rule.condition or Some(()), lambda test: self._holds(test, view))
@@ -214,7 +228,8 @@ class Matcher:
             if guard is not None:
                 guards[len(rules)] = guard
             rules.append((compiled, _always if isinstance(left, bool) else compile_condition(left)))
-        return _plan_of(rules, guards, self._memory) if rules else None
+            asks.append(frozenset() if isinstance(left, bool) else _needs([left]))
+        return _plan_of(rules, asks, guards, self._memory) if rules else None
 
     def _holds(self, test: Test, view: View) -> bool | None:
         """Whether a test holds on what is known beforehand; None where it is about something else."""
@@ -259,7 +274,32 @@ class Matcher:
                 if not found and not plan.unguarded:
                     return []
                 places = sorted(plan.unguarded.union(found))
+        if plan.likeness is not None:
+            return self._match_alike(plan, plan.likeness, record, told, places)
         return self._match_fully(plan, record, told, places)
+
+    def _match_alike(
+        self, plan: Plan, likeness: Likeness, record: bytes, told: Told, places: Iterable[int]
+    ) -> list[Match]:
+        """The same; what a record fulfils is known where its deciding fields are those of one before."""
+        try:
+            raws = likeness.values(likeness.decode(record))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._match_fully(plan, record, told, places)
+        key = (told.tenant, *[None if raw is None else bytes(raw) for raw in raws])
+        fulfilled = likeness.fulfilled.get(key)
+        if fulfilled == ():
+            return []
+        decoded = _decode(record, plan.decoder)
+        if decoded is None:
+            return []
+        view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
+        if fulfilled is None:
+            fulfilled = tuple(place for place in places if plan.rules[place][1](view))
+            if sum(len(one) for one in key if one is not None) <= LIKENESS_BYTES_MAX:
+                likeness.fulfilled[key] = fulfilled
+                self._memory.values += LIKENESS_WEIGHT
+        return self._build(plan, fulfilled, view, record, told)
 
     def _match_fully(self, plan: Plan, record: bytes, told: Told, places: Iterable[int]) -> list[Match]:
         """The same, of a record that is worth looking at in full; `places` are those of the rules to ask."""
@@ -267,12 +307,17 @@ class Matcher:
         if decoded is None:
             return []
         view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
-        fulfilled = [one for place in places for one, holds in (plan.rules[place],) if holds(view)]
+        fulfilled = [place for place in places if plan.rules[place][1](view)]
+        return self._build(plan, fulfilled, view, record, told)
+
+    def _build(
+        self, plan: Plan, fulfilled: Sequence[int], view: View, record: bytes, told: Told
+    ) -> list[Match]:
         if not fulfilled:
             return []
         at = read_instant(view.first("CreationTime")) or told.received_at
         seen = _Seen(view, record, round(at.timestamp() * 1000))
-        return [match for one in fulfilled for match in self._matches_of(one, seen)]
+        return [match for place in fulfilled for match in self._matches_of(plan.rules[place][0], seen)]
 
     def _matches_of(self, compiled: Compiled, seen: _Seen) -> list[Match]:
         """What is kept of the record for each use of the rule and each group that it belongs to."""
@@ -309,30 +354,54 @@ def _always(view: View) -> bool:  # noqa: ARG001 - a predicate like any other
 
 
 def _plan_of(
-    rules: Sequence[tuple[Compiled, Predicate]], guards: Mapping[int, Guard], memory: Memory
+    rules: Sequence[tuple[Compiled, Predicate]],
+    asks: Sequence[frozenset[str] | None],
+    guards: Mapping[int, Guard],
+    memory: Memory,
 ) -> Plan:
+    """`asks` has the top fields that what is left of each rule's condition reads; None for all."""
     unguarded = frozenset(place for place in range(len(rules)) if place not in guards)
     probes = make_probes(guards, memory)
-    needs = [compiled.needs for compiled, _ in rules]
-    every = None if None in needs else frozenset[str]().union(*(one for one in needs if one is not None))
+    asked = _union(asks)
+    every = _union([asked, *(compiled.kept for compiled, _ in rules)])
     # With most of the rules to be asked anyway, a first look would be one more.
     glance = _glance_of(probes) if len(unguarded) <= len(rules) // 4 else None
-    return Plan(tuple(rules), glance, unguarded, decoder_of(every))
+    likeness = None if asked is None else _likeness_of(asked, memory)
+    return Plan(tuple(rules), glance, unguarded, decoder_of(every), likeness)
+
+
+def _union(every: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    """All of them; None, which stands for everything, if one is that."""
+    known = [one for one in every if one is not None]
+    return frozenset[str]().union(*known) if len(known) == len(every) else None
+
+
+def _likeness_of(fields: frozenset[str], memory: Memory) -> Likeness | None:
+    """None where a record is like no other: its time or its id decides."""
+    if fields & {"Id", "CreationTime"} or not fields:
+        return None
+    decode, values = _look_of(dict.fromkeys(sorted(fields), Raw))
+    return Likeness(decode, values, memory.make())
 
 
 def _glance_of(probes: Sequence[Probe]) -> Glance:
-    names = [probe.field for probe in probes]
-    numbered = {f"field_{number}": name for number, name in enumerate(names)}
+    decode, values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
+    asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
+    return Glance(decode, values, asks)
+
+
+def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """What decodes these top fields of a record, each as its type, and what gives their values in order."""
+    numbered = {f"field_{number}": name for number, name in enumerate(fields)}
     look = defstruct(
         "Look",
-        [(one, msgspec.Raw if name in RAW_FIELDS else Any, None) for one, name in numbered.items()],
+        [(one, fields[name], None) for one, name in numbered.items()],
         rename=numbered,
         gc=False,
     )
     # One name alone would give its value, and no tuple of it.
-    values = attrgetter(*numbered) if len(names) > 1 else lambda found: (found.field_0,)
-    asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
-    return Glance(msgspec.json.Decoder(look).decode, values, asks)
+    values = attrgetter(*numbered) if len(fields) > 1 else lambda found: (found.field_0,)
+    return msgspec.json.Decoder(look).decode, values
 
 
 @lru_cache(maxsize=4_096)
@@ -371,28 +440,25 @@ def _decode_tolerantly(record: bytes) -> object:
 
 
 def _compile(rule: Rule, uses: tuple[Use, ...]) -> Compiled:
-    condition = rule.condition
-    assert condition is not None  # noqa: S101 - the caller has looked
     raises = tuple(
         (one.to, compile_condition(rule.selections[one.when]))
         for one in rule.extension.raises
         if one.when in rule.selections
     )
-    asked = [
-        condition,
-        *(rule.selections[one.when] for one in rule.extension.raises if one.when in rule.selections),
-    ]
-    return Compiled(rule, compile_condition(condition), raises, uses, _needs(asked, uses))
+    raising = [rule.selections[one.when] for one in rule.extension.raises if one.when in rule.selections]
+    read = _needs(raising)
+    kept = frozenset(need for use in uses for name in use.fields for need in needs_of(name))
+    return Compiled(rule, raises, uses, None if read is None else read | kept | _ALWAYS_NEEDED)
 
 
-def _needs(conditions: Sequence[Condition], uses: Sequence[Use]) -> frozenset[str] | None:
-    names = set(_ALWAYS_NEEDED)
+def _needs(conditions: Sequence[Condition]) -> frozenset[str] | None:
+    """The top fields that the conditions read; None for all."""
+    names: set[str] = set()
     for condition in conditions:
         fields = list_fields(condition)
         if fields is None:
             return None
         names |= fields
-    names = names.union(*(use.fields for use in uses))
     return frozenset(need for name in names for need in needs_of(name))
 
 

@@ -58,6 +58,8 @@ _CONTRADICTIONS_OF_PAGES = (
 """The same of a ledger that keeps identities in pages."""
 _PAGES_SINCE = 7
 """The first schema that does; before it each identity had a row of its own."""
+_KNOWS_WORDS = "SELECT 1 FROM sqlite_schema WHERE name = 'memory'"
+"""Whether a ledger has the table that word to the next run stands in; the first two schemas have none."""
 _COUNT_ROWS = "SELECT count(*) FROM identity"
 _COUNT_PAGED = "SELECT ifnull(sum(length(rows) / 22), 0) FROM identity_page"
 _COUNT_UNMERGED = "SELECT ifnull(sum(length(identities) / 16), 0) FROM batch"
@@ -156,17 +158,18 @@ def back_up(
     """Copy the ledger at `path` to `target`, as it is at one moment; what a look at the copy found.
 
     The copy is one file, its owner's alone, and gets its name only once it is whole and sound. A copy that
-    was there before is replaced; any other file is not. While it is made, the collector goes on.
+    was there before is replaced; any other file is not. While it is made, the collector goes on. A copy of
+    an older version's ledger is such a ledger too, so that the older version can have it back.
 
     Raises: LedgerUnusable: there is no ledger, it is damaged, or `target` cannot be written.
     """
     require_ledger(path)
     _refuse_strange_target(path, target)
     with _drafted(target) as draft:
-        with ledger_for_reading(path) as source:
+        with ledger_for_reading(path, older=True) as source:
             # From here on the copy is of this moment, whatever the collector writes meanwhile.
             source.execute("SELECT 1 FROM meta").fetchall()
-            _copy(source, draft, on_pages, pages_at_once)
+            _copy(source, draft, on_pages, pages_at_once=pages_at_once)
         found = _verify(draft, target)
         _give_name(draft, target)
         return found
@@ -222,18 +225,28 @@ def _unwritable(target: Path, why: str) -> LedgerUnusable:
 
 
 def _copy(
-    source: sqlite3.Connection, draft: Path, on_pages: OnPages, pages_at_once: int = PAGES_AT_ONCE
+    source: sqlite3.Connection,
+    draft: Path,
+    on_pages: OnPages,
+    *,
+    pages_at_once: int = PAGES_AT_ONCE,
+    is_to_run: bool = False,
 ) -> None:
-    """`source` in `draft`, with word to the next run that it is a copy."""
+    """`source` in `draft`, with word to the next run that it is a copy.
+
+    A copy that `is_to_run` is brought to this version's schema; any other has that of `source`.
+    """
     with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
         source.backup(
             copy, pages=pages_at_once, progress=lambda _, left, total: on_pages(total - left, total)
         )
         # One file, that nothing beside it belongs to.
         copy.execute("PRAGMA journal_mode = DELETE")
-        migrate(copy)
-        with transaction(copy):
-            mark_put_back(copy)
+        if is_to_run:
+            migrate(copy)
+        if copy.execute(_KNOWS_WORDS).fetchone():
+            with transaction(copy):
+                mark_put_back(copy)
 
 
 def _verify(draft: Path, target: Path) -> LedgerCheck:
@@ -280,7 +293,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
         found = _require_sound(source)
         with _drafted(path) as draft:
             with closing(_open_for_reading(source)) as connection:
-                _copy(connection, draft, on_pages)
+                _copy(connection, draft, on_pages, is_to_run=True)
             _verify(draft, source)
             _settle(path)
             kept = _keep_present(path, now)

@@ -40,17 +40,18 @@ def cure_of_version(version: int) -> str:
 
 
 @contextmanager
-def ledger_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection that can only read, beside a collector that may be writing.
 
-    Raises: LedgerUnusable: there is no ledger yet, or it is of another version.
+    With `older`, the ledger may have the schema of an older version. Raises: LedgerUnusable: there is no
+    ledger yet, or it is of another version.
     """
     require_ledger(path)
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
+            if version != SCHEMA_VERSION and not (older and 0 < version < SCHEMA_VERSION):
                 raise LedgerUnusable(
                     f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
                     where=str(path),

@@ -120,6 +120,21 @@ class BatchQueue:
         """
         self._store(batch.number, _ENCODER.encode([_kept(part) for part in batch.parts]))
 
+    def renumber(self, number: int, behind: int) -> None:
+        """Keep batch `number`, durably, under the number `behind`, which none has.
+
+        Raises: OutputUnavailable: the disk does not take it.
+        """
+        path = self._path(behind)
+        try:
+            self._path(number).rename(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise OutputUnavailable(
+                f"its queue on disk cannot be written ({error.strerror})", where=self._where
+            ) from error
+        self._sizes[behind] = self._sizes.pop(number)
+
     def _store(self, number: int, body: bytes) -> None:
         path = self._path(number)
         try:
@@ -237,7 +252,11 @@ def _write(path: Path, pieces: Sequence[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial_path.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

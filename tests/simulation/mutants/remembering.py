@@ -9,6 +9,12 @@ _FILTER = "m365watch.ledger.front_filter"
 _HELD = "m365watch.ledger.held"
 _IDENTITIES = "m365watch.ledger.identities"
 _SQLITE = "m365watch.ledger.sqlite"
+_UNHURRIED = Patch(
+    _FILTER,
+    "            self.made += 1\n        return True\n",
+    "            self.made += 1\n        return False\n",
+)
+"""Fills a filter a piece with each round of upkeep; as shipped all of it takes milliseconds."""
 
 MUTANTS = (
     Mutant(
@@ -17,8 +23,8 @@ MUTANTS = (
         (
             Patch(
                 _IDENTITIES,
-                'self._connection.execute(_INSERT, (b"".join(some), len(some)))\n',
-                'self._connection.execute(_INSERT, (b"".join(some), len(some) - 1))\n',
+                "        self._table.add(some)\n",
+                "        self._table.add(some[:-1])\n",
             ),
         ),
         hint=0,
@@ -57,11 +63,12 @@ MUTANTS = (
         (
             Patch(
                 _FILTER,
-                "            filling.read_to = rows[-1][0]\n",
-                "            filling.read_to = rows[-1][0]\n            self._bloom = filling.bloom\n",
+                "            filling.read_to = read_to\n",
+                "            filling.read_to = read_to\n            self._bloom = filling.bloom\n",
             ),
         ),
-        hint=24,
+        hint=8,
+        lacks=(_UNHURRIED,),
     ),
     Mutant(
         "filter_not_told",

@@ -1,0 +1,338 @@
+"""`m365watch alerts`: what the detections have found, and what has become of it."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.terminal import stdout_console, write_line
+
+if TYPE_CHECKING:
+    from m365watch.config.settings import Settings
+    from m365watch.detect.desk import AlertsAsked
+    from m365watch.detect.kept import AlertState, KeptAlert
+
+alerts = typer.Typer(
+    help=(
+        "Read what the detections have found; acknowledge it, close it, take it along.\n\n"
+        "An alert is named by the first digits of its id. Works while `m365watch run` is running."
+    ),
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+class StateWanted(StrEnum):
+    """Which alerts are shown."""
+
+    ACTIVE = "active"
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    CLOSED = "closed"
+    ALL = "all"
+
+
+class SeverityWanted(StrEnum):
+    """The least severity that is shown."""
+
+    INFORMATIONAL = "informational"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class ExportFormat(StrEnum):
+    """How alerts are written into a file."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+StateOption = Annotated[
+    StateWanted, typer.Option("--state", help="Only these; active are the open and the acknowledged ones.")
+]
+SeverityOption = Annotated[
+    SeverityWanted, typer.Option("--severity", "-s", help="Only these and worse ones.")
+]
+RuleOption = Annotated[
+    str, typer.Option("--rule", "-r", metavar="TEXT", help="Only of rules of this number, id, or title.")
+]
+EntityOption = Annotated[
+    str, typer.Option("--entity", "-e", metavar="TEXT", help="Only of users, addresses and so on like this.")
+]
+TenantOption = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", "-t", metavar="ID", help="Only of this tenant; may be repeated."),
+]
+DaysOption = Annotated[
+    int, typer.Option("--days", metavar="N", min=1, max=90, help="How many days back, 90 at most.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ALERT...", help="Ids, or their first digits.")]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who decides; left out, the user of this system.")
+]
+
+
+@alerts.command("list")
+def list_alerts(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    state: StateOption = StateWanted.ACTIVE,
+    severity: SeverityOption = SeverityWanted.MEDIUM,
+    rule: RuleOption = "",
+    entity: EntityOption = "",
+    tenant: TenantOption = None,
+    days: DaysOption = 90,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many.")
+    ] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the alerts, the worst first, and of those the latest.
+
+    Signals below medium add to the risk of an account and are left out here unless --severity asks for them.
+
+    Exit codes: 0 done; 1 there is no file of alerts yet; 2 the configuration is wrong.
+    """
+    from m365watch.cli.alerts_view import alerts_document, alerts_page
+    from m365watch.cli.blobs import say_if_cut
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.clock import SystemClock
+    from m365watch.detect import desk
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
+    found = desk.list_alerts(_file_of(settings), asked)
+    if as_json:
+        write_line(to_json(alerts_document(found[:limit], total=len(found), now=SystemClock().now())))
+    else:
+        stdout_console().print(alerts_page(found[:limit], total=len(found)), crop=False)
+    say_if_cut(min(limit, len(found)), len(found))
+
+
+@alerts.command("show")
+def show(
+    alert: Annotated[str, typer.Argument(metavar="ALERT", help="The alert's id, or its first digits.")],
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Also the records themselves, a line each, from the lake.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one alert: what happened, the records that say so, what to look at next, and how to contain it.
+
+    The records are looked up in the lake, where there is one.
+
+    Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration is wrong.
+    """
+    from m365watch.cli.alerts_view import alert_document, alert_page
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.evidence import find_evidence
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    kept = _found(settings, alert)
+    evidence = find_evidence(settings.lake_directory, kept.alert)
+    if as_json:
+        document = alert_document(kept)
+        document["records"] = [one.document(raw=raw) for one in evidence.records]
+        write_line(to_json(document))
+        return
+    stdout_console().print(alert_page(kept, evidence), crop=False)
+    for one in evidence.records if raw else ():
+        write_line(one.raw)
+
+
+@alerts.command("ack")
+def acknowledge(
+    ids: IdsArgument,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="A note for the others.")] = "",
+    by: ByOption = "",
+) -> None:
+    """Acknowledge alerts: somebody is looking into them.
+
+    All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration
+    is wrong.
+    """
+    from m365watch.detect.kept import AlertState
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    _set(settings, ids, AlertState.ACKNOWLEDGED, reason=reason, by=by)
+
+
+@alerts.command("close")
+def close(
+    ids: IdsArgument,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="What it was, for the others. Needed.")
+    ],
+    by: ByOption = "",
+) -> None:
+    """Close alerts, with the reason: what it was, and what was done.
+
+    All that are named, or none; `m365watch alerts reopen` takes it back. For what is expected time and again,
+    write an exception (`detections.exceptions_file`). Exit codes: 0 done; 1 failed; 2 there is no such alert,
+    the reason is empty, or the configuration is wrong.
+    """
+    from m365watch.detect.kept import AlertState
+
+    if not reason.strip():
+        raise typer.BadParameter("--reason is empty; say what it was")
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    _set(settings, ids, AlertState.CLOSED, reason=reason, by=by)
+
+
+@alerts.command("reopen")
+def reopen(
+    ids: IdsArgument,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="A note for the others.")] = "",
+    by: ByOption = "",
+) -> None:
+    """Open alerts again that were acknowledged or closed.
+
+    All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration
+    is wrong.
+    """
+    from m365watch.detect.kept import AlertState
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    _set(settings, ids, AlertState.OPEN, reason=reason, by=by)
+
+
+@alerts.command("export")
+def export(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    row_format: Annotated[
+        ExportFormat, typer.Option("--format", "-f", help="One JSON object a line, or a table.")
+    ] = ExportFormat.NDJSON,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Into this file, in place of stdout.")
+    ] = None,
+    state: StateOption = StateWanted.ALL,
+    severity: SeverityOption = SeverityWanted.INFORMATIONAL,
+    rule: RuleOption = "",
+    entity: EntityOption = "",
+    tenant: TenantOption = None,
+    days: DaysOption = 90,
+) -> None:
+    """Write alerts as NDJSON or CSV: all of them, unless options say otherwise.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong.
+    """
+    from m365watch.cli.alerts_view import csv_of, ndjson_of
+    from m365watch.cli.render import count
+    from m365watch.detect import desk
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
+    found = desk.list_alerts(_file_of(settings), asked)
+    text = csv_of(found) if row_format is ExportFormat.CSV else ndjson_of(found)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from None
+    sys.stderr.write(f"{count(len(found), 'alert')} written to {out}\n")
+
+
+def _file_of(settings: Settings) -> Path:
+    from m365watch.detect.output import FILE_NAME
+
+    return settings.state_directory / FILE_NAME
+
+
+def _asked(
+    state: StateWanted,
+    severity: SeverityWanted,
+    *,
+    rule: str,
+    entity: str,
+    tenants: list[str] | None,
+    days: int,
+) -> AlertsAsked:
+    from m365watch.clock import SystemClock
+    from m365watch.detect.desk import AlertsAsked
+    from m365watch.detect.extension import Severity
+    from m365watch.detect.kept import AlertState
+
+    states = {
+        StateWanted.ALL: frozenset(AlertState),
+        StateWanted.ACTIVE: frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED}),
+    }
+    since = SystemClock().now() - timedelta(days=days)
+    return AlertsAsked(
+        states=states[state] if state in states else frozenset({AlertState(state)}),
+        severity_min=Severity(severity),
+        rule=rule,
+        entity=entity,
+        tenants=frozenset(one.lower() for one in tenants or ()),
+        since_ms=round(since.timestamp() * 1000),
+    )
+
+
+def _found(settings: Settings, given: str) -> KeptAlert:
+    from m365watch.detect import desk
+
+    try:
+        return desk.find_alert(_file_of(settings), given)
+    except desk.NoSuchAlert as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, by: str) -> None:
+    from m365watch.cli.alerts_view import state_line
+    from m365watch.clock import SystemClock
+    from m365watch.detect import desk
+    from m365watch.detect.alert import clean_text
+
+    now = SystemClock().now()
+    try:
+        changed = desk.set_states(
+            _file_of(settings),
+            ids,
+            state,
+            reason=clean_text(reason),
+            by=clean_text(by) or _this_user(),
+            at_ms=round(now.timestamp() * 1000),
+        )
+    except desk.NoSuchAlert as error:
+        raise typer.BadParameter(str(error)) from None
+    for kept in changed:
+        write_line(state_line(kept))
+
+
+def _this_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

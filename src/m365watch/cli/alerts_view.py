@@ -1,0 +1,261 @@
+"""What `m365watch alerts` shows: a table for the shift, a page for the one at hand, rows to take along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.render import count, moment, whole_line
+from m365watch.cli.terminal import plain
+from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert
+
+if TYPE_CHECKING:
+    from m365watch.cli.evidence import Evidence, EvidenceRecord
+
+STYLES = {
+    Severity.CRITICAL: "bold white on red",
+    Severity.HIGH: "bold red",
+    Severity.MEDIUM: "yellow",
+    Severity.LOW: "cyan",
+    Severity.INFORMATIONAL: "dim",
+}
+ID_SHOWN = 8
+"""Digits of an id that are shown where there are many."""
+EVIDENCE_SHOWN_MAX = 10
+_CSV_COLUMNS = (
+    "id",
+    "severity",
+    "state",
+    "detection",
+    "title",
+    "tenant",
+    "entities",
+    "first_seen_at",
+    "last_seen_at",
+    "count",
+    "explanation",
+    "techniques",
+    "reason",
+    "changed_by",
+    "changed_at",
+    "evidence",
+)
+
+
+def alerts_page(found: Sequence[KeptAlert], *, total: int) -> RenderableType:
+    """A line or two for each alert, and how many there are."""
+    if not found:
+        return Text("no alerts", style="bold")
+    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    table.add_column("alert", no_wrap=True)
+    table.add_column("severity", no_wrap=True)
+    table.add_column("last seen", no_wrap=True)
+    table.add_column("what, and whom it is about", overflow="fold")
+    for kept in found:
+        alert = kept.alert
+        table.add_row(
+            Text(alert.id[:ID_SHOWN], style="bold"),
+            Text(_severity_name(alert.severity), style=STYLES[alert.severity]),
+            Text(f"{alert.last_seen_at.astimezone(UTC):%m-%d %H:%MZ}"),
+            _summary(kept),
+        )
+    severities = Counter(one.alert.severity for one in found)
+    named = ", ".join(f"{severities[one]:,} {one}" for one in reversed(Severity) if severities[one])
+    verdict = f"{count(total, 'alert')}" + (f" ({named})" if total == len(found) else "")
+    return Group(table, Text(verdict, style="bold"), whole_line("`m365watch alerts show ALERT` tells more"))
+
+
+def _severity_name(severity: Severity) -> str:
+    return "info" if severity is Severity.INFORMATIONAL else str(severity)
+
+
+def _summary(kept: KeptAlert) -> Text:
+    alert = kept.alert
+    who = alert.entity("user") or next((value for _, value in alert.entities), "")
+    text = Text(plain(alert.title))
+    if who:
+        text.append(f"\n{plain(who)}", style="bold")
+    if alert.count > 1:
+        text.append(f", {alert.count:,} records", style="dim")
+    if kept.state is not AlertState.OPEN:
+        text.append(f"\n{_state_words(kept)}", style="green")
+    return text
+
+
+def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
+    """All that is known of one alert, in the order in which somebody who is woken needs it."""
+    alert = kept.alert
+    head = Text.assemble(
+        (f" {str(alert.severity).upper()} ", STYLES[alert.severity]), " ", (plain(alert.title), "bold")
+    )
+    blocks: list[RenderableType] = [head, Text(), Text(plain(alert.explanation)), Text(), _facts(kept)]
+    blocks += _list_block("What to look at next", alert.check)
+    blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
+    blocks += _evidence_block(alert, evidence)
+    blocks += _list_block("To be kept in mind", alert.notes)
+    short = alert.id[:ID_SHOWN]
+    blocks += [
+        Text(),
+        whole_line(f"m365watch alerts ack {short}", style="dim"),
+        whole_line(f'm365watch alerts close {short} --reason "..."', style="dim"),
+    ]
+    return Group(*blocks)
+
+
+def _facts(kept: KeptAlert) -> Table:
+    alert = kept.alert
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    rows = [(kind, value) for kind, value in alert.entities]
+    rows.append(("when", _when(alert)))
+    rows.append(("records", f"{alert.count:,}"))
+    if alert.techniques or alert.tactics:
+        tactics = ", ".join(one.replace("_", "-").replace("-", " ") for one in alert.tactics)
+        rows.append(("ATT&CK", ", ".join(alert.techniques) + (f" ({tactics})" if tactics else "")))
+    rows.append(("detection", f"{alert.detection or alert.rule_id}"))
+    rows.append(("tenant", alert.tenant))
+    rows.append(("state", _state_words(kept)))
+    rows.append(("alert", alert.id))
+    if alert.formerly:
+        rows.append(("formerly", ", ".join(one[:ID_SHOWN] for one in alert.formerly)))
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(plain(name)), Text(plain(value)))
+    return grid
+
+
+def _when(alert: Alert) -> str:
+    first, last = moment(alert.first_seen_at), moment(alert.last_seen_at)
+    return first if first == last else f"{first} to {last}"
+
+
+def _state_words(kept: KeptAlert) -> str:
+    if not kept.changed_at_ms:
+        return str(kept.state)
+    reason = f": {kept.reason}" if kept.reason else ""
+    return plain(f"{kept.state} by {kept.changed_by}, {moment(instant_of(kept.changed_at_ms))}{reason}")
+
+
+def _step_words(step: str) -> str:
+    return step.replace("_", " ")
+
+
+def _list_block(title: str, lines: Iterable[str]) -> list[RenderableType]:
+    rows = [plain(line) for line in lines]
+    if not rows:
+        return []
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row("-", Text(row))
+    return [Text(), Text(title, style="bold"), grid]
+
+
+def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:
+    blocks: list[RenderableType] = [Text(), Text("Evidence", style="bold")]
+    if not evidence.records:
+        blocks.append(Text(plain(evidence.why_not), style="yellow"))
+        blocks += [whole_line(plain(one)) for one in alert.evidence[:EVIDENCE_SHOWN_MAX]]
+    for record in evidence.records[:EVIDENCE_SHOWN_MAX]:
+        blocks += [Text(_record_line(record)), Padding(_record_rest(record), (0, 0, 0, 2))]
+    more = max(len(evidence.records), len(alert.evidence)) - EVIDENCE_SHOWN_MAX
+    if more > 0:
+        blocks.append(Text(f"and {more:,} more: --json has their ids", style="dim"))
+    return blocks
+
+
+def _record_line(record: EvidenceRecord) -> str:
+    return plain(f"{moment(record.created_at)}  {record.operation}  {record.user_id}")
+
+
+def _record_rest(record: EvidenceRecord) -> Text:
+    parts = [
+        part
+        for part in (record.client_ip and f"from {record.client_ip}", record.object_id, record.result)
+        if part
+    ]
+    return Text(plain("; ".join([*parts, record.id])), style="dim")
+
+
+def state_line(kept: KeptAlert) -> str:
+    """What a change of state is answered with."""
+    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}  {kept.alert.title}")
+
+
+def alerts_document(found: Sequence[KeptAlert], *, total: int, now: datetime) -> dict[str, Any]:
+    """What `alerts list --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "total": total,
+        "alerts": [alert_document(one) for one in found],
+    }
+
+
+def alert_document(kept: KeptAlert) -> dict[str, Any]:
+    """One alert as JSON has it."""
+    alert = kept.alert
+    return {
+        "id": alert.id,
+        "severity": str(alert.severity),
+        "state": str(kept.state),
+        "reason": kept.reason,
+        "changed_by": kept.changed_by,
+        "changed_at": instant(instant_of(kept.changed_at_ms)) if kept.changed_at_ms else None,
+        "detection": alert.detection,
+        "rule_id": alert.rule_id,
+        "title": alert.title,
+        "tenant": alert.tenant,
+        "entities": [{"kind": kind, "value": value} for kind, value in alert.entities],
+        "first_seen_at": instant(alert.first_seen_at),
+        "last_seen_at": instant(alert.last_seen_at),
+        "count": alert.count,
+        "explanation": alert.explanation,
+        "techniques": list(alert.techniques),
+        "tactics": list(alert.tactics),
+        "check": list(alert.check),
+        "contain": list(alert.contain),
+        "risk": alert.risk,
+        "notes": list(alert.notes),
+        "evidence": list(alert.evidence),
+        "formerly": list(alert.formerly),
+    }
+
+
+def ndjson_of(found: Iterable[KeptAlert]) -> str:
+    """An alert a line."""
+    return "".join(json.dumps(alert_document(one), ensure_ascii=False) + "\n" for one in found)
+
+
+def csv_of(found: Iterable[KeptAlert]) -> str:
+    """The alerts as CSV with a line of names; what there are several of is joined by blanks."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for one in found:
+        document = alert_document(one)
+        document["entities"] = " ".join(f"{kind}={value}" for kind, value in one.alert.entities)
+        writer.writerow([_cell(document[name]) for name in _CSV_COLUMNS])
+    return sink.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """A value for a spreadsheet, which takes a text that begins so for a formula."""
+    text = "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

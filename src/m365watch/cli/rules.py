@@ -1,0 +1,227 @@
+"""`m365watch rules`: what the detections look for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.configuration import (
+    CONFIG_VARIABLE,
+    CollectorOption,
+    ConfigOption,
+    JobOption,
+    read_settings,
+)
+from m365watch.cli.failures import EXIT_FAILED
+from m365watch.cli.terminal import stdout_console, write_line
+
+if TYPE_CHECKING:
+    from m365watch.config.settings import DetectionSettings
+    from m365watch.detect.library import Library
+    from m365watch.detect.rule import Rule
+
+rules = typer.Typer(
+    help=(
+        "List the rules of the detections, show one, check rules of your own, and try them on records.\n\n"
+        "Without a configuration they are those of the packs that come along."
+    ),
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DirectoryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--rules", metavar="PATH", help="Also the rules of this file or folder; may be repeated."),
+]
+
+
+@rules.command("list")
+def list_rules(
+    text: Annotated[
+        str, typer.Argument(metavar="[TEXT]", help="Only rules with this in a name, title or technique.")
+    ] = "",
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    directories: DirectoryOption = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those that make no alerts and only serve others.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rules that are in force.
+
+    Exit codes: 0 done; 2 the configuration is wrong.
+    """
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.rules_view import rules_document, rules_page
+
+    library = _library(config, job, collector_file, directories)
+    found = [
+        rule
+        for rule in library.rules
+        if (every or rule.alerts) and (not text or _is_about(rule, text.lower()))
+    ]
+    found.sort(key=lambda rule: (rule.extension.detection or "~", rule.title))
+    if as_json:
+        write_line(to_json(rules_document(found, mistakes=library.mistakes)))
+    else:
+        stdout_console().print(rules_page(found, mistakes=library.mistakes), crop=False)
+
+
+@rules.command("show")
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="RULE", help="Its number, id, title, or the name it has at Devo.")
+    ],
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    directories: DirectoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a rule looks for, what it was verified on, its false alarms, and what can be turned.
+
+    Exit codes: 0 done; 2 there is no such rule, or the configuration is wrong.
+    """
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.rules_view import rule_document, rule_page
+
+    library = _library(config, job, collector_file, directories)
+    found = library.find(name)
+    if not found:
+        raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
+    if as_json:
+        write_line(to_json([rule_document(rule) for rule in found]))
+        return
+    console = stdout_console()
+    for place, rule in enumerate(found):
+        if place:
+            console.print()
+        console.print(rule_page(rule), crop=False)
+
+
+@rules.command("validate")
+def validate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Files or folders; left out, all of the configuration."),
+    ] = None,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read rules as a run would, and name every mistake in a line of its own.
+
+    With a configuration also the file of exceptions. Exit codes: 0 all will do; 1 there are mistakes;
+    2 the configuration is wrong.
+    """
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.render import count
+    from m365watch.cli.rules_view import mistakes_document
+    from m365watch.cli.terminal import plain
+    from m365watch.detect.library import load_library
+    from m365watch.detecting import load_exceptions, load_rules
+
+    if paths:
+        library, lines = load_library(paths), list[str]()
+    else:
+        from m365watch.detect.exceptions import list_unknown
+
+        settings = _settings(config, job, collector_file)
+        library = load_rules(settings)
+        exceptions, lines = load_exceptions(settings)
+        lines += list_unknown(exceptions, library.rules)
+    found = [*map(str, library.mistakes), *lines]
+    if as_json:
+        write_line(to_json(mistakes_document(library, lines)))
+    else:
+        for line in found:
+            write_line(plain(line))
+        mistakes = f"; {count(len(found), 'mistake')}" if found else ""
+        write_line(f"{count(len(library.rules), 'rule')} will do{mistakes}")
+    raise typer.Exit(EXIT_FAILED if found else 0)
+
+
+@rules.command("test")
+def try_cases(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="CASES...", help="Files of cases, or folders of them.", exists=True),
+    ],
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    directories: DirectoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try rules on cases: records that a rule has to find, and near misses that it must not.
+
+    Each case is run by itself, with the rules of the configuration, or of the packs, and those of --rules.
+    Exit codes: 0 every case is as it claims; 1 some are not; 2 a file of cases, or the configuration, is
+    wrong.
+    """
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.rules_view import verdicts_document, verdicts_page
+    from m365watch.detect.cases import read_cases, run_cases
+
+    library = _library(config, job, collector_file, directories)
+    judged = []
+    for path in _case_files(paths):
+        try:
+            cases = read_cases(path)
+        except (ValueError, OSError) as error:
+            raise typer.BadParameter(f"{path}: {error}") from None
+        judged.append((cases, run_cases(cases, library)))
+    if as_json:
+        write_line(to_json(verdicts_document(judged)))
+    else:
+        stdout_console().print(verdicts_page(judged, mistakes=library.mistakes), crop=False)
+    is_good = judged and all(not verdict.faults for _, verdicts in judged for verdict in verdicts)
+    raise typer.Exit(0 if is_good else EXIT_FAILED)
+
+
+def _case_files(paths: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        inner = (
+            sorted(one for one in path.rglob("*") if one.suffix in {".yml", ".yaml"})
+            if path.is_dir()
+            else [path]
+        )
+        found += inner
+    return found
+
+
+def _library(
+    config: Path | None, job: Path | None, collector: Path | None, directories: list[Path] | None
+) -> Library:
+    from m365watch.detecting import load_rules
+
+    settings = _settings(config, job, collector)
+    more = tuple(directories or ())
+    return load_rules(replace(settings, rules_directories=(*settings.rules_directories, *more)))
+
+
+def _settings(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
+    """Those of the configuration that is named; where none is, the packs that come along."""
+    from m365watch.config.settings import DetectionSettings
+
+    if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
+        return DetectionSettings()
+    return read_settings(config, job=job, collector=collector, for_reading=True).detections
+
+
+def _is_about(rule: Rule, text: str) -> bool:
+    return any(
+        text in name.lower() for name in (*rule.names, *rule.techniques, *rule.tactics, rule.description)
+    )

@@ -1,0 +1,193 @@
+"""What `m365watch rules` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.documents import SCHEMA
+from m365watch.cli.render import count, whole_line
+from m365watch.cli.terminal import plain
+from m365watch.detect.extension import Severity
+from m365watch.detect.rule import Rule
+
+if TYPE_CHECKING:
+    from m365watch.detect.cases import Cases, Verdict
+    from m365watch.detect.library import Library, Mistake
+
+STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
+MISTAKES_SHOWN_MAX = 10
+
+
+def rules_page(found: Sequence[Rule], *, mistakes: Sequence[Mistake]) -> RenderableType:
+    """A line for each rule, and how many there are."""
+    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("severity", no_wrap=True)
+    table.add_column("title", overflow="fold")
+    table.add_column("ATT&CK", overflow="fold")
+    for rule in found:
+        table.add_row(
+            Text(plain(rule.extension.detection or rule.id[:8]), style="bold"),
+            Text(
+                "info" if rule.severity is Severity.INFORMATIONAL else rule.severity,
+                style=STYLES.get(rule.severity, ""),
+            ),
+            Text(plain(rule.title) + ("" if rule.status != "experimental" else " (experimental)")),
+            Text(" ".join(rule.techniques), style="dim"),
+        )
+    lines = [Text(count(len(found), "rule"), style="bold")]
+    if mistakes:
+        told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
+        lines.append(Text(told, style="yellow"))
+    return Group(*([table] if found else []), *lines, whole_line("`m365watch rules show RULE` tells more"))
+
+
+def rule_page(rule: Rule) -> RenderableType:
+    """All that a rule says of itself."""
+    extension = rule.extension
+    blocks: list[RenderableType] = [Text(plain(rule.title), style="bold"), Text()]
+    if rule.description:
+        blocks += [Text(plain(rule.description)), Text()]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in _facts(rule):
+        if value:
+            grid.add_row(name, Text(plain(value)))
+    blocks.append(grid)
+    if extension.explanation:
+        blocks += _block("What an alert says", [extension.explanation])
+    blocks += _block("What to look at next", extension.check)
+    blocks += _block("How to contain it", [step.replace("_", " ") for step in extension.contain])
+    blocks += _block("False alarms", rule.false_positives)
+    blocks += _block("What can be turned", [f"{key}: {text}" for key, text in extension.tuning.items()])
+    blocks += _block("Verified on", [extension.evidence] if extension.evidence else [])
+    blocks += _block("References", rule.references)
+    return Group(*blocks)
+
+
+def _facts(rule: Rule) -> list[tuple[str, str]]:
+    extension = rule.extension
+    raised = ", ".join(f"{one.to} with {one.when}" for one in extension.raises)
+    kind = str(rule.correlation.joined) if rule.correlation is not None else str(rule.kind)
+    return [
+        ("severity", str(rule.severity) + (f"; {raised}" if raised else "")),
+        ("status", rule.status + ("" if rule.alerts else "; serves other rules, and makes no alerts itself")),
+        ("kind", kind),
+        ("detection", extension.detection),
+        ("at Devo", ", ".join(extension.aliases)),
+        ("ATT&CK", ", ".join((*rule.techniques, *(one.replace("_", " ") for one in rule.tactics)))),
+        ("entities", ", ".join(f"{name} ({value})" for name, value in extension.entity.items())),
+        ("grouped by", ", ".join(extension.group_by)),
+        ("risk", f"{rule.risk} points"),
+        ("id", rule.id),
+        ("file", rule.path),
+    ]
+
+
+def _block(title: str, lines: Iterable[str]) -> list[RenderableType]:
+    rows = [plain(line) for line in lines]
+    if not rows:
+        return []
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row("-", Text(row))
+    return [Text(), Text(title, style="bold"), grid]
+
+
+def rule_document(rule: Rule) -> dict[str, Any]:
+    """A rule as JSON has it."""
+    extension = rule.extension
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "title": rule.title,
+        "detection": extension.detection,
+        "aliases": list(extension.aliases),
+        "severity": str(rule.severity),
+        "status": rule.status,
+        "kind": str(rule.correlation.joined) if rule.correlation is not None else str(rule.kind),
+        "makes_alerts": rule.alerts,
+        "description": rule.description,
+        "techniques": list(rule.techniques),
+        "tactics": list(rule.tactics),
+        "entity": dict(extension.entity),
+        "group_by": list(extension.group_by),
+        "explanation": extension.explanation,
+        "check": list(extension.check),
+        "contain": list(extension.contain),
+        "false_positives": list(rule.false_positives),
+        "tuning": dict(extension.tuning),
+        "evidence": extension.evidence,
+        "references": list(rule.references),
+        "risk": rule.risk,
+        "file": rule.path,
+    }
+
+
+def rules_document(found: Sequence[Rule], *, mistakes: Sequence[Mistake]) -> dict[str, Any]:
+    """What `rules list --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "rules": [rule_document(rule) for rule in found],
+        "mistakes": [_mistake(one) for one in mistakes],
+    }
+
+
+def mistakes_document(library: Library, lines: Sequence[str]) -> dict[str, Any]:
+    """What `rules validate --json` prints; `lines` are mistakes in exceptions."""
+    return {
+        "schema": SCHEMA,
+        "rules": len(library.rules),
+        "mistakes": [_mistake(one) for one in library.mistakes],
+        "exceptions": list(lines),
+    }
+
+
+def _mistake(mistake: Mistake) -> dict[str, str]:
+    return {"file": mistake.path, "rule": mistake.rule, "text": mistake.text}
+
+
+def verdicts_page(
+    judged: Sequence[tuple[Cases, Sequence[Verdict]]], *, mistakes: Sequence[Mistake]
+) -> RenderableType:
+    """A line for each case, with what is not as it claims below it."""
+    lines: list[Text] = []
+    for cases, verdicts in judged:
+        lines.append(Text(plain(f"{cases.path}: {cases.rule}"), style="bold"))
+        for verdict in verdicts:
+            kind = "hit" if verdict.case.is_hit else "near miss"
+            mark, style = ("FAILS", "bold red") if verdict.faults else ("ok", "green")
+            lines.append(Text.assemble((f"  {mark:5}", style), f"  {kind}: {plain(verdict.case.name)}"))
+            lines += [Text(f"         {plain(fault)}", style="red") for fault in verdict.faults]
+    every = [verdict for _, verdicts in judged for verdict in verdicts]
+    failed = sum(bool(verdict.faults) for verdict in every)
+    lines += [Text(plain(str(one)), style="yellow") for one in mistakes[:MISTAKES_SHOWN_MAX]]
+    verdict_line = f"{count(len(every), 'case')}, {failed:,} not as claimed" if every else "no cases"
+    return Group(*lines, Text(verdict_line, style="bold red" if failed or not every else "bold green"))
+
+
+def verdicts_document(judged: Sequence[tuple[Cases, Sequence[Verdict]]]) -> dict[str, Any]:
+    """What `rules test --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "cases": [
+            {
+                "file": cases.path,
+                "rule": cases.rule,
+                "name": verdict.case.name,
+                "kind": "hit" if verdict.case.is_hit else "near_miss",
+                "faults": list(verdict.faults),
+            }
+            for cases, verdicts in judged
+            for verdict in verdicts
+        ],
+    }

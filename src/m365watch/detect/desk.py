@@ -1,0 +1,113 @@
+"""The alerts as an analyst has them: found, listed, acknowledged and closed, also while a collector runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnusable
+
+ID_DIGITS_MIN = 4
+"""So many first digits of an alert's id may stand for it."""
+ALERTS_READ_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsAsked:
+    """Which alerts are meant; what is empty does not narrow it."""
+
+    states: frozenset[AlertState] = frozenset(AlertState)
+    severity_min: Severity = Severity.INFORMATIONAL
+    rule: str = ""
+    """A part of the rule's title, its number in the catalogue, or its id."""
+    entity: str = ""
+    """A part of some entity."""
+    tenants: frozenset[str] = frozenset()
+    since_ms: int = 0
+    """Alerts that were still going on then."""
+
+    def holds(self, kept: KeptAlert) -> bool:
+        """Whether the alert is meant."""
+        alert = kept.alert
+        return (
+            kept.state in self.states
+            and alert.severity.rank >= self.severity_min.rank
+            and (not self.tenants or alert.tenant.lower() in self.tenants)
+            and (not self.rule or self._is_rule(kept))
+            and (not self.entity or any(self.entity.lower() in one.lower() for _, one in alert.entities))
+        )
+
+    def _is_rule(self, kept: KeptAlert) -> bool:
+        alert, wanted = kept.alert, self.rule.lower()
+        return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[DetectionState]:
+    """The file of detections. Raises: OutputUnusable: there is none, or it cannot be used."""
+    if not path.is_file():
+        raise OutputUnusable(
+            "there are no alerts here: no run has had its detections on",
+            fix="run `m365watch run` with an output of type lake, or with detections.enabled: true",
+            where=str(path),
+        )
+    state = DetectionState(path)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def list_alerts(path: Path, asked: AlertsAsked) -> list[KeptAlert]:
+    """The alerts that are meant, the worst first, and of those the latest. Raises: OutputUnusable."""
+    with opened(path) as state:
+        found = [
+            one
+            for one in state.list_alerts(since_ms=asked.since_ms, most=ALERTS_READ_MAX)
+            if asked.holds(one)
+        ]
+    return sorted(found, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+
+
+class NoSuchAlert(Exception):
+    """What was given stands for no alert, or for several; the text says which."""
+
+
+def find_alert(path: Path, given: str) -> KeptAlert:
+    """The alert of that id, of which the first digits will do. Raises: NoSuchAlert; OutputUnusable."""
+    with opened(path) as state:
+        return _find(state, given)
+
+
+def set_states(
+    path: Path, given: Sequence[str], state: AlertState, *, reason: str, by: str, at_ms: int
+) -> list[KeptAlert]:
+    """Put all of the alerts into a state, or none; what they are then.
+
+    Raises: NoSuchAlert; OutputUnusable, OutputUnavailable: nothing has changed.
+    """
+    with opened(path) as kept:
+        ids = [_find(kept, one).alert.id for one in given]
+        with kept.transaction():
+            for alert_id in ids:
+                kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
+        return [_find(kept, alert_id) for alert_id in ids]
+
+
+def _find(state: DetectionState, given: str) -> KeptAlert:
+    wanted = given.strip().lower()
+    if (found := state.find_alert(wanted)) is not None:
+        return found
+    if len(wanted) < ID_DIGITS_MIN:
+        raise NoSuchAlert(f"{given}: give at least {ID_DIGITS_MIN} digits of an alert's id")
+    alike = [one for one in state.list_alerts(most=ALERTS_READ_MAX) if one.alert.id.startswith(wanted)]
+    if len(alike) > 1:
+        raise NoSuchAlert(f"{given}: {len(alike)} alerts begin so; give more digits")
+    if not alike:
+        raise NoSuchAlert(f"{given}: there is no such alert; `m365watch alerts list --state all` names all")
+    return alike[0]

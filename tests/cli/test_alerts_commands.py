@@ -1,0 +1,263 @@
+"""`m365watch alerts`: what an analyst reads, decides and takes along."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.app import Collector
+from m365watch.cli.program import app
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.load import load_settings
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.state import DetectionState
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+TENANT = "22222222-2222-2222-2222-222222222222"
+NOW_MS = round(SystemClock().now().timestamp() * 1000)
+FORWARD = Alert(
+    id=AlertId("aaaa1111" + "0" * 24),
+    rule_id="29346549-7cb3-53f5-b1d6-3e96d2b7eb09",
+    title="Inbox rule sends mail outside",
+    severity=Severity.HIGH,
+    tenant=TENANT,
+    group=("ann@contoso.example",),
+    entities=(("user", "ann@contoso.example"), ("address", "203.0.113.7")),
+    first_at_ms=NOW_MS - 3_600_000,
+    last_at_ms=NOW_MS - 1_800_000,
+    count=2,
+    evidence=("record-1", "record-2"),
+    explanation="ann@contoso.example made a rule that sends mail on to x@evil.example.",
+    detection="B01",
+    techniques=("T1114.003",),
+    tactics=("collection",),
+    check=("Ask the owner by telephone.",),
+    contain=("remove_inbox_rule", "revoke_sessions"),
+    notes=("The country of 203.0.113.7 is not known.",),
+)
+SIGNAL = replace(
+    FORWARD,
+    id=AlertId("aaaa2222" + "0" * 24),
+    title="=HYPERLINK(1) \x1b[2J",
+    severity=Severity.LOW,
+    detection="I04",
+    entities=(("user", "bob@contoso.example"),),
+    last_at_ms=NOW_MS - 60_000,
+)
+CRITICAL = replace(
+    FORWARD, id=AlertId("cccc3333" + "0" * 24), severity=Severity.CRITICAL, detection="C01", tenant="other"
+)
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("USER", "night-shift")
+    monkeypatch.setenv("LOGNAME", "night-shift")
+
+
+def configuration(folder: Path, **more: Any) -> Path:
+    path = folder / "config.json"
+    keys = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "not-a-real-one"}
+    document = {"inputs": {"office365": {"credentials": keys}}, **more}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration whose collector has found three alerts."""
+    path = configuration(tmp_path)
+    (tmp_path / "state").mkdir()
+    state = DetectionState(tmp_path / "state" / "detections.sqlite")
+    for alert in (FORWARD, SIGNAL, CRITICAL):
+        state.put_alert(KeptAlert(alert, shown=True))
+    state.close()
+    return path
+
+
+def call(config: Path, *arguments: str) -> Result:
+    command, *rest = arguments
+    return CliRunner().invoke(app, ["alerts", command, "--config", str(config), *rest])
+
+
+def answer(config: Path, *arguments: str) -> Any:
+    done = call(config, *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def ids(document: dict[str, Any]) -> list[str]:
+    return [one["id"][:8] for one in document["alerts"]]
+
+
+def test_the_worst_alert_stands_first_and_signals_are_asked_for(config: Path) -> None:
+    """A signal below medium is no reason to wake anybody."""
+    assert ids(answer(config, "list")) == ["cccc3333", "aaaa1111"]
+    assert ids(answer(config, "list", "--severity", "low")) == ["cccc3333", "aaaa1111", "aaaa2222"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--rule", "b01"), ["aaaa1111"]),
+        (("--rule", "sends mail"), ["cccc3333", "aaaa1111"]),
+        (("--entity", "BOB@", "--severity", "informational"), ["aaaa2222"]),
+        (("--tenant", "OTHER"), ["cccc3333"]),
+        (("--limit", "1"), ["cccc3333"]),
+        (("--state", "closed"), []),
+    ],
+)
+def test_options_narrow_the_list(config: Path, options: tuple[str, ...], expected: list[str]) -> None:
+    """Each by itself."""
+    assert ids(answer(config, "list", *options)) == expected
+
+
+def test_the_list_fits_into_80_columns_and_a_hostile_title_does_nothing(config: Path) -> None:
+    """Names from records reach the terminal without control characters."""
+    shown = call(config, "list", "--severity", "low").stdout
+
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\x1b[2J" not in shown
+    assert "aaaa1111" in shown
+    assert "3 alerts (1 critical, 1 high, 1 low)" in shown
+
+
+def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(config: Path) -> None:
+    """In that order, in words; without a lake the ids of its records are shown."""
+    shown = call(config, "show", "aaaa1111").stdout
+    parts = [
+        "HIGH",
+        "sends mail on to x@evil.example",
+        "address",
+        "T1114.003 (collection)",
+        "Ask the owner by telephone.",
+        "remove inbox rule",
+        "record-1",
+        "is not known",
+        "alerts ack aaaa1111",
+    ]
+
+    places = [shown.index(part) for part in parts]
+    assert places == sorted(places)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
+    """With who, when and why; an alert that is closed leaves the list."""
+    assert call(config, "ack", "aaaa1111").exit_code == 0
+    assert answer(config, "show", "aaaa1111")["changed_by"] == "night-shift"
+    assert ids(answer(config, "list")) == ["cccc3333", "aaaa1111"]
+    closed = call(config, "close", "aaaa1111", "cccc3333", "--reason", "a drill", "--by", "eve")
+    assert "closed by eve" in closed.stdout
+
+    kept = answer(config, "show", "aaaa1111")
+
+    assert (kept["state"], kept["reason"], kept["changed_by"]) == ("closed", "a drill", "eve")
+    assert kept["changed_at"] >= "2026"
+    assert ids(answer(config, "list")) == []
+    assert ids(answer(config, "list", "--state", "closed")) == ["cccc3333", "aaaa1111"]
+    assert call(config, "reopen", "cccc3333").exit_code == 0
+    assert ids(answer(config, "list")) == ["cccc3333"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("show", "ffff"), "there is no such alert"),
+        (("show", "aa"), "give at least 4 digits"),
+        (("show", "aaaa"), "2 alerts begin so"),
+        (("close", "aaaa1111", "--reason", " "), "--reason is empty"),
+        (("close", "aaaa1111"), "--reason"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(config: Path, arguments: tuple[str, ...], told: str) -> None:
+    """With exit code 2."""
+    done = call(config, *arguments)
+
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_of_several_alerts_all_are_closed_or_none(config: Path) -> None:
+    """One that is not there keeps the others as they are."""
+    assert call(config, "close", "aaaa1111", "ffff0000", "--reason", "x").exit_code == 2
+    assert answer(config, "show", "aaaa1111")["state"] == "open"
+
+
+def test_alerts_are_exported_as_lines_and_as_a_table(config: Path, tmp_path: Path) -> None:
+    """All of them; no spreadsheet takes a title for a formula."""
+    lines = call(config, "export").stdout.splitlines()
+    out = tmp_path / "alerts.csv"
+    done = call(config, "export", "--format", "csv", "--out", str(out))
+
+    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
+    assert [json.loads(line)["id"] for line in lines] == [row["id"] for row in rows]
+    assert len(rows) == 3
+    assert rows[2]["title"].startswith("'=HYPERLINK")
+    assert rows[1]["entities"] == "user=ann@contoso.example address=203.0.113.7"
+    assert "3 alerts written" in done.stderr
+
+
+def test_without_any_run_it_is_said_how_alerts_come_about(tmp_path: Path) -> None:
+    """And no file is made by asking."""
+    done = call(configuration(tmp_path), "list")
+
+    assert done.exit_code == 1
+    assert "there are no alerts here" in str(done.exception)
+    assert not (tmp_path / "state").exists()
+
+
+RULE = """\
+title: A record of any kind
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000001
+status: test
+logsource: {product: m365, service: exchange}
+detection: {s: {Id|exists: true}, condition: s}
+level: high
+m365watch: {group_by: [Workload]}
+"""
+
+
+def test_the_records_of_an_alert_are_shown_from_the_lake(tmp_path: Path) -> None:
+    """Those of a real run: every one, and verbatim where that is asked for."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "every.yml").write_text(RULE, encoding="utf-8")
+
+    async def collect() -> Path:
+        simulated = SimulationSettings(seed=3, days=1, records_per_day=40, live=False)
+        async with simulator_running(simulated, clock=SystemClock()) as running:
+            document = running.configuration(outputs={"lake": {"type": "lake"}})
+            document["detections"] = {"packs": [], "rules_directories": ["rules"]}
+            path = tmp_path / "config.json"
+            path.write_text(json.dumps(document), encoding="utf-8")
+            path.chmod(0o600)
+            settings = load_settings(path, environment={})
+            collector = Collector(settings, clock=SystemClock(), random=system_random(1))
+            await collector.run(once=True, stop=asyncio.Event())
+            return path
+
+    config = asyncio.run(collect())
+    alert = answer(config, "list")["alerts"][0]
+    shown = answer(config, "show", alert["id"], "--raw")
+
+    assert len(alert["evidence"]) > 0
+    assert {one["id"] for one in shown["records"]} == set(alert["evidence"])
+    assert [json.loads(one["raw"])["Id"] for one in shown["records"]] == [
+        one["id"] for one in shown["records"]
+    ]
+    assert "Evidence" in call(config, "show", alert["id"]).stdout

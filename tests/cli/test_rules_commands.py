@@ -1,0 +1,158 @@
+"""`m365watch rules`: what is looked for, and whether a rule of one's own is right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.cli.program import app
+
+RULE = """\
+title: Mail sent by a robot
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000009
+status: test
+logsource: {product: m365, service: exchange}
+detection: {s: {Operation: Send, UserId|startswith: robot}, condition: s}
+level: high
+tags: [attack.t1114]
+"""
+CASES = """\
+rule: Mail sent by a robot
+hits:
+  - name: a robot sends
+    records: [{Operation: Send, UserId: robot@contoso.example, Workload: Exchange, RecordType: 2}]
+    expect: {user: robot@contoso.example, severity: high}
+near_misses:
+  - name: a person sends
+    records: [{Operation: Send, UserId: ann@contoso.example, Workload: Exchange, RecordType: 2}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("CONFIG_FILE", raising=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a rule of one's own, its cases, and a configuration that names the rule alone."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "robot.yml").write_text(RULE, encoding="utf-8")
+    (tmp_path / "cases.yml").write_text(CASES, encoding="utf-8")
+    keys = {"tenant_id": "22222222-2222-2222-2222-222222222222", "client_secret": "not-a-real-one"}
+    credentials = {**keys, "client_id": keys["tenant_id"]}
+    document = {
+        "inputs": {"office365": {"credentials": credentials}},
+        "detections": {"packs": [], "rules_directories": "rules"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
+    return tmp_path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["rules", *map(str, arguments)])
+
+
+def answer(*arguments: object) -> Any:
+    done = call(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_without_a_configuration_the_packs_are_listed() -> None:
+    """By number, title or technique; what only serves others is left out unless all are asked for."""
+    every = answer("list", "--all")["rules"]
+    forwarding = answer("list", "t1114.003")["rules"]
+
+    assert len(every) > 100
+    assert {True, False} == {rule["makes_alerts"] for rule in every}
+    assert "B01" in {rule["detection"] for rule in forwarding}
+    assert all("T1114.003" in rule["techniques"] for rule in forwarding)
+    assert answer("list")["mistakes"] == []
+
+
+def test_the_list_and_a_rule_fit_into_80_columns(place: Path) -> None:
+    """And end with where to go on."""
+    listed = call("list").stdout
+    shown = call("show", "SecOpsSuspiciousInboxForwardingO365").stdout
+
+    assert max(map(len, [*listed.splitlines(), *shown.splitlines()])) <= 80
+    assert "`m365watch rules show RULE` tells more" in listed
+    assert "Inbox rule sends mail outside" in shown
+    assert "How to contain it" in shown
+    assert "False alarms" in shown
+
+
+def test_a_configuration_says_which_rules_are_in_force(place: Path) -> None:
+    """Those of its directories in place of the packs."""
+    [rule] = answer("list", "--config", place / "config.json")["rules"]
+
+    assert (rule["title"], rule["techniques"]) == ("Mail sent by a robot", ["T1114"])
+
+
+def test_a_rule_that_is_not_there_is_told() -> None:
+    """With where all are named."""
+    done = call("show", "B99")
+
+    assert done.exit_code == 2
+    assert "there is no rule B99" in done.stderr
+
+
+def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
+    """With the file, the rule and the key; the exit code says so to a pipeline."""
+    assert call("validate", place / "rules").exit_code == 0
+    (place / "rules" / "bad.yml").write_text(
+        RULE.replace("-000000000009", "-000000000008") + "m365watch: {quite: 24h, risk: 900}\n",
+        encoding="utf-8",
+    )
+
+    done = call("validate", place / "rules")
+
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "rules/bad.yml (Mail sent by a robot): m365watch.risk: input should be less than or equal to 100",
+        "rules/bad.yml (Mail sent by a robot): m365watch.quite: is no key that is known here",
+        "1 rule will do; 2 mistakes",
+    ]
+
+
+def test_an_exception_that_excepts_nothing_is_a_mistake(place: Path) -> None:
+    """A name that was misspelt would go unnoticed otherwise."""
+    document = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    document["detections"]["exceptions_file"] = "exceptions.yml"
+    (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
+    (place / "exceptions.yml").write_text("exceptions: [{rule: Mail by a robot, reason: x}]\n")
+
+    done = call("validate", "--config", place / "config.json")
+
+    assert done.exit_code == 1
+    assert "there is no rule Mail by a robot: the exception excepts nothing" in done.stdout
+
+
+def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
+    """Exit code 0 where all hold; 1 and the reason where one does not."""
+    good = call("test", place / "cases.yml", "--rules", place / "rules")
+    (place / "cases.yml").write_text(CASES.replace("ann@", "robot2@"), encoding="utf-8")
+    bad = call("test", place / "cases.yml", "--rules", place / "rules")
+
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert "2 cases, 0 not as claimed" in good.stdout
+    assert "FAILS  near miss: a person sends" in bad.stdout
+    assert "fires: " in bad.stdout
+    assert "2 cases, 1 not as claimed" in bad.stdout
+
+
+def test_a_file_that_holds_no_cases_is_told(place: Path) -> None:
+    """A folder of cases may hold nothing else."""
+    done = call("test", place / "rules", "--rules", place / "rules")
+
+    assert done.exit_code == 2
+    assert "robot.yml" in done.stderr
