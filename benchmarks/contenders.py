@@ -67,14 +67,15 @@ def _tuned(source: dict[str, Any], directory: Path) -> Command:
     return Command([*plain.arguments, "--tuned"], stdin=plain.stdin)
 
 
-def _collector(output: str) -> Callable[[dict[str, Any], Path], Command]:
+def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any], Path], Command]:
     """The product as it is: `m365watch run --once` with one output, ledger and dedup on."""
 
     def command(source: dict[str, Any], directory: Path) -> Command:
         outputs = {output: {"type": output, "config": {"directory": "out"}}}
         path = directory / "config.json"
         path.touch(mode=0o600)
-        path.write_text(json.dumps({"inputs": {"office365": source}, "outputs": outputs}))
+        document = {"inputs": {"office365": source}, "outputs": outputs, "detections": {"enabled": detects}}
+        path.write_text(json.dumps(document))
         return Command([sys.executable, "-c", _COLLECTOR, "run", "--config", str(path), "--once", "--quiet"])
 
     return command
@@ -153,5 +154,6 @@ CONTENDERS = (
     Contender("tuned", _tuned, _count_lines),
     Contender("files", _collector("files"), _count_lines),
     Contender("lake", _collector("lake"), _count_rows),
+    Contender("detecting", _collector("lake", detects=True), _count_rows),
     Contender("tenzir", _tenzir, _count_lines, is_here=_TENZIR is not None),
 )
