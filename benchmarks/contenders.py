@@ -74,7 +74,8 @@ def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any
         outputs = {output: {"type": output, "config": {"directory": "out"}}}
         path = directory / "config.json"
         path.touch(mode=0o600)
-        document = {"inputs": {"office365": source}, "outputs": outputs, "detections": {"enabled": detects}}
+        detections = {"enabled": detects}
+        document = {"inputs": {"office365": source}, "outputs": outputs, "detections": detections}
         path.write_text(json.dumps(document))
         return Command([sys.executable, "-c", _COLLECTOR, "run", "--config", str(path), "--once", "--quiet"])
 
@@ -154,6 +155,6 @@ CONTENDERS = (
     Contender("tuned", _tuned, _count_lines),
     Contender("files", _collector("files"), _count_lines),
     Contender("lake", _collector("lake"), _count_rows),
-    Contender("detecting", _collector("lake", detects=True), _count_rows),
+    Contender("lake, detections", _collector("lake", detects=True), _count_rows),
     Contender("tenzir", _tenzir, _count_lines, is_here=_TENZIR is not None),
 )

@@ -94,3 +94,20 @@ def test_inputs_that_share_a_tenant_name_the_same_outputs() -> None:
     assert line.endswith(" as well; name the same outputs in both")
     assert len(settings_of(alike, path=Path("/x/m365.json")).tenants) == 2
     assert len(settings_of(strangers).tenants) == 2
+
+
+def test_tenants_that_share_the_outputs_of_others_unasked_are_told() -> None:
+    """One customer's records in another one's place would be seen by nobody here."""
+    document = with_outputs(["siem"])
+    document["inputs"] |= {"other": another(None, tenant=OTHER_TENANT)}
+    del document["inputs"]["other"]["outputs"]
+    named = with_outputs(["siem"], other=another(["lake", "siem"], tenant=OTHER_TENANT))
+
+    [warning] = settings_of(document).warnings
+    assert warning == (
+        "inputs.other.outputs: is left out, so that the records of its tenants go to every output, those of "
+        "inputs.office365 included; name its outputs as well"
+    )
+    assert settings_of(named).warnings == ()
+    document["inputs"]["other"]["enabled"] = False
+    assert [line for line in settings_of(document).warnings if "left out" in line] == []

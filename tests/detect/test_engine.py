@@ -272,3 +272,17 @@ def test_a_record_that_strict_decoders_refuse_is_looked_at_all_the_same(bench: B
     bench.engine.take([portion([odd])], number=1, now=NOW)
 
     assert bench.alerts() == [(1, ("odd",))]
+
+
+def test_time_alone_is_looked_at_once_for_each_period(tmp_path: Path) -> None:
+    """Ten thousand groups are not judged anew every minute for a rule about hours."""
+    low = {"low": {"period": "1h"}, "group_by": ["UserId"]}
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    bench = Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch=low)))
+    bench.take(0, now=NOW - timedelta(days=1))
+    looked_at = []
+    for minutes in (0, 1, 59, 60, 61, 119, 120):
+        bench.engine.look(now=NOW + timedelta(minutes=minutes))
+        looked_at.append(bench.engine.figures.groups_looked_at)
+
+    assert looked_at == [1, 1, 1, 2, 2, 2, 3]

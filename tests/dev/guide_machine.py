@@ -12,7 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, timedelta
@@ -284,14 +284,16 @@ class Machine:
         given = yaml.safe_load(self._localized(block.text))
         match how:
             case "in":
-                document = _merged(yaml.safe_load(path.read_text()), given)
+                before = yaml.safe_load(path.read_text())
+                document = _merged(before, given)
+                self._place(document["inputs"][name] for name in {*document["inputs"]} - {*before["inputs"]})
             case "out of":
                 document = _without(yaml.safe_load(path.read_text()), given)
             case "":
                 return self._write_configuration(path, given)
             case _:
                 raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
-        path.write_text(yaml.safe_dump(document))
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
         return None
 
     async def _deploy(self, block: Fence) -> None:
@@ -313,10 +315,14 @@ class Machine:
 
     def _write_configuration(self, path: Path, document: Any) -> None:
         """A configuration that was written by hand, in the simulator's cloud."""
-        for section in document["inputs"].values():
-            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
+        self._place(document["inputs"].values())
         path.write_text(yaml.safe_dump(document))
         path.chmod(0o600)
+
+    def _place(self, inputs: Iterable[Any]) -> None:
+        """Put inputs that were written by hand into the simulator's cloud."""
+        for section in inputs:
+            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
 
     async def _serve(self, block: Fence) -> None:
         """Start the service of a systemd unit as systemd does, until it has caught up, and stop it."""

@@ -44,6 +44,7 @@ def warn_of_oddities(document: object, file: ConfigurationFile, report: Report) 
     _warn_of_globals(document, file, report)
     for name, input_section in file.inputs.items():
         _warn_of_input(input_section, ("inputs", name), file, report)
+    _warn_of_outputs_for_all(file, report)
     for name, output in file.outputs.items():
         if isinstance(output, DevoPlatformOutput):
             _warn_of_devo(output, ("outputs", name, "config"), report)
@@ -91,6 +92,21 @@ def _warn_of_input(section: InputSection, path: KeyPath, file: ConfigurationFile
             report.warn(
                 (*path, "services", "uri_retry", key),
                 "has no effect; a record that is fetched late is treated as the service it came with says",
+            )
+
+
+def _warn_of_outputs_for_all(file: ConfigurationFile, report: Report) -> None:
+    """Warn where some tenants have outputs of their own, and those of another input go to these as well."""
+    sections = {name: section for name, section in file.inputs.items() if section.enabled}
+    naming = next((name for name, section in sections.items() if section.outputs), None)
+    if naming is None:
+        return
+    for name, section in sections.items():
+        if not section.outputs:
+            report.warn(
+                ("inputs", name, "outputs"),
+                "is left out, so that the records of its tenants go to every output, those of "
+                f"{report.show(('inputs', naming))} included; name its outputs as well",
             )
 
 

@@ -17,6 +17,7 @@ from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.compile import read_instant
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
+from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
@@ -25,6 +26,7 @@ from m365watch.detect.judging import (
     find_episodes,
     links_of,
     make_alert,
+    period_of,
     reach_s,
     sources_first,
     watched_since_ms,
@@ -83,6 +85,8 @@ class Figures:
     alerts_updated: int = 0
     alerts_withdrawn: int = 0
     hours_full: int = 0
+    groups_looked_at: int = 0
+    """Groups judged again because time has passed."""
 
 
 @dataclass(slots=True)
@@ -144,6 +148,8 @@ class Engine:
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._looked_at: dict[str, int] = {}
+        self._forgot_in = -1
         self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
@@ -188,12 +194,25 @@ class Engine:
         """
         with self.state.transaction():
             work = _Work(_ms(now), self._rank)
-            rules = [rule.id for rule in self.rules if rule.kind in PERIOD_KINDS and rule.correlation is None]
-            for key in self.state.list_groups(rules, most=GROUPS_MAX):
+            due = self._due(work.now_ms)
+            for key in self.state.list_groups(due, most=GROUPS_MAX):
+                self.figures.groups_looked_at += 1
                 work.touch(key, work.now_ms)
             self._judge(work)
             self._forget(work.now_ms)
+        self._looked_at.update(due)
         return self._count(work)
+
+    def _due(self, now_ms: int) -> dict[str, int]:
+        """The rules of which another period has settled since the last look, each with that period's number."""
+        found = {
+            rule.id: (now_ms - SETTLED_S * 1000) // (period_s * 1000)
+            for rule in self.rules
+            if (period_s := period_of(rule))
+        }
+        return {
+            rule_id: period for rule_id, period in found.items() if self._looked_at.get(rule_id) != period
+        }
 
     # Records to matches -------------------------------------------------------------------------
 
@@ -366,6 +385,10 @@ class Engine:
     # Time ---------------------------------------------------------------------------------------
 
     def _forget(self, now_ms: int) -> None:
+        """Once an hour: it reads all that is kept."""
+        if now_ms // HOUR_MS == self._forgot_in:
+            return
+        self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
             self.state.forget_matches(rule.id, before_ms=now_ms - HORIZON_MS - self._kept_ms(rule.id))
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)

@@ -85,6 +85,13 @@ def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> li
     return []
 
 
+def period_of(rule: Rule) -> int:
+    """Seconds of the periods that the rule looks at; 0 for a rule that looks at none."""
+    extension = rule.extension
+    every = (extension.low, extension.rolling, extension.gradient, extension.deviation)
+    return next((one.period for one in every if one is not None), 0) if rule.correlation is None else 0
+
+
 def reach_s(rule: Rule) -> int:
     """Seconds over which matches of one group can have to do with each other; more apart, they never do."""
     extension = rule.extension
