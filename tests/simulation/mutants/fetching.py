@@ -32,7 +32,7 @@ MUTANTS = (
                 "            except (RetryLater, NeedsOperator) as error:\n",
             ),
         ),
-        hint=11,
+        hint=44,
     ),
     Mutant(
         "marked_before_fetched",

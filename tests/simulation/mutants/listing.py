@@ -62,7 +62,7 @@ MUTANTS = (
                 f"                return ListedPage([], []), None\n{_BAD_PAGE}",
             ),
         ),
-        hint=15,
+        hint=21,
     ),
     Mutant(
         "cursor_plus_a_second",

@@ -56,7 +56,7 @@ MUTANTS = (
                 "        parts = _left_of(found, known)\n",
             ),
         ),
-        hint=0,
+        hint=2,
     ),
     Mutant(
         "content_id_as_only_key",

@@ -9,6 +9,12 @@ _FILTER = "m365watch.ledger.front_filter"
 _HELD = "m365watch.ledger.held"
 _IDENTITIES = "m365watch.ledger.identities"
 _SQLITE = "m365watch.ledger.sqlite"
+_UNHURRIED = Patch(
+    _FILTER,
+    "            self.made += 1\n        return True\n",
+    "            self.made += 1\n        return False\n",
+)
+"""Fills a filter a piece with each round of upkeep; as shipped all of it takes milliseconds."""
 
 MUTANTS = (
     Mutant(
@@ -61,7 +67,8 @@ MUTANTS = (
                 "            filling.read_to = read_to\n            self._bloom = filling.bloom\n",
             ),
         ),
-        hint=24,
+        hint=8,
+        lacks=(_UNHURRIED,),
     ),
     Mutant(
         "filter_not_told",
