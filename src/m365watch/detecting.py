@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,17 @@ def load_rules(settings: DetectionSettings) -> Library:
     """The rules of the packs and directories; what is wrong with a file is in its `mistakes`."""
     from m365watch.detect.library import PACKS_DIRECTORY, load_library
 
+    if not settings.rules_directories:
+        return _load_packs(tuple(settings.packs))
     return load_library([*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories])
+
+
+@cache
+def _load_packs(names: tuple[str, ...]) -> Library:
+    """The rules of packs alone: these come with the program, and change with it only."""
+    from m365watch.detect.library import PACKS_DIRECTORY, load_library
+
+    return load_library([PACKS_DIRECTORY / name for name in names])
 
 
 def knowledge_of(settings: DetectionSettings) -> Knowledge:
