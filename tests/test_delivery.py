@@ -90,6 +90,8 @@ class House:
     outputs: tuple[Output, ...]
     queue_bytes_max: int = 1024 * 1024
     patience_s: float | None = None
+    aside: frozenset[str] = frozenset()
+    """The outputs that set the pace of nothing."""
     disk: CallsInLine = field(default_factory=CallsInLine)
     bodies: dict[str, bytes] = field(default_factory=dict)
     expired: set[str] = field(default_factory=set)
@@ -111,7 +113,10 @@ class House:
             for name in names
         }
         self.pipeline = Pipeline(
-            [QueuedOutput(one, self.queues[one.name], self.disk) for one in self.outputs],
+            [
+                QueuedOutput(one, self.queues[one.name], self.disk, stands_aside=one.name in self.aside)
+                for one in self.outputs
+            ],
             {},
             cycles=PullCycles(self.clock),
             ledger=self.ledger,
@@ -244,6 +249,24 @@ def test_an_output_that_hangs_delays_nobody_for_long(tmp_path: Path) -> None:
 
     assert run(House(tmp_path, (lake, files)), use) == (BATCHES_WAITING_MAX + 3, BATCHES_WAITING_MAX + 3)
     assert files.disk.records == lake.disk.records
+
+
+def test_an_output_that_stands_aside_holds_nobody_up(tmp_path: Path) -> None:
+    """It waits on disk for its own part; the other is alone with its pace, and needs no disk."""
+    lake, detections = FakeOutput("lake"), FakeOutput("detections")
+    detections.hold()
+
+    async def use(house: House) -> tuple[int, int, bool]:
+        await house.trickle(BATCHES_WAITING_MAX + 3)
+        await asyncio.sleep(5)
+        seen = len(lake.disk.records), len(house.held), any((tmp_path / "lake").glob("*.batch"))
+        detections.release()
+        await house.finish()
+        return seen
+
+    house = House(tmp_path, (lake, detections), aside=frozenset({"detections"}))
+    assert run(house, use) == (BATCHES_WAITING_MAX + 3, BATCHES_WAITING_MAX + 3, False)
+    assert detections.disk.records == lake.disk.records
 
 
 def test_what_waits_on_disk_outlives_a_crash_and_is_not_fetched_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import DETECTIONS, Settings
 from m365watch.detect.state import DetectionState
+from m365watch.detecting import TOLD_MAX
 from m365watch.errors import OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
@@ -90,7 +91,8 @@ def test_every_record_of_a_run_goes_past_the_rules(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.problems) == (0, ())
     assert alerts == records > 20
     assert "`m365watch alerts show " in told[0]
-    assert told[-1].endswith("`m365watch alerts list` names them")
+    assert len(told) == TOLD_MAX + 1
+    assert told[-1].endswith("`m365watch alerts list` has all")
 
 
 def test_detections_that_are_switched_on_later_begin_with_what_comes(tmp_path: Path) -> None:

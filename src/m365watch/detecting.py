@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from m365watch.clock import Clock
 from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
 
 if TYPE_CHECKING:
+    from m365watch.detect.alert import Alert
     from m365watch.detect.engine import Change
     from m365watch.detect.exceptions import Exceptions
     from m365watch.detect.knowledge import Knowledge
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from m365watch.detect.rule import Rule
 
 TOLD_MAX = 5
-"""New alerts of one batch that are told one by one; the first hours of a feed may bring many."""
+"""New alerts that are told one by one in `TOLD_EVERY_S`; the first hours of a feed may bring many."""
+TOLD_EVERY_S = 60.0
 MISTAKES_TOLD_MAX = 20
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +33,17 @@ def load_rules(settings: DetectionSettings) -> Library:
     """The rules of the packs and directories; what is wrong with a file is in its `mistakes`."""
     from m365watch.detect.library import PACKS_DIRECTORY, load_library
 
+    if not settings.rules_directories:
+        return _load_packs(tuple(settings.packs))
     return load_library([*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories])
+
+
+@cache
+def _load_packs(names: tuple[str, ...]) -> Library:
+    """The rules of packs alone: these come with the program, and change with it only."""
+    from m365watch.detect.library import PACKS_DIRECTORY, load_library
+
+    return load_library([PACKS_DIRECTORY / name for name in names])
 
 
 def knowledge_of(settings: DetectionSettings) -> Knowledge:
@@ -70,7 +83,7 @@ def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[D
         knowledge=knowledge_of(detections),
         exceptions=exceptions,
         risk_points=detections.risk_points,
-        tell=tell_changes,
+        tell=AlertTeller(clock),
     )
     return [output]
 
@@ -87,8 +100,42 @@ def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
     return library.rules
 
 
-def tell_changes(changes: Sequence[Change]) -> None:
-    """Name what is new and matters; no value of a record stands in these lines."""
+class AlertTeller:
+    """Names what is new and matters; a flood, as of a first run, takes few lines.
+
+    No value of a record stands in these lines.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing was told yet."""
+        self._clock = clock
+        self._since_s = -TOLD_EVERY_S
+        self._told = 0
+        self._untold = 0
+
+    def __call__(self, changes: Sequence[Change]) -> None:
+        """Tell of what a batch has changed."""
+        new = _new_alerts(changes)
+        now_s = self._clock.monotonic_s()
+        if now_s - self._since_s >= TOLD_EVERY_S:
+            self._since_s, self._told = now_s, 0
+            self._tell_rest()
+        room = TOLD_MAX - self._told
+        for alert in new[:room]:
+            _log.warning(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
+        self._told += min(len(new), room)
+        self._untold += max(0, len(new) - room)
+        if self._untold and room > 0:
+            _log.warning("more alerts have come than are named here; `m365watch alerts list` has all")
+
+    def _tell_rest(self) -> None:
+        if self._untold:
+            _log.warning(f"alerts: {self._untold:,} more; `m365watch alerts list` names them")
+            self._untold = 0
+
+
+def _new_alerts(changes: Sequence[Change]) -> list[Alert]:
+    """Those from medium on, the worst first."""
     from m365watch.detect.extension import Severity
     from m365watch.detect.kept import News
 
@@ -97,8 +144,4 @@ def tell_changes(changes: Sequence[Change]) -> None:
         for change in changes
         if change.what is News.NEW and change.alert.severity.rank >= Severity.MEDIUM.rank
     ]
-    new.sort(key=lambda alert: (-alert.severity.rank, alert.first_at_ms))
-    for alert in new[:TOLD_MAX]:
-        _log.warning(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
-    if len(new) > TOLD_MAX:
-        _log.warning(f"alerts: {len(new) - TOLD_MAX:,} more; `m365watch alerts list` names them")
+    return sorted(new, key=lambda alert: (-alert.severity.rank, alert.first_at_ms))

@@ -22,6 +22,7 @@ from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.state import DetectionState
+from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 TENANT = "22222222-2222-2222-2222-222222222222"
@@ -261,3 +262,18 @@ def test_the_records_of_an_alert_are_shown_from_the_lake(tmp_path: Path) -> None
         one["id"] for one in shown["records"]
     ]
     assert "Evidence" in call(config, "show", alert["id"]).stdout
+
+
+def test_status_says_how_many_alerts_are_open(config: Path) -> None:
+    """By severity, the worst first; acknowledged ones apart; in JSON all of them."""
+    SqliteLedger(
+        config.parent / "state", outputs=frozenset({"lake", "detections"}), now=SystemClock().now()
+    ).close()
+    call(config, "ack", "aaaa1111")
+    shown = CliRunner().invoke(app, ["status", "--config", str(config)]).stdout
+    document = json.loads(CliRunner().invoke(app, ["status", "--config", str(config), "--json"]).stdout)
+
+    assert "detections: alerts open: 1 critical; 1 acknowledged; `m365watch alerts list`" in shown
+    assert document["detections"]["alerts"]["acknowledged"]["high"] == 1
+    assert document["detections"]["alerts"]["open"]["low"] == 1
+    assert (document["detections"]["matches"], document["detections"]["hours_full"]) == (0, 0)

@@ -10,7 +10,12 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal import plain, write_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
+    from m365watch.respond.reading import AlertFound
+    from m365watch.respond.steps import Plan
 
 GRAPH_URL = "https://graph.microsoft.com"
 """Where Graph is, for a tenant that the configuration does not name any more."""
@@ -24,37 +29,112 @@ def respond(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
+    applies: Annotated[bool, typer.Option("--apply", help="Carry the steps out; asks for each.")] = False,
+    undoes: Annotated[bool, typer.Option("--undo", help="Take back what --apply did.")] = False,
+    numbers: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print a plan of containment for an alert: steps as Graph calls and as PowerShell.
+    """Print a plan of containment for an alert: steps as Graph calls and as PowerShell; or carry it out.
 
-    Nothing is carried out. {subject.x} and {found.x} in a call stand for what the call before it answers;
-    words in capitals in PowerShell are yours to fill in. What Graph cannot do says so. Values out of
-    records are quoted; one that cannot be quoted whole is in no command.
+    Without --apply nothing is changed. {subject.x} and {found.x} in a call stand for what the call before
+    it answers; words in capitals in PowerShell are yours to fill in. What Graph cannot do says so. Values
+    out of records are quoted; one that cannot be quoted whole is in no command.
 
-    Reads the file of detections only, so it is free to use while `m365watch run` is running.
+    With --apply the application of detections.response carries the steps out over Graph. Each is asked
+    for, or with --yes none; what the alert does not name exactly is left for you to pick then. Who did what
+    is written down in responses.ndjson in the state directory, before it is done; --undo reads it.
 
-    Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong, or there is no such alert.
+    Works while `m365watch run` is running.
+
+    Exit codes: 0 done; 1 some of it failed, or has to be picked; 2 the configuration or the call is wrong, or
+    there is no such alert.
     """
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.respond_view import plan_document, plan_lines
     from m365watch.respond.plan import plan_response
     from m365watch.respond.reading import read_alert
 
-    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    found = read_alert(settings.state_directory, alert_id.strip().lower())
+    _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
+    changes = applies or undoes
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=not changes)
+    given = alert_id.strip().lower()
+    found = read_alert(settings.state_directory, given)
+    if undoes:
+        raise typer.Exit(_undo(settings, found, given, yes=yes))
     if found.alert is None:
         raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
     plan = plan_response(found.alert, found.matches)
-    graph_url = _graph_url(settings, plan.tenant)
+    for number in numbers or ():
+        if number > len(plan.steps):
+            raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
+    if applies:
+        raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes))
+    _show(settings, plan, as_json=as_json)
+
+
+def _check_options(
+    *, applies: bool, undoes: bool, numbers: list[int] | None, yes: bool, as_json: bool
+) -> None:
+    if applies and undoes:
+        raise typer.BadParameter("--apply and --undo: give one of the two")
+    if numbers and not applies:
+        raise typer.BadParameter("--step goes with --apply")
+    if yes and not (applies or undoes):
+        raise typer.BadParameter("--yes goes with --apply or --undo")
+    if as_json and (applies or undoes):
+        raise typer.BadParameter("--json goes with the plan alone")
+    if (applies or undoes) and not yes:
+        from m365watch.cli.respond_apply import require_terminal
+
+        require_terminal()
+
+
+def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool) -> int:
+    from m365watch.cli.respond_apply import apply_plan
+
+    return _code(apply_plan(settings, plan, numbers=numbers, asks=not yes, say=write_line))
+
+
+def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> int:
+    """Also of an alert that has been forgotten meanwhile: what was done for it has not."""
+    from m365watch.cli.respond_apply import undo_plan
+    from m365watch.respond.journal import Journal
+    from m365watch.respond.reading import PREFIX_LENGTH_MIN
+    from m365watch.respond.steps import Plan
+
+    formerly: Sequence[str] = ()
+    if found.alert is not None:
+        formerly = found.alert.formerly
+        plan = Plan(found.alert.id, found.alert.tenant, found.alert.title, ())
+    else:
+        line = Journal(settings.state_directory).find(given) if len(given) >= PREFIX_LENGTH_MIN else None
+        if line is None:
+            raise typer.BadParameter(f"{plain(given)}: {found.why_none}")
+        plan = Plan(line.alert, line.tenant, "", ())
+    results = undo_plan(settings, plan, formerly=formerly, asks=not yes, say=write_line)
+    if not results:
+        write_line("nothing to take back: nothing was done for this alert that can be undone")
+    return _code(results)
+
+
+def _code(results: Sequence[Result]) -> int:
+    from m365watch.respond.desk import Came
+
+    return int(any(one.told.came in {Came.FAILED, Came.PICK} for one in results))
+
+
+def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.respond_view import plan_document, plan_lines
+
+    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == plan.tenant)
+    graph_url = next(found, "") or GRAPH_URL
     if as_json:
         write_line(to_json(plan_document(plan, graph_url=graph_url)))
         return
     for line in plan_lines(plan, graph_url=graph_url):
         write_line(line)
-
-
-def _graph_url(settings: Settings, tenant_id: str) -> str:
-    """The Graph of the tenant's cloud."""
-    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == tenant_id)
-    return next(found, "") or GRAPH_URL

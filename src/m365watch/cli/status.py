@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from m365watch.cli.status_view import Standing
     from m365watch.clock import Clock
     from m365watch.config.settings import Settings
+    from m365watch.detect.desk import DetectionFigures
 
 WATCH_PERIOD_S = 2.0
 
@@ -99,7 +100,18 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         audits=read_audits(settings),
         applications=read_expiry(settings),
         configuration=read_configuration(settings),
+        detections=_read_detections(settings),
     )
+
+
+def _read_detections(settings: Settings) -> DetectionFigures | None:
+    """How the detections stand; none where they are off, or have found no file of theirs yet."""
+    if not settings.detections.enabled:
+        return None
+    from m365watch.detect.desk import read_figures
+    from m365watch.detect.output import FILE_NAME
+
+    return read_figures(settings.state_directory / FILE_NAME)
 
 
 def print_metrics(read: Callable[[], Standing]) -> None:
@@ -127,6 +139,10 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
         document["configuration"] = configuration_document(standing.configuration)
+        if standing.detections is not None:
+            from m365watch.cli.detections_view import detections_document
+
+            document["detections"] = detections_document(standing.detections)
         document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))
         if not watch:

@@ -31,6 +31,7 @@ from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
     from m365watch.completeness.account import FeedAudit
+    from m365watch.detect.desk import DetectionFigures
     from m365watch.expiry.memory import KnownApplication
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
@@ -65,6 +66,8 @@ class Standing:
     """What is known of the ends of their credentials."""
     configuration: ConfigurationNote | None = None
     """What became of the file while the collector ran."""
+    detections: DetectionFigures | None = None
+    """None where they are off, or have not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,10 @@ def status_page(
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
     lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
+    if standing.detections is not None:
+        from m365watch.cli.detections_view import detection_lines
+
+        lines += detection_lines(standing.detections)
     lines += configuration_lines(standing.configuration, now=standing.at)
     lines += credential_lines(standing.applications, now=standing.at, shown_max=errors_max)
     # Not what is in the ledger now, as an audit says: what it forgot, and what it was told twice, counts.

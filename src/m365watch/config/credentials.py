@@ -125,3 +125,12 @@ class Credentials(RotationKeys, ProofKeys, ApplicationKeys):
     several, those are tried first that need looking after least: `managed_identity`, `federated_token_file`,
     `certificate_file`, `client_secret`, and then those of `second` in the same order.
     """
+
+
+class ResponseCredentials(RotationKeys, ProofKeys):
+    """The application that responds, and what it proves itself with; the kinds are those of an input's."""
+
+    client_id: Annotated[Guid | None, MOSTLY_NEEDED] = Field(
+        default=None, title="the application (client) ID, a GUID"
+    )
+    """The id of an app registration of its own, in or consented to by the tenant of the alert."""

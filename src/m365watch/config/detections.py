@@ -8,16 +8,28 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.kinds import ON_OFF, FilePath, Section, Switch, Whole, listed
+from m365watch.config.credentials import ResponseCredentials
+from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
+from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.sections import Document, section_at
-from m365watch.config.settings import DETECTIONS, DetectionSettings
+from m365watch.config.settings import DETECTIONS, DetectionSettings, IdentityEndpoint, ResponseSettings
 from m365watch.config.values import parse_domain
 
 SECTION = "detections"
 Pack = Literal["core", "devo"]
 Domain = Annotated[str, AfterValidator(parse_domain)]
+
+
+class ResponseSection(Section):
+    """What `m365watch respond --apply` works with."""
+
+    credentials: ResponseCredentials | None = Field(
+        default=None, title="an object with client_id and a credential"
+    )
+    """An application of its own: the one that collects only reads, and is to have no other right.
+    `docs/respond.md` lists the permissions that each step needs."""
 
 
 class DetectionsSection(Section):
@@ -51,6 +63,9 @@ class DetectionsSection(Section):
     )
     """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
     accepted with them."""
+
+    response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """What carries out the steps that contain an alert; without it they are printed only."""
 
 
 def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
@@ -90,8 +105,11 @@ def _check_directories(section: Document, *, places: Places, report: Report, rea
     section["rules_directories"] = given
 
 
-def resolve_detections(section: DetectionsSection, *, has_lake: bool) -> DetectionSettings:
+def resolve_detections(
+    section: DetectionsSection, *, has_lake: bool, endpoint: IdentityEndpoint
+) -> DetectionSettings:
     """What the detections are told to do."""
+    given = section.response.credentials
     return DetectionSettings(
         enabled=has_lake if section.enabled is None else section.enabled,
         packs=tuple(dict.fromkeys(section.packs)),
@@ -99,4 +117,7 @@ def resolve_detections(section: DetectionsSection, *, has_lake: bool) -> Detecti
         exceptions_file=section.exceptions_file,
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
+        response=None
+        if given is None
+        else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from m365watch.config.mistakes import Report
+from m365watch.config.secrets import RESPONSE
 from m365watch.config.sections import Document, section_at
 from m365watch.config.settings import IMDS_URL, IdentityEndpoint, Secret
 
@@ -28,18 +29,19 @@ def identity_endpoint(
 
     It is looked at only if some input uses a managed identity, and if `reads` is true.
     """
-    where = next((name for name in section_at(document, "inputs") if _uses_identity(document, name)), None)
+    paths = (*(("inputs", name, "credentials") for name in section_at(document, "inputs")), RESPONSE)
+    where = next((path for path in paths if _uses_identity(document, path)), None)
     if where is None or not reads:
         return IdentityEndpoint()
     try:
         return _endpoint(environment)
     except ValueError as error:
-        report.refuse(("inputs", where, "credentials", "managed_identity"), str(error))
+        report.refuse((*where, "managed_identity"), str(error))
         return IdentityEndpoint()
 
 
-def _uses_identity(document: Document, name: str) -> bool:
-    credentials = section_at(document, "inputs", name, "credentials")
+def _uses_identity(document: Document, path: tuple[str, ...]) -> bool:
+    credentials = section_at(document, *path)
     given = [section.get("managed_identity") for section in (credentials, section_at(credentials, "second"))]
     return any(one not in (None, False, "false") for one in given)
 

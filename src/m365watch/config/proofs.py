@@ -17,7 +17,7 @@ from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.places import Places
-from m365watch.config.secrets import UNREAD
+from m365watch.config.secrets import RESPONSE, UNREAD
 from m365watch.config.sections import Document, section_at, texts_at
 
 PROOFS = (
@@ -45,8 +45,7 @@ def check_proofs(
 
     The files are looked at only where `reads` is true.
     """
-    for name in section_at(document, "inputs"):
-        path = ("inputs", name, "credentials")
+    for path in (*(("inputs", name, "credentials") for name in section_at(document, "inputs")), RESPONSE):
         credentials = section_at(document, *path)
         if not credentials:
             continue

@@ -86,7 +86,9 @@ def resolve(
         watches_configuration=file.globals.watch_configuration,
         webhook=resolve_webhook(file.globals.webhook),
         detections=resolve_detections(
-            file.detections, has_lake=any(isinstance(output, LakeOutput) for output in outputs.values())
+            file.detections,
+            has_lake=any(isinstance(output, LakeOutput) for output in outputs.values()),
+            endpoint=endpoint,
         ),
     )
 

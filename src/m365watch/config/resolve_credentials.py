@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from m365watch.config.credentials import Credentials, ProofKeys
+from m365watch.config.credentials import Credentials, ProofKeys, ResponseCredentials
 from m365watch.config.settings import (
     CertificateSettings,
     CredentialSettings,
@@ -19,7 +19,9 @@ from m365watch.config.settings import (
 )
 
 
-def resolve_credentials(section: Credentials, endpoint: IdentityEndpoint) -> tuple[CredentialSettings, ...]:
+def resolve_credentials(
+    section: Credentials | ResponseCredentials, endpoint: IdentityEndpoint
+) -> tuple[CredentialSettings, ...]:
     """Every credential of the section, in the order in which they are tried.
 
     What needs looking after least comes first, and `second` after all of the first.
@@ -31,7 +33,7 @@ def resolve_credentials(section: Credentials, endpoint: IdentityEndpoint) -> tup
 
 
 def _proofs(
-    keys: ProofKeys, section: Credentials, endpoint: IdentityEndpoint, *, before: str
+    keys: ProofKeys, section: Credentials | ResponseCredentials, endpoint: IdentityEndpoint, *, before: str
 ) -> Iterator[CredentialSettings]:
     identity = keys.managed_identity
     if identity:

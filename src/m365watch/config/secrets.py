@@ -17,6 +17,8 @@ from m365watch.config.values import is_guid
 from m365watch.config.webhook import WEBHOOK
 
 SECRET_BYTES_MAX = 4_096
+RESPONSE = ("detections", "response", "credentials")
+"""Where the application stands that responds to alerts."""
 
 _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
@@ -84,6 +86,8 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
         *(("outputs", name, "config") for name in outputs),
         *networks_in(document),
         WEBHOOK,
+        RESPONSE,
+        (*RESPONSE, "second"),
     ]
 
 

@@ -407,6 +407,15 @@ DETECTIONS = "detections"
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseSettings:
+    """The application that carries out the response to an alert."""
+
+    client_id: str
+    """Empty where a managed identity acts by itself."""
+    credentials: tuple[CredentialSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DetectionSettings:
     """Which rules look at the records."""
 
@@ -418,6 +427,8 @@ class DetectionSettings:
     """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
+    response: ResponseSettings | None = None
+    """Who carries out what `respond` plans; None: it is printed only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,29 @@ def list_alerts(path: Path, asked: AlertsAsked) -> list[KeptAlert]:
             if asked.holds(one)
         ]
     return sorted(found, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionFigures:
+    """How the detections stand."""
+
+    alerts: Mapping[tuple[AlertState, Severity], int]
+    matches: int
+    hours_full: int
+    """Hours of a group that had more matches than are kept."""
+
+    def count(self, state: AlertState, severity: Severity) -> int:
+        """The alerts of that state and severity."""
+        return self.alerts.get((state, severity), 0)
+
+
+def read_figures(path: Path) -> DetectionFigures | None:
+    """How the detections stand; None where none have run. Raises: OutputUnusable."""
+    if not path.is_file():
+        return None
+    with opened(path) as state:
+        alerts = {(AlertState(one), Severity(two)): number for one, two, number in state.count_alerts()}
+        return DetectionFigures(alerts, state.count()["matches"], state.count_full())
 
 
 class NoSuchAlert(Exception):

@@ -204,7 +204,7 @@ class Engine:
         return self._count(work)
 
     def _due(self, now_ms: int) -> dict[str, int]:
-        """The rules of which another period has settled since the last look, each with that period's number."""
+        """The rules of which another period has settled since the last look, with its number."""
         found = {
             rule.id: (now_ms - SETTLED_S * 1000) // (period_s * 1000)
             for rule in self.rules

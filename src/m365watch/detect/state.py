@@ -428,6 +428,17 @@ class DetectionState:
         """These have been told."""
         self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
 
+    def count_alerts(self) -> list[tuple[str, str, int]]:
+        """How many alerts there are to see, by state and severity."""
+        return self._database.execute(
+            "SELECT state, json_extract(CAST(body AS TEXT), '$.severity'), count(*) FROM alert"
+            " WHERE shown GROUP BY 1, 2"
+        ).fetchall()
+
+    def count_full(self) -> int:
+        """Hours of groups that had more matches than are kept."""
+        return int(self._database.execute("SELECT count(*) FROM full").fetchone()[0])
+
     def count(self) -> dict[str, int]:
         """How much is kept, by table."""
         row = self._database.execute(

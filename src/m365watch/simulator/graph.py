@@ -9,11 +9,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from m365watch.simulator.answers import RightAnswer, refusal_response, right_response
+from m365watch.simulator.directory import decoded, roles_for
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.refusals import Refusal, graph_refusal
 from m365watch.simulator.scenario import Call
@@ -24,6 +26,9 @@ from m365watch.simulator.tokens import APPLICATION_ROLES, GRAPH_PATH, GRAPH_ROLE
 _QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
 _APPLICATION = f"{GRAPH_PATH}/v1.0/applications(appId='{{client_id}}')"
 _ANNOUNCEMENTS = f"{GRAPH_PATH}/v1.0/admin/serviceAnnouncement"
+_DIRECTORY = (
+    r"(?:users/|groups/|servicePrincipals|applications|oauth2Permission|roleManagement/|shares/|drives/)"
+)
 _CONDITION = re.compile(r"lastModifiedDateTime ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 _PAGE_PREFERRED = re.compile(r"odata\.maxpagesize=(\d{1,4})", re.ASCII)
 _MEDIA_TYPE = "application/json; charset=utf-8"
@@ -51,6 +56,7 @@ class GraphService:
             web.get(f"{_QUERIES}/{{query}}/records", self.records),
             web.get(_APPLICATION, self.application),
             web.get(f"{_ANNOUNCEMENTS}/{{kind:healthOverviews|issues|messages}}", self.announcements),
+            web.route("*", f"{GRAPH_PATH}/v1.0/{{rest:{_DIRECTORY}.*}}", self.directory),
         ]
 
     async def make(self, request: web.Request) -> web.StreamResponse:
@@ -137,6 +143,20 @@ class GraphService:
 
         roles = POST_ROLES if kind == "messages" else HEALTH_ROLES
         return await self._answered(request, answer, call=Call.ANNOUNCEMENTS, roles=roles)
+
+    async def directory(self, request: web.Request) -> web.StreamResponse:
+        """Accounts, mailboxes, applications, roles and files: read and changed."""
+        path = decoded(request.rel_url.raw_path.removeprefix(f"{GRAPH_PATH}/v1.0"))
+
+        async def answer(tenant: SimulatedTenant) -> RightAnswer:
+            try:
+                body = msgspec.json.decode(await request.read() or b"{}", type=dict[str, Any])
+            except msgspec.DecodeError as error:
+                raise graph_refusal(400, "BadRequest", f"The body cannot be read: {error}") from None
+            found = tenant.directory.answer(request.method, path, request.query, body)
+            return RightAnswer(b"", _MEDIA_TYPE) if found is None else _json(found)
+
+        return await self._answered(request, answer, call=Call.GRAPH, roles=roles_for(request.method, path))
 
     async def _answered(
         self,

@@ -11,6 +11,7 @@ from m365watch.clock import Clock
 from m365watch.model import ContentType
 from m365watch.simulator.announcements import Announcements
 from m365watch.simulator.blobs import SPAN_MAX, Blob
+from m365watch.simulator.directory import SimulatedDirectory
 from m365watch.simulator.faults import FaultPlan
 from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.listing import Pages, Span
@@ -65,6 +66,7 @@ class SimulatedTenant:
         self.throttle = Throttle(behaviour.requests_per_minute)
         self.found = Searches(publication, behaviour, seed=identity.tenant_id)
         self.announcements = Announcements(identity.tenant_id, clock.now())
+        self.directory = SimulatedDirectory()
 
     def adopt(self, identity: TenantIdentity) -> None:
         """Let the application have the credentials of `identity`, as somebody gives them in the portal.

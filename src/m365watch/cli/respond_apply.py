@@ -1,0 +1,110 @@
+"""Carries out a plan on a terminal: asks for each step, and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import typer
+
+from m365watch.cli.loop import run_in_loop
+from m365watch.cli.terminal import plain
+from m365watch.clock import SystemClock
+from m365watch.config.settings import Settings
+from m365watch.errors import NeedsOperator
+from m365watch.respond.desk import Ask, Came, Desk, Told
+from m365watch.respond.journal import Journal
+from m365watch.respond.steps import Plan, Step
+from m365watch.respond.way import open_graph
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one thing."""
+
+    title: str
+    told: Told
+
+
+def apply_plan(
+    settings: Settings, plan: Plan, *, numbers: Sequence[int], asks: bool, say: Say
+) -> list[Result]:
+    """Carry out the steps of these numbers, or all. Raises: CollectorError: none of the rest was done."""
+    chosen = [(number, step) for number, step in enumerate(plan.steps, 1) if number in (numbers or [number])]
+
+    async def work(desk: Desk) -> list[Result]:
+        results: list[Result] = []
+        for number, step in chosen:
+            found = [Result(f"{number}. {step.title}", told) for told in await desk.carry_out(step)]
+            for result in found:
+                say(_line(result, step))
+            results += found
+        return results
+
+    return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
+
+
+def undo_plan(
+    settings: Settings, plan: Plan, *, formerly: Sequence[str], asks: bool, say: Say
+) -> list[Result]:
+    """Take back what was done for the alert, the latest first; `formerly` are ids that it had.
+
+    Raises: CollectorError: none of the rest was taken back.
+    """
+
+    async def work(desk: Desk) -> list[Result]:
+        results: list[Result] = []
+        for done in Journal(settings.state_directory).to_undo(plan.alert_id, *formerly):
+            told = await desk.undo(done)
+            results.append(Result("undo", told))
+            say(_line(results[-1], None))
+        return results
+
+    return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
+
+
+async def _with_desk(
+    settings: Settings, plan: Plan, *, asks: bool, work: Callable[[Desk], Awaitable[list[Result]]]
+) -> list[Result]:
+    clock = SystemClock()
+    ask: Ask | None = _ask if asks else None
+    async with open_graph(settings, plan.tenant, clock=clock) as graph:
+        journal = Journal(settings.state_directory)
+        return await work(Desk(plan, graph, journal, clock=clock, by=who(), ask=ask))
+
+
+async def _ask(question: str) -> bool:
+    """Whether a person says yes; the loop goes on meanwhile."""
+    return await asyncio.to_thread(typer.confirm, plain(question), err=True)
+
+
+def require_terminal() -> None:
+    """Refuse to ask where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask on; look at the plan, then give --yes")
+
+
+def who() -> str:
+    """The user that this runs as, for the journal."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _line(result: Result, step: Step | None) -> str:
+    told = result.told
+    label = f" ({plain(told.label)})" if told.label else ""
+    why = ""
+    if told.error is not None:
+        fix = f"; {told.error.fix}" if isinstance(told.error, NeedsOperator) else ""
+        why = f": {plain(told.error.what)}{fix}"
+    if told.came is Came.BY_HAND and step is not None and step.powershell:
+        why = ": its PowerShell stands in the plan"
+    return f"{plain(result.title)}{label}: {told.came}{why}"

@@ -1,0 +1,141 @@
+"""What a step will do in the tenant as it is: read first, then one deed for each thing that changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from m365watch.errors import BadAnswer
+from m365watch.respond.quoting import UnsafeValue, segment
+from m365watch.respond.steps import Act, GraphCall, Operation, Remove, Revise
+
+Document = Mapping[str, object]
+
+_PLACE = re.compile(r"\{(subject|found)\.([A-Za-z.]+)\}")
+FOUND_MAX = 1_000
+"""Things of one list that are looked at."""
+
+
+class Graph(Protocol):
+    """Graph of the tenant, as far as a response needs it."""
+
+    async def ask(self, call: GraphCall) -> Document:
+        """The answer; empty for one without a body.
+
+        Raises: RetryLater, NeedsOperator: nothing was changed, as far as is known.
+        """
+        ...
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        """What the list has, over its pages. Raises: as `ask`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One change, and what takes it back."""
+
+    label: str
+    """What it is done to, where the step's title does not say it."""
+    call: GraphCall
+    undo: GraphCall | None = None
+    is_meant: bool = True
+    """Whether the plan names it; False: a person has to pick it."""
+
+
+async def look(graph: Graph, operation: Operation) -> list[Deed]:
+    """The deeds that carry an operation out; none where it is so already, or nothing is there.
+
+    Raises: RetryLater, NeedsOperator: Graph could not be asked.
+    """
+    match operation:
+        case Act(call):
+            return [Deed("", call)]
+        case Revise():
+            return await _look_at_properties(graph, operation)
+        case Remove():
+            return await _look_at_list(graph, operation)
+
+
+async def _look_at_properties(graph: Graph, operation: Revise) -> list[Deed]:
+    current = await graph.ask(operation.calls[0])
+    before = {name: current.get(name) for name in operation.properties}
+    if before == dict(operation.properties):
+        return []
+    undo = GraphCall("PATCH", operation.path, before)
+    return [Deed("", GraphCall("PATCH", operation.path, operation.properties), undo)]
+
+
+async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:
+    subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
+    listed = await graph.list(_filled(operation.listed, subject, {}), most=FOUND_MAX)
+    meant = [operation.takes_all or _is_wanted(operation, found) for found in listed]
+    nothing_known = not operation.wanted and not operation.takes_all
+    return [
+        Deed(
+            _label(operation, found),
+            _removal(operation, subject, found),
+            _restoring(operation, found),
+            is_meant=yes,
+        )
+        for found, yes in zip(listed, meant, strict=True)
+        if yes or nothing_known or not any(meant)
+    ]
+
+
+def _is_wanted(operation: Remove, found: Document) -> bool:
+    return any(_text(_value(found, name)).casefold() == value.casefold() for name, value in operation.wanted)
+
+
+def _label(operation: Remove, found: Document) -> str:
+    shown = ((name, _text(_value(found, name))) for name in operation.label)
+    return ", ".join(f"{name} {value}" for name, value in shown if value) or _text(found.get("id"))
+
+
+def _removal(operation: Remove, subject: Document, found: Document) -> GraphCall:
+    call = operation.removal
+    body = call.body
+    if body is not None:
+        body = {name: _plainly_filled(value, found) for name, value in body.items()}
+    return GraphCall(call.method, _filled(call.path, subject, found), body)
+
+
+def _restoring(operation: Remove, found: Document) -> GraphCall | None:
+    if not operation.restored_at:
+        return None
+    body = {name: found[name] for name in operation.restored if found.get(name) is not None}
+    return GraphCall("POST", operation.restored_at, body)
+
+
+def _filled(template: str, subject: Document, found: Document) -> str:
+    """The path with what was read in its places, each as one segment.
+
+    Raises: BadAnswer: Graph's answer lacks it.
+    """
+    read = {"subject": subject, "found": found}
+
+    def fill(place: re.Match[str]) -> str:
+        try:
+            return segment(_text(_value(read[place[1]], place[2])))
+        except UnsafeValue as error:
+            raise BadAnswer(f"Graph's answer: {place[2]} {error}") from None
+
+    return _PLACE.sub(fill, template)
+
+
+def _plainly_filled(value: object, found: Document) -> object:
+    place = _PLACE.fullmatch(value) if isinstance(value, str) else None
+    return value if place is None else _value(found, place[2])
+
+
+def _value(document: Document, dotted: str) -> object:
+    value: object = document
+    for name in dotted.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _text(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else str(value)

@@ -1,0 +1,120 @@
+"""Graph of one tenant over HTTP, for an application that may change things.
+
+Every request carries a token for the configured Graph host and goes to that host only. A token that is
+refused is renewed once; a call that may have been done is never sent again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import msgspec
+from yarl import URL
+
+from m365watch.clock import Clock
+from m365watch.entra.retry_after import retry_after_s
+from m365watch.entra.session import Answer, Session
+from m365watch.entra.tokens import Tokens
+from m365watch.errors import (
+    BadAnswer,
+    CollectorError,
+    NeedsOperator,
+    PermissionMissing,
+    Throttled,
+    TokenRefused,
+    Unavailable,
+)
+from m365watch.respond.carrying import Document
+from m365watch.respond.steps import GraphCall
+
+PAGES_MAX = 100
+"""Pages of one list; one with more is going in circles."""
+_TEXT_MAX = 200
+
+
+class GraphClient:
+    """Implements `carrying.Graph`."""
+
+    def __init__(
+        self, session: Session, graph_url: str, *, tokens: Tokens, clock: Clock, tenant: str
+    ) -> None:
+        """`tokens` are for the host of `graph_url`, and for no other."""
+        self._session = session
+        self._root = f"{graph_url.rstrip('/')}/v1.0"
+        self._tokens = tokens
+        self._clock = clock
+        self._where = f"{tenant}/Graph"
+
+    async def ask(self, call: GraphCall) -> Document:
+        """The answer; empty for one without a body.
+
+        Raises: RetryLater, NeedsOperator: nothing was changed, as far as is known.
+        """
+        body = None if call.body is None else msgspec.json.encode(call.body)
+        return await self._ask(call.method, f"{self._root}{call.path}", body)
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        """What the list has, over its pages, `most` at most. Raises: as `ask`."""
+        found: list[Document] = []
+        url = f"{self._root}{path}"
+        for _ in range(PAGES_MAX):
+            page = await self._ask("GET", url, None)
+            value = page.get("value")
+            if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+                raise BadAnswer("Graph's answer is no list", where=self._where)
+            found += value
+            link = page.get("@odata.nextLink")
+            if not link or len(found) >= most:
+                return found[:most]
+            if not isinstance(link, str) or not link.startswith(f"{self._root}/"):
+                raise BadAnswer("the next page is not at Graph", where=self._where)
+            url = link
+        raise BadAnswer(f"the list has more than {PAGES_MAX} pages", where=self._where)
+
+    async def _ask(self, method: str, url: str, body: bytes | None) -> Document:
+        token = await self._tokens.current()
+        answer = await self._send(method, url, body, token)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            answer = await self._send(method, url, body, await self._tokens.renewed(token))
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self._refusal(answer)
+        if not answer.body.strip():
+            return {}
+        try:
+            return msgspec.json.decode(answer.body, type=dict[str, object])
+        except msgspec.MsgspecError:
+            raise BadAnswer("Graph's answer is no JSON object", where=self._where) from None
+
+    async def _send(self, method: str, url: str, body: bytes | None, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return await self._session.send(
+            method, URL(url, encoded=True), headers=headers, where=self._where, form=body
+        )
+
+    def _refusal(self, answer: Answer) -> CollectorError:
+        what = f"Graph answered HTTP {answer.status}{_told(answer.body)}"
+        if answer.status == HTTPStatus.FORBIDDEN:
+            fix = "give the application of detections.response the permissions that docs/respond.md names"
+            return PermissionMissing(what, fix=fix, where=self._where)
+        after_s = retry_after_s(answer.headers, now=self._clock.now())
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return TokenRefused(what, where=self._where)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return Throttled(what, where=self._where, after_s=after_s)
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unavailable(what, where=self._where, after_s=after_s)
+        fix = "see what the plan names: it may be gone, or be called otherwise"
+        return NeedsOperator(what, fix=fix, where=self._where)
+
+
+def _told(body: bytes) -> str:
+    """Graph's own word for it and its message, on one line; empty where it says none."""
+    try:
+        error = msgspec.json.decode(body, type=dict[str, dict[str, object]])["error"]
+    except (msgspec.MsgspecError, KeyError):
+        return ""
+    said = f" ({error.get('code')}: {error.get('message')})"[:_TEXT_MAX]
+    return "".join(one if one.isprintable() else " " for one in said)

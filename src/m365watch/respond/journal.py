@@ -1,0 +1,112 @@
+"""Who did what about an alert, and what came of it: a file that is only ever added to.
+
+A deed is written down before it is done, with what takes it back, so that a crash in between leaves
+no change that nobody knows how to undo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from m365watch.errors import NeedsOperator
+from m365watch.respond.steps import GraphCall
+
+FILE_NAME = "responses.ndjson"
+LINE_BYTES_MAX = 1_048_576
+Outcome = Literal["begun", "done", "failed", "unclear", "undone"]
+"""unclear: Graph's answer never came, so that it may have been done."""
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the file."""
+
+    deed: str
+    """The deed's own id; lines with the same one tell of the same deed."""
+    at: datetime
+    by: str
+    alert: str
+    tenant: str
+    outcome: Outcome
+    step: str
+    label: str = ""
+    method: str = ""
+    path: str = ""
+    undo: GraphCall | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeedDone:
+    """A deed that was done, or may have been, and was not taken back."""
+
+    line: Line
+    is_certain: bool
+
+
+class Journal:
+    """The file in the state directory; its owner's alone, for it repeats what rules and grants said."""
+
+    def __init__(self, state_directory: Path) -> None:
+        """The file is made when the first line is written."""
+        self.path = state_directory / FILE_NAME
+
+    def write(self, line: Line) -> None:
+        """Add the line, durably. Raises: NeedsOperator: it cannot be written, and nothing may be done."""
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                size = os.fstat(handle).st_size
+                # A crash may have cut the last line, and must not spoil this one.
+                is_cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+                os.write(handle, b"\n" * is_cut + msgspec.json.encode(line) + b"\n")
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise NeedsOperator(
+                f"what is done cannot be written down, so nothing is: {error.strerror}",
+                fix="make room, or give this user the right to write the file",
+                where=str(self.path),
+            ) from None
+
+    def to_undo(self, *alerts: str) -> list[DeedDone]:
+        """What was done for the alert, under any of its ids, and can be taken back, the latest first."""
+        begun: dict[str, Line] = {}
+        outcomes: dict[str, str] = {}
+        for line in self._lines():
+            if line.alert in alerts:
+                outcomes[line.deed] = line.outcome
+                if line.outcome == "begun":
+                    begun[line.deed] = line
+        left = [
+            one for one in begun.values() if one.undo and outcomes[one.deed] in {"begun", "done", "unclear"}
+        ]
+        return [DeedDone(one, outcomes[one.deed] == "done") for one in reversed(left)]
+
+    def find(self, given: str) -> Line | None:
+        """The first line of the only alert whose id begins so: alerts are forgotten, what was done is not."""
+        found: dict[str, Line] = {}
+        for line in self._lines():
+            if line.alert.startswith(given):
+                found.setdefault(line.alert, line)
+        return found.popitem()[1] if len(found) == 1 else None
+
+    def _lines(self) -> Iterator[Line]:
+        """The lines that can be read: a crash may have cut the last one."""
+        decoder = msgspec.json.Decoder(Line)
+        try:
+            with self.path.open("rb") as file:
+                while text := file.readline(LINE_BYTES_MAX):
+                    try:
+                        yield decoder.decode(text)
+                    except msgspec.MsgspecError:
+                        continue
+        except FileNotFoundError:
+            return

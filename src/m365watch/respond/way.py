@@ -1,0 +1,53 @@
+"""The way to the Graph of an alert's tenant, with the application that responds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from m365watch.clock import Clock
+from m365watch.config.settings import Settings
+from m365watch.entra.credentials import make_credentials
+from m365watch.entra.session import open_session
+from m365watch.entra.tokens import TokenSource
+from m365watch.errors import NeedsOperator
+from m365watch.respond.graph import GraphClient
+
+
+@asynccontextmanager
+async def open_graph(settings: Settings, tenant_id: str, *, clock: Clock) -> AsyncIterator[GraphClient]:
+    """Graph of the tenant. Raises: NeedsOperator: there is no application for it, or no such tenant."""
+    response = settings.detections.response
+    if response is None:
+        raise NeedsOperator(
+            "there is no application that may respond",
+            fix="give detections.response.credentials; docs/respond.md names the permissions that it needs",
+            where=str(settings.path),
+        )
+    tenant = next((one for one in settings.tenants if one.tenant_id == tenant_id), None)
+    if tenant is None or not tenant.cloud.graph_url:
+        raise NeedsOperator(
+            f"the configuration names no Graph for the tenant {tenant_id}",
+            fix="add the tenant to an input, or respond by hand",
+            where=str(settings.path),
+        )
+    async with open_session() as opened:
+        session = opened.over(tenant.network)
+        credentials = make_credentials(
+            response.client_id,
+            response.credentials,
+            session=session,
+            clock=clock,
+            cloud=tenant.cloud.name,
+        )
+        tokens = TokenSource(
+            session,
+            replace(tenant.cloud, audience=tenant.cloud.graph_url),
+            tenant_id=tenant.tenant_id,
+            credentials=credentials,
+            clock=clock,
+        )
+        yield GraphClient(
+            session, tenant.cloud.graph_url, tokens=tokens, clock=clock, tenant=str(tenant.tenant_id)
+        )

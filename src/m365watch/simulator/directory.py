@@ -1,0 +1,163 @@
+"""What Graph knows of a tenant's accounts, mailboxes, applications, roles and files, and lets be changed.
+
+Source: Microsoft Graph v1.0: user, messageRule, oAuth2PermissionGrant, appRoleAssignment,
+unifiedRoleAssignment, servicePrincipal, application, permission.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+from m365watch.simulator.refusals import graph_refusal
+
+Json = dict[str, Any]
+
+PERMISSIONS = (
+    ("POST", r"/users/[^/]+/revokeSignInSessions", {"User.RevokeSessions.All"}),
+    ("PATCH", r"/users/[^/]+", {"User.EnableDisableAccount.All"}),
+    ("GET", r"/users/[^/]+", {"User.Read.All"}),
+    (".*", r"/users/[^/]+/mailFolders/inbox/messageRules(/.*)?", {"MailboxSettings.ReadWrite"}),
+    ("GET", r"/users/[^/]+/memberOf.*", {"User.Read.All"}),
+    ("DELETE", r"/groups/.*", {"GroupMember.ReadWrite.All"}),
+    ("GET", r"/servicePrincipals\(.*", {"Application.Read.All", "Application.ReadWrite.All"}),
+    (".*", r"/servicePrincipals\([^)]*\)/appRoleAssignments(/.*)?", {"AppRoleAssignment.ReadWrite.All"}),
+    ("PATCH|POST", r"/servicePrincipals\(.*", {"Application.ReadWrite.All"}),
+    (".*", r"/applications\(.*", {"Application.ReadWrite.All"}),
+    (".*", r"/oauth2PermissionGrants(/.*)?", {"DelegatedPermissionGrant.ReadWrite.All"}),
+    (".*", r"/roleManagement/directory/roleAssignments(/.*)?", {"RoleManagement.ReadWrite.Directory"}),
+    (".*", r"/(shares|drives)/.*", {"Files.ReadWrite.All"}),
+)
+"""Method, path below /v1.0, and the roles of which one is needed."""
+
+
+class SimulatedDirectory:
+    """Starts empty; what is not in it answers 404, as in Graph."""
+
+    def __init__(self) -> None:
+        """Nobody is there yet."""
+        self._made = 0
+        self.users: dict[str, Json] = {}
+        self.lists: dict[str, list[Json]] = {}
+        """By the path of the list below /v1.0, with names in it for ids."""
+        self.principals: dict[str, Json] = {}
+        self.shared: dict[str, Json] = {}
+
+    def add_user(self, name: str) -> str:
+        """An account that is enabled, with one session; its object id."""
+        made = {"id": self._id(), "userPrincipalName": name, "accountEnabled": True, "sessions": 1}
+        self.users[name.lower()] = made
+        return str(made["id"])
+
+    def add_principal(self, app_id: str) -> str:
+        """An application that the tenant has let in; its object id."""
+        self.principals[app_id] = {"id": self._id(), "appId": app_id, "accountEnabled": True}
+        return str(self.principals[app_id]["id"])
+
+    def add_file(self, url: str) -> str:
+        """A file; the path of the list of its permissions."""
+        name = "u!" + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+        self.shared[name] = {"id": self._id(), "parentReference": {"driveId": "b!1"}}
+        return f"/drives/b!1/items/{self.shared[name]['id']}/permissions"
+
+    def add(self, listed: str, thing: Mapping[str, Any]) -> str:
+        """A thing in a list; its id."""
+        made = {"id": self._id(), **thing}
+        self.lists.setdefault(listed, []).append(made)
+        return str(made["id"])
+
+    def answer(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
+        """What Graph answers, after the change; `path` is below /v1.0 and decoded. None: 204.
+
+        Raises: Refusal: 404 or 400.
+        """
+        user = re.fullmatch(r"/users/([^/]+)(?:/revokeSignInSessions)?", path)
+        principal = re.fullmatch(r"/servicePrincipals\(appId='([^']+)'\)", path)
+        share = re.fullmatch(r"/shares/([^/]+)/driveItem", path)
+        if user:
+            return self._user(method, path, self._user_of(user[1]), body)
+        if principal:
+            return self._revise(method, _known(self.principals, principal[1]), body)
+        if share:
+            return dict(_known(self.shared, share[1]))
+        return self._list(method, path, query, body)
+
+    def _user(self, method: str, path: str, user: Json, body: Json) -> Json | None:
+        if path.endswith("/revokeSignInSessions"):
+            user["sessions"] = 0
+            return {"value": True}
+        return self._revise(method, user, body)
+
+    def _revise(self, method: str, thing: Json, body: Json) -> Json | None:
+        if method == "PATCH":
+            thing.update(body)
+            return None
+        return dict(thing)
+
+    def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
+        if method == "GET" and path in self.lists:
+            return {"value": [one for one in self.lists[path] if _passes(one, query.get("$filter", ""))]}
+        if method == "POST" and path.endswith("/removePassword"):
+            path = path.removesuffix("/removePassword") + "/passwordCredentials"
+            self._remove(path, "keyId", str(body.get("keyId")))
+            return None
+        if method == "POST" and path in self.lists:
+            self.add(path, body)
+            return dict(self.lists[path][-1])
+        if method == "DELETE":
+            listed, _, thing_id = path.removesuffix("/$ref").rpartition("/")
+            self._remove(listed, "id", thing_id)
+            return None
+        raise _not_found()
+
+    def _remove(self, listed: str, key: str, value: str) -> None:
+        things = self.lists.get(listed, [])
+        left = [one for one in things if one.get(key) != value]
+        if len(left) == len(things):
+            raise _not_found()
+        self.lists[listed] = left
+
+    def _user_of(self, name: str) -> Json:
+        by_id = (one for one in self.users.values() if one["id"] == name)
+        return next(by_id, None) or _known(self.users, name.lower())
+
+    def _id(self) -> str:
+        self._made += 1
+        return str(UUID(int=self._made, version=4))
+
+
+def roles_for(method: str, path: str) -> frozenset[str]:
+    """The roles of which a call needs one; none for a call that Graph does not have here."""
+    for methods, pattern, roles in PERMISSIONS:
+        if re.fullmatch(methods, method) and re.fullmatch(pattern, path):
+            return frozenset(roles)
+    return frozenset()
+
+
+def decoded(path: str) -> str:
+    """The path as Graph reads it; an encoded slash stays one name."""
+    return "/".join(unquote(one).replace("/", "%2F") for one in path.split("/"))
+
+
+def _passes(thing: Json, condition: str) -> bool:
+    if not condition:
+        return True
+    asked = re.fullmatch(r"(\w+) eq '([^']*)'", condition)
+    if asked is None:
+        raise graph_refusal(400, "BadRequest", "Invalid filter clause.")
+    return bool(thing.get(asked[1]) == asked[2])
+
+
+def _known(things: Mapping[str, Json], name: str) -> Json:
+    if name not in things:
+        raise _not_found()
+    return things[name]
+
+
+def _not_found() -> Exception:
+    text = "Resource does not exist or one of its queried references is not present."
+    return graph_refusal(404, "Request_ResourceNotFound", text)

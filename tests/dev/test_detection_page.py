@@ -1,0 +1,59 @@
+"""What docs/detection.md shows is accepted as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from typer.main import get_command
+
+from m365watch.cli.program import app
+from m365watch.config.load import parse_settings
+from m365watch.detect.exceptions import list_unknown, read_exceptions
+from m365watch.detect.library import load_packs
+from m365watch.detect.output import FILE_NAME
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
+GUID = "11111111-2222-4333-8444-555555555555"
+
+
+def block(name: str) -> str:
+    [found] = re.findall(rf"<!-- {name} -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    return str(found)
+
+
+def test_the_settings_shown_are_accepted(tmp_path: Path) -> None:
+    """With a folder of rules and a file of exceptions beside the configuration."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "exceptions.yml").write_text("")
+    keys = {"tenant_id": GUID, "client_id": GUID, "client_secret": "made up"}
+    document = {"inputs": {"office365": {"credentials": keys}}, **yaml.safe_load(block("settings"))}
+
+    found = parse_settings(document, path=tmp_path / "c.yaml", environment={}).detections
+
+    assert found.rules_directories == (tmp_path / "rules",)
+    assert found.accepted_domains == {"contoso.com", "contoso.de"}
+
+
+def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
+    """Their rule is one of the packs'."""
+    (tmp_path / "exceptions.yml").write_text(block("exceptions"), encoding="utf-8")
+    exceptions, mistakes = read_exceptions(tmp_path / "exceptions.yml")
+
+    assert mistakes == []
+    assert len(exceptions.every) == 1
+    assert list_unknown(exceptions, load_packs().rules) == []
+
+
+def test_every_command_and_option_shown_is_one() -> None:
+    """Also below a group of commands."""
+    commands = getattr(get_command(app), "commands", {})
+    [lines] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+
+    for _, group, name, rest in re.findall(r"^(m365watch) (\w+) (\w+)(.*)$", lines, re.MULTILINE):
+        options = {one for each in commands[group].commands[name].params for one in each.opts}
+        assert set(re.findall(r"--[a-z]+", rest)) <= options
+    for group, name in re.findall(r"`m365watch (alerts|rules) (\w+)", PAGE):
+        assert name in commands[group].commands
+    assert f"`{FILE_NAME}`" in PAGE

@@ -1,0 +1,83 @@
+"""`m365watch respond --apply` and `--undo` in real processes, on a simulated Graph."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import closing
+from pathlib import Path
+
+from commands import command
+from m365watch.clock import SystemClock
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
+from m365watch.simulator.scenario import parse_scenario
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+ANN = "ann@contoso.example"
+ROLES = ["User.EnableDisableAccount.All", "User.Read.All", "User.RevokeSessions.All"]
+ALERT = "abcd" + "0" * 28
+
+
+def keep_alert(state: Path, tenant: str) -> None:
+    """An alert about Ann, where a collector would keep it."""
+    state.mkdir(parents=True)
+    alert = Alert(
+        id=AlertId(ALERT),
+        rule_id="i07",
+        title="Attack tool or script",
+        severity=Severity("high"),
+        tenant=tenant,
+        group=(ANN,),
+        entities=(("user", ANN),),
+        first_at_ms=1_795_730_400_000,
+        last_at_ms=1_795_730_400_000,
+        count=1,
+        evidence=("r1",),
+        explanation="Ann was at work with a tool.",
+        contain=("revoke_sessions", "disable_account"),
+    )
+    with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
+        kept.put_alert(KeptAlert(alert, shown=True))
+
+
+def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:
+    """Without a terminal it refuses to ask; --yes does it, the journal tells it, --undo takes it back."""
+
+    async def main() -> None:
+        scenario = parse_scenario(json.dumps({"behaviour": {"graph_roles": ROLES}}), where="test")
+        simulation = SimulationSettings(seed=5, days=0.1, records_per_day=10, live=False, scenario=scenario)
+        async with simulator_running(simulation, clock=SystemClock()) as running:
+            tenant = running.tenants[0]
+            document = running.configuration(outputs={"lake": {"type": "lake"}})
+            secret = tenant.identity.client_secret
+            credentials = {"client_id": tenant.identity.client_id, "client_secret": secret}
+            document["detections"] = {"response": {"credentials": credentials}}
+            file = tmp_path / "m365watch.json"
+            file.write_text(json.dumps(document))
+            file.chmod(0o600)
+            keep_alert(tmp_path / "state", tenant.identity.tenant_id)
+            tenant.directory.add_user(ANN)
+            user = tenant.directory.users[ANN]
+            words = ("respond", "abcd", "--config", str(file))
+
+            unasked = await command(*words, "--apply")
+            assert (unasked.exit_code, user["sessions"], user["accountEnabled"]) == (2, 1, True)
+            one = await command(*words, "--apply", "--yes", "--step", "1")
+            assert (one.exit_code, user["sessions"], user["accountEnabled"]) == (0, 0, True)
+            both = await command(*words, "--apply", "--yes")
+            assert (both.exit_code, user["accountEnabled"]) == (0, False)
+            assert f"2. Disable the account {ANN}: done" in both.out
+            (tmp_path / "state" / FILE_NAME).unlink()  # as an alert that has been forgotten
+            undone = await command(*words, "--undo", "--yes")
+            assert (undone.exit_code, user["accountEnabled"]) == (0, True)
+            again = await command(*words, "--undo", "--yes")
+            assert again.out.startswith("nothing to take back")
+            journal = (tmp_path / "state" / "responses.ndjson").read_text()
+            assert journal.count('"outcome":"done"') == 3
+            assert not [text for text in (one.out, one.err, both.out, journal) if secret in text]
+
+    asyncio.run(main())

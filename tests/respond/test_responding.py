@@ -1,0 +1,363 @@
+"""Steps carried out on a simulated Graph: its state changes, a second read proves it, undo brings it back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alerts import ANN, APP, make_alert, make_match
+from m365watch.clock import SystemClock
+from m365watch.config.load import parse_settings
+from m365watch.config.settings import DetectionSettings, Settings
+from m365watch.errors import NeedsOperator, PermissionMissing, Unavailable
+from m365watch.respond.carrying import Document
+from m365watch.respond.desk import Came, Desk, Told
+from m365watch.respond.journal import FILE_NAME, Journal
+from m365watch.respond.plan import plan_response
+from m365watch.respond.steps import GraphCall, Plan
+from m365watch.respond.way import open_graph
+from m365watch.simulator.directory import PERMISSIONS, SimulatedDirectory
+from m365watch.simulator.scenario import parse_scenario
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+ALL_ROLES = sorted({role for _, _, roles in PERMISSIONS for role in roles})
+RULES = "/users/ann@contoso.example/mailFolders/inbox/messageRules"
+LINK = "https://contoso.example/sites/a/b.docx"
+
+
+@dataclass
+class Scene:
+    """A simulated tenant, and the collector's settings for it."""
+
+    directory: SimulatedDirectory
+    settings: Settings
+    tenant: str
+    secret: str
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.settings.state_directory)
+
+    async def apply(self, plan: Plan, *, says: bool | None = None) -> list[Told]:
+        """Carry it out; `says` is what a person answers, None: --yes."""
+        asked: list[str] = []
+
+        async def ask(question: str) -> bool:
+            asked.append(question)
+            return bool(says)
+
+        async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
+            desk = Desk(
+                plan,
+                graph,
+                self.journal,
+                clock=SystemClock(),
+                by="tester",
+                ask=None if says is None else ask,
+            )
+            return [told for step in plan.steps for told in await desk.carry_out(step)]
+
+    async def undo(self, plan: Plan) -> list[Told]:
+        async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
+            desk = Desk(plan, graph, self.journal, clock=SystemClock(), by="tester", ask=None)
+            return [await desk.undo(done) for done in self.journal.to_undo(plan.alert_id)]
+
+    def plan(self, *words: str, fields: dict[str, str] | None = None, **entities: str) -> Plan:
+        alert = make_alert(*words, **entities)
+        return replace(plan_response(alert, [make_match(fields)] if fields else []), tenant=self.tenant)
+
+
+@asynccontextmanager
+async def scene_in(folder: Path, roles: Sequence[str]) -> AsyncIterator[Scene]:
+    behaviour = {"behaviour": {"graph_roles": list(roles)}}
+    scenario = parse_scenario(json.dumps(behaviour), where="test")
+    simulation = SimulationSettings(seed=5, days=0.1, records_per_day=10, live=False, scenario=scenario)
+    async with simulator_running(simulation, clock=SystemClock()) as running:
+        document: dict[str, Any] = running.configuration(outputs={"lake": {"type": "lake"}})
+        tenant = running.tenants[0]
+        credentials = {
+            "client_id": tenant.identity.client_id,
+            "client_secret": tenant.identity.client_secret,
+        }
+        document["detections"] = {"response": {"credentials": credentials}}
+        settings = parse_settings(document, path=folder / "m365watch.json", environment={})
+        settings.state_directory.mkdir(exist_ok=True)
+        yield Scene(tenant.directory, settings, tenant.identity.tenant_id, tenant.identity.client_secret)
+
+
+def in_scene(
+    folder: Path, test: Callable[[Scene], Awaitable[None]], *, roles: Sequence[str] = ALL_ROLES
+) -> None:
+    """Run the test with a simulated tenant."""
+
+    async def main() -> None:
+        async with scene_in(folder, roles) as scene:
+            for name in (ANN, "eve@contoso.example"):
+                scene.directory.add_user(name)
+            await test(scene)
+
+    asyncio.run(main())
+
+
+def test_sessions_end_and_the_account_is_disabled_and_comes_back(tmp_path: Path) -> None:
+    """What can be undone is; sessions stay ended."""
+
+    async def test(scene: Scene) -> None:
+        user = scene.directory.users[ANN]
+        plan = scene.plan("revoke_sessions", "disable_account", user=ANN)
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE, Came.DONE]
+        assert (user["sessions"], user["accountEnabled"]) == (0, False)
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE, Came.ALREADY]
+        assert [told.came for told in await scene.undo(plan)] == [Came.DONE]
+        assert (user["sessions"], user["accountEnabled"]) == (0, True)
+        assert await scene.undo(plan) == []
+
+    in_scene(tmp_path, test)
+
+
+def test_the_named_rule_goes_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Its neighbours stay; what is put back has the conditions and actions of before."""
+
+    async def test(scene: Scene) -> None:
+        bad = {
+            "displayName": "..",
+            "sequence": 1,
+            "isEnabled": True,
+            "conditions": {"subjectContains": ["invoice"]},
+            "actions": {"delete": True},
+            "hasError": False,
+        }
+        scene.directory.add(RULES, {"displayName": "news", "sequence": 2})
+        scene.directory.add(RULES, bad)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["news"]
+        assert [told.came for told in await scene.undo(plan)] == [Came.DONE]
+        back = scene.directory.lists[RULES][-1]
+        assert {name: back.get(name) for name in bad if name != "hasError"} == {
+            name: value for name, value in bad.items() if name != "hasError"
+        }
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize(("says", "left"), [(None, ["a", "b"]), (False, ["a", "b"]), (True, [])])
+def test_what_the_alert_does_not_name_a_person_picks(
+    tmp_path: Path, says: bool | None, left: list[str]
+) -> None:
+    """--yes alone never removes what nobody named."""
+
+    async def test(scene: Scene) -> None:
+        for name in ("a", "b"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        told = await scene.apply(scene.plan("remove_inbox_rule", user=ANN), says=says)
+
+        assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == left
+        assert {one.came for one in told} <= {Came.PICK, Came.DECLINED, Came.DONE}
+
+    in_scene(tmp_path, test)
+
+
+def test_an_application_loses_its_grants_and_gets_them_back(tmp_path: Path) -> None:
+    """Delegated and application permissions, and the application itself."""
+
+    async def test(scene: Scene) -> None:
+        directory = scene.directory
+        principal = directory.add_principal(APP)
+        own = f"/servicePrincipals(appId='{APP}')"
+        grants, roles = f"{own}/oauth2PermissionGrants", f"{own}/appRoleAssignments"
+        grant = {
+            "clientId": principal,
+            "consentType": "AllPrincipals",
+            "resourceId": "r",
+            "scope": "Mail.Read",
+        }
+        grant_id = directory.add(grants, grant)
+        directory.lists["/oauth2PermissionGrants"] = directory.lists[grants]
+        directory.add(roles, {"principalId": principal, "resourceId": "r", "appRoleId": "x"})
+        plan = scene.plan("remove_oauth_grant", "disable_application", app=APP)
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE] * 3
+        assert directory.lists["/oauth2PermissionGrants"] == []
+        assert directory.lists[roles] == []
+        assert directory.principals[APP]["accountEnabled"] is False
+        assert [told.came for told in await scene.undo(plan)] == [Came.DONE] * 3
+        back = directory.lists["/oauth2PermissionGrants"][0]
+        assert {name: back[name] for name in grant} == grant
+        assert back["id"] != grant_id
+        assert directory.lists[roles][0]["appRoleId"] == "x"
+        assert directory.principals[APP]["accountEnabled"] is True
+
+    in_scene(tmp_path, test)
+
+
+def test_roles_links_secrets_owners_and_memberships_go(tmp_path: Path) -> None:
+    """Each by the call that Graph has for it; of links the anonymous one alone."""
+
+    async def test(scene: Scene) -> None:
+        directory = scene.directory
+        ann = directory.users[ANN]["id"]
+        assignments = "/roleManagement/directory/roleAssignments"
+        role = {"roleDefinition": {"displayName": "Global Administrator"}, "roleDefinitionId": "62e9"}
+        directory.add(assignments, {"principalId": ann, "directoryScopeId": "/", **role})
+        directory.add(assignments, {"principalId": "another", "directoryScopeId": "/", **role})
+        permissions = directory.add_file(LINK)
+        directory.add(permissions, {"link": {"scope": "anonymous", "type": "view"}})
+        directory.add(permissions, {"link": {"scope": "organization", "type": "view"}})
+        secrets = f"/applications(appId='{APP}')/passwordCredentials"
+        directory.add(secrets, {"keyId": "k1", "displayName": "mine"})
+        directory.lists[f"/servicePrincipals(appId='{APP}')/passwordCredentials"] = []
+        owners = f"/applications(appId='{APP}')/owners"
+        directory.add(owners, {"userPrincipalName": ANN})
+        words = ("remove_role", "disable_anonymous_link", "remove_credential", "remove_owner")
+        plan = scene.plan(*words, user=ANN, app=APP, fields={"ObjectId": LINK})
+
+        told = await scene.apply(plan, says=True)
+        assert [one.came for one in told] == [Came.DONE] * 4
+        assert [one["principalId"] for one in directory.lists[assignments]] == ["another"]
+        assert [one["link"]["scope"] for one in directory.lists[permissions]] == ["organization"]
+        assert directory.lists[secrets] == []
+        assert directory.lists[owners] == []
+        assert [one.came for one in await scene.undo(plan)] == [Came.DONE]
+        assert [one["principalId"] for one in directory.lists[assignments]] == ["another", ann]
+
+    in_scene(tmp_path, test)
+
+
+def test_a_no_changes_nothing(tmp_path: Path) -> None:
+    """And nothing is written down."""
+
+    async def test(scene: Scene) -> None:
+        told = await scene.apply(scene.plan("revoke_sessions", user=ANN), says=False)
+
+        assert [one.came for one in told] == [Came.DECLINED]
+        assert scene.directory.users[ANN]["sessions"] == 1
+        assert not scene.journal.path.exists()
+
+    in_scene(tmp_path, test)
+
+
+def test_a_missing_permission_is_one_step_s_failure_with_its_cure(tmp_path: Path) -> None:
+    """The next step is done all the same; a step by hand says so."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", "revoke_sessions", "remove_forwarding", user=ANN)
+        told = await scene.apply(plan)
+
+        assert [one.came for one in told] == [Came.FAILED, Came.DONE, Came.BY_HAND]
+        assert isinstance(told[0].error, PermissionMissing)
+        assert "docs/respond.md" in told[0].error.fix
+        assert scene.directory.users[ANN]["accountEnabled"] is True
+
+    in_scene(tmp_path, test, roles=["User.RevokeSessions.All", "User.Read.All"])
+
+
+def test_who_did_what_is_written_down_and_no_secret(tmp_path: Path) -> None:
+    """The file is its owner's alone; a deed stands there before it is done, and its end after."""
+
+    async def test(scene: Scene) -> None:
+        await scene.apply(scene.plan("revoke_sessions", "disable_account", user=ANN))
+        path = scene.settings.state_directory / FILE_NAME
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+
+        assert [(line["step"], line["outcome"], line["by"]) for line in lines] == [
+            ("revoke_sessions", "begun", "tester"),
+            ("revoke_sessions", "done", "tester"),
+            ("disable_account", "begun", "tester"),
+            ("disable_account", "done", "tester"),
+        ]
+        assert lines[2]["undo"]["body"] == {"accountEnabled": True}
+        assert path.stat().st_mode & 0o077 == 0
+        assert scene.secret not in path.read_text()
+
+    in_scene(tmp_path, test)
+
+
+class DeafGraph:
+    """Does what it is asked, and its answer never arrives."""
+
+    def __init__(self) -> None:
+        self.changed: list[GraphCall] = []
+
+    async def ask(self, call: GraphCall) -> Document:
+        if call.method == "GET":
+            return {"accountEnabled": True}
+        self.changed.append(call)
+        raise Unavailable("no answer")
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        raise AssertionError((path, most))
+
+
+def test_what_may_have_been_done_can_be_taken_back_and_says_so(tmp_path: Path) -> None:
+    """A lost answer is no proof that nothing happened; nor is a journal whose last line is cut."""
+    plan = plan_response(make_alert("disable_account", user=ANN))
+    journal, graph = Journal(tmp_path), DeafGraph()
+    desk = Desk(plan, graph, journal, clock=SystemClock(), by="tester", ask=None)
+
+    [told] = asyncio.run(desk.carry_out(plan.steps[0]))
+    with journal.path.open("ab") as file:
+        file.write(b'{"deed": "cut')
+    [left] = journal.to_undo(plan.alert_id)
+    asyncio.run(desk.carry_out(plan.steps[0]))
+
+    assert told.came is Came.FAILED
+    assert len(graph.changed) == 2
+    assert not left.is_certain
+    assert len(journal.to_undo(plan.alert_id)) == 2
+    assert asyncio.run(desk.undo(left)).came is Came.PICK
+
+
+def test_nothing_is_done_that_cannot_be_written_down(tmp_path: Path) -> None:
+    """A change that nobody knows of is worse than none."""
+    plan = plan_response(make_alert("disable_account", user=ANN))
+    graph = DeafGraph()
+    desk = Desk(plan, graph, Journal(tmp_path / "none"), clock=SystemClock(), by="t", ask=None)
+
+    with pytest.raises(NeedsOperator):
+        asyncio.run(desk.carry_out(plan.steps[0]))
+    assert graph.changed == []
+
+
+def test_without_an_application_it_says_what_to_give(tmp_path: Path) -> None:
+    """The application that collects is never used for it."""
+
+    async def test(scene: Scene) -> None:
+        settings = replace(scene.settings, detections=DetectionSettings())
+        with pytest.raises(NeedsOperator, match="no application that may respond"):
+            async with open_graph(settings, scene.tenant, clock=SystemClock()):
+                pass
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "word", ["disable_account", "remove_inbox_rule", "remove_oauth_grant", "remove_role"]
+)
+def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None:
+    """An application with these roles alone can do it."""
+    needed = plan_response(make_alert(word, user=ANN, app=APP)).permissions
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_principal(APP)
+        for listed in (
+            RULES,
+            "/roleManagement/directory/roleAssignments",
+            f"/servicePrincipals(appId='{APP}')/oauth2PermissionGrants",
+            f"/servicePrincipals(appId='{APP}')/appRoleAssignments",
+        ):
+            scene.directory.lists[listed] = []
+        told = await scene.apply(scene.plan(word, user=ANN, app=APP))
+
+        assert {one.came for one in told} <= {Came.DONE, Came.ALREADY}
+
+    in_scene(tmp_path, test, roles=needed)
