@@ -10,9 +10,10 @@ from m365watch.detect.rule import Rule
 HEAD = """\
 # Detections
 
-Made from the rules of the packs by `./dev docs`. `m365watch rules show NUMBER` has the rest of each: what it was
-verified on, its false alarms, what to look at next, how to contain it. How they run is told in
-[detection.md](../detection.md). Experimental is a rule whose condition was not seen in records of a real attack.
+Made from the rules of the packs by `./dev docs`. `m365watch rules show NUMBER` has the rest of each: what it
+was verified on, its false alarms, what to look at next, how to contain it. How they run is told in
+[detection.md](../detection.md). Experimental is a rule whose condition was not seen in records of a real
+attack.
 
 ## By tactic
 
