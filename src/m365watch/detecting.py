@@ -103,7 +103,7 @@ def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
 class AlertTeller:
     """Names what is new and matters; a flood, as of a first run, takes few lines.
 
-    No value of a record stands in these lines.
+    No value of a record stands in these lines, and they are no warnings: with the collector all is well.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -122,15 +122,15 @@ class AlertTeller:
             self._tell_rest()
         room = TOLD_MAX - self._told
         for alert in new[:room]:
-            _log.warning(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
+            _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
         self._told += min(len(new), room)
         self._untold += max(0, len(new) - room)
         if self._untold and room > 0:
-            _log.warning("more alerts have come than are named here; `m365watch alerts list` has all")
+            _log.info("more alerts have come than are named here; `m365watch alerts list` has all")
 
     def _tell_rest(self) -> None:
         if self._untold:
-            _log.warning(f"alerts: {self._untold:,} more; `m365watch alerts list` names them")
+            _log.info(f"alerts: {self._untold:,} more; `m365watch alerts list` names them")
             self._untold = 0
 
 
