@@ -77,7 +77,7 @@ class Replay:
             )
         if not lake.is_dir():
             raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
-        self._scan = LakeScan(lake, asked)
+        self._scan = LakeScan(lake, replace(asked, tenant_ids=_tenants_of(settings, output)))
         self._place = str(lake)
         target = _target(settings, output)
         name = f"{output}-{_digest(asked, output)}"
@@ -203,6 +203,17 @@ def _target(settings: Settings, output: str) -> OutputSettings:
     else:
         return target
     raise SettingsRefused([mistake], where=str(settings.path))
+
+
+def _tenants_of(settings: Settings, output: str) -> frozenset[TenantId] | None:
+    """Whose records the output gets; None for all that the lake has.
+
+    Once an input names its outputs, also a tenant that left the configuration has no claim to any: the lake
+    keeps its records, and they are no business of who has the output now.
+    """
+    if not any(tenant.outputs for tenant in settings.tenants):
+        return None
+    return frozenset(one.tenant_id for one in settings.tenants if not one.outputs or output in one.outputs)
 
 
 def _own_directory(target: OutputSettings, name: str) -> Path | None:

@@ -16,6 +16,7 @@ LAYERS = (
     {
         "app",
         "detecting",
+        "hunting",
         "reloading",
         "recovering",
         "replaying",

@@ -111,3 +111,20 @@ def test_tenants_that_share_the_outputs_of_others_unasked_are_told() -> None:
     assert settings_of(named).warnings == ()
     document["inputs"]["other"]["enabled"] = False
     assert [line for line in settings_of(document).warnings if "left out" in line] == []
+
+
+@pytest.mark.parametrize(("given", "warns"), [(None, True), (True, False), (False, False)])
+def test_a_customer_s_output_that_hears_of_all_tenants_is_told(given: bool | None, warns: bool) -> None:
+    """Notices name tenants and what is wrong with them; whether that is meant, somebody has to say."""
+    document = with_outputs(["lake", "siem"], other=another(["lake"], tenant=OTHER_TENANT))
+    config = {"address": "a.b", "port": 6, "format": "devo"}
+    said = {} if given is None else {"collectors_out": given}
+    document["outputs"] = TWO_OUTPUTS | {"siem": {"type": "syslog", "config": config | said}}
+
+    warnings = [line for line in settings_of(document).warnings if "collectors_out" in line]
+
+    told = (
+        "outputs.siem.config.collectors_out: is left out, so that what the collector says of every tenant "
+        "goes there, those of inputs.other included; set false, or true if that is meant"
+    )
+    assert warnings == ([told] if warns else [])

@@ -49,11 +49,14 @@ def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
 def test_every_command_and_option_shown_is_one() -> None:
     """Also below a group of commands."""
     commands = getattr(get_command(app), "commands", {})
-    [lines] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    lines = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
 
-    for _, group, name, rest in re.findall(r"^(m365watch) (\w+) (\w+)(.*)$", lines, re.MULTILINE):
-        options = {one for each in commands[group].commands[name].params for one in each.opts}
-        assert set(re.findall(r"--[a-z]+", rest)) <= options
+    shown = re.findall(r"^m365watch (\w+) (\S+)(.*)$", lines, re.MULTILINE)
+    assert {group for group, *_ in shown} == {"alerts", "hunt"}
+    for group, name, rest in shown:
+        command = getattr(commands[group], "commands", {}).get(name, commands[group])
+        options = {one for each in command.params for one in each.opts}
+        assert set(re.findall(r"--[a-z]+", f"{name} {rest}")) <= options
     for group, name in re.findall(r"`m365watch (alerts|rules) (\w+)", PAGE):
         assert name in commands[group].commands
     assert f"`{FILE_NAME}`" in PAGE

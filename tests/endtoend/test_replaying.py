@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from copy import deepcopy
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -57,9 +58,15 @@ class Replays:
         return self.place.settings(self.document).state_directory
 
     def replay(
-        self, output: str = "files2", *, outputs: Mapping[str, Any] = FILES_TOO, **asked: Any
+        self,
+        output: str = "files2",
+        *,
+        outputs: Mapping[str, Any] = FILES_TOO,
+        inputs: Mapping[str, Any] | None = None,
+        **asked: Any,
     ) -> Replay:
-        settings = self.place.settings(self.document | {"outputs": dict(outputs)})
+        document = self.document | {"outputs": dict(outputs), "inputs": inputs or self.document["inputs"]}
+        settings = self.place.settings(document)
         wanted = ScanAsked(asked.pop("period", self.period), **asked)
         return Replay(settings, wanted, output, clock=self.clock, random=system_random(1))
 
@@ -207,6 +214,22 @@ def test_only_what_is_asked_for_is_delivered(replays: Replays) -> None:
         outcome = replays.run(one)
         assert 0 < outcome.records == len(held(one)) < len(replays.lake)
         assert set(held(one)) < set(replays.lake)
+
+
+@pytest.mark.parametrize("who", ["excluded", "left"])
+def test_an_output_gets_only_the_records_of_the_tenants_that_have_it(replays: Replays, who: str) -> None:
+    """The lake also has those of tenants that have left; another customer's output is no place for them."""
+    [(name, section)] = replays.document["inputs"].items()
+    outputs = ["lake"] if who == "excluded" else ["lake", "files2"]
+    other = deepcopy(section) | {"outputs": outputs}
+    if who == "left":
+        other["credentials"]["tenant_id"] = "99999999-9999-4999-8999-999999999999"
+    period = Window(replays.period.start + timedelta(seconds=len(who)), replays.period.end)
+
+    one = replays.replay(inputs={name: other}, period=period)
+    outcome = replays.run(one)
+
+    assert (outcome.exit_code, outcome.records, held(one)) == (0, 0, [])
 
 
 def test_the_masks_of_today_are_applied(replays: Replays) -> None:

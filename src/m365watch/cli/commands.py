@@ -25,6 +25,7 @@ PLACES = {
     "drift": "m365watch.cli.drift:drift",
     "alerts": "m365watch.cli.alerts:alerts",
     "rules": "m365watch.cli.rules:rules",
+    "hunt": "m365watch.cli.hunt:hunt",
     "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
     "respond": "m365watch.cli.respond:respond",

@@ -108,14 +108,30 @@ def _warn_of_outputs_for_all(file: ConfigurationFile, report: Report) -> None:
                 "is left out, so that the records of its tenants go to every output, those of "
                 f"{report.show(('inputs', naming))} included; name its outputs as well",
             )
+    for name, output in file.outputs.items():
+        others = [one for one, section in sections.items() if section.outputs and name not in section.outputs]
+        if others and _sends_notices_unasked(output):
+            report.warn(
+                ("outputs", name, "config", "collectors_out"),
+                "is left out, so that what the collector says of every tenant goes there, those of "
+                f"{report.show(('inputs', others[0]))} included; set false, or true if that is meant",
+            )
 
 
 def _adds_devo_fields(output: Output) -> bool:
     config = getattr(output, "config", None)
     if not isinstance(config, TagKeys):
         return False
-    given = config.add_devo_fields
-    return given if given is not None else not isinstance(output, SyslogOutput) or format_of(output) == "devo"
+    return _is_read_by_devo(output) if config.add_devo_fields is None else config.add_devo_fields
+
+
+def _sends_notices_unasked(output: Output) -> bool:
+    config = getattr(output, "config", None)
+    return isinstance(config, TagKeys) and config.collectors_out is None and _is_read_by_devo(output)
+
+
+def _is_read_by_devo(output: Output) -> bool:
+    return not isinstance(output, SyslogOutput) or format_of(output) == "devo"
 
 
 def _warn_of_level(section: Section, path: KeyPath, report: Report) -> None:

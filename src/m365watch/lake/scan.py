@@ -46,6 +46,8 @@ class ScanAsked:
     content_types: frozenset[FeedContent] = frozenset({*ContentType, *GraphContent})
     table: str | None = None
     """A Devo table's full name, or the last part of one."""
+    tenant_ids: frozenset[TenantId] | None = None
+    """Only these; None: all that the lake has, also those that nobody collects any more."""
 
 
 class TooMany(Exception):
@@ -144,6 +146,8 @@ class LakeScan:
             condition &= (pc.field(PARTITION) >= span.start.date()) & (pc.field(PARTITION) <= span.end.date())
         types = pa.array(sorted(map(str, asked.content_types)), pa.string())
         condition &= pc.field("content_type").isin(types)
+        if asked.tenant_ids is not None:
+            condition &= pc.field("tenant_id").isin(pa.array(sorted(asked.tenant_ids), pa.string()))
         if asked.table is not None:
             names = pc.field("devo_table")
             condition &= (names == asked.table) | pc.ends_with(names, f".{asked.table}")

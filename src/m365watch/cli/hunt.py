@@ -1,0 +1,156 @@
+"""`m365watch hunt`: rules over the records that the lake has already."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.blobs import say_if_cut
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.periods import parse_period
+from m365watch.cli.terminal import stdout_console, write_line
+
+if TYPE_CHECKING:
+    from m365watch.config.settings import Settings
+    from m365watch.detect.library import Library
+    from m365watch.detect.rule import Rule
+    from m365watch.hunting import HuntAsked
+    from m365watch.model import Window
+
+DAYS_BACK = 7
+
+
+def hunt(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RULE|PATH]...",
+            help="A rule's number, id or title, or a file or folder of rules; left out, all in force.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="T", help="The first instant; left out, 7 days before the end.")
+    ] = "",
+    end: Annotated[
+        str, typer.Option("--to", metavar="T", help="The instant after the last; left out, now.")
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many.")
+    ] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Take the records of the lake past rules, and show the alerts that they give.
+
+    The same records, rules and settings give the same alerts as a run does, ids included. Nothing is kept:
+    this is for trying rules on what came before them, and for looking back. At most 90 days at once, by
+    CreationTime. Works while `m365watch run` is running.
+
+    Exit codes: 0 done, whatever was found; 1 failed; 2 there is no such rule, or the configuration or the
+    period is wrong.
+    """
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.hunt_view import hunt_document, hunt_page
+    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.clock import SystemClock
+    from m365watch.hunting import hunt as look_back
+
+    clock = SystemClock()
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    asked = _asked(settings, rules or [], _period(start, end, now=clock.now()))
+    with ProgressLine(clock) as progress:
+        outcome = look_back(asked, progress=progress)
+    if as_json:
+        write_line(to_json(hunt_document(outcome, asked.period, limit=limit, now=clock.now())))
+    else:
+        stdout_console().print(hunt_page(outcome, limit=limit), crop=False)
+    say_if_cut(min(limit, len(outcome.alerts)), len(outcome.alerts))
+
+
+def _period(start: str, end: str, *, now: datetime) -> Window:
+    from m365watch.hunting import HUNT_MAX
+
+    last = end or f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    try:
+        first = (
+            start or f"{datetime.fromisoformat(last.strip()) - timedelta(days=DAYS_BACK):%Y-%m-%dT%H:%M:%S%z}"
+        )
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"--to {end}: write 2026-11-01 or 2026-11-01T09:30Z") from None
+    period = parse_period(first, last, now=now)
+    if period.end - period.start > HUNT_MAX:
+        raise typer.BadParameter(
+            f"the period is longer than {HUNT_MAX.days} days; look at one part after another"
+        )
+    return period
+
+
+def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
+    from m365watch.detect.cases import with_sources
+    from m365watch.detect.risk import make_risk_rule
+    from m365watch.detecting import knowledge_of, load_exceptions
+    from m365watch.errors import SettingsRefused
+    from m365watch.hunting import HuntAsked
+
+    if settings.lake_directory is None:
+        fix = "add an output of type lake; only what is in a lake can be looked at again"
+        raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
+    library = _library(settings, [Path(one) for one in names if Path(one).exists()])
+    chosen = _chosen(library, names)
+    rules = with_sources(chosen, library)
+    wanted = {rule.id for rule in chosen}
+    if not names and settings.detections.risk_points is not None:
+        rules.append(make_risk_rule(settings.detections.risk_points))
+        wanted.add(rules[-1].id)
+    exceptions, _ = load_exceptions(settings.detections)
+    return HuntAsked(
+        settings.lake_directory,
+        period,
+        rules,
+        frozenset(wanted),
+        knowledge=knowledge_of(settings.detections),
+        exceptions=exceptions,
+    )
+
+
+def _library(settings: Settings, paths: list[Path]) -> Library:
+    """The rules in force and those at the paths; what is wrong with one is told."""
+    from m365watch.cli.terminal import plain
+    from m365watch.detecting import load_rules
+
+    detections = settings.detections
+    library = load_rules(replace(detections, rules_directories=(*detections.rules_directories, *paths)))
+    for mistake in library.mistakes:
+        sys.stderr.write(f"warning: {plain(str(mistake))}; the rule is left out\n")
+    return library
+
+
+def _chosen(library: Library, names: list[str]) -> list[Rule]:
+    """The rules that are named; all where none is."""
+    if not names:
+        return list(library.rules)
+    found: dict[str, Rule] = {}
+    for name in names:
+        path = Path(name)
+        places = _places(path) if path.exists() else None
+        some = library.find(name) if places is None else [one for one in library.rules if one.path in places]
+        if not some:
+            what = "no rule that will do in" if places is not None else "no rule"
+            raise typer.BadParameter(f"there is {what} {name}; `m365watch rules list --all` names all")
+        found.update((rule.id, rule) for rule in some)
+    return list(found.values())
+
+
+def _places(path: Path) -> set[str]:
+    """How the rules of a file or folder name their file."""
+    if path.is_file():
+        return {path.name}
+    return {str(one.relative_to(path.parent)) for one in path.rglob("*") if one.is_file()}

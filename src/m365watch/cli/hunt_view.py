@@ -1,0 +1,62 @@
+"""What `m365watch hunt` shows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from m365watch.cli.alerts_view import ID_SHOWN, STYLES, alert_document
+from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.render import count
+from m365watch.cli.terminal import plain
+
+if TYPE_CHECKING:
+    from m365watch.detect.kept import KeptAlert
+    from m365watch.hunting import HuntOutcome
+    from m365watch.model import Window
+
+
+def hunt_page(outcome: HuntOutcome, *, limit: int) -> RenderableType:
+    """Each alert in a few lines, and what was looked at."""
+    blocks: list[RenderableType] = []
+    for kept in outcome.alerts[:limit]:
+        blocks += _alert_lines(kept)
+    found = count(len(outcome.alerts), "alert")
+    looked = (
+        f"{found}; {count(outcome.records, 'record')} looked at, {count(outcome.matches, 'match', 'matches')}"
+    )
+    return Group(*blocks, Text(looked, style="bold"))
+
+
+def _alert_lines(kept: KeptAlert) -> list[RenderableType]:
+    alert = kept.alert
+    head = Text.assemble(
+        (str(alert.severity), STYLES[alert.severity]),
+        f"  {alert.last_seen_at.astimezone(UTC):%Y-%m-%d %H:%MZ}  ",
+        (plain(alert.title), "bold"),
+    )
+    rest = plain(f"{count(alert.count, 'record')}; {alert.id[:ID_SHOWN]}")
+    return [
+        head,
+        Padding(Text(plain(alert.explanation)), (0, 0, 0, 2)),
+        Text(f"  {rest}", style="dim"),
+        Text(),
+    ]
+
+
+def hunt_document(outcome: HuntOutcome, period: Window, *, limit: int, now: datetime) -> dict[str, Any]:
+    """What `hunt --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "at": instant(now),
+        "from": instant(period.start),
+        "to": instant(period.end),
+        "records": outcome.records,
+        "matches": outcome.matches,
+        "total": len(outcome.alerts),
+        "alerts": [alert_document(one) for one in outcome.alerts[:limit]],
+    }

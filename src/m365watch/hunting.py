@@ -1,0 +1,132 @@
+"""Looking back: rules over the records of a lake, as if they had been in force when those came.
+
+The same engine does it that works while records arrive, in a file of its own that goes at the end: so the
+same records, rules and settings give the same alerts, ids included. Records are read in the order of their
+times, in slices, so that memory does not grow with the period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from m365watch.detect.desk import ALERTS_READ_MAX
+from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.lake.scan import LakeScan, ScanAsked, TooMany
+from m365watch.model import Feed, Window
+from m365watch.records.headers import headers_of
+
+HUNT_MAX = timedelta(days=90)
+"""The longest period: alerts that have been over for longer are kept nowhere."""
+
+Progress = Callable[[str, int, int], None]
+"""What is done, how much of it, and of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class HuntAsked:
+    """What is looked for, and where."""
+
+    lake: Path
+    period: Window
+    """Of CreationTime, at most `HUNT_MAX` long."""
+    rules: Sequence[Rule]
+    """With all that correlations join."""
+    wanted: frozenset[str]
+    """The ids of the rules whose alerts are asked for."""
+    knowledge: Knowledge = NOTHING_KNOWN
+    exceptions: Exceptions = field(default_factory=Exceptions)
+
+
+@dataclass(frozen=True, slots=True)
+class HuntOutcome:
+    """What was found."""
+
+    alerts: list[KeptAlert]
+    """The worst first, and of those the latest."""
+    records: int
+    """How many were looked at."""
+    matches: int
+
+
+def hunt(asked: HuntAsked, *, progress: Progress) -> HuntOutcome:
+    """Take every record of the period past the rules.
+
+    Raises: LakeMissing; OutputUnavailable: the lake cannot be read, or there is no room for what is found.
+    """
+    with TemporaryDirectory(prefix="m365watch-hunt-") as folder:
+        state = DetectionState(Path(folder) / FILE_NAME, survives_power_cuts=False)
+        try:
+            return _Hunt(asked, state, progress).run()
+        finally:
+            state.close()
+
+
+class _Hunt:
+    """One look back."""
+
+    def __init__(self, asked: HuntAsked, state: DetectionState, progress: Progress) -> None:
+        self._asked = asked
+        self._state = state
+        self._progress = progress
+        self._engine = Engine(asked.rules, state, knowledge=asked.knowledge, exceptions=asked.exceptions)
+        self._number = 0
+
+    def run(self) -> HuntOutcome:
+        scan = LakeScan(self._asked.lake, ScanAsked(self._asked.period))
+        day: date | None = None
+        for span, found in _slices(scan, self._asked.period):
+            if day is not None and span.start.date() != day:
+                # As it does every minute of a run, time alone counts: silences, and what may be forgotten.
+                self._engine.look(now=span.start)
+            day = span.start.date()
+            self._take(span, found)
+        self._engine.look(now=self._asked.period.end)
+        figures = self._engine.figures
+        return HuntOutcome(self._list_alerts(), figures.records, figures.matches)
+
+    def _take(self, span: Window, found: dict[Feed, list[bytes]]) -> None:
+        self._number += 1
+        portions = [
+            Portion(feed.tenant_id, span.end, records, headers_of(records))
+            for feed, records in sorted(found.items(), key=lambda pair: str(pair[0]))
+        ]
+        self._engine.take(portions, number=self._number, now=span.end)
+        whole = self._asked.period.end - self._asked.period.start
+        share = round(100 * ((span.end - self._asked.period.start) / whole))
+        self._progress(f"{self._engine.figures.records:,} records, percent of the period", share, 100)
+
+    def _list_alerts(self) -> list[KeptAlert]:
+        kept = [
+            one
+            for one in self._state.list_alerts(most=ALERTS_READ_MAX)
+            if one.alert.rule_id in self._asked.wanted
+        ]
+        return sorted(kept, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+
+
+def _slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+    """The records in the order of their times, no more at once than fit into memory."""
+    for span in scan.spans(period.start):
+        yield from _parts_of(scan, span)
+
+
+def _parts_of(scan: LakeScan, span: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+    try:
+        found = scan.read(span, bounded=True)
+    except TooMany:
+        middle = span.start + (span.end - span.start) / 2
+        yield from _parts_of(scan, Window(span.start, middle))
+        yield from _parts_of(scan, Window(middle, span.end))
+        return
+    if found:
+        yield span, found

@@ -1,0 +1,157 @@
+"""Looking back over a lake gives what a run has given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.app import Collector
+from m365watch.cli.program import app
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.load import load_settings
+from m365watch.config.settings import Settings
+from m365watch.detect.alert import Alert
+from m365watch.detect.state import DetectionState
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+RULE = """\
+title: A rule of one's own
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000001
+status: test
+logsource: {product: m365, service: exchange}
+detection: {s: {Id|exists: true}, condition: s}
+level: high
+m365watch: {group_by: [Workload]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a collector that has run, with the packs on, over some days of a tenant."""
+    folder = tmp_path_factory.mktemp("hunted")
+
+    async def collect() -> Path:
+        simulated = SimulationSettings(seed=5, days=4, records_per_day=250, live=False)
+        async with simulator_running(simulated, clock=SystemClock()) as running:
+            document = running.configuration(outputs={"lake": {"type": "lake"}})
+            path = folder / "config.json"
+            path.write_text(json.dumps(document), encoding="utf-8")
+            path.chmod(0o600)
+            collector = Collector(settings_of(path), clock=SystemClock(), random=system_random(1))
+            async with asyncio.timeout(60):
+                outcome = await collector.run(once=True, stop=asyncio.Event())
+            assert outcome.exit_code == 0
+            return path
+
+    return asyncio.run(collect())
+
+
+def settings_of(config: Path) -> Settings:
+    return load_settings(config, environment={})
+
+
+def call(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["hunt", "--config", str(config), *arguments])
+
+
+def answer(config: Path, *arguments: str) -> Any:
+    done = call(config, *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def alerts_of_the_run(config: Path) -> list[Alert]:
+    state = DetectionState(settings_of(config).state_directory / "detections.sqlite")
+    found = [one.alert for one in state.list_alerts()]
+    state.close()
+    return found
+
+
+def test_a_look_back_gives_the_alerts_of_the_run(config: Path) -> None:
+    """Ids, counts, evidence and words, from the whole lake and whatever order the run had it in."""
+    start = SystemClock().now() - timedelta(days=8)
+    found = answer(config, "--from", f"{start:%Y-%m-%dT%H:%M:%SZ}", "--limit", "10000")
+    expected = alerts_of_the_run(config)
+
+    assert len(expected) > 5
+    assert {one["id"]: (one["count"], one["explanation"], one["evidence"]) for one in found["alerts"]} == {
+        alert.id: (alert.count, alert.explanation, list(alert.evidence)) for alert in expected
+    }
+    assert found["total"] == len(expected)
+
+
+def test_a_rule_that_no_run_had_is_tried_on_what_came_before_it(config: Path, tmp_path: Path) -> None:
+    """A file by its path, a rule of the packs by any of its names; only their alerts are shown."""
+    (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
+    mine = answer(config, str(tmp_path / "mine.yml"))
+    folder = answer(config, str(tmp_path))
+    packed = answer(config, "B08", "A01")
+
+    assert {one["title"] for one in mine["alerts"]} == {"A rule of one's own"}
+    assert [one["id"] for one in mine["alerts"]] == [one["id"] for one in folder["alerts"]]
+    assert {one["detection"] for one in packed["alerts"]} <= {"B08", "A01"}
+    assert packed["records"] == mine["records"] > 500
+
+
+def test_a_period_is_half_open_and_narrows_what_is_looked_at(config: Path, tmp_path: Path) -> None:
+    """By CreationTime."""
+    (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
+    now = SystemClock().now()
+    day = answer(config, str(tmp_path), "--to", f"{now - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}")
+    whole = answer(config, str(tmp_path))
+
+    assert 0 < day["records"] < whole["records"]
+    assert all(one["last_seen_at"] < day["to"] for one in day["alerts"])
+
+
+def test_the_page_names_each_alert_and_what_was_looked_at(config: Path, tmp_path: Path) -> None:
+    """In 80 columns."""
+    (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
+    shown = call(config, str(tmp_path), "--limit", "1").stdout
+
+    assert "A rule of one's own" in shown
+    assert "looked at" in shown.splitlines()[-1]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("B99",), "there is no rule B99"),
+        (("--from", "2026-01-01", "--to", "2026-06-01"), "longer than 90 days"),
+        (("--to", "yesterday"), "write 2026-11-01"),
+    ],
+)
+def test_what_cannot_be_hunted_is_told(config: Path, arguments: tuple[str, ...], told: str) -> None:
+    """With exit code 2, and before anything is read."""
+    done = call(config, *arguments)
+
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_without_a_lake_there_is_nothing_to_look_at(config: Path, tmp_path: Path) -> None:
+    """Said with what to do."""
+    document = json.loads(config.read_text(encoding="utf-8"))
+    document["outputs"] = {"screen": {"type": "console"}}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    path.chmod(0o600)
+
+    done = call(path)
+
+    assert "no output is a lake" in str(done.exception)
