@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
@@ -30,6 +32,12 @@ detection: {s: {Id|exists: true}, condition: s}
 level: medium
 m365watch: {group_by: [Id]}
 """
+
+
+@pytest.fixture(autouse=True)
+def _every_line() -> None:
+    """A command that another test ran in this process may have left its own level behind."""
+    structlog.reset_defaults()
 
 
 class Site:
