@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from m365watch.config.reference import render_reference
-from tools import cli_page, devo_errors_page, errors_page
+from tools import cli_page, detections_page, devo_errors_page, errors_page
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.render,
+    "detections.md": detections_page.render,
     "devo-errors.md": devo_errors_page.render,
     "errors.md": errors_page.render,
     "settings.md": render_reference,

@@ -102,3 +102,17 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsRefused, match="private_key_file"):
         parse_settings(given, path=tmp_path / "m365watch.json", environment={})
     assert parse_settings(given, path=tmp_path / "m.json", environment={}, for_reading=True).webhook
+
+
+def test_an_auth_id_whose_file_is_refused_is_one_mistake(tmp_path: Path) -> None:
+    """Nothing is said of the length of what nobody read."""
+    file = tmp_path / "auth-id"
+    file.write_text(AUTH_ID)
+    file.chmod(0o644)
+
+    with pytest.raises(SettingsRefused) as refused:
+        settings_of(document(auth_id=None, auth_id_file=str(file)))
+
+    [mistake] = refused.value.mistakes
+    assert mistake.startswith("globals.webhook.auth_id_file: ")
+    assert mistake.endswith(f"can be read by others (mode 0644); run: chmod 600 {file}")

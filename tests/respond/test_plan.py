@@ -167,7 +167,36 @@ def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:
 
 def test_a_private_address_is_not_blocked() -> None:
     """It is the organisation's own, or nobody's."""
-    assert plan("block_address", address="10.0.0.1").steps[0].powershell == ()
+    [step] = plan("block_address", address="10.0.0.1").steps
+
+    assert step.powershell == ()
+    assert step.title == "See who is behind 10.0.0.1"
+
+
+def test_an_alert_whose_rule_names_nothing_has_the_usual_steps() -> None:
+    """Risk that adds up over rules, and rules that know nothing of us."""
+    found = plan(user=ANN, app=APP)
+
+    words = [
+        "revoke_sessions",
+        "disable_account",
+        "reset_password",
+        "disable_application",
+        "remove_oauth_grant",
+    ]
+    assert [step.word for step in found.steps] == words
+    assert "usual" in found.notes[0]
+    assert plan().notes == ("neither the rule nor the alert names what could be contained",)
+
+
+def test_of_roles_the_one_that_was_given_goes() -> None:
+    """The others are the account's own."""
+    fields = {"ModifiedProperties.Role.DisplayName.new": "Global Administrator"}
+    [step] = plan("remove_role", fields=fields, user=ANN).steps
+
+    assert step.title == f"Remove the role Global Administrator of {ANN}"
+    assert isinstance(step.operations[0], Remove)
+    assert step.operations[0].wanted == (("roleDefinition.displayName", "Global Administrator"),)
 
 
 def test_the_plan_is_bounded_and_says_so() -> None:

@@ -111,7 +111,9 @@ def check_webhook(
         why = "is missing; give it with private_key_file, or behind_proxy: true where a proxy has it"
         report.refuse((*WEBHOOK, "certificate_file"), why)
     auth_id = section.get("auth_id")
-    if reads and isinstance(auth_id, str) and 0 < len(auth_id) < AUTH_ID_CHARACTERS_MIN:
+    # What was not read has no length; why it was not is told already.
+    is_read = reads and not report.mistakes.keys() & {(*WEBHOOK, "auth_id"), (*WEBHOOK, "auth_id_file")}
+    if is_read and isinstance(auth_id, str) and 0 < len(auth_id) < AUTH_ID_CHARACTERS_MIN:
         why = f"has fewer than {AUTH_ID_CHARACTERS_MIN} characters; openssl rand -hex 24 makes a good one"
         report.refuse((*WEBHOOK, "auth_id"), why)
     for key in sorted(given):

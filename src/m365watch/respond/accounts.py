@@ -98,20 +98,22 @@ def restore_mfa(clues: Clues) -> list[Step]:
 def remove_role(clues: Clues) -> list[Step]:
     """Directory roles, and for Exchange its own."""
     exchange = [_exchange_role(one, clues) for one in clues.entity("grantee")]
-    return exchange or [_directory_role(one) for one in clues.accounts if not one.acted]
+    return exchange or [_directory_role(one, clues) for one in clues.accounts if not one.acted]
 
 
-def _directory_role(one: Account) -> Step:
+def _directory_role(one: Account, clues: Clues) -> Step:
+    names = clues.values("ModifiedProperties.Role.DisplayName.new")
     subject = f"{_path(one)}?$select=id"
     return Step(
         "remove_role",
-        f"Remove directory roles of {one.told}",
+        f"Remove the role {' or '.join(names)} of {one.told}" if names else f"Remove roles of {one.told}",
         operations=(
             Remove(
                 "/roleManagement/directory/roleAssignments"
                 "?$filter=principalId%20eq%20'{subject.id}'&$expand=roleDefinition",
                 GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
                 label=("roleDefinition.displayName", "directoryScopeId"),
+                wanted=tuple(("roleDefinition.displayName", name) for name in names),
                 subject=subject,
                 restored_at="/roleManagement/directory/roleAssignments",
                 restored=("principalId", "roleDefinitionId", "directoryScopeId"),
@@ -200,6 +202,8 @@ def block_address(clues: Clues) -> list[Step]:
     for address in clues.entity("address"):
         cidr = _cidr(address)
         if not cidr:
+            why = "By hand: it is no address of the public Internet; whoever is behind it is near."
+            steps.append(Step("block_address", f"See who is behind {address}", notes=(why,)))
             continue
         kind = "iPv6CidrRange" if ":" in cidr else "iPv4CidrRange"
         steps.append(

@@ -43,6 +43,12 @@ BUILDERS: Mapping[str, Callable[[Clues], list[Step]]] = {
 }
 """By the word that rules have under `contain`."""
 
+USUAL = {
+    "user": ("revoke_sessions", "disable_account", "reset_password"),
+    "app": ("disable_application", "remove_oauth_grant"),
+    "address": ("block_address",),
+}
+"""What contains a kind of entity, where the rule says nothing: risk over several rules, Sigma's own rules."""
 STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
@@ -54,15 +60,22 @@ def plan_response(alert: Alert, matches: Iterable[Match] = ()) -> Plan:
     """
     clues = gather_clues(alert, matches)
     steps: list[Step] = []
-    for word in dict.fromkeys(alert.contain):
+    for word in dict.fromkeys(alert.contain or _usual_words(alert)):
         builder = BUILDERS.get(word)
         steps += (builder(clues) if builder is not None else []) or [
             _nothing_known(word, is_ours=bool(builder))
         ]
-    notes = [] if steps else ["the rule names nothing that would contain it"]
+    notes = (
+        [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
+    )
+    notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
     if len(steps) > STEPS_MAX:
         notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")
     return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), tuple(notes))
+
+
+def _usual_words(alert: Alert) -> tuple[str, ...]:
+    return tuple(word for kind, words in USUAL.items() if alert.entity(kind) for word in words)
 
 
 def _nothing_known(word: str, *, is_ours: bool) -> Step:
