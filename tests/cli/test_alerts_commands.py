@@ -150,6 +150,7 @@ def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(confi
         "remove inbox rule",
         "record-1",
         "is not known",
+        "m365watch respond aaaa1111",
         "alerts ack aaaa1111",
     ]
 

@@ -193,7 +193,7 @@ def test_a_correlation_joins_correlations(tmp_path: Path) -> None:
                 "group-by": ["UserId"],
                 "timespan": "30m",
             },
-            "m365watch": {"explanation": "{user} was guessed."},
+            "m365watch": {"explanation": "{user} was guessed.", "check": ["Ask {user} of {first}."]},
         }
     )
     library = load_good(tmp_path, ONE, TWO, joint("event_count", {"gte": 3}), outer)
@@ -201,6 +201,8 @@ def test_a_correlation_joins_correlations(tmp_path: Path) -> None:
 
     [alert] = alerts_of(library, [*failures, record(300, Operation="Two")])
     assert (alert.title, alert.explanation) == ("Then success", "ann@contoso.example was guessed.")
+    [line] = alert.check
+    assert line.startswith("Ask ann@contoso.example of 20")
     assert alerts_of(library, [*failures[:2], record(300, Operation="Two")]) == []
     assert alerts_of(library, [record(30, Operation="Two"), *failures]) == []
 

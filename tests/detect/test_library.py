@@ -36,7 +36,7 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
         ({"m365watch": {"entity": {"user": "m365.who"}}}, "m365.who: is no derived field"),
         (
             {"m365watch": {"explanation": "{who} did"}},
-            "m365watch.explanation: {who} is neither an entity nor a field",
+            "m365watch.explanation or check: {who} is neither an entity nor a field",
         ),
         ({"id": "1"}, "Sigma rule identifier must be an UUID"),
         ({"level": "bad"}, "'bad' is not a valid Sigma rule level"),

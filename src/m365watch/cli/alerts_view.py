@@ -110,6 +110,7 @@ def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
     short = alert.id[:ID_SHOWN]
     blocks += [
         Text(),
+        whole_line(f"m365watch respond {short}", style="dim"),
         whole_line(f"m365watch alerts ack {short}", style="dim"),
         whole_line(f'm365watch alerts close {short} --reason "..."', style="dim"),
     ]

@@ -143,7 +143,7 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
         detection=extension.detection,
         techniques=rule.techniques,
         tactics=rule.tactics,
-        check=extension.check,
+        check=tuple(fill_placeholders(line, values) for line in extension.check),
         contain=extension.contain,
         risk=rule.risk,
         notes=episode.notes,

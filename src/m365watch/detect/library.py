@@ -367,7 +367,7 @@ def _check_placeholders(rule: Rule) -> list[str]:
     known = _CONTEXT | rule.extension.entity.keys()
     known |= set(rule.correlation.group_by) if rule.correlation is not None else set()
     return [
-        f"m365watch.explanation: {{{name}}} is neither an entity nor a field"
+        f"m365watch.explanation or check: {{{name}}} is neither an entity nor a field"
         for name in rule.placeholders
         if name not in known and not _looks_like_a_field(name)
     ]

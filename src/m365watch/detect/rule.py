@@ -116,8 +116,9 @@ class Rule:
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """What its explanation has in braces, each alternative of {A|B} by itself."""
-        found = _PLACEHOLDER.findall(self.extension.explanation)
+        """What its texts for the analyst have in braces, each alternative of {A|B} by itself."""
+        texts = (self.extension.explanation, *self.extension.check)
+        found = [one for text in texts for one in _PLACEHOLDER.findall(text)]
         return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
 
 
