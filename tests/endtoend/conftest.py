@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -14,3 +15,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [test for test in items if test.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [test for test in items if test not in slow]
+
+
+@pytest.fixture(autouse=True)
+def _log_as_nobody_has_configured_it() -> None:
+    """A command that ran in this process may have set a level that hides what a run says."""
+    structlog.reset_defaults()
