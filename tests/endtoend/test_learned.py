@@ -31,7 +31,7 @@ def test_what_a_run_learned_outlives_it(tmp_path: Path) -> None:
     names = json.loads(drift.out)["names"]
 
     assert {one["step"] for one in series} == {"published", "listed", "fetched", "delivered", "all"}
-    assert {one["output"] for one in series} == {None, "files", "lake"}
+    assert {one["output"] for one in series} == {None, "files", "lake", "detections"}
     assert all(sum(one["ever"]["buckets"]) == one["ever"]["count"] > 0 for one in series)
     assert {"m365watch_latency_seconds", "m365watch_feed_lag_seconds"} <= families
     assert {one["kind"] for one in names} == {"record_type", "operation", "field"}

@@ -53,7 +53,8 @@ def insert(connection: sqlite3.Connection, some: list[bytes], *, page_count: int
 
 def drop(connection: sqlite3.Connection, some: list[bytes]) -> None:
     """Take `some` out of the table, whose pages are then others."""
-    kept = [one for one in StoredIdentities(connection).read(b"", 1_000)[0] if one not in some]
+    # As many pages are read as a thousand of one identity each would be.
+    kept = [one for one in StoredIdentities(connection, page_count=1).read(b"", 1_000)[0] if one not in some]
     connection.execute("DELETE FROM identity_page")
     insert(connection, kept, page_count=3)
 
