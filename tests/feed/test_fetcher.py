@@ -834,6 +834,22 @@ def test_an_outage_of_the_network_is_told_once_and_lengthens_no_wait(tmp_path: P
     assert waiting == 0
 
 
+def test_a_connection_that_fails_once_keeps_the_other_blobs_for_seconds_only(tmp_path: Path) -> None:
+    """What is under way tries again at once, and when it gets through, the rest goes on without a poll."""
+
+    async def use(house: House) -> float:
+        for number in range(100):
+            house.publish(f"blob{number}")
+        house.api.fail(Ask.FETCH, Unreachable("no connection (refused)"), times=1)
+        async with house.fetching() as fetching:
+            began_s = house.clock.monotonic_s()
+            while len(fetching.handed_on) < 100:
+                await asyncio.sleep(0.1)
+            return house.clock.monotonic_s() - began_s
+
+    assert run(tmp_path, use) < 10
+
+
 def test_a_run_to_one_end_goes_on_where_the_network_comes_back(tmp_path: Path) -> None:
     """Nobody polls any more who would notice: an outage of ten seconds costs a pause and no feed."""
 

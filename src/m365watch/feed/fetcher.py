@@ -87,6 +87,7 @@ class BlobFetcher:
             wake=self._wake,
             on_refused=self.hold,
             on_unreached=(lambda _: None) if once else self.hold,
+            on_reached=(lambda _: None) if once else self.go_on,
         )
         self._queues = {feed: _FeedQueue(feed) for feed in feeds}
         self._changed = asyncio.Event()

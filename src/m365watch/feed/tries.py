@@ -93,7 +93,9 @@ class Means:
     on_refused: Callable[[Feed], None] = lambda _: None
     """Credentials or permissions do not do for the feed: nothing more of it is to be fetched just now."""
     on_unreached: Callable[[Feed], None] = lambda _: None
-    """There is no way to the feed's host."""
+    """There is no way to the feed's host: none of its blobs is to be begun just now."""
+    on_reached: Callable[[Feed], None] = lambda _: None
+    """There is one again."""
     details: structlog.typing.FilteringBoundLogger = field(default_factory=_log.bind)
     """What every fetch tells; bound once, for to find out that nobody wants to know took 6 microseconds."""
 
@@ -151,6 +153,8 @@ class Round:
                 # error itself in this one: only the collector of garbage would let go of them.
                 failure = error.with_traceback(None)
             else:
+                if self._unreached:
+                    self._means.on_reached(self._known.ref.feed)
                 self._means.on_fetched(fetched)
                 return True
             if not await self._may_retry(failure):
@@ -196,13 +200,13 @@ class Round:
         """Pause before the next try of this round; False once the blob has been put off."""
         means, feed = self._means, self._known.ref.feed
         if isinstance(error, Unreachable):
-            # No fault of the blob's: it does not wait longer for it.
+            # No fault of the blob's: it does not wait longer for it. Whoever is under way finds out when
+            # there is a way again; of those that wait, no one else has to.
             self._unreached += 1
+            means.on_unreached(feed)
         if isinstance(error, NeedsOperator) or self._unreached >= QUICK_TRIES:
             if isinstance(error, REFUSED):
                 means.on_refused(feed)
-            elif isinstance(error, Unreachable):
-                means.on_unreached(feed)
             await means.troubles.note(feed, error)
             await self._postpone(error, _OPERATOR_WAIT_S)
             return False
