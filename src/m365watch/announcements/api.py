@@ -36,7 +36,7 @@ class HealthApi:
     async def list_content(
         self,
         content_type: ContentType,  # noqa: ARG002 - the port's
-        window: Window,  # noqa: ARG002
+        window: Window,  # noqa: ARG002 - the port's
     ) -> AsyncIterator[list[BlobRef]]:
         """Nothing: the poller makes its blobs known itself."""
         yield []
