@@ -15,7 +15,7 @@ from typing import Any
 
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
-from m365watch.elsewhere import Elsewhere, search_elsewhere
+from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
@@ -150,16 +150,22 @@ def erase(
         erased = erasure.run()
         person = Person(asked.names, anywhere=True)
         elsewhere = search_elsewhere(settings, lake, person, progress=progress)
-        report = erasure_report(erased, asked, elsewhere, lake=lake)
+        waiting = count_waiting(settings, lake, Person(asked.names, anywhere=asked.anywhere))
+        # Only now: what has left the queue meanwhile is in the lake.
+        erasure.look_again(erased)
+        report = erasure_report(erased, asked, elsewhere, lake=lake, waiting=waiting)
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()
     return report, path
 
 
 def erasure_report(
-    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings
+    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings, waiting: int
 ) -> dict[str, Any]:
-    """What was asked, done, verified and left, without a record; the names are those that were asked for."""
+    """What was asked, done, verified and left, without a record; the names are those that were asked for.
+
+    `waiting` records of the person are on their way to the lake.
+    """
     verified = erased.verified
     return {
         "schema": REPORT_SCHEMA,
@@ -186,6 +192,7 @@ def erasure_report(
             "files_read": verified.files_read,
             "records_read": verified.rows_read,
             "records_remaining": verified.remaining,
+            "records_waiting_for_the_lake": waiting,
             "records_arrived_since": verified.arrived,
             "older_files_remaining": verified.old_files,
             "young_files_remaining": verified.young_files,
