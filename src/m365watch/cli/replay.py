@@ -26,6 +26,15 @@ def replay(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            help="Only this tenant, by its GUID or its input's name; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     service: ServiceOption = None,
     table: Annotated[
         str | None,
@@ -55,16 +64,18 @@ def replay(
     from m365watch.clock import SystemClock, system_random
     from m365watch.lake.scan import Clock, ScanAsked
     from m365watch.model import Service
-    from m365watch.replaying import Replay
+    from m365watch.replaying import Replay, find_tenants
 
     types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
+    period = parse_period(start, end, now=SystemClock().now())
+    settings = read_settings(config, job=job, collector=collector_file)
     asked = ScanAsked(
-        parse_period(start, end, now=SystemClock().now()),
+        period,
         Clock.RECEIVED if received else Clock.CREATED,
         frozenset(one for one in types if one is not None),
         table,
+        find_tenants(settings, tenant) if tenant else None,
     )
-    settings = read_settings(config, job=job, collector=collector_file)
     one = Replay(settings, asked, output, clock=SystemClock(), random=system_random())
     if again:
         one.forget()
