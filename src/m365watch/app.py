@@ -240,7 +240,10 @@ class Collector:
         """The outputs in the order of the settings, and after them the detections."""
         outputs = [self._build_output(settings) for settings in self._settings.outputs]
         queues = self._settings.state_directory / QUEUES_FOLDER
-        return [*outputs, *make_detections(self._settings, queues=queues, clock=self._clock)]
+        detections = make_detections(
+            self._settings, queues=queues, clock=self._clock, current=lambda: self._settings
+        )
+        return [*outputs, *detections]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread

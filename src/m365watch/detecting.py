@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
+from m365watch.model import TenantId
+from m365watch.tenancy.changes import excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.detect.alert import Alert
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from m365watch.detect.library import Library
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.rule import Rule
+    from m365watch.detect.shelving import Shelf
 
 TOLD_MAX = 5
 """New alerts that are told one by one in `TOLD_EVERY_S`; the first hours of a feed may bring many."""
@@ -60,11 +63,13 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 
 
-def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[DetectionOutput]:
+def make_detections(
+    settings: Settings, *, queues: Path, clock: Clock, current: Callable[[], Settings]
+) -> list[DetectionOutput]:
     """The output that takes every record past the rules, where that is switched on.
 
     Nothing is imported and nothing read where it is not; what waited for it in `queues` is let go of then,
-    for nobody else has a use for it.
+    for nobody else has a use for it. `current` are the settings as they are later: tenants come and go.
     """
     detections = settings.detections
     if not detections.enabled:
@@ -84,8 +89,31 @@ def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[D
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
+        shelves=make_shelves(settings, current=current, clock=clock),
     )
     return [output]
+
+
+def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: Clock) -> list[Shelf]:
+    """The lakes, each with the alerts of the tenants whose records it gets, as `current` settings have it."""
+    lakes = [output for output in settings.outputs if isinstance(output, LakeSettings)]
+    if not lakes:
+        return []
+    from m365watch.lake.alerts import AlertShelf
+
+    def takes(lake: str, tenant: str) -> bool:
+        return lake not in excluded_outputs(current()).get(TenantId(tenant), frozenset())
+
+    return [
+        AlertShelf(
+            lake.name,
+            lake.directory,
+            writer=settings.collector_name,
+            clock=clock,
+            takes=partial(takes, lake.name),
+        )
+        for lake in lakes
+    ]
 
 
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:

@@ -69,8 +69,8 @@ class DetectionPlace:
 
     async def kill(self, output: Output) -> None:
         assert isinstance(output, NotingOutput)
-        if output._looking is not None:
-            output._looking.cancel()
+        for task in output._tasks:
+            task.cancel()
         assert output._state is not None
         await output._in_thread(output._state._database.close)
         output._thread.shutdown()

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from m365watch.clock import Clock
 from m365watch.detect.engine import Change, Engine, Portion
 from m365watch.detect.exceptions import Exceptions
@@ -20,15 +22,21 @@ from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
+from m365watch.detect.shelving import Shelf, Shelving
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
 
 _T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 60.0
 """How often time alone is let count: rules about silence, and what is too old to be kept."""
+SHELVE_EVERY_S = 5.0
+"""How often what has changed of the alerts is brought to the lake."""
+SHELVE_SHARE = 0.05
+"""How much of the output's time that may take."""
 FILE_NAME = "detections.sqlite"
 """The file in the state directory."""
 
@@ -51,12 +59,13 @@ class DetectionOutput:
         exceptions: Exceptions = NO_EXCEPTIONS,
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
+        shelves: Sequence[Shelf] = (),
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
-        no alert is made of what others add up to.
+        no alert is made of what others add up to. `shelves` are the lakes that the alerts are brought to.
         """
         self.name = name
         self._directory = directory
@@ -66,10 +75,13 @@ class DetectionOutput:
         self._exceptions = exceptions
         self._risk_points = risk_points
         self._tell = tell
+        self._shelves = shelves
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Engine] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._shelving: Shelving | None = None
+        self._is_behind = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"detect-{name}")
 
     async def open(
@@ -86,7 +98,11 @@ class DetectionOutput:
         state = await self._in_thread(lambda: self._open_state(last_batch))
         # Rules take their time to read: meanwhile the run goes on, and what comes waits for them.
         self._state, self._making = state, asyncio.create_task(self._make_engine(state))
-        self._looking = asyncio.create_task(self._look_regularly())
+        self._shelving = Shelving(state, self._shelves)
+        self._tasks = [
+            asyncio.create_task(self._look_regularly()),
+            asyncio.create_task(self._shelve_regularly()),
+        ]
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -104,14 +120,15 @@ class DetectionOutput:
 
     async def close(self) -> None:
         """Stop looking, and let go of the file; every acknowledged batch is durable already."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-            self._looking = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
             self._making = self._engine = None
         if self._state is not None:
+            await self._shelve()
             state, self._state = self._state, None
             await self._in_thread(state.close)
         self._thread.shutdown()
@@ -169,6 +186,28 @@ class DetectionOutput:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
             self._say(changes)
+
+    async def _shelve_regularly(self) -> None:
+        wait_s = SHELVE_EVERY_S
+        while True:
+            await self._clock.sleep(wait_s)
+            began_s = self._clock.monotonic_s()
+            await self._shelve()
+            wait_s = max(SHELVE_EVERY_S, (self._clock.monotonic_s() - began_s) / SHELVE_SHARE)
+
+    async def _shelve(self) -> None:
+        """Bring the lakes up to what the alerts are; what cannot be done now is done later."""
+        if self._shelving is None:
+            return
+        try:
+            brought = await self._in_thread(self._shelving.bring)
+            while brought.rows and not brought.is_done:
+                brought = await self._in_thread(self._shelving.bring)
+            self._is_behind = False
+        except OutputUnavailable as error:
+            if not self._is_behind:
+                _log.warning(f"{error.where}: {error.what}; tried again every few seconds, nothing is lost")
+            self._is_behind = True
 
     def _say(self, changes: Sequence[Change]) -> None:
         if changes and self._tell is not None:
