@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from m365watch import __version__
 from m365watch.clock import Clock
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
+from m365watch.errors import LakeMissing, SettingsRefused
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.model import TenantId
 from m365watch.tenancy.changes import excluded_outputs
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
+    from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
 TOLD_MAX = 5
 """New alerts that are told one by one in `TOLD_EVERY_S`; the first hours of a feed may bring many."""
@@ -64,12 +70,13 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
 
 
 def make_detections(
-    settings: Settings, *, queues: Path, clock: Clock, current: Callable[[], Settings]
+    settings: Settings, *, queues: Path, clock: Clock, current: Callable[[], Settings], once: bool = False
 ) -> list[DetectionOutput]:
     """The output that takes every record past the rules, where that is switched on.
 
     Nothing is imported and nothing read where it is not; what waited for it in `queues` is let go of then,
     for nobody else has a use for it. `current` are the settings as they are later: tenants come and go.
+    A run that ends by itself, with `once`, waits for a lost file to be made anew before it begins.
     """
     detections = settings.detections
     if not detections.enabled:
@@ -90,6 +97,7 @@ def make_detections(
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
         shelves=make_shelves(settings, current=current, clock=clock),
+        rebuilder=make_rebuilder(settings, clock=clock, once=once),
     )
     return [output]
 
@@ -114,6 +122,86 @@ def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: 
         )
         for lake in lakes
     ]
+
+
+def lakes_of(settings: Settings) -> list[Path]:
+    """Where the lakes of the outputs are."""
+    return [output.directory for output in settings.outputs if isinstance(output, LakeSettings)]
+
+
+def make_rebuilder(settings: Settings, *, clock: Clock, once: bool) -> LakeRebuilder:
+    """What makes the file of detections anew out of the lakes."""
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.rebuilding import LakeRebuilder
+
+    return LakeRebuilder(
+        partial(rebuild_asked, settings),
+        lakes=lakes_of(settings),
+        path=settings.state_directory / FILE_NAME,
+        clock=clock,
+        is_waited_for=once,
+    )
+
+
+def rebuild_asked(settings: Settings, rules: Sequence[Rule]) -> RebuildAsked:
+    """What the file of detections is made of: these rules, with all that correlations join."""
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.rebuilding import RebuildAsked
+
+    exceptions, _ = load_exceptions(settings.detections)
+    return RebuildAsked(
+        settings.state_directory / FILE_NAME,
+        tuple(lakes_of(settings)),
+        rules,
+        _digest_of(settings.detections),
+        knowledge=knowledge_of(settings.detections),
+        exceptions=exceptions,
+    )
+
+
+def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int, int], None]) -> Rebuilt:
+    """Make the file of detections anew while no collector runs.
+
+    Raises: SettingsRefused: there is no lake. LedgerHeld: a collector runs. LakeMissing; OutputUnavailable.
+    """
+    from m365watch.detect.risk import make_risk_rule
+    from m365watch.lake.schema import AUDIT
+    from m365watch.rebuilding import Rebuild, lakes_present
+
+    lakes = lakes_of(settings)
+    if not lakes:
+        fix = "add an output of type lake: the detections are made of what is in one"
+        raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
+    if not lakes_present(lakes, table=AUDIT):
+        raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lakes[0]))
+    points = settings.detections.risk_points
+    rules = [*_rules_in_force(settings.detections), *([] if points is None else [make_risk_rule(points)])]
+    settings.state_directory.mkdir(parents=True, exist_ok=True)
+    lock = LedgerLock(settings.state_directory / LOCK_FILE)
+    lock.acquire()
+    try:
+        return Rebuild(rebuild_asked(settings, rules), clock=clock, progress=progress).run()
+    finally:
+        lock.release()
+
+
+def _digest_of(settings: DetectionSettings) -> str:
+    """Changes with all that alerts depend on beside records."""
+    digest = hashlib.blake2s(__version__.encode())
+    plain = (settings.packs, settings.risk_points, sorted(settings.accepted_domains))
+    digest.update(repr(plain).encode())
+    for path in files_of(settings):
+        digest.update(str(path).encode())
+        with suppress(OSError):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def files_of(settings: DetectionSettings) -> list[Path]:
+    """The user's own files: rules, their lists, and the exceptions."""
+    found = [path for folder in settings.rules_directories for path in sorted(folder.rglob("*"))]
+    files = [path for path in found if path.is_file()]
+    return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:

@@ -8,6 +8,7 @@ its numbers start anew, and none of its batches may be taken for one that was se
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from m365watch.detect.engine import Change, Engine, Portion
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
 from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelf, Shelving
@@ -37,6 +39,9 @@ SHELVE_EVERY_S = 5.0
 """How often what has changed of the alerts is brought to the lake."""
 SHELVE_SHARE = 0.05
 """How much of the output's time that may take."""
+REBUILD_AGAIN_S = 30.0
+"""How long after a failure the file is tried to be made anew."""
+CLOSING_LOOK_S = 0.2
 FILE_NAME = "detections.sqlite"
 """The file in the state directory."""
 
@@ -60,12 +65,14 @@ class DetectionOutput:
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
         shelves: Sequence[Shelf] = (),
+        rebuilder: Rebuilder | None = None,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
         no alert is made of what others add up to. `shelves` are the lakes that the alerts are brought to.
+        `rebuilder` makes the file anew where it was lost or damaged.
         """
         self.name = name
         self._directory = directory
@@ -76,6 +83,8 @@ class DetectionOutput:
         self._risk_points = risk_points
         self._tell = tell
         self._shelves = shelves
+        self._rebuilder = rebuilder
+        self._closing = threading.Event()
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Engine] | None = None
@@ -95,10 +104,17 @@ class DetectionOutput:
 
         Raises: OutputUnusable: the directory cannot be written, the file is none of ours.
         """
-        state = await self._in_thread(lambda: self._open_state(last_batch))
+        rebuilder = await self._in_thread(lambda: self._examine(last_batch))
+        if rebuilder is None:
+            await self._in_thread(lambda: self._open_state(last_batch))
         # Rules take their time to read: meanwhile the run goes on, and what comes waits for them.
-        self._state, self._making = state, asyncio.create_task(self._make_engine(state))
-        self._shelving = Shelving(state, self._shelves)
+        self._making = asyncio.create_task(self._make_engine(last_batch, rebuilder))
+        if rebuilder is not None and rebuilder.is_waited_for:
+            try:
+                await asyncio.shield(self._making)
+            except asyncio.CancelledError:
+                self._closing.set()
+                raise
         self._tasks = [
             asyncio.create_task(self._look_regularly()),
             asyncio.create_task(self._shelve_regularly()),
@@ -120,6 +136,7 @@ class DetectionOutput:
 
     async def close(self) -> None:
         """Stop looking, and let go of the file; every acknowledged batch is durable already."""
+        self._closing.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,15 +155,45 @@ class DetectionOutput:
         """What does the work, for its figures; None before the rules are loaded."""
         return self._engine
 
-    async def _make_engine(self, state: DetectionState) -> Engine:
-        def make() -> Engine:
-            rules = [*self._rules()]
-            if self._risk_points is not None:
-                rules.append(make_risk_rule(self._risk_points))
-            return Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
-
-        self._engine = await self._in_thread(make)
+    async def _make_engine(self, last_batch: int, rebuilder: Rebuilder | None) -> Engine:
+        rules = await self._in_thread(self._load_rules)
+        if rebuilder is not None:
+            await self._rebuild(rebuilder, rules)
+            await self._in_thread(lambda: self._open_state(last_batch))
+        state = self._state
+        if state is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        self._engine = await self._in_thread(
+            lambda: Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
+        )
         return self._engine
+
+    def _load_rules(self) -> list[Rule]:
+        rules = [*self._rules()]
+        return rules if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
+
+    async def _rebuild(self, rebuilder: Rebuilder, rules: Sequence[Rule]) -> None:
+        """Have the file made anew, however often that has to be tried."""
+        is_told = False
+        while not self._closing.is_set():
+            try:
+                return await self._in_thread(lambda: rebuilder.run(rules, self._closing.is_set))
+            except OutputUnavailable as error:
+                if not is_told:
+                    _log.warning(f"{error.where}: {error.what}; it goes on when that is mended")
+                is_told = True
+            except RebuildStopped:
+                break
+            await self._nap(REBUILD_AGAIN_S)
+        raise OutputUnavailable("the detections are being made anew", where=self.name)
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but not beyond the end."""
+        sleeping = asyncio.create_task(self._clock.sleep(seconds))
+        while not sleeping.done() and not self._closing.is_set():
+            await asyncio.wait([sleeping], timeout=CLOSING_LOOK_S)
+        sleeping.cancel()
+        await asyncio.gather(sleeping, return_exceptions=True)
 
     async def _ready(self) -> Engine:
         """The engine, once its rules are loaded."""
@@ -155,7 +202,15 @@ class DetectionOutput:
         # Whoever waits may be cancelled; the rules are loaded all the same.
         return await asyncio.shield(self._making)
 
-    def _open_state(self, last_batch: int) -> DetectionState:
+    def _examine(self, last_batch: int) -> Rebuilder | None:
+        """What has to make the file anew before it can be used; one that is damaged is set aside."""
+        was_damaged = set_aside_if_damaged(self._directory / FILE_NAME, clock=self._clock)
+        rebuilder = self._rebuilder
+        if rebuilder is not None and rebuilder.is_needed(was_damaged=was_damaged, last_batch=last_batch):
+            return rebuilder
+        return None
+
+    def _open_state(self, last_batch: int) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -167,7 +222,7 @@ class DetectionOutput:
         state = DetectionState(self._directory / FILE_NAME)
         with state.transaction():
             state.write("batch", str(last_batch))
-        return state
+        self._state, self._shelving = state, Shelving(state, self._shelves)
 
     def _take(self, engine: Engine, batch: Batch) -> list[Change]:
         portions = [

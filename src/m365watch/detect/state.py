@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,7 @@ from m365watch.detect.kept import (
 )
 from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.ledger.database import is_damage, suspicion_of
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
@@ -49,15 +50,24 @@ class DetectionState:
     def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable."""
         self.path = path
+        is_new = not path.exists()
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
             migrate(self._database)
-        except (sqlite3.Error, NewerSchema) as error:
+            if is_new:
+                path.chmod(0o600)
+        except NewerSchema as error:
             raise OutputUnusable(
                 f"the file of detections cannot be used: {error}",
-                fix="move it away: it is made again, and `m365watch hunt` looks back over the lake",
+                fix="run the newer m365watch that wrote it",
+                where=str(path),
+            ) from None
+        except (sqlite3.Error, OSError) as error:
+            raise OutputUnusable(
+                f"the file of detections cannot be used: {error}",
+                fix="see to the disk and its rights; where the file is gone, the next run makes it anew",
                 where=str(path),
             ) from None
         self.lake_due = LakeDue(self._database)
@@ -75,8 +85,14 @@ class DetectionState:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            then = ""
+            if is_damage(error):
+                # The next start then looks at all of it, however long that takes.
+                with suppress(OSError):
+                    suspicion_of(self.path).touch(mode=0o600)
+                then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
             raise OutputUnavailable(
-                f"the file of detections cannot be written: {error}", where=str(self.path)
+                f"the file of detections cannot be written: {error}{then}", where=str(self.path)
             ) from None
         except BaseException:
             self._roll_back()
@@ -312,6 +328,10 @@ class DetectionState:
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
             self._database.execute("DELETE FROM former WHERE id = ?", (became,))
 
+    def add_former(self, former: AlertId, now: AlertId) -> None:
+        """Show whoever asks for `former` the alert `now`."""
+        self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (former, now))
+
     def forget_alerts(self, *, before_ms: int) -> int:
         """Let go of alerts that ended before; how many went."""
         self.lake_due.forget_alerts(before_ms=before_ms)
@@ -400,6 +420,16 @@ class DetectionState:
     def forget_notices(self, numbers: Iterable[int]) -> None:
         """These have been told."""
         self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
+
+    def keep_in_outbox(self, *, since_ms: int, besides: frozenset[str]) -> None:
+        """Let what is older, or is known elsewhere, be told no more."""
+        rows = self._database.execute(
+            "SELECT outbox.alert FROM outbox LEFT JOIN alert ON alert.id = outbox.alert"
+            " WHERE last IS NULL OR last < ?",
+            (since_ms,),
+        ).fetchall()
+        gone = {row[0] for row in rows} | besides
+        self._database.executemany("DELETE FROM outbox WHERE alert = ?", [(one,) for one in sorted(gone)])
 
     def count_alerts(self) -> list[tuple[str, str, int]]:
         """How many alerts there are to see, by state and severity."""
