@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import DETECTIONS, Settings
+from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.detect import desk
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.state import DetectionState
-from m365watch.detecting import TOLD_MAX, rebuild_by_hand
+from m365watch.detecting import TOLD_MAX, OwnRules, rebuild_by_hand
 from m365watch.errors import LedgerHeld, OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.lake.reader import LakeReader
@@ -297,3 +297,30 @@ def test_alerts_are_in_the_lake_when_a_run_has_ended(tmp_path: Path) -> None:
 
     assert rows == [(alerts, alerts)]
     assert alerts > 20
+
+
+def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Path) -> None:
+    """Rules and exceptions; what was wrong from the beginning keeps nothing from being taken up."""
+    rules, exceptions = tmp_path / "rules", tmp_path / "exceptions.yml"
+    rules.mkdir()
+    (rules / "every.yml").write_text(EVERY_RECORD, encoding="utf-8")
+    (rules / "old.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
+    exceptions.write_text("exceptions: []\n", encoding="utf-8")
+    own = OwnRules(DetectionSettings(packs=(), rules_directories=(rules,), exceptions_file=exceptions))
+    with capture_logs() as lines:
+        assert len(own.begin()) == 1
+        looks = [own.look(), own.look()]
+        exceptions.write_text("exceptions:\n- {rule: '*', reason: x, entity: {user: a}}\n", encoding="utf-8")
+        looks.append(own.look())
+        found = own.read()
+        (rules / "new.yml").write_text("title: [\n", encoding="utf-8")
+        looks.append(own.look())
+        nothing = own.read()
+
+    assert looks[0] == looks[1]
+    assert len(set(looks)) == 3
+    assert found is not None
+    assert (len(found.rules), len(found.exceptions.every), nothing) == (1, 1, None)
+    told = [line["event"] for line in lines if line["log_level"] in {"error", "warning"}]
+    assert [line.split()[1].rstrip(":") for line in told] == ["rules/old.yml", "rules/new.yml", "nothing"]
+    assert "is no YAML: line 2" in told[1]

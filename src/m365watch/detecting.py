@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
+    from m365watch.detect.surroundings import RulesRead
     from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
 TOLD_MAX = 5
@@ -83,21 +84,26 @@ def make_detections(
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
     from m365watch.detect.output import DetectionOutput
+    from m365watch.detect.surroundings import Surroundings
 
     exceptions, mistakes = load_exceptions(detections)
     for mistake in mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the exception does not hold")
+    own = OwnRules(detections)
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
-        rules=lambda: _rules_in_force(detections),
+        rules=own.begin,
         clock=clock,
         knowledge=knowledge_of(detections),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
-        shelves=make_shelves(settings, current=current, clock=clock),
-        rebuilder=make_rebuilder(settings, clock=clock, once=once),
+        around=Surroundings(
+            shelves=make_shelves(settings, current=current, clock=clock),
+            rebuilder=make_rebuilder(settings, clock=clock, once=once),
+            rule_files=own if files_are_watched(settings, once=once) else None,
+        ),
     )
     return [output]
 
@@ -204,16 +210,75 @@ def files_of(settings: DetectionSettings) -> list[Path]:
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 
+def files_are_watched(settings: Settings, *, once: bool) -> bool:
+    """Whether a run takes up what changes in rules and exceptions."""
+    own = settings.detections.rules_directories or settings.detections.exceptions_file
+    return bool(own) and settings.watches_configuration and not once
+
+
+class OwnRules:
+    """The user's own files of rules and exceptions, which are read again while a run lasts."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        """Nothing is read yet."""
+        self._settings = settings
+        self._known = frozenset[str]()
+
+    def begin(self) -> Sequence[Rule]:
+        """The rules that a run begins with; what is wrong with the others is told once, here."""
+        library = load_rules(self._settings)
+        _, lines = load_exceptions(self._settings)
+        self._known = frozenset([*map(str, library.mistakes), *lines])
+        _tell_mistakes(library)
+        return library.rules
+
+    def look(self) -> str:
+        """Paths, sizes and times of the files."""
+        digest = hashlib.blake2s()
+        for path in files_of(self._settings):
+            with suppress(OSError):
+                found = path.stat()
+                digest.update(f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def read(self) -> RulesRead | None:
+        """What they say now; None, and a line for each, where they have mistakes that they did not have."""
+        from m365watch.detect.surroundings import RulesRead
+
+        library = load_rules(self._settings)
+        exceptions, lines = load_exceptions(self._settings)
+        mistakes = [*map(str, library.mistakes), *lines]
+        new = [line for line in mistakes if line not in self._known]
+        for line in new[:MISTAKES_TOLD_MAX]:
+            _log.error(f"detections: {line}")
+        if new:
+            _log.error(
+                "detections: nothing is changed, and the rules stay in force as they were; correct"
+                " what is named: the files are read again once they are saved"
+            )
+            return None
+        self._known = frozenset(mistakes)
+        count, own = len(library.rules), len(exceptions.every)
+        _log.info(
+            f"detections: the changed files are taken up: {count:,} rules and {own:,} exceptions are in force"
+        )
+        return RulesRead(library.rules, exceptions)
+
+
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
     """The rules; each one that is left out is told."""
     library = load_rules(settings)
+    _tell_mistakes(library)
+    return library.rules
+
+
+def _tell_mistakes(library: Library) -> None:
     for mistake in library.mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the rule is left out")
     more = len(library.mistakes) - MISTAKES_TOLD_MAX
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
-    return library.rules
 
 
 class AlertTeller:

@@ -15,12 +15,15 @@ import pytest
 
 from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
+from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
 from m365watch.detect.matching import decode_record, identify_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
 from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
+from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
+from m365watch.detect.surroundings import RulesRead, Surroundings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output
@@ -233,7 +236,11 @@ class SlowRebuilder:
 
 def with_rebuilder(tmp_path: Path, rebuilder: SlowRebuilder, clock: FakeClock) -> DetectionOutput:
     return DetectionOutput(
-        "d", tmp_path / "state", rules=lambda: everything(tmp_path), clock=clock, rebuilder=rebuilder
+        "d",
+        tmp_path / "state",
+        rules=lambda: everything(tmp_path),
+        clock=clock,
+        around=Surroundings(rebuilder=rebuilder),
     )
 
 
@@ -351,3 +358,44 @@ def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(OutputUnusable, match=r"schema 99.*run the newer m365watch"):
         DetectionState(path)
+
+
+class TwoRules:
+    """Files of rules that change when the test says so."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.found: RulesRead | None = None
+
+    def look(self) -> str:
+        return str(self.version)
+
+    def read(self) -> RulesRead | None:
+        return self.found
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: bool) -> None:
+    """What is found already stays; with mistakes in it, a change changes nothing."""
+    files = TwoRules()
+    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
+    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS) if is_good else None
+
+    async def use() -> int:
+        clock = FakeClock()
+        around = Surroundings(rule_files=files)
+        output = DetectionOutput("d", tmp_path / "state", rules=lambda: none, clock=clock, around=around)
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
+        before = output.engine
+        files.version = 1
+        for _ in range(100):
+            await clock.advance(LOOK_AT_FILES_S)
+            await asyncio.sleep(0.005)
+            if is_good and output.engine is not before:
+                break
+        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
+        await output.close()
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+
+    assert asyncio.run(use()) == (6 if is_good else 0)

@@ -24,13 +24,15 @@ from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
 from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
-from m365watch.detect.shelving import Shelf, Shelving
+from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
+from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
 
 _T = TypeVar("_T")
+NOTHING_AROUND = Surroundings()
 _log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 60.0
@@ -64,15 +66,13 @@ class DetectionOutput:
         exceptions: Exceptions = NO_EXCEPTIONS,
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
-        shelves: Sequence[Shelf] = (),
-        rebuilder: Rebuilder | None = None,
+        around: Surroundings = NOTHING_AROUND,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
-        no alert is made of what others add up to. `shelves` are the lakes that the alerts are brought to.
-        `rebuilder` makes the file anew where it was lost or damaged.
+        no alert is made of what others add up to.
         """
         self.name = name
         self._directory = directory
@@ -82,8 +82,7 @@ class DetectionOutput:
         self._exceptions = exceptions
         self._risk_points = risk_points
         self._tell = tell
-        self._shelves = shelves
-        self._rebuilder = rebuilder
+        self._around = around
         self._closing = threading.Event()
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
@@ -119,6 +118,9 @@ class DetectionOutput:
             asyncio.create_task(self._look_regularly()),
             asyncio.create_task(self._shelve_regularly()),
         ]
+        if self._around.rule_files is not None:
+            watch = await asyncio.to_thread(RuleWatch, self._around.rule_files, self._clock)
+            self._tasks.append(asyncio.create_task(self._follow(self._around.rule_files, watch)))
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -126,8 +128,8 @@ class DetectionOutput:
 
         Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
         """
-        engine = await self._ready()
-        changes = await self._in_thread(lambda: self._take(engine, batch))
+        await self._ready()
+        changes = await self._in_thread(lambda: self._take(self._engine_now(), batch))
         self._say(changes)
         return Receipt()
 
@@ -163,14 +165,30 @@ class DetectionOutput:
         state = self._state
         if state is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
-        self._engine = await self._in_thread(
-            lambda: Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
-        )
+        self._engine = await self._in_thread(lambda: self._engine_of(rules, state))
         return self._engine
 
+    def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Engine:
+        return Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
+
     def _load_rules(self) -> list[Rule]:
-        rules = [*self._rules()]
-        return rules if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
+        return self._with_risk(self._rules())
+
+    def _with_risk(self, rules: Sequence[Rule]) -> list[Rule]:
+        return [*rules] if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
+
+    async def _follow(self, files: RuleFiles, watch: RuleWatch) -> None:
+        """Take up what changes in the user's files; what has new mistakes changes nothing."""
+        await self._ready()
+        while True:
+            await watch.changed()
+            await self._in_thread(lambda: self._take_up(files))
+
+    def _take_up(self, files: RuleFiles) -> None:
+        found = files.read()
+        if found is not None:
+            self._exceptions = found.exceptions
+            self._engine = self._engine_of(self._with_risk(found.rules), self._engine_now().state)
 
     async def _rebuild(self, rebuilder: Rebuilder, rules: Sequence[Rule]) -> None:
         """Have the file made anew, however often that has to be tried."""
@@ -195,17 +213,23 @@ class DetectionOutput:
         sleeping.cancel()
         await asyncio.gather(sleeping, return_exceptions=True)
 
-    async def _ready(self) -> Engine:
-        """The engine, once its rules are loaded."""
+    def _engine_now(self) -> Engine:
+        """The engine: another one, once the rules have changed."""
+        if self._engine is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        return self._engine
+
+    async def _ready(self) -> None:
+        """Return once the rules are loaded."""
         if self._making is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
         # Whoever waits may be cancelled; the rules are loaded all the same.
-        return await asyncio.shield(self._making)
+        await asyncio.shield(self._making)
 
     def _examine(self, last_batch: int) -> Rebuilder | None:
         """What has to make the file anew before it can be used; one that is damaged is set aside."""
         was_damaged = set_aside_if_damaged(self._directory / FILE_NAME, clock=self._clock)
-        rebuilder = self._rebuilder
+        rebuilder = self._around.rebuilder
         if rebuilder is not None and rebuilder.is_needed(was_damaged=was_damaged, last_batch=last_batch):
             return rebuilder
         return None
@@ -222,7 +246,7 @@ class DetectionOutput:
         state = DetectionState(self._directory / FILE_NAME)
         with state.transaction():
             state.write("batch", str(last_batch))
-        self._state, self._shelving = state, Shelving(state, self._shelves)
+        self._state, self._shelving = state, Shelving(state, self._around.shelves)
 
     def _take(self, engine: Engine, batch: Batch) -> list[Change]:
         portions = [
@@ -232,11 +256,11 @@ class DetectionOutput:
         return engine.take(portions, number=batch.number, now=self._clock.now())
 
     async def _look_regularly(self) -> None:
-        engine = await self._ready()
+        await self._ready()
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
             try:
-                changes = await self._in_thread(lambda: engine.look(now=self._clock.now()))
+                changes = await self._in_thread(lambda: self._engine_now().look(now=self._clock.now()))
             except OutputUnavailable:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
