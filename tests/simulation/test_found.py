@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from verdicts import Verdicts
+from judged_seeds import Verdicts
 
 
 @pytest.fixture

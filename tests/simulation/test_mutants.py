@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from judged_seeds import Verdicts
 from mutants.forks import SECONDS_MAX, first_broken
 from mutants.patching import Patch, StalePatch, patched
 from mutants.table import MUTANTS, SEEDS
-from verdicts import Verdicts
 
 HERE = Path(__file__).parent
 MUTANTS_MIN = 15

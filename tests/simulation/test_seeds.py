@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
+from judged_seeds import Verdicts
 from m365watch.testing.simulation import simulate_plan
 from m365watch.testing.simulation.faults import Fault, make_plan
 from m365watch.testing.simulation.ways import Way
-from verdicts import Verdicts
 
 SEEDS = 300
 CHUNK = 25
