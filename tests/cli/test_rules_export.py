@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
+from m365watch.detect.library import load_library
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,7 @@ def test_a_rule_is_printed_as_a_query_below_its_words() -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("// m365watch B07 Mail connector added or changed\n")
     assert "\nfrom cloud.office365.management.exchange\nwhere " in done.stdout
-    assert done.stderr.strip() == "1 alert exported"
+    assert done.stderr.strip() == "1 rule exported"
 
 
 def test_a_folder_gets_a_query_and_a_definition_for_each_alert(tmp_path: Path) -> None:
@@ -53,8 +55,23 @@ def test_json_has_definitions_and_reasons() -> None:
     answer = json.loads(done.stdout)
 
     assert [one["detection"] for one in answer["not_exported"]] == ["I05"]
-    assert {one["kind"] for one in answer["alerts"]} == {"each", "rolling"}
+    assert {one["kind"] for one in answer["rules"]} == {"each", "rolling"}
     assert done.stderr == ""
+
+
+def test_sigma_is_written_with_the_rules_that_it_joins(tmp_path: Path) -> None:
+    """A correlation's files are all that another product needs; on standard output they are one YAML."""
+    done = call("--to", "sigma", "--rule", "I01", "--output", tmp_path / "out")
+    printed = call("--to", "sigma", "--rule", "I01")
+    documents = list(yaml.safe_load_all(printed.stdout))
+
+    assert done.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "i01_brute_force.yml",
+        "wrong_password.yml",
+    ]
+    assert [one["name"] for one in documents] == ["wrong_password", "i01_brute_force"]
+    assert load_library([tmp_path / "out"]).mistakes == ()
 
 
 def test_what_the_organisation_is_goes_into_the_queries(tmp_path: Path) -> None:

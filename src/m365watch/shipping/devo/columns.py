@@ -48,8 +48,11 @@ class Place:
 class Columns:
     """The columns of one query, in the order in which each needs those before it."""
 
-    def __init__(self, table: DevoTable, knowledge: Knowledge) -> None:
-        """No column yet but the record."""
+    def __init__(
+        self, table: DevoTable, knowledge: Knowledge, *, operations: frozenset[str] | None = None
+    ) -> None:
+        """No column yet but the record; `operations` are the only ones that it may have."""
+        self.operations = operations
         self.table = table
         self.knowledge = knowledge
         self._made: dict[str, str] = {RECORD: f"jsonparse({table.record})"}

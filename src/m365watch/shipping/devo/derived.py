@@ -8,6 +8,7 @@ from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, 
 from m365watch.detect.derived.addresses import FORWARDING
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
+from m365watch.shipping.operations import may_be_signin
 from m365watch.shipping.unsayable import Unsayable
 
 AskTest = Callable[[str | None, Comparison, Columns], str]
@@ -119,7 +120,6 @@ def _human(columns: Columns) -> str:
 
 def _ok(columns: Columns) -> str:
     """Whether it came about, as `m365.ok` has it: sign-ins by operation and error, the rest by status."""
-    operation = normal_operation(columns)
     error, workload, status = (
         linq.never_null(columns.text(name)) for name in ("ErrorNumber", "Workload", "ResultStatus")
     )
@@ -128,6 +128,9 @@ def _ok(columns: Columns) -> str:
     partly = f'({status} = "partiallysucceeded" and lower({workload}) != "azureactivedirectory")'
     silent = linq.one_of(f"lower({workload})", ("sharepoint", "onedrive", "microsoftteams"))
     changed = f'({status} = "" or {silent} or {done} or {partly})'
+    if not may_be_signin(columns.operations):
+        return changed
+    operation = normal_operation(columns)
     signed_in = linq.one_of(error, ("", "0"))
     return (
         f'({operation} != "userloginfailed" and '

@@ -11,7 +11,7 @@ from m365watch.devo_alerts.definitions import Definition
 from m365watch.shipping.devo.joining import make_correlation
 from m365watch.shipping.devo.kinds import Made, make_alert
 from m365watch.shipping.devo.words import description_of, headline_of
-from m365watch.shipping.unsayable import Unsayable
+from m365watch.shipping.unsayable import Unsaid, Unsayable
 
 SUBCATEGORY = "m365watch"
 
@@ -24,14 +24,6 @@ class Exported:
     definition: Definition
     differences: tuple[str, ...] = ()
     """In what the alert at Devo is another than the one here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsaid:
-    """A rule that cannot be had there."""
-
-    rule: Rule
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

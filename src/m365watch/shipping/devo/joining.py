@@ -16,8 +16,9 @@ from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.asking import ask, sign_of
 from m365watch.shipping.devo.columns import PREFIX, Columns
 from m365watch.shipping.devo.kinds import Made
-from m365watch.shipping.devo.query import Draft, duration, operations_of, union_of
+from m365watch.shipping.devo.query import Draft, duration
 from m365watch.shipping.devo.tables import common_table, table_of
+from m365watch.shipping.operations import operations_of, union_of
 from m365watch.shipping.unsayable import Unsayable
 
 _FAR_MS = 9_999_999_999_999
@@ -42,9 +43,10 @@ class _Joining:
         self._by_id = by_id
         self._outer = _correlation_of(rule)
         self._leaves = self._list_leaves(self._outer)
-        columns = Columns(common_table({table_of(one.service) for one in self._leaves.values()}), knowledge)
         conditions = [one.condition for one in self._leaves.values() if one.condition is not None]
-        self._draft = Draft(columns, operations=union_of(map(operations_of, conditions)))
+        operations = union_of(map(operations_of, conditions))
+        table = common_table({table_of(one.service) for one in self._leaves.values()})
+        self._draft = Draft(Columns(table, knowledge, operations=operations), operations=operations)
         self._flags: dict[str, str] = {}
 
     def make(self) -> Made:

@@ -12,8 +12,9 @@ from m365watch.devo_alerts.definitions import Each, Low, Trigger
 from m365watch.devo_alerts.triggers import Changed, Rolling, Several
 from m365watch.shipping.devo.asking import ask
 from m365watch.shipping.devo.columns import PREFIX, Columns
-from m365watch.shipping.devo.query import COUNT, Draft, operations_of
+from m365watch.shipping.devo.query import COUNT, Draft
 from m365watch.shipping.devo.tables import table_of
+from m365watch.shipping.operations import operations_of
 from m365watch.shipping.unsayable import Unsayable
 
 LOOKS_EVERY_S = 300
@@ -33,8 +34,9 @@ class Made:
 def make_alert(rule: Rule, knowledge: Knowledge) -> Made:
     """The rule as Devo can run it. Raises: Unsayable."""
     assert rule.condition is not None  # noqa: S101 - correlations are made elsewhere
-    columns = Columns(table_of(rule.service), knowledge)
-    draft = Draft(columns, wanted=ask(rule.condition, columns), operations=operations_of(rule.condition))
+    operations = operations_of(rule.condition)
+    columns = Columns(table_of(rule.service), knowledge, operations=operations)
+    draft = Draft(columns, wanted=ask(rule.condition, columns), operations=operations)
     make = {
         Kind.EACH: _each,
         Kind.SEVERAL: _several,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import PREFIX, RECORD, Columns
 from m365watch.shipping.unsayable import Unsayable
@@ -137,33 +135,6 @@ def _by_name(operation: str) -> str:
     if longest == operation:
         return f"eqic(trim(Operation), {linq.quoted(operation)})"
     return f"weakhas(Operation, {linq.quoted(longest)})"
-
-
-def operations_of(condition: Condition) -> frozenset[str] | None:
-    """The operations without which the condition cannot hold; None where it can with any."""
-    match condition:
-        case Test("Operation" | "m365.operation", OneOf(values)):
-            return values
-        case Test("Operation" | "m365.operation", Like((str() as word,), _)) if not isinstance(
-            word, Wildcard
-        ):
-            return frozenset((word,))
-        case Every(parts):
-            known = [found for part in parts if (found := operations_of(part)) is not None]
-            return min(known, key=len, default=None)
-        case Some(parts):
-            return union_of(operations_of(part) for part in parts)
-    return None
-
-
-def union_of(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    """All of them together; None where one of them may be any."""
-    found: frozenset[str] = frozenset()
-    for one in sets:
-        if one is None:
-            return None
-        found |= one
-    return found
 
 
 def duration(seconds: int) -> str:
