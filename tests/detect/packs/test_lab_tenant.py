@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from verdicts import packs
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.knowledge import Knowledge
-from verdicts import packs
 
 HITS = Path(__file__).parent / "lab_hits.yml"
 RECORDS = Path(__file__).resolve().parents[4] / "shared" / "data" / "records-lab-tenant.ndjson"

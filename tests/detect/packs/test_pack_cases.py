@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from expand import case_files, load_cases
+from verdicts import alerts_of, faults_of, packs
 
 from m365watch.detect.library import Library
-from verdicts import alerts_of, faults_of, packs
 
 
 @pytest.fixture(scope="module")
