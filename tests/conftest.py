@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from spending import Spending
 
 # Nothing that is judged by the wall: on a busy machine an example takes as long as it takes.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -11,6 +14,13 @@ settings.load_profile("unhurried")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
+    config.pluginmanager.register(Spending())
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: modules, and some thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
