@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +55,7 @@ from m365watch.monitor.devo_errors import devo_text
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
+from m365watch.notifying import NotifyingMeans, notifying
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.progress import RunProgress
@@ -156,6 +157,7 @@ class Collector:
             receiver = None if once or instead else await self._open_receiver(closing)
             reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
             feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
+            await closing.enter_async_context(self._notifying(session, once=once))
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -182,6 +184,10 @@ class Collector:
                     reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
                     await closing.enter_async_context(reloader.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
+
+    def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[None]:
+        means = NotifyingMeans(session, self._build_output, self._clock, self._random)
+        return notifying(self._settings, means, once=once)
 
     async def audit(
         self, order: AuditOrder, *, on_progress: Callable[[AuditProgress], Awaitable[None]]
