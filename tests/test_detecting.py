@@ -30,7 +30,7 @@ status: test
 logsource: {product: m365, service: exchange}
 detection: {s: {Id|exists: true}, condition: s}
 level: medium
-m365watch: {group_by: [Id]}
+m365watch: {group_by: [Id, Operation]}
 """
 
 
