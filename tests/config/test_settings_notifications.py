@@ -81,7 +81,7 @@ def test_what_a_target_wants_is_as_it_says() -> None:
         resolved=False,
     ).wishes
 
-    assert (wishes.severity_min, wishes.rules, wishes.tenants) == ("high", ("b08",), {TENANT})
+    assert (wishes.severity_min, wishes.rules, wishes.tenants) == ("high", ("b08",), frozenset({TENANT}))
     assert (wishes.rate_per_minute, wishes.digest_after, wishes.update_interval_s) == (5, 3, None)
     assert wishes.tells_states is False
 
