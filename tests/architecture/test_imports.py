@@ -19,6 +19,7 @@ LAYERS = (
         "hunting",
         "notifying",
         "reloading",
+        "rebuilding",
         "recovering",
         "replaying",
         "inspection",
