@@ -22,14 +22,8 @@ from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
     DETECTIONS,
-    ConsoleSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    LakeSettings,
     OutputSettings,
     Settings,
-    SyslogSettings,
     TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
@@ -58,6 +52,7 @@ from m365watch.monitor.takers import takers_among
 from m365watch.notifying import NotifyingMeans, notifying
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
+from m365watch.outputting import make_output
 from m365watch.progress import RunProgress
 from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
@@ -465,38 +460,3 @@ def _warn_of_orphan(path: Path, *, batches: int) -> None:
         f"{path}: {batches} batches wait there for an output that the configuration no longer has; "
         "bring the output back under this name to have them delivered, or remove the folder to give them up"
     )
-
-
-def make_output(settings: OutputSettings, *, clock: Clock, random: Random, collector_name: str) -> Output:
-    """The output that `settings` describe; its libraries are imported only now."""
-    match settings:
-        case LakeSettings():
-            from m365watch.outputs.lake import LakeOutput
-
-            return LakeOutput(
-                settings.name,
-                settings.directory,
-                writer_id=collector_name,
-                clock=clock,
-                retention=settings.retention,
-            )
-        case FilesSettings():
-            from m365watch.outputs.files.output import FilesOutput
-
-            return FilesOutput(settings, clock=clock)
-        case ConsoleSettings():
-            from m365watch.outputs.console import ConsoleOutput
-
-            return ConsoleOutput(settings)
-        case DevoSettings():
-            from m365watch.outputs.devo import DevoOutput
-
-            return DevoOutput(settings, clock=clock, random=random)
-        case DevoHttpSettings():
-            from m365watch.outputs.devo_http import DevoHttpOutput
-
-            return DevoHttpOutput(settings, clock=clock)
-        case SyslogSettings():
-            from m365watch.outputs.syslog import SyslogOutput
-
-            return SyslogOutput(settings, clock=clock, random=random)

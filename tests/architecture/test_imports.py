@@ -18,6 +18,7 @@ LAYERS = (
         "detecting",
         "hunting",
         "notifying",
+        "outputting",
         "reloading",
         "rebuilding",
         "recovering",
