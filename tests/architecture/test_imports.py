@@ -11,6 +11,7 @@ LAYERS = (
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond", "notify"},
+    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond", "shipping"},
     {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
     {"collection"},
     {
