@@ -23,7 +23,7 @@ from m365watch.lake.checking import Account, Checked, check_account, check_lake,
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
-from m365watch.lake.erasure import Erased, Erasure, Found
+from m365watch.lake.erasure import Erased, Erasure, Found, Verified
 from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
 from m365watch.lake.merging import Compacted, compact
 from m365watch.lake.parquet import sync_directory
@@ -177,7 +177,6 @@ def erasure_report(
 
     `waiting` records of the person are on their way to the lake.
     """
-    verified = erased.verified
     return {
         "schema": REPORT_SCHEMA,
         "lake": str(lake.directory),
@@ -198,16 +197,7 @@ def erasure_report(
         "files_replaced": erased.files_replaced,
         "files_rewritten": erased.files_rewritten,
         "files_removed_from_disk": erased.files_removed,
-        "verification": {
-            "clean": verified.is_clean,
-            "files_read": verified.files_read,
-            "records_read": verified.rows_read,
-            "records_remaining": verified.remaining,
-            "records_waiting_for_the_lake": waiting,
-            "records_arrived_since": verified.arrived,
-            "older_files_remaining": verified.old_files,
-            "young_files_remaining": verified.young_files,
-        },
+        "verification": _verification(erased.verified) | {"records_waiting_for_the_lake": waiting},
         "elsewhere": [
             {
                 "place": one.place,
@@ -231,6 +221,18 @@ def erasure_report(
             " a run with a lost ledger brings one back to it; with a lost ledger, outputs that cannot be"
             " asked what they have get again what Microsoft still serves; copies of the lake are not marked"
         ),
+    }
+
+
+def _verification(verified: Verified) -> dict[str, Any]:
+    return {
+        "clean": verified.is_clean,
+        "files_read": verified.files_read,
+        "records_read": verified.rows_read,
+        "records_remaining": verified.remaining,
+        "records_arrived_since": verified.arrived,
+        "older_files_remaining": verified.old_files,
+        "young_files_remaining": verified.young_files,
     }
 
 
