@@ -39,6 +39,7 @@ from m365watch.lake.files import (
 from m365watch.lake.holding import by_tenant
 from m365watch.lake.parquet import MERGED, sync_directory, write_part
 from m365watch.lake.persons import Person
+from m365watch.lake.rollups.notes import drop_stale
 from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE, PARTITION, TableShape
 from m365watch.lake.tables import NOTICES
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
@@ -164,6 +165,7 @@ class Erasure:
                 removed += self._clear(shape, book)
             if not changed:
                 break
+        drop_stale(self._lake)
         return self._told(note, was_resumed=was_resumed, removed=removed)
 
     def close(self) -> None:
