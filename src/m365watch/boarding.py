@@ -20,7 +20,7 @@ from m365watch.config.settings import Settings
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
 
-DEFAULT_LISTEN = "127.0.0.1:8365"
+EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
 END_S = 1
 """How long open connections may take at the end."""
@@ -35,13 +35,11 @@ def read_listen(text: str) -> Listening:
     host, _, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not (port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise NeedsOperator(
-            f"{text!r} is no address to listen at", fix=f"write HOST:PORT, as in {DEFAULT_LISTEN}"
-        )
+        raise NeedsOperator(f"{text!r} is no address to listen at", fix=f"write HOST:PORT, as in {EXAMPLE}")
     if not _is_loopback(host):
         raise NeedsOperator(
             f"the board does not listen at {host}: whoever reaches it there could read every record",
-            fix=f"listen at {DEFAULT_LISTEN}, and reach it from elsewhere through an SSH tunnel",
+            fix=f"listen at {EXAMPLE}, and reach it from elsewhere through an SSH tunnel",
         )
     return Listening("127.0.0.1" if host == "localhost" else host, int(port))
 

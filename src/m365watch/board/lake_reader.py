@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -25,7 +25,7 @@ from m365watch.board.narrowing import DIMENSIONS, NUMBERS
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import SIGN_INS, Rollup, smallest_with
+from m365watch.lake.rollups.facts import RECORDS, SIGN_INS, Rollup, smallest_with
 from m365watch.lake.rollups.notes import read_day
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 
@@ -54,6 +54,8 @@ class Query:
     """Whether the facts are sign-ins, with what only their records say."""
     exact: bool = False
     """Whether every record counts by itself, to the second."""
+    newest: int = 0
+    """So many rows are wanted, the newest first: older days are read only if newer ones have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,23 @@ class FactsReader:
         query: Query,
         given: Mapping[str, object],
     ) -> list[Row]:
+        if not query.newest:
+            return self._read(connection, snapshot, view, query, given)
+        rows: list[Row] = []
+        for part in newest_first(snapshot):
+            rows += self._read(connection, part, view, query, given)
+            if len(rows) >= query.newest:
+                break
+        return rows[: query.newest]
+
+    def _read(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        snapshot: Snapshot,
+        view: View,
+        query: Query,
+        given: Mapping[str, object],
+    ) -> list[Row]:
         source = plan_source(self._lake, snapshot, view, query)
         if source is None:
             return []
@@ -189,6 +208,15 @@ class FactsReader:
         return connection.fetchmany(ROWS_MAX)
 
 
+def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
+    """The newest day, the two before it, the four before these, and so on."""
+    days = sorted(snapshot.days, reverse=True)
+    taken, count = 0, 1
+    while taken < len(days):
+        yield Snapshot(snapshot.version, {day: snapshot.days[day] for day in days[taken : taken + count]})
+        taken, count = taken + count, count * 2
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the facts of a query come from."""
@@ -203,8 +231,8 @@ def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Sou
     if view.tenants == () or (query.of_sign_ins and view.narrowing.columns - set(SIGN_INS.columns)):
         return None
     wanted = query.needs | view.narrowing.columns | {"tenant_id"}
-    rollup = SIGN_INS if query.of_sign_ins else smallest_with(wanted)
-    serves = view.range.has_full_hours and not query.exact and rollup.name != "records"
+    rollup = SIGN_INS if query.of_sign_ins else RECORDS if query.exact else smallest_with(wanted)
+    serves = rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact and rollup is not RECORDS)
     kept: list[str] = []
     plain: list[str] = []
     first, last = _day(view.range.start_s), _day(view.range.end_s - 1)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.beside import LISTEN, NICENESS
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.errors import NeedsOperator
 
 if TYPE_CHECKING:
     from m365watch.board.serving import Listening
     from m365watch.config.settings import Settings
-
-LISTEN = "127.0.0.1:8365"
 
 
 def board(
@@ -26,6 +27,9 @@ def board(
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where the pages are served; loopback only.")
     ] = LISTEN,
+    beside: Annotated[
+        bool, typer.Option("--beside", hidden=True, help="Give way to a collector, and end with stdin.")
+    ] = False,
 ) -> None:
     """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
 
@@ -40,7 +44,7 @@ def board(
     require_board()
     from m365watch.boarding import read_listen
 
-    run_in_loop(_serve(settings, read_listen(listen)))
+    run_in_loop(_serve(settings, read_listen(listen), beside=beside))
 
 
 def require_board() -> None:
@@ -58,13 +62,28 @@ def require_board() -> None:
         ) from None
 
 
-async def _serve(settings: Settings, listening: Listening) -> None:
+async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> None:
     from m365watch.boarding import serve_board
     from m365watch.cli.signals import StopSignals
     from m365watch.clock import SystemClock
 
     stop = asyncio.Event()
+    if beside:
+        os.nice(NICENESS)
+        _stop_with_stdin(stop)
     with StopSignals(stop):
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        sys.stderr.write(f"board: http://{host}:{listening.port}/ (Ctrl-C ends it)\n")
+        sys.stderr.write(f"board: http://{host}:{listening.port}/{'' if beside else ' (Ctrl-C ends it)'}\n")
         await serve_board(settings, listening, clock=SystemClock(), stop=stop)
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    """Set `stop` when whoever started this process closes its input, or is no more."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Query
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import activity
 from m365watch.board.series import chart_of, spark_step_s, sparks_of
@@ -41,32 +43,45 @@ BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type
 SLOTS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7")
 OPERATIONS_SHOWN = 3
 LATE_S = HOUR_S
+FEEDS_SHOWN_MAX = 40
+FEED_TONES = ("critical", "high", "medium", "ok")
+"""Of feeds, the worst first."""
 
 
 async def figures(view: View, sources: Sources) -> Shape:
     """The shift's first look: six numbers, each against the time before."""
-    step_s = spark_step_s(view.range)
-    now, before = [(await sources.ask(one, activity.TOTAL) or [(0,)])[0][0] for one in (view, view.before)]
-    failed, failed_before = [
-        (await sources.ask(one, activity.FAILED_SIGN_INS) or [(0,)])[0][0] for one in (view, view.before)
-    ]
-    spark = sparks_of(view.range, await sources.ask(view, activity.SPARK, spark_s=step_s))
-    persons = (await sources.ask(view, activity.PERSONS) or [(0,)])[0][0]
-    addresses = (await sources.ask(view, activity.ADDRESSES) or [(0,)])[0][0]
+    before = view.before
+    (now, was), (failed, failed_was), persons, addresses, rows = await asyncio.gather(
+        _both(view, before, sources, activity.TOTAL),
+        _both(view, before, sources, activity.FAILED_SIGN_INS),
+        _number(view, sources, activity.PERSONS),
+        _number(view, sources, activity.ADDRESSES),
+        sources.ask(view, activity.SPARK, spark_s=spark_step_s(view.range)),
+    )
+    spark = sparks_of(view.range, rows)
     tiles = [
-        Tile("Records", short(now), change_words(now, before), spark=spark.get("", ())),
+        Tile("Records", short(now), change_words(now, was), spark=spark.get("", ())),
         Tile("People", short(persons), "with any activity"),
         Tile("Addresses", short(addresses), "they came from"),
         Tile(
             "Failed sign-ins",
             short(failed),
-            change_words(failed, failed_before),
+            change_words(failed, failed_was),
             url=view.url("/sign-ins"),
         ),
         await _alerts_tile(view, sources),
         await _feeds_tile(view, sources),
     ]
     return Tiles(tiles)
+
+
+async def _number(view: View, sources: Sources, query: Query) -> int:
+    rows = await sources.ask(view, query)
+    return int(rows[0][0]) if rows else 0
+
+
+async def _both(view: View, before: View, sources: Sources, query: Query) -> tuple[int, int]:
+    return await _number(view, sources, query), await _number(before, sources, query)
 
 
 async def _alerts_tile(view: View, sources: Sources) -> Tile:
@@ -305,14 +320,21 @@ async def health(view: View, sources: Sources) -> Shape:
         Heading("Lost", numeric=True),
         Heading("Duplicates", numeric=True),
     )
-    return Grid(headings, [_feed_row(one, view.now) for one in feeds])
+    many = len({one.feed.tenant_id for one in feeds}) > 1
+    worst = sorted(feeds, key=lambda one: (FEED_TONES.index(_state_of(one, view.now)[1]), str(one.feed)))
+    more = len(feeds) - FEEDS_SHOWN_MAX
+    return Grid(
+        headings,
+        [_feed_row(one, view.now, named=many) for one in worst[:FEEDS_SHOWN_MAX]],
+        cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
+    )
 
 
-def _feed_row(feed: FeedProgress, now: datetime) -> list[Cell]:
+def _feed_row(feed: FeedProgress, now: datetime, *, named: bool) -> list[Cell]:
     words, tone = _state_of(feed, now)
     lag_s = feed.lag_s(now)
     return [
-        Cell(str(feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
+        Cell(str(feed.feed if named else feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
         Cell(words, tone=tone),
         Cell("never" if lag_s is None else f"{span_words(lag_s)} ago", sorts=lag_s or 0),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),

@@ -76,5 +76,5 @@ RECENT = Query(
     "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts ORDER BY at_s DESC LIMIT 100",
     frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),
     exact=True,
+    newest=100,
 )
-LAST_RECORD = Query("SELECT max(at_s), min(at_s) FROM facts", exact=True)

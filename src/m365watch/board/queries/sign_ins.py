@@ -105,4 +105,5 @@ ACCOUNTS = Query(
     " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed') ORDER BY at_s DESC LIMIT 100",
     frozenset({"operation", "user_id", "client_ip", "outcome", "workload"}),
     exact=True,
+    newest=100,
 )

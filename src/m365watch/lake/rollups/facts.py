@@ -79,6 +79,8 @@ class Rollup:
     made_of: dict[str, str]
     only: str = "true"
     """Which records are counted."""
+    grain_s: int = HOUR_S
+    """The length of the spans that it counts; 1 where every second stays apart."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,12 +97,12 @@ class Rollup:
         return f"SELECT at_s, {', '.join(self.columns)}, n FROM {files}"
 
     def summed(self, facts: str) -> str:
-        """The facts `facts`, hour by hour."""
+        """The facts `facts`, span by span."""
         names = ", ".join(self.columns)
-        hour = f"at_s // {HOUR_S} * {HOUR_S}"
+        span = f"at_s // {self.grain_s} * {self.grain_s}"
         return (
-            f"SELECT {hour} AS at_s, {names}, CAST(sum(n) AS BIGINT) AS n FROM ({facts})"
-            f" GROUP BY {hour}, {names} ORDER BY {hour}, {names}"
+            f"SELECT {span} AS at_s, {names}, CAST(sum(n) AS BIGINT) AS n FROM ({facts})"
+            f" GROUP BY {span}, {names} ORDER BY {span}, {names}"
         )
 
 
@@ -111,7 +113,8 @@ def _some(*names: str) -> dict[str, str]:
 HOURS = Rollup("hours", _some("tenant_id", "workload", "record_type", "operation", "user_type", "outcome"))
 ACTORS = Rollup("actors", {**HOURS.made_of, **_some("user_id")})
 ADDRESSES = Rollup("addresses", {**HOURS.made_of, **_some("client_ip")})
-SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN)
+SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, grain_s=1)
+"""To the second: hardly two of them are alike, and only the records say what is in it."""
 RECORDS = Rollup("records", MADE_OF)
 """No rollup at all: every record by itself, with all columns."""
 KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS)
