@@ -144,7 +144,7 @@ class Collector:
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            outputs = self._build_outputs()
+            outputs = self._build_outputs(once=once)
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
@@ -236,11 +236,14 @@ class Collector:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
 
-    def _build_outputs(self) -> list[Output]:
+    def _build_outputs(self, *, once: bool) -> list[Output]:
         """The outputs in the order of the settings, and after them the detections."""
         outputs = [self._build_output(settings) for settings in self._settings.outputs]
         queues = self._settings.state_directory / QUEUES_FOLDER
-        return [*outputs, *make_detections(self._settings, queues=queues, clock=self._clock)]
+        detections = make_detections(
+            self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
+        )
+        return [*outputs, *detections]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread

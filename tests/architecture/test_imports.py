@@ -18,6 +18,7 @@ LAYERS = (
         "detecting",
         "hunting",
         "reloading",
+        "rebuilding",
         "recovering",
         "replaying",
         "inspection",
