@@ -10,7 +10,7 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"},
+    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond", "shipping"},
     {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
     {"collection"},
     {
