@@ -7,11 +7,32 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 LISTEN = "127.0.0.1:8365"
 NICENESS = 5
 """The collector goes first."""
 END_S = 5.0
+
+BoardOption = Annotated[
+    bool, typer.Option("--board", help="Also serve the analyst's pages, as `m365watch board` does.")
+]
+BoardListenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--board-listen",
+        metavar="HOST:PORT",
+        help=f"Where, in place of {LISTEN}; loopback only. Implies --board.",
+        show_default=False,
+    ),
+]
+
+
+def listen_of(given: str | None, *, wanted: bool) -> str | None:
+    """Where the board listens; None where there is to be none."""
+    return given or (LISTEN if wanted else None)
 
 
 @contextlib.contextmanager

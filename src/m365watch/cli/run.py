@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.beside import LISTEN, board_beside
+from m365watch.cli.beside import BoardListenOption, BoardOption, board_beside, listen_of
 from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
@@ -33,33 +33,27 @@ if TYPE_CHECKING:
     from m365watch.reloading import Reload
 
 
+OnceOption = Annotated[
+    bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
+]
+LineFormatOption = Annotated[
+    LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
+]
+
+
 @failing_as_devo
 def run(
     config: ConfigOption = None,
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
-    ] = False,
+    once: OnceOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
-    line_format: Annotated[
-        LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
-    ] = LineFormat.TEXT,
-    board: Annotated[
-        bool, typer.Option("--board", help="Also serve the analyst's pages, as `m365watch board` does.")
-    ] = False,
-    board_listen: Annotated[
-        str | None,
-        typer.Option(
-            "--board-listen",
-            metavar="HOST:PORT",
-            help="Where, in place of 127.0.0.1:8365; loopback only. Implies --board.",
-            show_default=False,
-        ),
-    ] = None,
+    line_format: LineFormatOption = LineFormat.TEXT,
+    board: BoardOption = False,
+    board_listen: BoardListenOption = None,
     validate: ValidateOption = False,
     no_save_state: NoSaveStateOption = False,
     prod_mode: ProdModeOption = False,  # noqa: ARG001 - taken because Devo's containers give it
@@ -103,8 +97,9 @@ def run(
             raise typer.Exit(_validate_and_show(collector))
         bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=quiet, bars=bars)
-        listen = board_listen or (LISTEN if board else None)
-        with board_beside(listen, config=config, job=job, collector=collector_file):
+        with board_beside(
+            listen_of(board_listen, wanted=board), config=config, job=job, collector=collector_file
+        ):
             ending = _collect(collector, view=view, once=once, reload=reload)
         raise typer.Exit(_show_end(ending, settings, told=told, as_json=as_json))
 
