@@ -38,6 +38,7 @@ from m365watch.lake.files import (
 from m365watch.lake.holding import by_tenant
 from m365watch.lake.parquet import MERGED, sync_directory, write_part
 from m365watch.lake.persons import Person
+from m365watch.lake.rollups.notes import drop_stale
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.searching import person_marks, received, search_chunks, tables_of, tables_to_search
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
@@ -165,6 +166,7 @@ class Erasure:
                 removed += self._clear(shape, book)
             if not changed:
                 break
+        drop_stale(self._lake)
         return self._told(note, was_resumed=was_resumed, removed=removed)
 
     def look_again(self, erased: Erased) -> None:
