@@ -446,17 +446,21 @@ class SqliteLedger:
     def evict(self, *, now: datetime) -> bool:
         """Forget, in one bounded step, what is older than the horizon; whether more remains.
 
-        A blob of which something is in quarantine stays: it is the name of what is kept.
+        A blob of which something is in quarantine stays: it is the name of what is kept. So does one that is
+        lost to some outputs and at others, until its records are forgotten as well: it alone tells that a
+        record of it which comes again is no duplicate everywhere.
         """
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
         # A clock that is ahead forgets nothing that the service may still list.
         before = min(micros(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
         with self._transaction():
+            known_from = self._identities.known_from() if self._has_lacking(before) else 0
             gone = self._connection.execute(
                 "DELETE FROM blob WHERE key IN"
                 " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL"
+                " AND (missing IS NULL OR key < ?)"
                 " AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)",
-                (before, self._bounds.blobs_forgotten_max),
+                (before, known_from, self._bounds.blobs_forgotten_max),
             ).rowcount
             oldest = self._connection.execute(
                 "SELECT key FROM blob WHERE created_us >= ? OR finished_s IS NULL ORDER BY key LIMIT 1",
@@ -465,6 +469,14 @@ class SqliteLedger:
             more = self._identities.evict(oldest[0]) if oldest is not None else False
             more |= self.held.evict_step(now)
         return more or gone == self._bounds.blobs_forgotten_max
+
+    def _has_lacking(self, before_us: int) -> bool:
+        """Whether a blob from before then is lost to some outputs, and at others."""
+        sought = (
+            "SELECT EXISTS (SELECT 1 FROM blob WHERE created_us < ? AND finished_s IS NOT NULL"
+            " AND missing IS NOT NULL)"
+        )
+        return bool(self._connection.execute(sought, (before_us,)).fetchone()[0])
 
     def close(self) -> None:
         """Release the ledger."""
