@@ -19,6 +19,7 @@ import pytest
 from commands import command
 from hurry import HurriedClock, run_hurried
 from m365watch.clock import system_random
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.errors import LedgerHeld, SettingsRefused
 from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -96,6 +97,18 @@ def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
     assert one.was_done
     assert replays.run(one).records == outcome.records
     assert Counter(held(one)) == Counter(replays.lake)
+
+
+def test_no_alert_is_made_of_what_is_replayed(replays: Replays) -> None:
+    """Detections saw the records when they arrived; whoever is told of alerts is not told again."""
+    document = replays.document | {"outputs": FILES_TOO, "detections": {"enabled": True}}
+    asked = ScanAsked(replays.period, content_types=frozenset({ContentType.AZURE_ACTIVE_DIRECTORY}))
+    settings = replays.place.settings(document)
+    one = Replay(settings, asked, "files2", clock=replays.clock, random=system_random(1))
+
+    assert settings.detections.enabled
+    assert replays.run(one).records == len(held(one)) > 0
+    assert not list((settings.state_directory / "replays").rglob(DETECTIONS_FILE))
 
 
 def test_a_replay_that_begins_anew_delivers_all_again(replays: Replays) -> None:
