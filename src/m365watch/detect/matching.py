@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
-from hashlib import blake2b
 from itertools import chain
-from operator import attrgetter
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
-from msgspec import Raw, defstruct
 
 from m365watch.detect.alert import Match, clean_text
-from m365watch.detect.compile import Predicate, compile_condition, read_instant
+from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
 from m365watch.detect.condition import (
     Condition,
     Every,
@@ -32,31 +27,40 @@ from m365watch.detect.derived.catalogue import constant_fields, needs_of
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
-from m365watch.detect.guards import (
-    Guard,
-    Memory,
-    Probe,
-    find_guard,
-    make_probes,
-    specialise,
-)
+from m365watch.detect.guards import Guard, find_guard, make_probes, specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.looks import (
+    UNREADABLE,
+    Glance,
+    Likeness,
+    Sketch,
+    decode_by,
+    decoder_of,
+    likeness_of,
+)
+from m365watch.detect.remembering import Memory, Recent
 from m365watch.detect.rule import Rule
-from m365watch.detect.uses import Use, counted_value, groups_of, kept_values, plan_uses
+from m365watch.detect.stencils import (
+    DRAWN_WEIGHT,
+    Drawn,
+    Sightings,
+    Stencil,
+    draw_stencils,
+    identify_record,
+    stamp_matches,
+)
+from m365watch.detect.uses import Use, plan_uses
 from m365watch.model import Header
 
-LIKENESS_BYTES_MAX = 4_096
-"""Deciding fields that are longer are not remembered."""
-LIKENESS_WEIGHT = 8
-"""What a remembered record weighs, beside a remembered value."""
-SIGHTINGS_MAX = 200_000
-"""Keys whose first sightings are remembered beside those on disk."""
+DRAWINGS_MAX = 64
+"""Sets of rules that records of one kind fulfil together, whose matches are made alike."""
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""
-_ANY = msgspec.json.Decoder()
 _KNOWN_FIELDS = frozenset({"Operation", "m365.operation", "RecordType", "Workload"})
 """What is known of a record before it is decoded."""
 _ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
+_OWN = frozenset({"Id", "CreationTime"})
+"""What no two records have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Compiled:
     raises: tuple[tuple[Severity, Predicate], ...]
     uses: tuple[Use, ...]
     kept: frozenset[str] | None
-    """The top fields that are read of a record that it has found; None for all."""
+    """The top fields that are read of a record that it has found, beside its identity; None for all."""
 
     def severity_of(self, view: View) -> Severity:
         """The rule's severity, or a higher one that a selection asks for."""
@@ -88,23 +92,11 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """A first look at a record: some of its top fields, and what is asked of each."""
+class Drawing:
+    """How the matches of records are made that fulfil the same rules."""
 
-    decode: Callable[[bytes], Any]
-    values: Callable[[Any], tuple[object, ...]]
-    """The fields' values, in the order of `asks`; None where there is none."""
-    asks: tuple[tuple[dict[object, tuple[int, ...]], Callable[[object], tuple[int, ...]]], ...]
-    """Of each field what is remembered of its values, and who answers for any other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """The fields that decide which rules a record fulfils, as bytes, and what came of such bytes before."""
-
-    decode: Callable[[bytes], Any]
-    values: Callable[[Any], tuple[Raw | None, ...]]
-    fulfilled: dict[object, tuple[int, ...]]
+    sketch: Sketch
+    drawn: Recent[Drawn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,53 +113,8 @@ class Plan:
     """Of all fields that any of the rules reads."""
     likeness: Likeness | None
     """What is enough to know a record by that is like one before; None where none would be."""
-
-
-class _Seen:
-    """A record that some rule found, and what it is known by; worked out once, if at all."""
-
-    __slots__ = ("_identity", "_record", "_record_id", "at_ms", "view")
-
-    def __init__(self, view: View, record: bytes, at_ms: int) -> None:
-        self.view = view
-        self.at_ms = at_ms
-        self._record = record
-        self._identity = ""
-        self._record_id = ""
-
-    @property
-    def identity(self) -> str:
-        """What tells the record from any other."""
-        if not self._identity:
-            self._identity = identify_record(self.view, self._record)
-        return self._identity
-
-    @property
-    def record_id(self) -> str:
-        """The Id that the service gave it; its identity where it gave none."""
-        if not self._record_id:
-            self._record_id = clean_text(self.view.first("Id")[:100]) or self.identity
-        return self._record_id
-
-
-class Sightings:
-    """Of keys that are durably known, when each was first seen in its stretch of time."""
-
-    def __init__(self) -> None:
-        """Nothing is known yet."""
-        self._first_ms: dict[tuple[str, str, tuple[str, ...], int], int] = {}
-
-    def knows(self, use: Use, tenant: str, group: tuple[str, ...], at_ms: int) -> bool:
-        """Whether the key was seen earlier in the same stretch, so that this sighting adds nothing."""
-        first_ms = self._first_ms.get((use.rule_id, tenant, group, at_ms // use.bucket_ms))
-        return first_ms is not None and first_ms < at_ms
-
-    def learn(self, match: Match, bucket_ms: int) -> None:
-        """A sighting is durable."""
-        key = (match.rule_id, match.tenant, match.group, match.at_ms // bucket_ms)
-        if len(self._first_ms) >= SIGHTINGS_MAX:
-            self._first_ms.clear()
-        self._first_ms[key] = min(match.at_ms, self._first_ms.get(key, match.at_ms))
+    drawings: dict[tuple[int, ...], Drawing | None] = field(default_factory=dict)
+    """By the places of fulfilled rules; None where each match has to be made by itself."""
 
 
 class Matcher:
@@ -255,98 +202,119 @@ class Matcher:
 
     def match_by(self, plan: Plan, record: bytes, told: Told) -> list[Match]:
         """The same, by the plan of the record's kind."""
-        glance = plan.glance
+        glance, likeness = plan.glance, plan.likeness
         places: Iterable[int] = range(len(plan.rules))
-        if glance is not None:
-            try:
-                values = glance.values(glance.decode(record))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass  # What strict decoders refuse is looked at in full.
-            else:
-                found: tuple[int, ...] = ()
-                for value, (remembered, ask) in zip(values, glance.asks, strict=True):
-                    if value is not None:
-                        passing = remembered.get(value) if type(value) is str else None
-                        if passing is None:
-                            passing = ask(value)
-                        if passing:
-                            found += passing
+        try:
+            if glance is not None and glance.pays:
+                found = glance.ask(record)
+                glance.tries += 1
                 if not found and not plan.unguarded:
+                    glance.spared += 1
                     return []
                 places = sorted(plan.unguarded.union(found))
-        if plan.likeness is not None:
-            return self._match_alike(plan, plan.likeness, record, told, places)
-        return self._match_fully(plan, record, told, places)
+            key = likeness.key_of(record, told.tenant) if likeness is not None and likeness.pays else None
+        except UNREADABLE:
+            return self._match_fully(plan, record, told)
+        if key is None or likeness is None:
+            return self._match_fully(plan, record, told, places=places)
+        likeness.tries += 1
+        fulfilled = likeness.known(key)
+        if fulfilled is not None:
+            likeness.spared += 1
+            return self._match_alike(plan, fulfilled, record, told) if fulfilled else []
+        view = self._view(plan, record, told)
+        fulfilled = () if view is None else _fulfilled(plan, view, places)
+        likeness.learn(key, fulfilled)
+        return self._match_alike(plan, fulfilled, record, told, view=view) if fulfilled else []
+
+    def _match_fully(
+        self, plan: Plan, record: bytes, told: Told, *, places: Iterable[int] | None = None
+    ) -> list[Match]:
+        """The same, of a record that is worth looking at in full; `places` are those of the rules to ask."""
+        view = self._view(plan, record, told)
+        if view is None:
+            return []
+        fulfilled = _fulfilled(plan, view, range(len(plan.rules)) if places is None else places)
+        return self._match_alike(plan, fulfilled, record, told, view=view) if fulfilled else []
 
     def _match_alike(
-        self, plan: Plan, likeness: Likeness, record: bytes, told: Told, places: Iterable[int]
+        self, plan: Plan, fulfilled: tuple[int, ...], record: bytes, told: Told, *, view: View | None = None
     ) -> list[Match]:
-        """The same; what a record fulfils is known where its deciding fields are those of one before."""
-        try:
-            raws = likeness.values(likeness.decode(record))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._match_fully(plan, record, told, places)
-        key = (told.tenant, *[None if raw is None else bytes(raw) for raw in raws])
-        fulfilled = likeness.fulfilled.get(key)
-        if fulfilled == ():
-            return []
-        decoded = _decode(record, plan.decoder)
-        if decoded is None:
-            return []
-        view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
-        if fulfilled is None:
-            fulfilled = tuple(place for place in places if plan.rules[place][1](view))
-            if sum(len(one) for one in key if one is not None) <= LIKENESS_BYTES_MAX:
-                likeness.fulfilled[key] = fulfilled
-                self._memory.values += LIKENESS_WEIGHT
-        return self._build(plan, fulfilled, view, record, told)
-
-    def _match_fully(self, plan: Plan, record: bytes, told: Told, places: Iterable[int]) -> list[Match]:
-        """The same, of a record that is worth looking at in full; `places` are those of the rules to ask."""
-        decoded = _decode(record, plan.decoder)
-        if decoded is None:
-            return []
-        view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
-        fulfilled = [place for place in places if plan.rules[place][1](view)]
-        return self._build(plan, fulfilled, view, record, told)
-
-    def _build(
-        self, plan: Plan, fulfilled: Sequence[int], view: View, record: bytes, told: Told
-    ) -> list[Match]:
-        if not fulfilled:
-            return []
-        at = read_instant(view.first("CreationTime")) or told.received_at
-        seen = _Seen(view, record, round(at.timestamp() * 1000))
-        return [match for place in fulfilled for match in self._matches_of(plan.rules[place][0], seen)]
-
-    def _matches_of(self, compiled: Compiled, seen: _Seen) -> list[Match]:
-        """What is kept of the record for each use of the rule and each group that it belongs to."""
-        view, at_ms = seen.view, seen.at_ms
-        severity = compiled.severity_of(view)
-        found: list[Match] = []
-        for use in compiled.uses:
-            for group in groups_of(view, use):
-                if use.bucket_ms and self.sightings.knows(use, view.tenant, group, at_ms):
-                    continue
-                found.append(
-                    Match(
-                        rule_id=use.rule_id,
-                        source_id=compiled.rule.id,
-                        tenant=view.tenant,
-                        group=group,
-                        at_ms=at_ms,
-                        identity=seen.identity,
-                        record_id=seen.record_id,
-                        severity=severity,
-                        values=kept_values(view, use),
-                        counted=counted_value(view, use),
-                    )
+        """The matches of a record that fulfils these rules; what one like it had is drawn again."""
+        drawing = self._drawing(plan, fulfilled)
+        if drawing is not None:
+            try:
+                record_id, created, text = drawing.sketch.draw(record)
+            except UNREADABLE:
+                record_id = created = None
+            if type(record_id) is str and type(created) is str:
+                drawn = drawing.drawn.get((told.tenant, text))
+                if drawn is None:
+                    view = view or self._view(plan, record, told)
+                    drawn = _draw(plan, fulfilled, view) if view is not None else Drawn(("", ""), ())
+                    drawing.drawn.put((told.tenant, text), drawn)
+                at_ms = read_ms(created)
+                return stamp_matches(
+                    drawn,
+                    record_id,
+                    at_ms=ms_of(told.received_at) if at_ms is None else at_ms,
+                    created=created,
+                    known=self.sightings,
                 )
-        return found
+        view = view or self._view(plan, record, told)
+        return [] if view is None else self._match_alone(plan, fulfilled, record, told, view=view)
+
+    def _match_alone(
+        self, plan: Plan, fulfilled: tuple[int, ...], record: bytes, told: Told, *, view: View
+    ) -> list[Match]:
+        """The matches of a record that is like no other."""
+        at_ms = read_ms(view.first("CreationTime"))
+        at_ms = ms_of(told.received_at) if at_ms is None else at_ms
+        identity = identify_record(view, record)
+        record_id = clean_text(view.first("Id")[:100]) or identity
+        return [
+            one.stamped(at_ms, identity, record_id)
+            for one in _draw(plan, fulfilled, view).stencils
+            if not (one.bucket_ms and self.sightings.knows(one, at_ms))
+        ]
+
+    def _drawing(self, plan: Plan, fulfilled: tuple[int, ...]) -> Drawing | None:
+        try:
+            return plan.drawings[fulfilled]
+        except KeyError:
+            kept = _union([plan.rules[place][0].kept for place in fulfilled])
+            drawing = None
+            if kept is not None and not kept & _OWN and len(plan.drawings) < DRAWINGS_MAX:
+                sketch = Sketch(kept | _ALWAYS_NEEDED - _OWN)
+                drawing = Drawing(sketch, Recent(self._memory, DRAWN_WEIGHT))
+            plan.drawings[fulfilled] = drawing
+            return drawing
+
+    def _view(self, plan: Plan, record: bytes, told: Told) -> View | None:
+        decoded = decode_by(record, plan.decoder)
+        return None if decoded is None else View(decoded, knowledge=self.knowledge, tenant=told.tenant)
 
     def trim(self) -> None:
-        """Let go of what is remembered where it has become too much."""
+        """Let go of what is remembered where it is too much, and of ways of looking that do not pay."""
         self._memory.trim()
+        for plan in self._plans.values():
+            for odds in (plan.glance, plan.likeness) if plan is not None else ():
+                if odds is not None:
+                    odds.judge()
+
+
+def _fulfilled(plan: Plan, view: View, places: Iterable[int]) -> tuple[int, ...]:
+    return tuple([place for place in places if plan.rules[place][1](view)])
+
+
+def _draw(plan: Plan, fulfilled: Iterable[int], view: View) -> Drawn:
+    """What is kept of a record for each of these rules."""
+    stencils: list[Stencil] = []
+    for place in fulfilled:
+        compiled = plan.rules[place][0]
+        severity = compiled.severity_of(view)
+        stencils += draw_stencils(view, compiled.uses, source_id=compiled.rule.id, severity=severity)
+    return Drawn((view.first("Operation"), view.first("RecordType")), tuple(stencils))
 
 
 def _always(view: View) -> bool:  # noqa: ARG001 - a predicate like any other
@@ -363,10 +331,10 @@ def _plan_of(
     unguarded = frozenset(place for place in range(len(rules)) if place not in guards)
     probes = make_probes(guards, memory)
     asked = _union(asks)
-    every = _union([asked, *(compiled.kept for compiled, _ in rules)])
+    every = _union([asked, _ALWAYS_NEEDED, *(compiled.kept for compiled, _ in rules)])
     # With most of the rules to be asked anyway, a first look would be one more.
-    glance = _glance_of(probes) if len(unguarded) <= len(rules) // 4 else None
-    likeness = None if asked is None else _likeness_of(asked, memory)
+    glance = Glance(probes) if len(unguarded) <= len(rules) // 4 else None
+    likeness = None if asked is None else likeness_of(asked, memory)
     return Plan(tuple(rules), glance, unguarded, decoder_of(every), likeness)
 
 
@@ -374,69 +342,6 @@ def _union(every: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
     """All of them; None, which stands for everything, if one is that."""
     known = [one for one in every if one is not None]
     return frozenset[str]().union(*known) if len(known) == len(every) else None
-
-
-def _likeness_of(fields: frozenset[str], memory: Memory) -> Likeness | None:
-    """None where a record is like no other: its time or its id decides."""
-    if fields & {"Id", "CreationTime"} or not fields:
-        return None
-    decode, values = _look_of(dict.fromkeys(sorted(fields), Raw))
-    return Likeness(decode, values, memory.make())
-
-
-def _glance_of(probes: Sequence[Probe]) -> Glance:
-    decode, values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
-    asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
-    return Glance(decode, values, asks)
-
-
-def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
-    """What decodes these top fields of a record, each as its type, and what gives their values in order."""
-    numbered = {f"field_{number}": name for number, name in enumerate(fields)}
-    look = defstruct(
-        "Look",
-        [(one, fields[name], None) for one, name in numbered.items()],
-        rename=numbered,
-        gc=False,
-    )
-    # One name alone would give its value, and no tuple of it.
-    values = attrgetter(*numbered) if len(fields) > 1 else lambda found: (found.field_0,)
-    return msgspec.json.Decoder(look).decode, values
-
-
-@lru_cache(maxsize=4_096)
-def decoder_of(fields: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
-    """What decodes these top fields of a record, and steps over the others; all where it is None."""
-    if fields is None:
-        return _ANY
-    names = dict.fromkeys(sorted(fields), Any)
-    wanted = TypedDict("wanted", names, total=False)  # type: ignore[misc] # what rules name, known only now
-    return msgspec.json.Decoder(wanted)
-
-
-def _decode(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Mapping[str, Any] | None:
-    try:
-        decoded: Mapping[str, Any] = decoder.decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return decode_record(record)
-    return decoded if isinstance(decoded, dict) else None
-
-
-def decode_record(record: bytes) -> Mapping[str, Any] | None:
-    """The record's fields; None where it is no JSON object that can be read."""
-    try:
-        decoded = _ANY.decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        decoded = _decode_tolerantly(record)
-    return decoded if isinstance(decoded, dict) else None
-
-
-def _decode_tolerantly(record: bytes) -> object:
-    """What is no strict JSON: half a character, bytes of no text, control characters; None otherwise."""
-    try:
-        return json.loads(record.decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _compile(rule: Rule, uses: tuple[Use, ...]) -> Compiled:
@@ -448,7 +353,7 @@ def _compile(rule: Rule, uses: tuple[Use, ...]) -> Compiled:
     raising = [rule.selections[one.when] for one in rule.extension.raises if one.when in rule.selections]
     read = _needs(raising)
     kept = frozenset(need for use in uses for name in use.fields for need in needs_of(name))
-    return Compiled(rule, raises, uses, None if read is None else read | kept | _ALWAYS_NEEDED)
+    return Compiled(rule, raises, uses, None if read is None else read | kept)
 
 
 def _needs(conditions: Sequence[Condition]) -> frozenset[str] | None:
@@ -460,19 +365,6 @@ def _needs(conditions: Sequence[Condition]) -> frozenset[str] | None:
             return None
         names |= fields
     return frozenset(need for name in names for need in needs_of(name))
-
-
-def identify_record(view: View, record: bytes) -> str:
-    """What tells the record from any other: the same for every collector and every search of the lake.
-
-    Made of tenant, Id, CreationTime, Operation and RecordType; of the whole text where there is no Id.
-    """
-    if view.values("Id"):
-        parts = [view.first(name) for name in ("Id", "CreationTime", "Operation", "RecordType")]
-        text = "\x1f".join([view.tenant, *parts]).encode("utf-8", "surrogatepass")
-    else:
-        text = view.tenant.encode() + record
-    return blake2b(text, digest_size=16).hexdigest()
 
 
 def operations_of(condition: Condition) -> frozenset[str] | None:
