@@ -19,6 +19,7 @@ from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.extension import FirstSeen
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
@@ -37,6 +38,7 @@ from m365watch.detect.matching import Matcher, Told
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.model import Header
 
 HORIZON_MS = 8 * DAY_MS
@@ -148,6 +150,9 @@ class Engine:
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._kept_ms = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in self.rules}
+        self._bucket_ms = {rule.id: bucket_of(seen) for rule in self.rules if (seen := _first_seen(rule))}
+        self._tallies = Tallies(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self._has_risk = RISK_RULE_ID in self._by_id
@@ -235,9 +240,8 @@ class Engine:
     def _remember(self, matches: Iterable[Match]) -> None:
         """Spare the next sightings of the same day the way to the disk, now that these are there."""
         for match in matches:
-            first_seen = self._by_id[match.rule_id].extension.first_seen
-            if first_seen is not None and self._by_id[match.rule_id].correlation is None:
-                self.matcher.sightings.learn(match, bucket_of(first_seen))
+            if match.rule_id in self._bucket_ms:
+                self.matcher.sightings.learn(match, self._bucket_ms[match.rule_id])
 
     def _watch(self, portion: Portion, work: _Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
@@ -260,28 +264,46 @@ class Engine:
 
     def _keep(self, matches: Iterable[Match], work: _Work) -> None:
         """Put what is new on disk, and see which groups it touches."""
-        hours: set[tuple[GroupKey, int]] = set()
+        groups: dict[tuple[str, str, tuple[str, ...]], list[Match]] = {}
         for match in matches:
-            if match.at_ms < work.now_ms - HORIZON_MS - self._kept_ms(match.rule_id):
+            if match.at_ms < work.now_ms - self._kept_ms[match.rule_id]:
                 self.figures.too_old += 1
-            elif changed := self._add(match):
-                key = GroupKey(match.rule_id, match.tenant, match.group)
-                for at_ms in changed:
-                    work.touch(key, at_ms)
-                hours.add((key, match.at_ms // HOUR_MS * HOUR_MS))
-        for key, hour_ms in sorted(hours):
-            if self.state.thin_hour(key, hour_ms, most=self._hour_most[key.rule_id]):
-                self.figures.hours_full += 1
+            else:
+                groups.setdefault((match.rule_id, match.tenant, match.group), []).append(match)
+        self.state.add_matches(
+            [match for name, found in groups.items() if name[0] not in self._bucket_ms for match in found]
+        )
+        for name, found in groups.items():
+            key = GroupKey(*name)
+            if key.rule_id in self._bucket_ms:
+                self._see(key, found, work)
+            else:
+                self._count_in(key, found, work)
 
-    def _add(self, match: Match) -> list[int]:
-        """Keep a match; the times at which that changes something."""
-        first_seen = self._by_id[match.rule_id].extension.first_seen
-        if first_seen is None:
-            return [match.at_ms] if self.state.add_match(match) else []
-        return self.state.add_sighting(match, bucket_ms=bucket_of(first_seen))
+    def _see(self, key: GroupKey, found: Iterable[Match], work: _Work) -> None:
+        """Keep the first sighting of a key in each stretch of time."""
+        bucket_ms = self._bucket_ms[key.rule_id]
+        first: dict[int, Match] = {}
+        for match in found:
+            stretch = match.at_ms // bucket_ms
+            if stretch not in first or match.order < first[stretch].order:
+                first[stretch] = match
+        for match in first.values():
+            for at_ms in self.state.add_sighting(match, bucket_ms=bucket_ms):
+                work.touch(key, at_ms)
 
-    def _kept_ms(self, rule_id: str) -> int:
-        return reach_s(self._by_id[rule_id]) * 1000
+    def _count_in(self, key: GroupKey, found: Sequence[Match], work: _Work) -> None:
+        """Have the group judged again, if an alert can come of what it has now."""
+        rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
+        tally = self._tallies.count_in(key, found)
+        times = [match.at_ms for match in found]
+        if tally.count > most:
+            for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
+                self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
+        low_ms = min(times)
+        if may_alert(rule, tally) and low_ms < _settled_ms(rule, work.now_ms):
+            work.touch(key, low_ms)
+            work.touch(key, max(times))
 
     # Matches to alerts --------------------------------------------------------------------------
 
@@ -309,6 +331,8 @@ class Engine:
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
         found = [(episode, _noted(make_alert(rule, episode), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
+        if found:
+            self._tallies.mark_alerted(key)
 
     def _notes(self, key: GroupKey, is_cut: bool, *, low_ms: int, high_ms: int) -> tuple[str, ...]:  # noqa: FBT001
         is_full = self.state.is_full(key, low_ms=low_ms, high_ms=high_ms)
@@ -334,6 +358,8 @@ class Engine:
                 links += risk_matches(rule, alert)
             for key, at_ms in self.state.replace_links(alert.id, links):
                 work.touch(key, at_ms)
+            for link in links:
+                self._tallies.count_in(GroupKey(link.rule_id, link.tenant, link.group), [link])
         for kept in gone:
             if kept.alert.id not in taken:
                 self._withdraw(kept, work)
@@ -390,7 +416,7 @@ class Engine:
             return
         self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
-            self.state.forget_matches(rule.id, before_ms=now_ms - HORIZON_MS - self._kept_ms(rule.id))
+            self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
 
     def _count(self, work: _Work) -> list[Change]:
@@ -412,6 +438,16 @@ def _hour_most(rule: Rule) -> int:
     if rule.extension.several is not None:
         wanted = rule.extension.several.threshold
     return max(HOUR_MATCHES_MAX, min(4 * int(wanted), 100_000))
+
+
+def _first_seen(rule: Rule) -> FirstSeen | None:
+    return rule.extension.first_seen if rule.correlation is None else None
+
+
+def _settled_ms(rule: Rule, now_ms: int) -> int:
+    """Until when the rule can say something by now; what comes later is told when its period is over."""
+    period_ms = period_of(rule) * 1000
+    return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
 def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
