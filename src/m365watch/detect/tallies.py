@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.risk_window import RULES_MIN
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
 from m365watch.detect.state import DetectionState
@@ -89,7 +90,7 @@ def _may_hold(correlation: Correlation, tally: Tally) -> bool:
         case Joined.TEMPORAL | Joined.ORDERED:
             return _reaches(len(tally.sources), correlation)
         case Joined.RISK:
-            return len(tally.sources) > 1
+            return len(tally.sources) >= RULES_MIN
     return True
 
 
