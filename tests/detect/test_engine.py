@@ -236,6 +236,24 @@ def test_a_rule_that_is_no_more_leaves_no_work_behind(bench: Bench, tmp_path: Pa
     assert bench.engine.look(now=NOW) == []
 
 
+def test_an_alert_is_taken_back_by_a_rule_that_asks_for_more_now(tmp_path: Path) -> None:
+    """Rules change between starts: an alert that is no more is withdrawn, though its group is too small."""
+    rules = [
+        rule_text(
+            {"s": {"Operation": "One"}, "condition": "s"},
+            m365watch={"several": {"threshold": threshold, "period": "1h", "keys": ["UserId"]}},
+        )
+        for threshold in (1, 9)
+    ]
+    bench = Bench(tmp_path, load_good(tmp_path, rules[0]))
+    bench.take(0, 60)
+    bench.state.close()
+    bench.library = load_good(tmp_path, rules[1])
+    bench.open()
+
+    assert [one.what for one in bench.take(120)] == [News.WITHDRAWN]
+
+
 @pytest.mark.parametrize(
     "junk",
     [

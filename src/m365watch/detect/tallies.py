@@ -86,7 +86,8 @@ def _may_hold(correlation: Correlation, tally: Tally) -> bool:
         case Joined.DISTINCT:
             return len(tally.values) >= VALUES_MAX or _reaches(len(tally.values), correlation)
         case Joined.TEMPORAL | Joined.ORDERED if correlation.expression is not None:
-            return may_be_fulfilled(correlation.expression, tally.sources)
+            is_plain = correlation.order in {Order.AT_LEAST, Order.EQUAL}
+            return not is_plain or may_be_fulfilled(correlation.expression, tally.sources)
         case Joined.TEMPORAL | Joined.ORDERED:
             return _reaches(len(tally.sources), correlation)
         case Joined.RISK:
