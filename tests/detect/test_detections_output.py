@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.detect.drawing import identify_record
 from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
 from m365watch.detect.kept import News
@@ -20,7 +21,6 @@ from m365watch.detect.looks import decode_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, DetectionOutput
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
-from m365watch.detect.stencils import identify_record
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output

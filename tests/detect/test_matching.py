@@ -30,11 +30,12 @@ from m365watch.detect.condition import (
 from m365watch.detect.condition import (
     Test as Asked,
 )
+from m365watch.detect.drawing import Told
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.looks import decode_record
-from m365watch.detect.matching import Matcher, Told, operations_of
+from m365watch.detect.matching import Matcher, operations_of
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from rules import TENANT

@@ -18,8 +18,8 @@ from m365watch.detect.compile import read_instant
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
+from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.extension import FirstSeen
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
@@ -34,11 +34,12 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.matching import Matcher, Told
+from m365watch.detect.matching import Matcher
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
+from m365watch.detect.uses import once_ms
 from m365watch.model import Header
 
 HORIZON_MS = 8 * DAY_MS
@@ -151,7 +152,7 @@ class Engine:
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
         self._kept_ms = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in self.rules}
-        self._bucket_ms = {rule.id: bucket_of(seen) for rule in self.rules if (seen := _first_seen(rule))}
+        self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
         self._tallies = Tallies(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
@@ -181,15 +182,19 @@ class Engine:
         if number <= self.state.last_batch:
             return []
         portions = list(portions)
-        matches = [match for portion in portions for match in self._match(portion)]
-        with self.state.transaction():
-            work = _Work(_ms(now), self._rank)
-            for portion in portions:
-                self._watch(portion, work)
-            self._keep(matches, work)
-            self._judge(work)
-            self.state.write("batch", str(number))
-        self._remember(matches)
+        try:
+            matches = [match for portion in portions for match in self._match(portion)]
+            with self.state.transaction():
+                work = _Work(_ms(now), self._rank)
+                for portion in portions:
+                    self._watch(portion, work)
+                self._keep(matches, work)
+                self._judge(work)
+                self.state.write("batch", str(number))
+        except BaseException:
+            self.matcher.sightings.take_back()
+            raise
+        self.matcher.sightings.settle()
         return self._count(work)
 
     def look(self, *, now: datetime) -> list[Change]:
@@ -237,12 +242,6 @@ class Engine:
         self.figures.matches += len(found)
         return found
 
-    def _remember(self, matches: Iterable[Match]) -> None:
-        """Spare the next sightings of the same day the way to the disk, now that these are there."""
-        for match in matches:
-            if match.rule_id in self._bucket_ms:
-                self.matcher.sightings.learn(match, self._bucket_ms[match.rule_id])
-
     def _watch(self, portion: Portion, work: _Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
         if not portion.records or not self._novelties:
@@ -278,25 +277,29 @@ class Engine:
             if key.rule_id in self._bucket_ms:
                 self._see(key, found, work)
             else:
-                self._count_in(key, found, work)
+                self._count_in(key, found, [match.at_ms for match in found], work)
 
     def _see(self, key: GroupKey, found: Iterable[Match], work: _Work) -> None:
         """Keep the first sighting of a key in each stretch of time."""
         bucket_ms = self._bucket_ms[key.rule_id]
-        first: dict[int, Match] = {}
+        first: dict[tuple[str, int], Match] = {}
         for match in found:
-            stretch = match.at_ms // bucket_ms
+            stretch = match.counted, match.at_ms // bucket_ms
             if stretch not in first or match.order < first[stretch].order:
                 first[stretch] = match
-        for match in first.values():
-            for at_ms in self.state.add_sighting(match, bucket_ms=bucket_ms):
-                work.touch(key, at_ms)
+        changed = [
+            at_ms for match in first.values() for at_ms in self.state.add_sighting(match, bucket_ms=bucket_ms)
+        ]
+        if changed and self._by_id[key.rule_id].correlation is not None:
+            self._count_in(key, [*first.values()], changed, work)
+        elif changed:
+            work.touch(key, min(changed))
+            work.touch(key, max(changed))
 
-    def _count_in(self, key: GroupKey, found: Sequence[Match], work: _Work) -> None:
-        """Have the group judged again, if an alert can come of what it has now."""
+    def _count_in(self, key: GroupKey, found: Sequence[Match], times: Sequence[int], work: _Work) -> None:
+        """Have the group judged again around these times, if an alert can come of what it has now."""
         rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
         tally = self._tallies.count_in(key, found)
-        times = [match.at_ms for match in found]
         if tally.count > most:
             for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
                 self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
@@ -440,8 +443,12 @@ def _hour_most(rule: Rule) -> int:
     return max(HOUR_MATCHES_MAX, min(4 * int(wanted), 100_000))
 
 
-def _first_seen(rule: Rule) -> FirstSeen | None:
-    return rule.extension.first_seen if rule.correlation is None else None
+def _stretch_ms(rule: Rule) -> int:
+    """The stretch of time of which one sighting is kept; 0 where every match is."""
+    first_seen = rule.extension.first_seen
+    if rule.correlation is not None or first_seen is None:
+        return once_ms(rule)
+    return bucket_of(first_seen)
 
 
 def _settled_ms(rule: Rule, now_ms: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypedDict
@@ -12,19 +12,13 @@ import msgspec
 from msgspec import Raw, defstruct
 
 from m365watch.detect.guards import Probe
-from m365watch.detect.remembering import Memory, Recent
 
-LIKENESS_BYTES_MAX = 4_096
-"""Deciding fields that are longer are not remembered."""
-LIKENESS_WEIGHT = 8
-"""What a remembered record weighs, beside a remembered value."""
 TRIES_MIN = 256
 """So often a way of looking is tried before it is judged by what it has spared."""
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What strict decoders raise; such a record is looked at in full, tolerantly."""
 _ANY = msgspec.json.Decoder()
-_write = msgspec.json.Encoder().encode
 
 
 class Odds:
@@ -69,52 +63,30 @@ class Glance(Odds):
         return found
 
 
-class Likeness(Odds):
-    """A look at the fields that decide, as bytes, and what came of such bytes before."""
-
-    __slots__ = ("_decode", "_fulfilled")
-
-    def __init__(self, fields: frozenset[str], memory: Memory) -> None:
-        """`fields` decide which rules a record of one kind fulfils, and its tenant besides."""
-        super().__init__()
-        self._decode = msgspec.json.Decoder(_struct_of(dict.fromkeys(sorted(fields), Raw))).decode
-        self._fulfilled: Recent[tuple[int, ...]] = Recent(memory, LIKENESS_WEIGHT)
-
-    def key_of(self, record: bytes, tenant: str) -> tuple[str, bytes]:
-        """What records that fulfil the same rules have in common. Raises: one of UNREADABLE."""
-        return tenant, _write(self._decode(record))
-
-    def known(self, key: tuple[str, bytes]) -> tuple[int, ...] | None:
-        """The places of the rules that such a record fulfils; None where none came before."""
-        return self._fulfilled.get(key)
-
-    def learn(self, key: tuple[str, bytes], fulfilled: tuple[int, ...]) -> None:
-        """Remember what such a record fulfils."""
-        if len(key[1]) <= LIKENESS_BYTES_MAX:
-            self._fulfilled.put(key, fulfilled)
+Read = tuple[Any, Any, list[bytes | None]]
+"""A record's Id and CreationTime, whatever they are, and some top fields as they are written."""
 
 
-def likeness_of(fields: frozenset[str], memory: Memory) -> Likeness | None:
-    """None where a record is like no other: its time or its id decides."""
-    return None if fields & {"Id", "CreationTime"} or not fields else Likeness(fields, memory)
+class Parts:
+    """Some top fields of a record, undecoded, beside its id and time."""
 
+    __slots__ = ("_decode", "_values", "fields")
 
-class Sketch:
-    """A look at all that matches repeat of a record, but for its id and its time."""
-
-    __slots__ = ("_decode",)
-
-    def __init__(self, fields: frozenset[str]) -> None:
+    def __init__(self, fields: Iterable[str]) -> None:
         """`fields` without Id and CreationTime."""
+        self.fields = tuple(fields)
         wanted: dict[str, Any] = {"Id": Any, "CreationTime": Any}
-        self._decode = msgspec.json.Decoder(_struct_of(wanted | dict.fromkeys(sorted(fields), Raw))).decode
+        self._decode, self._values = _look_of(wanted | dict.fromkeys(self.fields, Raw))
 
-    def draw(self, record: bytes) -> tuple[Any, Any, bytes]:
-        """The record's id and time, and the bytes of the other fields. Raises: one of UNREADABLE."""
-        found = self._decode(record)
-        record_id, created = found.field_0, found.field_1
-        found.field_0 = found.field_1 = None
-        return record_id, created, _write(found)
+    def read(self, record: bytes) -> Read:
+        """Id, time, and the fields' bytes, None for each that it lacks. Raises: one of UNREADABLE."""
+        record_id, created, *raws = self._values(self._decode(record))
+        return record_id, created, [None if raw is None else bytes(raw) for raw in raws]
+
+
+def read_part(raw: bytes) -> Any:
+    """What a field's bytes say. Raises: one of UNREADABLE."""
+    return _ANY.decode(raw)
 
 
 def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
@@ -126,13 +98,12 @@ def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callabl
 
 
 def _struct_of(fields: Mapping[str, Any]) -> Any:
-    """A struct of these top fields; what a record lacks is None, and is left out when it is written."""
+    """A struct of these top fields; what a record lacks is None."""
     numbered = {f"field_{number}": name for number, name in enumerate(fields)}
     return defstruct(
         "Look",
         [(one, fields[name], None) for one, name in numbered.items()],
         rename=numbered,
-        omit_defaults=True,
         gc=False,
     )
 

@@ -135,12 +135,12 @@ class DetectionState:
             )
 
     def add_sighting(self, match: Match, *, bucket_ms: int) -> list[int]:
-        """Keep a match if it is its group's first in its stretch of time; the times that this changes."""
+        """Keep a match if it is the first of its group and value in a stretch of time; the times changed."""
         low_ms = match.at_ms // bucket_ms * bucket_ms
         key = GroupKey(match.rule_id, match.tenant, match.group)
         row = self._database.execute(
-            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms),
+            _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms, match.counted),
         ).fetchone()
         if row is not None:
             if (row[0], row[1]) <= match.order:
