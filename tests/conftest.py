@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 import structlog
+from spending import Spending
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
+    config.pluginmanager.register(Spending())
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: modules, and some thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -21,6 +21,7 @@ from m365watch.config.settings import (
     Settings,
     SyslogSettings,
 )
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.errors import LedgerUnusable
 from m365watch.lake.files import Progress
 from m365watch.lake.persons import Person
@@ -30,9 +31,19 @@ from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
 from m365watch.replaying import replays_beside
-from m365watch.traces import Traces, in_ledger_copy, in_lines, in_page, in_queue_file, is_database
+from m365watch.respond.journal import FILE_NAME as RESPONSES_FILE
+from m365watch.traces import (
+    Traces,
+    in_detections,
+    in_ledger_copy,
+    in_lines,
+    in_page,
+    in_queue_file,
+    is_database,
+)
 
 QUEUES_FOLDER = "queues"
+_DETECTIONS = Path(DETECTIONS_FILE).stem
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _AT_DEVO = "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
 
@@ -61,6 +72,7 @@ def search_elsewhere(
     found = [_in_quarantine(state, person)]
     found += [_in_copy(path, person) for path in _ledger_copies(state)]
     found.append(_other_copies())
+    found += _in_detection_files(state, person)
     found += _in_queues(state, person, progress)
     if (pages := state / PAGES_FOLDER).is_dir():
         says = "fetched by `recover` and not final; erase once more when the next run has delivered them"
@@ -91,6 +103,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
+        and not path.name.startswith(_DETECTIONS)
         and not path.name.endswith(_COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
@@ -100,6 +113,20 @@ def _in_copy(path: Path, person: Person) -> Elsewhere:
     traces = in_ledger_copy(path, person)
     says = "quarantined pieces in a ledger no longer in use; remove the file, and any -wal beside it"
     return _told(str(path), "ledger_copy", says, [traces])
+
+
+def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
+    """The file of detections, others that were set aside, and what was done about alerts."""
+    for path in sorted(state.glob(f"{_DETECTIONS}*.sqlite")):
+        if path.name == DETECTIONS_FILE:
+            says = "what the alerts say is erased with the records of the lake; erase once more"
+            yield _told(str(path), "detections", says, [in_detections(path, person)])
+        else:
+            says = "detections that are in use no more; remove the file, and any -wal beside it"
+            yield _told(str(path), "detections_copy", says, [in_detections(path, person)])
+    if (journal := state / RESPONSES_FILE).exists():
+        says = "who did what about which alert; nothing is erased there: take the lines out"
+        yield _told(str(journal), "responses", says, [in_lines(journal, person)])
 
 
 def _other_copies() -> Elsewhere:

@@ -15,6 +15,8 @@ from typing import Any
 
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
+from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.elsewhere import Elsewhere, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
@@ -146,14 +148,23 @@ def erase(
     Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated.
     """
     with _held(lake, clock) as directory:
+        person = Person(asked.names, anywhere=True)
+        # First, while the lake is held: what is gone here is brought there no more.
+        forgotten = forget_named(settings.state_directory / DETECTIONS_FILE, _naming(asked, person))
         erasure = Erasure(directory, asked, clock=clock, progress=progress)
         erased = erasure.run()
-        person = Person(asked.names, anywhere=True)
         elsewhere = search_elsewhere(settings, lake, person, progress=progress)
         report = erasure_report(erased, asked, elsewhere, lake=lake)
+        report["detections_erased"] = {"alerts": forgotten.alerts, "matches": forgotten.matches}
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()
     return report, path
+
+
+def _naming(asked: Asked, person: Person) -> Naming:
+    low_ms = 0 if asked.start is None else round(asked.start.timestamp() * 1000)
+    high_ms = FAR_MS if asked.end is None else round(asked.end.timestamp() * 1000)
+    return Naming(person.is_mentioned, low_ms, high_ms)
 
 
 def erasure_report(

@@ -52,7 +52,7 @@ def test_every_command_and_option_shown_is_one() -> None:
     lines = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
 
     shown = re.findall(r"^m365watch (\w+) (\S+)(.*)$", lines, re.MULTILINE)
-    assert {group for group, *_ in shown} == {"alerts", "hunt"}
+    assert {group for group, *_ in shown} == {"alerts", "hunt", "query"}
     for group, name, rest in shown:
         command = getattr(commands[group], "commands", {}).get(name, commands[group])
         options = {one for each in command.params for one in each.opts}

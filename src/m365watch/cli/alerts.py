@@ -266,6 +266,50 @@ def export(
     sys.stderr.write(f"{count(len(found), 'alert')} written to {out}\n")
 
 
+@alerts.command("rebuild")
+def rebuild(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the file of the detections anew from the lake.
+
+    A run does it by itself where the file is lost or damaged. Records of the lake go past the rules again, as
+    far back as any rule looks; what was acknowledged or closed, and alerts that are older, come from the
+    lake's table of alerts. The file that is there stays until the new one is complete, and is then kept
+    beside it. No collector may run; what is interrupted goes on where it was.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong, or no output is a lake; 4 a collector is
+    running.
+    """
+    from m365watch.cli.alerts_view import rebuilt_document
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.cli.render import count
+    from m365watch.clock import SystemClock
+    from m365watch.detecting import rebuild_by_hand
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    clock = SystemClock()
+    with ProgressLine(clock) as progress:
+        told = rebuild_by_hand(
+            settings,
+            clock=clock,
+            progress=lambda records, percent: progress(
+                f"{records:,} records, percent of the period", percent, 100
+            ),
+        )
+    if as_json:
+        write_line(to_json(rebuilt_document(told)))
+        return
+    write_line(
+        f"{count(told.alerts, 'alert')} made of {count(told.records, 'record')} since {told.since:%Y-%m-%d};"
+        f" {told.restored:,} were known before"
+    )
+
+
 def _file_of(settings: Settings) -> Path:
     from m365watch.detect.output import FILE_NAME
 

@@ -26,6 +26,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
     from m365watch.detect.desk import AlertsFound
+    from m365watch.rebuilding import Rebuilt
 
 STYLES = {
     Severity.CRITICAL: "bold white on red",
@@ -255,6 +256,17 @@ def alert_document(kept: KeptAlert) -> dict[str, Any]:
         "notes": list(alert.notes),
         "evidence": list(alert.evidence),
         "formerly": list(alert.formerly),
+    }
+
+
+def rebuilt_document(told: Rebuilt) -> dict[str, Any]:
+    """What `alerts rebuild --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "since": instant(told.since),
+        "records": told.records,
+        "alerts": told.alerts,
+        "known_before": told.restored,
     }
 
 

@@ -246,6 +246,10 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
             f" {clean} in {count(verified['records_read'], 'record')} read again"
         )
     ]
+    told = report["detections_erased"]
+    if told["alerts"] or told["matches"]:
+        matches = count(told["matches"], "match", "matches")
+        lines.append(whole_line(f"{count(told['alerts'], 'alert')} and {matches} erased from the detections"))
     if verified["records_remaining"] or verified["older_files_remaining"]:
         lines.append(whole_line("records remain: repeat the command"))
     if verified["young_files_remaining"]:

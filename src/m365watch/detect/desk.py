@@ -16,6 +16,8 @@ from m365watch.errors import OutputUnusable
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
 ALERTS_READ_MAX = 100_000
+PARTIAL_SUFFIX = "-rebuilding"
+"""What the name of a file has that is being made anew: detections-rebuilding.sqlite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ class AlertsAsked:
 @contextmanager
 def opened(path: Path) -> Iterator[DetectionState]:
     """The file of detections. Raises: OutputUnusable: there is none, or it cannot be used."""
+    if not path.is_file() and path.with_name(path.stem + PARTIAL_SUFFIX + path.suffix).is_file():
+        raise OutputUnusable(
+            "the alerts are being made anew from the lake, as their file was lost",
+            fix="try again when the collector says it is done; `m365watch query` reads those of the lake",
+            where=str(path),
+        )
     if not path.is_file():
         raise OutputUnusable(
             "there are no alerts here: no run has had its detections on",

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, News, Notice, Span
-from m365watch.detect.rows import SCHEMA, SCHEMA_VERSION, alert_of, kept_of, match_of, row_of, walk_rows
+from m365watch.detect.due import LakeDue
+from m365watch.detect.kept import (
+    AlertState,
+    GroupKey,
+    KeptAlert,
+    News,
+    Notice,
+    Span,
+    decode_alert,
+    kept_of,
+)
+from m365watch.detect.rows import match_of, row_of, walk_rows
+from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.ledger.database import is_damage, suspicion_of
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
@@ -39,25 +51,27 @@ class DetectionState:
         self.path = path
         self._since_ms: dict[str, int] = {}
         self._has_full: bool | None = None
+        is_new = not path.exists()
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
-            self._make_tables()
-        except sqlite3.Error as error:
+            migrate(self._database)
+            if is_new:
+                path.chmod(0o600)
+        except NewerSchema as error:
             raise OutputUnusable(
                 f"the file of detections cannot be used: {error}",
-                fix="move it away: it is made again, and `m365watch hunt` looks back over the lake",
+                fix="run the newer m365watch that wrote it",
                 where=str(path),
             ) from None
-
-    def _make_tables(self) -> None:
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            with self._database:
-                self._database.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+        except (sqlite3.Error, OSError) as error:
+            raise OutputUnusable(
+                f"the file of detections cannot be used: {error}",
+                fix="see to the disk and its rights; where the file is gone, the next run makes it anew",
+                where=str(path),
+            ) from None
+        self.lake_due = LakeDue(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -72,8 +86,14 @@ class DetectionState:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            then = ""
+            if is_damage(error):
+                # The next start then looks at all of it, however long that takes.
+                with suppress(OSError):
+                    suspicion_of(self.path).touch(mode=0o600)
+                then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
             raise OutputUnavailable(
-                f"the file of detections cannot be written: {error}", where=str(self.path)
+                f"the file of detections cannot be written: {error}{then}", where=str(self.path)
             ) from None
         except BaseException:
             self._roll_back()
@@ -325,14 +345,20 @@ class DetectionState:
 
     def drop_alert(self, alert_id: AlertId, *, became: AlertId | None) -> None:
         """Let go of an alert; who asks for it is shown the one that it `became`."""
+        self.lake_due.mark_kept(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
         if became is not None:
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
             self._database.execute("DELETE FROM former WHERE id = ?", (became,))
 
+    def add_former(self, former: AlertId, now: AlertId) -> None:
+        """Show whoever asks for `former` the alert `now`."""
+        self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (former, now))
+
     def forget_alerts(self, *, before_ms: int) -> int:
         """Let go of alerts that ended before; how many went."""
+        self.lake_due.forget_alerts(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
         return gone.rowcount
@@ -346,6 +372,7 @@ class DetectionState:
             "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
             (str(state), reason, by, at_ms, kept.alert.id),
         )
+        self.lake_due.mark_kept(kept.alert.id)
         return True
 
     # Links: what an episode is for the correlations that join it -----------------------------------
@@ -382,6 +409,7 @@ class DetectionState:
 
     def tell(self, what: News, alert: Alert) -> None:
         """Let an alert be told of; what waits says the newest, and stays new while nobody was told."""
+        self.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
         row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (alert.id,)).fetchone()
         waiting = row[0] if row else None
         if waiting == News.NEW and what is News.WITHDRAWN:
@@ -411,11 +439,21 @@ class DetectionState:
         rows = self._database.execute(
             "SELECT number, what, body FROM outbox ORDER BY number LIMIT ?", (most,)
         )
-        return [Notice(number, News(what), alert_of(body)) for number, what, body in rows]
+        return [Notice(number, News(what), decode_alert(body)) for number, what, body in rows]
 
     def forget_notices(self, numbers: Iterable[int]) -> None:
         """These have been told."""
         self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
+
+    def keep_in_outbox(self, *, since_ms: int, besides: frozenset[str]) -> None:
+        """Let what is older, or is known elsewhere, be told no more."""
+        rows = self._database.execute(
+            "SELECT outbox.alert FROM outbox LEFT JOIN alert ON alert.id = outbox.alert"
+            " WHERE last IS NULL OR last < ?",
+            (since_ms,),
+        ).fetchall()
+        gone = {row[0] for row in rows} | besides
+        self._database.executemany("DELETE FROM outbox WHERE alert = ?", [(one,) for one in sorted(gone)])
 
     def count_alerts(self) -> list[tuple[str, str, int]]:
         """How many alerts there are to see, by state and severity."""
