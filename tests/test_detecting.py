@@ -322,5 +322,6 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     assert found is not None
     assert (len(found.rules), len(found.exceptions.every), nothing) == (1, 1, None)
     told = [line["event"] for line in lines if line["log_level"] in {"error", "warning"}]
-    assert [line.split()[1].rstrip(":") for line in told] == ["rules/old.yml", "rules/new.yml", "nothing"]
+    places = [line.split()[1].rstrip(":") for line in told]
+    assert places == ["rules/old.yml:1", "rules/new.yml", "nothing"]
     assert "is no YAML: line 2" in told[1]
