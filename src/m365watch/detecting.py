@@ -299,6 +299,14 @@ def _tell_mistakes(library: Library) -> None:
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
 
 
+def mistakes_of(settings: DetectionSettings) -> list[str]:
+    """What is wrong with rules and exceptions, a line for each; nothing where detections are off."""
+    if not settings.enabled:
+        return []
+    _, lines = load_exceptions(settings)
+    return [*map(str, load_rules(settings).mistakes), *lines]
+
+
 class AlertTeller:
     """Names what is new and matters; a flood, as of a first run, takes few lines.
 
