@@ -17,6 +17,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.failures import EXIT_FAILED
+from m365watch.cli.rules_export import export
 from m365watch.cli.terminal import stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ rules = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DirectoryOption = Annotated[
     list[Path] | None,
@@ -61,7 +63,7 @@ def list_rules(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rules_document, rules_page
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
     found = [
         rule
         for rule in library.rules
@@ -93,7 +95,7 @@ def show(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
     found = library.find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
@@ -136,7 +138,7 @@ def validate(
     else:
         from m365watch.detect.exceptions import list_unknown
 
-        settings = _settings(config, job, collector_file)
+        settings = settings_of(config, job, collector_file)
         library = load_rules(settings)
         exceptions, lines = load_exceptions(settings)
         lines += list_unknown(exceptions, library.rules)
@@ -174,7 +176,7 @@ def try_cases(
     from m365watch.cli.rules_view import verdicts_document, verdicts_page
     from m365watch.detect.cases import read_cases, run_cases
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
     judged = []
     for path in _case_files(paths):
         try:
@@ -202,18 +204,19 @@ def _case_files(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _library(
+def library_of(
     config: Path | None, job: Path | None, collector: Path | None, directories: list[Path] | None
 ) -> Library:
+    """The rules that are in force, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    settings = _settings(config, job, collector)
+    settings = settings_of(config, job, collector)
     more = tuple(directories or ())
     return load_rules(replace(settings, rules_directories=(*settings.rules_directories, *more)))
 
 
-def _settings(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
-    """Those of the configuration that is named; where none is, the packs that come along."""
+def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
+    """The settings of the configuration that is named; where none is, the packs that come along."""
     from m365watch.config.settings import DetectionSettings
 
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
@@ -225,3 +228,6 @@ def _is_about(rule: Rule, text: str) -> bool:
     return any(
         text in name.lower() for name in (*rule.names, *rule.techniques, *rule.tactics, rule.description)
     )
+
+
+rules.command("export")(export)

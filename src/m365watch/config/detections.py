@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.credentials import ResponseCredentials
-from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Section, Switch, Whole, listed
+from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Name, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
+from m365watch.config.notifications import NotificationSection
 from m365watch.config.places import Places
 from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.sections import Document, section_at
 from m365watch.config.settings import DETECTIONS, DetectionSettings, IdentityEndpoint, ResponseSettings
+from m365watch.config.targets import TargetSettings
 from m365watch.config.values import parse_domain
 
 SECTION = "detections"
@@ -67,6 +69,11 @@ class DetectionsSection(Section):
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
 
+    notifications: dict[Name, NotificationSection] = Field(
+        default={}, title="an object of targets, each under a name of its own"
+    )
+    """Who is told of alerts; left out, nobody: they are in `m365watch alerts list`."""
+
 
 def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
     """Refuse directories and files that are none, and make their paths absolute, in place.
@@ -106,7 +113,11 @@ def _check_directories(section: Document, *, places: Places, report: Report, rea
 
 
 def resolve_detections(
-    section: DetectionsSection, *, has_lake: bool, endpoint: IdentityEndpoint
+    section: DetectionsSection,
+    *,
+    has_lake: bool,
+    endpoint: IdentityEndpoint,
+    targets: tuple[TargetSettings, ...] = (),
 ) -> DetectionSettings:
     """What the detections are told to do."""
     given = section.response.credentials
@@ -120,4 +131,5 @@ def resolve_detections(
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),
+        targets=targets,
     )

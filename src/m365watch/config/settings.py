@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m365watch.model import Service, TenantId
+
+if TYPE_CHECKING:
+    from m365watch.config.targets import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +433,8 @@ class DetectionSettings:
     """In lower case."""
     response: ResponseSettings | None = None
     """Who carries out what `respond` plans; None: it is printed only."""
+    targets: tuple[TargetSettings, ...] = ()
+    """Who is told of alerts."""
 
 
 @dataclass(frozen=True, slots=True)
