@@ -32,7 +32,7 @@ LAYERS = (
         "keeping",
         "testing",
     },
-    {"cli", "board", "__main__"},
+    {"cli", "board", "boarding", "__main__"},
 )
 """Each layer imports from those before it and from its own."""
 
