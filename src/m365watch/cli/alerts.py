@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import sys
 from datetime import timedelta
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -284,6 +285,7 @@ def rebuild(
     running.
     """
     from m365watch.cli.alerts_view import rebuilt_document
+    from m365watch.cli.diagnostics import configure_diagnostics
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.lake_view import ProgressLine
     from m365watch.cli.render import count
@@ -291,6 +293,7 @@ def rebuild(
     from m365watch.detecting import rebuild_by_hand
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
     clock = SystemClock()
     with ProgressLine(clock) as progress:
         told = rebuild_by_hand(
@@ -373,6 +376,16 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
         raise typer.BadParameter(str(error)) from None
     for kept in changed:
         write_line(state_line(kept))
+    _bring_to_lake(settings)
+
+
+def _bring_to_lake(settings: Settings) -> None:
+    """Where no collector does it within seconds; what fails is brought by the next run."""
+    from m365watch.clock import SystemClock
+    from m365watch.detecting import bring_by_hand
+
+    if (why_not := bring_by_hand(settings, clock=SystemClock())) is not None:
+        sys.stderr.write(f"note: {why_not}; the next run brings it there\n")
 
 
 def _this_user() -> str:
