@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+from spending import Spending
 
 if TYPE_CHECKING:
     from m365watch.board.serving import Board
     from m365watch.board.sources import Sources
-from spending import Spending
+
+# Nothing that is judged by the wall: on a busy machine an example takes as long as it takes.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
