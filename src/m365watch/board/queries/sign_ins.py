@@ -24,7 +24,8 @@ BROWSER = (
     " WHEN regexp_matches(agent, 'Chrome/|CriOS/') THEN 'Chrome'"
     " WHEN regexp_matches(agent, 'Firefox/|FxiOS/') THEN 'Firefox'"
     " WHEN regexp_matches(agent, 'Safari/') THEN 'Safari' WHEN agent = '' THEN 'not said'"
-    " WHEN agent LIKE 'Mozilla/%' THEN 'other browser' ELSE regexp_extract(agent, '^[A-Za-z][A-Za-z0-9_.+-]{0,40}') END"
+    " WHEN agent LIKE 'Mozilla/%' THEN 'other browser'"
+    " ELSE regexp_extract(agent, '^[A-Za-z][A-Za-z0-9_.+-]{0,40}') END"
 )
 
 
