@@ -16,6 +16,7 @@ from m365watch.expiry.registration import Registration
 from m365watch.feed.budget import RequestBudget
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.credentials import Reach, Registrations
+from m365watch.preflight.detections import check_detections
 from m365watch.preflight.machine import (
     FreeBytes,
     check_configuration,
@@ -117,6 +118,7 @@ async def _machine(means: Means) -> Group:
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
     steps += await asyncio.to_thread(check_webhook, settings)
+    steps += await asyncio.to_thread(check_detections, settings, means.clock)
     return Group(Place.MACHINE, steps=tuple(steps))
 
 

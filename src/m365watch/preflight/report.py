@@ -18,6 +18,7 @@ class Check(StrEnum):
     STATE = "state"
     DISK = "disk"
     WEBHOOK = "webhook"
+    DETECTIONS = "detections"
     PROXY = "proxy"
     DNS = "dns"
     TLS = "tls"
