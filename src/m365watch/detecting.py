@@ -15,8 +15,8 @@ import structlog
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
-from m365watch.errors import LakeMissing, SettingsRefused
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock
+from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.model import TenantId
 from m365watch.tenancy.changes import excluded_outputs
 
@@ -191,6 +191,24 @@ def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int
         lock.release()
 
 
+def bring_by_hand(settings: Settings, *, clock: Clock) -> str | None:
+    """Bring what was decided of alerts to the lakes where no collector does; why that cannot be done."""
+    from m365watch.detect.desk import opened
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.detect.shelving import Shelving
+
+    lock = settings.state_directory / LOCK_FILE
+    try:
+        if not lakes_of(settings) or (lock.exists() and holder_of(lock)):
+            return None
+        with opened(settings.state_directory / FILE_NAME) as state:
+            shelves = make_shelves(settings, current=lambda: settings, clock=clock)
+            brought = Shelving(state, shelves).bring()
+    except (CollectorError, OSError) as error:
+        return error.what if isinstance(error, CollectorError) else f"the lake is not told: {error}"
+    return None if brought.is_done else "other upkeep is at work in the lake"
+
+
 def _digest_of(settings: DetectionSettings) -> str:
     """Changes with all that alerts depend on beside records."""
     digest = hashlib.blake2s(__version__.encode())
@@ -279,6 +297,14 @@ def _tell_mistakes(library: Library) -> None:
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
+
+
+def mistakes_of(settings: DetectionSettings) -> list[str]:
+    """What is wrong with rules and exceptions, a line for each; nothing where detections are off."""
+    if not settings.enabled:
+        return []
+    _, lines = load_exceptions(settings)
+    return [*map(str, load_rules(settings).mistakes), *lines]
 
 
 class AlertTeller:

@@ -28,6 +28,7 @@ from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.queue import records_in_file
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
 from m365watch.replaying import replays_beside
@@ -139,6 +140,14 @@ def _in_queues(state: Path, person: Person, progress: Progress) -> Iterator[Else
     for folder in _folders_in(state / QUEUES_FOLDER):
         says = f"waiting for output {folder.name}; erase once more when they were delivered"
         yield _in_folder(folder, "queue", says, in_queue_file, person, progress)
+
+
+def count_waiting(settings: Settings, lake: LakeSettings, person: Person) -> int:
+    """How many records of the person wait in the queue of `lake` itself, and are in it before long."""
+    folder = settings.state_directory / QUEUES_FOLDER / lake.name
+    return sum(
+        person.is_in(record) for path in _files_below(folder) for record in records_in_file(path) or ()
+    )
 
 
 def _in_replay(folder: Path, person: Person, progress: Progress) -> Elsewhere:

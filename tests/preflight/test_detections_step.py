@@ -1,14 +1,21 @@
-"""What `check` says of the rules, and of the files that they ask."""
+"""Which rules would be in force, and what is wrong with the user's own, told before a run."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from m365watch.clock import SystemClock
-from m365watch.config.settings import DetectionSettings, EnrichSettings, Settings
+from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.diagnosis.findings import Verdict
-from m365watch.preflight.detections import check_detections
+from m365watch.preflight.detections import MISTAKES_SHOWN_MAX, check_detections
+
+GOOD = """\
+title: A rule of one's own
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000001
+logsource: {product: m365, service: exchange}
+detection: {s: {Operation: A}, condition: s}
+level: high
+"""
+HALF = "---\ntitle: half\nlogsource: {product: m365}\n"
 
 
 def settings_with(folder: Path, detections: DetectionSettings) -> Settings:
@@ -24,33 +31,48 @@ def settings_with(folder: Path, detections: DetectionSettings) -> Settings:
     )
 
 
+def own(folder: Path, rules: str, *, packs: tuple[str, ...] = (), exceptions: str = "") -> Settings:
+    (folder / "rules").mkdir()
+    (folder / "rules" / "mine.yml").write_text(rules, encoding="utf-8")
+    path = folder / "exceptions.yml"
+    path.write_text(exceptions, encoding="utf-8")
+    detections = DetectionSettings(
+        enabled=True, packs=packs, rules_directories=(folder / "rules",), exceptions_file=path
+    )
+    return settings_with(folder, detections)
+
+
 def test_there_is_no_step_where_detections_are_off(tmp_path: Path) -> None:
-    """Nobody asks the rules anything then."""
-    assert check_detections(settings_with(tmp_path, DetectionSettings()), SystemClock()) == []
+    """No rule is read then."""
+    assert check_detections(settings_with(tmp_path, DetectionSettings())) == []
 
 
-def test_what_rules_go_without_is_named_and_no_fault(tmp_path: Path) -> None:
-    """All files are optional: without any the step is as it should be, and says what could be had."""
-    [step] = check_detections(settings_with(tmp_path, DetectionSettings(enabled=True)), SystemClock())
+def test_the_rules_in_force_are_counted(tmp_path: Path) -> None:
+    """Those that come along, and those of one's own."""
+    exceptions = "exceptions: [{rule: '*', reason: x, entity: {user: a}}]\n"
+    [step] = check_detections(own(tmp_path, GOOD, packs=("core",), exceptions=exceptions))
 
     assert step.verdict is Verdict.OK
-    assert "find less or nothing without admin_lists, databases, " in step.seen
+    assert " rules of the pack core, 1 of yours; 1 exception" in step.seen
 
 
-def test_a_file_that_cannot_be_read_is_a_note_with_its_name(tmp_path: Path) -> None:
-    """A run would work, with less; so does a rule with a mistake."""
-    (tmp_path / "city.mmdb").write_text("no table")
-    (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "bad.yml").write_text("title: A rule\n")
-    detections = DetectionSettings(
-        enabled=True,
-        packs=(),
-        rules_directories=(tmp_path / "rules",),
-        enrich=EnrichSettings(databases=(tmp_path / "city.mmdb",), tor_lists=(tmp_path / "gone.txt",)),
-    )
-    good, *notes = check_detections(settings_with(tmp_path, detections), SystemClock())
+def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
+    """The rule beside it works; an exception of no rule is named too."""
+    exceptions = "exceptions:\n- {rule: B08}\n- {rule: B99, reason: x}\n"
+    good, *notes = check_detections(own(tmp_path, GOOD + HALF, exceptions=exceptions))
 
-    assert (good.verdict, {one.verdict for one in notes}) == (Verdict.OK, {Verdict.NOTE})
-    assert "bad.yml" in notes[0].seen
-    assert [Path(one.seen.partition(":")[0]).name for one in notes[-2:]] == ["city.mmdb", "gone.txt"]
-    assert replace(notes[-1], fix=None).seen.endswith("there is no such file")
+    assert good.seen == "1 of yours; 1 exception"
+    assert [note.verdict for note in notes] == [Verdict.NOTE] * 3
+    assert all(note.fix and note.fix.startswith("correct it") for note in notes)
+    assert notes[0].seen.startswith("rules/mine.yml:7 (half): ")
+    assert notes[1].seen.startswith(f"{tmp_path}/exceptions.yml:2: exceptions.0.reason: is missing")
+    assert notes[2].seen == f"{tmp_path}/exceptions.yml: there is no rule B99: the exception excepts nothing"
+
+
+def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:
+    """They are on and find nothing; many mistakes take few lines."""
+    head, *notes = check_detections(own(tmp_path, HALF * 30))
+
+    assert (head.verdict, bool(head.fix)) == (Verdict.BROKEN, True)
+    assert len(notes) == MISTAKES_SHOWN_MAX + 1
+    assert notes[-1].seen == "10 more; `m365watch rules validate` names them"

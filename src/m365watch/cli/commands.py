@@ -23,6 +23,7 @@ PLACES = {
     "retry": "m365watch.cli.blobs:retry",
     "query": "m365watch.cli.query:query",
     "drift": "m365watch.cli.drift:drift",
+    "board": "m365watch.cli.board:board",
     "alerts": "m365watch.cli.alerts:alerts",
     "rules": "m365watch.cli.rules:rules",
     "hunt": "m365watch.cli.hunt:hunt",

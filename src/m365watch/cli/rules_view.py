@@ -177,8 +177,13 @@ def mistakes_document(library: Library, lines: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _mistake(mistake: Mistake) -> dict[str, str]:
-    return {"file": mistake.path, "rule": mistake.rule, "text": mistake.text}
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "file": mistake.path,
+        "line": mistake.line or None,
+        "rule": mistake.rule,
+        "text": mistake.text,
+    }
 
 
 def verdicts_page(

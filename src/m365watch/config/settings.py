@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m365watch.model import Service, TenantId
+
+if TYPE_CHECKING:
+    from m365watch.config.targets import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,13 +442,15 @@ class DetectionSettings:
     packs: tuple[str, ...] = ("core", "devo")
     rules_directories: tuple[Path, ...] = ()
     exceptions_file: Path | None = None
-    risk_points: int | None = 100
+    risk_points: int | None = 50
     """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
     enrich: EnrichSettings = EnrichSettings()
     response: ResponseSettings | None = None
     """Who carries out what `respond` plans; None: it is printed only."""
+    targets: tuple[TargetSettings, ...] = ()
+    """Who is told of alerts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from m365watch.lake.files import (
 from m365watch.lake.holding import by_tenant
 from m365watch.lake.parquet import MERGED, sync_directory, write_part
 from m365watch.lake.persons import Person
+from m365watch.lake.rollups.notes import drop_stale
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.searching import person_marks, received, search_chunks, tables_of, tables_to_search
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
@@ -89,6 +90,8 @@ class Verified:
     """Files that no commit names and that hold such records or cannot be read, but are too young to go."""
     files_read: int = 0
     rows_read: int = 0
+    paths: set[Path] = field(default_factory=set)
+    """The files that were read."""
 
     @property
     def is_clean(self) -> bool:
@@ -163,7 +166,13 @@ class Erasure:
                 removed += self._clear(shape, book)
             if not changed:
                 break
+        drop_stale(self._lake)
         return self._told(note, was_resumed=was_resumed, removed=removed)
+
+    def look_again(self, erased: Erased) -> None:
+        """Add to what was verified what has got into the lake since."""
+        for shape, table in self._tables():
+            self._verify_files(shape, table, erased.started_at, erased.verified)
 
     def close(self) -> None:
         """Forget the person: what was done is written down elsewhere."""
@@ -375,23 +384,32 @@ class Erasure:
         """Read everything in range once more, and what older versions have left on disk."""
         verified = Verified()
         for shape, table in self._tables():
-            files = self._in_range(list_files(table), shape)
-            everything, before_it = Found(), Found()
-            for place, file in enumerate(files):
-                self._progress(f"verifying {shape.name}", place, len(files))
-                path = self._lake / shape.name / file.path
-                before = everything.total
-                self._count(path, shape, file.day, everything)
-                if everything.total > before:
-                    self._count(path, shape, file.day, before_it, until=started_at)
-            verified.remaining += before_it.total
-            verified.arrived += everything.total - before_it.total
-            verified.files_read += everything.files_read
-            verified.rows_read += everything.rows_read
+            self._verify_files(shape, table, started_at, verified)
             old, young = self._count_strays(shape)
             verified.old_files += old
             verified.young_files += young
         return verified
+
+    def _verify_files(
+        self, shape: TableShape, table: DeltaTable, started_at: datetime, verified: Verified
+    ) -> None:
+        """Read the files that `verified` does not know yet."""
+        files = [
+            (self._lake / shape.name / one.path, one.day) for one in self._in_range(list_files(table), shape)
+        ]
+        new = [one for one in files if one[0] not in verified.paths]
+        everything, received = Found(), Found()
+        for place, (path, day) in enumerate(new):
+            self._progress(f"verifying {shape.name}", place, len(new))
+            before = everything.total
+            self._count(path, shape, day, everything)
+            if everything.total > before:
+                self._count(path, shape, day, received, until=started_at)
+        verified.paths.update(path for path, _ in new)
+        verified.remaining += received.total
+        verified.arrived += everything.total - received.total
+        verified.files_read += everything.files_read
+        verified.rows_read += everything.rows_read
 
     def _count_strays(self, shape: TableShape) -> tuple[int, int]:
         """How many old and how many young files hold rows of the person, once what was under way is in."""

@@ -81,9 +81,19 @@ class LakeScan:
 
         Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
         """
+        return self._different("devo_table")
+
+    def tenants(self) -> list[str]:
+        """Every tenant that the lake has records of, whatever the period; reads all of it.
+
+        Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
+        """
+        return self._different("tenant_id")
+
+    def _different(self, column: str) -> list[str]:
         found: set[str] = set()
-        for chunk in self._matching(None, ["devo_table"]):
-            found.update(pc.unique(chunk["devo_table"]).to_pylist())
+        for chunk in self._matching(None, [column]):
+            found.update(pc.unique(chunk[column]).to_pylist())
         return sorted(found)
 
     def spans(self, start: datetime) -> Iterator[Window]:

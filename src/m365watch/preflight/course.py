@@ -16,7 +16,6 @@ from m365watch.expiry.registration import Registration
 from m365watch.feed.budget import RequestBudget
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.credentials import Reach, Registrations
-from m365watch.preflight.detections import check_detections
 from m365watch.preflight.machine import (
     FreeBytes,
     check_configuration,
@@ -27,7 +26,7 @@ from m365watch.preflight.machine import (
 )
 from m365watch.preflight.network import Network, ways_of
 from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
-from m365watch.preflight.report import Check, Group, Place, Preflight, all_skipped, bad
+from m365watch.preflight.report import Check, Checked, Group, Place, Preflight, all_skipped, bad
 from m365watch.preflight.tenant import TenantMeans, check_tenant
 from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
@@ -118,8 +117,18 @@ async def _machine(means: Means) -> Group:
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
     steps += await asyncio.to_thread(check_webhook, settings)
-    steps += await asyncio.to_thread(check_detections, settings, means.clock)
+    steps += await asyncio.to_thread(_check_detections, settings, means.clock)
     return Group(Place.MACHINE, steps=tuple(steps))
+
+
+def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
+    """What reads rules is loaded only where there are any to be read."""
+    if not settings.detections.enabled:
+        return []
+    from m365watch.preflight.detections import check_detections
+    from m365watch.preflight.enrichment import check_enrichment
+
+    return [*check_detections(settings), *check_enrichment(settings, clock)]
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:
