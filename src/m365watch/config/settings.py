@@ -427,7 +427,7 @@ class DetectionSettings:
     packs: tuple[str, ...] = ("core", "devo")
     rules_directories: tuple[Path, ...] = ()
     exceptions_file: Path | None = None
-    risk_points: int | None = 100
+    risk_points: int | None = 50
     """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""

@@ -217,7 +217,6 @@ async def first_seen(view: View, sources: Sources) -> Shape:
         Heading("First (UTC)"),
         Heading("Who"),
         Heading("New network"),
-        Heading("Address"),
         Heading("System"),
         Heading("Sign-ins", numeric=True),
     )
@@ -225,8 +224,7 @@ async def first_seen(view: View, sources: Sources) -> Shape:
         [
             _instant(first),
             Cell(user, narrows=("user", user)),
-            Cell(network),
-            Cell(address, narrows=("ip", address) if address else None),
+            Cell(network, narrows=("ip", address) if address else None),
             Cell(system, tone="muted"),
             Cell(f"{count:,}", sorts=count),
         ]

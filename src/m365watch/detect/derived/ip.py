@@ -19,19 +19,33 @@ def ip(view: View) -> tuple[Value, ...]:
     """The first field that holds a valid address: bare, in its shortest form, an IPv4 in IPv6 as IPv4."""
     for name in _FIELDS:
         for value in view.values(name):
-            found = parse_address(value) if isinstance(value, str) else None
-            if found is not None:
-                return (str(found),)
+            found = _shortest(value) if isinstance(value, str) else ""
+            if found:
+                return (found,)
     return ()
+
+
+@lru_cache(maxsize=16_384)
+def _shortest(text: str) -> str:
+    """The address in its shortest form; empty where the text is none."""
+    found = parse_address(text)
+    return "" if found is None else str(found)
 
 
 def network(view: View) -> tuple[Value, ...]:
     """The /24 of an IPv4 address, the /48 of an IPv6 one."""
-    address = parse_address(view.first("m365.ip"))
+    found = _network_of(view.first("m365.ip"))
+    return (found,) if found else ()
+
+
+@lru_cache(maxsize=16_384)
+def _network_of(text: str) -> str:
+    """The network of an address; empty where the text is none."""
+    address = parse_address(text)
     if address is None:
-        return ()
+        return ""
     bits = 24 if address.version == 4 else 48
-    return (str(ip_network((address, bits), strict=False)),)
+    return str(ip_network((address, bits), strict=False))
 
 
 def country(view: View) -> tuple[Value, ...]:
