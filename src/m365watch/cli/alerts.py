@@ -103,7 +103,8 @@ def list_alerts(
 ) -> None:
     """List the alerts, the worst first, and of those the latest.
 
-    Signals below medium add to the risk of an account and are left out here unless --severity asks for them.
+    Signals below medium add to the risk of an account and are left out here unless --severity asks for them;
+    the last lines say how many there are.
 
     Exit codes: 0 done; 1 there is no file of alerts yet; 2 the configuration is wrong.
     """
@@ -115,12 +116,12 @@ def list_alerts(
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
-    found = desk.list_alerts(_file_of(settings), asked)
+    found = desk.find_alerts(_file_of(settings), asked)
     if as_json:
-        write_line(to_json(alerts_document(found[:limit], total=len(found), now=SystemClock().now())))
+        write_line(to_json(alerts_document(found, limit=limit, now=SystemClock().now())))
     else:
-        stdout_console().print(alerts_page(found[:limit], total=len(found)), crop=False)
-    say_if_cut(min(limit, len(found)), len(found))
+        stdout_console().print(alerts_page(found, limit=limit), crop=False)
+    say_if_cut(min(limit, len(found.alerts)), len(found.alerts))
 
 
 @alerts.command("show")
