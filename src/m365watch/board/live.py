@@ -40,7 +40,7 @@ async def _standing(view: View, sources: Sources) -> str:
         {
             "records": sum(one.records_delivered for one in feeds),
             "alerts": len(alerts),
-            "newest": alerts and max(alerts, key=lambda one: one.alert.last_at_ms).alert.title,
+            "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
             "feeds": len(feeds),
             "troubled": troubled,
         }
