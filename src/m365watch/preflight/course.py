@@ -117,17 +117,18 @@ async def _machine(means: Means) -> Group:
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
     steps += await asyncio.to_thread(check_webhook, settings)
-    steps += await asyncio.to_thread(_check_detections, settings)
+    steps += await asyncio.to_thread(_check_detections, settings, means.clock)
     return Group(Place.MACHINE, steps=tuple(steps))
 
 
-def _check_detections(settings: Settings) -> list[Checked]:
+def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
     """What reads rules is loaded only where there are any to be read."""
     if not settings.detections.enabled:
         return []
     from m365watch.preflight.detections import check_detections
+    from m365watch.preflight.enrichment import check_enrichment
 
-    return check_detections(settings)
+    return [*check_detections(settings), *check_enrichment(settings, clock)]
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:

@@ -24,6 +24,7 @@ BROWSER = (
     " WHEN regexp_matches(agent, 'Chrome/|CriOS/') THEN 'Chrome'"
     " WHEN regexp_matches(agent, 'Firefox/|FxiOS/') THEN 'Firefox'"
     " WHEN regexp_matches(agent, 'Safari/') THEN 'Safari' WHEN agent = '' THEN 'not said'"
+    " WHEN agent LIKE 'Mozilla/%' THEN 'other browser'"
     " ELSE regexp_extract(agent, '^[A-Za-z][A-Za-z0-9_.+-]{0,40}') END"
 )
 
@@ -48,11 +49,11 @@ NETWORKS = sign_ins(
 )
 USERS_FAILING = sign_ins(
     f"SELECT user_id, {FAILURES} AS failures, {_COUNT}, count(DISTINCT client_ip) FROM facts"
-    " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 12"
+    " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
 )
 ADDRESSES_FAILING = sign_ins(
     f"SELECT client_ip, {FAILURES} AS failures, {_COUNT}, count(DISTINCT user_id) FROM facts"
-    " WHERE client_ip <> '' GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 12"
+    " WHERE client_ip <> '' GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
 )
 PEOPLE_BY_ADDRESS = sign_ins(
     f"SELECT client_ip, count(DISTINCT user_id) AS persons, {_COUNT}, {FAILURES} FROM facts"

@@ -1,5 +1,7 @@
 // Charts over time: stacked bars or lines, a reading under the pointer, and a brush that narrows the time.
 const DAY = 86400;
+// Whole numbers: half a record is none.
+const STEPS = Array.from({ length: 30 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 
 function colourOf(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || "#888";
@@ -97,13 +99,13 @@ function draw(box) {
         y: { range: (_, __, most) => [0, Math.max(most * 1.06, 4)] },
       },
       axes: [
-        { ...axis, space: 64, size: 28, values: [
+        { ...axis, space: 64, size: chart.at.length * chart.step < DAY * 3 ? 42 : 28, values: [
           [DAY * 28, "{D} {MMM}", null, null, null, null, null, null, 1],
           [DAY, "{D} {MMM}", null, null, null, null, null, null, 1],
           [3600, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
           [60, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
         ] },
-        { ...axis, size: 46, space: 32, values: (_, splits) => splits.map(short) },
+        { ...axis, size: 46, space: 32, incrs: STEPS, values: (_, splits) => splits.map(short) },
       ],
       series: [
         {},
@@ -126,7 +128,7 @@ function draw(box) {
 const resized = new ResizeObserver((changes) => {
   for (const { target } of changes) {
     const plot = target.plot;
-    if (plot && Math.abs(plot.width - target.clientWidth) > 1) {
+    if (plot && (Math.abs(plot.width - target.clientWidth) > 1 || Math.abs(plot.height - target.clientHeight) > 1)) {
       plot.setSize({ width: target.clientWidth, height: target.clientHeight });
     }
   }
