@@ -100,7 +100,7 @@ def make_detections(
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
-        finder=AsideFinder if spare_cores() > 0 else None,
+        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -92,11 +92,19 @@ class AsideFinder:
     """Finds matches in a child while much is to be done, and by itself at other times."""
 
     def __init__(
-        self, rules: Sequence[Rule], knowledge: Knowledge, *, busy_records: int = BUSY_RECORDS
+        self,
+        rules: Sequence[Rule],
+        knowledge: Knowledge,
+        *,
+        recipe: Callable[[], Knowledge] | None = None,
+        busy_records: int = BUSY_RECORDS,
     ) -> None:
-        """A batch of `busy_records` starts the child, which takes over once it is ready."""
+        """A batch of `busy_records` starts the child, which takes over once it is ready.
+
+        What open files are a part of goes into no other process: `recipe` makes the same knowledge there.
+        """
         self._rules = tuple(rules)
-        self._knowledge = knowledge
+        self._told: Callable[[], Knowledge] | Knowledge = recipe or knowledge
         self._busy_records = busy_records
         self._own = OwnFinder(self._rules, knowledge)
         self._child: Child | None = None
@@ -150,7 +158,7 @@ class AsideFinder:
         self._rests = 0
         if self._child is None:
             try:
-                self._child = Child(self._rules, self._knowledge)
+                self._child = Child(self._rules, self._told)
             except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
                 self._give_up(f"cannot be started: {error}")
 
@@ -177,7 +185,7 @@ class AsideFinder:
 class Child:
     """The process, seen from the collector."""
 
-    def __init__(self, rules: Sequence[Rule], knowledge: Knowledge) -> None:
+    def __init__(self, rules: Sequence[Rule], knowledge: Knowledge | Callable[[], Knowledge]) -> None:
         """Start it, and hand it the rules. Raises: OSError, and what `pickle` raises."""
         told = pickle.dumps((tuple(rules), knowledge))
         self._process = subprocess.Popen(
@@ -320,7 +328,7 @@ def serve(inlet: int, outlet: int) -> None:
     if told is None:
         return
     rules, knowledge = pickle.loads(told)  # noqa: S301 - written by the process that started this one
-    finder = OwnFinder(rules, knowledge)
+    finder = OwnFinder(rules, knowledge() if callable(knowledge) else knowledge)
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, 5, 5)
     encode = msgspec.msgpack.Encoder().encode
