@@ -43,7 +43,7 @@ def parsed(told: str) -> dict[str, Any]:
 
 
 def test_a_page_is_told_at_once_how_it_stands(sources: Sources) -> None:
-    """The first news come without waiting; what does not change is not told again, but the line is kept open."""
+    """The first news come without waiting; what does not change is not told again, and the line is kept."""
     clock = Hurried()
 
     news, kept = asyncio.run(first(replace(sources, clock=clock), 2))
