@@ -91,6 +91,7 @@ def make_detections(
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
+    from m365watch.detect.aside import AsideFinder, spare_cores
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
@@ -107,6 +108,7 @@ def make_detections(
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
+        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),

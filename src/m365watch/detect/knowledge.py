@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,15 @@ class Enrichment(Protocol):
 
     def locate(self, address: str) -> Whereabouts:
         """What is known of the address, which is valid and bare; never raises."""
+        ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """Something that files say, which may change."""
+
+    def look(self) -> int:
+        """A number that grows when a file was read again, after a look at each."""
         ...
 
 
@@ -69,6 +78,11 @@ class Knowledge:
         """Whether mail to the domain, or to one below it, stays in the organisation."""
         own = self.accepted_domains | self.tenant_domains.get(tenant, frozenset())
         return any(domain == one or domain.endswith(f".{one}") for one in own)
+
+    def look(self) -> tuple[int, ...]:
+        """Numbers that change when files behind this were read anew: what was made of them is out of date."""
+        parts = (self.vips, self.admins, self.indicators, self.enrichment)
+        return tuple([one.look() for one in parts if isinstance(one, Changing)])
 
     def may_tell(self, what: str) -> bool:
         """Whether anything of that kind can be known of an address."""

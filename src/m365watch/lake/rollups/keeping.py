@@ -47,7 +47,7 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
         for day in due[:days_max]:
             try:
                 _make_day(lake, day, present[day])
-            except duckdb.Error:
+            except duckdb.IOException:
                 continue
             done += 1
         # An erasure may have come in between: what it took out is not to stay here.
