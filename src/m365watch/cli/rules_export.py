@@ -61,9 +61,8 @@ def export(
     `accepted_domains` and the lists of people are written into the rules. Exit codes: 0 done; 1 none of the
     rules could be exported; 2 there is no such rule, or the configuration is wrong.
     """
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules import library_of, settings_of
-    from m365watch.cli.rules_export_view import board_panels, export_document, shown_panels, write_sheets
+    from m365watch.cli.rules_export_view import board_panels
     from m365watch.detecting import knowledge_of
 
     if target not in TARGETS:
@@ -72,19 +71,25 @@ def export(
         raise typer.BadParameter("--boards: they are for devo")
     library = library_of(config, job, collector_file, directories)
     chosen = _chosen(library, packs or [], names or [])
-    settings = settings_of(config, job, collector_file)
-    knowledge = knowledge_of(settings)
+    knowledge = knowledge_of(settings_of(config, job, collector_file))
     sheets, unsaid = _sheets(target, chosen, library, knowledge)
-    panels = board_panels(knowledge) if boards else {}
-    if as_json:
-        write_line(to_json(export_document(sheets, unsaid, panels)))
-    else:
-        if output == STDOUT:
-            write_line("\n".join([*(sheet.shown for sheet in sheets), *shown_panels(panels)]))
-        else:
-            write_sheets(Path(output), sheets, panels)
-        _tell(sheets, unsaid, panels, output)
+    _write(sheets, unsaid, board_panels(knowledge) if boards else {}, output="" if as_json else output)
     raise typer.Exit(0 if sheets else EXIT_FAILED)
+
+
+def _write(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, *, output: str) -> None:
+    """As files, as text, or where `output` is empty as one JSON document."""
+    from m365watch.cli.documents import as_json
+    from m365watch.cli.rules_export_view import export_document, shown_panels, write_sheets
+
+    if not output:
+        write_line(as_json(export_document(sheets, unsaid, panels)))
+        return
+    if output == STDOUT:
+        write_line("\n".join([*(sheet.shown for sheet in sheets), *shown_panels(panels)]))
+    else:
+        write_sheets(Path(output), sheets, panels)
+    _tell(sheets, unsaid, panels, output)
 
 
 def _chosen(library: Library, packs: Sequence[str], names: Sequence[str]) -> list[Rule]:
