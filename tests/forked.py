@@ -29,6 +29,7 @@ from elsewhere import count_cpu_s
 PIPE = subprocess.PIPE
 _REQUEST_BYTES_MAX = 1_048_576
 _WORD = 32
+_ENDS_WITHIN_S = 60.0
 _IMPORTED = (
     "deltalake",
     "m365watch.app",
@@ -120,6 +121,18 @@ async def fork(
         os.close(end)
     begun.stdout, begun.stderr = [await _reader(pipe[0]) if pipe else None for pipe in pipes]
     return begun
+
+
+def run_forked(program: str | Path, *words: str) -> tuple[int, str]:
+    """The exit code of such a program, and what it has written to standard error."""
+
+    async def run() -> tuple[int, str]:
+        begun = await fork(program, *words, stderr=PIPE)
+        async with asyncio.timeout(_ENDS_WITHIN_S):
+            _, err = await begun.communicate()
+            return await begun.wait(), err.decode()
+
+    return asyncio.run(run())
 
 
 async def _reader(pipe: int) -> asyncio.StreamReader:
