@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from m365watch import __version__
-from m365watch.clock import Clock
+from m365watch.clock import Clock, SystemClock
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -56,11 +56,11 @@ def _load_packs(names: tuple[str, ...]) -> Library:
     return load_library([PACKS_DIRECTORY / name for name in names])
 
 
-def knowledge_of(settings: DetectionSettings) -> Knowledge:
-    """What the rules may know beyond the records."""
-    from m365watch.detect.knowledge import Knowledge
+def knowledge_of(settings: DetectionSettings, *, clock: Clock | None = None) -> Knowledge:
+    """What the rules may know beyond the records; files are read when a rule first asks for them."""
+    from m365watch.detect.enrich.making import make_knowledge
 
-    return Knowledge(accepted_domains=settings.accepted_domains)
+    return make_knowledge(settings, clock=clock or SystemClock())
 
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
@@ -83,6 +83,7 @@ def make_detections(
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
+    from m365watch.detect.aside import AsideFinder, spare_cores
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
@@ -95,10 +96,11 @@ def make_detections(
         settings.state_directory,
         rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections),
+        knowledge=knowledge_of(detections, clock=clock),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
+        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),

@@ -256,3 +256,28 @@ def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) ->
 
         assert alike == Matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
     assert found
+
+
+class Growing(set[str]):
+    """A list of a file, which somebody adds to."""
+
+    def look(self) -> int:
+        """A number that grows when it does."""
+        return len(self)
+
+
+def test_what_is_remembered_is_forgotten_when_a_list_changes() -> None:
+    """A new name in a file of VIPs counts for a record that is like one before."""
+    vips = Growing({"bob@contoso.example"})
+    condition = Every((Asked("Operation", Like(("x",))), Asked("m365.vip", Like(("true",)))))
+    matcher = Matcher(
+        [Rule("1", "r", Severity.LOW, "x.yml", condition=condition)], knowledge=Knowledge(vips=vips)
+    )
+    record = b'{"Id":"1","CreationTime":"2026-11-02T00:00:00","Operation":"x","UserId":"ann@contoso.example"}'
+    [header] = headers_of([record])
+    before = matcher.match(record, TOLD, header=header)
+    vips.add("ann@contoso.example")
+    matcher.trim()
+
+    assert before == []
+    assert len(matcher.match(record, TOLD, header=header)) == 1

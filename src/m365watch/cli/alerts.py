@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.alerts_notify import notify
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 
@@ -311,6 +312,9 @@ def rebuild(
         f"{count(told.alerts, 'alert')} made of {count(told.records, 'record')} since {told.since:%Y-%m-%d};"
         f" {told.restored:,} were known before"
     )
+
+
+alerts.command("notify")(notify)
 
 
 def _file_of(settings: Settings) -> Path:

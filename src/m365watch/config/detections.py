@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.credentials import ResponseCredentials
+from m365watch.config.enrichment import EnrichSection, check_enrichment, resolve_enrichment
 from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Name, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
 from m365watch.config.notifications import NotificationSection
@@ -66,6 +67,9 @@ class DetectionsSection(Section):
     """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
     accepted with them."""
 
+    enrich: EnrichSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """Tables of addresses and lists of your own, for rules that ask where somebody came from or who it is."""
+
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
 
@@ -91,6 +95,7 @@ def check_detections(document: Document, *, places: Places, report: Report, read
         if reads and not path.is_file():
             why = "is no file; make it, or remove the key"
             report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+    check_enrichment(section, above=(SECTION,), places=places, report=report, reads=reads)
     if section.get("rules_directories") is not None:
         _check_directories(section, places=places, report=report, reads=reads)
 
@@ -128,6 +133,7 @@ def resolve_detections(
         exceptions_file=section.exceptions_file,
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
+        enrich=resolve_enrichment(section.enrich),
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),

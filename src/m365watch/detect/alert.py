@@ -21,7 +21,7 @@ TEXT_MAX = 300
 """Characters of a record's value that an alert repeats."""
 
 
-class Match(msgspec.Struct, frozen=True):
+class Match(msgspec.Struct, frozen=True, array_like=True):
     """A record that fulfils a rule's condition, and what is kept of it."""
 
     rule_id: str
@@ -42,7 +42,7 @@ class Match(msgspec.Struct, frozen=True):
     counted: str = ""
     """The value that a correlation counts, sums or averages."""
     written: bytes = b""
-    """`values` as they are kept, where that is known already."""
+    """`values` as they are kept, where that is known already; they may be left out then until it is kept."""
 
     @property
     def order(self) -> tuple[int, str]:

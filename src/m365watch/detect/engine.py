@@ -18,8 +18,8 @@ from m365watch.detect.compile import read_instant
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
-from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.finding import MakesFinder, OwnFinder
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
@@ -34,7 +34,6 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.matching import Matcher
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
@@ -141,12 +140,16 @@ class Engine:
         *,
         knowledge: Knowledge = NOTHING_KNOWN,
         exceptions: Exceptions = NO_EXCEPTIONS,
+        finder: MakesFinder | None = None,
     ) -> None:
-        """`rules` with all that correlations join, that about risk last; `state` is the engine's alone."""
+        """`rules` with all that correlations join, that about risk last; `state` is the engine's alone.
+
+        `finder` makes what looks for matches; without it the engine does that itself.
+        """
         self.rules = sources_first(rules)
         self.state = state
         self.exceptions = exceptions
-        self.matcher = Matcher(self.rules, knowledge=knowledge)
+        self.finder = (finder or OwnFinder)(self.rules, knowledge)
         self.figures = Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
@@ -183,18 +186,21 @@ class Engine:
             return []
         portions = list(portions)
         try:
-            matches = [match for portion in portions for match in self._match(portion)]
             with self.state.transaction():
                 work = _Work(_ms(now), self._rank)
                 for portion in portions:
                     self._watch(portion, work)
-                self._keep(matches, work)
+                for found in self.finder.find(portions):
+                    self._keep(found.matches, work)
+                    self.figures.decoded += found.looked_at
+                    self.figures.matches += len(found.matches)
                 self._judge(work)
                 self.state.write("batch", str(number))
         except BaseException:
-            self.matcher.sightings.take_back()
+            self.finder.take_back()
             raise
-        self.matcher.sightings.settle()
+        self.finder.settle()
+        self.figures.records += sum(len(portion.records) for portion in portions)
         return self._count(work)
 
     def look(self, *, now: datetime) -> list[Change]:
@@ -211,7 +217,12 @@ class Engine:
             self._judge(work)
             self._forget(work.now_ms)
         self._looked_at.update(due)
+        self.finder.rest()
         return self._count(work)
+
+    def close(self) -> None:
+        """Let go of what looks for matches; the state is its owner's."""
+        self.finder.close()
 
     def _due(self, now_ms: int) -> dict[str, int]:
         """The rules of which another period has settled since the last look, with its number."""
@@ -224,23 +235,7 @@ class Engine:
             rule_id: period for rule_id, period in found.items() if self._looked_at.get(rule_id) != period
         }
 
-    # Records to matches -------------------------------------------------------------------------
-
-    def _match(self, portion: Portion) -> list[Match]:
-        told = Told(portion.tenant, portion.received_at)
-        plan_for, match_by = self.matcher.plan_for, self.matcher.match_by
-        found: list[Match] = []
-        decoded = 0
-        for record, header in zip(portion.records, portion.headers, strict=True):
-            plan = plan_for(header)
-            if plan is not None:
-                decoded += 1
-                found += match_by(plan, record, told)
-        self.matcher.trim()
-        self.figures.records += len(portion.records)
-        self.figures.decoded += decoded
-        self.figures.matches += len(found)
-        return found
+    # What is kept ------------------------------------------------------------------------------
 
     def _watch(self, portion: Portion, work: _Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""

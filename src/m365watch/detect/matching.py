@@ -75,6 +75,7 @@ class Matcher:
         self._residual: list[Fulfilled] = []
         self._plans: dict[tuple[object, object, object], Plan | None] = {}
         self._memory = Memory()
+        self._version = knowledge.look()
         self.sightings = Sightings()
         self._constant = constant_fields(knowledge)
         for rule in kept:
@@ -217,7 +218,11 @@ class Matcher:
             return drawing
 
     def trim(self) -> None:
-        """Let go of what is remembered where it is too much, and of looks that do not pay."""
+        """Let go of what is remembered where it is too much or out of date, and of looks that do not pay."""
+        version = self.knowledge.look()
+        if version != self._version:
+            self._version = version
+            self._memory.forget()
         self._memory.trim()
         for plan in self._plans.values():
             if plan is not None and plan.glance is not None:

@@ -33,9 +33,13 @@ class Memory:
     def trim(self) -> None:
         """Begin anew where it has become too much."""
         if self.values > self.most:
-            for place in self._all:
-                place.clear()
-            self.values = 0
+            self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        for place in self._all:
+            place.clear()
+        self.values = 0
 
     def drop(self) -> None:
         """Nobody asks any more."""

@@ -10,7 +10,7 @@ from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.extension import Kind
 from m365watch.detect.rule import Joined, Rule
 
-_FLAGS = {"m365.vip", "m365.admin"}
+_FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
 """Fields that say true or false, and are never absent."""
 GROUPS_MAX = 16
 """Groups that one record may belong to, where the fields of a group have several values."""

@@ -32,6 +32,7 @@ class Check(StrEnum):
     SUBSCRIPTIONS = "subscriptions"
     LISTING = "listing"
     OUTPUT = "output"
+    NOTIFICATION = "notification"
 
 
 class Place(StrEnum):

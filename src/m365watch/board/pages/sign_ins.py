@@ -186,9 +186,9 @@ async def odd_ways(view: View, sources: Sources) -> Shape:
         Heading("Way"),
         Heading("Who"),
         Heading("From"),
-        Heading("Program"),
         Heading("Sign-ins", numeric=True),
         Heading("Failed", numeric=True),
+        Heading("Program"),
         Heading("Last (UTC)"),
     )
     tones = {"password alone": "high", "device code": "medium", "tool": "low"}
@@ -197,9 +197,9 @@ async def odd_ways(view: View, sources: Sources) -> Shape:
             Cell(way, tone=tones[way]),
             Cell(user, narrows=("user", user)),
             Cell(address, narrows=("ip", address) if address else None),
-            Cell(agent, tone="muted"),
             Cell(f"{count:,}", sorts=count),
             Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+            Cell(agent, tone="muted"),
             _instant(last),
         ]
         for way, user, address, agent, count, failed, last in rows

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _TEXT_MAX = 80
+_NOWHERE = Whereabouts()
 
 
 def ip(view: View) -> tuple[Value, ...]:
@@ -60,6 +61,33 @@ def asn(view: View) -> tuple[Value, ...]:
     return (found,) if found else ()
 
 
+def city(view: View) -> tuple[Value, ...]:
+    """The town, in English."""
+    found = _located(view).city
+    return (found,) if found else ()
+
+
+def asn_name(view: View) -> tuple[Value, ...]:
+    """Whose the autonomous system is."""
+    found = _located(view).network_name
+    return (found,) if found else ()
+
+
+def tor(view: View) -> tuple[Value, ...]:
+    """Whether the address is an exit of Tor, as tables or lists have it."""
+    return (_located(view).tor,)
+
+
+def vpn(view: View) -> tuple[Value, ...]:
+    """Whether it is an exit of a VPN or a proxy that anybody may use."""
+    return (_located(view).vpn,)
+
+
+def hosting(view: View) -> tuple[Value, ...]:
+    """Whether it belongs to a place of servers."""
+    return (_located(view).hosting,)
+
+
 def place(view: View) -> tuple[Value, ...]:
     """Latitude and longitude in degrees, joined by a comma."""
     found = _located(view)
@@ -70,7 +98,7 @@ def place(view: View) -> tuple[Value, ...]:
 
 def _located(view: View) -> Whereabouts:
     address = view.first("m365.ip")
-    return view.knowledge.enrichment.locate(address) if address else Whereabouts()
+    return view.knowledge.enrichment.locate(address) if address else _NOWHERE
 
 
 @lru_cache(maxsize=16_384)
