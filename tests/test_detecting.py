@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.detect import desk
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.state import DetectionState
-from m365watch.detecting import TOLD_MAX, OwnRules, rebuild_by_hand
+from m365watch.detecting import TOLD_MAX, OwnRules, mistakes_of, rebuild_by_hand
 from m365watch.errors import LedgerHeld, OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.lake.reader import LakeReader
@@ -322,5 +323,16 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     assert found is not None
     assert (len(found.rules), len(found.exceptions.every), nothing) == (1, 1, None)
     told = [line["event"] for line in lines if line["log_level"] in {"error", "warning"}]
-    assert [line.split()[1].rstrip(":") for line in told] == ["rules/old.yml", "rules/new.yml", "nothing"]
+    places = [line.split()[1].rstrip(":") for line in told]
+    assert places == ["rules/old.yml:1", "rules/new.yml", "nothing"]
     assert "is no YAML: line 2" in told[1]
+
+
+def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
+    """As a run would at its start; nothing where detections are off."""
+    (tmp_path / "bad.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
+    wanted = DetectionSettings(enabled=True, packs=(), rules_directories=(tmp_path,))
+
+    [line] = mistakes_of(wanted)
+    assert "/bad.yml:1 (half): " in line
+    assert mistakes_of(replace(wanted, enabled=False)) == []

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from m365watch import __version__
-from m365watch.clock import Clock
+from m365watch.clock import Clock, SystemClock
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
-from m365watch.errors import LakeMissing, SettingsRefused
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock
+from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.model import TenantId
 from m365watch.tenancy.changes import excluded_outputs
 
@@ -56,11 +56,19 @@ def _load_packs(names: tuple[str, ...]) -> Library:
     return load_library([PACKS_DIRECTORY / name for name in names])
 
 
-def knowledge_of(settings: DetectionSettings) -> Knowledge:
-    """What the rules may know beyond the records."""
-    from m365watch.detect.knowledge import Knowledge
+def knowledge_of(
+    settings: DetectionSettings, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
+) -> Knowledge:
+    """What the rules may know beyond the records; files are read when a rule first asks for them."""
+    from m365watch.detect.enrich.making import make_knowledge
+    from m365watch.detect.enrich.watched import say_nothing
 
-    return Knowledge(accepted_domains=settings.accepted_domains)
+    return make_knowledge(settings, clock=clock or SystemClock(), tell=tell or say_nothing)
+
+
+def _tell_of_file(line: str) -> None:
+    """A table or list that cannot be read: nothing is lost, and rules go on with what was there before."""
+    _log.warning(f"detections: {line}; rules go on with what was there before")
 
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
@@ -83,6 +91,7 @@ def make_detections(
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
+    from m365watch.detect.aside import AsideFinder, spare_cores
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
@@ -95,10 +104,11 @@ def make_detections(
         settings.state_directory,
         rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections),
+        knowledge=knowledge_of(detections, clock=clock, tell=_tell_of_file),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
+        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),
@@ -191,6 +201,24 @@ def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int
         lock.release()
 
 
+def bring_by_hand(settings: Settings, *, clock: Clock) -> str | None:
+    """Bring what was decided of alerts to the lakes where no collector does; why that cannot be done."""
+    from m365watch.detect.desk import opened
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.detect.shelving import Shelving
+
+    lock = settings.state_directory / LOCK_FILE
+    try:
+        if not lakes_of(settings) or (lock.exists() and holder_of(lock)):
+            return None
+        with opened(settings.state_directory / FILE_NAME) as state:
+            shelves = make_shelves(settings, current=lambda: settings, clock=clock)
+            brought = Shelving(state, shelves).bring()
+    except (CollectorError, OSError) as error:
+        return error.what if isinstance(error, CollectorError) else f"the lake is not told: {error}"
+    return None if brought.is_done else "other upkeep is at work in the lake"
+
+
 def _digest_of(settings: DetectionSettings) -> str:
     """Changes with all that alerts depend on beside records."""
     digest = hashlib.blake2s(__version__.encode())
@@ -279,6 +307,14 @@ def _tell_mistakes(library: Library) -> None:
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
+
+
+def mistakes_of(settings: DetectionSettings) -> list[str]:
+    """What is wrong with rules and exceptions, a line for each; nothing where detections are off."""
+    if not settings.enabled:
+        return []
+    _, lines = load_exceptions(settings)
+    return [*map(str, load_rules(settings).mistakes), *lines]
 
 
 class AlertTeller:

@@ -12,7 +12,13 @@ from m365watch.config.settings import (
     OutputSettings,
     SyslogSettings,
 )
+from m365watch.errors import Defect
 from m365watch.outputs.port import Output
+
+
+def refuse_to_make(settings: OutputSettings) -> Output:
+    """For whoever has to name what makes outputs, and has none made. Raises: Defect."""
+    raise Defect(f"output {settings.name} is not to be opened here", fix="report it")
 
 
 def make_output(settings: OutputSettings, *, clock: Clock, random: Random, collector_name: str) -> Output:

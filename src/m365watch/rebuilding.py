@@ -139,7 +139,7 @@ class Rebuild:
             if not plan.is_complete:
                 self._replay(state, plan)
                 self._finish(state, plan, remembered)
-            alerts = state.count()["alerts"]
+            alerts = len(state.list_alerts())
         finally:
             state.close()
         self._put_in_place()

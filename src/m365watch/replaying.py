@@ -95,9 +95,12 @@ class Replay:
         self.directory = _own_directory(target, name)
         if isinstance(target, FilesSettings) and self.directory is not None:
             target = replace(target, directory=self.directory)
-        # Without detections: they have seen these records, and nobody is to be told of them twice.
         self._settings = replace(
-            settings, outputs=(target,), state_directory=self._state, detections=DetectionSettings()
+            settings,
+            outputs=(target,),
+            state_directory=self._state,
+            # The records went past the rules when they came; `hunt` has them go past others.
+            detections=DetectionSettings(),
         )
         self.writes_records = isinstance(target, ConsoleSettings)
         """Whether the output has stdout to itself."""

@@ -176,8 +176,8 @@ def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
         await page.tab.look(1280)
         await page.tab.open(f"{page.url}/overview")
         rows = "[...document.querySelectorAll('#panel-admin tbody tr')]"
-        read = f"{rows}.map((row) => Number(row.cells[2].dataset.value))"
-        click = "document.querySelectorAll('#panel-admin [data-sort]')[2].click()"
+        read = f"{rows}.map((row) => Number(row.cells[1].dataset.value))"
+        click = "document.querySelectorAll('#panel-admin [data-sort]')[1].click()"
         await page.tab.run(click)
         down = await page.tab.run(read)
         await page.tab.run(click)

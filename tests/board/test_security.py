@@ -128,7 +128,7 @@ def shapes_of(text: str) -> list[Shape]:
 def test_a_records_words_are_never_markup() -> None:
     """Whatever a user, a file or a subject is called, the page has the same elements as with a plain name."""
     templates = Templates()
-    for hostile, plain in zip(shapes_of(HOSTILE), shapes_of("plain"), strict=True):
+    for hostile, plain in zip(shapes_of(HOSTILE), shapes_of("plain words, nothing else"), strict=True):
         tags = []
         for shape in (hostile, plain):
             parser = Tags()
@@ -136,6 +136,14 @@ def test_a_records_words_are_never_markup() -> None:
             tags.append(parser.found)
 
         assert tags[0] == tags[1]
+
+
+def test_nothing_in_a_name_turns_it_round() -> None:
+    """A name that would be read backwards, or that hides a part of itself, shows with what it does so."""
+    page = Templates().render_shape(shapes_of("\u202egnp.exe\x07")[2], view=view_of(), path="/overview")
+
+    assert "[U+202E]gnp.exe[U+0007]" in page
+    assert not re.search("[\u202e\x07]", page)
 
 
 def test_a_hostile_url_is_never_markup(board: Board) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.detect.drawing import identify_record
 from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
-from m365watch.detect.matching import decode_record, identify_record
+from m365watch.detect.looks import decode_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
 from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule

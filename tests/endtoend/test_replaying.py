@@ -19,7 +19,6 @@ import pytest
 from commands import command
 from hurry import HurriedClock, run_hurried
 from m365watch.clock import system_random
-from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.errors import LedgerHeld, SettingsRefused
 from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -99,18 +98,6 @@ def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
     assert Counter(held(one)) == Counter(replays.lake)
 
 
-def test_no_alert_is_made_of_what_is_replayed(replays: Replays) -> None:
-    """Detections saw the records when they arrived; whoever is told of alerts is not told again."""
-    document = replays.document | {"outputs": FILES_TOO, "detections": {"enabled": True}}
-    asked = ScanAsked(replays.period, content_types=frozenset({ContentType.AZURE_ACTIVE_DIRECTORY}))
-    settings = replays.place.settings(document)
-    one = Replay(settings, asked, "files2", clock=replays.clock, random=system_random(1))
-
-    assert settings.detections.enabled
-    assert replays.run(one).records == len(held(one)) > 0
-    assert not list((settings.state_directory / "replays").rglob(DETECTIONS_FILE))
-
-
 def test_a_replay_that_begins_anew_delivers_all_again(replays: Replays) -> None:
     """What the earlier one had written is gone, so that nothing is there twice."""
     one = replays.replay(content_types=frozenset({ContentType.SHAREPOINT}))
@@ -153,6 +140,18 @@ def test_it_disturbs_no_collector(replays: Replays) -> None:
 
     assert Counter(held(one)) == Counter(replays.lake)
     assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
+
+
+def test_a_replay_raises_no_alert(replays: Replays) -> None:
+    """The records went past the rules when they came: the detections stay as they are."""
+    live = replays.state / "detections.sqlite"
+    before = [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))]
+    one = replays.replay(content_types=frozenset({ContentType.EXCHANGE}), outputs=FILES_TOO)
+    assert replays.run(one).exit_code == 0
+
+    assert live.is_file()
+    assert [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))] == before
+    assert list((replays.state / "replays").rglob("detections*")) == []
 
 
 def test_the_same_replay_does_not_run_twice_at_once(replays: Replays) -> None:

@@ -25,6 +25,7 @@ _TOKEN = re.compile(
 KEYWORDS = {"from", "where", "select", "as", "group", "every", "by", "and", "or", "not", "in"}
 ROW_FUNCTIONS = {
     "asn": (1, 1),
+    "asorg": (1, 1),
     "at": (2, 2),
     "countrycode": (1, 1),
     "endswith": (2, 2),

@@ -15,7 +15,7 @@ from m365watch.board.pages.registry import PAGES
 from m365watch.board.shapes import Chart, Shape
 from m365watch.board.time_range import PRESETS
 from m365watch.board.view import View
-from m365watch.board.words import record_type_words, short, user_type_words, workload_words
+from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -44,6 +44,7 @@ class Templates:
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=_finalise,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -66,6 +67,11 @@ class Templates:
         return self.render("panel.html", shape=shape, view=view, path=path)
 
 
+def _finalise(value: object) -> object:
+    """What a template prints of a value: markup as it is, texts with nothing hidden in them."""
+    return visible(value) if type(value) is str else value
+
+
 def value_words(name: str, value: str) -> str:
     """A value that narrows a view, as people read it."""
     if name == "workload":
@@ -83,7 +89,7 @@ def chart_json(chart: Chart) -> str:
             "step": chart.step_s,
             "stacked": chart.stacked,
             "lines": [
-                {"name": line.name, "colour": line.colour, "values": list(line.values)}
+                {"name": visible(line.name), "colour": line.colour, "values": list(line.values)}
                 for line in chart.lines
             ],
         },

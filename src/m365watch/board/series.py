@@ -27,15 +27,17 @@ def chart_of(
     narrows: Callable[[str], Narrows | None] = lambda _: None,
     empty: Empty | None = None,
     stacked: bool = True,
+    order: Sequence[str] = (),
 ) -> Chart:
-    """A line for each name, the most frequent first, and one for all that there is no room for."""
+    """A line for each name, in that order or the most frequent first; those without room become one."""
     at_s = steps_of(span)
     place = {at: number for number, at in enumerate(at_s)}
     values: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(at_s))
     for at, name, count in rows:
         if at in place:
             values[name][place[at]] += count
-    names = sorted(values, key=lambda one: (-sum(values[one]), one))
+    names = [one for one in order if one in values]
+    names += sorted(values.keys() - set(names), key=lambda one: (-sum(values[one]), one))
     lines = [Line(words(one), values[one], colour(one), narrows(one)) for one in names[:LINES_MAX]]
     if rest := names[LINES_MAX:]:
         lines.append(

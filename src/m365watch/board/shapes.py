@@ -89,6 +89,8 @@ class Heading:
 
     text: str
     numeric: bool = False
+    wide: bool = False
+    """Whether its texts are sentences, which may take several lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _WORKLOADS = {
     "AzureActiveDirectory": "Entra ID",
     "MicrosoftTeams": "Teams",
@@ -64,6 +66,7 @@ _RECORD_TYPES = {
     98: "Defender alerts",
     261: "Copilot",
 }
+_HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -87,6 +90,13 @@ def record_type_words(number: int | None) -> str:
     return "not said" if number is None else _RECORD_TYPES.get(number, f"Type {number}")
 
 
+def visible(text: str) -> str:
+    """The text, with control and direction characters written out: nothing hides or turns round a part."""
+    if text.isprintable():
+        return text
+    return _HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
 def short(number: float) -> str:
     """A number for a tile: 950, 12.3 k, 4.56 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
@@ -94,6 +104,11 @@ def short(number: float) -> str:
             base = 1e3 if unit == "k" else size
             return f"{number / base:.3g} {unit}"
     return f"{number:,.0f}"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number with its noun: 1 person, 12 people."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def span_words(seconds: float | None) -> str:
@@ -109,6 +124,8 @@ def span_words(seconds: float | None) -> str:
 def change_words(now: float, before: float) -> str:
     """How a figure stands to the one before: +12 %, new."""
     if not before:
-        return "none before" if now else "as before"
+        return "none before" if now else "none before either"
     change = (now - before) / before * 100
+    if change >= 1_000:
+        return f"{now / before:,.0f} times as before"
     return "as before" if abs(change) < 0.5 else f"{change:+,.0f} % to before"

@@ -27,6 +27,7 @@ PLACES = {
     "alerts": "m365watch.cli.alerts:alerts",
     "rules": "m365watch.cli.rules:rules",
     "hunt": "m365watch.cli.hunt:hunt",
+    "enrich": "m365watch.cli.enrich:enrich",
     "check": "m365watch.cli.check:check",
     "why": "m365watch.cli.why:why",
     "respond": "m365watch.cli.respond:respond",

@@ -62,8 +62,11 @@ def list_rules(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rules_document, rules_page
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detecting import knowledge_of
 
     library = library_of(config, job, collector_file, directories)
+    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
     found = [
         rule
         for rule in library.rules
@@ -71,9 +74,9 @@ def list_rules(
     ]
     found.sort(key=lambda rule: (rule.extension.detection or "~", rule.title))
     if as_json:
-        write_line(to_json(rules_document(found, mistakes=library.mistakes)))
+        write_line(to_json(rules_document(found, mistakes=library.mistakes, lacks=lacks)))
     else:
-        stdout_console().print(rules_page(found, mistakes=library.mistakes), crop=False)
+        stdout_console().print(rules_page(found, mistakes=library.mistakes, lacks=lacks), crop=False)
 
 
 @rules.command("show")
@@ -94,19 +97,22 @@ def show(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detecting import knowledge_of
 
     library = library_of(config, job, collector_file, directories)
+    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
     found = library.find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
     if as_json:
-        write_line(to_json([rule_document(rule) for rule in found]))
+        write_line(to_json([rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found]))
         return
     console = stdout_console()
     for place, rule in enumerate(found):
         if place:
             console.print()
-        console.print(rule_page(rule), crop=False)
+        console.print(rule_page(rule, lacks=lacks.get(rule.id, ())), crop=False)
 
 
 @rules.command("validate")

@@ -22,7 +22,7 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.failures import failing_as_devo
-from m365watch.cli.terminal import LineFormat, stderr_terminal
+from m365watch.cli.terminal import LineFormat, plain, stderr_terminal
 
 if TYPE_CHECKING:
     from m365watch.app import Collector
@@ -94,7 +94,7 @@ def run(
         )
         _show_warnings(settings)
         if validate:
-            raise typer.Exit(_validate_and_show(collector))
+            raise typer.Exit(_validate_and_show(collector, settings))
         bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=quiet, bars=bars)
         with board_beside(
@@ -104,11 +104,14 @@ def run(
         raise typer.Exit(_show_end(ending, settings, told=told, as_json=as_json))
 
 
-def _validate_and_show(collector: Collector) -> int:
+def _validate_and_show(collector: Collector, settings: Settings) -> int:
     """Try what a run needs; each problem on stderr, and the exit code."""
     from m365watch.cli.failures import EXIT_FAILED, show_failure
     from m365watch.cli.loop import run_in_loop
+    from m365watch.detecting import mistakes_of
 
+    for mistake in mistakes_of(settings.detections):
+        sys.stderr.write(f"warning: detections: {plain(mistake)}; it is left out of a run\n")
     problems = run_in_loop(collector.validate())
     for problem in problems:
         show_failure(problem, as_devo=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.credentials import ResponseCredentials
+from m365watch.config.enrichment import EnrichSection, check_enrichment, resolve_enrichment
 from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Name, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
 from m365watch.config.notifications import NotificationSection
@@ -56,15 +57,18 @@ class DetectionsSection(Section):
     """Alerts that are not to be told, in YAML: for each the rule, the entity, a reason and the day until
     which it holds."""
 
-    risk_points: Whole = Field(default=100, ge=0, le=10_000, title="a whole number, 0 to 10,000")
-    """How many points the alerts of a week have to put on one account, address, application, mailbox or site
-    until that is an alert of its own; 0 for never."""
+    risk_points: Whole = Field(default=50, ge=0, le=10_000, title="a whole number, 0 to 10,000")
+    """How many points the alerts of three rules or more have to put on one account, address, application or
+    site within a week, none of them high by itself, until that is an alert of its own; 0 for never."""
 
     accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
         default=(), title="a domain, or a list of domains"
     )
     """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
     accepted with them."""
+
+    enrich: EnrichSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """Tables of addresses and lists of your own, for rules that ask where somebody came from or who it is."""
 
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
@@ -91,6 +95,7 @@ def check_detections(document: Document, *, places: Places, report: Report, read
         if reads and not path.is_file():
             why = "is no file; make it, or remove the key"
             report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+    check_enrichment(section, above=(SECTION,), places=places, report=report, reads=reads)
     if section.get("rules_directories") is not None:
         _check_directories(section, places=places, report=report, reads=reads)
 
@@ -112,6 +117,11 @@ def _check_directories(section: Document, *, places: Places, report: Report, rea
     section["rules_directories"] = given
 
 
+def is_on(section: DetectionsSection, *, has_lake: bool) -> bool:
+    """Whether rules look at the records."""
+    return has_lake if section.enabled is None else section.enabled
+
+
 def resolve_detections(
     section: DetectionsSection,
     *,
@@ -122,12 +132,13 @@ def resolve_detections(
     """What the detections are told to do."""
     given = section.response.credentials
     return DetectionSettings(
-        enabled=has_lake if section.enabled is None else section.enabled,
+        enabled=is_on(section, has_lake=has_lake),
         packs=tuple(dict.fromkeys(section.packs)),
         rules_directories=section.rules_directories,
         exceptions_file=section.exceptions_file,
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
+        enrich=resolve_enrichment(section.enrich),
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),

@@ -19,6 +19,7 @@ import structlog
 from m365watch.clock import Clock
 from m365watch.detect.engine import Change, Engine, Portion
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
@@ -67,13 +68,15 @@ class DetectionOutput:
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
         around: Surroundings = NOTHING_AROUND,
+        finder: MakesFinder | None = None,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
-        no alert is made of what others add up to.
+        no alert is made of what others add up to. `finder` makes what looks for matches.
         """
+        self._finder = finder
         self.name = name
         self._directory = directory
         self._rules = rules
@@ -145,6 +148,8 @@ class DetectionOutput:
         self._tasks = []
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
+            if self._engine is not None:
+                await self._in_thread(self._engine.close)
             self._making = self._engine = None
         if self._state is not None:
             await self._shelve()
@@ -169,7 +174,9 @@ class DetectionOutput:
         return self._engine
 
     def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Engine:
-        return Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
+        return Engine(
+            rules, state, knowledge=self._knowledge, exceptions=self._exceptions, finder=self._finder
+        )
 
     def _load_rules(self) -> list[Rule]:
         return self._with_risk(self._rules())
@@ -188,7 +195,9 @@ class DetectionOutput:
         found = files.read()
         if found is not None:
             self._exceptions = found.exceptions
-            self._engine = self._engine_of(self._with_risk(found.rules), self._engine_now().state)
+            before = self._engine_now()
+            self._engine = self._engine_of(self._with_risk(found.rules), before.state)
+            before.close()
 
     async def _rebuild(self, rebuilder: Rebuilder, rules: Sequence[Rule]) -> None:
         """Have the file made anew, however often that has to be tried."""

@@ -15,33 +15,32 @@ import msgspec
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.due import LakeDue
-from m365watch.detect.extension import Severity
 from m365watch.detect.kept import (
     AlertState,
     GroupKey,
     KeptAlert,
     News,
     Notice,
-    Row,
     Span,
     decode_alert,
     kept_of,
 )
+from m365watch.detect.rows import match_of, row_of, walk_rows
 from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage, suspicion_of
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
+ROWS_AT_ONCE = 500
+"""Rows that are written by one statement."""
 OUTBOX_MAX = 100_000
 """Alerts that wait to be told of; each waits once, however often it changes."""
-
 HOUR_MS = 3_600_000
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted FROM match"
     " WHERE (rule, tenant, grp) = (?, ?, ?)"
 )
-_VALUES = msgspec.json.Decoder(dict[str, str])
 
 
 class DetectionState:
@@ -50,6 +49,8 @@ class DetectionState:
     def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable."""
         self.path = path
+        self._since_ms: dict[str, int] = {}
+        self._has_full: bool | None = None
         is_new = not path.exists()
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
@@ -99,6 +100,7 @@ class DetectionState:
             raise
 
     def _roll_back(self) -> None:
+        self._since_ms.clear()
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
@@ -123,11 +125,16 @@ class DetectionState:
 
     def since_ms(self, tenant: str) -> int | None:
         """The earliest time that the tenant was watched at."""
-        row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
-        return None if row is None else int(row[0])
+        if tenant not in self._since_ms:
+            row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
+            if row is None:
+                return None
+            self._since_ms[tenant] = int(row[0])
+        return self._since_ms[tenant]
 
     def watch_since(self, tenant: str, since_ms: int) -> None:
         """Keep the tenant's earliest time."""
+        self._since_ms.pop(tenant, None)
         self._database.execute(
             "INSERT INTO tenant VALUES (?, ?)"
             " ON CONFLICT (id) DO UPDATE SET since = min(since, excluded.since)",
@@ -136,36 +143,30 @@ class DetectionState:
 
     # Matches ------------------------------------------------------------------------------------
 
-    def add_match(self, match: Match) -> bool:
-        """Keep a match; whether it was not there before."""
-        row = (
-            match.rule_id,
-            match.tenant,
-            "\x1f".join(match.group),
-            match.at_ms,
-            match.identity,
-            match.source_id,
-            match.record_id,
-            str(match.severity),
-            msgspec.json.encode(match.values),
-            match.counted,
-        )
-        added = self._database.execute("INSERT OR IGNORE INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
-        return added.rowcount > 0
+    def add_matches(self, matches: Sequence[Match]) -> None:
+        """Keep matches; those that are there already stay as they are."""
+        # Many rows in one statement: between two of them another thread would take its turn.
+        for at in range(0, len(matches), ROWS_AT_ONCE):
+            some = matches[at : at + ROWS_AT_ONCE]
+            rows = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
+            self._database.execute(
+                f"INSERT OR IGNORE INTO match VALUES {rows}",  # noqa: S608 - nothing but question marks
+                [value for match in some for value in row_of(match)],
+            )
 
     def add_sighting(self, match: Match, *, bucket_ms: int) -> list[int]:
-        """Keep a match if it is its group's first in its stretch of time; the times that this changes."""
+        """Keep a match if it is the first of its group and value in a stretch of time; the times changed."""
         low_ms = match.at_ms // bucket_ms * bucket_ms
         key = GroupKey(match.rule_id, match.tenant, match.group)
         row = self._database.execute(
-            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms),
+            _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms, match.counted),
         ).fetchone()
         if row is not None:
             if (row[0], row[1]) <= match.order:
                 return []
-            self.drop_match(_match_of(row, key))
-        self.add_match(match)
+            self.drop_match(match_of(row, key))
+        self.add_matches([match])
         return [match.at_ms] if row is None else [match.at_ms, row[0]]
 
     def drop_match(self, match: Match) -> None:
@@ -191,14 +192,14 @@ class DetectionState:
         )
         half = SPAN_MATCHES_MAX // 2
         inside = range(low_ms, high_ms + 1)
-        earlier, cut_before = _walk(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
+        earlier, cut_before = walk_rows(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
         after = self._database.execute(
             _MATCHES + " AND at > ? ORDER BY at, identity, source",
             (*name, high_ms),
         )
-        later, cut_after = _walk(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
+        later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
         rows = [*reversed(earlier), *later]
-        return Span([_match_of(row, key) for row in rows], cut_before or cut_after)
+        return Span([match_of(row, key) for row in rows], cut_before or cut_after)
 
     def read_group(self, key: GroupKey, *, since_ms: int) -> Span:
         """All matches of a group from `since_ms` on, the latest ones where there are too many."""
@@ -207,7 +208,7 @@ class DetectionState:
             (key.rule_id, key.tenant, key.joined, since_ms, SPAN_MATCHES_MAX + 1),
         ).fetchall()
         kept = rows[:SPAN_MATCHES_MAX]
-        return Span([_match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
+        return Span([match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
 
     def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
         """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
@@ -230,13 +231,36 @@ class DetectionState:
                 " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
                 (*name, hour_ms, count - most),
             )
+            self._has_full = True
         return max(0, int(count - most))
 
     def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
         """Whether matches of the group between the two times were dropped for want of room."""
+        if self._has_full is None:
+            self._has_full = self.count_full() > 0
+        if not self._has_full:
+            return False
         row = self._database.execute(
             "SELECT 1 FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ? LIMIT 1",
             (key.rule_id, key.tenant, key.joined, low_ms - HOUR_MS, high_ms),
+        ).fetchone()
+        return row is not None
+
+    def read_tally(self, key: GroupKey) -> tuple[int, set[str], set[str]]:
+        """How many matches a group has, of which sources, and the values that are counted."""
+        rows = self._database.execute(
+            "SELECT source, counted, count(*) FROM match WHERE (rule, tenant, grp) = (?, ?, ?)"
+            " GROUP BY source, counted",
+            (key.rule_id, key.tenant, key.joined),
+        ).fetchall()
+        values = {str(counted) for _, counted, _ in rows if counted}
+        return sum(count for _, _, count in rows), {str(source) for source, _, _ in rows}, values
+
+    def has_alerts(self, key: GroupKey) -> bool:
+        """Whether the group has alerts."""
+        row = self._database.execute(
+            "SELECT 1 FROM alert WHERE (rule, tenant, grp) = (?, ?, ?) LIMIT 1",
+            (key.rule_id, key.tenant, key.joined),
         ).fetchone()
         return row is not None
 
@@ -373,7 +397,7 @@ class DetectionState:
                 touched.append((key, at))
         for match in links:
             self.drop_match(match)
-            self.add_match(match)
+            self.add_matches([match])
             self._database.execute(
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?)",
                 (alert_id, match.rule_id, match.tenant, "\x1f".join(match.group), match.at_ms),
@@ -448,38 +472,3 @@ class DetectionState:
             "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert), (SELECT count(*) FROM outbox)"
         ).fetchone()
         return dict(zip(("matches", "alerts", "outbox"), row, strict=True))
-
-
-def _walk(
-    rows: Iterable[Row], *, edge_ms: int, inside: range, reach_ms: int, most: int
-) -> tuple[list[Row], bool]:
-    """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
-
-    No gap `inside` counts.
-    """
-    found: list[Row] = []
-    last_ms = edge_ms
-    for row in rows:
-        if row[0] not in inside and abs(row[0] - last_ms) > reach_ms:
-            break
-        if len(found) >= most:
-            return found, True
-        found.append(row)
-        last_ms = row[0]
-    return found, False
-
-
-def _match_of(row: Row, key: GroupKey) -> Match:
-    at_ms, identity, source, record, severity, vals, counted = row
-    return Match(
-        rule_id=key.rule_id,
-        source_id=source,
-        tenant=key.tenant,
-        group=key.group,
-        at_ms=at_ms,
-        identity=identity,
-        record_id=record,
-        severity=Severity(severity),
-        values=_VALUES.decode(vals),
-        counted=counted,
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.config.settings import (
@@ -18,11 +19,12 @@ from m365watch.config.settings import (
     SyslogSettings,
 )
 from m365watch.config.targets import OutputTarget
+from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.notify.records import TABLE, record_of
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sent
-from m365watch.outputs.port import MayBeAway, Output
+from m365watch.outputs.port import Output
 from m365watch.records.headers import read_headers
 
 RECORDS_AT_ONCE = 200
@@ -35,13 +37,17 @@ def settings_for_alerts(output: OutputSettings) -> OutputSettings:
     name = f"{output.name}{FOLDER_SUFFIX}"
     match output:
         case FilesSettings():
-            folder = output.directory
-            return replace(output, name=name, directory=folder.with_name(f"{folder.name}{FOLDER_SUFFIX}"))
+            return replace(output, name=name, directory=folder_for_alerts(output.directory))
         case DevoSettings() | DevoHttpSettings() | SyslogSettings():
             tags = replace(output.tags, known_tables=(*output.tags.known_tables, TABLE))
             return replace(output, name=name, tags=tags)
         case _:
             return replace(output, name=name)
+
+
+def folder_for_alerts(directory: Path) -> Path:
+    """The folder beside that of an output's records."""
+    return directory.with_name(f"{directory.name}{FOLDER_SUFFIX}")
 
 
 class RecordSender:
@@ -58,7 +64,9 @@ class RecordSender:
         clock: Clock,
     ) -> None:
         """`build` makes outputs; nothing is touched before `open`."""
-        self._output = build(settings_for_alerts(target.output))
+        self._settings = settings_for_alerts(target.output)
+        self._build = build
+        self._made: Output | None = None
         self._collector = collector
         self._clock = clock
         self._position = ""
@@ -66,30 +74,30 @@ class RecordSender:
     async def open(self, *, last: int, position: str, newest: int) -> int:
         """The number of the last batch that the output has. Raises: OutputUnusable, OutputUnavailable."""
         self._position = position
-        return await self._output.open(last_batch=last, position=position, newest_batch=newest)
+        await self.close()
+        self._made = self._build(self._settings)
+        return await self._made.open(last_batch=last, position=position, newest_batch=newest)
 
     async def send(self, outgoing: Outgoing) -> Sent:
         """Deliver the batch. Raises: OutputUnavailable, OutputUnusable."""
         batch = self._batch(outgoing)
         places = {record: place for place, record in enumerate(batch.parts[0].records)}
-        receipt = await self._output.deliver(batch)
+        if self._made is None:
+            raise OutputUnusable("it is not open", fix="open it first", where=self._settings.name)
+        receipt = await self._made.deliver(batch)
         self._position = receipt.position or self._position
         refused = {places[one.record]: one.reason for one in receipt.refused if one.record in places}
         return Sent(refused, self._position)
 
     async def look(self) -> str:
         """The output itself is tried by whoever tries the outputs."""
-        return f"output {self._output.name.removesuffix(FOLDER_SUFFIX)}, which is tried with the outputs"
+        return f"output {self._settings.name.removesuffix(FOLDER_SUFFIX)}, which is tried with the outputs"
 
     async def close(self) -> None:
         """Leave in order."""
-        await self._output.close()
-
-    @property
-    def trouble(self) -> str:
-        """Why the output could not be reached when it was last tried; empty if it could."""
-        output = self._output
-        return output.trouble.what if isinstance(output, MayBeAway) and output.trouble is not None else ""
+        if self._made is not None:
+            made, self._made = self._made, None
+            await made.close()
 
     def _batch(self, outgoing: Outgoing) -> Batch:
         records = [record_of(one, collector=self._collector) for one in outgoing.notifications]
@@ -103,7 +111,7 @@ class RecordSender:
             records=records,
             headers=headers,
             tables=[TABLE] * len(records),
-            missing_outputs=frozenset({self._output.name}),
+            missing_outputs=frozenset({self._settings.name}),
         )
         return Batch(outgoing.number, [part])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from m365watch.notify.rows import NotificationFile
+from m365watch.notify.rows import FILE_NAME, NotificationFile
 from m365watch.notify.tidings import Notification
 
 _NOTIFICATION = msgspec.json.Decoder(Notification)
@@ -46,6 +48,40 @@ class Aside:
     at_ms: int
     reason: str
     notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """How targets stand, and what they have refused."""
+
+    figures: tuple[TargetFigures, ...] = ()
+    aside: tuple[Aside, ...] = ()
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[NotificationFile | None]:
+    """The file in the state directory, beside a collector that may be running; None where there is none yet.
+
+    Raises: OutputUnusable.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        yield None
+        return
+    file = NotificationFile(path)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def read_standings(directory: Path, names: Collection[str], *, now_ms: int) -> Standings:
+    """How these targets stand; those that no run has known yet are left out. Raises: OutputUnusable."""
+    with opened(directory) as file:
+        if file is None:
+            return Standings()
+        figures = tuple(one for one in list_figures(file, now_ms=now_ms) if one.name in names)
+        return Standings(figures, tuple(one for one in list_aside(file) if one.target in names))
 
 
 def list_figures(file: NotificationFile, *, now_ms: int) -> list[TargetFigures]:

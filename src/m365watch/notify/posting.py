@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -87,12 +88,23 @@ class PostSender:
         """Whether the host answers over verified TLS. Raises: Unavailable."""
         host = self._url.host
         if self._url.scheme != "https":
-            return f"{host} is on this machine; nothing was posted"
+            return await self._look_at_this_machine()
         try:
             await self._session.look(self._url.origin())
         except ExchangeFailed as error:
             raise Unavailable(f"{host}: {error}", where=self._where) from None
         return f"{host} answers over TLS; nothing was posted"
+
+    async def _look_at_this_machine(self) -> str:
+        """Whether somebody listens at the port, for http is for loopback only."""
+        host, port = self._url.host or "", self._url.port
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError as error:
+            what = f"{host}:{port}: {error.strerror or 'no connection'}"
+            raise Unavailable(what, where=self._where) from None
+        writer.close()
+        return f"{host}:{port} on this machine takes connections; nothing was posted"
 
     async def close(self) -> None:
         """The session is its owner's."""

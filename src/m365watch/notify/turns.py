@@ -180,8 +180,12 @@ class TargetTurns:
         await self._in_thread(lambda: self._store.fail(self.name, trouble, next_ms=next_ms, now_ms=now_ms))
         if trouble != self._told_trouble:
             self._told_trouble = trouble
-            tell = _log.error if isinstance(error, NeedsOperator) else _log.warning
-            tell(f"{self._where}: {trouble}; what waits for it is kept", code=error.code)
+            line = f"{self._where}: {trouble}; what waits for it is kept"
+            if isinstance(error, NeedsOperator):
+                _log.error(line, code=error.code)
+            else:
+                # Without a code: those of the service's own hosts would be named as trouble with it.
+                _log.warning(line)
         return False
 
     async def _wait_after_failure(self) -> None:

@@ -184,16 +184,18 @@ async def alerts(view: View, sources: Sources) -> Shape:
         (kept.alert.last_at_ms // 1000 // view.range.step_s * view.range.step_s, str(kept.alert.severity), 1)
         for kept in found
     ]
-    chart = chart_of(view.range, rows, colour=str, words=str.capitalize)
+    chart = chart_of(
+        view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]
+    )
     rules: Counter[tuple[str, Severity]] = Counter((one.alert.title, one.alert.severity) for one in found)
     ordered = sorted(rules.items(), key=lambda one: (-one[0][1].rank, -one[1], one[0][0]))
     grid = Grid(
-        (Heading("Severity"), Heading("Rule"), Heading("Open", numeric=True), Heading("Who")),
+        (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
         [
             [
                 Cell(str(severity).capitalize(), tone=str(severity), sorts=-severity.rank),
-                Cell(title),
                 Cell(f"{count:,}", sorts=count),
+                Cell(title),
                 _who(next(one.alert.entities for one in found if one.alert.title == title)),
             ]
             for (title, severity), count in ordered[:40]
@@ -238,17 +240,15 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
     grid = [
         [
             Cell(operation.rstrip("."), narrows=("operation", operation)),
-            Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
             Cell(f"{count:,}", sorts=count),
             Cell(f"{persons:,}", sorts=persons),
         ]
-        for operation, workload, count, persons in rows
+        for operation, count, persons in rows
     ]
     headings = (
         Heading("Operation"),
-        Heading("Workload"),
         Heading("Records", numeric=True),
-        Heading("By", numeric=True),
+        Heading("People", numeric=True),
     )
     return Grid(
         headings, grid, empty=None if rows else await no_records(view, sources, of="admin activities")
@@ -380,9 +380,9 @@ PAGE = Page(
         ),
         Panel("alerts", "Open alerts", alerts, width=5, tall="chart", is_live=True),
         Panel("shares", "Shares", shares, tall="rows"),
-        Panel("people", "Most active people", top_people, width=6, tall="chart"),
-        Panel("changes", "Added, changed, removed", changes, width=6, tall="chart"),
-        Panel("admin", "Administration", admin_activities, width=6, tall="chart"),
+        Panel("people", "Most active people", top_people, width=4, tall="chart"),
+        Panel("changes", "Added, changed, removed", changes, width=4, tall="chart"),
+        Panel("admin", "Administration", admin_activities, width=4, tall="chart"),
         Panel("health", "Collector health", health, tall="rows", is_live=True),
         Panel("recent", "Latest records", recent, tall="rows", is_live=True),
     ),

@@ -59,11 +59,11 @@ USER_AND_GROUP_CHANGES = Query(
     frozenset({"operation", "workload"}),
 )
 ADMIN_ACTIVITIES = Query(
-    "SELECT operation, workload, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+    "SELECT operation, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
     " WHERE (record_type IN (1, 8, 18) OR user_type = 2)"
     " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
     " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
-    frozenset({"operation", "workload", "record_type", "user_type", "user_id"}),
+    frozenset({"operation", "record_type", "user_type", "user_id"}),
 )
 TOP_PERSONS = Query(
     "WITH tops AS (SELECT user_id, sum(n) AS number FROM facts"

@@ -7,25 +7,6 @@ from m365watch.board.lake_reader import Query
 _STEP = "at_s // $step_s * $step_s"
 _COUNT = "CAST(sum(n) AS BIGINT)"
 FAILURES = "CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS BIGINT)"
-NETWORK = (
-    "CASE WHEN client_ip LIKE '%:%' THEN list_aggregate(string_split(client_ip, ':')[1:3], 'string_agg', ':')"
-    " || '::/48' WHEN client_ip = '' THEN '' ELSE regexp_replace(client_ip, '\\.[0-9]+$', '.0/24') END"
-)
-"""The network of an address: the first three parts of either kind."""
-TOOL = (
-    "regexp_matches(lower(agent), 'python|curl|axios|go-http|powershell|roadtools|aadinternals|okhttp"
-    "|node-fetch|wget|java/|postman|fasthttp')"
-)
-DEVICE_CODE = "request = 'Cmsi:Cmsi'"
-LEGACY = "regexp_matches(lower(agent), 'bav2ropc|cba(in)?prod|msrpc|imap|pop3|smtp')"
-BROWSER = (
-    "CASE WHEN regexp_matches(agent, 'Edg(e|A|iOS)?/') THEN 'Edge'"
-    " WHEN regexp_matches(agent, 'OPR/|Opera') THEN 'Opera'"
-    " WHEN regexp_matches(agent, 'Chrome/|CriOS/') THEN 'Chrome'"
-    " WHEN regexp_matches(agent, 'Firefox/|FxiOS/') THEN 'Firefox'"
-    " WHEN regexp_matches(agent, 'Safari/') THEN 'Safari' WHEN agent = '' THEN 'not said'"
-    " ELSE regexp_extract(agent, '^[A-Za-z][A-Za-z0-9_.+-]{0,40}') END"
-)
 
 
 def sign_ins(sql: str) -> Query:
@@ -43,16 +24,21 @@ FIGURES = sign_ins(
     " 'failed'), count(DISTINCT client_ip), count(DISTINCT session) FILTER (session <> '') FROM facts"
 )
 NETWORKS = sign_ins(
-    f"SELECT {NETWORK} AS network, {_COUNT} AS number, {FAILURES}, count(DISTINCT user_id),"
+    f"SELECT network, {_COUNT} AS number, {FAILURES}, count(DISTINCT user_id),"
     " count(DISTINCT client_ip) FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40"
 )
+PAIRS = sign_ins(
+    f"SELECT client_ip, user_id, {_COUNT} AS number, {FAILURES} FROM facts WHERE client_ip <> ''"
+    " GROUP BY ALL ORDER BY number DESC, 1, 2"
+)
+"""Who came from where, the most frequent first."""
 USERS_FAILING = sign_ins(
     f"SELECT user_id, {FAILURES} AS failures, {_COUNT}, count(DISTINCT client_ip) FROM facts"
-    " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 12"
+    " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
 )
 ADDRESSES_FAILING = sign_ins(
     f"SELECT client_ip, {FAILURES} AS failures, {_COUNT}, count(DISTINCT user_id) FROM facts"
-    " WHERE client_ip <> '' GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 12"
+    " WHERE client_ip <> '' GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
 )
 PEOPLE_BY_ADDRESS = sign_ins(
     f"SELECT client_ip, count(DISTINCT user_id) AS persons, {_COUNT}, {FAILURES} FROM facts"
@@ -63,7 +49,7 @@ ADDRESSES_BY_PERSON = sign_ins(
     " GROUP BY ALL HAVING addresses > 1 ORDER BY addresses DESC, 1 LIMIT 40"
 )
 BROWSERS = sign_ins(
-    f"SELECT {BROWSER}, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
+    f"SELECT browser_name, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 SYSTEMS = sign_ins(
     "SELECT coalesce(nullif(system, ''), 'not said'), "
@@ -73,12 +59,11 @@ APPLICATIONS = sign_ins(
     f"SELECT app_id, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 ODD_WAYS = sign_ins(
-    f"SELECT CASE WHEN {LEGACY} THEN 'password alone' WHEN {DEVICE_CODE} THEN 'device code' ELSE 'tool' END,"
-    f" user_id, client_ip, left(agent, 80), {_COUNT} AS number, {FAILURES}, max(at_s) FROM facts"
-    f" WHERE {LEGACY} OR {DEVICE_CODE} OR {TOOL} GROUP BY ALL ORDER BY max(at_s) DESC, number DESC LIMIT 60"
+    f"SELECT way, user_id, client_ip, left(agent, 80), {_COUNT} AS number, {FAILURES}, max(at_s) FROM facts"
+    " WHERE way <> '' GROUP BY ALL ORDER BY max(at_s) DESC, number DESC LIMIT 60"
 )
 FIRST_SEEN = sign_ins(
-    f"WITH known AS (SELECT user_id, {NETWORK} AS network, system, min(at_s) AS first_at,"
+    f"WITH known AS (SELECT user_id, network, system, min(at_s) AS first_at,"
     f" {_COUNT} AS number, {FAILURES} AS failures, any_value(client_ip) AS address FROM facts"
     " WHERE outcome = 'ok' GROUP BY ALL),"
     " begun AS (SELECT user_id, min(first_at) AS at_first FROM known GROUP BY ALL),"
@@ -91,7 +76,7 @@ FIRST_SEEN = sign_ins(
 """Networks that a person came from for the first time after `$since_s`, and was known before."""
 SESSIONS = sign_ins(
     "SELECT session, any_value(user_id), count(DISTINCT client_ip) AS addresses,"
-    f" count(DISTINCT {NETWORK}) AS networks, count(DISTINCT system) AS systems,"
+    " count(DISTINCT network) AS networks, count(DISTINCT system) AS systems,"
     f" count(DISTINCT agent) AS agents, {_COUNT}, max(at_s)"
     " FROM facts WHERE session <> '' GROUP BY session"
     " HAVING networks > 1 OR systems > 1 OR agents > 1"

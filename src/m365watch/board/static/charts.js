@@ -1,5 +1,7 @@
 // Charts over time: stacked bars or lines, a reading under the pointer, and a brush that narrows the time.
 const DAY = 86400;
+// Whole numbers: half a record is none.
+const STEPS = Array.from({ length: 30 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 
 function colourOf(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || "#888";
@@ -36,8 +38,9 @@ function tooltip(chart, box) {
   tip.hidden = true;
   box.append(tip);
   return (plot) => {
-    const place = plot.cursor.idx;
-    if (place == null || plot.cursor.left < 0) {
+    // The bar under the pointer begins left of it, where the nearest instant may be the next one.
+    const place = plot.cursor.left < 0 ? -1 : Math.floor((plot.posToVal(plot.cursor.left, "x") - chart.at[0]) / chart.step);
+    if (!(place in chart.at)) {
       tip.hidden = true;
       return;
     }
@@ -97,13 +100,13 @@ function draw(box) {
         y: { range: (_, __, most) => [0, Math.max(most * 1.06, 4)] },
       },
       axes: [
-        { ...axis, space: 64, size: 28, values: [
+        { ...axis, space: 64, size: chart.at.length * chart.step < DAY * 3 ? 42 : 28, values: [
           [DAY * 28, "{D} {MMM}", null, null, null, null, null, null, 1],
           [DAY, "{D} {MMM}", null, null, null, null, null, null, 1],
           [3600, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
           [60, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
         ] },
-        { ...axis, size: 46, space: 32, values: (_, splits) => splits.map(short) },
+        { ...axis, size: 46, space: 32, incrs: STEPS, values: (_, splits) => splits.map(short) },
       ],
       series: [
         {},
@@ -126,7 +129,7 @@ function draw(box) {
 const resized = new ResizeObserver((changes) => {
   for (const { target } of changes) {
     const plot = target.plot;
-    if (plot && Math.abs(plot.width - target.clientWidth) > 1) {
+    if (plot && (Math.abs(plot.width - target.clientWidth) > 1 || Math.abs(plot.height - target.clientHeight) > 1)) {
       plot.setSize({ width: target.clientWidth, height: target.clientHeight });
     }
   }

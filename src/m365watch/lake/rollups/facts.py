@@ -7,7 +7,8 @@ has the columns, and a rollup of two sets of files is the sum of theirs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 HOUR_S = 3_600
 
@@ -68,6 +69,35 @@ SIGN_IN_MADE_OF = {
     ),
 }
 """The same of sign-ins, whose outcome, program and device only the record itself says."""
+_NETWORK = (
+    "CASE WHEN client_ip LIKE '%:%' THEN list_aggregate(string_split(client_ip, ':')[1:3], 'string_agg', ':')"
+    " || '::/48' WHEN client_ip = '' THEN '' ELSE regexp_replace(client_ip, '\\.[0-9]+$', '.0/24') END"
+)
+"""The network of an address: the first three parts of either kind."""
+_TOOL = (
+    "regexp_matches(lower(agent), 'python|curl|axios|go-http|powershell|roadtools|aadinternals|okhttp"
+    "|node-fetch|wget|java/|postman|fasthttp')"
+)
+_DEVICE_CODE = "request = 'Cmsi:Cmsi'"
+_LEGACY = "regexp_matches(lower(agent), 'bav2ropc|cba(in)?prod|msrpc|imap|pop3|smtp')"
+_BROWSER = (
+    "CASE WHEN regexp_matches(agent, 'Edg(e|A|iOS)?/') THEN 'Edge'"
+    " WHEN regexp_matches(agent, 'OPR/|Opera') THEN 'Opera'"
+    " WHEN regexp_matches(agent, 'Chrome/|CriOS/') THEN 'Chrome'"
+    " WHEN regexp_matches(agent, 'Firefox/|FxiOS/') THEN 'Firefox'"
+    " WHEN regexp_matches(agent, 'Safari/') THEN 'Safari' WHEN agent = '' THEN 'not said'"
+    " WHEN agent LIKE 'Mozilla/%' THEN 'other browser'"
+    " ELSE regexp_extract(agent, '^[A-Za-z][A-Za-z0-9_.+-]{0,40}') END"
+)
+SIGN_IN_DERIVED = {
+    "network": _NETWORK,
+    "browser_name": _BROWSER,
+    "way": (
+        f"CASE WHEN {_LEGACY} THEN 'password alone' WHEN {_DEVICE_CODE} THEN 'device code'"
+        f" WHEN {_TOOL} THEN 'tool' ELSE '' END"
+    ),
+}
+"""The same, made of the columns above; patterns are matched once, and not at every look."""
 IS_SIGN_IN = "lower(operation) IN ('userloggedin', 'userloginfailed')"
 
 
@@ -79,18 +109,24 @@ class Rollup:
     made_of: dict[str, str]
     only: str = "true"
     """Which records are counted."""
+    derived: Mapping[str, str] = field(default_factory=dict)
+    """Further columns, made of those of `made_of`."""
     grain_s: int = HOUR_S
     """The length of the spans that it counts; 1 where every second stays apart."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns it counts by, beside the hour."""
-        return tuple(self.made_of)
+        return (*self.made_of, *self.derived)
 
     def over_records(self, files: str) -> str:
         """Facts with `at_s` to the second and `n` = 1, from the lake's own files."""
         made = ", ".join(f"{sql} AS {name}" for name, sql in self.made_of.items())
-        return f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM {files} WHERE {self.only}"
+        facts = f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM {files} WHERE {self.only}"
+        if not self.derived:
+            return facts
+        derived = ", ".join(f"{sql} AS {name}" for name, sql in self.derived.items())
+        return f"SELECT at_s, {', '.join(self.made_of)}, {derived}, n FROM ({facts})"
 
     def over_rollups(self, files: str) -> str:
         """Facts as a rollup's files hold them."""
@@ -113,7 +149,7 @@ def _some(*names: str) -> dict[str, str]:
 HOURS = Rollup("hours", _some("tenant_id", "workload", "record_type", "operation", "user_type", "outcome"))
 ACTORS = Rollup("actors", {**HOURS.made_of, **_some("user_id")})
 ADDRESSES = Rollup("addresses", {**HOURS.made_of, **_some("client_ip")})
-SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, grain_s=1)
+SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, derived=SIGN_IN_DERIVED, grain_s=1)
 """To the second: hardly two of them are alike, and only the records say what is in it."""
 RECORDS = Rollup("records", MADE_OF)
 """No rollup at all: every record by itself, with all columns."""

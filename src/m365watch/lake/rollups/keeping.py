@@ -35,6 +35,8 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
 
     0 too where another process is at it. A file that goes meanwhile leaves its day for the next time.
     """
+    if not (lake / AUDIT).is_dir():
+        return 0
     with _held(lake) as is_ours:
         if not is_ours:
             return 0
@@ -45,7 +47,7 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
         for day in due[:days_max]:
             try:
                 _make_day(lake, day, present[day])
-            except duckdb.Error:
+            except duckdb.IOException:
                 continue
             done += 1
         # An erasure may have come in between: what it took out is not to stay here.

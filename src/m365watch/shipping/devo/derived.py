@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
 from m365watch.detect.derived.addresses import FORWARDING
@@ -39,6 +39,10 @@ _BROWSERS = (
 _REASONS = {
     "indicator": "the lists of indicators are not at Devo",
     "scopes": "scopes granted now are those after without those before, and LINQ takes no list from another",
+    "city": "which town an address is in is not told alike by different tables",
+    "tor": "the lists of addresses are not at Devo",
+    "vpn": "the lists of addresses are not at Devo",
+    "hosting": "the lists of addresses are not at Devo",
     "place": "two places are compared, and LINQ sees one row at a time",
     "target_name": "the name is one of several in the list of targets",
 }
@@ -74,6 +78,9 @@ def derive(columns: Columns, name: str) -> str:
         case "country":
             address = derive(columns, "ip")
             return columns.make("country", f"nvl(countrycode(ip4({address})), countrycode(ip6({address})))")
+        case "asn_name":
+            address = derive(columns, "ip")
+            return columns.make("asn_name", f"nvl(asorg(ip4({address})), asorg(ip6({address})))")
         case "asn":
             address = derive(columns, "ip")
             return columns.make("asn", f"str(nvl(asn(ip4({address})), asn(ip6({address}))))")
@@ -146,7 +153,7 @@ def _guest(columns: Columns) -> str:
     return linq.any_of([*found, f'eqic({kind}, "guest")'])
 
 
-def _people(columns: Columns, people: frozenset[str], what: str) -> str:
+def _people(columns: Columns, people: Collection[str], what: str) -> str:
     if not people:
         raise Unsayable(f"it is about {what}, and no list of them is set")
     names = [f"lower({linq.never_null(columns.text(name))})" for name in ("UserId", "MailboxOwnerUPN")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from m365watch.detect.condition import (
@@ -134,10 +134,10 @@ def _guest(_: Known) -> Condition:
     return Some((*marked, Test("TargetUserOrGroupType", Like(("Guest",)))))
 
 
-def _people(people: frozenset[str], what: str) -> Condition:
+def _people(people: Collection[str], what: str) -> Condition:
     if not people:
         raise Unsayable(f"it is about {what}, and no list of them is set")
-    return Some(tuple(Test(name, OneOf(people)) for name in ("UserId", "MailboxOwnerUPN")))
+    return Some(tuple(Test(name, OneOf(frozenset(people))) for name in ("UserId", "MailboxOwnerUPN")))
 
 
 _FLAGS: dict[str, Callable[[Known], Condition]] = {
