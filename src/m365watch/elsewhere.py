@@ -28,6 +28,7 @@ from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.outputs.queue import records_in_file
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
@@ -38,6 +39,7 @@ from m365watch.traces import (
     in_detections,
     in_ledger_copy,
     in_lines,
+    in_notifications,
     in_page,
     in_queue_file,
     is_database,
@@ -104,6 +106,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
+        and path.name != NOTIFICATIONS_FILE
         and not path.name.startswith(_DETECTIONS)
         and not path.name.endswith(_COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
@@ -125,6 +128,9 @@ def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
         else:
             says = "detections that are in use no more; remove the file, and any -wal beside it"
             yield _told(str(path), "detections_copy", says, [in_detections(path, person)])
+    if (told := state / NOTIFICATIONS_FILE).exists():
+        says = "what targets were told of alerts, or are to be told; stop the collector and remove the file"
+        yield _told(str(told), "notifications", says, [in_notifications(told, person)])
     if (journal := state / RESPONSES_FILE).exists():
         says = "who did what about which alert; nothing is erased there: take the lines out"
         yield _told(str(journal), "responses", says, [in_lines(journal, person)])

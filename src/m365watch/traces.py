@@ -106,6 +106,19 @@ def in_detections(path: Path, person: Person) -> Traces:
     return Traces(path, found.alerts + found.matches, is_whole=True)
 
 
+def in_notifications(path: Path, person: Person) -> Traces:
+    """Of what was told of alerts, waits to be told, or was kept aside."""
+    found = 0
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            for table in ("standing", "told", "outgoing", "aside"):
+                rows = connection.execute(f"SELECT body FROM {table}")  # noqa: S608 - our own names
+                found += sum(person.is_mentioned(body) for (body,) in rows)
+    except sqlite3.Error:
+        return Traces(path, found, is_whole=False)
+    return Traces(path, found, is_whole=True)
+
+
 def is_database(path: Path) -> bool:
     """Whether SQLite wrote it; False where it cannot be read."""
     try:

@@ -25,6 +25,7 @@ from m365watch.ledger.copying import back_up
 from m365watch.ledger.soundness import set_aside
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.notify.store import NotificationStore
 from m365watch.outputs.queue import BatchQueue
 from m365watch.testing.batches import TENANT, make_batch, make_part
 
@@ -195,6 +196,10 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
         database.execute("INSERT INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
         database.commit()
     put(state / "responses.ndjson", LINES)
+    NotificationStore(state / "notifications.sqlite").close()
+    with closing(sqlite3.connect(state / "notifications.sqlite")) as database:
+        database.execute("INSERT INTO standing VALUES ('1', ?)", (f'{{"user":"{ANNA}"}}'.encode(),))
+        database.commit()
 
     found = search(tmp_path)
 
@@ -203,6 +208,8 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
         "detections.sqlite": ("detections", 1, True),
         "detections-20261124T120000Z.damaged.sqlite": ("detections_copy", 0, True),
     }
+    told = found["notifications.sqlite"]
+    assert (told.kind, told.records, told.searched) == ("notifications", 1, True)
     assert (found["responses.ndjson"].kind, found["responses.ndjson"].records) == ("responses", 2)
 
 
