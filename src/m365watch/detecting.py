@@ -56,11 +56,19 @@ def _load_packs(names: tuple[str, ...]) -> Library:
     return load_library([PACKS_DIRECTORY / name for name in names])
 
 
-def knowledge_of(settings: DetectionSettings, *, clock: Clock | None = None) -> Knowledge:
+def knowledge_of(
+    settings: DetectionSettings, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
+) -> Knowledge:
     """What the rules may know beyond the records; files are read when a rule first asks for them."""
     from m365watch.detect.enrich.making import make_knowledge
+    from m365watch.detect.enrich.watched import say_nothing
 
-    return make_knowledge(settings, clock=clock or SystemClock())
+    return make_knowledge(settings, clock=clock or SystemClock(), tell=tell or say_nothing)
+
+
+def _tell_of_file(line: str) -> None:
+    """A table or list that cannot be read: nothing is lost, and rules go on with what was there before."""
+    _log.warning(f"detections: {line}; rules go on with what was there before")
 
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
@@ -96,7 +104,7 @@ def make_detections(
         settings.state_directory,
         rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections, clock=clock),
+        knowledge=knowledge_of(detections, clock=clock, tell=_tell_of_file),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),

@@ -17,6 +17,7 @@ import zstandard
 from m365watch.detect.forgetting import Naming, find_named
 from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
+from m365watch.notify.forgetting import count_told
 from m365watch.outputs.queue import records_in_file
 
 LINE_BYTES_MAX = 16 << 20
@@ -107,16 +108,11 @@ def in_detections(path: Path, person: Person) -> Traces:
 
 
 def in_notifications(path: Path, person: Person) -> Traces:
-    """Of what was told of alerts, waits to be told, or was kept aside."""
-    found = 0
+    """Of the alerts that somebody was told of, or is to be."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            for table in ("standing", "told", "outgoing", "aside"):
-                rows = connection.execute(f"SELECT body FROM {table}")  # noqa: S608 - our own names
-                found += sum(person.is_mentioned(body) for (body,) in rows)
-    except sqlite3.Error:
-        return Traces(path, found, is_whole=False)
-    return Traces(path, found, is_whole=True)
+        return Traces(path, count_told(path, person.is_mentioned), is_whole=True)
+    except (sqlite3.Error, msgspec.DecodeError):
+        return Traces(path, 0, is_whole=False)
 
 
 def is_database(path: Path) -> bool:

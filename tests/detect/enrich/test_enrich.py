@@ -302,3 +302,20 @@ def test_what_is_known_of_a_value_is_told_with_its_file(
     ]
     assert [one.field for one in tell_of("thief@mail.rogue.example", knowledge).facts] == ["m365.indicator"]
     assert tell_of("198.51.100.1", knowledge).facts == ()
+
+
+def test_a_trouble_is_told_once(tmp_path: Path, clock: HandClock) -> None:
+    """A run says it when it finds it out, and not at every look; when it comes again it is news."""
+    path = write(tmp_path / "tor.txt", "203.0.113.7\n")
+    told: list[str] = []
+    settings = DetectionSettings(enrich=EnrichSettings(tor_lists=(path,)))
+    enrichment = make_knowledge(settings, clock=clock, tell=told.append).enrichment
+    for there in (True, False, False, True, False):
+        if there:
+            write(path, "203.0.113.7\n")
+        else:
+            path.unlink(missing_ok=True)
+        clock.at_s += LOOKS_EVERY_S
+        assert enrichment.locate("203.0.113.7").tor
+
+    assert told == [f"{path}: there is no such file"] * 2
