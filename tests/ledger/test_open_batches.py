@@ -355,7 +355,7 @@ def test_what_one_output_never_got_is_no_duplicate_for_it_while_others_know_it(
     left = names(ledger)
     ledger.close()
 
-    assert found == [({0: {"devo"}}, {0: {0}}), ({}, {})]
+    assert found == [({0: frozenset({"devo"})}, {0: frozenset({0})}), ({}, {})]
     assert named == {"waiting", "lost", "fresh"}
     assert left == ({"fresh"} if is_merged else {"lost", "fresh"})
 
