@@ -1,11 +1,33 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+from spending import Spending
+
+if TYPE_CHECKING:
+    from m365watch.board.serving import Board
+    from m365watch.board.sources import Sources
+
+# Nothing that is judged by the wall: on a busy machine an example takes as long as it takes.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
+    config.pluginmanager.register(Spending())
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: modules, and some thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -21,3 +43,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _log_as_nobody_has_configured_it() -> None:
     """A command that ran in this process may have set a level that hides what a run says."""
     structlog.reset_defaults()
+
+
+# Of tests/board: they stand here because a session's fixture is shared from the conftest alone.
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a collector that has run over some days of a tenant, attacks included."""
+    from collected_week import collect_into
+
+    return collect_into(tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture
+def sources(collected: Path) -> Iterator[Sources]:
+    """Where the pages come from."""
+    from asking import sources_of
+
+    found = sources_of(collected)
+    yield found
+    assert found.facts is not None
+    found.facts.close()
+
+
+@pytest.fixture
+def board(sources: Sources) -> Board:
+    """The pages over the lake."""
+    from asking import board_of
+
+    return board_of(sources)

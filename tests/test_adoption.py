@@ -291,6 +291,25 @@ def test_what_a_queue_has_and_its_output_too_leaves_the_queue(place: Place) -> N
     assert [part.records for batch in left if batch for part in batch.parts] == [[], [record("c")]]
 
 
+def test_what_was_erased_leaves_the_queue_too(place: Place) -> None:
+    """The lake had the batch, a crash left its file, a person was erased: none of it goes to the lake again.
+
+    What waits for another output was erased nowhere, and goes there.
+    """
+    place.put_in_queue("lake", 9, record("a"), record("b"), without_id("c"))
+    place.put_in_queue("devo", 9, record("a"))
+    output = erased_from_lake(record("a"), without_id("c"))
+    output.pieces = [HeldPiece(ONE, [record("b")])]
+
+    adopted = place.adopt(output, FakeOutput("devo"), queues=["lake", "devo"])
+    left = {name: place.queue(name).get(9) for name in ("lake", "devo")}
+    records = {name: [part.records for part in batch.parts] for name, batch in left.items() if batch}
+
+    assert adopted is not None
+    assert adopted.queued == {"lake": [9], "devo": [9]}
+    assert records == {"lake": [[]], "devo": [[record("a")]]}
+
+
 def test_the_rest_of_a_batch_that_an_output_has_in_part_gets_a_number_of_its_own(place: Place) -> None:
     """A full disk cut the last batch short, and the ledger was lost: the output takes no number twice."""
     place.put_in_queue("lake", 9, record("a"), record("b"))

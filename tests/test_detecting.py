@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +17,16 @@ from structlog.testing import capture_logs
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import DETECTIONS, Settings
+from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch.detect import desk
+from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.state import DetectionState
-from m365watch.detecting import TOLD_MAX
-from m365watch.errors import OutputUnusable
+from m365watch.detecting import TOLD_MAX, OwnRules, mistakes_of, rebuild_by_hand
+from m365watch.errors import LedgerHeld, OutputUnusable
 from m365watch.inspection import read_status
+from m365watch.lake.reader import LakeReader
+from m365watch.ledger.lock import LedgerLock
+from m365watch.rebuilding import Rebuilt
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 Result = TypeVar("Result")
@@ -30,7 +38,7 @@ status: test
 logsource: {product: m365, service: exchange}
 detection: {s: {Id|exists: true}, condition: s}
 level: medium
-m365watch: {group_by: [Id]}
+m365watch: {group_by: [Id, Operation, CreationTime]}
 """
 
 
@@ -40,12 +48,23 @@ def _every_line() -> None:
     structlog.reset_defaults()
 
 
+class StillClock(SystemClock):
+    """Stands still, so that the tenant publishes nothing between two runs."""
+
+    def __init__(self) -> None:
+        self._at = super().now()
+
+    def now(self) -> datetime:
+        return self._at
+
+
 class Site:
     """A simulated tenant, and a folder with a lake and one rule that every record fulfils."""
 
-    def __init__(self, folder: Path, running: RunningSimulator) -> None:
+    def __init__(self, folder: Path, running: RunningSimulator, clock: StillClock) -> None:
         self.folder = folder
         self.running = running
+        self.clock = clock
         (folder / "rules").mkdir()
         (folder / "rules" / "every.yml").write_text(EVERY_RECORD, encoding="utf-8")
 
@@ -57,24 +76,28 @@ class Site:
 
     async def collect(self, settings: Settings) -> Outcome:
         """A run with `--once`."""
-        collector = Collector(settings, clock=SystemClock(), random=system_random(1))
+        collector = Collector(settings, clock=self.clock, random=system_random(1))
         async with asyncio.timeout(30):
             return await collector.run(once=True, stop=asyncio.Event())
-
-    @property
-    def record_count(self) -> int:
-        """How many records the tenant has."""
-        return self.running.tenants[0].truth().record_count
 
 
 def at_site(folder: Path, use: Callable[[Site], Awaitable[Result]]) -> Result:
     settings = SimulationSettings(seed=3, days=1, records_per_day=60, live=False)
 
     async def main() -> Result:
-        async with simulator_running(settings, clock=SystemClock()) as running:
-            return await use(Site(folder, running))
+        clock = StillClock()
+        async with simulator_running(settings, clock=clock) as running:
+            return await use(Site(folder, running, clock))
 
     return asyncio.run(main())
+
+
+def count_records(settings: Settings) -> int:
+    """How many records have come."""
+    assert settings.lake_directory is not None
+    [[count]] = LakeReader(settings.lake_directory).query("SELECT count(*) FROM audit").rows
+    assert isinstance(count, int)
+    return count
 
 
 def count_alerts(settings: Settings) -> int:
@@ -92,7 +115,7 @@ def test_every_record_of_a_run_goes_past_the_rules(tmp_path: Path) -> None:
         with capture_logs() as lines:
             outcome = await site.collect(settings)
         told = [line["event"] for line in lines if "alert" in line["event"]]
-        return outcome, count_alerts(settings), site.record_count, told
+        return outcome, count_alerts(settings), count_records(settings), told
 
     outcome, alerts, records, told = at_site(tmp_path, use)
 
@@ -132,7 +155,7 @@ def test_a_lost_ledger_makes_no_alert_twice(tmp_path: Path) -> None:
         with capture_logs() as lines:
             outcome = await site.collect(settings)
         told = [line["event"] for line in lines if "cannot be asked" in line["event"]]
-        return outcome.exit_code, count_alerts(settings) - site.record_count, told
+        return outcome.exit_code, count_alerts(settings) - count_records(settings), told
 
     assert at_site(tmp_path, use) == (0, 0, [])
 
@@ -142,8 +165,7 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
 
     async def use(site: Site) -> tuple[str, int]:
         settings = site.settings()
-        settings.state_directory.mkdir()
-        (settings.state_directory / "detections.sqlite").write_bytes(b"this is no database at all" * 100)
+        (settings.state_directory / "detections.sqlite").mkdir(parents=True)
         try:
             await site.collect(settings)
         except OutputUnusable as error:
@@ -152,7 +174,7 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
 
     fix, delivered = at_site(tmp_path, use)
 
-    assert fix.startswith("move it away: it is made again")
+    assert fix.startswith("see to the disk and its rights")
     assert delivered == 0
 
 
@@ -167,7 +189,7 @@ def test_a_rule_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
         with capture_logs() as lines:
             await site.collect(settings)
         told = [line["event"] for line in lines if "bad.yml" in line["event"]]
-        return count_alerts(settings), site.record_count, told
+        return count_alerts(settings), count_records(settings), told
 
     alerts, records, told = at_site(tmp_path, use)
 
@@ -198,3 +220,119 @@ exceptions:
     assert [line.partition("exceptions.1.")[2] for line in told] == [
         "reason: is missing; the exception does not hold"
     ]
+
+
+@pytest.mark.parametrize("how", ["lost", "damaged", "with the ledger"])
+def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
+    """The same alerts, in their states; what was damaged is kept, and nothing is told twice."""
+
+    async def use(site: Site) -> tuple[list[KeptAlert], list[KeptAlert], list[str], int]:
+        settings = site.settings()
+        await site.collect(settings)
+        path = settings.state_directory / "detections.sqlite"
+        ids = [kept.alert.id for kept in desk.list_alerts(path, desk.AlertsAsked())]
+        desk.set_states(path, ids[:1], AlertState.CLOSED, reason="a drill", by="ann", at_ms=1_000)
+        desk.set_states(path, ids[1:2], AlertState.ACKNOWLEDGED, reason="", by="bob", at_ms=1_000)
+        await site.collect(settings)
+        before = desk.list_alerts(path, desk.AlertsAsked())
+        if how == "damaged":
+            body = path.read_bytes()
+            path.write_bytes(body[:4096] + bytes(4096) + body[8192:])
+        elif how == "lost":
+            path.unlink()
+        else:
+            shutil.rmtree(settings.state_directory)
+        with capture_logs() as lines:
+            await site.collect(settings)
+        told = [line["event"] for line in lines if "alert, " in line["event"] or "made anew" in line["event"]]
+        aside = len(list(settings.state_directory.glob("detections-*.damaged.sqlite")))
+        return before, desk.list_alerts(path, desk.AlertsAsked()), told, aside
+
+    before, after, told, aside = at_site(tmp_path, use)
+
+    assert [kept.state for kept in before].count(AlertState.OPEN) == len(before) - 2 > 20
+    assert after == before
+    assert ["it is made anew" in line or "are made anew from" in line for line in told] == [True, True]
+    assert aside == (how == "damaged")
+
+
+def test_the_detections_can_be_made_anew_by_hand(tmp_path: Path) -> None:
+    """While no collector runs; what was decided since the last run is not forgotten."""
+
+    async def use(site: Site) -> tuple[list[KeptAlert], list[KeptAlert], int]:
+        settings = site.settings()
+        await site.collect(settings)
+        path = settings.state_directory / "detections.sqlite"
+        ids = [kept.alert.id for kept in desk.list_alerts(path, desk.AlertsAsked())]
+        desk.set_states(path, ids[:1], AlertState.CLOSED, reason="a drill", by="ann", at_ms=1_000)
+        before = desk.list_alerts(path, desk.AlertsAsked())
+        lock = LedgerLock(settings.state_directory / "ledger.lock")
+        lock.acquire()
+        with pytest.raises(LedgerHeld):
+            await asyncio.to_thread(by_hand, settings)
+        lock.release()
+        told = await asyncio.to_thread(by_hand, settings)
+        return before, desk.list_alerts(path, desk.AlertsAsked()), told.restored
+
+    before, after, restored = at_site(tmp_path, use)
+
+    assert after == before
+    assert restored == len(before)
+
+
+def by_hand(settings: Settings) -> Rebuilt:
+    return rebuild_by_hand(settings, clock=SystemClock(), progress=lambda *_: None)
+
+
+def test_alerts_are_in_the_lake_when_a_run_has_ended(tmp_path: Path) -> None:
+    """Each once, and in the state in which it is."""
+
+    async def use(site: Site) -> tuple[list[tuple[object, ...]], int]:
+        settings = site.settings()
+        await site.collect(settings)
+        assert settings.lake_directory is not None
+        sql = "SELECT count(*), count(DISTINCT id) FROM alerts WHERE state = 'open'"
+        return LakeReader(settings.lake_directory).query(sql).rows, count_alerts(settings)
+
+    rows, alerts = at_site(tmp_path, use)
+
+    assert rows == [(alerts, alerts)]
+    assert alerts > 20
+
+
+def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Path) -> None:
+    """Rules and exceptions; what was wrong from the beginning keeps nothing from being taken up."""
+    rules, exceptions = tmp_path / "rules", tmp_path / "exceptions.yml"
+    rules.mkdir()
+    (rules / "every.yml").write_text(EVERY_RECORD, encoding="utf-8")
+    (rules / "old.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
+    exceptions.write_text("exceptions: []\n", encoding="utf-8")
+    own = OwnRules(DetectionSettings(packs=(), rules_directories=(rules,), exceptions_file=exceptions))
+    with capture_logs() as lines:
+        assert len(own.begin()) == 1
+        looks = [own.look(), own.look()]
+        exceptions.write_text("exceptions:\n- {rule: '*', reason: x, entity: {user: a}}\n", encoding="utf-8")
+        looks.append(own.look())
+        found = own.read()
+        (rules / "new.yml").write_text("title: [\n", encoding="utf-8")
+        looks.append(own.look())
+        nothing = own.read()
+
+    assert looks[0] == looks[1]
+    assert len(set(looks)) == 3
+    assert found is not None
+    assert (len(found.rules), len(found.exceptions.every), nothing) == (1, 1, None)
+    told = [line["event"] for line in lines if line["log_level"] in {"error", "warning"}]
+    places = [line.split()[1].rstrip(":") for line in told]
+    assert places == ["rules/old.yml:1", "rules/new.yml", "nothing"]
+    assert "is no YAML: line 2" in told[1]
+
+
+def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
+    """As a run would at its start; nothing where detections are off."""
+    (tmp_path / "bad.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
+    wanted = DetectionSettings(enabled=True, packs=(), rules_directories=(tmp_path,))
+
+    [line] = mistakes_of(wanted)
+    assert "/bad.yml:1 (half): " in line
+    assert mistakes_of(replace(wanted, enabled=False)) == []

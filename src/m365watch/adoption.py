@@ -25,6 +25,7 @@ from m365watch.model import Batch, BatchPart, TenantId
 from m365watch.outputs.port import HeldPiece, Output, TellsErased, TellsRecords
 from m365watch.outputs.queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
+from m365watch.records.marks import MarkMaker
 from m365watch.records.split import split_blob
 
 KEYS_AT_ONCE = 50_000
@@ -148,13 +149,15 @@ class _Reader:
     async def read_queue(self, name: str, queue: BatchQueue, adopted: Adopted) -> None:
         """Know what waits in the queue; take out of it what its output was found to hold."""
         reading = self._begin(name)
+        key = adopted.mark_keys.get(name)
+        maker = None if key is None else MarkMaker(key)
         for number in list(adopted.queued[name]):
             batch = await self._parts.calls(queue.get, number)
             if batch is None:
                 adopted.queued[name].remove(number)
                 _tell_of_damage(name, number)
                 continue
-            left = Batch(number, [await self._left_of(name, part) for part in batch.parts])
+            left = Batch(number, [await self._left_of(name, part, maker) for part in batch.parts])
             if left.record_count < batch.record_count:
                 await self._parts.calls(queue.replace, left)
             if left.record_count and number <= adopted.last_batches.get(name, 0):
@@ -171,18 +174,24 @@ class _Reader:
         adopted.queued[name].remove(number)
         adopted.queued[name].append(behind)
 
-    async def _left_of(self, name: str, part: BatchPart) -> BatchPart:
-        """The part without what `name` holds: a crash may have come before its file could go."""
+    async def _left_of(self, name: str, part: BatchPart, maker: MarkMaker | None) -> BatchPart:
+        """The part without what `name` holds, or held until it was erased there.
+
+        A crash may have come before its file could go; `maker` makes the marks of what was erased there.
+        """
         split = split_blob(b"[" + b",".join(part.records) + b"]", wide=False)
         if len(split.headers) != len(part.records):
             return part
-        identities = self._parts.identities.identities(part.feed.tenant_id, split.headers)
-        held = self._parts.held
+        tenant_id, held = part.feed.tenant_id, self._parts.held
+        identities = self._parts.identities.identities(tenant_id, split.headers)
         keys = [key or held.body_key(record) for key, record in zip(identities, part.records, strict=True)]
-        known = await self._parts.calls(held.known, name, keys)
+        marks = maker.marks(tenant_id, split.headers, part.records) if maker else keys
+        known = await self._parts.calls(held.known, name, {*keys, *marks})
         if not known:
             return part
-        places = [place for place, key in enumerate(keys) if key not in known]
+        places = [
+            place for place, names in enumerate(zip(keys, marks, strict=True)) if known.isdisjoint(names)
+        ]
         return replace(
             part,
             records=[part.records[place] for place in places],

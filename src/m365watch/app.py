@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +22,8 @@ from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
     DETECTIONS,
-    ConsoleSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    LakeSettings,
     OutputSettings,
     Settings,
-    SyslogSettings,
     TenantSettings,
 )
 from m365watch.delivery import QueuedOutput
@@ -55,8 +49,10 @@ from m365watch.monitor.devo_errors import devo_text
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
+from m365watch.notifying import NotifyingMeans, notifying
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
+from m365watch.outputting import make_output
 from m365watch.progress import RunProgress
 from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
@@ -144,7 +140,7 @@ class Collector:
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            outputs = self._build_outputs()
+            outputs = self._build_outputs(once=once)
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
@@ -156,6 +152,7 @@ class Collector:
             receiver = None if once or instead else await self._open_receiver(closing)
             reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
             feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
+            await closing.enter_async_context(self._notifying(session, once=once))
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -182,6 +179,10 @@ class Collector:
                     reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
                     await closing.enter_async_context(reloader.running())
             return await self._run.until_end(once=once, stop=stop, audit=audit)
+
+    def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[None]:
+        means = NotifyingMeans(session, self._build_output, self._clock, self._random)
+        return notifying(self._settings, means, once=once)
 
     async def audit(
         self, order: AuditOrder, *, on_progress: Callable[[AuditProgress], Awaitable[None]]
@@ -236,11 +237,14 @@ class Collector:
         name = self._settings.collector_name
         return make_output(settings, clock=self._clock, random=self._random, collector_name=name)
 
-    def _build_outputs(self) -> list[Output]:
+    def _build_outputs(self, *, once: bool) -> list[Output]:
         """The outputs in the order of the settings, and after them the detections."""
         outputs = [self._build_output(settings) for settings in self._settings.outputs]
         queues = self._settings.state_directory / QUEUES_FOLDER
-        return [*outputs, *make_detections(self._settings, queues=queues, clock=self._clock)]
+        detections = make_detections(
+            self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
+        )
+        return [*outputs, *detections]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
@@ -456,38 +460,3 @@ def _warn_of_orphan(path: Path, *, batches: int) -> None:
         f"{path}: {batches} batches wait there for an output that the configuration no longer has; "
         "bring the output back under this name to have them delivered, or remove the folder to give them up"
     )
-
-
-def make_output(settings: OutputSettings, *, clock: Clock, random: Random, collector_name: str) -> Output:
-    """The output that `settings` describe; its libraries are imported only now."""
-    match settings:
-        case LakeSettings():
-            from m365watch.outputs.lake import LakeOutput
-
-            return LakeOutput(
-                settings.name,
-                settings.directory,
-                writer_id=collector_name,
-                clock=clock,
-                retention=settings.retention,
-            )
-        case FilesSettings():
-            from m365watch.outputs.files.output import FilesOutput
-
-            return FilesOutput(settings, clock=clock)
-        case ConsoleSettings():
-            from m365watch.outputs.console import ConsoleOutput
-
-            return ConsoleOutput(settings)
-        case DevoSettings():
-            from m365watch.outputs.devo import DevoOutput
-
-            return DevoOutput(settings, clock=clock, random=random)
-        case DevoHttpSettings():
-            from m365watch.outputs.devo_http import DevoHttpOutput
-
-            return DevoHttpOutput(settings, clock=clock)
-        case SyslogSettings():
-            from m365watch.outputs.syslog import SyslogOutput
-
-            return SyslogOutput(settings, clock=clock, random=random)

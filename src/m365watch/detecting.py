@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from m365watch.clock import Clock
-from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch import __version__
+from m365watch.clock import Clock, SystemClock
+from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
+from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
+from m365watch.model import TenantId
+from m365watch.tenancy.changes import excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.detect.alert import Alert
@@ -21,6 +28,9 @@ if TYPE_CHECKING:
     from m365watch.detect.library import Library
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.rule import Rule
+    from m365watch.detect.shelving import Shelf
+    from m365watch.detect.surroundings import RulesRead
+    from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
 TOLD_MAX = 5
 """New alerts that are told one by one in `TOLD_EVERY_S`; the first hours of a feed may bring many."""
@@ -46,11 +56,19 @@ def _load_packs(names: tuple[str, ...]) -> Library:
     return load_library([PACKS_DIRECTORY / name for name in names])
 
 
-def knowledge_of(settings: DetectionSettings) -> Knowledge:
-    """What the rules may know beyond the records."""
-    from m365watch.detect.knowledge import Knowledge
+def knowledge_of(
+    settings: DetectionSettings, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
+) -> Knowledge:
+    """What the rules may know beyond the records; files are read when a rule first asks for them."""
+    from m365watch.detect.enrich.making import make_knowledge
+    from m365watch.detect.enrich.watched import say_nothing
 
-    return Knowledge(accepted_domains=settings.accepted_domains)
+    return make_knowledge(settings, clock=clock or SystemClock(), tell=tell or say_nothing)
+
+
+def _tell_of_file(line: str) -> None:
+    """A table or list that cannot be read: nothing is lost, and rules go on with what was there before."""
+    _log.warning(f"detections: {line}; rules go on with what was there before")
 
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
@@ -60,44 +78,243 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 
 
-def make_detections(settings: Settings, *, queues: Path, clock: Clock) -> list[DetectionOutput]:
+def make_detections(
+    settings: Settings, *, queues: Path, clock: Clock, current: Callable[[], Settings], once: bool = False
+) -> list[DetectionOutput]:
     """The output that takes every record past the rules, where that is switched on.
 
     Nothing is imported and nothing read where it is not; what waited for it in `queues` is let go of then,
-    for nobody else has a use for it.
+    for nobody else has a use for it. `current` are the settings as they are later: tenants come and go.
+    A run that ends by itself, with `once`, waits for a lost file to be made anew before it begins.
     """
     detections = settings.detections
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
+    from m365watch.detect.aside import AsideFinder, spare_cores
     from m365watch.detect.output import DetectionOutput
+    from m365watch.detect.surroundings import Surroundings
 
     exceptions, mistakes = load_exceptions(detections)
     for mistake in mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the exception does not hold")
+    own = OwnRules(detections)
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
-        rules=lambda: _rules_in_force(detections),
+        rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections),
+        knowledge=knowledge_of(detections, clock=clock, tell=_tell_of_file),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
+        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
+        around=Surroundings(
+            shelves=make_shelves(settings, current=current, clock=clock),
+            rebuilder=make_rebuilder(settings, clock=clock, once=once),
+            rule_files=own if files_are_watched(settings, once=once) else None,
+        ),
     )
     return [output]
+
+
+def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: Clock) -> list[Shelf]:
+    """The lakes, each with the alerts of the tenants whose records it gets, as `current` settings have it."""
+    lakes = [output for output in settings.outputs if isinstance(output, LakeSettings)]
+    if not lakes:
+        return []
+    from m365watch.lake.alerts import AlertShelf
+
+    def takes(lake: str, tenant: str) -> bool:
+        return lake not in excluded_outputs(current()).get(TenantId(tenant), frozenset())
+
+    return [
+        AlertShelf(
+            lake.name,
+            lake.directory,
+            writer=settings.collector_name,
+            clock=clock,
+            takes=partial(takes, lake.name),
+        )
+        for lake in lakes
+    ]
+
+
+def lakes_of(settings: Settings) -> list[Path]:
+    """Where the lakes of the outputs are."""
+    return [output.directory for output in settings.outputs if isinstance(output, LakeSettings)]
+
+
+def make_rebuilder(settings: Settings, *, clock: Clock, once: bool) -> LakeRebuilder:
+    """What makes the file of detections anew out of the lakes."""
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.rebuilding import LakeRebuilder
+
+    return LakeRebuilder(
+        partial(rebuild_asked, settings),
+        lakes=lakes_of(settings),
+        path=settings.state_directory / FILE_NAME,
+        clock=clock,
+        is_waited_for=once,
+    )
+
+
+def rebuild_asked(settings: Settings, rules: Sequence[Rule]) -> RebuildAsked:
+    """What the file of detections is made of: these rules, with all that correlations join."""
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.rebuilding import RebuildAsked
+
+    exceptions, _ = load_exceptions(settings.detections)
+    return RebuildAsked(
+        settings.state_directory / FILE_NAME,
+        tuple(lakes_of(settings)),
+        rules,
+        _digest_of(settings.detections),
+        knowledge=knowledge_of(settings.detections),
+        exceptions=exceptions,
+    )
+
+
+def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int, int], None]) -> Rebuilt:
+    """Make the file of detections anew while no collector runs.
+
+    Raises: SettingsRefused: there is no lake. LedgerHeld: a collector runs. LakeMissing; OutputUnavailable.
+    """
+    from m365watch.detect.risk import make_risk_rule
+    from m365watch.lake.schema import AUDIT
+    from m365watch.rebuilding import Rebuild, lakes_present
+
+    lakes = lakes_of(settings)
+    if not lakes:
+        fix = "add an output of type lake: the detections are made of what is in one"
+        raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
+    if not lakes_present(lakes, table=AUDIT):
+        raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lakes[0]))
+    points = settings.detections.risk_points
+    rules = [*_rules_in_force(settings.detections), *([] if points is None else [make_risk_rule(points)])]
+    settings.state_directory.mkdir(parents=True, exist_ok=True)
+    lock = LedgerLock(settings.state_directory / LOCK_FILE)
+    lock.acquire()
+    try:
+        return Rebuild(rebuild_asked(settings, rules), clock=clock, progress=progress).run()
+    finally:
+        lock.release()
+
+
+def bring_by_hand(settings: Settings, *, clock: Clock) -> str | None:
+    """Bring what was decided of alerts to the lakes where no collector does; why that cannot be done."""
+    from m365watch.detect.desk import opened
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.detect.shelving import Shelving
+
+    lock = settings.state_directory / LOCK_FILE
+    try:
+        if not lakes_of(settings) or (lock.exists() and holder_of(lock)):
+            return None
+        with opened(settings.state_directory / FILE_NAME) as state:
+            shelves = make_shelves(settings, current=lambda: settings, clock=clock)
+            brought = Shelving(state, shelves).bring()
+    except (CollectorError, OSError) as error:
+        return error.what if isinstance(error, CollectorError) else f"the lake is not told: {error}"
+    return None if brought.is_done else "other upkeep is at work in the lake"
+
+
+def _digest_of(settings: DetectionSettings) -> str:
+    """Changes with all that alerts depend on beside records."""
+    digest = hashlib.blake2s(__version__.encode())
+    plain = (settings.packs, settings.risk_points, sorted(settings.accepted_domains))
+    digest.update(repr(plain).encode())
+    for path in files_of(settings):
+        digest.update(str(path).encode())
+        with suppress(OSError):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def files_of(settings: DetectionSettings) -> list[Path]:
+    """The user's own files: rules, their lists, and the exceptions."""
+    found = [path for folder in settings.rules_directories for path in sorted(folder.rglob("*"))]
+    files = [path for path in found if path.is_file()]
+    return [*files, settings.exceptions_file] if settings.exceptions_file else files
+
+
+def files_are_watched(settings: Settings, *, once: bool) -> bool:
+    """Whether a run takes up what changes in rules and exceptions."""
+    own = settings.detections.rules_directories or settings.detections.exceptions_file
+    return bool(own) and settings.watches_configuration and not once
+
+
+class OwnRules:
+    """The user's own files of rules and exceptions, which are read again while a run lasts."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        """Nothing is read yet."""
+        self._settings = settings
+        self._known = frozenset[str]()
+
+    def begin(self) -> Sequence[Rule]:
+        """The rules that a run begins with; what is wrong with the others is told once, here."""
+        library = load_rules(self._settings)
+        _, lines = load_exceptions(self._settings)
+        self._known = frozenset([*map(str, library.mistakes), *lines])
+        _tell_mistakes(library)
+        return library.rules
+
+    def look(self) -> str:
+        """Paths, sizes and times of the files."""
+        digest = hashlib.blake2s()
+        for path in files_of(self._settings):
+            with suppress(OSError):
+                found = path.stat()
+                digest.update(f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def read(self) -> RulesRead | None:
+        """What they say now; None, and a line for each, where they have mistakes that they did not have."""
+        from m365watch.detect.surroundings import RulesRead
+
+        library = load_rules(self._settings)
+        exceptions, lines = load_exceptions(self._settings)
+        mistakes = [*map(str, library.mistakes), *lines]
+        new = [line for line in mistakes if line not in self._known]
+        for line in new[:MISTAKES_TOLD_MAX]:
+            _log.error(f"detections: {line}")
+        if new:
+            _log.error(
+                "detections: nothing is changed, and the rules stay in force as they were; correct"
+                " what is named: the files are read again once they are saved"
+            )
+            return None
+        self._known = frozenset(mistakes)
+        count, own = len(library.rules), len(exceptions.every)
+        _log.info(
+            f"detections: the changed files are taken up: {count:,} rules and {own:,} exceptions are in force"
+        )
+        return RulesRead(library.rules, exceptions)
 
 
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
     """The rules; each one that is left out is told."""
     library = load_rules(settings)
+    _tell_mistakes(library)
+    return library.rules
+
+
+def _tell_mistakes(library: Library) -> None:
     for mistake in library.mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the rule is left out")
     more = len(library.mistakes) - MISTAKES_TOLD_MAX
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
-    return library.rules
+
+
+def mistakes_of(settings: DetectionSettings) -> list[str]:
+    """What is wrong with rules and exceptions, a line for each; nothing where detections are off."""
+    if not settings.enabled:
+        return []
+    _, lines = load_exceptions(settings)
+    return [*map(str, load_rules(settings).mistakes), *lines]
 
 
 class AlertTeller:

@@ -21,18 +21,30 @@ from m365watch.config.settings import (
     Settings,
     SyslogSettings,
 )
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.errors import LedgerUnusable
 from m365watch.lake.files import Progress
 from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.queue import records_in_file
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
 from m365watch.replaying import replays_beside
-from m365watch.traces import Traces, in_ledger_copy, in_lines, in_page, in_queue_file, is_database
+from m365watch.respond.journal import FILE_NAME as RESPONSES_FILE
+from m365watch.traces import (
+    Traces,
+    in_detections,
+    in_ledger_copy,
+    in_lines,
+    in_page,
+    in_queue_file,
+    is_database,
+)
 
 QUEUES_FOLDER = "queues"
+_DETECTIONS = Path(DETECTIONS_FILE).stem
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _AT_DEVO = "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
 
@@ -61,6 +73,7 @@ def search_elsewhere(
     found = [_in_quarantine(state, person)]
     found += [_in_copy(path, person) for path in _ledger_copies(state)]
     found.append(_other_copies())
+    found += _in_detection_files(state, person)
     found += _in_queues(state, person, progress)
     if (pages := state / PAGES_FOLDER).is_dir():
         says = "fetched by `recover` and not final; erase once more when the next run has delivered them"
@@ -91,6 +104,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
+        and not path.name.startswith(_DETECTIONS)
         and not path.name.endswith(_COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
@@ -100,6 +114,20 @@ def _in_copy(path: Path, person: Person) -> Elsewhere:
     traces = in_ledger_copy(path, person)
     says = "quarantined pieces in a ledger no longer in use; remove the file, and any -wal beside it"
     return _told(str(path), "ledger_copy", says, [traces])
+
+
+def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
+    """The file of detections, others that were set aside, and what was done about alerts."""
+    for path in sorted(state.glob(f"{_DETECTIONS}*.sqlite")):
+        if path.name == DETECTIONS_FILE:
+            says = "what the alerts say is erased with the records of the lake; erase once more"
+            yield _told(str(path), "detections", says, [in_detections(path, person)])
+        else:
+            says = "detections that are in use no more; remove the file, and any -wal beside it"
+            yield _told(str(path), "detections_copy", says, [in_detections(path, person)])
+    if (journal := state / RESPONSES_FILE).exists():
+        says = "who did what about which alert; nothing is erased there: take the lines out"
+        yield _told(str(journal), "responses", says, [in_lines(journal, person)])
 
 
 def _other_copies() -> Elsewhere:
@@ -112,6 +140,14 @@ def _in_queues(state: Path, person: Person, progress: Progress) -> Iterator[Else
     for folder in _folders_in(state / QUEUES_FOLDER):
         says = f"waiting for output {folder.name}; erase once more when they were delivered"
         yield _in_folder(folder, "queue", says, in_queue_file, person, progress)
+
+
+def count_waiting(settings: Settings, lake: LakeSettings, person: Person) -> int:
+    """How many records of the person wait in the queue of `lake` itself, and are in it before long."""
+    folder = settings.state_directory / QUEUES_FOLDER / lake.name
+    return sum(
+        person.is_in(record) for path in _files_below(folder) for record in records_in_file(path) or ()
+    )
 
 
 def _in_replay(folder: Path, person: Person, progress: Progress) -> Elsewhere:

@@ -26,6 +26,7 @@
     |   |-- Defect              an error of the collector itself
     |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
     |   |-- AlertsRefused       Devo does not take an alert's definition
+    |   |-- NotificationsRefused    a target of notifications takes none
     |   |-- LedgerUnusable      the ledger cannot be read or written
     |   |-- LedgerHeld          another process holds the ledger
     |   |-- LakeMissing         there is no lake where it is looked for
@@ -315,6 +316,16 @@ class AlertsRefused(NeedsOperator):
     """
 
     code = "alerts_refused"
+
+
+class NotificationsRefused(NeedsOperator):
+    """A target of notifications takes none: its address, its secret or its rights are not as they should be.
+
+    Do what the text says; what waits is told once the target takes it, and `m365watch alerts notify --test`
+    tries it.
+    """
+
+    code = "notifications_refused"
 
 
 class LedgerUnusable(NeedsOperator):

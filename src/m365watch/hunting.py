@@ -7,9 +7,9 @@ times, in slices, so that memory does not grow with the period.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,7 +84,7 @@ class _Hunt:
     def run(self) -> HuntOutcome:
         scan = LakeScan(self._asked.lake, ScanAsked(self._asked.period))
         day: date | None = None
-        for span, found in _slices(scan, self._asked.period):
+        for span, found in slices(scan, self._asked.period):
             if day is not None and span.start.date() != day:
                 # As it does every minute of a run, time alone counts: silences, and what may be forgotten.
                 self._engine.look(now=span.start)
@@ -96,11 +96,7 @@ class _Hunt:
 
     def _take(self, span: Window, found: dict[Feed, list[bytes]]) -> None:
         self._number += 1
-        portions = [
-            Portion(feed.tenant_id, span.end, records, headers_of(records))
-            for feed, records in sorted(found.items(), key=lambda pair: str(pair[0]))
-        ]
-        self._engine.take(portions, number=self._number, now=span.end)
+        self._engine.take(portions_of(found, at=span.end), number=self._number, now=span.end)
         whole = self._asked.period.end - self._asked.period.start
         share = round(100 * ((span.end - self._asked.period.start) / whole))
         self._progress(f"{self._engine.figures.records:,} records, percent of the period", share, 100)
@@ -114,7 +110,15 @@ class _Hunt:
         return sorted(kept, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
 
 
-def _slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+def portions_of(found: Mapping[Feed, Sequence[bytes]], *, at: datetime) -> list[Portion]:
+    """Records of a slice as the engine takes them, as if they had come just after they were made."""
+    return [
+        Portion(feed.tenant_id, at, records, headers_of(records))
+        for feed, records in sorted(found.items(), key=lambda pair: str(pair[0]))
+    ]
+
+
+def slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
     """The records in the order of their times, no more at once than fit into memory."""
     for span in scan.spans(period.start):
         yield from _parts_of(scan, span)

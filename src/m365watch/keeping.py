@@ -15,13 +15,15 @@ from typing import Any
 
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
-from m365watch.elsewhere import Elsewhere, search_elsewhere
+from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
+from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
-from m365watch.lake.erasure import Erased, Erasure, Found
+from m365watch.lake.erasure import Erased, Erasure, Found, Verified
 from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
 from m365watch.lake.merging import Compacted, compact
 from m365watch.lake.parquet import sync_directory
@@ -146,21 +148,35 @@ def erase(
     Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated.
     """
     with _held(lake, clock) as directory:
+        person = Person(asked.names, anywhere=True)
+        # First, while the lake is held: what is gone here is brought there no more.
+        forgotten = forget_named(settings.state_directory / DETECTIONS_FILE, _naming(asked, person))
         erasure = Erasure(directory, asked, clock=clock, progress=progress)
         erased = erasure.run()
-        person = Person(asked.names, anywhere=True)
         elsewhere = search_elsewhere(settings, lake, person, progress=progress)
-        report = erasure_report(erased, asked, elsewhere, lake=lake)
+        waiting = count_waiting(settings, lake, Person(asked.names, anywhere=asked.anywhere))
+        # Only now: what has left the queue meanwhile is in the lake.
+        erasure.look_again(erased)
+        report = erasure_report(erased, asked, elsewhere, lake=lake, waiting=waiting)
+        report["detections_erased"] = {"alerts": forgotten.alerts, "matches": forgotten.matches}
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()
     return report, path
 
 
+def _naming(asked: Asked, person: Person) -> Naming:
+    low_ms = 0 if asked.start is None else round(asked.start.timestamp() * 1000)
+    high_ms = FAR_MS if asked.end is None else round(asked.end.timestamp() * 1000)
+    return Naming(person.is_mentioned, low_ms, high_ms)
+
+
 def erasure_report(
-    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings
+    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings, waiting: int
 ) -> dict[str, Any]:
-    """What was asked, done, verified and left, without a record; the names are those that were asked for."""
-    verified = erased.verified
+    """What was asked, done, verified and left, without a record; the names are those that were asked for.
+
+    `waiting` records of the person are on their way to the lake.
+    """
     return {
         "schema": REPORT_SCHEMA,
         "lake": str(lake.directory),
@@ -181,15 +197,7 @@ def erasure_report(
         "files_replaced": erased.files_replaced,
         "files_rewritten": erased.files_rewritten,
         "files_removed_from_disk": erased.files_removed,
-        "verification": {
-            "clean": verified.is_clean,
-            "files_read": verified.files_read,
-            "records_read": verified.rows_read,
-            "records_remaining": verified.remaining,
-            "records_arrived_since": verified.arrived,
-            "older_files_remaining": verified.old_files,
-            "young_files_remaining": verified.young_files,
-        },
+        "verification": _verification(erased.verified) | {"records_waiting_for_the_lake": waiting},
         "elsewhere": [
             {
                 "place": one.place,
@@ -213,6 +221,18 @@ def erasure_report(
             " a run with a lost ledger brings one back to it; with a lost ledger, outputs that cannot be"
             " asked what they have get again what Microsoft still serves; copies of the lake are not marked"
         ),
+    }
+
+
+def _verification(verified: Verified) -> dict[str, Any]:
+    return {
+        "clean": verified.is_clean,
+        "files_read": verified.files_read,
+        "records_read": verified.rows_read,
+        "records_remaining": verified.remaining,
+        "records_arrived_since": verified.arrived,
+        "older_files_remaining": verified.old_files,
+        "young_files_remaining": verified.young_files,
     }
 
 

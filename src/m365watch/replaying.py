@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,15 @@ from pathlib import Path
 from m365watch.app import Collector
 from m365watch.clock import Clock, Random
 from m365watch.collection import Outcome
-from m365watch.config.settings import ConsoleSettings, FilesSettings, LakeSettings, OutputSettings, Settings
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DetectionSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Settings,
+)
+from m365watch.config.values import is_guid
 from m365watch.entra.session import Session
 from m365watch.errors import LakeMissing, SettingsRefused
 from m365watch.feed.poller import PollSettings
@@ -34,6 +42,8 @@ FOLDER = "replays"
 """The folder of the replays' own ledgers and queues, in the state directory."""
 TABLES_NAMED_MAX = 10
 """Tables that a mistake in --table names, where none is near."""
+TENANTS_NAMED_MAX = 5
+"""Tenants that a mistake in --tenant names, of those there are."""
 _FILES_SUFFIX = ".replay"
 _POLLING = PollSettings(None, timedelta(0), 300.0)
 
@@ -77,7 +87,7 @@ class Replay:
             )
         if not lake.is_dir():
             raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
-        self._scan = LakeScan(lake, replace(asked, tenant_ids=_tenants_of(settings, output)))
+        self._scan = LakeScan(lake, replace(asked, tenant_ids=_tenants_meant(settings, output, asked)))
         self._place = str(lake)
         target = _target(settings, output)
         name = f"{output}-{_digest(asked, output)}"
@@ -85,7 +95,13 @@ class Replay:
         self.directory = _own_directory(target, name)
         if isinstance(target, FilesSettings) and self.directory is not None:
             target = replace(target, directory=self.directory)
-        self._settings = replace(settings, outputs=(target,), state_directory=self._state)
+        self._settings = replace(
+            settings,
+            outputs=(target,),
+            state_directory=self._state,
+            # The records went past the rules when they came; `hunt` has them go past others.
+            detections=DetectionSettings(),
+        )
         self.writes_records = isinstance(target, ConsoleSettings)
         """Whether the output has stdout to itself."""
         self.collector = Collector(self._settings, clock=clock, random=random)
@@ -127,6 +143,8 @@ class Replay:
         feeds = await asyncio.to_thread(self._scan.feeds)
         if not feeds and self._asked.table is not None:
             await asyncio.to_thread(self._require_table, self._asked.table)
+        if not feeds and self._asked.tenant_ids:
+            await asyncio.to_thread(self._require_tenants, self._asked.tenant_ids)
         apis = {feed.tenant_id: LakeApi(feed.tenant_id, self._scan) for feed in feeds}
 
         def instead(
@@ -153,6 +171,24 @@ class Replay:
         named = ", ".join(near) if near else ", ".join(list(last_parts)[:TABLES_NAMED_MAX])
         there = f"near are {named}" if near else f"there are {named or 'none'}"
         raise SettingsRefused([f"--table {table}: the lake has no such table; {there}"], where=self._place)
+
+    def _require_tenants(self, tenant_ids: frozenset[TenantId]) -> None:
+        """Nothing, where the lake has records of them, if with none of the period.
+
+        Raises: SettingsRefused.
+        """
+        there = self._scan.tenants()
+        if not tenant_ids.isdisjoint(there):
+            return
+        named = ", ".join(there[:TENANTS_NAMED_MAX]) or "none"
+        more = f" and {len(there) - TENANTS_NAMED_MAX:,} more" if len(there) > TENANTS_NAMED_MAX else ""
+        raise SettingsRefused(
+            [
+                f"--tenant {one}: the lake has no record of it; it has those of {named}{more}"
+                for one in sorted(tenant_ids)
+            ],
+            where=self._place,
+        )
 
     def _reach(
         self, feeds: list[Feed], apis: Mapping[TenantId, LakeApi], known: Mapping[Feed, ReachedFeed]
@@ -205,6 +241,46 @@ def _target(settings: Settings, output: str) -> OutputSettings:
     raise SettingsRefused([mistake], where=str(settings.path))
 
 
+def find_tenants(settings: Settings, names: Sequence[str]) -> frozenset[TenantId]:
+    """The tenants of those ids and inputs; an id may be that of a tenant that left the configuration.
+
+    Raises: SettingsRefused: with each name that is neither.
+    """
+    inputs: dict[str, set[TenantId]] = {}
+    for tenant in settings.tenants:
+        inputs.setdefault(tenant.input_name.lower(), set()).add(tenant.tenant_id)
+    found: set[TenantId] = set()
+    mistakes = []
+    for name in (one.strip().lower() for one in names):
+        if name in inputs:
+            found |= inputs[name]
+        elif is_guid(name):
+            found.add(TenantId(name))
+        else:
+            mistakes.append(
+                f"--tenant {name}: is no GUID and no input; there are {', '.join(sorted(inputs))}"
+            )
+    if mistakes:
+        raise SettingsRefused(mistakes, where=str(settings.path))
+    return frozenset(found)
+
+
+def _tenants_meant(settings: Settings, output: str, asked: ScanAsked) -> frozenset[TenantId] | None:
+    """Whose records are delivered, of those that the output gets; None for all that the lake has.
+
+    Raises: SettingsRefused: it gets none of a tenant that is asked for.
+    """
+    allowed, wanted = _tenants_of(settings, output), asked.tenant_ids
+    if allowed is None or wanted is None:
+        return allowed if wanted is None else wanted
+    if others := wanted - allowed:
+        raise SettingsRefused(
+            [f"--tenant {one}: its records do not go to output {output}" for one in sorted(others)],
+            where=str(settings.path),
+        )
+    return wanted
+
+
 def _tenants_of(settings: Settings, output: str) -> frozenset[TenantId] | None:
     """Whose records the output gets; None for all that the lake has.
 
@@ -232,5 +308,9 @@ def _digest(asked: ScanAsked, output: str) -> str:
     """The same for the same arguments."""
     types = ",".join(sorted(map(str, asked.content_types)))
     period = f"{asked.period.start.isoformat()}/{asked.period.end.isoformat()}"
-    text = "\n".join((output, period, str(asked.clock), types, asked.table or ""))
+    parts = [output, period, str(asked.clock), types, asked.table or ""]
+    if asked.tenant_ids is not None:
+        # Not where all are meant: what an earlier version has begun keeps its name.
+        parts.append(",".join(sorted(asked.tenant_ids)))
+    text = "\n".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
+from m365watch.detect.forgetting import Naming, find_named
 from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.outputs.queue import records_in_file
@@ -94,6 +95,15 @@ def in_ledger_copy(path: Path, person: Person) -> Traces:
     except sqlite3.Error:
         return Traces(path, found, is_whole=False)
     return Traces(path, found, is_whole=True)
+
+
+def in_detections(path: Path, person: Person) -> Traces:
+    """Of the alerts, and what is kept of records, in a file of detections."""
+    try:
+        found = find_named(path, Naming(person.is_mentioned))
+    except sqlite3.Error:
+        return Traces(path, 0, is_whole=False)
+    return Traces(path, found.alerts + found.matches, is_whole=True)
 
 
 def is_database(path: Path) -> bool:

@@ -35,6 +35,7 @@ from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, ContentType, Feed, GraphContent, TenantId, Window
 from m365watch.monitor.cycles import PullCycles
 from m365watch.recovery.kept import KeptPages
+from m365watch.testing.clock import START
 from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
 
 P = ParamSpec("P")
@@ -160,6 +161,23 @@ def test_a_crash_at_any_call_leaves_each_change_known_once(tmp_path: Path, at: i
         assert [pair for pair, count in found.items() if count > 1] == []
         assert [count for (name, _), count in found.items() if name != "Exchange"] == [1, 1, 1]
         assert crashed or at > 4
+
+    run_jumping(main())
+
+
+def test_states_that_are_seen_within_a_second_are_told_apart(tmp_path: Path) -> None:
+    """By the time at which they were seen, in the order in which they were."""
+
+    async def main() -> None:
+        house = House(tmp_path)
+        for status in ("serviceOperational", "serviceDegradation", "serviceOperational"):
+            house.graph.say(Kind.OVERVIEWS, "Exchange", service="Exchange Online", status=status)
+            await once(house.poller())
+
+        times = sorted(time for _, time in house.known())
+        assert len(times) == 3
+        assert house.clock.now() - START < timedelta(seconds=1)
+        assert datetime.fromisoformat(times[0]) == START.replace(tzinfo=None)
 
     run_jumping(main())
 

@@ -10,14 +10,18 @@ LAYERS = (
     {"__init__", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"},
+    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}
+    | {"shipping", "notify"},
     {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
     {"collection"},
     {
         "app",
         "detecting",
         "hunting",
+        "notifying",
+        "outputting",
         "reloading",
+        "rebuilding",
         "recovering",
         "replaying",
         "inspection",
@@ -28,7 +32,7 @@ LAYERS = (
         "keeping",
         "testing",
     },
-    {"cli", "board", "__main__"},
+    {"cli", "board", "boarding", "__main__"},
 )
 """Each layer imports from those before it and from its own."""
 

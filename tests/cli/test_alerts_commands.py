@@ -112,6 +112,17 @@ def test_the_worst_alert_stands_first_and_signals_are_asked_for(config: Path) ->
     assert ids(answer(config, "list", "--severity", "low")) == ["cccc3333", "aaaa1111", "aaaa2222"]
 
 
+def test_what_a_list_hides_is_counted(config: Path) -> None:
+    """Nobody takes a list that begins at medium for all there is."""
+    shown = call(config, "list").stdout
+
+    assert "2 alerts (1 critical, 1 high)" in shown
+    assert "hidden: 1 low; `--severity low` shows them too" in shown
+    assert answer(config, "list")["hidden"] == {"low": 1}
+    assert answer(config, "list", "--entity", "eve@nowhere")["hidden"] == {}
+    assert "hidden" not in call(config, "list", "--severity", "low").stdout
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -356,6 +356,22 @@ def test_a_piece_is_dropped_beside_a_running_collector_and_counted(
     assert call(config, "quarantine", "drop", "1", "--yes").exit_code == 2
 
 
+def test_what_was_changed_is_counted_for_programs(config: Path, ledger: SqliteLedger) -> None:
+    """One document each, in place of the sentence."""
+
+    def said(*words: str) -> Any:
+        return json.loads(call(config, *words, "--json").stdout)
+
+    hastened, none = said("retry"), said("retry", "--feed", "exchange")
+    ledger.close()
+    put_back = said("quarantine", "retry", "--all")
+    dropped = said("quarantine", "drop", "--all", "--yes")
+
+    assert (hastened, none) == ({"schema": 1, "due": 1}, {"schema": 1, "due": 0})
+    assert put_back == {"schema": 1, "waiting": 1, "left": 0}
+    assert dropped == {"schema": 1, "dropped": 1}
+
+
 def test_retry_makes_what_waits_due_beside_a_running_collector(config: Path, ledger: SqliteLedger) -> None:
     """The collector finds it at its next look; quarantined and lost blobs stay."""
     now = SystemClock().now()

@@ -14,12 +14,17 @@ import pytest
 from rich.console import Console
 
 from m365watch.cli.demo.account import invocation, print_account, print_next_commands, shortcomings
+from m365watch.cli.demo.attacks import attacks_document, attacks_view, judge_attacks
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
 from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
 from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
 from m365watch.cli.demo.play import Played, demo_configuration, is_complete
 from m365watch.cli.demo.process import tenant_running
-from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
+from m365watch.detect.alert import Alert, make_alert_id
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.library import load_packs
 from m365watch.errors import LedgerHeld, NeedsOperator
 from m365watch.lake.reader import QueryAnswer
 from m365watch.model import ContentType
@@ -232,13 +237,59 @@ def test_a_tenant_ends_with_its_demo(tmp_path: Path) -> None:
     plan = TenantPlan(seed=1, days=1, records_per_day=100)
 
     async def start_and_leave() -> dict[str, object]:
-        async with tenant_running(plan, output_path=tmp_path / "tenant.txt") as configuration:
-            return configuration
+        async with tenant_running(plan, output_path=tmp_path / "tenant.txt") as introduction:
+            return introduction.configuration
 
     configuration = asyncio.run(start_and_leave())
 
     assert set(configuration) >= {"inputs"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attack_is_told_with_its_first_alert() -> None:
+    """And how long after its first record it was there; what nothing tells of is not hidden."""
+    attacks = [StagedAttack("Spray", NOW, ("a", "b", "c")), StagedAttack("Unseen", NOW, ("z",))]
+    rules = load_packs(["core"]).rules
+    each = next(rule for rule in rules if rule.extension.detection == "B08")
+    joins = next(rule for rule in rules if rule.correlation is not None and rule.alerts)
+    alerts = [
+        alert_with(each.id, first_s=60, last_s=900, evidence=("b",)),
+        alert_with(joins.id, first_s=0, last_s=600, evidence=("a", "b")),
+        alert_with(each.id, first_s=1, last_s=1, evidence=("a",), severity=Severity.LOW),
+    ]
+
+    spray, unseen = judge_attacks(attacks, alerts, rules)
+
+    assert (spray.alert, spray.after, spray.more) == (alerts[0].alert, timedelta(seconds=60), 1)
+    assert (unseen.alert, unseen.after) == (None, None)
+    assert [one["found_after_s"] for one in attacks_document([spray, unseen])] == [60, None]
+    console = plain_console(80)
+    with console.capture() as capture:
+        console.print(attacks_view([spray, unseen]))
+    assert "60 s" in capture.get()
+    assert "not found" in capture.get()
+    assert "1 of 2 attacks found" in capture.get()
+
+
+def alert_with(
+    rule_id: str, *, first_s: int, last_s: int, evidence: tuple[str, ...], severity: Severity = Severity.HIGH
+) -> KeptAlert:
+    start_ms = round(NOW.timestamp() * 1000)
+    alert = Alert(
+        id=make_alert_id(rule_id, "t", (), evidence[0]),
+        rule_id=rule_id,
+        title="Something",
+        severity=severity,
+        tenant="t",
+        group=(),
+        entities=(),
+        first_at_ms=start_ms + 1000 * first_s,
+        last_at_ms=start_ms + 1000 * last_s,
+        count=len(evidence),
+        evidence=evidence,
+        explanation="It happened.",
+    )
+    return KeptAlert(alert, shown=True)
 
 
 def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
@@ -263,6 +314,7 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
     assert document["totals"]["records"]["delivered"] == sum(
         row["records"] for row in document["findings"]["records-per-table"]
     )
+    assert all(one["alert"] and one["found_after_s"] >= 0 for one in document["attacks"])
     assert "caught up with" in ended.stderr
     status = subprocess.run(
         [*program, "status", "--config", str(folder / "config.json"), "--json"],

@@ -77,7 +77,7 @@ def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:
         values={"Parameters.Name": rule_name},
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
-        kept.add_match(match)
+        kept.add_matches([match])
         kept.put_alert(KeptAlert(alert, shown=True))
 
 

@@ -118,8 +118,8 @@ def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
 
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
-        "rules/bad.yml (Mail sent by a robot): m365watch.risk: input should be less than or equal to 100",
-        "rules/bad.yml (Mail sent by a robot): m365watch.quite: is no key that is known here",
+        "rules/bad.yml:1 (Mail sent by a robot): m365watch.risk: input should be less than or equal to 100",
+        "rules/bad.yml:1 (Mail sent by a robot): m365watch.quite: is no key that is known here",
         "1 rule will do; 2 mistakes",
     ]
 

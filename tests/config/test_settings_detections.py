@@ -48,6 +48,18 @@ def test_paths_start_at_the_files_folder_and_domains_are_in_lower_case(tmp_path:
     assert found.accepted_domains == {"contoso.example", "b.example"}
 
 
+def test_files_that_enrich_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    """One path stands for a list of one; names may be written down in place of a file."""
+    for name in ("tor.txt", "city.mmdb"):
+        (tmp_path / name).touch()
+    given = document(enrich={"databases": "city.mmdb", "tor_lists": ["tor.txt"], "vips": "boss@b.example"})
+    found = parse_settings(given, path=tmp_path / "c.json", environment={}).detections.enrich
+
+    assert found.databases == (tmp_path / "city.mmdb",)
+    assert found.tor_lists == (tmp_path / "tor.txt",)
+    assert found.vips == ("boss@b.example",)
+
+
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
@@ -63,6 +75,11 @@ def test_paths_start_at_the_files_folder_and_domains_are_in_lower_case(tmp_path:
             {"accepted_domains": "no domain"},
             'detections.accepted_domains: "no domain" (text) is not a domain such as',
         ),
+        (
+            {"enrich": {"databases": "none.mmdb"}},
+            'detections.enrich.databases[0]: "none.mmdb" (text) is no file; make it, or remove it',
+        ),
+        ({"enrich": {"tor_list": []}}, 'detections.enrich.tor_list: unknown key; did you mean "tor_lists"'),
         ({"enabled": "perhaps"}, 'detections.enabled: "perhaps" (text) is neither true nor false'),
     ],
 )

@@ -100,14 +100,14 @@ def read(document: object) -> Settings:
     return parse_settings(document, path=Path("/nowhere/c.json"), environment={"X": SECRET})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents)
 def test_any_document_gives_settings_or_mistakes(document: object) -> None:
     """No value of a document ends in any other exception."""
     judge(lambda: read(document))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataObject) -> None:
     """Good but for one place, so that the checks behind the first are reached as well."""
@@ -163,7 +163,7 @@ def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataO
     judge(lambda: read(document))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["a.json", "a.yaml"]),
     st.text(alphabet=st.sampled_from("{}[]:,-?!&*#|>%@`'\" \n\ta1.~<"), max_size=40)
@@ -179,7 +179,7 @@ def test_any_file_gives_settings_or_mistakes(
     judge(lambda: load_settings(path, environment={}))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, documents)
 def test_any_two_files_of_a_collector_server_give_settings_or_mistakes(
     tmp_path_factory: pytest.TempPathFactory, job: object, collector: object

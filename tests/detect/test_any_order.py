@@ -79,8 +79,9 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
         "rules": rules,
         "group-by": ["UserId"],
         "timespan": "30m",
-        **keys,
     }
+    extension = {"m365watch": {"once": keys.pop("once")}} if "once" in keys else {}
+    correlation |= keys
     if condition is not None:
         correlation["condition"] = condition
     return yaml.safe_dump(
@@ -90,6 +91,7 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
             "id": f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
             "level": "high",
             "correlation": correlation,
+            **extension,
         }
     )
 
@@ -104,6 +106,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         single(3, "C"),
         joint(10, "event_count", ["rule_1"], {"gte": 3}, generate=True),
         joint(11, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, generate=True),
+        joint(22, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, once="10m"),
         joint(12, "value_sum", ["rule_2"], {"gt": 12, "field": "Size"}, generate=True),
         joint(13, "value_avg", ["rule_2"], {"gte": 6, "field": "Size"}),
         joint(14, "value_median", ["rule_2"], {"lt": 4, "field": "Size"}),

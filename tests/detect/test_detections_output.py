@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.detect.drawing import identify_record
 from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
+from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
-from m365watch.detect.matching import decode_record, identify_record
-from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, DetectionOutput
+from m365watch.detect.looks import decode_record
+from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
+from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
-from m365watch.errors import OutputUnusable
+from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
+from m365watch.detect.surroundings import RulesRead, Surroundings
+from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output
 from m365watch.testing.batches import TENANT, make_records, make_simple_batch
@@ -69,8 +74,8 @@ class DetectionPlace:
 
     async def kill(self, output: Output) -> None:
         assert isinstance(output, NotingOutput)
-        if output._looking is not None:
-            output._looking.cancel()
+        for task in output._tasks:
+            task.cancel()
         assert output._state is not None
         await output._in_thread(output._state._database.close)
         output._thread.shutdown()
@@ -206,3 +211,192 @@ def test_a_run_goes_on_while_the_rules_are_read(tmp_path: Path) -> None:
         return was_done, matches
 
     assert asyncio.run(use()) == (False, 3)
+
+
+class SlowRebuilder:
+    """Makes a file anew when it is told to; fails first, as often as it is told to."""
+
+    def __init__(self, *, failures: int = 0, is_waited_for: bool = False) -> None:
+        self.is_waited_for = is_waited_for
+        self.failures = failures
+        self.let_go = threading.Event()
+        self.begun = 0
+
+    def is_needed(self, *, was_damaged: bool, last_batch: int) -> bool:
+        return was_damaged or last_batch > 0
+
+    def run(self, rules: Sequence[Rule], is_stopping: Callable[[], bool]) -> None:
+        del rules
+        self.begun += 1
+        if self.begun <= self.failures:
+            raise OutputUnavailable("the lake is away", where="lake")
+        while not self.let_go.wait(0.005):
+            if is_stopping():
+                raise RebuildStopped
+
+
+def with_rebuilder(tmp_path: Path, rebuilder: SlowRebuilder, clock: FakeClock) -> DetectionOutput:
+    return DetectionOutput(
+        "d",
+        tmp_path / "state",
+        rules=lambda: everything(tmp_path),
+        clock=clock,
+        around=Surroundings(rebuilder=rebuilder),
+    )
+
+
+def test_a_run_goes_on_while_the_file_is_made_anew(tmp_path: Path) -> None:
+    """Opening does not wait for it, the first batch does; a lake that is away is asked again."""
+    rebuilder = SlowRebuilder(failures=2)
+
+    async def use() -> tuple[bool, int]:
+        clock = FakeClock()
+        output = with_rebuilder(tmp_path, rebuilder, clock)
+        await output.open(last_batch=7, position="")
+        delivering = asyncio.create_task(output.deliver(make_simple_batch(8, make_records(3), output="d")))
+        while rebuilder.begun < 3:
+            await asyncio.sleep(0.01)
+            await clock.advance(REBUILD_AGAIN_S)
+        was_done = delivering.done()
+        rebuilder.let_go.set()
+        await delivering
+        matches = output.engine.figures.matches if output.engine else 0
+        await output.close()
+        return was_done, matches
+
+    assert asyncio.run(use()) == (False, 3)
+
+
+def test_a_run_that_ends_by_itself_has_a_whole_file(tmp_path: Path) -> None:
+    """There may be no batch that waits for it."""
+    rebuilder = SlowRebuilder(is_waited_for=True)
+
+    async def use() -> tuple[bool, bool]:
+        output = with_rebuilder(tmp_path, rebuilder, FakeClock())
+        opening = asyncio.create_task(output.open(last_batch=7, position=""))
+        await asyncio.sleep(0.05)
+        was_open = opening.done()
+        rebuilder.let_go.set()
+        await opening
+        is_ready = output.engine is not None
+        await output.close()
+        return was_open, is_ready
+
+    assert asyncio.run(use()) == (False, True)
+
+
+@pytest.mark.parametrize("failures", [0, 1_000])
+def test_a_stop_does_not_wait_for_a_file_that_is_made_anew(tmp_path: Path, failures: int) -> None:
+    """What was done stays done; the next run goes on."""
+
+    async def use() -> bool:
+        output = with_rebuilder(tmp_path, SlowRebuilder(failures=failures), FakeClock())
+        await output.open(last_batch=7, position="")
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await output.close()
+        return (tmp_path / "state" / FILE_NAME).exists()
+
+    assert asyncio.run(use()) is False
+
+
+def test_a_damaged_file_is_set_aside_at_start(tmp_path: Path) -> None:
+    """Even where nothing can make it anew; detection begins with what comes then."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / FILE_NAME).write_bytes(b"this is no database at all" * 100)
+
+    async def use() -> int:
+        output = DetectionOutput("d", state, rules=lambda: everything(tmp_path), clock=FakeClock())
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
+        await output.close()
+        return len(DetectionState(state / FILE_NAME).list_alerts())
+
+    assert asyncio.run(use()) == 3
+    assert len(list(state.glob("detections-*.damaged.sqlite"))) == 1
+
+
+def test_damage_that_a_run_meets_is_looked_for_at_the_next_start(tmp_path: Path) -> None:
+    """All of the file then, however long that takes; and it says what to do."""
+    path = tmp_path / FILE_NAME
+    state = DetectionState(path)
+    with state.transaction():
+        state.write("key", "x" * 20_000)
+    state.close()
+    body = path.read_bytes()
+    page = body.rindex(b"x" * 1_000) // 4096
+    path.write_bytes(body[: 4096 * (page - 3)] + bytes([255]) * 4096 * 4 + body[4096 * (page + 1) :])
+    state = DetectionState(path)
+    with pytest.raises(OutputUnavailable, match="start m365watch again"):
+        read_in_transaction(state)
+    state.close()
+
+    assert path.with_suffix(".suspect").exists()
+    assert set_aside_if_damaged(path, clock=FakeClock())
+    assert not path.with_suffix(".suspect").exists()
+
+
+def read_in_transaction(state: DetectionState) -> None:
+    with state.transaction():
+        state.read("key")
+
+
+def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
+    """With all that is in it; a newer one is refused."""
+    path = tmp_path / FILE_NAME
+    state = DetectionState(path)
+    with state.transaction():
+        state.write("kept", "yes")
+    state._database.execute("DROP TABLE lake_due")
+    state._database.execute("PRAGMA user_version = 1")
+    state.close()
+
+    state = DetectionState(path)
+    assert state.read("kept") == "yes"
+    assert state.lake_due.list(after=0, most=1) == []
+    state._database.execute("PRAGMA user_version = 99")
+    state.close()
+    with pytest.raises(OutputUnusable, match=r"schema 99.*run the newer m365watch"):
+        DetectionState(path)
+
+
+class TwoRules:
+    """Files of rules that change when the test says so."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.found: RulesRead | None = None
+
+    def look(self) -> str:
+        return str(self.version)
+
+    def read(self) -> RulesRead | None:
+        return self.found
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: bool) -> None:
+    """What is found already stays; with mistakes in it, a change changes nothing."""
+    files = TwoRules()
+    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
+    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS) if is_good else None
+
+    async def use() -> int:
+        clock = FakeClock()
+        around = Surroundings(rule_files=files)
+        output = DetectionOutput("d", tmp_path / "state", rules=lambda: none, clock=clock, around=around)
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
+        before = output.engine
+        files.version = 1
+        for _ in range(100):
+            await clock.advance(LOOK_AT_FILES_S)
+            await asyncio.sleep(0.005)
+            if is_good and output.engine is not before:
+                break
+        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
+        await output.close()
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+
+    assert asyncio.run(use()) == (6 if is_good else 0)

@@ -162,7 +162,7 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "detections.sqlite"
     path.write_bytes(b"something else entirely, and long enough to be a header" * 50)
 
-    with pytest.raises(OutputUnusable, match="move it away"):
+    with pytest.raises(OutputUnusable, match="where the file is gone, the next run makes it anew"):
         DetectionState(path)
 
 
@@ -234,6 +234,24 @@ def test_a_rule_that_is_no_more_leaves_no_work_behind(bench: Bench, tmp_path: Pa
 
     assert bench.take(60) == []
     assert bench.engine.look(now=NOW) == []
+
+
+def test_an_alert_is_taken_back_by_a_rule_that_asks_for_more_now(tmp_path: Path) -> None:
+    """Rules change between starts: an alert that is no more is withdrawn, though its group is too small."""
+    rules = [
+        rule_text(
+            {"s": {"Operation": "One"}, "condition": "s"},
+            m365watch={"several": {"threshold": threshold, "period": "1h", "keys": ["UserId"]}},
+        )
+        for threshold in (1, 9)
+    ]
+    bench = Bench(tmp_path, load_good(tmp_path, rules[0]))
+    bench.take(0, 60)
+    bench.state.close()
+    bench.library = load_good(tmp_path, rules[1])
+    bench.open()
+
+    assert [one.what for one in bench.take(120)] == [News.WITHDRAWN]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
     [
         ("exceptions: [", "is no YAML: line 1"),
         ("exceptions: 5", "exceptions: is no list"),
-        ("exceptions: [{rule: B08}]", "exceptions.0.reason: is missing"),
+        ("exceptions: [{rule: B08}]", "exceptions.yml:1: exceptions.0.reason: is missing"),
         (
             "exceptions: [{rule: B08, reason: x, untill: 2026-01-01}]",
             "exceptions.0.untill: is no key that is known here",

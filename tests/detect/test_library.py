@@ -52,7 +52,7 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, keys: dict[str,
 
     assert library.rules == ()
     [mistake] = library.mistakes
-    assert str(mistake).startswith("rules/mine.yml (A rule): ")
+    assert str(mistake).startswith("rules/mine.yml:1 (A rule): ")
     assert line in str(mistake)
     assert "\n" not in str(mistake)
 
@@ -61,8 +61,8 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, keys: dict[str,
     ("text", "line"),
     [
         ("a: [", "is no YAML: line "),
-        ("- a\n- b\n", "has a document that is no map of keys and values"),
-        ("5", "has a document that is no map of keys and values"),
+        ("- a\n- b\n", "is no map of keys and values"),
+        ("5", "is no map of keys and values"),
         ("a: &a [x]\nb: *c\n", "is no YAML"),
         ("!!python/object/apply:os.system [true]", "is no YAML"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,10 +30,12 @@ from m365watch.detect.condition import (
 from m365watch.detect.condition import (
     Test as Asked,
 )
-from m365watch.detect.extension import Severity
+from m365watch.detect.drawing import Told
+from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.matching import Matcher, Told, decode_record, operations_of
+from m365watch.detect.looks import decode_record
+from m365watch.detect.matching import Matcher, operations_of
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from rules import TENANT
@@ -85,6 +88,13 @@ TEXTS = (
     "MailRedirect",
 )
 PLAIN = (Wildcard.MANY,)
+KEPT = Extension(
+    entity={"user": "UserId", "app": "m365.app", "address": "m365.ip"},
+    explanation="{ObjectId} {ExtendedProperties.RequestType} {Parameters.Name} {m365.external_recipients}",
+    group_by=("UserId", "Target.ID"),
+)
+OWN_IDS = ("a", " b", "", "caf\\u00e9", "[1", "x" * 120)
+OWN_TIMES = (b"T00:00:00", b"T07:00:01", b"T07:00:01Z", b"T07:00:01.25", b" 07:00:01", b"T25:00:00")
 
 
 def make_condition(dice: random.Random, depth: int = 0) -> Condition:
@@ -223,3 +233,51 @@ def test_what_is_remembered_is_bounded() -> None:
         matcher.trim()
 
         assert matcher._memory.values <= 51
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) -> None:
+    """What alike records have in common is drawn again; id, time and all else come out the same."""
+    dice = random.Random(seed)
+    rules = [
+        Rule(f"{number}", f"rule {number}", Severity.LOW, "x.yml", condition=make_condition(dice))
+        for number in range(8)
+    ]
+    rules = [replace(one, extension=KEPT) for one in rules]
+    matcher = Matcher(rules, knowledge=KNOWLEDGE)
+    models = [make_record(dice) for _ in range(12)]
+    found = 0
+    for number in range(200):
+        record = dice.choice(models).replace(b'"Id": "1"', f'"Id": "{dice.choice(OWN_IDS)}{number}"'.encode())
+        record = record.replace(b"T00:00:00", dice.choice(OWN_TIMES))
+        [header] = headers_of([record])
+        alike = matcher.match(record, TOLD, header=header)
+        found += len(alike)
+
+        assert alike == Matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
+    assert found
+
+
+class Growing(set[str]):
+    """A list of a file, which somebody adds to."""
+
+    def look(self) -> int:
+        """A number that grows when it does."""
+        return len(self)
+
+
+def test_what_is_remembered_is_forgotten_when_a_list_changes() -> None:
+    """A new name in a file of VIPs counts for a record that is like one before."""
+    vips = Growing({"bob@contoso.example"})
+    condition = Every((Asked("Operation", Like(("x",))), Asked("m365.vip", Like(("true",)))))
+    matcher = Matcher(
+        [Rule("1", "r", Severity.LOW, "x.yml", condition=condition)], knowledge=Knowledge(vips=vips)
+    )
+    record = b'{"Id":"1","CreationTime":"2026-11-02T00:00:00","Operation":"x","UserId":"ann@contoso.example"}'
+    [header] = headers_of([record])
+    before = matcher.match(record, TOLD, header=header)
+    vips.add("ann@contoso.example")
+    matcher.trim()
+
+    assert before == []
+    assert len(matcher.match(record, TOLD, header=header)) == 1

@@ -15,7 +15,11 @@ DAY = 86_400
 
 
 def risks(
-    directory: Path, *records: bytes, points: int = 30, exceptions: Exceptions | None = None
+    directory: Path,
+    *records: bytes,
+    points: int = 30,
+    exceptions: Exceptions | None = None,
+    high: frozenset[int] = frozenset(),
 ) -> list[Alert]:
     """The alerts about risk, with ten rules of so many points, on the operations 0 to 9."""
     texts = [
@@ -23,6 +27,7 @@ def risks(
             {"s": {"Operation": f"Op{number}"}, "condition": "s"},
             title=f"Rule {number}",
             id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            level="high" if number in high else "medium",
             m365watch={"risk": points, "quiet": "1h", "entity": {"user": "UserId", "address": "ClientIP"}},
         )
         for number in range(10)
@@ -59,13 +64,45 @@ def test_one_rule_alone_is_no_risk_however_often(tmp_path: Path) -> None:
     )
 
 
-def test_a_rule_that_repeats_counts_less_each_time(tmp_path: Path) -> None:
-    """Forty points and its repetitions stay below eighty; a second rule makes it a hundred."""
-    often = [record(number * 7_200, Operation="Op1") for number in range(5)]
-    other = record(50_000, Operation="Op2")
+def test_two_rules_are_two_alerts_and_no_third(tmp_path: Path) -> None:
+    """Somebody has seen both of them."""
+    records = [record(number * 7_200, Operation=f"Op{number % 2}") for number in range(12)]
 
-    assert len(risks(tmp_path, *often, other, points=40)) == 1
-    assert risks(tmp_path, often[0], other, points=40) == []
+    assert risks(tmp_path, *records, points=60) == []
+
+
+def test_a_rule_that_repeats_counts_less_each_time(tmp_path: Path) -> None:
+    """Fifteen points and its repetitions stay below thirty; with two more rules that is enough."""
+    often = [record(number * 7_200, Operation="Op1") for number in range(5)]
+    others = [record(50_000, Operation="Op2"), record(60_000, Operation="Op3")]
+
+    assert len(risks(tmp_path, *often, *others, points=15)) == 1
+    assert risks(tmp_path, often[0], *others, points=15) == []
+
+
+def test_what_a_high_alert_has_told_is_not_told_again(tmp_path: Path) -> None:
+    """The account is on somebody's desk; the sum would be the same alarm once more."""
+    records = [record(number * 3_600, Operation=f"Op{number}") for number in range(4)]
+
+    assert len(risks(tmp_path, *records)) == 1
+    assert risks(tmp_path, *records, high=frozenset({0})) == []
+
+
+def test_weak_signs_before_a_high_alert_stay_told(tmp_path: Path) -> None:
+    """They were an alert when they came; a high one that follows takes nothing back."""
+    records = [record(number * 3_600, Operation=f"Op{number}") for number in range(5)]
+    [before] = risks(tmp_path, *records[:4])
+    [after] = risks(tmp_path, *records, high=frozenset({4}))
+
+    assert after.id == before.id
+
+
+def test_an_address_of_one_account_tells_nothing_that_the_account_does_not(tmp_path: Path) -> None:
+    """Otherwise every risk would be told twice."""
+    records = [record(number * 3_600, Operation=f"Op{number}", ClientIP="192.0.2.1") for number in range(5)]
+    [alert] = risks(tmp_path, *records)
+
+    assert alert.entities == (("user", "ann@contoso.example"),)
 
 
 def test_signs_of_more_than_a_week_do_not_add_up(tmp_path: Path) -> None:

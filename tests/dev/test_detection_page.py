@@ -36,6 +36,22 @@ def test_the_settings_shown_are_accepted(tmp_path: Path) -> None:
     assert found.accepted_domains == {"contoso.com", "contoso.de"}
 
 
+def test_the_files_shown_are_accepted(tmp_path: Path) -> None:
+    """With the tables and lists where the page has them."""
+    names = re.findall(r"[\w-]+/[\w.-]+", block("enrich"))
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    keys = {"tenant_id": GUID, "client_id": GUID, "client_secret": "made up"}
+    document = {"inputs": {"office365": {"credentials": keys}}, **yaml.safe_load(block("enrich"))}
+
+    found = parse_settings(document, path=tmp_path / "c.yaml", environment={}).detections.enrich
+
+    assert len(names) == 5
+    assert found.databases == (tmp_path / names[0], tmp_path / names[1])
+    assert found.vips == ("ceo@contoso.com",)
+
+
 def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
     """Their rule is one of the packs'."""
     (tmp_path / "exceptions.yml").write_text(block("exceptions"), encoding="utf-8")
@@ -52,7 +68,7 @@ def test_every_command_and_option_shown_is_one() -> None:
     lines = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
 
     shown = re.findall(r"^m365watch (\w+) (\S+)(.*)$", lines, re.MULTILINE)
-    assert {group for group, *_ in shown} == {"alerts", "hunt"}
+    assert {group for group, *_ in shown} == {"alerts", "hunt", "query"}
     for group, name, rest in shown:
         command = getattr(commands[group], "commands", {}).get(name, commands[group])
         options = {one for each in command.params for one in each.opts}

@@ -23,7 +23,7 @@ from m365watch.errors import LedgerHeld, SettingsRefused
 from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import ContentType, Window
-from m365watch.replaying import Replay, ReplayOutcome
+from m365watch.replaying import Replay, ReplayOutcome, find_tenants
 from m365watch.simulator.server import SimulationSettings, simulator_running
 from place import BOTH, LAKE, Place, records_in_files, records_in_lake
 
@@ -142,6 +142,18 @@ def test_it_disturbs_no_collector(replays: Replays) -> None:
     assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
 
 
+def test_a_replay_raises_no_alert(replays: Replays) -> None:
+    """The records went past the rules when they came: the detections stay as they are."""
+    live = replays.state / "detections.sqlite"
+    before = [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))]
+    one = replays.replay(content_types=frozenset({ContentType.EXCHANGE}), outputs=FILES_TOO)
+    assert replays.run(one).exit_code == 0
+
+    assert live.is_file()
+    assert [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))] == before
+    assert list((replays.state / "replays").rglob("detections*")) == []
+
+
 def test_the_same_replay_does_not_run_twice_at_once(replays: Replays) -> None:
     """The second one says who runs."""
     one = replays.replay(content_types=frozenset({ContentType.DLP}))
@@ -214,6 +226,32 @@ def test_only_what_is_asked_for_is_delivered(replays: Replays) -> None:
         outcome = replays.run(one)
         assert 0 < outcome.records == len(held(one)) < len(replays.lake)
         assert set(held(one)) < set(replays.lake)
+
+
+def test_only_the_tenant_that_is_asked_for_is_delivered(replays: Replays) -> None:
+    """By id or by input; its replay is another than that of all, and one that is unknown is refused."""
+    settings = replays.place.settings(replays.document)
+    [mine] = {tenant.tenant_id for tenant in settings.tenants}
+    nobody = "99999999-9999-4999-8999-999999999999"
+
+    assert find_tenants(settings, ["Office365"]) == find_tenants(settings, [mine.upper()]) == {mine}
+    with pytest.raises(SettingsRefused, match="--tenant bogus: is no GUID and no input; there are office365"):
+        find_tenants(settings, ["bogus"])
+    everybody, one = replays.replay(), replays.replay(tenant_ids=frozenset({mine}))
+    assert everybody.directory != one.directory
+    assert replays.run(one).records == len(held(one)) == len(replays.lake)
+    with pytest.raises(SettingsRefused, match=f"no record of it; it has those of {mine}"):
+        replays.run(replays.replay(tenant_ids=find_tenants(settings, [nobody])))
+
+
+def test_a_tenant_whose_records_do_not_go_to_the_output_is_refused(replays: Replays) -> None:
+    """Another customer's output is no place for them, asked for or not."""
+    [(name, section)] = replays.document["inputs"].items()
+    [tenant] = replays.place.settings(replays.document).tenants
+    other = deepcopy(section) | {"outputs": ["lake"]}
+
+    with pytest.raises(SettingsRefused, match="its records do not go to output files2"):
+        replays.replay(inputs={name: other}, tenant_ids=frozenset({tenant.tenant_id}))
 
 
 @pytest.mark.parametrize("who", ["excluded", "left"])

@@ -621,7 +621,7 @@ def test_quiet_is_told_only_when_nothing_is_on_its_way(tmp_path: Path) -> None:
 
 
 def test_it_is_not_quiet_while_blobs_wait_for_room(tmp_path: Path) -> None:
-    """More comes once what is on its way to the outputs is there: a batch closed before would be a small one."""
+    """More comes once what is on its way has arrived: a batch closed before would be a small one."""
 
     async def use(house: House) -> tuple[int, list[int]]:
         for number in range(3):

@@ -27,7 +27,7 @@ FETCHES = st.lists(
 
 
 @given(fetches=FETCHES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_bytes_in_flight_stay_below_the_bound(fetches: list[tuple[int, int, int, int, bool]]) -> None:
     """Never more than the bound, but for one giant that is alone; nobody is forgotten; all is given back."""
 

@@ -11,10 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.due import Due, day_of
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.lake.alerts import AlertShelf
 from m365watch.lake.reader import LakeReader
-from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.schema import ENTITY, TABLES, TableShape
 from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.testing.batches import TENANT, make_batch, make_part
+from m365watch.testing.clock import FakeClock
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -26,7 +32,25 @@ TYPES = {
     pa.string(): "string",
     pa.binary(): "binary",
     pa.bool_(): "boolean",
+    pa.int64(): "long",
+    pa.list_(pa.string()): "list of strings",
+    pa.list_(ENTITY): "list of pairs",
 }
+
+ALERT = Alert(
+    id=AlertId("1" * 32),
+    rule_id="r",
+    title="Mail is hidden by a rule",
+    severity=Severity.HIGH,
+    tenant=TENANT,
+    group=("u",),
+    entities=(("user", "u"),),
+    first_at_ms=1_794_906_001_000,
+    last_at_ms=1_794_906_001_000,
+    count=1,
+    evidence=("2",),
+    explanation="u made a rule",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +68,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ]
     AuditWriter(directory, app_id="test").append(make_batch(1, [make_part(records, outputs=["lake"])]))
+    shelf = AlertShelf("lake", directory, writer="test", clock=FakeClock(), takes=lambda _: True)
+    shelf.put([Due(1, ALERT.id, day_of(ALERT.first_at_ms), KeptAlert(ALERT, shown=True))], number=1)
     return directory
 
 

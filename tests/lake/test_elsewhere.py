@@ -16,6 +16,7 @@ import zstandard
 from keeping_lake import ANNA, TODAY, a_record
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import LakeSettings, Settings
+from m365watch.detect.state import DetectionState
 from m365watch.elsewhere import Elsewhere, search_elsewhere
 from m365watch.keeping import choose_lake
 from m365watch.lake.files import Progress, silently
@@ -181,6 +182,28 @@ def test_recovered_pages_and_replays_are_searched(tmp_path: Path) -> None:
 
     assert (found["recovered"].records, len(found["recovered"].files)) == (3, 2)
     assert (found["devo-0123"].kind, found["devo-0123"].records) == ("replay", 2)
+
+
+def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
+    """Those in use, those that were set aside, and what was done about alerts."""
+    state = tmp_path / "state"
+    state.mkdir()
+    for name in ("detections.sqlite", "detections-20261124T120000Z.damaged.sqlite"):
+        DetectionState(state / name).close()
+    with closing(sqlite3.connect(state / "detections.sqlite")) as database:
+        row = ("rule", "t", ANNA, 1, "i", "rule", "r", "low", b"{}", "")
+        database.execute("INSERT INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+        database.commit()
+    put(state / "responses.ndjson", LINES)
+
+    found = search(tmp_path)
+
+    kinds = {name: (one.kind, one.records, one.searched) for name, one in found.items() if "detect" in name}
+    assert kinds == {
+        "detections.sqlite": ("detections", 1, True),
+        "detections-20261124T120000Z.damaged.sqlite": ("detections_copy", 0, True),
+    }
+    assert (found["responses.ndjson"].kind, found["responses.ndjson"].records) == ("responses", 2)
 
 
 def test_nothing_of_a_record_is_told(tmp_path: Path) -> None:

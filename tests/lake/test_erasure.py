@@ -207,6 +207,23 @@ def test_what_arrives_later_is_told_apart(tmp_path: Path) -> None:
     assert (verified.arrived, verified.remaining, verified.is_clean) == (1, 0, True)
 
 
+def test_what_leaves_the_queue_while_it_is_searched_is_found_in_the_lake(tmp_path: Path) -> None:
+    """The look into the lake came too early, and that into the queue too late."""
+    fill_days(tmp_path, 1)
+    writer = AuditWriter(tmp_path, app_id=APP_ID)
+    erasure = Erasure(tmp_path, Asked(names=(ANNA,)), clock=FixedClock(), progress=silently)
+    erased = erasure.run()
+    before = erased.verified.files_read
+    write(writer, 50, [a_record(6000, day=TODAY), a_record(6001, day=TODAY)])
+
+    erasure.look_again(erased)
+
+    assert (erased.verified.remaining + erased.verified.arrived, erased.verified.files_read) == (
+        1,
+        before + 1,
+    )
+
+
 def test_another_erasure_waits_for_the_one_that_was_interrupted(tmp_path: Path) -> None:
     """Half of somebody's records gone, and the other half forgotten, would be the worst of both."""
     fill_days(tmp_path, 1)

@@ -167,6 +167,25 @@ def test_a_person_is_erased_and_what_may_be_elsewhere_is_told(place: Path) -> No
     assert call(place, "check").exit_code == 0
 
 
+def test_what_still_waits_for_the_lake_is_left_to_erase(place: Path) -> None:
+    """It was received before, and gets in after: exit code 1, though the lake itself is clean."""
+    queue = BatchQueue(
+        place / "state" / "queues" / "lake", output="lake", bytes_max=10**9, wide_headers=False
+    )
+    others = a_record(7, day=TODAY, Subject=f"about {ANNA}")
+    queue.put(make_batch(99, [make_part([a_record(12, day=TODAY), others], outputs=["lake"])]))
+
+    result = call(place, "erase", "--user", ANNA, "--yes", "--json")
+    again = call(place, "erase", "--user", ANNA, "--yes")
+    queue.remove(99)
+    last = call(place, "erase", "--user", ANNA, "--yes")
+
+    verified = document(result)["verification"]
+    assert (result.exit_code, verified["clean"], verified["records_waiting_for_the_lake"]) == (1, True, 1)
+    assert "1 record of the person on the way to it: repeat it when they were delivered" in again.stdout
+    assert (again.exit_code, last.exit_code) == (1, 0)
+
+
 def test_an_erasure_fits_on_a_terminal(place: Path) -> None:
     """At 80 columns, but for the names of files, which are to be copied."""
     lines = call(place, "erase", "--user", ANNA, "--yes").stdout.splitlines()

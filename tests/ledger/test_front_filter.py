@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
@@ -67,7 +67,6 @@ def fill(front: FrontFilter) -> int:
     return steps
 
 
-@settings(deadline=None)  # Filters are made and read again; a busy machine may take its time.
 @given(STEPS, st.integers(1, 30), st.integers(1, 20))
 def test_nothing_in_the_table_is_ever_called_new(
     steps: list[tuple[str, frozenset[int]]], size: int, step_count: int

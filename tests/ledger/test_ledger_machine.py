@@ -780,7 +780,6 @@ def test_whatever_happens_the_ledger_says_what_a_plain_one_says() -> None:
         settings=settings(
             max_examples=int(os.environ.get("M365WATCH_HISTORIES", HISTORIES)),
             stateful_step_count=STEPS,
-            deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m365watch.ledger.database import open_database, transaction
@@ -48,7 +48,6 @@ def pages_of(connection: sqlite3.Connection) -> list[list[bytes]]:
     return [[page[at : at + 16] for at in range(0, len(page), ROW_BYTES)] for _, page in found]
 
 
-@settings(deadline=None)  # A busy machine may take its time.
 @given(STEPS, st.lists(st.integers(0, 400), max_size=100, unique=True), st.integers(1, 400))
 def test_what_was_put_in_is_known_with_its_first_owner_and_nothing_else_is(
     steps: list[tuple[str, list[int], int]], sought: list[int], count: int

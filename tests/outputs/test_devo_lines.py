@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -46,7 +46,6 @@ def test_fields_stand_before_the_closing_brace(kind: str) -> None:
     assert add_fields(record, FIELDS) == expected
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(), st.none() | st.integers() | st.text() | st.lists(st.dictionaries(st.text(), st.text()))
@@ -137,7 +136,6 @@ def test_a_host_cannot_end_the_header() -> None:
     assert header("my.app", datetime(2026, 11, 17, tzinfo=UTC)).split(b" ")[2] == b"my_host_"
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_no_record_changes_where_a_line_ends(records: list[bytes]) -> None:
     """Whatever bytes a record has: it is one line, or refused, and its neighbours are theirs."""

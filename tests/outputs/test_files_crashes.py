@@ -163,7 +163,5 @@ class FilesMachine(RuleBasedStateMachine):
         self.scratch.cleanup()
 
 
-FilesMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, database=None
-)
+FilesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, database=None)
 TestCommittedRecordsAreThereOnce = FilesMachine.TestCase

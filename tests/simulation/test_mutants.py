@@ -5,61 +5,56 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from judged_seeds import Verdicts
+from mutants.forks import SECONDS_MAX, first_broken
 from mutants.patching import Patch, StalePatch, patched
 from mutants.table import MUTANTS, SEEDS
 
 HERE = Path(__file__).parent
-SECONDS_MAX = 300
-"""For one process, on a machine that has other things to do: a mutant may also go round for ever."""
 MUTANTS_MIN = 15
 
 
-def broken_by(seeds: Sequence[int], *words: str) -> int | None:
-    """The first of `seeds` in which a process with the bug that `words` name breaks a promise."""
-    module = "mutants.child" if words else "m365watch.testing.simulation"
-    named = [word for seed in seeds for word in ("--seed", str(seed))]
-    command = [sys.executable, "-m", module, *words, *named, "--json"]
-    told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
-    assert told.returncode in {0, 1}, told.stderr
-    assert told.stdout, told.stderr
-    found = json.loads(told.stdout)
-    failed = found["failed"] if "failed" in found else [found] if found["broken"] else []
-    return next((int(one["seed"]) for one in failed), None)
-
-
-@cache
-def is_good(seed: int, name: str | None = None) -> bool:
-    """Whether the collector keeps every promise in `seed`, with only what the mutant lacks besides."""
-    words = () if name is None else ("--mutant", name, "--control")
-    return broken_by([seed], *words) is None
+@pytest.fixture
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
+    return Verdicts(tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
-def test_every_mutant_is_caught(name: str) -> None:
+def test_every_mutant_is_caught(name: str, verdicts: Verdicts) -> None:
     """Within 50 seeds, in none of which the collector without the bug breaks a promise."""
     mutant = MUTANTS[name]
     left = [mutant.hint, *(seed for seed in range(SEEDS) if seed != mutant.hint)]
     caught = None
     while left and caught is None:
-        seed = broken_by(left, "--mutant", name)
+        seed = first_broken(name, left)
         assert seed is not None, f"{name} survives: {mutant.does}"
         left = left[left.index(seed) + 1 :]
-        if not mutant.lacks or is_good(seed, name):
+        if not mutant.lacks or first_broken(name, [seed], is_control=True) is None:
             caught = seed
     assert caught is not None, f"{name} is caught only where its kind of collector fails without the bug too"
-    assert is_good(caught)
+    assert verdicts.broken([caught]) == []
 
 
-def test_the_collector_as_shipped_passes_the_same_seeds() -> None:
+def test_the_collector_as_shipped_passes_the_same_seeds(verdicts: Verdicts) -> None:
     """A simulation that accuses everybody would catch every mutant."""
-    assert broken_by(range(SEEDS)) is None
+    assert verdicts.broken(range(SEEDS)) == []
+
+
+@pytest.mark.parametrize("name", ["cursor_past_a_failed_blob", None])
+def test_a_mutant_can_be_looked_at(name: str | None) -> None:
+    """By a command that ends with 1 where a promise is broken, as the collector's own does with 0."""
+    seed = str(MUTANTS["cursor_past_a_failed_blob"].hint)
+    words = ("mutants.child", "--mutant", name) if name else ("m365watch.testing.simulation",)
+    command = [sys.executable, "-m", *words, "--seed", seed, "--json"]
+    told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+
+    assert told.returncode == int(name is not None), told.stderr
+    assert bool(json.loads(told.stdout)["broken"]) == (name is not None)
 
 
 def test_no_patch_is_stale() -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from judged_seeds import Verdicts
 from m365watch.testing.simulation import simulate_plan
 from m365watch.testing.simulation.faults import Fault, make_plan
-from m365watch.testing.simulation.scratch import judge_seed
 from m365watch.testing.simulation.ways import Way
 
 SEEDS = 300
 CHUNK = 25
-PATIENCE_S = 300.0
 STRIKES_MIN = {
     Fault.LATE: 25,
     Fault.INCIDENT: 10,
@@ -88,61 +82,29 @@ HALVES_MIN = {"lake": 8, "files": 5, "devo": 15}
 
 
 @pytest.fixture
-def told_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, list[list[str]]]]:
-    """What came of a chunk of seeds; judged once, by whichever process of the tests comes first."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def told(first: int) -> dict[str, list[list[str]]]:
-        found = shared / f"seeds-{first}.json"
-        with suppress(FileExistsError):
-            (shared / f"seeds-{first}").touch(exist_ok=False)
-            found.with_suffix(".new").write_text(json.dumps(_judge(first)))
-            found.with_suffix(".new").rename(found)
-        until = time.monotonic() + PATIENCE_S
-        while not found.exists():
-            assert time.monotonic() < until, "the process that judges these seeds has gone"
-            time.sleep(0.2)
-        chunk: dict[str, list[list[str]]] = json.loads(found.read_text())
-        return chunk
-
-    return told
-
-
-def _judge(first: int) -> dict[str, list[list[str]]]:
-    verdicts = [judge_seed(seed) for seed in range(first, first + CHUNK)]
-    return {
-        "broken": [[f"./dev simulate --seed {one.seed}", *one.broken] for one in verdicts if one.broken],
-        "struck": [list(one.struck) for one in verdicts],
-        "halves": [list(one.halves) for one in verdicts],
-        "ways": [list(one.ways) for one in verdicts],
-    }
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
+    return Verdicts(tmp_path_factory)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_no_seed_breaks_a_promise(first: int, told_of: Callable[[int], dict[str, list[list[str]]]]) -> None:
+def test_no_seed_breaks_a_promise(first: int, verdicts: Verdicts) -> None:
     """Whatever is wrong in the world, and whenever the collector crashes, every promise holds."""
-    assert told_of(first)["broken"] == []
+    assert verdicts.broken(range(first, first + CHUNK)) == []
 
 
-def test_every_fault_takes_effect_often_enough(
-    told_of: Callable[[int], dict[str, list[list[str]]]],
-) -> None:
+def test_every_fault_takes_effect_often_enough(verdicts: Verdicts) -> None:
     """A fault that strikes nobody proves nothing, and nobody would see it."""
-    chunks = [told_of(first) for first in range(0, SEEDS, CHUNK)]
-    struck = Counter(fault for chunk in chunks for some in chunk["struck"] for fault in some)
-    halves = Counter(name for chunk in chunks for some in chunk["halves"] for name in some)
+    found = verdicts.on(range(SEEDS))
+    struck = Counter(fault for one in found for fault in one.struck)
+    halves = Counter(name for one in found for name in one.halves)
 
     assert {fault: struck[fault.value] for fault in Fault if struck[fault.value] < STRIKES_MIN[fault]} == {}
     assert {name: halves[name] for name, least in HALVES_MIN.items() if halves[name] < least} == {}
 
 
-def test_every_way_through_the_ledger_is_taken_often_enough(
-    told_of: Callable[[int], dict[str, list[list[str]]]],
-) -> None:
+def test_every_way_through_the_ledger_is_taken_often_enough(verdicts: Verdicts) -> None:
     """Identities that never leave memory, and a ledger that never has to learn, would prove nothing."""
-    chunks = [told_of(first) for first in range(0, SEEDS, CHUNK)]
-    taken = Counter(way for chunk in chunks for some in chunk["ways"] for way in some)
+    taken = Counter(way for one in verdicts.on(range(SEEDS)) for way in one.ways)
 
     assert {way: taken[way.value] for way in Way if taken[way.value] < WAYS_MIN[way]} == {}
 

@@ -171,12 +171,12 @@ class HealthPoller:
             known,
             told,
             tenant_id=self.feed.tenant_id,
-            at=now.replace(microsecond=0),
+            at=_seen_at(known, now),
             wanted=self._means.kinds,
             start_at=self._settings.start_at,
         )
         if news.records:
-            await self._keep(news.known, news.records, now)
+            await self._keep(news.known, news.records, max(now, _seen_at(known, now)))
         elif news.known != known:
             await self._remember(news.known)
         self._whole_at |= {one.kind: now for one in told if one.is_whole}
@@ -280,6 +280,15 @@ class HealthPoller:
         asked = error.after_s if isinstance(error, RetryLater) else None
         backoff_s = min(BACKOFF_S_MAX, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
         return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
+
+
+def _seen_at(known: Known, now: datetime) -> datetime:
+    """When what is new was seen, to the second; later than what was told before.
+
+    A state is told apart by this time alone: two of them within a second would pass for one record.
+    """
+    behind = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=known.pending_us, seconds=1)
+    return max(now, behind).replace(microsecond=0)
 
 
 def memory_name(feed: Feed) -> str:

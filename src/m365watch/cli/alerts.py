@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import sys
 from datetime import timedelta
 from enum import StrEnum
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.alerts_notify import notify
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -101,7 +103,8 @@ def list_alerts(
 ) -> None:
     """List the alerts, the worst first, and of those the latest.
 
-    Signals below medium add to the risk of an account and are left out here unless --severity asks for them.
+    Signals below medium add to the risk of an account and are left out here unless --severity asks for them;
+    the last lines say how many there are.
 
     Exit codes: 0 done; 1 there is no file of alerts yet; 2 the configuration is wrong.
     """
@@ -113,12 +116,12 @@ def list_alerts(
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
-    found = desk.list_alerts(_file_of(settings), asked)
+    found = desk.find_alerts(_file_of(settings), asked)
     if as_json:
-        write_line(to_json(alerts_document(found[:limit], total=len(found), now=SystemClock().now())))
+        write_line(to_json(alerts_document(found, limit=limit, now=SystemClock().now())))
     else:
-        stdout_console().print(alerts_page(found[:limit], total=len(found)), crop=False)
-    say_if_cut(min(limit, len(found)), len(found))
+        stdout_console().print(alerts_page(found, limit=limit), crop=False)
+    say_if_cut(min(limit, len(found.alerts)), len(found.alerts))
 
 
 @alerts.command("show")
@@ -265,6 +268,55 @@ def export(
     sys.stderr.write(f"{count(len(found), 'alert')} written to {out}\n")
 
 
+@alerts.command("rebuild")
+def rebuild(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the file of the detections anew from the lake.
+
+    A run does it by itself where the file is lost or damaged. Records of the lake go past the rules again, as
+    far back as any rule looks; what was acknowledged or closed, and alerts that are older, come from the
+    lake's table of alerts. The file that is there stays until the new one is complete, and is then kept
+    beside it. No collector may run; what is interrupted goes on where it was.
+
+    Exit codes: 0 done; 1 failed; 2 the configuration is wrong, or no output is a lake; 4 a collector is
+    running.
+    """
+    from m365watch.cli.alerts_view import rebuilt_document
+    from m365watch.cli.diagnostics import configure_diagnostics
+    from m365watch.cli.documents import as_json as to_json
+    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.cli.render import count
+    from m365watch.clock import SystemClock
+    from m365watch.detecting import rebuild_by_hand
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
+    clock = SystemClock()
+    with ProgressLine(clock) as progress:
+        told = rebuild_by_hand(
+            settings,
+            clock=clock,
+            progress=lambda records, percent: progress(
+                f"{records:,} records, percent of the period", percent, 100
+            ),
+        )
+    if as_json:
+        write_line(to_json(rebuilt_document(told)))
+        return
+    write_line(
+        f"{count(told.alerts, 'alert')} made of {count(told.records, 'record')} since {told.since:%Y-%m-%d};"
+        f" {told.restored:,} were known before"
+    )
+
+
+alerts.command("notify")(notify)
+
+
 def _file_of(settings: Settings) -> Path:
     from m365watch.detect.output import FILE_NAME
 
@@ -329,6 +381,16 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
         raise typer.BadParameter(str(error)) from None
     for kept in changed:
         write_line(state_line(kept))
+    _bring_to_lake(settings)
+
+
+def _bring_to_lake(settings: Settings) -> None:
+    """Where no collector does it within seconds; what fails is brought by the next run."""
+    from m365watch.clock import SystemClock
+    from m365watch.detecting import bring_by_hand
+
+    if (why_not := bring_by_hand(settings, clock=SystemClock())) is not None:
+        sys.stderr.write(f"note: {why_not}; the next run brings it there\n")
 
 
 def _this_user() -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from m365watch.detect.kept import AlertState, KeptAlert
 
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
+    from m365watch.detect.desk import AlertsFound
+    from m365watch.rebuilding import Rebuilt
 
 STYLES = {
     Severity.CRITICAL: "bold white on red",
@@ -56,16 +58,17 @@ _CSV_COLUMNS = (
 )
 
 
-def alerts_page(found: Sequence[KeptAlert], *, total: int) -> RenderableType:
-    """A line or two for each alert, and how many there are."""
-    if not found:
-        return Text("no alerts", style="bold")
+def alerts_page(found: AlertsFound, *, limit: int) -> RenderableType:
+    """A line or two for each alert, at most `limit`, and how many there are, those below the severity too."""
+    if not found.alerts:
+        return Group(Text("no alerts", style="bold"), *_hidden_lines(found))
+    shown, total = found.alerts[:limit], len(found.alerts)
     table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     table.add_column("alert", no_wrap=True)
     table.add_column("severity", no_wrap=True)
     table.add_column("last seen", no_wrap=True)
     table.add_column("what, and whom it is about", overflow="fold")
-    for kept in found:
+    for kept in shown:
         alert = kept.alert
         table.add_row(
             Text(alert.id[:ID_SHOWN], style="bold"),
@@ -73,10 +76,26 @@ def alerts_page(found: Sequence[KeptAlert], *, total: int) -> RenderableType:
             Text(f"{alert.last_seen_at.astimezone(UTC):%m-%d %H:%MZ}"),
             _summary(kept),
         )
-    severities = Counter(one.alert.severity for one in found)
-    named = ", ".join(f"{severities[one]:,} {one}" for one in reversed(Severity) if severities[one])
-    verdict = f"{count(total, 'alert')}" + (f" ({named})" if total == len(found) else "")
-    return Group(table, Text(verdict, style="bold"), whole_line("`m365watch alerts show ALERT` tells more"))
+    named = _severities(Counter(one.alert.severity for one in found.alerts))
+    return Group(
+        table,
+        Text(f"{count(total, 'alert')} ({named})", style="bold"),
+        *_hidden_lines(found),
+        whole_line("`m365watch alerts show ALERT` tells more"),
+    )
+
+
+def _severities(counts: Mapping[Severity, int]) -> str:
+    return ", ".join(f"{counts[one]:,} {one}" for one in reversed(Severity) if counts.get(one))
+
+
+def _hidden_lines(found: AlertsFound) -> list[RenderableType]:
+    """What is left out for its severity, and how it is seen."""
+    if not found.hidden:
+        return []
+    least = min(found.hidden, key=lambda one: one.rank)
+    more = _severities(found.hidden)
+    return [whole_line(f"hidden: {more}; `--severity {least}` shows them too")]
 
 
 def _severity_name(severity: Severity) -> str:
@@ -199,13 +218,14 @@ def state_line(kept: KeptAlert) -> str:
     return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}  {kept.alert.title}")
 
 
-def alerts_document(found: Sequence[KeptAlert], *, total: int, now: datetime) -> dict[str, Any]:
+def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[str, Any]:
     """What `alerts list --json` prints."""
     return {
         "schema": SCHEMA,
         "at": instant(now),
-        "total": total,
-        "alerts": [alert_document(one) for one in found],
+        "total": len(found.alerts),
+        "hidden": {str(severity): number for severity, number in found.hidden.items()},
+        "alerts": [alert_document(one) for one in found.alerts[:limit]],
     }
 
 
@@ -236,6 +256,17 @@ def alert_document(kept: KeptAlert) -> dict[str, Any]:
         "notes": list(alert.notes),
         "evidence": list(alert.evidence),
         "formerly": list(alert.formerly),
+    }
+
+
+def rebuilt_document(told: Rebuilt) -> dict[str, Any]:
+    """What `alerts rebuild --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "since": instant(told.since),
+        "records": told.records,
+        "alerts": told.alerts,
+        "known_before": told.restored,
     }
 
 

@@ -81,6 +81,7 @@ def retry(
     job: JobOption = None,
     collector_file: CollectorOption = None,
     feed: FeedOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make the blobs that wait after a failed try due now, in place of after their pause.
 
@@ -90,12 +91,16 @@ def retry(
 
     Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong.
     """
+    from m365watch.cli.documents import done_document
     from m365watch.cli.render import count
     from m365watch.inspection import hasten_waiting
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     require_feed(settings, feed)
     hastened = hasten_waiting(settings, feed_part=feed)
+    if as_json:
+        write_line(done_document(due=hastened))
+        return
     due = f"{count(hastened, 'blob')} due now: a running collector fetches within 30 s, or else the next run"
     write_line(due if hastened else "no blob waits for a later try")
 

@@ -53,11 +53,12 @@ def check(
 ) -> None:
     """Try everything that a run needs, and say for each step that is broken what to do about it.
 
-    The steps are: configuration, permissions (of the files), state (the ledger's directory), disk, webhook;
-    of each host proxy, dns and tls, and clock; of each tenant credential (how long it still lives), token (by
-    each credential apart), tenant, audience, roles, audit, subscriptions and listing (the last 24 h of each
-    service); and each output, tried the way a run uses it. A step that needs a broken one is skipped and
-    says which. Of more than 20 tenants only broken steps are shown, and the sums.
+    The steps are: configuration, permissions (of the files), state (the ledger's directory), disk, webhook,
+    detections (rules and exceptions); of each host proxy, dns and tls, and clock; of each tenant credential
+    (how long it still lives), token (by each credential apart), tenant, audience, roles, audit, subscriptions
+    and listing (the last 24 h of each service); each output, tried the way a run uses it; and the way to each
+    target of notifications, which is told nothing. A step that needs a broken one is skipped and says which.
+    Of more than 20 tenants only broken steps are shown, and the sums.
 
     Changes nothing, sends no record, and is free to use while `m365watch run` is running. The one thing that
     reaches a receiver is a notice to an output `devo_http`, whose token shows in no other way.

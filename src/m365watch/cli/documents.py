@@ -22,6 +22,11 @@ SCHEMA = 1
 """Grows when a key changes its meaning or goes away; new keys alone do not count."""
 
 
+def done_document(**counts: int) -> str:
+    """What a command with --json prints that changed so many of each."""
+    return as_json({"schema": SCHEMA, **counts})
+
+
 def status_document(
     progress: RunProgress,
     *,

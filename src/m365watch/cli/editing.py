@@ -12,6 +12,7 @@ import typer
 from m365watch.cli.terminal import plain
 
 if TYPE_CHECKING:
+    from m365watch.config.removing import Removal
     from m365watch.config.replacing import FileText
 
 
@@ -29,14 +30,34 @@ def write_tenant(file: FileText, input_name: str | None, tenant_id: str, *, yes:
 
     Raises: SettingsRefused: what would be written does not load; NeedsOperator: it cannot be written.
     """
-    from m365watch.config.application import check_text, with_tenant
-    from m365watch.config.editing import show_difference
-    from m365watch.config.replacing import replace_whole
+    from m365watch.config.application import with_tenant
 
     text = with_tenant(file, input_name, tenant_id)
     if text == file.text:
         sys.stderr.write(f"{file.path} names tenant {tenant_id} already; nothing is changed\n")
         return False
+    _write(file, text, yes=yes)
+    return True
+
+
+def write_without_tenant(file: FileText, input_name: str | None, tenant_id: str, *, yes: bool) -> Removal:
+    """Take the tenant out of the file, once the change was shown and allowed; what went.
+
+    Raises: SettingsRefused: it is not there, or what would be written does not load; NeedsOperator: it
+    cannot be written.
+    """
+    from m365watch.config.application import without_tenant
+
+    removal = without_tenant(file, input_name, tenant_id)
+    _write(file, removal.text, yes=yes)
+    return removal
+
+
+def _write(file: FileText, text: str, *, yes: bool) -> None:
+    from m365watch.config.application import check_text
+    from m365watch.config.editing import show_difference
+    from m365watch.config.replacing import replace_whole
+
     check_text(file, text, environment=os.environ)
     difference = show_difference(file.text, text, name=str(file.path), suffix=file.suffix)
     sys.stderr.write("".join(f"{plain(line)}\n" for line in difference.splitlines()))
@@ -44,7 +65,6 @@ def write_tenant(file: FileText, input_name: str | None, tenant_id: str, *, yes:
         typer.confirm(f"Change {file.path}?", abort=True, err=True)
     replace_whole(file, text)
     sys.stderr.write(f"{file.path} is changed\n")
-    return True
 
 
 def command_line(*words: str) -> str:

@@ -234,8 +234,8 @@ def erase(
     written below the lake, in `erasures`; it says what other places may still hold them. A mark of each
     erased record stays in `erased` for 400 days, so that none is fetched again; it names nobody.
 
-    Exit codes: 0 erased and verified; 1 failed, or something is left: repeat it; 2 usage, or the
-    configuration is wrong; 4 other upkeep is at work.
+    Exit codes: 0 erased and verified; 1 failed, or something is left, or waits for the lake in its queue:
+    repeat it; 2 usage, or the configuration is wrong; 4 other upkeep is at work.
     """
     settings, chosen = _settings_of(config, job, collector_file, output)
     if resume:
@@ -323,5 +323,6 @@ def _erase(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: b
         write_line(to_json(report))
     else:
         stdout_console().print(erased_page(report, path), crop=False)
-    if not report["verification"]["clean"]:
+    verified = report["verification"]
+    if not verified["clean"] or verified["records_waiting_for_the_lake"]:
         raise typer.Exit(EXIT_FAILED)

@@ -246,8 +246,17 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
             f" {clean} in {count(verified['records_read'], 'record')} read again"
         )
     ]
+    told = report["detections_erased"]
+    if told["alerts"] or told["matches"]:
+        matches = count(told["matches"], "match", "matches")
+        lines.append(whole_line(f"{count(told['alerts'], 'alert')} and {matches} erased from the detections"))
     if verified["records_remaining"] or verified["older_files_remaining"]:
         lines.append(whole_line("records remain: repeat the command"))
+    if waiting := verified["records_waiting_for_the_lake"]:
+        waits = count(waiting, "record")
+        lines.append(
+            whole_line(f"{waits} of the person on the way to it: repeat it when they were delivered")
+        )
     if verified["young_files_remaining"]:
         lines.append(whole_line("a crash left files that are too young to remove: repeat it in two hours"))
     if verified["records_arrived_since"]:

@@ -1,4 +1,4 @@
-"""The options --from, --to and --service, as several commands take them."""
+"""The options --from, --to, --tenant and --service, as several commands take them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ FromOption = Annotated[
 ]
 ToOption = Annotated[
     str, typer.Option("--to", metavar="T", help="The instant after the last, written in the same way.")
+]
+TenantsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tenant",
+        metavar="TENANT",
+        help="Only this tenant, by its GUID or its input's name; may be repeated.",
+        show_default=False,
+    ),
 ]
 ServiceOption = Annotated[
     list[str] | None,

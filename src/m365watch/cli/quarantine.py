@@ -106,6 +106,7 @@ def retry_blobs(
     collector_file: CollectorOption = None,
     everything: AllOption = False,
     feed: FeedOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Put quarantined blobs back, so that the next `m365watch run` fetches them again.
 
@@ -117,6 +118,7 @@ def retry_blobs(
     Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong; 4 a collector is running: stop it
     first.
     """
+    from m365watch.cli.documents import done_document
     from m365watch.cli.render import count
     from m365watch.inspection import count_meant, retry_quarantined
     from m365watch.ledger.changing import PiecesAsked
@@ -128,6 +130,9 @@ def retry_blobs(
         if not count_meant(settings, PiecesAsked((number,)))[0]:
             raise typer.BadParameter(_no_piece(number))
     done = retry_quarantined(settings, feed_part=feed, numbers=numbers or ())
+    if as_json:
+        write_line(done_document(waiting=done.waiting, left=done.left))
+        return
     left = f"; {done.left:,} left in quarantine, expired or delivered in part" if done.left else ""
     again = f"{count(done.waiting, 'blob')} will be fetched again by the next `m365watch run`"
     write_line((again if done.waiting else "no blob to fetch again") + (left or _why_none(done.waiting)))
@@ -144,6 +149,7 @@ def drop(
     everything: AllOption = False,
     feed: FeedOption = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove pieces from quarantine for good: those that are named, those of --feed, or --all.
 
@@ -152,6 +158,7 @@ def drop(
 
     Exit codes: 0 done; 1 failed, or you said no; 2 the configuration or the call is wrong.
     """
+    from m365watch.cli.documents import done_document
     from m365watch.cli.render import count
     from m365watch.inspection import count_meant, drop_quarantined
     from m365watch.ledger.changing import PiecesAsked
@@ -166,7 +173,10 @@ def drop(
         typer.confirm(
             f"Remove {count(pieces, 'piece')} ({size_bytes:,} bytes) for good?", abort=True, err=True
         )
-    write_line(f"{count(drop_quarantined(settings, asked), 'piece')} dropped from quarantine")
+    dropped = drop_quarantined(settings, asked)
+    write_line(
+        done_document(dropped=dropped) if as_json else f"{count(dropped, 'piece')} dropped from quarantine"
+    )
 
 
 def _require_choice(numbers: list[int] | None, *, feed: str, everything: bool) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.periods import FromOption, ServiceOption, ToOption, parse_period, parse_services
+from m365watch.cli.periods import (
+    FromOption,
+    ServiceOption,
+    TenantsOption,
+    ToOption,
+    parse_period,
+    parse_services,
+)
 from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -28,15 +35,7 @@ def recover(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    tenant: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tenant",
-            metavar="TENANT",
-            help="Only this tenant, by its GUID or its input's name; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    tenant: TenantsOption = None,
     service: ServiceOption = None,
     may_repeat: Annotated[
         bool,

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.periods import FromOption, ServiceOption, ToOption, parse_period, parse_services
+from m365watch.cli.periods import (
+    FromOption,
+    ServiceOption,
+    TenantsOption,
+    ToOption,
+    parse_period,
+    parse_services,
+)
 from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
+    from m365watch.model import FeedContent
     from m365watch.replaying import Replay, ReplayOutcome
 
 
@@ -26,6 +34,7 @@ def replay(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
+    tenant: TenantsOption = None,
     service: ServiceOption = None,
     table: Annotated[
         str | None,
@@ -54,17 +63,17 @@ def replay(
     """
     from m365watch.clock import SystemClock, system_random
     from m365watch.lake.scan import Clock, ScanAsked
-    from m365watch.model import Service
-    from m365watch.replaying import Replay
+    from m365watch.replaying import Replay, find_tenants
 
-    types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
-    asked = ScanAsked(
-        parse_period(start, end, now=SystemClock().now()),
-        Clock.RECEIVED if received else Clock.CREATED,
-        frozenset(one for one in types if one is not None),
-        table,
-    )
+    period = parse_period(start, end, now=SystemClock().now())
     settings = read_settings(config, job=job, collector=collector_file)
+    asked = ScanAsked(
+        period,
+        Clock.RECEIVED if received else Clock.CREATED,
+        _content_types(service),
+        table,
+        find_tenants(settings, tenant) if tenant else None,
+    )
     one = Replay(settings, asked, output, clock=SystemClock(), random=system_random())
     if again:
         one.forget()
@@ -75,6 +84,13 @@ def replay(
     outcome, signal_code = _run(one)
     _show(outcome, as_json=as_json, stdout_is_free=not one.writes_records)
     raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
+
+
+def _content_types(service: list[str] | None) -> frozenset[FeedContent]:
+    from m365watch.model import Service
+
+    types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
+    return frozenset(one for one in types if one is not None)
 
 
 def _configure_lines(one: Replay, *, quiet: bool) -> None:

@@ -17,6 +17,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.failures import EXIT_FAILED
+from m365watch.cli.rules_export import export
 from m365watch.cli.terminal import stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ rules = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DirectoryOption = Annotated[
     list[Path] | None,
@@ -60,8 +62,11 @@ def list_rules(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rules_document, rules_page
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detecting import knowledge_of
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
+    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
     found = [
         rule
         for rule in library.rules
@@ -69,9 +74,9 @@ def list_rules(
     ]
     found.sort(key=lambda rule: (rule.extension.detection or "~", rule.title))
     if as_json:
-        write_line(to_json(rules_document(found, mistakes=library.mistakes)))
+        write_line(to_json(rules_document(found, mistakes=library.mistakes, lacks=lacks)))
     else:
-        stdout_console().print(rules_page(found, mistakes=library.mistakes), crop=False)
+        stdout_console().print(rules_page(found, mistakes=library.mistakes, lacks=lacks), crop=False)
 
 
 @rules.command("show")
@@ -92,19 +97,22 @@ def show(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detecting import knowledge_of
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
+    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
     found = library.find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
     if as_json:
-        write_line(to_json([rule_document(rule) for rule in found]))
+        write_line(to_json([rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found]))
         return
     console = stdout_console()
     for place, rule in enumerate(found):
         if place:
             console.print()
-        console.print(rule_page(rule), crop=False)
+        console.print(rule_page(rule, lacks=lacks.get(rule.id, ())), crop=False)
 
 
 @rules.command("validate")
@@ -136,7 +144,7 @@ def validate(
     else:
         from m365watch.detect.exceptions import list_unknown
 
-        settings = _settings(config, job, collector_file)
+        settings = settings_of(config, job, collector_file)
         library = load_rules(settings)
         exceptions, lines = load_exceptions(settings)
         lines += list_unknown(exceptions, library.rules)
@@ -174,7 +182,7 @@ def try_cases(
     from m365watch.cli.rules_view import verdicts_document, verdicts_page
     from m365watch.detect.cases import read_cases, run_cases
 
-    library = _library(config, job, collector_file, directories)
+    library = library_of(config, job, collector_file, directories)
     judged = []
     for path in _case_files(paths):
         try:
@@ -202,18 +210,19 @@ def _case_files(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _library(
+def library_of(
     config: Path | None, job: Path | None, collector: Path | None, directories: list[Path] | None
 ) -> Library:
+    """The rules that are in force, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    settings = _settings(config, job, collector)
+    settings = settings_of(config, job, collector)
     more = tuple(directories or ())
     return load_rules(replace(settings, rules_directories=(*settings.rules_directories, *more)))
 
 
-def _settings(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
-    """Those of the configuration that is named; where none is, the packs that come along."""
+def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
+    """The settings of the configuration that is named; where none is, the packs that come along."""
     from m365watch.config.settings import DetectionSettings
 
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
@@ -225,3 +234,6 @@ def _is_about(rule: Rule, text: str) -> bool:
     return any(
         text in name.lower() for name in (*rule.names, *rule.techniques, *rule.tactics, rule.description)
     )
+
+
+rules.command("export")(export)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -24,8 +24,10 @@ STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: 
 MISTAKES_SHOWN_MAX = 10
 
 
-def rules_page(found: Sequence[Rule], *, mistakes: Sequence[Mistake]) -> RenderableType:
-    """A line for each rule, and how many there are."""
+def rules_page(
+    found: Sequence[Rule], *, mistakes: Sequence[Mistake], lacks: Mapping[str, Sequence[str]] = {}
+) -> RenderableType:
+    """A line for each rule, and how many there are; `lacks` has what the rules go without, by their ids."""
     table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     table.add_column("rule", no_wrap=True)
     table.add_column("severity", no_wrap=True)
@@ -45,10 +47,25 @@ def rules_page(found: Sequence[Rule], *, mistakes: Sequence[Mistake]) -> Rendera
     if mistakes:
         told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
         lines.append(Text(told, style="yellow"))
+    lines += _lines_of_lacks(found, lacks)
     return Group(*([table] if found else []), *lines, whole_line("`m365watch rules show RULE` tells more"))
 
 
-def rule_page(rule: Rule) -> RenderableType:
+def _lines_of_lacks(found: Sequence[Rule], lacks: Mapping[str, Sequence[str]]) -> list[Text]:
+    """A line for each key that is missing, with the rules that would want it."""
+    from m365watch.detect.enrich.lacking import rules_without
+
+    given = {rule_id: tuple(keys) for rule_id, keys in lacks.items()}
+    return [
+        Text(
+            plain(f"without detections.enrich.{key} these find less or nothing: {', '.join(names)}"),
+            style="dim",
+        )
+        for key, names in rules_without(found, given).items()
+    ]
+
+
+def rule_page(rule: Rule, *, lacks: Sequence[str] = ()) -> RenderableType:
     """All that a rule says of itself."""
     extension = rule.extension
     blocks: list[RenderableType] = [Text(plain(rule.title), style="bold"), Text()]
@@ -57,7 +74,7 @@ def rule_page(rule: Rule) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, value in _facts(rule):
+    for name, value in [*_facts(rule), ("lacks", _lacking(lacks))]:
         if value:
             grid.add_row(name, Text(plain(value)))
     blocks.append(grid)
@@ -70,6 +87,11 @@ def rule_page(rule: Rule) -> RenderableType:
     blocks += _block("Verified on", [extension.evidence] if extension.evidence else [])
     blocks += _block("References", rule.references)
     return Group(*blocks)
+
+
+def _lacking(lacks: Sequence[str]) -> str:
+    keys = ", ".join(f"detections.enrich.{key}" for key in lacks)
+    return f"{keys}: until it is set, the rule finds less or nothing" if keys else ""
 
 
 def _facts(rule: Rule) -> list[tuple[str, str]]:
@@ -103,8 +125,8 @@ def _block(title: str, lines: Iterable[str]) -> list[RenderableType]:
     return [Text(), Text(title, style="bold"), grid]
 
 
-def rule_document(rule: Rule) -> dict[str, Any]:
-    """A rule as JSON has it."""
+def rule_document(rule: Rule, *, lacks: Sequence[str] = ()) -> dict[str, Any]:
+    """A rule as JSON has it; `lacks` are the keys of `detections.enrich` that it goes without."""
     extension = rule.extension
     return {
         "id": rule.id,
@@ -129,15 +151,18 @@ def rule_document(rule: Rule) -> dict[str, Any]:
         "evidence": extension.evidence,
         "references": list(rule.references),
         "risk": rule.risk,
+        "lacks": list(lacks),
         "file": rule.path,
     }
 
 
-def rules_document(found: Sequence[Rule], *, mistakes: Sequence[Mistake]) -> dict[str, Any]:
+def rules_document(
+    found: Sequence[Rule], *, mistakes: Sequence[Mistake], lacks: Mapping[str, Sequence[str]] = {}
+) -> dict[str, Any]:
     """What `rules list --json` prints."""
     return {
         "schema": SCHEMA,
-        "rules": [rule_document(rule) for rule in found],
+        "rules": [rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found],
         "mistakes": [_mistake(one) for one in mistakes],
     }
 
@@ -152,8 +177,13 @@ def mistakes_document(library: Library, lines: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _mistake(mistake: Mistake) -> dict[str, str]:
-    return {"file": mistake.path, "rule": mistake.rule, "text": mistake.text}
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "file": mistake.path,
+        "line": mistake.line or None,
+        "rule": mistake.rule,
+        "text": mistake.text,
+    }
 
 
 def verdicts_page(

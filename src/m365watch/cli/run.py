@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.beside import BoardListenOption, BoardOption, board_beside, listen_of
 from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
@@ -21,7 +22,7 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.failures import failing_as_devo
-from m365watch.cli.terminal import LineFormat, stderr_terminal
+from m365watch.cli.terminal import LineFormat, plain, stderr_terminal
 
 if TYPE_CHECKING:
     from m365watch.app import Collector
@@ -32,21 +33,27 @@ if TYPE_CHECKING:
     from m365watch.reloading import Reload
 
 
+OnceOption = Annotated[
+    bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
+]
+LineFormatOption = Annotated[
+    LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
+]
+
+
 @failing_as_devo
 def run(
     config: ConfigOption = None,
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Stop when every feed is caught up, and account for every blob.")
-    ] = False,
+    once: OnceOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step.")] = False,
-    line_format: Annotated[
-        LineFormat, typer.Option("--log-format", help="How the lines on stderr are written.")
-    ] = LineFormat.TEXT,
+    line_format: LineFormatOption = LineFormat.TEXT,
+    board: BoardOption = False,
+    board_listen: BoardListenOption = None,
     validate: ValidateOption = False,
     no_save_state: NoSaveStateOption = False,
     prod_mode: ProdModeOption = False,  # noqa: ARG001 - taken because Devo's containers give it
@@ -87,18 +94,24 @@ def run(
         )
         _show_warnings(settings)
         if validate:
-            raise typer.Exit(_validate_and_show(collector))
+            raise typer.Exit(_validate_and_show(collector, settings))
         bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=quiet, bars=bars)
-        ending = _collect(collector, view=view, once=once, reload=reload)
+        with board_beside(
+            listen_of(board_listen, wanted=board), config=config, job=job, collector=collector_file
+        ):
+            ending = _collect(collector, view=view, once=once, reload=reload)
         raise typer.Exit(_show_end(ending, settings, told=told, as_json=as_json))
 
 
-def _validate_and_show(collector: Collector) -> int:
+def _validate_and_show(collector: Collector, settings: Settings) -> int:
     """Try what a run needs; each problem on stderr, and the exit code."""
     from m365watch.cli.failures import EXIT_FAILED, show_failure
     from m365watch.cli.loop import run_in_loop
+    from m365watch.detecting import mistakes_of
 
+    for mistake in mistakes_of(settings.detections):
+        sys.stderr.write(f"warning: detections: {plain(mistake)}; it is left out of a run\n")
     problems = run_in_loop(collector.validate())
     for problem in problems:
         show_failure(problem, as_devo=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from m365watch.clock import Clock
     from m365watch.config.settings import Settings
     from m365watch.detect.desk import DetectionFigures
+    from m365watch.notify.looking import TargetFigures
 
 WATCH_PERIOD_S = 2.0
 
@@ -101,6 +102,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         applications=read_expiry(settings),
         configuration=read_configuration(settings),
         detections=_read_detections(settings),
+        notifications=_read_notifications(settings, clock),
     )
 
 
@@ -112,6 +114,17 @@ def _read_detections(settings: Settings) -> DetectionFigures | None:
     from m365watch.detect.output import FILE_NAME
 
     return read_figures(settings.state_directory / FILE_NAME)
+
+
+def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigures]:
+    """How the targets of notifications stand, as far as a run has known them."""
+    if not settings.detections.enabled or not settings.detections.targets:
+        return ()
+    from m365watch.notify.looking import read_standings
+
+    names = {one.name for one in settings.detections.targets}
+    now_ms = round(clock.now().timestamp() * 1000)
+    return read_standings(settings.state_directory, names, now_ms=now_ms).figures
 
 
 def print_metrics(read: Callable[[], Standing]) -> None:
@@ -143,6 +156,12 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
             from m365watch.cli.detections_view import detections_document
 
             document["detections"] = detections_document(standing.detections)
+        if standing.notifications:
+            from m365watch.cli.notifications_view import figures_document
+
+            document["notifications"] = [
+                {"name": one.name, **figures_document(one)} for one in standing.notifications
+            ]
         document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))
         if not watch:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from m365watch.expiry.memory import KnownApplication
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
+    from m365watch.notify.looking import TargetFigures
     from m365watch.tenancy.note import ConfigurationNote
 
 WIDE_COLUMNS = 118
@@ -67,6 +68,7 @@ class Standing:
     configuration: ConfigurationNote | None = None
     """What became of the file while the collector ran."""
     detections: DetectionFigures | None = None
+    notifications: Sequence[TargetFigures] = ()
     """None where they are off, or have not run."""
 
 
@@ -109,6 +111,10 @@ def status_page(
         from m365watch.cli.detections_view import detection_lines
 
         lines += detection_lines(standing.detections)
+    if standing.notifications:
+        from m365watch.cli.notifications_view import status_lines
+
+        lines += status_lines(standing.notifications, now=standing.at)
     lines += configuration_lines(standing.configuration, now=standing.at)
     lines += credential_lines(standing.applications, now=standing.at, shown_max=errors_max)
     # Not what is in the ledger now, as an audit says: what it forgot, and what it was told twice, counts.

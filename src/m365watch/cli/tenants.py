@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,8 @@ tenants = typer.Typer(
     help=(
         "Show every tenant in one line: its state, lag and records, and what is wrong with it; the worst"
         " first.\n\n"
-        "Without a command, the tenants are shown. `m365watch status` shows every feed of them."
+        "Without a command, the tenants are shown. `m365watch status` shows every feed of them. A new one"
+        " comes by `m365watch consent`, and one that leaves goes by `remove`."
     ),
     rich_markup_mode=None,
 )
@@ -90,6 +92,49 @@ def show_or_go_on(
         return
     console = stdout_console()
     console.print(tenants_page(found, columns=console.width), crop=False)
+
+
+@tenants.command()
+def remove(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's GUID.", show_default=False)],
+    config: ConfigOption = None,
+    *,
+    input_name: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="NAME",
+            help="Only from this input; left out, from all that name it.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take it out without asking.")] = False,
+) -> None:
+    """Take a tenant that leaves out of FILE, where nothing else changes.
+
+    An input that names no other tenant goes as a whole. What changes in FILE is shown before, and asked for.
+    A running collector stops with the tenant within seconds, and the others notice nothing. What was
+    collected stays: in the lake up to its retention or `m365watch lake erase`, and at every other output.
+
+    Exit codes: 0 the tenant is out of FILE; 1 you said no, or FILE cannot be written; 2 it is not in FILE,
+    or the call is wrong.
+    """
+    from m365watch.cli.consent_options import read_config
+    from m365watch.cli.editing import require_somebody, write_without_tenant
+    from m365watch.config.values import is_guid
+
+    if not is_guid(tenant.strip()):
+        raise typer.BadParameter(f'"{tenant}" is not a GUID')
+    require_somebody(yes=yes, instead="add --yes to take it out")
+    file = read_config(config or context.obj)
+    removal = write_without_tenant(file, input_name, tenant.strip(), yes=yes)
+    for name in removal.gone:
+        sys.stderr.write(f"input {name} had no other tenant and is gone as a whole\n")
+    sys.stderr.write(
+        "a collector that is running stops with it within seconds; its consent ends when its administrator\n"
+        "deletes the application under Enterprise applications\n"
+    )
 
 
 def choose_tenants(

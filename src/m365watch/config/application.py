@@ -1,4 +1,4 @@
-"""The application of an input whose tenants nobody may have filled in yet, and that input with one more."""
+"""The application of an input whose tenants nobody may have filled in yet, and its tenants changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from m365watch.config.document import Pairs, Unreadable, parse_document
 from m365watch.config.editing import add_tenant, find_input
 from m365watch.config.load import parse_settings
+from m365watch.config.removing import Removal, remove_tenant
 from m365watch.config.replacing import FileText
 from m365watch.config.settings import Settings, TenantSettings
 from m365watch.errors import SettingsRefused
@@ -44,6 +45,15 @@ def with_tenant(file: FileText, input_name: str | None, tenant_id: str) -> str:
     """
     with _telling(file):
         return add_tenant(file.text, input_name, tenant_id, suffix=file.suffix)
+
+
+def without_tenant(file: FileText, input_name: str | None, tenant_id: str) -> Removal:
+    """The file's text without the tenant, in the input or, for None, in all of them.
+
+    Raises: SettingsRefused: the text cannot be read, has no such tenant, or is left to a person.
+    """
+    with _telling(file):
+        return remove_tenant(file.text, input_name, tenant_id, suffix=file.suffix)
 
 
 def check_text(

@@ -22,18 +22,21 @@ _KINDS = {
     "key": (_PRIVATE_KEY, "holds no private key in PEM; give the key that belongs to cert"),
 }
 _OTHERS_CAN_READ = 0o044
+_NOTIFICATIONS = ("detections", "notifications")
 
 
 def find_certificates(document: Document, *, folder: Path, report: Report) -> None:
-    """Set `chain`, `cert` and `key` of every output to the file's absolute path, in place.
+    """Set `chain`, `cert` and `key` of outputs and targets of notifications to absolute paths, in place.
 
     A file that is missing or of the wrong kind is a mistake. A key that others can read is a warning only:
     certificates are often mounted into a container with a mode that nobody in it can change.
     """
-    for name in section_at(document, "outputs"):
-        config = section_at(document, "outputs", name, "config")
+    places = [("outputs", name, "config") for name in section_at(document, "outputs")]
+    places += [(*_NOTIFICATIONS, name) for name in section_at(document, *_NOTIFICATIONS)]
+    for place in places:
+        config = section_at(document, *place)
         for key in _KINDS:
-            path: KeyPath = ("outputs", name, "config", key)
+            path: KeyPath = (*place, key)
             file = config.get(key)
             if isinstance(file, str) and file.strip() and path not in report.mistakes:
                 try:

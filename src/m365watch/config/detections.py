@@ -9,12 +9,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.credentials import ResponseCredentials
-from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Section, Switch, Whole, listed
+from m365watch.config.enrichment import EnrichSection, check_enrichment, resolve_enrichment
+from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Name, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
+from m365watch.config.notifications import NotificationSection
 from m365watch.config.places import Places
 from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.sections import Document, section_at
 from m365watch.config.settings import DETECTIONS, DetectionSettings, IdentityEndpoint, ResponseSettings
+from m365watch.config.targets import TargetSettings
 from m365watch.config.values import parse_domain
 
 SECTION = "detections"
@@ -54,9 +57,9 @@ class DetectionsSection(Section):
     """Alerts that are not to be told, in YAML: for each the rule, the entity, a reason and the day until
     which it holds."""
 
-    risk_points: Whole = Field(default=100, ge=0, le=10_000, title="a whole number, 0 to 10,000")
-    """How many points the alerts of a week have to put on one account, address, application, mailbox or site
-    until that is an alert of its own; 0 for never."""
+    risk_points: Whole = Field(default=50, ge=0, le=10_000, title="a whole number, 0 to 10,000")
+    """How many points the alerts of three rules or more have to put on one account, address, application or
+    site within a week, none of them high by itself, until that is an alert of its own; 0 for never."""
 
     accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
         default=(), title="a domain, or a list of domains"
@@ -64,8 +67,16 @@ class DetectionsSection(Section):
     """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
     accepted with them."""
 
+    enrich: EnrichSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """Tables of addresses and lists of your own, for rules that ask where somebody came from or who it is."""
+
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
+
+    notifications: dict[Name, NotificationSection] = Field(
+        default={}, title="an object of targets, each under a name of its own"
+    )
+    """Who is told of alerts; left out, nobody: they are in `m365watch alerts list`."""
 
 
 def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
@@ -84,6 +95,7 @@ def check_detections(document: Document, *, places: Places, report: Report, read
         if reads and not path.is_file():
             why = "is no file; make it, or remove the key"
             report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+    check_enrichment(section, above=(SECTION,), places=places, report=report, reads=reads)
     if section.get("rules_directories") is not None:
         _check_directories(section, places=places, report=report, reads=reads)
 
@@ -106,7 +118,11 @@ def _check_directories(section: Document, *, places: Places, report: Report, rea
 
 
 def resolve_detections(
-    section: DetectionsSection, *, has_lake: bool, endpoint: IdentityEndpoint
+    section: DetectionsSection,
+    *,
+    has_lake: bool,
+    endpoint: IdentityEndpoint,
+    targets: tuple[TargetSettings, ...] = (),
 ) -> DetectionSettings:
     """What the detections are told to do."""
     given = section.response.credentials
@@ -117,7 +133,9 @@ def resolve_detections(
         exceptions_file=section.exceptions_file,
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
+        enrich=resolve_enrichment(section.enrich),
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),
+        targets=targets,
     )

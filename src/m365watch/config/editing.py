@@ -1,6 +1,7 @@
 """A tenant added to a configuration's text: what is not meant keeps every byte.
 
-The port is `add_tenant` and `show_difference`, both pure; `config.replacing` brings a text to its file.
+The port is `add_tenant` and `show_difference`, both pure; `config.removing` takes one out, and
+`config.replacing` brings a text to its file.
 """
 
 from __future__ import annotations

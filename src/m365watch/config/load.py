@@ -18,6 +18,7 @@ from m365watch.config.proofs import check_proofs
 from m365watch.config.reading import read_schema
 from m365watch.config.resolve import resolve
 from m365watch.config.resolve_network import check_networks
+from m365watch.config.resolve_notifications import check_notifications
 from m365watch.config.secrets import allows_readable_secrets, fill_in_secrets, warn_of_inline_secrets
 from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
@@ -107,6 +108,7 @@ def _settle(
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_networks(tidied, places=places, report=report, reads=reads)
     check_detections(tidied, places=places, report=report, reads=reads)
+    check_notifications(tidied, report=report)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:

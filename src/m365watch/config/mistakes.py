@@ -16,9 +16,13 @@ SECRET_KEYS = frozenset(
         "certificate_password",
         "client_secret",
         "key_password",
+        "password",
         "private_key",
         "proxy_password",
+        "routing_key",
+        "signing_secret",
         "token",
+        "webhook_url",
     }
 )
 """Keys whose value is never shown."""

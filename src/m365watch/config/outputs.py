@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic import AfterValidator, Field
 
 from m365watch.config import values
 from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
+from m365watch.config.variants import ByType
 from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
 
 _DAYS = "a whole number of days, 1 to 36,500"
@@ -131,36 +131,7 @@ OUTPUT_TYPES_WANTED = (
 )
 
 
-class _ByType:
-    """Builds and reads the section of the output's type alone; a union would build those of all types."""
-
-    def __get_pydantic_core_schema__(self, _source: object, _build: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(_read_output)
-
-
-def _read_output(given: object) -> Output:
-    kind = given.get("type") if isinstance(given, dict) else None
-    section = OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
-    if section is None:
-        # The reader of mistakes looks at `type` itself.
-        raise PydanticCustomError("union_tag_invalid", "no type of output")
-    try:
-        return section.model_validate(given)
-    except ValidationError as error:
-        raise _marked(error, mark=f"|{section.__name__}") from None
-
-
-def _marked(error: ValidationError, *, mark: str) -> ValidationError:
-    """`error` with the schema's mark of a variant in front of its places."""
-    found = [
-        InitErrorDetails(
-            type=one["type"], loc=(mark, *one["loc"]), input=one["input"], ctx=one.get("ctx", {})
-        )
-        for one in error.errors(include_url=False)
-    ]
-    return ValidationError.from_exception_data(error.title, found, hide_input=True)
-
-
 OutputSection = Annotated[
-    LakeOutput | FilesOutput | DevoPlatformOutput | DevoHttpOutput | SyslogOutput | ConsoleOutput, _ByType()
+    LakeOutput | FilesOutput | DevoPlatformOutput | DevoHttpOutput | SyslogOutput | ConsoleOutput,
+    ByType(OUTPUT_TYPES),
 ]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.notifications import TARGET_TYPES_WANTED
 from m365watch.config.oddities import warn_of_oddities
 from m365watch.config.outputs import OUTPUT_TYPES_WANTED
 from m365watch.config.schema import ConfigurationFile
+from m365watch.config.secrets import NOTIFICATIONS
 from m365watch.config.wanted import keys_beside, wanted_at
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def _refuse(path: KeyPath, details: ErrorDetails, report: Report) -> None:
     if kind == "missing":
         report.refuse(path, f"is missing; {wanted_at(marked)}")
     elif kind.startswith("union_tag"):
-        _refuse_output_type(path, details["input"], report)
+        _refuse_type(path, details["input"], report)
     elif marked[-1:] == ("[key]",):
         own = str(details.get("ctx", {}).get("error", ""))
         usual = 'is not a name; give 1 to 64 letters, digits, "_" and "-"'
@@ -92,13 +94,18 @@ def _unknown_key(marked: KeyPath, near: str | None) -> str:
     return f"unknown key; known here: {', '.join(keys_beside(marked))}"
 
 
-def _refuse_output_type(path: KeyPath, output: object, report: Report) -> None:
-    if not isinstance(output, dict):
-        report.refuse_value(path, output, "is of the wrong kind; give an object with type and config")
-    elif output.get("type") is None:
-        report.refuse((*path, "type"), f"is missing; give {OUTPUT_TYPES_WANTED}")
+def _refuse_type(path: KeyPath, given: object, report: Report) -> None:
+    """Refuse an output, or a target of notifications, whose type is none."""
+    kind, wanted = ("output", OUTPUT_TYPES_WANTED)
+    if path[:2] == NOTIFICATIONS:
+        kind, wanted = ("target of notifications", TARGET_TYPES_WANTED)
+    if not isinstance(given, dict):
+        options = "type and config" if kind == "output" else "type and its keys"
+        report.refuse_value(path, given, f"is of the wrong kind; give an object with {options}")
+    elif given.get("type") is None:
+        report.refuse((*path, "type"), f"is missing; give {wanted}")
     else:
-        report.refuse_value((*path, "type"), output["type"], f"is no output; give {OUTPUT_TYPES_WANTED}")
+        report.refuse_value((*path, "type"), given["type"], f"is no {kind}; give {wanted}")
 
 
 def _path_in(document: object, marked: KeyPath) -> KeyPath:

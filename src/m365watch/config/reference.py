@@ -17,6 +17,7 @@ from m365watch.config.inputs import DlpSection, HealthSection, ServiceSection
 from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.load import example_settings
 from m365watch.config.network import InputNetworkSection, NetworkSection
+from m365watch.config.notifications import NotificationKeys
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
@@ -36,6 +37,7 @@ _SAID_ELSEWHERE: dict[type[Section], type[Section]] = {
     DlpSection: ServiceSection,
     HealthSection: ServiceSection,
     InputNetworkSection: NetworkSection,
+    **dict.fromkeys(NotificationKeys.__subclasses__(), NotificationKeys),
 }
 """Sections whose keys are for the most part those of another, which has its own table."""
 
@@ -94,6 +96,9 @@ def _list_sections(path: str, section: type[Section]) -> Iterator[tuple[str, typ
             yield f"{path}.<service>", ServiceSection
             yield f"{path}.dlp", DlpSection
             return
+        if NotificationKeys in {base for inner in inner_sections for base in inner.__bases__}:
+            # What all types of targets take stands once, before what is each one's own.
+            yield _inner_path(path, name, field), NotificationKeys
         for inner in inner_sections:
             yield from _list_sections(_inner_path(path, name, field), inner)
 
@@ -105,7 +110,11 @@ def _inner_path(path: str, name: str, field: FieldInfo) -> str:
 
 
 def _render_section(path: str, section: type[Section]) -> str:
-    kind = section.model_fields["type"].title if issubclass(section, Output) else None
+    kind = (
+        section.model_fields["type"].title
+        if issubclass(section, Output | NotificationKeys) and "type" in section.model_fields
+        else None
+    )
     of_kind = f", type {kind}" if kind else ""
     heading = f"`{path}`{of_kind}" if path else "The file"
     beside = _SAID_ELSEWHERE[section].model_fields if section in _SAID_ELSEWHERE else {}

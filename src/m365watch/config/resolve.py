@@ -23,6 +23,7 @@ from m365watch.config.outputs import LakeConfig, LakeOutput
 from m365watch.config.overall import GlobalOverrides
 from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.resolve_network import overlaid, resolve_network
+from m365watch.config.resolve_notifications import resolve_notifications
 from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.settings import (
@@ -63,19 +64,20 @@ def resolve(
         for name, section in file.inputs.items()
         for tenant in _resolve_input(name, section, endpoint)
     )
+    resolved = tuple(
+        with_network(
+            with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants),
+            network,
+        )
+        for name, output in outputs.items()
+    )
     return Settings(
         path=path,
         collector_name=file.globals.name,
         state_directory=absolute(path.parent, persistence.config.directory_name),
         debug=overall.debug,
         tenants=tenants,
-        outputs=tuple(
-            with_network(
-                with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants),
-                network,
-            )
-            for name, output in outputs.items()
-        ),
+        outputs=resolved,
         warnings=tuple(report.warnings),
         job_id=file.globals.id,
         queue_bytes_max=overall.queue_max_size_in_mb * MEBIBYTE_BYTES,
@@ -89,6 +91,7 @@ def resolve(
             file.detections,
             has_lake=any(isinstance(output, LakeOutput) for output in outputs.values()),
             endpoint=endpoint,
+            targets=resolve_notifications(file.detections.notifications, outputs=resolved, network=network),
         ),
     )
 

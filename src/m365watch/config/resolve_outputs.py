@@ -209,8 +209,13 @@ def _resolve_tags(config: TagKeys) -> TagSettings:
     return TagSettings(fallback_tag=config.fallback_tag, known_tables=config.known_tables)
 
 
+def own_host() -> str:
+    """The machine's own name, as a line names it."""
+    return _NOT_IN_A_LINES_HOST.sub("_", socket.gethostname())[:255] or "-"
+
+
 def _host(config: TagKeys) -> str:
-    return config.hostname or _NOT_IN_A_LINES_HOST.sub("_", socket.gethostname())[:255] or "-"
+    return config.hostname or own_host()
 
 
 def _secret(given: SecretStr | None) -> Secret | None:

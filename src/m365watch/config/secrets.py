@@ -19,6 +19,8 @@ from m365watch.config.webhook import WEBHOOK
 SECRET_BYTES_MAX = 4_096
 RESPONSE = ("detections", "response", "credentials")
 """Where the application stands that responds to alerts."""
+NOTIFICATIONS = ("detections", "notifications")
+"""Where those stand who are told of alerts."""
 
 _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
@@ -88,6 +90,7 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
         WEBHOOK,
         RESPONSE,
         (*RESPONSE, "second"),
+        *((*NOTIFICATIONS, name) for name in section_at(document, *NOTIFICATIONS)),
     ]
 
 

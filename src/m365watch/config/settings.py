@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m365watch.model import Service, TenantId
+
+if TYPE_CHECKING:
+    from m365watch.config.targets import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +420,21 @@ class ResponseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrichSettings:
+    """Files that say more of addresses, people and indicators; absolute paths."""
+
+    databases: tuple[Path, ...] = ()
+    tor_lists: tuple[Path, ...] = ()
+    vpn_lists: tuple[Path, ...] = ()
+    hosting_lists: tuple[Path, ...] = ()
+    indicator_lists: tuple[Path, ...] = ()
+    vip_lists: tuple[Path, ...] = ()
+    admin_lists: tuple[Path, ...] = ()
+    vips: tuple[str, ...] = ()
+    admins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DetectionSettings:
     """Which rules look at the records."""
 
@@ -423,12 +442,15 @@ class DetectionSettings:
     packs: tuple[str, ...] = ("core", "devo")
     rules_directories: tuple[Path, ...] = ()
     exceptions_file: Path | None = None
-    risk_points: int | None = 100
+    risk_points: int | None = 50
     """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
+    enrich: EnrichSettings = EnrichSettings()
     response: ResponseSettings | None = None
     """Who carries out what `respond` plans; None: it is printed only."""
+    targets: tuple[TargetSettings, ...] = ()
+    """Who is told of alerts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ KEY_CHARACTERS_MAX = 16_384
 """A private key in PEM has many lines, and more characters than any other text."""
 INTEGER_BITS_MAX = 64
 
+_NOTIFICATIONS = ("detections", "notifications")
 _OFF: Document = {"enabled": False}
 _OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
@@ -55,14 +56,14 @@ def is_off(value: object) -> bool:
 
 
 def set_aside(document: Document, report: Report) -> None:
-    """Take inputs and outputs that are switched off out of the document, with a warning for each."""
-    for kind in ("inputs", "outputs"):
-        section = section_at(document, kind)
+    """Take what is switched off of inputs, outputs and notifications out of it, with a warning for each."""
+    for kind in (("inputs",), ("outputs",), _NOTIFICATIONS):
+        section = section_at(document, *kind)
         off = [name for name in section if is_off(section[name])]
         for name in off:
             del section[name]
-            report.warn((kind, name), "is switched off and was not read")
-        if off and not section and kind == "outputs":
+            report.warn((*kind, name), "is switched off and was not read")
+        if off and not section and kind == ("outputs",):
             report.refuse(("outputs",), "every output is switched off; switch one on, or remove the key")
 
 
@@ -170,4 +171,5 @@ def _can_be_off(path: KeyPath) -> bool:
     is_input = len(path) == 2
     is_service = len(path) == 4 and path[2] == "services"
     is_output = len(path) == 2 and path[0] == "outputs"
-    return is_output or (path[:1] == ("inputs",) and (is_input or is_service))
+    is_target = len(path) == 3 and path[:2] == _NOTIFICATIONS
+    return is_output or is_target or (path[:1] == ("inputs",) and (is_input or is_service))

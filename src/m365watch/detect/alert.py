@@ -21,7 +21,7 @@ TEXT_MAX = 300
 """Characters of a record's value that an alert repeats."""
 
 
-class Match(msgspec.Struct, frozen=True):
+class Match(msgspec.Struct, frozen=True, array_like=True):
     """A record that fulfils a rule's condition, and what is kept of it."""
 
     rule_id: str
@@ -41,6 +41,8 @@ class Match(msgspec.Struct, frozen=True):
     """What the alert explains itself with."""
     counted: str = ""
     """The value that a correlation counts, sums or averages."""
+    written: bytes = b""
+    """`values` as they are kept, where that is known already; they may be left out then until it is kept."""
 
     @property
     def order(self) -> tuple[int, str]:
@@ -108,8 +110,6 @@ def clean_text(value: str) -> str:
     """A record's value, fit for a line of text: no control characters, at most `TEXT_MAX` characters."""
     if len(value) <= TEXT_MAX and value.isprintable():
         return value.strip()  # nearly every value is so, and most of a match's time went into the rest
-    if len(value) <= TEXT_MAX and value.isprintable():
-        return value.strip()
     cut = value[: TEXT_MAX + 1]
     plain = "".join(one if one.isprintable() else " " for one in cut).strip()
     return plain if len(plain) <= TEXT_MAX else f"{plain[: TEXT_MAX - 1]}…"

@@ -25,12 +25,13 @@ import yaml
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.compile import read_instant
+from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.extension import parse_duration_s
 from m365watch.detect.judging import NO_EXCEPTIONS, judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
-from m365watch.detect.matching import Matcher, Told
+from m365watch.detect.matching import Matcher
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from m365watch.detect.extension import Severity
@@ -15,6 +16,8 @@ from m365watch.errors import OutputUnusable
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
 ALERTS_READ_MAX = 100_000
+PARTIAL_SUFFIX = "-rebuilding"
+"""What the name of a file has that is being made anew: detections-rebuilding.sqlite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ class AlertsAsked:
 @contextmanager
 def opened(path: Path) -> Iterator[DetectionState]:
     """The file of detections. Raises: OutputUnusable: there is none, or it cannot be used."""
+    if not path.is_file() and path.with_name(path.stem + PARTIAL_SUFFIX + path.suffix).is_file():
+        raise OutputUnusable(
+            "the alerts are being made anew from the lake, as their file was lost",
+            fix="try again when the collector says it is done; `m365watch query` reads those of the lake",
+            where=str(path),
+        )
     if not path.is_file():
         raise OutputUnusable(
             "there are no alerts here: no run has had its detections on",
@@ -63,15 +72,31 @@ def opened(path: Path) -> Iterator[DetectionState]:
         state.close()
 
 
+@dataclass(frozen=True, slots=True)
+class AlertsFound:
+    """What a list is made of."""
+
+    alerts: Sequence[KeptAlert]
+    """The worst first, and of those the latest."""
+    hidden: Mapping[Severity, int]
+    """By severity, those that are left out for theirs alone."""
+
+
 def list_alerts(path: Path, asked: AlertsAsked) -> list[KeptAlert]:
     """The alerts that are meant, the worst first, and of those the latest. Raises: OutputUnusable."""
+    return [*find_alerts(path, asked).alerts]
+
+
+def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
+    """The same, with how many are left out for their severity. Raises: OutputUnusable."""
+    of_any = replace(asked, severity_min=Severity.INFORMATIONAL)
     with opened(path) as state:
-        found = [
-            one
-            for one in state.list_alerts(since_ms=asked.since_ms, most=ALERTS_READ_MAX)
-            if asked.holds(one)
-        ]
-    return sorted(found, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+        every = state.list_alerts(since_ms=asked.since_ms, most=ALERTS_READ_MAX)
+    meant = [one for one in every if of_any.holds(one)]
+    found = [one for one in meant if asked.holds(one)]
+    hidden = Counter(one.alert.severity for one in meant if not asked.holds(one))
+    found.sort(key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+    return AlertsFound(found, hidden)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.finding import MakesFinder, OwnFinder
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
@@ -33,10 +34,11 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.matching import Matcher, Told
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.tallies import Tallies, may_alert
+from m365watch.detect.uses import once_ms
 from m365watch.model import Header
 
 HORIZON_MS = 8 * DAY_MS
@@ -138,16 +140,23 @@ class Engine:
         *,
         knowledge: Knowledge = NOTHING_KNOWN,
         exceptions: Exceptions = NO_EXCEPTIONS,
+        finder: MakesFinder | None = None,
     ) -> None:
-        """`rules` with all that correlations join, that about risk last; `state` is the engine's alone."""
+        """`rules` with all that correlations join, that about risk last; `state` is the engine's alone.
+
+        `finder` makes what looks for matches; without it the engine does that itself.
+        """
         self.rules = sources_first(rules)
         self.state = state
         self.exceptions = exceptions
-        self.matcher = Matcher(self.rules, knowledge=knowledge)
+        self.finder = (finder or OwnFinder)(self.rules, knowledge)
         self.figures = Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._kept_ms = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in self.rules}
+        self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
+        self._tallies = Tallies(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self._has_risk = RISK_RULE_ID in self._by_id
@@ -176,15 +185,22 @@ class Engine:
         if number <= self.state.last_batch:
             return []
         portions = list(portions)
-        matches = [match for portion in portions for match in self._match(portion)]
-        with self.state.transaction():
-            work = _Work(_ms(now), self._rank)
-            for portion in portions:
-                self._watch(portion, work)
-            self._keep(matches, work)
-            self._judge(work)
-            self.state.write("batch", str(number))
-        self._remember(matches)
+        try:
+            with self.state.transaction():
+                work = _Work(_ms(now), self._rank)
+                for portion in portions:
+                    self._watch(portion, work)
+                for found in self.finder.find(portions):
+                    self._keep(found.matches, work)
+                    self.figures.decoded += found.looked_at
+                    self.figures.matches += len(found.matches)
+                self._judge(work)
+                self.state.write("batch", str(number))
+        except BaseException:
+            self.finder.take_back()
+            raise
+        self.finder.settle()
+        self.figures.records += sum(len(portion.records) for portion in portions)
         return self._count(work)
 
     def look(self, *, now: datetime) -> list[Change]:
@@ -201,7 +217,12 @@ class Engine:
             self._judge(work)
             self._forget(work.now_ms)
         self._looked_at.update(due)
+        self.finder.rest()
         return self._count(work)
+
+    def close(self) -> None:
+        """Let go of what looks for matches; the state is its owner's."""
+        self.finder.close()
 
     def _due(self, now_ms: int) -> dict[str, int]:
         """The rules of which another period has settled since the last look, with its number."""
@@ -214,30 +235,7 @@ class Engine:
             rule_id: period for rule_id, period in found.items() if self._looked_at.get(rule_id) != period
         }
 
-    # Records to matches -------------------------------------------------------------------------
-
-    def _match(self, portion: Portion) -> list[Match]:
-        told = Told(portion.tenant, portion.received_at)
-        plan_for, match_by = self.matcher.plan_for, self.matcher.match_by
-        found: list[Match] = []
-        decoded = 0
-        for record, header in zip(portion.records, portion.headers, strict=True):
-            plan = plan_for(header)
-            if plan is not None:
-                decoded += 1
-                found += match_by(plan, record, told)
-        self.matcher.trim()
-        self.figures.records += len(portion.records)
-        self.figures.decoded += decoded
-        self.figures.matches += len(found)
-        return found
-
-    def _remember(self, matches: Iterable[Match]) -> None:
-        """Spare the next sightings of the same day the way to the disk, now that these are there."""
-        for match in matches:
-            first_seen = self._by_id[match.rule_id].extension.first_seen
-            if first_seen is not None and self._by_id[match.rule_id].correlation is None:
-                self.matcher.sightings.learn(match, bucket_of(first_seen))
+    # What is kept ------------------------------------------------------------------------------
 
     def _watch(self, portion: Portion, work: _Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
@@ -260,28 +258,50 @@ class Engine:
 
     def _keep(self, matches: Iterable[Match], work: _Work) -> None:
         """Put what is new on disk, and see which groups it touches."""
-        hours: set[tuple[GroupKey, int]] = set()
+        groups: dict[tuple[str, str, tuple[str, ...]], list[Match]] = {}
         for match in matches:
-            if match.at_ms < work.now_ms - HORIZON_MS - self._kept_ms(match.rule_id):
+            if match.at_ms < work.now_ms - self._kept_ms[match.rule_id]:
                 self.figures.too_old += 1
-            elif changed := self._add(match):
-                key = GroupKey(match.rule_id, match.tenant, match.group)
-                for at_ms in changed:
-                    work.touch(key, at_ms)
-                hours.add((key, match.at_ms // HOUR_MS * HOUR_MS))
-        for key, hour_ms in sorted(hours):
-            if self.state.thin_hour(key, hour_ms, most=self._hour_most[key.rule_id]):
-                self.figures.hours_full += 1
+            else:
+                groups.setdefault((match.rule_id, match.tenant, match.group), []).append(match)
+        self.state.add_matches(
+            [match for name, found in groups.items() if name[0] not in self._bucket_ms for match in found]
+        )
+        for name, found in groups.items():
+            key = GroupKey(*name)
+            if key.rule_id in self._bucket_ms:
+                self._see(key, found, work)
+            else:
+                self._count_in(key, found, [match.at_ms for match in found], work)
 
-    def _add(self, match: Match) -> list[int]:
-        """Keep a match; the times at which that changes something."""
-        first_seen = self._by_id[match.rule_id].extension.first_seen
-        if first_seen is None:
-            return [match.at_ms] if self.state.add_match(match) else []
-        return self.state.add_sighting(match, bucket_ms=bucket_of(first_seen))
+    def _see(self, key: GroupKey, found: Iterable[Match], work: _Work) -> None:
+        """Keep the first sighting of a key in each stretch of time."""
+        bucket_ms = self._bucket_ms[key.rule_id]
+        first: dict[tuple[str, int], Match] = {}
+        for match in found:
+            stretch = match.counted, match.at_ms // bucket_ms
+            if stretch not in first or match.order < first[stretch].order:
+                first[stretch] = match
+        changed = [
+            at_ms for match in first.values() for at_ms in self.state.add_sighting(match, bucket_ms=bucket_ms)
+        ]
+        if changed and self._by_id[key.rule_id].correlation is not None:
+            self._count_in(key, [*first.values()], changed, work)
+        elif changed:
+            work.touch(key, min(changed))
+            work.touch(key, max(changed))
 
-    def _kept_ms(self, rule_id: str) -> int:
-        return reach_s(self._by_id[rule_id]) * 1000
+    def _count_in(self, key: GroupKey, found: Sequence[Match], times: Sequence[int], work: _Work) -> None:
+        """Have the group judged again around these times, if an alert can come of what it has now."""
+        rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
+        tally = self._tallies.count_in(key, found)
+        if tally.count > most:
+            for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
+                self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
+        low_ms = min(times)
+        if may_alert(rule, tally) and low_ms < _settled_ms(rule, work.now_ms):
+            work.touch(key, low_ms)
+            work.touch(key, max(times))
 
     # Matches to alerts --------------------------------------------------------------------------
 
@@ -309,6 +329,8 @@ class Engine:
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
         found = [(episode, _noted(make_alert(rule, episode), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
+        if found:
+            self._tallies.mark_alerted(key)
 
     def _notes(self, key: GroupKey, is_cut: bool, *, low_ms: int, high_ms: int) -> tuple[str, ...]:  # noqa: FBT001
         is_full = self.state.is_full(key, low_ms=low_ms, high_ms=high_ms)
@@ -334,6 +356,8 @@ class Engine:
                 links += risk_matches(rule, alert)
             for key, at_ms in self.state.replace_links(alert.id, links):
                 work.touch(key, at_ms)
+            for link in links:
+                self._tallies.count_in(GroupKey(link.rule_id, link.tenant, link.group), [link])
         for kept in gone:
             if kept.alert.id not in taken:
                 self._withdraw(kept, work)
@@ -390,7 +414,7 @@ class Engine:
             return
         self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
-            self.state.forget_matches(rule.id, before_ms=now_ms - HORIZON_MS - self._kept_ms(rule.id))
+            self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
 
     def _count(self, work: _Work) -> list[Change]:
@@ -412,6 +436,20 @@ def _hour_most(rule: Rule) -> int:
     if rule.extension.several is not None:
         wanted = rule.extension.several.threshold
     return max(HOUR_MATCHES_MAX, min(4 * int(wanted), 100_000))
+
+
+def _stretch_ms(rule: Rule) -> int:
+    """The stretch of time of which one sighting is kept; 0 where every match is."""
+    first_seen = rule.extension.first_seen
+    if rule.correlation is not None or first_seen is None:
+        return once_ms(rule)
+    return bucket_of(first_seen)
+
+
+def _settled_ms(rule: Rule, now_ms: int) -> int:
+    """Until when the rule can say something by now; what comes later is told when its period is over."""
+    period_ms = period_of(rule) * 1000
+    return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
 def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:

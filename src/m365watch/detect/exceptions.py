@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -93,18 +94,27 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
         return Exceptions(), []
     if not isinstance(found, list):
         return Exceptions(), [f"{path}: exceptions: is no list"]
-    return _parse(found, str(path))
+    return _parse(found, str(path), _lines_of(content))
 
 
-def _parse(found: Sequence[object], path: str) -> tuple[Exceptions, list[str]]:
+def _lines_of(content: bytes) -> list[int]:
+    """The line on which each exception begins; none where they stand in an unusual way."""
+    node: Any = yaml.compose(content, Loader=yaml.SafeLoader)
+    if isinstance(node, yaml.MappingNode):
+        node = next((value for key, value in node.value if key.value == "exceptions"), None)
+    return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
+
+
+def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Exceptions, list[str]]:
     kept: list[AlertException] = []
     mistakes: list[str] = []
     for number, one in enumerate(found[:EXCEPTIONS_MAX]):
         try:
             kept.append(AlertException.model_validate(one))
         except ValidationError as error:
+            place = f"{path}:{lines[number]}" if number < len(lines) else path
             mistakes += [
-                f"{path}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
+                f"{place}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
                 f"{_words(mistake['type'], mistake['msg'])}"
                 for mistake in error.errors(include_url=False)
             ]

@@ -175,6 +175,9 @@ class Extension(_Part):
     """By kind (user, address, app, mailbox, site, session, ...), the field whose value it is."""
     group_by: Annotated[Names, Field(max_length=6)] = ()
     quiet: Span = 86_400
+    once: Span | None = None
+    """For `value_count`: of records with the same group and counted value, the first of each such stretch
+    counts. What people do all day costs little then; an alert's count is of the records that count."""
     explanation: str = Field(default="", max_length=2_000)
     check: Names = ()
     contain: Names = ()

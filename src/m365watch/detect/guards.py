@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from msgspec import Raw
 
@@ -30,6 +29,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import MAPS, Value, leaves_of, text_of
+from m365watch.detect.remembering import Memory
 
 Guard = tuple[Test, ...]
 """At least one of these tests passes where the rule is fulfilled."""
@@ -49,8 +49,6 @@ WORDS_MAX = 40
 
 TESTS_MAX = 12
 """Tests of one guard; beyond it the rule is cheaper to ask itself."""
-REMEMBERED_MAX = 100_000
-"""Values whose answers are remembered, over all fields; they begin anew when there are more."""
 VALUE_CHARS_MAX = 512
 """Longer values are not remembered."""
 
@@ -157,33 +155,6 @@ def _test_cost(test: Test) -> float:
             shortest = min((len(value) for value in values), default=0)
             return reading + (1.0 if shortest >= 4 else 8.0)
     return reading + 2.0
-
-
-@dataclass(slots=True)
-class Memory:
-    """What is remembered, over all probes."""
-
-    values: int = 0
-    most: int = REMEMBERED_MAX
-    _all: list[dict[object, tuple[int, ...]]] = field(default_factory=list)
-
-    def make(self) -> dict[object, tuple[int, ...]]:
-        """A place for one probe to remember in."""
-        place: dict[object, tuple[int, ...]] = {}
-        self._all.append(place)
-        return place
-
-    def trim(self) -> None:
-        """Begin anew where it has become too much."""
-        if self.values > self.most:
-            for place in self._all:
-                place.clear()
-            self.values = 0
-
-    def drop(self) -> None:
-        """Nobody asks the probes any more."""
-        self._all.clear()
-        self.values = 0
 
 
 class Probe:

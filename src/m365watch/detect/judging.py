@@ -22,7 +22,7 @@ from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
-from m365watch.detect.uses import links
+from m365watch.detect.uses import links, once_ms
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
 """Kinds whose alerts come with time alone."""
@@ -57,7 +57,7 @@ def sort_matches(matches: Iterable[Match]) -> list[Match]:
 def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
     """The episodes of one group; `ordered` as `sort_matches` gives them."""
     if rule.correlation is not None:
-        return window_episodes(ordered, rule.correlation)
+        return window_episodes(_counting(rule, ordered), rule.correlation)
     extension = rule.extension
     if extension.several is not None:
         several = extension.several
@@ -70,6 +70,17 @@ def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[
     if rule.kind in PERIOD_KINDS:
         return _period_episodes(rule, ordered, now_ms=moment.now_ms)
     return chain_episodes(ordered, quiet_s=extension.quiet)
+
+
+def _counting(rule: Rule, ordered: Sequence[Match]) -> Sequence[Match]:
+    """Those that count: of a counted value, where the rule says `once`, the first of each stretch."""
+    stretch_ms = once_ms(rule)
+    if not stretch_ms:
+        return ordered
+    first: dict[tuple[str, int], Match] = {}
+    for match in ordered:
+        first.setdefault((match.counted, match.at_ms // stretch_ms), match)
+    return list(first.values())
 
 
 def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> list[Episode]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from m365watch.detect.alert import Alert, Match
+
+Row = tuple[Any, ...]
+"""A row of the file, whose types its schema vouches for."""
+_ALERTS = msgspec.json.Decoder(Alert)
 
 
 class AlertState(StrEnum):
@@ -67,3 +73,14 @@ class Span:
 
     matches: list[Match]
     is_cut: bool
+
+
+def decode_alert(body: bytes) -> Alert:
+    """The alert that the file has."""
+    return _ALERTS.decode(body)
+
+
+def kept_of(row: Row) -> KeptAlert:
+    """Of the columns body, shown, state, reason, changed_by, changed_at."""
+    body, shown, state, reason, changed_by, changed_at_ms = row
+    return KeptAlert(decode_alert(body), bool(shown), AlertState(state), reason, changed_by, changed_at_ms)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,14 @@ class Whereabouts:
     """The number of the autonomous system, digits only."""
     latitude: float | None = None
     longitude: float | None = None
+    city: str = ""
+    network_name: str = ""
+    """Whose the autonomous system is."""
+    tor: bool = False
+    vpn: bool = False
+    """An exit of a VPN, or an open proxy."""
+    hosting: bool = False
+    """A place of servers, where nobody sits."""
 
 
 class Enrichment(Protocol):
@@ -24,6 +32,15 @@ class Enrichment(Protocol):
 
     def locate(self, address: str) -> Whereabouts:
         """What is known of the address, which is valid and bare; never raises."""
+        ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """Something that files say, which may change."""
+
+    def look(self) -> int:
+        """A number that grows when a file was read again, after a look at each."""
         ...
 
 
@@ -46,11 +63,14 @@ class Knowledge:
     """Mail domains that are the organisation's own, in all tenants."""
     tenant_domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Further domains by tenant id."""
-    vips: frozenset[str] = frozenset()
-    admins: frozenset[str] = frozenset()
-    indicators: frozenset[str] = frozenset()
+    vips: Collection[str] = frozenset()
+    """Empty, and so false: nobody is. A list of a file, which may grow, is true from the start."""
+    admins: Collection[str] = frozenset()
+    indicators: Collection[str] = frozenset()
     """Addresses, domains, application ids and hashes that are known to be bad."""
     enrichment: Enrichment = field(default_factory=NoEnrichment)
+    tells: frozenset[str] | None = None
+    """What `enrichment` may tell: places, networks, tor, vpn, hosting; None: all of it, if it is any."""
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named lists that replace those of the packs."""
 
@@ -59,9 +79,15 @@ class Knowledge:
         own = self.accepted_domains | self.tenant_domains.get(tenant, frozenset())
         return any(domain == one or domain.endswith(f".{one}") for one in own)
 
-    @property
-    def knows_places(self) -> bool:
-        """Whether addresses can be looked up at all."""
+    def look(self) -> tuple[int, ...]:
+        """Numbers that change when files behind this were read anew: what was made of them is out of date."""
+        parts = (self.vips, self.admins, self.indicators, self.enrichment)
+        return tuple([one.look() for one in parts if isinstance(one, Changing)])
+
+    def may_tell(self, what: str) -> bool:
+        """Whether anything of that kind can be known of an address."""
+        if self.tells is not None:
+            return what in self.tells
         return not isinstance(self.enrichment, NoEnrichment)
 
 

@@ -6,7 +6,7 @@ left out, and the others work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,11 +64,14 @@ class Mistake:
     rule: str
     """The rule's title; empty where the file cannot be read at all."""
     text: str
+    line: int = 0
+    """Where the rule begins in its file; 0 where the text says more, or nothing can."""
 
     def __str__(self) -> str:
-        """rules/mine.yml (A title): detection: ..."""
+        """rules/mine.yml:14 (A title): detection: ..."""
         title = f" ({self.rule})" if self.rule else ""
-        return f"{self.path}{title}: {self.text}"
+        line = f":{self.line}" if self.line else ""
+        return f"{self.path}{line}{title}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class _Draft:
     extension: Extension
     lists: Mapping[str, tuple[str, ...]]
     id: str = ""
+    line: int = 0
 
 
 @dataclass(slots=True)
@@ -107,10 +111,10 @@ class _Reading:
     drafts: list[_Draft] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
 
-    def complain(self, path: str, rule: str, text: str) -> None:
+    def complain(self, path: str, rule: str, text: str, *, line: int = 0) -> None:
         """Keep one line."""
-        line = " ".join(str(text).split())
-        self.mistakes.append(Mistake(path, rule, line[:400]))
+        said = " ".join(str(text).split())
+        self.mistakes.append(Mistake(path, rule, said[:400], line))
 
 
 def list_packs() -> list[str]:
@@ -183,15 +187,28 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 def _read_file(path: Path, shown: str, reading: _Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
     try:
-        documents = [one for one in yaml.load_all(_read_text(path), Loader=_LOADER) if one is not None]
+        documents = list(_load_documents(_read_text(path)))
     except yaml.YAMLError as error:
         reading.complain(shown, "", f"is no YAML: {_yaml_reason(error)}")
         return
     except (OSError, ValueError, RecursionError) as error:
         reading.complain(shown, "", _reason(error))
         return
-    for rule in _group_documents(documents, shown, reading):
-        _read_rule(rule, shown, reading, lists)
+    for line, rule in _group_documents(documents, shown, reading):
+        _read_rule(rule, shown, reading, lists, line=line)
+
+
+def _load_documents(text: bytes) -> Iterator[tuple[int, Any]]:
+    """Each document of a file that says anything, with the line on which it begins."""
+    loader: Any = _LOADER(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            document = loader.construct_document(node)
+            if document is not None:
+                yield node.start_mark.line + 1, document
+    finally:
+        loader.dispose()
 
 
 def _read_text(path: Path) -> bytes:
@@ -201,18 +218,26 @@ def _read_text(path: Path) -> bytes:
     return content
 
 
-def _group_documents(documents: list[Any], shown: str, reading: _Reading) -> list[list[dict[str, Any]]]:
+def _group_documents(
+    documents: list[tuple[int, Any]], shown: str, reading: _Reading
+) -> list[tuple[int, list[dict[str, Any]]]]:
     """The documents that are parsed together: all where one has an `action`, otherwise each by itself."""
-    maps = [one for one in documents if isinstance(one, dict)]
-    if len(maps) < len(documents):
-        reading.complain(shown, "", "has a document that is no map of keys and values")
-    if any("action" in one for one in maps):
-        return [maps]
-    return [[one] for one in maps]
+    maps = [(line, one) for line, one in documents if isinstance(one, dict)]
+    for line, one in documents:
+        if not isinstance(one, dict):
+            reading.complain(shown, "", "is no map of keys and values", line=line)
+    if any("action" in one for _, one in maps):
+        return [(maps[0][0], [one for _, one in maps])]
+    return [(line, [one]) for line, one in maps]
 
 
 def _read_rule(
-    documents: list[dict[str, Any]], shown: str, reading: _Reading, lists: Mapping[str, tuple[str, ...]]
+    documents: list[dict[str, Any]],
+    shown: str,
+    reading: _Reading,
+    lists: Mapping[str, tuple[str, ...]],
+    *,
+    line: int,
 ) -> None:
     from sigma.collection import SigmaCollection
     from sigma.exceptions import SigmaError
@@ -221,20 +246,21 @@ def _read_rule(
     try:
         parsed = SigmaCollection.from_dicts(documents, collect_errors=True, resolve_references=False)
     except (SigmaError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
-        reading.complain(shown, title, _reason(error))
+        reading.complain(shown, title, _reason(error), line=line)
         return
     if parsed.filters:
-        reading.complain(shown, title, "filter: Sigma filters are not read; use an exception instead")
+        told = "filter: Sigma filters are not read; use an exception instead"
+        reading.complain(shown, title, told, line=line)
     for mistake in parsed.errors:
-        reading.complain(shown, title, _reason(mistake))
+        reading.complain(shown, title, _reason(mistake), line=line)
     if parsed.errors:
         return
     for rule in parsed.rules:
         extension, lines = parse_extension(rule.custom_attributes.get("m365watch"))
-        for line in lines:
-            reading.complain(shown, rule.title, line)
+        for told in lines:
+            reading.complain(shown, rule.title, told, line=line)
         if not lines:
-            reading.drafts.append(_Draft(shown, rule, extension, lists, id=_id_of(rule, shown)))
+            reading.drafts.append(_Draft(shown, rule, extension, lists, id=_id_of(rule, shown), line=line))
 
 
 def _id_of(rule: SigmaRule | SigmaCorrelationRule, shown: str) -> str:
@@ -250,9 +276,8 @@ def _finish(reading: _Reading) -> list[Rule]:
     for draft in reading.drafts[:RULES_MAX]:
         if draft.id in drafts:
             other = drafts[draft.id].path
-            reading.complain(
-                draft.path, draft.parsed.title, f"id: {draft.id} is also that of a rule in {other}"
-            )
+            told = f"id: {draft.id} is also that of a rule in {other}"
+            reading.complain(draft.path, draft.parsed.title, told, line=draft.line)
             continue
         drafts[draft.id] = draft
         names[draft.id] = draft.id
@@ -263,7 +288,7 @@ def _finish(reading: _Reading) -> list[Rule]:
         rule = _make_rule(draft, names, reading)
         if rule is not None:
             rules[rule.id] = rule
-    return _silence_sources(_drop_dangling(rules, reading), drafts)
+    return _silence_sources(_drop_dangling(rules, drafts, reading), drafts)
 
 
 def _make_rule(draft: _Draft, names: Mapping[str, str], reading: _Reading) -> Rule | None:
@@ -277,14 +302,15 @@ def _make_rule(draft: _Draft, names: Mapping[str, str], reading: _Reading) -> Ru
             if condition is not None:
                 compile_condition(condition)
     except (Untranslatable, BadPattern, SigmaError, ValueError, KeyError, AttributeError) as error:
-        reading.complain(draft.path, draft.parsed.title, _reason(error))
+        reading.complain(draft.path, draft.parsed.title, _reason(error), line=draft.line)
         return None
     except RecursionError:
-        reading.complain(draft.path, draft.parsed.title, "detection: is nested too deeply")
+        told = "detection: is nested too deeply"
+        reading.complain(draft.path, draft.parsed.title, told, line=draft.line)
         return None
     mistakes = _check(rule)
-    for line in mistakes:
-        reading.complain(draft.path, rule.title, line)
+    for told in mistakes:
+        reading.complain(draft.path, rule.title, told, line=draft.line)
     return None if mistakes else rule
 
 
@@ -379,7 +405,9 @@ def _looks_like_a_field(name: str) -> bool:
     return name[:1].isupper()
 
 
-def _drop_dangling(rules: dict[str, Rule], reading: _Reading) -> dict[str, Rule]:
+def _drop_dangling(
+    rules: dict[str, Rule], drafts: Mapping[str, _Draft], reading: _Reading
+) -> dict[str, Rule]:
     """Without the correlations whose sources were left out, or that lead back to themselves."""
     while True:
         broken = [
@@ -391,9 +419,8 @@ def _drop_dangling(rules: dict[str, Rule], reading: _Reading) -> dict[str, Rule]
         if not broken:
             return rules
         for rule in broken:
-            reading.complain(
-                rule.path, rule.title, "correlation.rules: a rule that it joins is left out, or joins it"
-            )
+            told = "correlation.rules: a rule that it joins is left out, or joins it"
+            reading.complain(rule.path, rule.title, told, line=drafts[rule.id].line)
             del rules[rule.id]
 
 

@@ -8,27 +8,43 @@ its numbers start anew, and none of its batches may be taken for one that was se
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from m365watch.clock import Clock
 from m365watch.detect.engine import Change, Engine, Portion
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
 from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
+from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
+from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
 
 _T = TypeVar("_T")
+NOTHING_AROUND = Surroundings()
+_log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 60.0
 """How often time alone is let count: rules about silence, and what is too old to be kept."""
+SHELVE_EVERY_S = 5.0
+"""How often what has changed of the alerts is brought to the lake."""
+SHELVE_SHARE = 0.05
+"""How much of the output's time that may take."""
+REBUILD_AGAIN_S = 30.0
+"""How long after a failure the file is tried to be made anew."""
+CLOSING_LOOK_S = 0.2
 FILE_NAME = "detections.sqlite"
 """The file in the state directory."""
 
@@ -51,13 +67,16 @@ class DetectionOutput:
         exceptions: Exceptions = NO_EXCEPTIONS,
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
+        around: Surroundings = NOTHING_AROUND,
+        finder: MakesFinder | None = None,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
-        no alert is made of what others add up to.
+        no alert is made of what others add up to. `finder` makes what looks for matches.
         """
+        self._finder = finder
         self.name = name
         self._directory = directory
         self._rules = rules
@@ -66,10 +85,14 @@ class DetectionOutput:
         self._exceptions = exceptions
         self._risk_points = risk_points
         self._tell = tell
+        self._around = around
+        self._closing = threading.Event()
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Engine] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._shelving: Shelving | None = None
+        self._is_behind = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"detect-{name}")
 
     async def open(
@@ -83,10 +106,24 @@ class DetectionOutput:
 
         Raises: OutputUnusable: the directory cannot be written, the file is none of ours.
         """
-        state = await self._in_thread(lambda: self._open_state(last_batch))
+        rebuilder = await self._in_thread(lambda: self._examine(last_batch))
+        if rebuilder is None:
+            await self._in_thread(lambda: self._open_state(last_batch))
         # Rules take their time to read: meanwhile the run goes on, and what comes waits for them.
-        self._state, self._making = state, asyncio.create_task(self._make_engine(state))
-        self._looking = asyncio.create_task(self._look_regularly())
+        self._making = asyncio.create_task(self._make_engine(last_batch, rebuilder))
+        if rebuilder is not None and rebuilder.is_waited_for:
+            try:
+                await asyncio.shield(self._making)
+            except asyncio.CancelledError:
+                self._closing.set()
+                raise
+        self._tasks = [
+            asyncio.create_task(self._look_regularly()),
+            asyncio.create_task(self._shelve_regularly()),
+        ]
+        if self._around.rule_files is not None:
+            watch = await asyncio.to_thread(RuleWatch, self._around.rule_files, self._clock)
+            self._tasks.append(asyncio.create_task(self._follow(self._around.rule_files, watch)))
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -94,8 +131,8 @@ class DetectionOutput:
 
         Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
         """
-        engine = await self._ready()
-        changes = await self._in_thread(lambda: self._take(engine, batch))
+        await self._ready()
+        changes = await self._in_thread(lambda: self._take(self._engine_now(), batch))
         self._say(changes)
         return Receipt()
 
@@ -104,14 +141,18 @@ class DetectionOutput:
 
     async def close(self) -> None:
         """Stop looking, and let go of the file; every acknowledged batch is durable already."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-            self._looking = None
+        self._closing.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
+            if self._engine is not None:
+                await self._in_thread(self._engine.close)
             self._making = self._engine = None
         if self._state is not None:
+            await self._shelve()
             state, self._state = self._state, None
             await self._in_thread(state.close)
         self._thread.shutdown()
@@ -121,24 +162,88 @@ class DetectionOutput:
         """What does the work, for its figures; None before the rules are loaded."""
         return self._engine
 
-    async def _make_engine(self, state: DetectionState) -> Engine:
-        def make() -> Engine:
-            rules = [*self._rules()]
-            if self._risk_points is not None:
-                rules.append(make_risk_rule(self._risk_points))
-            return Engine(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
-
-        self._engine = await self._in_thread(make)
+    async def _make_engine(self, last_batch: int, rebuilder: Rebuilder | None) -> Engine:
+        rules = await self._in_thread(self._load_rules)
+        if rebuilder is not None:
+            await self._rebuild(rebuilder, rules)
+            await self._in_thread(lambda: self._open_state(last_batch))
+        state = self._state
+        if state is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        self._engine = await self._in_thread(lambda: self._engine_of(rules, state))
         return self._engine
 
-    async def _ready(self) -> Engine:
-        """The engine, once its rules are loaded."""
+    def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Engine:
+        return Engine(
+            rules, state, knowledge=self._knowledge, exceptions=self._exceptions, finder=self._finder
+        )
+
+    def _load_rules(self) -> list[Rule]:
+        return self._with_risk(self._rules())
+
+    def _with_risk(self, rules: Sequence[Rule]) -> list[Rule]:
+        return [*rules] if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
+
+    async def _follow(self, files: RuleFiles, watch: RuleWatch) -> None:
+        """Take up what changes in the user's files; what has new mistakes changes nothing."""
+        await self._ready()
+        while True:
+            await watch.changed()
+            await self._in_thread(lambda: self._take_up(files))
+
+    def _take_up(self, files: RuleFiles) -> None:
+        found = files.read()
+        if found is not None:
+            self._exceptions = found.exceptions
+            before = self._engine_now()
+            self._engine = self._engine_of(self._with_risk(found.rules), before.state)
+            before.close()
+
+    async def _rebuild(self, rebuilder: Rebuilder, rules: Sequence[Rule]) -> None:
+        """Have the file made anew, however often that has to be tried."""
+        is_told = False
+        while not self._closing.is_set():
+            try:
+                return await self._in_thread(lambda: rebuilder.run(rules, self._closing.is_set))
+            except OutputUnavailable as error:
+                if not is_told:
+                    _log.warning(f"{error.where}: {error.what}; it goes on when that is mended")
+                is_told = True
+            except RebuildStopped:
+                break
+            await self._nap(REBUILD_AGAIN_S)
+        raise OutputUnavailable("the detections are being made anew", where=self.name)
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but not beyond the end."""
+        sleeping = asyncio.create_task(self._clock.sleep(seconds))
+        while not sleeping.done() and not self._closing.is_set():
+            await asyncio.wait([sleeping], timeout=CLOSING_LOOK_S)
+        sleeping.cancel()
+        await asyncio.gather(sleeping, return_exceptions=True)
+
+    def _engine_now(self) -> Engine:
+        """The engine: another one, once the rules have changed."""
+        if self._engine is None:
+            raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
+        return self._engine
+
+    async def _ready(self) -> None:
+        """Return once the rules are loaded."""
         if self._making is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
         # Whoever waits may be cancelled; the rules are loaded all the same.
-        return await asyncio.shield(self._making)
+        await asyncio.shield(self._making)
 
-    def _open_state(self, last_batch: int) -> DetectionState:
+    def _examine(self, last_batch: int) -> Rebuilder | None:
+        """What has to make the file anew before it can be used; one that is damaged is set aside."""
+        was_damaged = set_aside_if_damaged(self._directory / FILE_NAME, clock=self._clock)
+        rebuilder = self._around.rebuilder
+        if rebuilder is not None and rebuilder.is_needed(was_damaged=was_damaged, last_batch=last_batch):
+            return rebuilder
+        return None
+
+    def _open_state(self, last_batch: int) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -150,7 +255,7 @@ class DetectionOutput:
         state = DetectionState(self._directory / FILE_NAME)
         with state.transaction():
             state.write("batch", str(last_batch))
-        return state
+        self._state, self._shelving = state, Shelving(state, self._around.shelves)
 
     def _take(self, engine: Engine, batch: Batch) -> list[Change]:
         portions = [
@@ -160,15 +265,37 @@ class DetectionOutput:
         return engine.take(portions, number=batch.number, now=self._clock.now())
 
     async def _look_regularly(self) -> None:
-        engine = await self._ready()
+        await self._ready()
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
             try:
-                changes = await self._in_thread(lambda: engine.look(now=self._clock.now()))
+                changes = await self._in_thread(lambda: self._engine_now().look(now=self._clock.now()))
             except OutputUnavailable:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
             self._say(changes)
+
+    async def _shelve_regularly(self) -> None:
+        wait_s = SHELVE_EVERY_S
+        while True:
+            await self._clock.sleep(wait_s)
+            began_s = self._clock.monotonic_s()
+            await self._shelve()
+            wait_s = max(SHELVE_EVERY_S, (self._clock.monotonic_s() - began_s) / SHELVE_SHARE)
+
+    async def _shelve(self) -> None:
+        """Bring the lakes up to what the alerts are; what cannot be done now is done later."""
+        if self._shelving is None:
+            return
+        try:
+            brought = await self._in_thread(self._shelving.bring)
+            while brought.rows and not brought.is_done:
+                brought = await self._in_thread(self._shelving.bring)
+            self._is_behind = False
+        except OutputUnavailable as error:
+            if not self._is_behind:
+                _log.warning(f"{error.where}: {error.what}; tried again every few seconds, nothing is lost")
+            self._is_behind = True
 
     def _say(self, changes: Sequence[Change]) -> None:
         if changes and self._tell is not None:

@@ -2,18 +2,21 @@
 
 Every alert puts its rule's points on each of its entities. Of one rule the first alert counts in full, the
 next half, then a quarter and so on, so that no rule alone, however often, comes to more than twice its
-points; and two rules at least have to agree.
+points. It is told where it says more than the alerts that it is made of: three rules at least have to agree,
+none of their alerts is of high severity itself, and an address, application or site has more than one account
+behind it.
 """
 
 from __future__ import annotations
 
 from m365watch.detect.alert import Alert, Match, clean_text
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.risk_window import ACCOUNT, ACTOR
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.rule import Correlation, Joined, Rule
 
 RISK_RULE_ID = "0b6a4a3e-52c1-5d0e-9c55-2f8a7b1c9d01"
-RISK_POINTS = 100
+RISK_POINTS = 50
 """Points at which an entity's alerts become one of their own."""
 PERIOD_S = 7 * 86_400
 KINDS = frozenset({"user", "address", "app", "mailbox", "site"})
@@ -53,6 +56,7 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
     """What an alert puts on each of its entities: a match of the rule about risk."""
     if rule.id == RISK_RULE_ID or alert.risk <= 0:
         return []
+    actor = clean_text(alert.entity(ACCOUNT) or alert.entity("mailbox"))
     return [
         Match(
             rule_id=RISK_RULE_ID,
@@ -63,9 +67,18 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
             identity=alert.id,
             record_id=alert.evidence[0],
             severity=alert.severity,
-            values={"entity": clean_text(value), "alert": rule.title},
+            values={"entity": clean_text(value), "alert": rule.title, ACTOR: actor},
             counted=str(alert.risk),
         )
-        for kind, value in dict.fromkeys(alert.entities)
-        if kind in KINDS and value
+        for (kind, _), value in _bearers(alert).items()
     ]
+
+
+def _bearers(alert: Alert) -> dict[tuple[str, str], str]:
+    """The entities that get the points, by kind and name in lower case; a person's mailbox is the person."""
+    found: dict[tuple[str, str], str] = {}
+    for kind, value in alert.entities:
+        if kind in KINDS and value:
+            bearer = ACCOUNT if kind == "mailbox" and "@" in value else kind
+            found.setdefault((bearer, clean_text(value).lower()), value)
+    return found

@@ -8,63 +8,39 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, News, Notice, Span
+from m365watch.detect.due import LakeDue
+from m365watch.detect.kept import (
+    AlertState,
+    GroupKey,
+    KeptAlert,
+    News,
+    Notice,
+    Span,
+    decode_alert,
+    kept_of,
+)
+from m365watch.detect.rows import match_of, row_of, walk_rows
+from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.ledger.database import is_damage, suspicion_of
 
-SCHEMA_VERSION = 1
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
+ROWS_AT_ONCE = 500
+"""Rows that are written by one statement."""
 OUTBOX_MAX = 100_000
 """Alerts that wait to be told of; each waits once, however often it changes."""
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE match (
-    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, at INTEGER NOT NULL,
-    identity TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, severity TEXT NOT NULL,
-    vals BLOB NOT NULL, counted TEXT NOT NULL,
-    PRIMARY KEY (rule, tenant, grp, at, identity, source)
-) WITHOUT ROWID;
-CREATE TABLE full (
-    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, hour INTEGER NOT NULL,
-    dropped INTEGER NOT NULL,
-    PRIMARY KEY (rule, tenant, grp, hour)
-) WITHOUT ROWID;
-CREATE TABLE alert (
-    id TEXT PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
-    first INTEGER NOT NULL, last INTEGER NOT NULL, shown INTEGER NOT NULL, body BLOB NOT NULL,
-    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX alert_group ON alert (rule, tenant, grp, first);
-CREATE INDEX alert_time ON alert (last);
-CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
-    at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp)) WITHOUT ROWID;
-CREATE TABLE outbox (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL UNIQUE, what TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-"""
-
-
-Row = tuple[Any, ...]
-"""A row of the file, whose types its schema vouches for."""
 HOUR_MS = 3_600_000
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted FROM match"
     " WHERE (rule, tenant, grp) = (?, ?, ?)"
 )
-_VALUES = msgspec.json.Decoder(dict[str, str])
-_ALERTS = msgspec.json.Decoder(Alert)
 
 
 class DetectionState:
@@ -73,25 +49,29 @@ class DetectionState:
     def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable."""
         self.path = path
+        self._since_ms: dict[str, int] = {}
+        self._has_full: bool | None = None
+        is_new = not path.exists()
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
-            self._make_tables()
-        except sqlite3.Error as error:
+            migrate(self._database)
+            if is_new:
+                path.chmod(0o600)
+        except NewerSchema as error:
             raise OutputUnusable(
                 f"the file of detections cannot be used: {error}",
-                fix="move it away: it is made again, and `m365watch hunt` looks back over the lake",
+                fix="run the newer m365watch that wrote it",
                 where=str(path),
             ) from None
-
-    def _make_tables(self) -> None:
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            with self._database:
-                self._database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+        except (sqlite3.Error, OSError) as error:
+            raise OutputUnusable(
+                f"the file of detections cannot be used: {error}",
+                fix="see to the disk and its rights; where the file is gone, the next run makes it anew",
+                where=str(path),
+            ) from None
+        self.lake_due = LakeDue(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -106,14 +86,21 @@ class DetectionState:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            then = ""
+            if is_damage(error):
+                # The next start then looks at all of it, however long that takes.
+                with suppress(OSError):
+                    suspicion_of(self.path).touch(mode=0o600)
+                then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
             raise OutputUnavailable(
-                f"the file of detections cannot be written: {error}", where=str(self.path)
+                f"the file of detections cannot be written: {error}{then}", where=str(self.path)
             ) from None
         except BaseException:
             self._roll_back()
             raise
 
     def _roll_back(self) -> None:
+        self._since_ms.clear()
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
@@ -138,11 +125,16 @@ class DetectionState:
 
     def since_ms(self, tenant: str) -> int | None:
         """The earliest time that the tenant was watched at."""
-        row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
-        return None if row is None else int(row[0])
+        if tenant not in self._since_ms:
+            row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
+            if row is None:
+                return None
+            self._since_ms[tenant] = int(row[0])
+        return self._since_ms[tenant]
 
     def watch_since(self, tenant: str, since_ms: int) -> None:
         """Keep the tenant's earliest time."""
+        self._since_ms.pop(tenant, None)
         self._database.execute(
             "INSERT INTO tenant VALUES (?, ?)"
             " ON CONFLICT (id) DO UPDATE SET since = min(since, excluded.since)",
@@ -151,36 +143,30 @@ class DetectionState:
 
     # Matches ------------------------------------------------------------------------------------
 
-    def add_match(self, match: Match) -> bool:
-        """Keep a match; whether it was not there before."""
-        row = (
-            match.rule_id,
-            match.tenant,
-            "\x1f".join(match.group),
-            match.at_ms,
-            match.identity,
-            match.source_id,
-            match.record_id,
-            str(match.severity),
-            msgspec.json.encode(match.values),
-            match.counted,
-        )
-        added = self._database.execute("INSERT OR IGNORE INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
-        return added.rowcount > 0
+    def add_matches(self, matches: Sequence[Match]) -> None:
+        """Keep matches; those that are there already stay as they are."""
+        # Many rows in one statement: between two of them another thread would take its turn.
+        for at in range(0, len(matches), ROWS_AT_ONCE):
+            some = matches[at : at + ROWS_AT_ONCE]
+            rows = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
+            self._database.execute(
+                f"INSERT OR IGNORE INTO match VALUES {rows}",  # noqa: S608 - nothing but question marks
+                [value for match in some for value in row_of(match)],
+            )
 
     def add_sighting(self, match: Match, *, bucket_ms: int) -> list[int]:
-        """Keep a match if it is its group's first in its stretch of time; the times that this changes."""
+        """Keep a match if it is the first of its group and value in a stretch of time; the times changed."""
         low_ms = match.at_ms // bucket_ms * bucket_ms
         key = GroupKey(match.rule_id, match.tenant, match.group)
         row = self._database.execute(
-            _MATCHES + " AND at >= ? AND at < ? ORDER BY at, identity LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms),
+            _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms, match.counted),
         ).fetchone()
         if row is not None:
             if (row[0], row[1]) <= match.order:
                 return []
-            self.drop_match(_match_of(row, key))
-        self.add_match(match)
+            self.drop_match(match_of(row, key))
+        self.add_matches([match])
         return [match.at_ms] if row is None else [match.at_ms, row[0]]
 
     def drop_match(self, match: Match) -> None:
@@ -206,14 +192,14 @@ class DetectionState:
         )
         half = SPAN_MATCHES_MAX // 2
         inside = range(low_ms, high_ms + 1)
-        earlier, cut_before = _walk(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
+        earlier, cut_before = walk_rows(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
         after = self._database.execute(
             _MATCHES + " AND at > ? ORDER BY at, identity, source",
             (*name, high_ms),
         )
-        later, cut_after = _walk(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
+        later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
         rows = [*reversed(earlier), *later]
-        return Span([_match_of(row, key) for row in rows], cut_before or cut_after)
+        return Span([match_of(row, key) for row in rows], cut_before or cut_after)
 
     def read_group(self, key: GroupKey, *, since_ms: int) -> Span:
         """All matches of a group from `since_ms` on, the latest ones where there are too many."""
@@ -222,7 +208,7 @@ class DetectionState:
             (key.rule_id, key.tenant, key.joined, since_ms, SPAN_MATCHES_MAX + 1),
         ).fetchall()
         kept = rows[:SPAN_MATCHES_MAX]
-        return Span([_match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
+        return Span([match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
 
     def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
         """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
@@ -245,13 +231,36 @@ class DetectionState:
                 " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
                 (*name, hour_ms, count - most),
             )
+            self._has_full = True
         return max(0, int(count - most))
 
     def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
         """Whether matches of the group between the two times were dropped for want of room."""
+        if self._has_full is None:
+            self._has_full = self.count_full() > 0
+        if not self._has_full:
+            return False
         row = self._database.execute(
             "SELECT 1 FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ? LIMIT 1",
             (key.rule_id, key.tenant, key.joined, low_ms - HOUR_MS, high_ms),
+        ).fetchone()
+        return row is not None
+
+    def read_tally(self, key: GroupKey) -> tuple[int, set[str], set[str]]:
+        """How many matches a group has, of which sources, and the values that are counted."""
+        rows = self._database.execute(
+            "SELECT source, counted, count(*) FROM match WHERE (rule, tenant, grp) = (?, ?, ?)"
+            " GROUP BY source, counted",
+            (key.rule_id, key.tenant, key.joined),
+        ).fetchall()
+        values = {str(counted) for _, counted, _ in rows if counted}
+        return sum(count for _, _, count in rows), {str(source) for source, _, _ in rows}, values
+
+    def has_alerts(self, key: GroupKey) -> bool:
+        """Whether the group has alerts."""
+        row = self._database.execute(
+            "SELECT 1 FROM alert WHERE (rule, tenant, grp) = (?, ?, ?) LIMIT 1",
+            (key.rule_id, key.tenant, key.joined),
         ).fetchone()
         return row is not None
 
@@ -293,7 +302,7 @@ class DetectionState:
             " WHERE (rule, tenant, grp) = (?, ?, ?) AND first <= ? AND last >= ? ORDER BY first, id",
             (key.rule_id, key.tenant, key.joined, high_ms, low_ms),
         )
-        return [_kept_of(row) for row in rows]
+        return [kept_of(row) for row in rows]
 
     def list_alerts(self, *, since_ms: int = 0, most: int = 100_000) -> list[KeptAlert]:
         """The alerts that were still going on at `since_ms` or later, the latest first."""
@@ -302,7 +311,7 @@ class DetectionState:
             " WHERE shown AND last >= ? ORDER BY last DESC, id LIMIT ?",
             (since_ms, most),
         )
-        return [_kept_of(row) for row in rows]
+        return [kept_of(row) for row in rows]
 
     def find_alert(self, alert_id: str) -> KeptAlert | None:
         """The alert of that id, or the one that it has become."""
@@ -311,7 +320,7 @@ class DetectionState:
             "SELECT body, shown, state, reason, changed_by, changed_at FROM alert WHERE id = ?",
             (row[0] if row else alert_id,),
         ).fetchall()
-        return _kept_of(rows[0]) if rows else None
+        return kept_of(rows[0]) if rows else None
 
     def put_alert(self, kept: KeptAlert) -> None:
         """Keep an alert, or what it is now."""
@@ -336,14 +345,20 @@ class DetectionState:
 
     def drop_alert(self, alert_id: AlertId, *, became: AlertId | None) -> None:
         """Let go of an alert; who asks for it is shown the one that it `became`."""
+        self.lake_due.mark_kept(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
         if became is not None:
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
             self._database.execute("DELETE FROM former WHERE id = ?", (became,))
 
+    def add_former(self, former: AlertId, now: AlertId) -> None:
+        """Show whoever asks for `former` the alert `now`."""
+        self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (former, now))
+
     def forget_alerts(self, *, before_ms: int) -> int:
         """Let go of alerts that ended before; how many went."""
+        self.lake_due.forget_alerts(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
         return gone.rowcount
@@ -357,6 +372,7 @@ class DetectionState:
             "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
             (str(state), reason, by, at_ms, kept.alert.id),
         )
+        self.lake_due.mark_kept(kept.alert.id)
         return True
 
     # Links: what an episode is for the correlations that join it -----------------------------------
@@ -381,7 +397,7 @@ class DetectionState:
                 touched.append((key, at))
         for match in links:
             self.drop_match(match)
-            self.add_match(match)
+            self.add_matches([match])
             self._database.execute(
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?)",
                 (alert_id, match.rule_id, match.tenant, "\x1f".join(match.group), match.at_ms),
@@ -393,6 +409,7 @@ class DetectionState:
 
     def tell(self, what: News, alert: Alert) -> None:
         """Let an alert be told of; what waits says the newest, and stays new while nobody was told."""
+        self.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
         row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (alert.id,)).fetchone()
         waiting = row[0] if row else None
         if waiting == News.NEW and what is News.WITHDRAWN:
@@ -422,11 +439,21 @@ class DetectionState:
         rows = self._database.execute(
             "SELECT number, what, body FROM outbox ORDER BY number LIMIT ?", (most,)
         )
-        return [Notice(number, News(what), _alert_of(body)) for number, what, body in rows]
+        return [Notice(number, News(what), decode_alert(body)) for number, what, body in rows]
 
     def forget_notices(self, numbers: Iterable[int]) -> None:
         """These have been told."""
         self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
+
+    def keep_in_outbox(self, *, since_ms: int, besides: frozenset[str]) -> None:
+        """Let what is older, or is known elsewhere, be told no more."""
+        rows = self._database.execute(
+            "SELECT outbox.alert FROM outbox LEFT JOIN alert ON alert.id = outbox.alert"
+            " WHERE last IS NULL OR last < ?",
+            (since_ms,),
+        ).fetchall()
+        gone = {row[0] for row in rows} | besides
+        self._database.executemany("DELETE FROM outbox WHERE alert = ?", [(one,) for one in sorted(gone)])
 
     def count_alerts(self) -> list[tuple[str, str, int]]:
         """How many alerts there are to see, by state and severity."""
@@ -445,47 +472,3 @@ class DetectionState:
             "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert), (SELECT count(*) FROM outbox)"
         ).fetchone()
         return dict(zip(("matches", "alerts", "outbox"), row, strict=True))
-
-
-def _walk(
-    rows: Iterable[Row], *, edge_ms: int, inside: range, reach_ms: int, most: int
-) -> tuple[list[Row], bool]:
-    """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
-
-    No gap `inside` counts.
-    """
-    found: list[Row] = []
-    last_ms = edge_ms
-    for row in rows:
-        if row[0] not in inside and abs(row[0] - last_ms) > reach_ms:
-            break
-        if len(found) >= most:
-            return found, True
-        found.append(row)
-        last_ms = row[0]
-    return found, False
-
-
-def _match_of(row: Row, key: GroupKey) -> Match:
-    at_ms, identity, source, record, severity, vals, counted = row
-    return Match(
-        rule_id=key.rule_id,
-        source_id=source,
-        tenant=key.tenant,
-        group=key.group,
-        at_ms=at_ms,
-        identity=identity,
-        record_id=record,
-        severity=Severity(severity),
-        values=_VALUES.decode(vals),
-        counted=counted,
-    )
-
-
-def _alert_of(body: bytes) -> Alert:
-    return _ALERTS.decode(body)
-
-
-def _kept_of(row: Row) -> KeptAlert:
-    body, shown, state, reason, changed_by, changed_at_ms = row
-    return KeptAlert(_alert_of(body), bool(shown), AlertState(state), reason, changed_by, changed_at_ms)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
-from m365watch.detect.alert import clean_text
 from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.extension import Kind
-from m365watch.detect.fields import View
-from m365watch.detect.rule import Rule
+from m365watch.detect.rule import Joined, Rule
 
-_FLAGS = {"m365.vip", "m365.admin"}
+_FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
 """Fields that say true or false, and are never absent."""
 GROUPS_MAX = 16
 """Groups that one record may belong to, where the fields of a group have several values."""
@@ -38,6 +36,8 @@ class Use:
 
     bucket_ms: int = 0
     """The stretch of time of which the first match of a group is kept; 0 where all are."""
+    by_counted: bool = False
+    """Whether that is the first for each counted value."""
 
     def is_idle(self, constant: frozenset[str]) -> bool:
         """Whether nothing can come of it, given the fields that say the same of every record."""
@@ -98,8 +98,22 @@ def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use
     assert correlation is not None  # noqa: S101 - only correlations are among the outer rules
     kept = dict.fromkeys((*kept_fields(rule), *_kept_for_others(rule, outer)))
     counted = tuple(correlation.aliases.get(name, {}).get(source, name) for name in correlation.fields)
-    group = correlation.group_fields(source)
-    return Use(rule.id, group, spreads=True, requires_group=True, kept=tuple(kept), counted=counted)
+    return Use(
+        rule.id,
+        correlation.group_fields(source),
+        spreads=True,
+        requires_group=True,
+        kept=tuple(kept),
+        counted=counted,
+        bucket_ms=once_ms(rule),
+        by_counted=True,
+    )
+
+
+def once_ms(rule: Rule) -> int:
+    """The stretch of time in which a counted value counts once; 0 where each record counts."""
+    correlation, once = rule.correlation, rule.extension.once
+    return once * 1000 if once and correlation is not None and correlation.joined is Joined.DISTINCT else 0
 
 
 def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
@@ -129,24 +143,15 @@ def kept_fields(rule: Rule) -> tuple[str, ...]:
     return tuple(name for name in wanted if name not in aliases)
 
 
-def groups_of(view: View, use: Use) -> list[tuple[str, ...]]:
-    """The groups that a record belongs to, at most `GROUPS_MAX`; none where it lacks a required field."""
-    choices = [view.folded(name) for name in use.group]
+def groups_of(choices: Sequence[tuple[str, ...]], use: Use) -> list[tuple[str, ...]]:
+    """The groups that a record belongs to, at most `GROUPS_MAX`; none where it lacks a required field.
+
+    `choices` has, for each field of a group, the record's values in lower case.
+    """
     if use.requires_group and not all(choices):
         return []
-    if all(len(values) == 1 for values in choices):
+    if all(choices) and sum(map(len, choices)) == len(choices):
         return [tuple([values[0] for values in choices])]
     most = GROUPS_MAX if use.spreads else 1
     every = product(*((values or ("",))[:most] for values in choices))
     return list(islice(every, GROUPS_MAX))
-
-
-def kept_values(view: View, use: Use) -> dict[str, str]:
-    """What an alert will repeat, by field: several values joined by commas, each cut to a line's length."""
-    return {name: shown for name in use.kept if (shown := view.shown(name))}
-
-
-def counted_value(view: View, use: Use) -> str:
-    """The value that is counted; of several fields, their values joined. Empty where there is none."""
-    parts = [clean_text(view.first(name).lower()[:COUNTED_MAX]) for name in use.counted]
-    return "\x1f".join(parts) if any(parts) else ""

@@ -16,18 +16,20 @@ BUNDLE_VARIABLE = "SSL_CERT_FILE"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def make_context(network: NetworkSettings) -> ssl.SSLContext:
+def make_context(network: NetworkSettings, *, speaks: str = "http/1.1") -> ssl.SSLContext:
     """What every connection of `network` is secured by: host and chain are always verified.
 
     Made without `create_default_context`, whose strictness about old authorities differs from one Python to
-    the next, and which would write keys where SSLKEYLOGFILE says.
+    the next, and which would write keys where SSLKEYLOGFILE says. `speaks` is offered to the server;
+    where it is empty, nothing is.
 
     Raises: ValueError: its CA bundle cannot be used; the end of a sentence that starts with its name.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[network.tls_minimum]
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.set_alpn_protocols(["http/1.1"])
+    if speaks:
+        context.set_alpn_protocols([speaks])
     if network.ca_bundle is None:
         context.load_default_certs()
     else:

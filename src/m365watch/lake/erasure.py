@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
@@ -21,14 +21,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
+from m365watch.lake.alerts import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
 from m365watch.lake.files import (
-    ROWS_PER_CHUNK,
     LakeFile,
     Progress,
     list_files,
@@ -39,8 +38,9 @@ from m365watch.lake.files import (
 from m365watch.lake.holding import by_tenant
 from m365watch.lake.parquet import MERGED, sync_directory, write_part
 from m365watch.lake.persons import Person
-from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE, PARTITION, TableShape
-from m365watch.lake.tables import NOTICES
+from m365watch.lake.rollups.notes import drop_stale
+from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, PARTITION, TableShape
+from m365watch.lake.searching import person_marks, received, search_chunks, tables_of, tables_to_search
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
 from m365watch.model import TenantId
 from m365watch.records.headers import headers_of
@@ -55,7 +55,7 @@ YOUNG_LOOKS_MAX = 20
 YOUNG_LOOK_AGAIN_S = 0.5
 """A batch that is being written is committed within a moment."""
 _HOUR_MS = 3_600_000
-_OF_UPKEEP = ("merged-", "kept-", "erased-")
+_OF_UPKEEP = ("merged-", "kept-", "erased-", ALERTS_PREFIX)
 """How the names of files begin that a batch is never written to."""
 
 
@@ -90,6 +90,8 @@ class Verified:
     """Files that no commit names and that hold such records or cannot be read, but are too young to go."""
     files_read: int = 0
     rows_read: int = 0
+    paths: set[Path] = field(default_factory=set)
+    """The files that were read."""
 
     @property
     def is_clean(self) -> bool:
@@ -142,7 +144,7 @@ class Erasure:
         """
         found = Found()
         for shape, table in self._tables():
-            files = self._in_range(list_files(table))
+            files = self._in_range(list_files(table), shape)
             for place, file in enumerate(files):
                 self._progress(f"searching {shape.name}", place, len(files))
                 self._count(self._lake / shape.name / file.path, shape, file.day, found)
@@ -164,7 +166,13 @@ class Erasure:
                 removed += self._clear(shape, book)
             if not changed:
                 break
+        drop_stale(self._lake)
         return self._told(note, was_resumed=was_resumed, removed=removed)
+
+    def look_again(self, erased: Erased) -> None:
+        """Add to what was verified what has got into the lake since."""
+        for shape, table in self._tables():
+            self._verify_files(shape, table, erased.started_at, erased.verified)
 
     def close(self) -> None:
         """Forget the person: what was done is written down elsewhere."""
@@ -172,14 +180,15 @@ class Erasure:
         open_note(self._lake, self._asked, now=self._clock.now()).close()
 
     def _tables(self) -> Iterator[tuple[TableShape, DeltaTable]]:
-        """The tables to look through, opened anew; notices have no fields that name a person."""
-        for shape in (AUDIT_TABLE, NOTICE_TABLE) if self._asked.anywhere else (AUDIT_TABLE,):
+        """The tables to look through, opened anew."""
+        for shape in tables_to_search(anywhere=self._asked.anywhere):
             table = open_table(self._lake, shape)
             if table is not None:
                 yield shape, table
 
-    def _in_range(self, files: Sequence[LakeFile]) -> list[LakeFile]:
-        start, end = self._asked.start, self._asked.end
+    def _in_range(self, files: Sequence[LakeFile], shape: TableShape) -> list[LakeFile]:
+        # An alert lies on the day on which it began, and may have gone on.
+        start, end = None if shape is ALERT_TABLE else self._asked.start, self._asked.end
         return sorted(
             file
             for file in files
@@ -188,7 +197,7 @@ class Erasure:
 
     def _rewrite(self, table: DeltaTable, shape: TableShape, note: ErasingNote, book: MarkBook) -> int:
         """Replace every file with rows of the person; how many there were."""
-        files = self._in_range(list_files(table))
+        files = self._in_range(list_files(table), shape)
         done = changed = 0
         for _, members in groupby(files, key=lambda file: file.day):
             step: list[_Hit] = []
@@ -263,12 +272,12 @@ class Erasure:
     ) -> None:
         """Mark the person's records in the file, durably, but for those that are `known` to be marked.
 
-        Notices have no mark: what a collector said is not fetched from anywhere.
+        Only records have one: what a collector said, or made of records, is not fetched from anywhere.
         """
-        if shape is NOTICE_TABLE:
+        if shape is not AUDIT_TABLE:
             return
         maker = book.maker()
-        for rows in _searched_chunks(path, shape, besides=("tenant_id", "raw_bytes")):
+        for rows in search_chunks(path, shape, besides=("tenant_id", "raw_bytes")):
             new: list[bytes] = []
             for tenant, records in by_tenant(rows.filter(self._marks(rows, shape))):
                 new += maker.marks(TenantId(tenant), headers_of(records), records)
@@ -285,31 +294,20 @@ class Erasure:
 
     def _marks(self, rows: pa.Table, shape: TableShape) -> pa.BooleanArray:
         """Which rows are to go."""
-        if shape is NOTICE_TABLE:
-            said = rows["msg"].to_pylist()
-            marks = pa.array([self._person.is_mentioned(text or "") for text in said], pa.bool_())
-            when = rows["time"]
-        else:
-            marks = self._person.marks(rows["raw"])
-            when = pc.coalesce(rows["created_at"], rows["received_at"])
-        if self._asked.start is not None:
-            marks = pc.and_(marks, pc.greater_equal(when, pa.scalar(self._asked.start, when.type)))
-        if self._asked.end is not None:
-            marks = pc.and_(marks, pc.less(when, pa.scalar(self._asked.end, when.type)))
-        return pc.fill_null(marks, fill_value=False)
+        return person_marks(rows, shape, self._person, self._asked)
 
     def _count(
         self, path: Path, shape: TableShape, day: date, found: Found, *, until: datetime | None = None
     ) -> None:
         """Add the person's rows of a file to `found`; with `until`, only those received by then."""
         before = found.total
-        for rows in _searched_chunks(path, shape):
+        for rows in search_chunks(path, shape):
             found.rows_read += rows.num_rows
             marks = self._marks(rows, shape)
             if until is not None:
-                received = rows["time" if shape is NOTICE_TABLE else "received_at"]
-                marks = pc.and_(marks, pc.less_equal(received, pa.scalar(until, received.type)))
-            for table, count in _tables_of(rows, marks, shape):
+                there = received(rows, shape)
+                marks = pc.and_(marks, pc.less_equal(there, pa.scalar(until, there.type)))
+            for table, count in tables_of(rows, marks, shape):
                 found.records[table, day] = found.records.get((table, day), 0) + count
         found.files_read += 1
         found.files += found.total > before
@@ -386,23 +384,32 @@ class Erasure:
         """Read everything in range once more, and what older versions have left on disk."""
         verified = Verified()
         for shape, table in self._tables():
-            files = self._in_range(list_files(table))
-            everything, received = Found(), Found()
-            for place, file in enumerate(files):
-                self._progress(f"verifying {shape.name}", place, len(files))
-                path = self._lake / shape.name / file.path
-                before = everything.total
-                self._count(path, shape, file.day, everything)
-                if everything.total > before:
-                    self._count(path, shape, file.day, received, until=started_at)
-            verified.remaining += received.total
-            verified.arrived += everything.total - received.total
-            verified.files_read += everything.files_read
-            verified.rows_read += everything.rows_read
+            self._verify_files(shape, table, started_at, verified)
             old, young = self._count_strays(shape)
             verified.old_files += old
             verified.young_files += young
         return verified
+
+    def _verify_files(
+        self, shape: TableShape, table: DeltaTable, started_at: datetime, verified: Verified
+    ) -> None:
+        """Read the files that `verified` does not know yet."""
+        files = [
+            (self._lake / shape.name / one.path, one.day) for one in self._in_range(list_files(table), shape)
+        ]
+        new = [one for one in files if one[0] not in verified.paths]
+        everything, received = Found(), Found()
+        for place, (path, day) in enumerate(new):
+            self._progress(f"verifying {shape.name}", place, len(new))
+            before = everything.total
+            self._count(path, shape, day, everything)
+            if everything.total > before:
+                self._count(path, shape, day, received, until=started_at)
+        verified.paths.update(path for path, _ in new)
+        verified.remaining += received.total
+        verified.arrived += everything.total - received.total
+        verified.files_read += everything.files_read
+        verified.rows_read += everything.rows_read
 
     def _count_strays(self, shape: TableShape) -> tuple[int, int]:
         """How many old and how many young files hold rows of the person, once what was under way is in."""
@@ -412,27 +419,6 @@ class Erasure:
                 break
             asyncio.run(self._clock.sleep(YOUNG_LOOK_AGAIN_S))
         return sum(kept), len(kept) - sum(kept)
-
-
-def _searched_chunks(path: Path, shape: TableShape, *, besides: Iterable[str] = ()) -> Iterator[pa.Table]:
-    """The columns that a search needs, and those `besides`, in chunks of at most `ROWS_PER_CHUNK` rows."""
-    names = ["time", "msg"] if shape is NOTICE_TABLE else ["created_at", "received_at", "devo_table", "raw"]
-    names += besides
-    schema = pa.schema([shape.file_schema.field(name) for name in names])
-    with pq.ParquetFile(path, memory_map=True) as source:
-        for rows in source.iter_batches(ROWS_PER_CHUNK, columns=names, use_threads=False):
-            yield pa.Table.from_batches([rows]).select(names).cast(schema)
-
-
-def _tables_of(rows: pa.Table, marks: pa.BooleanArray, shape: TableShape) -> Iterator[tuple[str, int]]:
-    """How many of the marked rows are of each of Devo's tables."""
-    if shape is NOTICE_TABLE:
-        count = marks.true_count if isinstance(marks, pa.BooleanArray) else pc.sum(marks).as_py() or 0
-        if count:
-            yield NOTICES, count
-        return
-    for one in rows["devo_table"].filter(marks).value_counts().to_pylist():
-        yield one["values"] or "", one["counts"]
 
 
 def _digest(path: str) -> str:

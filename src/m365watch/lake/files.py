@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from m365watch.clock import Clock
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.lake.parquet import Part
-from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE, PARTITION, TableShape
+from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, add_action, after_commit, sync_commits
 
 ROWS_PER_CHUNK = 8_192
@@ -154,9 +154,9 @@ def read_chunks(path: Path, shape: TableShape) -> Iterator[pa.Table]:
 
 
 def count_tables(directory: Path, known: KnownFile, shape: TableShape) -> dict[str, int]:
-    """How many rows of each Devo table are in the file; the notices are all of one."""
-    if shape is NOTICE_TABLE:
-        return {NOTICE_TABLE.name: known.rows or _count_rows(directory / known.file.path)}
+    """How many rows of each Devo table are in the file."""
+    if shape.devo_table:
+        return {shape.devo_table: known.rows or _count_rows(directory / known.file.path)}
     if known.tables is not None and known.tables[0] == known.tables[1] and known.rows is not None:
         return {known.tables[0]: known.rows}
     counts: dict[str, int] = {}

@@ -35,8 +35,8 @@ from m365watch.lake.files import (
     replace_files,
 )
 from m365watch.lake.parquet import MERGED, Part, write_part
-from m365watch.lake.schema import NOTICE_TABLE, TABLES, TableShape
-from m365watch.lake.tables import NOTICES
+from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.tables import APART
 
 STEPS_PER_RUN_MAX = 32
 """Commits of one upkeep of a running collector; the next goes on."""
@@ -206,13 +206,13 @@ def retain(
 
 
 def _of_table(retention: RetentionSettings, shape: TableShape) -> RetentionSettings:
-    """What holds for one Delta table: the notices are one of Devo's tables, `audit` has all the others."""
-    if shape is NOTICE_TABLE:
-        own = next((one for one in retention.tables if one.table == NOTICES), None)
+    """What holds for one Delta table: some are one of Devo's tables each, `audit` has all the others."""
+    if shape.devo_table:
+        own = next((one for one in retention.tables if one.table == shape.devo_table), None)
         return RetentionSettings(
             (own.days if own else None) or retention.days, own.size_bytes if own else None
         )
-    others = tuple(one for one in retention.tables if one.table != NOTICES)
+    others = tuple(one for one in retention.tables if one.table not in APART)
     return RetentionSettings(retention.days, retention.size_bytes, others)
 
 
@@ -324,8 +324,7 @@ class _Retention:
         found = self._found
         for fate in step:
             for table, count in fate.gone.items():
-                key = (NOTICES if self._shape is NOTICE_TABLE else table, fate.file.day)
-                found.records[key] = found.records.get(key, 0) + count
+                found.records[table, fate.file.day] = found.records.get((table, fate.file.day), 0) + count
             found.files_removed += fate.is_whole
             found.files_rewritten += not fate.is_whole
             if fate.is_whole or new:

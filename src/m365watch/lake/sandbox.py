@@ -32,8 +32,8 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE, COLLECTORS_OUT, NOTICE_TABLE, TableShape
-from m365watch.lake.tables import NO_AUDIT, NOTICES, is_devo_table, plan_views, quote_name
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, NOTICE_TABLE, TABLES, TableShape
+from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 
 THREADS = 2
 ROWS_PER_CHUNK = 2048
@@ -134,15 +134,15 @@ def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
     directory = Path(question.directory)
-    rows = _open_rows(directory, AUDIT_TABLE)
-    notices = _open_rows(directory, NOTICE_TABLE)
+    tables = {shape.name: _open_rows(directory, shape) for shape in TABLES}
     if question.tenants is not None:
-        rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
+        for rows in tables.values():
+            rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
         # Notices speak of every tenant; who may see some tenants only sees none of them.
-        notices.allowed = pc.scalar(value=False)
+        tables[NOTICE_TABLE.name].allowed = pc.scalar(value=False)
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         statement = only_select(question.sql)
-        _create_views(connection, {AUDIT: rows, COLLECTORS_OUT: notices}, question.sql)
+        _create_views(connection, tables, question.sql)
         connection.execute("SET lock_configuration = true")
         _confine_memory(question.memory_bytes)
         timer = threading.Timer(question.limit_s, connection.interrupt)
@@ -223,7 +223,8 @@ def _locked_down(memory_bytes: int) -> dict[str, str | bool | int | float | list
 def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, AllowedRows], sql: str) -> None:
     for name, rows in tables.items():
         connection.register(name, rows)
-    connection.execute(f"CREATE TEMP VIEW {quote_name(NOTICES)} AS FROM {COLLECTORS_OUT}")
+    for devo_table, name in APART.items():
+        connection.execute(f"CREATE TEMP VIEW {quote_name(devo_table)} AS FROM {quote_name(name)}")
     reserved = connection.execute(
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )

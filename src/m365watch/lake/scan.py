@@ -81,9 +81,19 @@ class LakeScan:
 
         Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
         """
+        return self._different("devo_table")
+
+    def tenants(self) -> list[str]:
+        """Every tenant that the lake has records of, whatever the period; reads all of it.
+
+        Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
+        """
+        return self._different("tenant_id")
+
+    def _different(self, column: str) -> list[str]:
         found: set[str] = set()
-        for chunk in self._matching(None, ["devo_table"]):
-            found.update(pc.unique(chunk["devo_table"]).to_pylist())
+        for chunk in self._matching(None, [column]):
+            found.update(pc.unique(chunk[column]).to_pylist())
         return sorted(found)
 
     def spans(self, start: datetime) -> Iterator[Window]:
@@ -117,6 +127,22 @@ class LakeScan:
         for tenant_id, content_type, raw, odd in zip(*columns, strict=True):
             feed = Feed(TenantId(tenant_id), content_named(content_type))
             found.setdefault(feed, []).append(odd if odd is not None else raw.encode())
+        return found
+
+    def earliest(self, *, claimed_max: timedelta) -> dict[TenantId, datetime]:
+        """When each tenant's first record was created, whatever the period; reads two columns of all.
+
+        A record that was created more than `claimed_max` before it was received does not count.
+        Raises: LakeMissing; OutputUnavailable: the lake cannot be read.
+        """
+        found: dict[TenantId, datetime] = {}
+        for chunk in self._matching(None, ["tenant_id", "created_at", "received_at"]):
+            rows = pa.Table.from_batches([chunk])
+            oldest = pc.subtract(rows["received_at"], pa.scalar(claimed_max))
+            rows = rows.filter(pc.greater_equal(rows["created_at"], oldest))
+            for row in rows.group_by("tenant_id").aggregate([("created_at", "min")]).to_pylist():
+                tenant, first = TenantId(row["tenant_id"]), row["created_at_min"]
+                found[tenant] = min(first, found.get(tenant, first))
         return found
 
     def _days(self, period: Window) -> Iterator[Window]:

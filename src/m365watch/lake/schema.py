@@ -11,6 +11,12 @@ AUDIT = "audit"
 """The table's directory below the lake, and its name in SQL."""
 COLLECTORS_OUT = "collectors_out"
 """The same for what collectors say of themselves."""
+ALERTS = "alerts"
+"""The same for what the detections have found."""
+NOTICES = "devo.collectors.out"
+"""Devo's table of what collectors say of themselves."""
+ALERT_RECORDS = "cloud.office365.alerts"
+"""The table under which alerts are known where tables have Devo's names."""
 PARTITION = "day"
 
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -82,6 +88,40 @@ NOTICE_COLUMNS = (
     ),
 )
 
+_TEXTS = pa.list_(pa.string())
+ENTITY = pa.struct([pa.field("kind", pa.string()), pa.field("value", pa.string())])
+
+ALERT_COLUMNS = (
+    Column(PARTITION, pa.date32(), "Day of `first_seen_at`; the partition."),
+    Column("first_seen_at", _INSTANT, "When the first of its records was created."),
+    Column("last_seen_at", _INSTANT, "When the last of its records was created."),
+    Column("tenant_id", pa.string(), "The tenant."),
+    Column("id", pa.string(), "The alert's id, as `m365watch alerts` has it."),
+    Column("detection", pa.string(), "The rule's number in the catalogue; empty for rules of your own."),
+    Column("rule_id", pa.string(), "The rule's id."),
+    Column("title", pa.string(), "The rule's title."),
+    Column("severity", pa.string(), "`informational`, `low`, `medium`, `high` or `critical`."),
+    Column("severity_rank", pa.int32(), "The same as a number to sort by: 0 informational to 4 critical."),
+    Column("state", pa.string(), "`open`, `acknowledged` or `closed`."),
+    Column("reason", pa.string(), "What whoever changed the state has noted; null where nobody has."),
+    Column("changed_by", pa.string(), "Who changed the state last; null where nobody has."),
+    Column("changed_at", _INSTANT, "When; null where nobody has."),
+    Column("user_id", pa.string(), "The first user whom it is about; null where it names none."),
+    Column("client_ip", pa.string(), "The first address that it is about; null where it names none."),
+    Column("entities", pa.list_(ENTITY), "All that it is about: pairs of `kind` and `value`."),
+    Column("records", pa.int64(), "How many records it rests on."),
+    Column("evidence", _TEXTS, "The `id` of these records in `audit`, the earliest ones, at most 50."),
+    Column("explanation", pa.string(), "What happened, in words."),
+    Column("techniques", _TEXTS, "Techniques of ATT&CK, for example `T1114.003`."),
+    Column("tactics", _TEXTS, "Tactics of ATT&CK."),
+    Column("next_steps", _TEXTS, "What to look at next."),
+    Column("containment", _TEXTS, "The names of the steps that contain it, as `respond` has them."),
+    Column("risk", pa.int32(), "The points that it puts on whom it is about."),
+    Column("notes", _TEXTS, "What is to be kept in mind: a bound that was met, for example."),
+    Column("grouped_by", _TEXTS, "The values that its records have in common."),
+    Column("formerly", _TEXTS, "Ids that it had before: a late record has moved its start, or joined two."),
+)
+
 
 @dataclass(frozen=True)
 class TableShape:
@@ -94,6 +134,8 @@ class TableShape:
     """Columns whose smallest and largest value the table keeps per file, so that readers skip files."""
     plain_texts: tuple[str, ...]
     """Columns whose values hardly repeat: a dictionary would cost time and save nothing."""
+    devo_table: str = ""
+    """Devo's name for all of it; empty where a column says that of each row."""
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -112,6 +154,19 @@ AUDIT_TABLE = TableShape(
     statistics=("created_at", "received_at", "tenant_id", "devo_table", "record_type"),
     plain_texts=("id", "object_id", "raw", "raw_bytes"),
 )
-NOTICE_TABLE = TableShape(COLLECTORS_OUT, NOTICE_COLUMNS, statistics=("time", "level"), plain_texts=("msg",))
-TABLES = (AUDIT_TABLE, NOTICE_TABLE)
+NOTICE_TABLE = TableShape(
+    COLLECTORS_OUT,
+    NOTICE_COLUMNS,
+    statistics=("time", "level"),
+    plain_texts=("msg",),
+    devo_table=NOTICES,
+)
+ALERT_TABLE = TableShape(
+    ALERTS,
+    ALERT_COLUMNS,
+    statistics=("first_seen_at", "last_seen_at", "tenant_id", "severity_rank", "state"),
+    plain_texts=("id", "explanation"),
+    devo_table=ALERT_RECORDS,
+)
+TABLES = (AUDIT_TABLE, NOTICE_TABLE, ALERT_TABLE)
 AUDIT_SCHEMA = AUDIT_TABLE.schema

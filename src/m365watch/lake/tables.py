@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from m365watch.lake.schema import AUDIT, COLLECTORS_OUT
+from m365watch.lake.schema import AUDIT, TABLES
 
 UNION = "cloud.office365.management"
 """Devo's union of all tables of this collector; also the alias `management`."""
 UNION_ALIAS = "management"
-NOTICES = "devo.collectors.out"
-"""Devo's table of what collectors say of themselves; `collectors_out` is the same."""
-NO_AUDIT = frozenset({COLLECTORS_OUT, NOTICES})
+APART = {shape.devo_table: shape.name for shape in TABLES if shape.devo_table}
+"""Devo's names of the tables that are no part of `audit`, and what they are called here."""
+NO_AUDIT = frozenset({*APART, *APART.values()})
 """The names that have nothing to do with `audit`."""
 _PREFIX = f"{UNION}."
 _ALWAYS = tuple(f"{_PREFIX}{last}" for last in ("azureactivedirectory", "exchange", "onedrive", "sharepoint"))

@@ -24,6 +24,7 @@ from m365watch.lake.erased import drop_old_marks
 from m365watch.lake.files import hides_rows, hold_lake, list_files, silently
 from m365watch.lake.merging import merge_files, plan_merges
 from m365watch.lake.retention import STEPS_PER_RUN_MAX, is_retention_due, retain
+from m365watch.lake.rollups.notes import FOLDER
 from m365watch.lake.schema import AUDIT_TABLE, TABLES, TableShape
 from m365watch.lake.vacuuming import KEEP_HOURS_IN_RUN, remove_stale
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
@@ -84,9 +85,18 @@ def keep_up(directory: Path, *, clock: Clock, retention: RetentionSettings | Non
             for shape in present:
                 _clear(directory, shape)
             drop_old_marks(directory, now=clock.now())
+            _keep_rollups(directory)
             return merges
     except LakeHeld:
         return 0
+
+
+def _keep_rollups(directory: Path) -> None:
+    """Count anew what merging and retention have changed, where a board has looked at this lake."""
+    if (directory / FOLDER).is_dir():
+        from m365watch.lake.rollups.keeping import keep_rollups
+
+        keep_rollups(directory)
 
 
 def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:

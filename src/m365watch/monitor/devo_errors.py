@@ -145,6 +145,7 @@ ROWS = (
         "let Microsoft reach the address; [webhook.md](../webhook.md)",
     ),
     DevoRow("alerts_refused", _SETUP, 119, "Devo's Alerts API refuses the token or an alert", _READ),
+    DevoRow("notifications_refused", _SETUP, 121, "a target of notifications takes none", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",

@@ -15,6 +15,8 @@ from m365watch.errors import SettingsRefused
 from m365watch.expiry.registration import Registration
 from m365watch.feed.budget import RequestBudget
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.notifying import NotifyingMeans
+from m365watch.outputting import refuse_to_make
 from m365watch.preflight.credentials import Reach, Registrations
 from m365watch.preflight.machine import (
     FreeBytes,
@@ -25,8 +27,9 @@ from m365watch.preflight.machine import (
     free_bytes,
 )
 from m365watch.preflight.network import Network, ways_of
+from m365watch.preflight.notifications import check_notifications
 from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
-from m365watch.preflight.report import Check, Group, Place, Preflight, all_skipped, bad
+from m365watch.preflight.report import Check, Checked, Group, Place, Preflight, all_skipped, bad
 from m365watch.preflight.tenant import TenantMeans, check_tenant
 from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
@@ -117,12 +120,27 @@ async def _machine(means: Means) -> Group:
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
     steps += await asyncio.to_thread(check_webhook, settings)
+    steps += await asyncio.to_thread(_check_detections, settings, means.clock)
     return Group(Place.MACHINE, steps=tuple(steps))
+
+
+def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
+    """What reads rules is loaded only where there are any to be read."""
+    if not settings.detections.enabled:
+        return []
+    from m365watch.preflight.detections import check_detections
+    from m365watch.preflight.enrichment import check_enrichment
+
+    return [*check_detections(settings), *check_enrichment(settings, clock)]
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:
     trying = OutputMeans(means.clock, means.session, means.limit_s)
-    found = asyncio.gather(*(check_output(trying, one) for one in means.settings.outputs))
+    told = NotifyingMeans(means.session, refuse_to_make, means.clock, means.random)
+    found = asyncio.gather(
+        *(check_output(trying, one) for one in means.settings.outputs),
+        check_notifications(means.settings, told, limit_s=means.limit_s),
+    )
     return Group(Place.OUTPUTS, steps=joined_steps(await _told(progress, "the outputs", found)))
 
 

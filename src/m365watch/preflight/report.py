@@ -18,6 +18,7 @@ class Check(StrEnum):
     STATE = "state"
     DISK = "disk"
     WEBHOOK = "webhook"
+    DETECTIONS = "detections"
     PROXY = "proxy"
     DNS = "dns"
     TLS = "tls"
@@ -31,6 +32,7 @@ class Check(StrEnum):
     SUBSCRIPTIONS = "subscriptions"
     LISTING = "listing"
     OUTPUT = "output"
+    NOTIFICATION = "notification"
 
 
 class Place(StrEnum):

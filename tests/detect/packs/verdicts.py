@@ -16,13 +16,14 @@ from m365watch.detect.library import PACKS_DIRECTORY, Library, load_library, loa
 from m365watch.detect.rule import Rule
 
 _PLACES = ("countries", "asns", "places")
+_KINDS = ("tor", "vpn", "hosting")
 _PEOPLE = {
     "accepted_domains": "accepted_domains",
     "vip": "vips",
     "admins": "admins",
     "indicators": "indicators",
 }
-_SETTINGS = {"lists", *_PLACES, *_PEOPLE}
+_SETTINGS = {"lists", *_PLACES, *_KINDS, *_PEOPLE}
 
 
 class KnownNetworks:
@@ -34,6 +35,9 @@ class KnownNetworks:
             for kind in _PLACES
             for network, value in (settings.get(kind) or {}).items()
         ]
+        self._kinds = {
+            kind: [ipaddress.ip_network(network) for network in settings.get(kind) or ()] for kind in _KINDS
+        }
 
     def locate(self, address: str) -> Whereabouts:
         """What the settings say of the networks that the address is in."""
@@ -43,7 +47,11 @@ class KnownNetworks:
             kind: value for network, kind, value in self._known if ipaddress.ip_address(address) in network
         }
         latitude, longitude = found.get("places", (None, None))
-        return Whereabouts(str(found.get("countries", "")), str(found.get("asns", "")), latitude, longitude)
+        tor, vpn, hosting = (
+            any(ipaddress.ip_address(address) in network for network in self._kinds[kind]) for kind in _KINDS
+        )
+        country, asn = str(found.get("countries", "")), str(found.get("asns", ""))
+        return Whereabouts(country, asn, latitude, longitude, tor=tor, vpn=vpn, hosting=hosting)
 
 
 def knowledge_of(settings: Mapping[str, Any]) -> Knowledge:
@@ -55,7 +63,7 @@ def knowledge_of(settings: Mapping[str, Any]) -> Knowledge:
         for key, name in _PEOPLE.items()
         if key in settings
     }
-    if any(kind in settings for kind in _PLACES):
+    if any(kind in settings for kind in (*_PLACES, *_KINDS)):
         known["enrichment"] = KnownNetworks(settings)
     return Knowledge(**known)
 

@@ -26,6 +26,7 @@ from m365watch.detect.engine import Engine, Portion
 from m365watch.detect.extension import Severity
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_packs
+from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
@@ -141,7 +142,7 @@ def _load_rules() -> tuple[Rule, ...]:
 def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> Weeks:
     """Let the engine watch `LEARNED` and then `days` of an organisation, hour by hour."""
     organisation = Organisation(seed, TENANT, users=users, records_per_day=records_per_day)
-    rules = _load_rules()
+    rules = (*_load_rules(), make_risk_rule())
     judged_at, end = FIRST_AT + LEARNED, FIRST_AT + LEARNED + timedelta(days=days)
     knowledge = Knowledge(accepted_domains=frozenset({organisation.domain}), enrichment=SimulatedPlaces())
     with tempfile.TemporaryDirectory() as directory:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from m365watch.cli.demo.attacks import JudgedAttack, attacks_document, attacks_view
 from m365watch.cli.demo.findings import Finding, finding_view, findings_document
 from m365watch.cli.demo.folder import CONFIG_NAME
 from m365watch.cli.documents import outcome_document
@@ -53,7 +54,12 @@ def _count_shortcomings(sums: Totals) -> list[str]:
 
 
 def account_document(
-    played: Played, findings: Sequence[Finding], *, exit_code: int, now: datetime
+    played: Played,
+    findings: Sequence[Finding],
+    judged: Sequence[JudgedAttack] = (),
+    *,
+    exit_code: int,
+    now: datetime,
 ) -> dict[str, Any]:
     """What `demo --json` prints."""
     return outcome_document(played.outcome, exit_code=exit_code, now=now) | {
@@ -63,15 +69,20 @@ def account_document(
         "shortcomings": shortcomings(played),
         "lake": str(played.lake_directory),
         "findings": findings_document(findings),
+        "attacks": attacks_document(judged),
     }
 
 
-def print_account(console: Console, played: Played, findings: Sequence[Finding]) -> None:
-    """The tables, then the completeness line."""
+def print_account(
+    console: Console, played: Played, findings: Sequence[Finding], judged: Sequence[JudgedAttack] = ()
+) -> None:
+    """The tables, the attacks, then the completeness line."""
     console.print(Text(f"times are UTC; in Devo a table is called {UNION}.<table>", style="dim"))
     console.print()
     for finding in findings:
         console.print(finding_view(finding), "")
+    if judged:
+        console.print(attacks_view(judged), "")
     faults = shortcomings(played)
     style = "bold red" if faults else "bold green"
     line = Text(completeness_line(played.outcome.progress), style=style)

@@ -63,18 +63,20 @@ def demo(
 def _tell(played: Played, *, folder: Path, as_json: bool) -> int:
     """Ask the lake, print the account, and answer the exit code."""
     from m365watch.cli.demo import account, findings
+    from m365watch.cli.demo.attacks import judge_played
     from m365watch.cli.documents import as_json as to_json
     from m365watch.clock import SystemClock
     from m365watch.lake.reader import LakeReader
 
     exit_code = 1 if account.shortcomings(played) else 0
     answers = findings.ask(LakeReader(played.lake_directory))
+    judged = judge_played(played)
     findings.write_questions(folder)
     if as_json:
         now = SystemClock().now()
-        write_line(to_json(account.account_document(played, answers, exit_code=exit_code, now=now)))
+        write_line(to_json(account.account_document(played, answers, judged, exit_code=exit_code, now=now)))
         return exit_code
     console = stdout_console()
-    account.print_account(console, played, answers)
+    account.print_account(console, played, answers, judged)
     account.print_next_commands(console, answers, folder=folder)
     return exit_code

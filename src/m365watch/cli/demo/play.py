@@ -15,7 +15,7 @@ from m365watch.cli.bars import Bars
 from m365watch.cli.collecting import Collecting, Ending, collect
 from m365watch.cli.demo.folder import write_private
 from m365watch.cli.demo.process import tenant_running
-from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
 from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.live import Nothing, Reports, View
 from m365watch.cli.render import count, totals_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from m365watch.collection import Outcome
+    from m365watch.config.settings import Settings
     from m365watch.progress import RunProgress
 
 LIVE_S = 2.5
@@ -57,6 +58,10 @@ class Played:
     took_s: float
     stopped_by: int | None
     """130 or 143 where a signal ended it before the account was complete."""
+    settings: Settings | None = None
+    """Those of the run."""
+    attacks: tuple[StagedAttack, ...] = ()
+    """What the tenant was under."""
 
 
 async def play(plan: PlayPlan, *, console: Console) -> Played:
@@ -67,9 +72,9 @@ async def play(plan: PlayPlan, *, console: Console) -> Played:
     say(f"starting a simulated Microsoft 365 tenant with {count(plan.tenant.days, 'day')} of history")
     course = Course(plan, console=console)
     output_path = plan.config_path.with_name("tenant.txt")
-    async with tenant_running(plan.tenant, output_path=output_path) as configuration:
-        write_private(plan.config_path, demo_configuration(configuration))
-        return await course.run()
+    async with tenant_running(plan.tenant, output_path=output_path) as introduction:
+        write_private(plan.config_path, demo_configuration(introduction.configuration))
+        return await course.run(introduction.attacks)
 
 
 class Course:
@@ -87,7 +92,7 @@ class Course:
             else Reports(clock=self._clock, period_s=_REPORT_S)
         )
 
-    async def run(self) -> Played:
+    async def run(self, attacks: tuple[StagedAttack, ...]) -> Played:
         """Collect history and live traffic, then once more until nothing waits."""
         settings = load_settings(self._plan.config_path, environment={})
 
@@ -114,6 +119,8 @@ class Course:
             live_records=records - (self._history_records or records),
             took_s=self._passed_s(),
             stopped_by=stopped_by,
+            settings=settings,
+            attacks=attacks,
         )
 
     async def _collect_until_live_is_over(self, collector: Collecting) -> Ending:

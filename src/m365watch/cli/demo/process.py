@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 
-from m365watch.cli.demo.tenant import TenantPlan
+from m365watch.cli.demo.tenant import Introduction, TenantPlan
 from m365watch.errors import NeedsOperator
 
 START_S_MAX = 15.0
@@ -20,8 +18,8 @@ _END_S_MAX = 2.0
 
 
 @contextlib.asynccontextmanager
-async def tenant_running(plan: TenantPlan, *, output_path: Path) -> AsyncIterator[dict[str, Any]]:
-    """A tenant in a process of its own until the block ends; gives a configuration that fits it.
+async def tenant_running(plan: TenantPlan, *, output_path: Path) -> AsyncIterator[Introduction]:
+    """A tenant in a process of its own until the block ends; gives what it says of itself.
 
     What it complains of is left in `output_path`. Its own session keeps Ctrl-C from reaching it before
     the collector has finished.
@@ -37,18 +35,18 @@ async def tenant_running(plan: TenantPlan, *, output_path: Path) -> AsyncIterato
             start_new_session=True,
         )
     try:
-        configuration = await _introduce(process, plan)
-        if configuration is None:
+        introduction = await _introduce(process, plan)
+        if introduction is None:
             fix = f"see {output_path} for the reason"
             raise NeedsOperator("did not start", where="simulated tenant", fix=fix)
-        yield configuration
+        yield introduction
     finally:
         await _end(process)
         _drop_if_empty(output_path)
 
 
-async def _introduce(process: asyncio.subprocess.Process, plan: TenantPlan) -> dict[str, Any] | None:
-    """The tenant's configuration; None if it ended or said nothing in time."""
+async def _introduce(process: asyncio.subprocess.Process, plan: TenantPlan) -> Introduction | None:
+    """What the tenant says of itself; None if it ended or said nothing in time."""
     if process.stdin is None or process.stdout is None:
         return None
     with contextlib.suppress(TimeoutError, ConnectionError):
@@ -56,7 +54,7 @@ async def _introduce(process: asyncio.subprocess.Process, plan: TenantPlan) -> d
             process.stdin.write(msgspec.json.encode(plan) + b"\n")
             await process.stdin.drain()
             line = await process.stdout.readline()
-            return cast("dict[str, Any]", json.loads(line)) if line else None
+            return msgspec.json.decode(line, type=Introduction) if line else None
     return None
 
 

@@ -8,15 +8,22 @@ ends.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from m365watch.cli.demo.clock import QuickClock
 from m365watch.cli.loop import run_in_loop
 from m365watch.clock import SystemClock
+
+if TYPE_CHECKING:
+    from m365watch.simulator.server import RunningSimulator
+
+PUBLISHED = timedelta(hours=6)
+"""Nearly every record is published that long after it happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +35,46 @@ class TenantPlan:
     records_per_day: int
 
 
+@dataclass(frozen=True, slots=True)
+class StagedAttack:
+    """An attack on the tenant, as those who play it know it."""
+
+    title: str
+    started_at: datetime
+    record_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What the tenant says of itself."""
+
+    configuration: dict[str, Any]
+    """One that fits it."""
+    attacks: tuple[StagedAttack, ...]
+    """Those that are over, and whose records have been published since."""
+
+
 async def serve(plan: TenantPlan) -> None:
     """Simulate the tenant until stdin ends."""
     from m365watch.simulator.server import SimulationSettings, simulator_running
 
     settings = SimulationSettings(seed=plan.seed, days=plan.days, records_per_day=plan.records_per_day)
-    async with simulator_running(settings, clock=QuickClock(SystemClock())) as running:
-        sys.stdout.write(json.dumps(running.configuration()) + "\n")
+    clock = QuickClock(SystemClock())
+    async with simulator_running(settings, clock=clock) as running:
+        now = clock.now()
+        attacks = _attacks_of(running, since=now - timedelta(days=plan.days), until=now - PUBLISHED)
+        introduction = Introduction(running.configuration(), attacks)
+        sys.stdout.buffer.write(msgspec.json.encode(introduction) + b"\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
+
+
+def _attacks_of(running: RunningSimulator, *, since: datetime, until: datetime) -> tuple[StagedAttack, ...]:
+    from m365watch.simulator.attacks.attack import Attack
+
+    attacks = [one for one in running.tenants[0].attacks() if isinstance(one, Attack)]
+    over = [one for one in attacks if since <= one.started_at and one.ended_at < until]
+    return tuple(StagedAttack(one.title, one.started_at, one.record_ids) for one in over)
 
 
 if __name__ == "__main__":

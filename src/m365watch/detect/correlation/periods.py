@@ -14,7 +14,7 @@ from math import sqrt
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
-from m365watch.detect.correlation.windows import read_number
+from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.extension import Change, Deviation, Low, Rolling
 
 SETTLED_S = 2 * 3_600

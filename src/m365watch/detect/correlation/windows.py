@@ -14,6 +14,8 @@ from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
 from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.numbers import read_number
+from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
 
 _ORDERS: dict[Order, Callable[[float, float], bool]] = {
@@ -139,7 +141,7 @@ def make_window(correlation: Correlation) -> Window:
         case Joined.TEMPORAL | Joined.ORDERED:
             return _Together(correlation)
         case Joined.RISK:
-            return _Risk()
+            return RiskWindow()
 
 
 @dataclass(slots=True)
@@ -323,31 +325,6 @@ def earliest_in_order(
     return min((one for one in found if one is not None), default=None)
 
 
-@dataclass(slots=True)
-class _Risk:
-    """Points by rule: of each rule the largest in full, the next half, then a quarter; two rules at least."""
-
-    points: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, match: Match) -> None:
-        insort(self.points.setdefault(match.source_id, []), read_number(match.counted) or 0)
-
-    def drop(self, match: Match) -> None:
-        known = self.points[match.source_id]
-        known.remove(read_number(match.counted) or 0)
-        if not known:
-            del self.points[match.source_id]
-
-    def value(self) -> float | None:
-        if len(self.points) < 2:
-            return None
-        total = 0.0
-        for known in self.points.values():
-            for place, points in enumerate(reversed(known)):
-                total += points / (1 << place)
-        return total
-
-
 def holds_among(expression: Expression, present: Counter[str]) -> bool:
     """Whether the expression holds, given the rules that have matched."""
     if isinstance(expression, Named):
@@ -356,12 +333,3 @@ def holds_among(expression: Expression, present: Counter[str]) -> bool:
     if expression.operator == "not":
         return not holds[0]
     return all(holds) if expression.operator == "and" else any(holds)
-
-
-def read_number(text: str) -> float | None:
-    """A finite number; None for any other text."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number - number == 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from m365watch.detect.derived.addresses import bare_addresses
@@ -45,7 +46,7 @@ def admin(view: View) -> tuple[Value, ...]:
     return (_is_on(view, view.knowledge.admins),)
 
 
-def _is_on(view: View, people: frozenset[str]) -> bool:
+def _is_on(view: View, people: Collection[str]) -> bool:
     if not people:
         return False
     names = (*view.values("UserId"), *view.values("MailboxOwnerUPN"))

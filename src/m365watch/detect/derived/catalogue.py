@@ -33,6 +33,7 @@ _SHARING = (
     "MailboxOwnerUPN",
     "OrganizationName",
 )
+_DEFENDER = ("SourceFileName", "FileData", "AttachmentData", "SenderIp", "P2Sender", "Url", "UserIp")
 _APP = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext")
 
 
@@ -43,16 +44,21 @@ class Derived:
     read: Callable[[View], tuple[Value, ...]]
     needs: tuple[str, ...]
     """The top fields of the record that have to be decoded for it."""
-    places: bool = False
-    """Whether it is empty without tables of addresses."""
+    of_address: str = ""
+    """What has to be known of addresses, or it says the same of all: places, networks, tor, vpn, hosting."""
 
 
 CATALOGUE: dict[str, Derived] = {
     "ip": Derived(ip.ip, _ADDRESS),
     "network": Derived(ip.network, _ADDRESS),
-    "country": Derived(ip.country, _ADDRESS, places=True),
-    "asn": Derived(ip.asn, _ADDRESS, places=True),
-    "place": Derived(ip.place, _ADDRESS, places=True),
+    "country": Derived(ip.country, _ADDRESS, of_address="places"),
+    "city": Derived(ip.city, _ADDRESS, of_address="places"),
+    "place": Derived(ip.place, _ADDRESS, of_address="places"),
+    "asn": Derived(ip.asn, _ADDRESS, of_address="networks"),
+    "asn_name": Derived(ip.asn_name, _ADDRESS, of_address="networks"),
+    "tor": Derived(ip.tor, _ADDRESS, of_address="tor"),
+    "vpn": Derived(ip.vpn, _ADDRESS, of_address="vpn"),
+    "hosting": Derived(ip.hosting, _ADDRESS, of_address="hosting"),
     "human": Derived(actors.human, ("UserType",)),
     "ok": Derived(outcome.ok, ("Operation", "ErrorNumber", "Workload", "ResultStatus")),
     "user_agent": Derived(clients.user_agent, _AGENT),
@@ -73,7 +79,7 @@ CATALOGUE: dict[str, Derived] = {
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),
     "admin": Derived(actors.admin, ("UserId", "MailboxOwnerUPN")),
     "indicator": Derived(
-        indicators.indicator, (*_ADDRESS, *_APP, *_FORWARDING, *_SHARING, "ObjectId", "SourceFileName")
+        indicators.indicator, (*_ADDRESS, *_APP, *_FORWARDING, *_SHARING, *_DEFENDER, "ObjectId")
     ),
 }
 """By the name after `m365.`."""
@@ -100,11 +106,11 @@ def derive(name: str) -> Reader:
 
 def constant_fields(knowledge: Knowledge) -> frozenset[str]:
     """The derived fields that say the same of every record, because nothing is known that they would tell."""
-    found = (
-        {f"m365.{name}" for name, one in CATALOGUE.items() if one.places}
-        if not knowledge.knows_places
-        else set()
-    )
+    found = {
+        f"m365.{name}"
+        for name, one in CATALOGUE.items()
+        if one.of_address and not knowledge.may_tell(one.of_address)
+    }
     lists = {"vip": knowledge.vips, "admin": knowledge.admins, "indicator": knowledge.indicators}
     return frozenset(found.union(f"m365.{name}" for name, known in lists.items() if not known))
 

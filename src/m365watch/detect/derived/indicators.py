@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
+_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]{0,20}://)?(?:[^/?#@\s]{0,200}@)?\[?([^/?#:\]\s]{1,253})")
 _FIELDS = (
     "m365.ip",
     "ClientAppId",
@@ -17,6 +19,11 @@ _FIELDS = (
     "m365.recipients",
     "m365.external_target",
     "SourceFileName",
+    "FileData.SHA256",
+    "AttachmentData.SHA256",
+    "SenderIp",
+    "P2Sender",
+    "UserIp",
 )
 
 
@@ -31,4 +38,7 @@ def indicator(view: View) -> tuple[Value, ...]:
             text = str(value).lower()
             domain = text.rpartition("@")[2]
             found.update((one, None) for one in (text, domain) if one in bad)
+    for value in view.values("Url"):
+        host = _HOST.match(str(value).lower())
+        found.update((one, None) for one in (str(value).lower(), host[1] if host else "") if one in bad)
     return tuple(found)

@@ -13,25 +13,40 @@ if TYPE_CHECKING:
 
 _FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _TEXT_MAX = 80
+_NOWHERE = Whereabouts()
 
 
 def ip(view: View) -> tuple[Value, ...]:
     """The first field that holds a valid address: bare, in its shortest form, an IPv4 in IPv6 as IPv4."""
     for name in _FIELDS:
         for value in view.values(name):
-            found = parse_address(value) if isinstance(value, str) else None
-            if found is not None:
-                return (str(found),)
+            found = _shortest(value) if isinstance(value, str) else ""
+            if found:
+                return (found,)
     return ()
+
+
+@lru_cache(maxsize=16_384)
+def _shortest(text: str) -> str:
+    """The address in its shortest form; empty where the text is none."""
+    found = parse_address(text)
+    return "" if found is None else str(found)
 
 
 def network(view: View) -> tuple[Value, ...]:
     """The /24 of an IPv4 address, the /48 of an IPv6 one."""
-    address = parse_address(view.first("m365.ip"))
+    found = _network_of(view.first("m365.ip"))
+    return (found,) if found else ()
+
+
+@lru_cache(maxsize=16_384)
+def _network_of(text: str) -> str:
+    """The network of an address; empty where the text is none."""
+    address = parse_address(text)
     if address is None:
-        return ()
+        return ""
     bits = 24 if address.version == 4 else 48
-    return (str(ip_network((address, bits), strict=False)),)
+    return str(ip_network((address, bits), strict=False))
 
 
 def country(view: View) -> tuple[Value, ...]:
@@ -46,6 +61,33 @@ def asn(view: View) -> tuple[Value, ...]:
     return (found,) if found else ()
 
 
+def city(view: View) -> tuple[Value, ...]:
+    """The town, in English."""
+    found = _located(view).city
+    return (found,) if found else ()
+
+
+def asn_name(view: View) -> tuple[Value, ...]:
+    """Whose the autonomous system is."""
+    found = _located(view).network_name
+    return (found,) if found else ()
+
+
+def tor(view: View) -> tuple[Value, ...]:
+    """Whether the address is an exit of Tor, as tables or lists have it."""
+    return (_located(view).tor,)
+
+
+def vpn(view: View) -> tuple[Value, ...]:
+    """Whether it is an exit of a VPN or a proxy that anybody may use."""
+    return (_located(view).vpn,)
+
+
+def hosting(view: View) -> tuple[Value, ...]:
+    """Whether it belongs to a place of servers."""
+    return (_located(view).hosting,)
+
+
 def place(view: View) -> tuple[Value, ...]:
     """Latitude and longitude in degrees, joined by a comma."""
     found = _located(view)
@@ -56,7 +98,7 @@ def place(view: View) -> tuple[Value, ...]:
 
 def _located(view: View) -> Whereabouts:
     address = view.first("m365.ip")
-    return view.knowledge.enrichment.locate(address) if address else Whereabouts()
+    return view.knowledge.enrichment.locate(address) if address else _NOWHERE
 
 
 @lru_cache(maxsize=16_384)

@@ -23,6 +23,18 @@ from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import BlobName, SimulatedClock, World
 
 _PAGES_MAX = 1 << 30
+_WITNESS = f"""
+PRAGMA temp_store = MEMORY;
+CREATE TEMP TABLE forgotten (tenant_id, content_type, content_id, created_us, state);
+CREATE TEMP TRIGGER note_forgotten AFTER DELETE ON blob
+WHEN old.finished_s IS NOT NULL AND old.content_id NOT LIKE '{NO_BLOBS}'
+BEGIN
+    INSERT INTO forgotten SELECT tenant_id, content_type, old.content_id, old.created_us, old.state
+    FROM feed WHERE id = old.feed;
+END;
+"""  # noqa: S608 - our own names
+"""What was final and is deleted, in a table of the connection's own: to read all blobs before and after each
+step of forgetting took a tenth of a simulation's time."""
 
 
 class UnhurriedLedger(SqliteLedger):
@@ -46,6 +58,7 @@ class UnhurriedLedger(SqliteLedger):
         self._held = world.held
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("PRAGMA busy_timeout = 0")
+        self._connection.executescript(_WITNESS)
 
     def _fill_meta(self) -> None:
         # Of the seed, so that identities are the same in every process. Each new ledger has its own secret.
@@ -91,25 +104,21 @@ class UnhurriedLedger(SqliteLedger):
 
     def evict(self, *, now: datetime) -> bool:
         """As the collector's own."""
-        before, held = self._ended_blobs(), self._has_rows("held")
+        held = self._has_rows("held")
+        self._connection.execute("DELETE FROM forgotten")
         more = super().evict(now=now)
-        after = self._ended_blobs()
-        forgotten = {name: state for name, state in before.items() if name not in after}
+        rows = self._connection.execute(
+            "SELECT tenant_id, content_type, content_id, created_us, state FROM forgotten"
+        )
+        forgotten: dict[BlobName, int] = {
+            (tenant, kind, content, created): state for tenant, kind, content, created, state in rows
+        }
         self._world.forgotten.update(forgotten)
         if forgotten:
             self._world.ways.add(Way.BLOBS_FORGOTTEN)
         if held and not self._has_rows("held"):
             self._world.ways.add(Way.HELD_FORGOTTEN)
         return more
-
-    def _ended_blobs(self) -> dict[BlobName, int]:
-        rows = self._connection.execute(
-            "SELECT tenant_id, content_type, content_id, created_us, state"
-            " FROM blob JOIN feed ON feed.id = blob.feed"
-            " WHERE finished_s IS NOT NULL AND content_id NOT LIKE ?",
-            (NO_BLOBS,),
-        )
-        return {(tenant, kind, content, created): state for tenant, kind, content, created, state in rows}
 
     def fill_disk(self, *, full: bool) -> None:
         """Let the file grow no further, or again."""

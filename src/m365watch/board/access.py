@@ -1,0 +1,60 @@
+"""Who asks, what they may do, and whose records they may see.
+
+Every loader is handed an `Access`; the lake's reader takes nothing else, so that no panel can forget it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+
+class Role(IntEnum):
+    """What somebody may do; each may do what those before may."""
+
+    VIEWER = 1
+    """Sees figures, tables and alerts."""
+    ANALYST = 2
+    """Acknowledges and closes alerts, asks SQL, exports."""
+    ADMIN = 3
+    """Changes the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One person's rights, for one request."""
+
+    name: str
+    role: Role
+    tenants: frozenset[str] | None
+    """Ids in lower case; None: all tenants."""
+
+    def may(self, role: Role) -> bool:
+        """Whether they may do what `role` may."""
+        return self.role >= role
+
+    def narrowed(self, asked: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The tenants that count when `asked` are wished for; None: all there are; empty: none at all."""
+        wanted = tuple(one.lower() for one in asked)
+        if self.tenants is None:
+            return wanted or None
+        return tuple(sorted(self.tenants & set(wanted) if wanted else self.tenants))
+
+
+class Gate(Protocol):
+    """Says who asks."""
+
+    def access_of(self, connection: HTTPConnection) -> Access | None:
+        """Their rights; None where they have to sign in first."""
+        ...
+
+
+class LoopbackGate:
+    """Whoever reaches a loopback address is a user of this machine, who could read the files too."""
+
+    def access_of(self, connection: HTTPConnection) -> Access | None:  # noqa: ARG002 - the port's signature
+        """An administrator of everything."""
+        return Access("local user", Role.ADMIN, tenants=None)

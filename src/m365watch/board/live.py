@@ -1,0 +1,47 @@
+"""What is new, told to open pages as it happens: records, alerts, and whether the feeds are in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.view import View
+from m365watch.detect.extension import Severity
+
+LOOK_EVERY_S = 5.0
+TOLD_AT_LEAST_EVERY = 3
+"""In looks: a connection that says nothing for long is closed by what is in between."""
+OPEN_MAX = 64
+"""Pages that are told at the same time."""
+
+
+async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
+    """Server-sent events: at once how it stands, then every change; ends when nobody listens."""
+    told, quiet = "", 0
+    while True:
+        said = await _standing(view, sources)
+        if said != told:
+            told, quiet = said, 0
+            yield f"data: {said}\n\n".encode()
+        elif (quiet := quiet + 1) >= TOLD_AT_LEAST_EVERY:
+            quiet = 0
+            yield b": still here\n\n"
+        await sources.clock.sleep(LOOK_EVERY_S)
+
+
+async def _standing(view: View, sources: Sources) -> str:
+    now = replace(view, now=sources.clock.now())
+    feeds = await sources.list_feeds(now) or []
+    alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+    troubled = sum(1 for one in feeds if one.last_error)
+    return json.dumps(
+        {
+            "records": sum(one.records_delivered for one in feeds),
+            "alerts": len(alerts),
+            "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
+            "feeds": len(feeds),
+            "troubled": troubled,
+        }
+    )

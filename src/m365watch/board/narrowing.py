@@ -1,0 +1,77 @@
+"""What narrows a view beside its time: tenant, workload, user and so on, as a URL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from m365watch.detect.alert import clean_text
+
+DIMENSIONS = {
+    "tenant": "tenant_id",
+    "workload": "workload",
+    "type": "record_type",
+    "operation": "operation",
+    "user": "user_id",
+    "usertype": "user_type",
+    "result": "outcome",
+    "ip": "client_ip",
+    "app": "app_id",
+}
+"""The column of the facts by the name in a URL."""
+NUMBERS = frozenset({"type", "usertype"})
+VALUES_MAX = 20
+"""Values of one name that count; the others are left out."""
+OUTCOMES = ("ok", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """Values by name; of one name any may hold, and all names have to."""
+
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """What is asked for under that name."""
+        return self.values.get(name, ())
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it needs."""
+        return frozenset(DIMENSIONS[name] for name in self.values)
+
+    def with_value(self, name: str, value: str) -> Narrowing:
+        """The same, and `value` alone under `name`."""
+        return Narrowing({**self.values, name: (value,)})
+
+    def without(self, name: str, value: str) -> Narrowing:
+        """The same, less one value."""
+        left = {one: tuple(x for x in kept if (one, x) != (name, value)) for one, kept in self.values.items()}
+        return Narrowing({one: kept for one, kept in left.items() if kept})
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Name and value, in the order in which a URL has them."""
+        return [(name, value) for name in DIMENSIONS for value in self.of(name)]
+
+
+NOT_NARROWED = Narrowing()
+
+
+def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
+    """What a URL's query asks for; what cannot be meant is left out."""
+    found: dict[str, list[str]] = {}
+    for name, given in query:
+        value = clean_text(given)
+        if name not in DIMENSIONS or not value or not _can_be(name, value):
+            continue
+        value = value.lower() if name in {"user", "tenant", "ip", "app"} else value
+        kept = found.setdefault(name, [])
+        if value not in kept and len(kept) < VALUES_MAX:
+            kept.append(value)
+    return Narrowing({name: tuple(found[name]) for name in DIMENSIONS if name in found})
+
+
+def _can_be(name: str, value: str) -> bool:
+    if name == "result":
+        return value in OUTCOMES
+    return name not in NUMBERS or (value.isascii() and value.isdigit() and len(value) < 10)

@@ -1,0 +1,1 @@
+"""One module a page; `registry.PAGES` lists them in the order of the navigation."""

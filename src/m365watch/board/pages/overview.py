@@ -1,0 +1,390 @@
+"""Overview: what happens, who does it, what was found, and whether everything arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from functools import partial
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Query
+from m365watch.board.panels import Page, Panel
+from m365watch.board.queries import activity
+from m365watch.board.series import chart_of, spark_step_s, sparks_of
+from m365watch.board.shapes import (
+    Cell,
+    Empty,
+    Grid,
+    Heading,
+    Ranked,
+    Ranking,
+    Several,
+    Shape,
+    Tile,
+    Tiles,
+)
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.time_range import HOUR_S
+from m365watch.board.view import View
+from m365watch.board.words import (
+    change_words,
+    record_type_words,
+    short,
+    span_words,
+    user_type_words,
+    workload_colour,
+    workload_words,
+)
+from m365watch.detect.extension import Severity
+from m365watch.progress import FeedProgress
+
+BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type"))
+SLOTS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7")
+OPERATIONS_SHOWN = 3
+LATE_S = HOUR_S
+FEEDS_SHOWN_MAX = 40
+FEED_TONES = ("critical", "high", "medium", "ok")
+"""Of feeds, the worst first."""
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """The shift's first look: six numbers, each against the time before."""
+    before = view.before
+    (now, was), (failed, failed_was), persons, addresses, rows = await asyncio.gather(
+        _both(view, before, sources, activity.TOTAL),
+        _both(view, before, sources, activity.FAILED_SIGN_INS),
+        _number(view, sources, activity.PERSONS),
+        _number(view, sources, activity.ADDRESSES),
+        sources.ask(view, activity.SPARK, spark_s=spark_step_s(view.range)),
+    )
+    spark = sparks_of(view.range, rows)
+    tiles = [
+        Tile("Records", short(now), change_words(now, was), spark=spark.get("", ())),
+        Tile("People", short(persons), "with any activity"),
+        Tile("Addresses", short(addresses), "they came from"),
+        Tile(
+            "Failed sign-ins",
+            short(failed),
+            change_words(failed, failed_was),
+            url=view.url("/sign-ins"),
+        ),
+        await _alerts_tile(view, sources),
+        await _feeds_tile(view, sources),
+    ]
+    return Tiles(tiles)
+
+
+async def _number(view: View, sources: Sources, query: Query) -> int:
+    rows = await sources.ask(view, query)
+    return int(rows[0][0]) if rows else 0
+
+
+async def _both(view: View, before: View, sources: Sources, query: Query) -> tuple[int, int]:
+    return await _number(view, sources, query), await _number(before, sources, query)
+
+
+async def _alerts_tile(view: View, sources: Sources) -> Tile:
+    found = await sources.list_alerts(view, states=ACTIVE, severity_min=Severity.MEDIUM)
+    if found is None:
+        return Tile("Open alerts", "off", "no run has had its detections on", tone="muted")
+    counts = Counter(one.alert.severity for one in found)
+    worst = next((one for one in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM) if counts[one]), None)
+    grave = [f"{counts[one]} {one}" for one in (Severity.CRITICAL, Severity.HIGH) if counts[one]]
+    return Tile(
+        "Open alerts", short(len(found)), ", ".join(grave) or "none above medium", tone=str(worst or "ok")
+    )
+
+
+async def _feeds_tile(view: View, sources: Sources) -> Tile:
+    feeds = await sources.list_feeds(view)
+    if feeds is None:
+        return Tile("Feeds", "none", "no collector has run yet", tone="muted")
+    bad = [one for one in feeds if _state_of(one, view.now)[1] != "ok"]
+    waiting = sum(one.blobs_waiting for one in feeds)
+    note = f"{waiting:,} blobs wait" if waiting else "nothing waits"
+    return Tile(
+        "Feeds in order", f"{len(feeds) - len(bad)} of {len(feeds)}", note, tone="high" if bad else "ok"
+    )
+
+
+async def activity_over_time(view: View, sources: Sources) -> Shape:
+    """Records over time, by workload, record type or user type."""
+    by = view.option("by", tuple(name for name, _ in BY))
+    columns = {"workload": "workload", "type": "record_type", "usertype": "user_type"}
+    rows = await sources.ask(view, activity.over_time(columns[by]))
+    empty = None if rows else await no_records(view, sources)
+    counted = [(at, "" if name is None else name, count) for at, name, count in rows]
+    names = [name for name, _ in Counter({n: 0 for _, n, _ in counted}).items()]
+    totals: Counter[str] = Counter()
+    for _, name, count in counted:
+        totals[name] += count
+    ranked = [name for name, _ in totals.most_common()] or names
+
+    def colour(name: str) -> str:
+        place = ranked.index(name)
+        return workload_colour(name) if by == "workload" else (SLOTS[place] if place < len(SLOTS) else "c8")
+
+    chart = chart_of(
+        view.range,
+        counted,
+        colour=colour,
+        words=partial(_words_of, by),
+        narrows=lambda name: (by, name) if name else None,
+        empty=empty,
+    )
+    return Several([chart], empty=empty, choices=BY, chosen=by)
+
+
+def _words_of(by: str, name: str) -> str:
+    if by == "workload":
+        return workload_words(name)
+    number = int(name) if name.isdigit() else None
+    return record_type_words(number) if by == "type" else user_type_words(number)
+
+
+async def shares(view: View, sources: Sources) -> Shape:
+    """Which share each workload, record type and user type has."""
+    parts = []
+    for name, column, title in (
+        ("workload", "workload", "By workload"),
+        ("type", "record_type", "By record type"),
+        ("usertype", "user_type", "By user type"),
+    ):
+        rows = await sources.ask(view, activity.share_of(column))
+        total = sum(count for _, count in rows)
+        ranked = [
+            Ranked(
+                _words_of(name, "" if value is None else str(value)),
+                count,
+                (name, str(value)) if value not in (None, "") else None,
+                workload_colour(value) if name == "workload" else "c1",
+            )
+            for value, count in rows[:7]
+        ]
+        parts.append(Ranking(title, ranked, total))
+    empty = None if parts[0].rows else await no_records(view, sources)
+    return Several(parts, empty=empty)
+
+
+async def alerts(view: View, sources: Sources) -> Shape:
+    """Open alerts over time by severity, and the rules that made them."""
+    found = await sources.list_alerts(view, states=ACTIVE, severity_min=Severity.LOW)
+    if found is None:
+        empty = Empty(
+            "No run has had its detections on.",
+            "Run m365watch run with an output of type lake, or with detections.enabled: true.",
+        )
+        return Several([], empty=empty)
+    if not found:
+        return Several(
+            [], empty=Empty("No alert is open in this time.", "That is good news, if all feeds are in order.")
+        )
+    rows = [
+        (kept.alert.last_at_ms // 1000 // view.range.step_s * view.range.step_s, str(kept.alert.severity), 1)
+        for kept in found
+    ]
+    chart = chart_of(
+        view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]
+    )
+    rules: Counter[tuple[str, Severity]] = Counter((one.alert.title, one.alert.severity) for one in found)
+    ordered = sorted(rules.items(), key=lambda one: (-one[0][1].rank, -one[1], one[0][0]))
+    grid = Grid(
+        (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
+        [
+            [
+                Cell(str(severity).capitalize(), tone=str(severity), sorts=-severity.rank),
+                Cell(f"{count:,}", sorts=count),
+                Cell(title),
+                _who(next(one.alert.entities for one in found if one.alert.title == title)),
+            ]
+            for (title, severity), count in ordered[:40]
+        ],
+    )
+    return Several([chart, grid])
+
+
+def _who(entities: tuple[tuple[str, str], ...]) -> Cell:
+    for kind, value in entities:
+        if kind in {"user", "ip"}:
+            return Cell(value, narrows=(kind, value))
+    return Cell(entities[0][1] if entities else "")
+
+
+async def changes(view: View, sources: Sources) -> Shape:
+    """What was added, changed and removed over time, and how users and groups changed against before."""
+    rows = await sources.ask(view, activity.CHANGES_OVER_TIME)
+    colours = {"added": "ok", "changed": "c1", "removed": "failed"}
+    empty = None if rows else await no_records(view, sources, of="changes")
+    chart = chart_of(view.range, rows, colour=colours.__getitem__, words=str.capitalize, empty=empty)
+    now = await sources.ask(view, activity.USER_AND_GROUP_CHANGES)
+    before: dict[str, int] = dict(await sources.ask(view.before, activity.USER_AND_GROUP_CHANGES))
+    grid = Grid(
+        (Heading("Users and groups"), Heading("Now", numeric=True), Heading("Before", numeric=True)),
+        [
+            [
+                Cell(operation.rstrip("."), narrows=("operation", operation)),
+                Cell(f"{count:,}", sorts=count),
+                Cell(f"{before.get(operation, 0):,}", sorts=before.get(operation, 0), tone="muted"),
+            ]
+            for operation, count in now[:12]
+        ],
+        empty=None if now else Empty("No user or group changed in this time."),
+    )
+    return Several([chart, grid], empty=empty)
+
+
+async def admin_activities(view: View, sources: Sources) -> Shape:
+    """What administrators did, by operation."""
+    rows = await sources.ask(view, activity.ADMIN_ACTIVITIES)
+    grid = [
+        [
+            Cell(operation.rstrip("."), narrows=("operation", operation)),
+            Cell(f"{count:,}", sorts=count),
+            Cell(f"{persons:,}", sorts=persons),
+        ]
+        for operation, count, persons in rows
+    ]
+    headings = (
+        Heading("Operation"),
+        Heading("Records", numeric=True),
+        Heading("People", numeric=True),
+    )
+    return Grid(
+        headings, grid, empty=None if rows else await no_records(view, sources, of="admin activities")
+    )
+
+
+async def top_people(view: View, sources: Sources) -> Shape:
+    """Who did most, what it was, and how it went over the time."""
+    rows = await sources.ask(view, activity.TOP_PERSONS, spark_s=spark_step_s(view.range))
+    sparks = sparks_of(view.range, [(user, at, count) for user, at, _, count in rows])
+    totals: Counter[str] = Counter()
+    operations: dict[str, Counter[str]] = defaultdict(Counter)
+    for user, _, operation, count in rows:
+        totals[user] += count
+        operations[user][operation] += count
+    ranked = [
+        Ranked(
+            user,
+            total,
+            ("user", user),
+            spark=sparks[user],
+            note=", ".join(
+                f"{name} {count:,}" for name, count in operations[user].most_common(OPERATIONS_SHOWN)
+            ),
+        )
+        for user, total in totals.most_common()
+    ]
+    empty = None if rows else await no_records(view, sources, of="records of people")
+    return Ranking("", ranked, sum(totals.values()), empty=empty)
+
+
+async def recent(view: View, sources: Sources) -> Shape:
+    """The last hundred records."""
+    rows = await sources.ask(view, activity.RECENT)
+    headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result")
+    grid = [
+        [
+            Cell(f"{_instant(at):%m-%d %H:%M:%S}", sorts=at, tone="muted"),
+            Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
+            Cell(operation.rstrip("."), narrows=("operation", operation) if operation else None),
+            Cell(user, narrows=("user", user) if user else None),
+            Cell(address, narrows=("ip", address) if address else None),
+            Cell(outcome, narrows=("result", outcome), tone=outcome),
+        ]
+        for at, workload, operation, user, address, outcome in rows
+    ]
+    return Grid(
+        [Heading(one) for one in headings],
+        grid,
+        empty=None if rows else await no_records(view, sources),
+        cut="the last 100" if len(rows) == 100 else "",
+    )
+
+
+async def health(view: View, sources: Sources) -> Shape:
+    """Whether each feed arrives: how far it is listed, what waits, what was lost or came twice."""
+    feeds = await sources.list_feeds(view)
+    if not feeds:
+        return Grid(
+            (), (), empty=Empty("No collector has run with this configuration yet.", "Run m365watch run.")
+        )
+    headings = (
+        Heading("Feed"),
+        Heading("State"),
+        Heading("Listed up to", numeric=True),
+        Heading("Records", numeric=True),
+        Heading("Waiting", numeric=True),
+        Heading("Quarantined", numeric=True),
+        Heading("Lost", numeric=True),
+        Heading("Duplicates", numeric=True),
+    )
+    many = len({one.feed.tenant_id for one in feeds}) > 1
+    worst = sorted(feeds, key=lambda one: (FEED_TONES.index(_state_of(one, view.now)[1]), str(one.feed)))
+    more = len(feeds) - FEEDS_SHOWN_MAX
+    return Grid(
+        headings,
+        [_feed_row(one, view.now, named=many) for one in worst[:FEEDS_SHOWN_MAX]],
+        cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
+    )
+
+
+def _feed_row(feed: FeedProgress, now: datetime, *, named: bool) -> list[Cell]:
+    words, tone = _state_of(feed, now)
+    lag_s = feed.lag_s(now)
+    return [
+        Cell(str(feed.feed if named else feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
+        Cell(words, tone=tone),
+        Cell("never" if lag_s is None else f"{span_words(lag_s)} ago", sorts=lag_s or 0),
+        Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),
+        _counted(feed.blobs_waiting, "medium"),
+        _counted(feed.records_quarantined, "high"),
+        _counted(feed.blobs_lost, "critical"),
+        Cell(f"{feed.records_duplicate:,}", sorts=feed.records_duplicate, tone="muted"),
+    ]
+
+
+def _counted(number: int, tone: str) -> Cell:
+    return Cell(f"{number:,}", sorts=number, tone=tone if number else "muted")
+
+
+def _state_of(feed: FeedProgress, now: datetime) -> tuple[str, str]:
+    lag_s = feed.lag_s(now)
+    if feed.last_error:
+        return feed.last_error, "high"
+    if feed.blobs_lost or feed.unlisted_s:
+        return "something was lost", "critical"
+    if lag_s is None:
+        return "not listed yet", "medium"
+    return ("behind", "medium") if lag_s > LATE_S else ("in order", "ok")
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+PAGE = Page(
+    "overview",
+    "Overview",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel(
+            "activity",
+            "Activity over time",
+            activity_over_time,
+            width=7,
+            says="Records by the time at which they happened. Drag over the chart to narrow the time.",
+            tall="chart",
+            is_live=True,
+        ),
+        Panel("alerts", "Open alerts", alerts, width=5, tall="chart", is_live=True),
+        Panel("shares", "Shares", shares, tall="rows"),
+        Panel("people", "Most active people", top_people, width=4, tall="chart"),
+        Panel("changes", "Added, changed, removed", changes, width=4, tall="chart"),
+        Panel("admin", "Administration", admin_activities, width=4, tall="chart"),
+        Panel("health", "Collector health", health, tall="rows", is_live=True),
+        Panel("recent", "Latest records", recent, tall="rows", is_live=True),
+    ),
+    says="What happens in your tenants, what was found, and whether everything arrives.",
+)

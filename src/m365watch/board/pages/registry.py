@@ -1,0 +1,13 @@
+"""The pages in the order of the navigation. A new page is a module here, and a line in `PAGES`."""
+
+from __future__ import annotations
+
+from m365watch.board.pages import overview, sign_ins
+from m365watch.board.panels import Page
+
+PAGES: tuple[Page, ...] = (overview.PAGE, sign_ins.PAGE)
+
+
+def page_named(name: str) -> Page | None:
+    """The page of that name."""
+    return next((one for one in PAGES if one.name == name), None)

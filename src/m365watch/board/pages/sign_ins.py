@@ -1,0 +1,353 @@
+"""Sign-ins: who gets in and who does not, from where, with what, and what is new about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.panels import Page, Panel
+from m365watch.board.places import Tally, locate, travellers
+from m365watch.board.queries import sign_ins
+from m365watch.board.series import chart_of
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.time_range import TimeRange
+from m365watch.board.view import View
+from m365watch.board.words import short
+
+LEARNED_S = 14 * 86_400
+"""How long before the view somebody's networks count as known."""
+_APPLICATIONS = {
+    "00000002-0000-0ff1-ce00-000000000000": "Exchange Online",
+    "00000003-0000-0ff1-ce00-000000000000": "SharePoint Online",
+    "00000003-0000-0000-c000-000000000000": "Microsoft Graph",
+    "1fec8e78-bce4-4aaf-ab1b-5451cc387264": "Teams",
+    "d3590ed6-52b3-4102-aeff-aad2292ab01c": "Microsoft Office",
+    "04b07795-8ddb-461a-bbee-02f9e1bf7b46": "Azure CLI",
+    "1950a258-227b-4e31-a9cf-717495945fc2": "Azure PowerShell",
+    "4765445b-32c6-49b0-83e6-1d93765276ca": "Office web apps",
+    "c44b4083-3bb0-49c1-b47d-974e53cbdf3c": "Azure portal",
+    "27922004-5251-4030-b22d-91ecd9a37ea4": "Outlook mobile",
+    "ab9b8c07-8f02-4f72-87fa-80105867a763": "OneDrive",
+}
+
+_PLACE_HEADINGS = (
+    Heading("Sign-ins", numeric=True),
+    Heading("Failed", numeric=True),
+    Heading("People", numeric=True),
+    Heading("Addresses", numeric=True),
+)
+_NO_PLACES = "Name tables of addresses in detections.enrich.databases, and countries show here."
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """Six numbers about sign-ins."""
+    rows = await sources.ask(view, sign_ins.FIGURES)
+    total, failed, persons, failing, addresses, sessions = rows[0] if rows else (0,) * 6
+    total = total or 0
+    share = f"{failed / total:.1%} of all" if total else "none at all"
+    return Tiles(
+        [
+            Tile("Sign-ins", short(total)),
+            Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
+            Tile("People", short(persons)),
+            Tile("People with failures", short(failing)),
+            Tile("Addresses", short(addresses)),
+            Tile("Sessions", short(sessions), "that have an id"),
+        ]
+    )
+
+
+async def outcomes(view: View, sources: Sources) -> Shape:
+    """Sign-ins over time, those that failed apart."""
+    rows = await sources.ask(view, sign_ins.OUTCOMES)
+    empty = None if rows else await no_records(view, sources, of="sign-ins")
+    words = {"ok": "Succeeded", "failed": "Failed"}
+    return chart_of(
+        view.range,
+        rows,
+        colour=str,
+        words=words.__getitem__,
+        narrows=lambda name: ("result", name),
+        empty=empty,
+    )
+
+
+async def errors(view: View, sources: Sources) -> Shape:
+    """Why sign-ins failed, by Entra's own word for it."""
+    rows = await sources.ask(view, sign_ins.ERRORS)
+    ranked = [
+        Ranked(error or "not said", count, colour="failed", note=f"{persons:,} people")
+        for error, count, persons in rows
+    ]
+    empty = None if rows else Empty("No sign-in failed in this view.")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+async def failing(view: View, sources: Sources) -> Shape:
+    """Whose sign-ins fail most, and from which addresses."""
+    people = await sources.ask(view, sign_ins.USERS_FAILING)
+    addresses = await sources.ask(view, sign_ins.ADDRESSES_FAILING)
+    parts = [
+        Ranking(
+            title,
+            [
+                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {others:,} {word}")
+                for who, count, total, others in rows
+            ],
+            sum(row[1] for row in rows),
+        )
+        for title, name, word, rows in (
+            ("People", "user", "addresses", people),
+            ("Addresses", "ip", "people", addresses),
+        )
+    ]
+    return Several(parts, empty=None if people else Empty("No sign-in failed in this view."))
+
+
+async def shared(view: View, sources: Sources) -> Shape:
+    """Addresses of several people, and people of several addresses."""
+    by_address = await sources.ask(view, sign_ins.PEOPLE_BY_ADDRESS)
+    by_person = await sources.ask(view, sign_ins.ADDRESSES_BY_PERSON)
+    parts = [
+        Grid(
+            (
+                Heading(one),
+                Heading(several, numeric=True),
+                Heading("Sign-ins", numeric=True),
+                Heading("Failed", numeric=True),
+            ),
+            [
+                [
+                    Cell(who, narrows=(name, who)),
+                    Cell(f"{count:,}", sorts=count),
+                    Cell(f"{total:,}", sorts=total),
+                    Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+                ]
+                for who, count, total, failed in rows
+            ],
+            empty=None if rows else Empty(f"Every {one.lower()} has one of them only."),
+        )
+        for one, several, name, rows in (
+            ("Address", "People", "ip", by_address),
+            ("Person", "Addresses", "user", by_person),
+        )
+    ]
+    return Several(parts)
+
+
+async def where_from(view: View, sources: Sources) -> Shape:
+    """From which countries, where tables of addresses tell them, and from which networks people come."""
+    rows = await sources.ask(view, sign_ins.NETWORKS)
+    empty = None if rows else await no_records(view, sources, of="sign-ins")
+    networks = Grid(
+        (Heading("Network"), *_PLACE_HEADINGS),
+        [[Cell(network or "no address"), *_place_cells(*figures)] for network, *figures in rows],
+        cut="" if sources.knows_places or not rows else _NO_PLACES,
+    )
+    if not rows or not sources.knows_places:
+        return Several([networks], empty=empty)
+    located = locate(await sources.ask(view, sign_ins.PAIRS), sources.places)
+    ordered = sorted(located.countries.items(), key=lambda one: (-one[1].count, one[0]))
+    countries = Grid(
+        (Heading("Country"), *_PLACE_HEADINGS),
+        [[Cell(name), *_tally_cells(tally)] for name, tally in ordered],
+    )
+    return Several([countries, networks])
+
+
+def _tally_cells(tally: Tally) -> list[Cell]:
+    return _place_cells(tally.count, tally.failures, len(tally.people), len(tally.addresses))
+
+
+def _place_cells(count: int, failed: int, persons: int, addresses: int) -> list[Cell]:
+    return [
+        Cell(f"{count:,}", sorts=count),
+        Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+        Cell(f"{persons:,}", sorts=persons),
+        Cell(f"{addresses:,}", sorts=addresses),
+    ]
+
+
+async def countries(view: View, sources: Sources) -> Shape:
+    """People who signed in from several countries, and the operators of the networks that people came by."""
+    if not sources.knows_places:
+        return Several([], empty=Empty("Audit records do not say the country.", _NO_PLACES))
+    located = locate(await sources.ask(view, sign_ins.PAIRS), sources.places)
+    abroad = Grid(
+        (Heading("Person"), Heading("Countries", numeric=True), Heading("Which, and how often", wide=True)),
+        [
+            [
+                Cell(who, narrows=("user", who)),
+                Cell(str(len(where)), sorts=len(where), tone="medium"),
+                Cell(", ".join(f"{name} {count:,}" for name, count in sorted(where.items()))),
+            ]
+            for who, where in travellers(located)[:60]
+        ],
+        empty=None if travellers(located) else Empty("Nobody signed in from more than one country."),
+    )
+    ordered = sorted(located.operators.items(), key=lambda one: (-one[1].count, one[0]))[:40]
+    operators = Grid(
+        (Heading("Operator"), *_PLACE_HEADINGS),
+        [[Cell(name), *_tally_cells(tally)] for name, tally in ordered],
+    )
+    return Several([abroad, operators])
+
+
+async def programs(view: View, sources: Sources) -> Shape:
+    """With which browsers, systems and applications."""
+    parts = []
+    for title, query in (
+        ("Browsers and programs", sign_ins.BROWSERS),
+        ("Systems", sign_ins.SYSTEMS),
+        ("Applications", sign_ins.APPLICATIONS),
+    ):
+        rows = await sources.ask(view, query)
+        is_app = query is sign_ins.APPLICATIONS
+        ranked = [
+            Ranked(
+                _APPLICATIONS.get(name, name) or "not said",
+                count,
+                ("app", name) if is_app and name else None,
+            )
+            for name, count in rows
+        ]
+        parts.append(Ranking(title, ranked, sum(one.count for one in ranked)))
+    empty = None if parts[0].rows else await no_records(view, sources, of="sign-ins")
+    return Several(parts, empty=empty)
+
+
+async def odd_ways(view: View, sources: Sources) -> Shape:
+    """Sign-ins by password alone, by device code, and by tools."""
+    rows = await sources.ask(view, sign_ins.ODD_WAYS)
+    headings = (
+        Heading("Way"),
+        Heading("Who"),
+        Heading("From"),
+        Heading("Sign-ins", numeric=True),
+        Heading("Failed", numeric=True),
+        Heading("Program"),
+        Heading("Last (UTC)"),
+    )
+    tones = {"password alone": "high", "device code": "medium", "tool": "low"}
+    grid = [
+        [
+            Cell(way, tone=tones[way]),
+            Cell(user, narrows=("user", user)),
+            Cell(address, narrows=("ip", address) if address else None),
+            Cell(f"{count:,}", sorts=count),
+            Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+            Cell(agent, tone="muted"),
+            _instant(last),
+        ]
+        for way, user, address, agent, count, failed, last in rows
+    ]
+    empty = None if rows else Empty("Nobody signed in by password alone, device code or a tool.")
+    return Grid(headings, grid, empty=empty)
+
+
+async def first_seen(view: View, sources: Sources) -> Shape:
+    """Networks that somebody who is known came from for the first time."""
+    since_s = view.range.start_s
+    longer = replace(view, range=TimeRange(since_s - LEARNED_S, view.range.end_s))
+    rows = await sources.ask(longer, sign_ins.FIRST_SEEN, since_s=since_s)
+    headings = (
+        Heading("First (UTC)"),
+        Heading("Who"),
+        Heading("New network"),
+        Heading("System"),
+        Heading("Sign-ins", numeric=True),
+    )
+    grid = [
+        [
+            _instant(first),
+            Cell(user, narrows=("user", user)),
+            Cell(network, narrows=("ip", address) if address else None),
+            Cell(system, tone="muted"),
+            Cell(f"{count:,}", sorts=count),
+        ]
+        for user, network, address, system, first, count in rows
+    ]
+    empty = (
+        None
+        if rows
+        else Empty(
+            "Nobody who signed in during the 14 days before came from a new network.",
+            "Choose a shorter time: what came before it is what is known.",
+        )
+    )
+    return Grid(headings, grid, empty=empty)
+
+
+async def sessions(view: View, sources: Sources) -> Shape:
+    """Sessions that were in several networks, systems or programs: one of them may be stolen."""
+    rows = await sources.ask(view, sign_ins.SESSIONS)
+    headings = (
+        Heading("Session"),
+        Heading("Who"),
+        Heading("Networks", numeric=True),
+        Heading("Addresses", numeric=True),
+        Heading("Systems", numeric=True),
+        Heading("Programs", numeric=True),
+        Heading("Sign-ins", numeric=True),
+        Heading("Last (UTC)"),
+    )
+    grid = [
+        [
+            Cell(session[:13] + ("…" if len(session) > 13 else ""), tone="muted"),
+            Cell(user, narrows=("user", user)),
+            Cell(str(networks), sorts=networks, tone="medium" if networks > 1 else ""),
+            Cell(str(addresses), sorts=addresses),
+            Cell(str(systems), sorts=systems, tone="high" if systems > 1 else ""),
+            Cell(str(agents), sorts=agents, tone="medium" if agents > 1 else ""),
+            Cell(f"{count:,}", sorts=count),
+            _instant(last),
+        ]
+        for session, user, addresses, networks, systems, agents, count, last in rows
+    ]
+    empty = None if rows else Empty("Every session stayed in one network, on one system.")
+    return Grid(headings, grid, empty=empty)
+
+
+async def accounts(view: View, sources: Sources) -> Shape:
+    """New people and guests, changes of sign-in methods, and what Entra found risky."""
+    rows = await sources.ask(view, sign_ins.ACCOUNTS)
+    headings = ("Time (UTC)", "Operation", "By", "From", "Result")
+    grid = [
+        [
+            _instant(at),
+            Cell(operation.rstrip("."), narrows=("operation", operation)),
+            Cell(user, narrows=("user", user) if user else None),
+            Cell(address, narrows=("ip", address) if address else None),
+            Cell(outcome, tone=outcome),
+        ]
+        for at, operation, user, address, outcome, _ in rows
+    ]
+    empty = None if rows else await no_records(view, sources, of="changes of accounts")
+    return Grid([Heading(one) for one in headings], grid, empty=empty)
+
+
+def _instant(seconds: int) -> Cell:
+    return Cell(f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}", sorts=seconds, tone="muted")
+
+
+PAGE = Page(
+    "sign-ins",
+    "Sign-ins",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel("outcomes", "Succeeded and failed", outcomes, width=8, tall="chart", is_live=True),
+        Panel("errors", "Why they failed", errors, width=4, tall="chart"),
+        Panel("odd-ways", "Password alone, device code, tools", odd_ways, width=6, tall="chart"),
+        Panel("sessions", "Sessions in several places", sessions, width=6, tall="chart"),
+        Panel("first-seen", "First seen networks", first_seen, width=6, tall="chart"),
+        Panel("failing", "Most failures", failing, width=6, tall="chart"),
+        Panel("where-from", "Where from", where_from, width=6, tall="chart"),
+        Panel("programs", "With what", programs, width=6, tall="chart"),
+        Panel("countries", "Several countries, and operators of networks", countries, tall="rows"),
+        Panel("shared", "Shared addresses, people on the move", shared, tall="rows"),
+        Panel("accounts", "Accounts and sign-in methods", accounts, tall="rows"),
+    ),
+    says="Who gets in and who does not, from where, with what, and what is new about it.",
+)

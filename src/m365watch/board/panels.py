@@ -1,0 +1,46 @@
+"""Panels and pages as values: a page is a list of panels, a panel a loader with a title."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from m365watch.board.access import Role
+from m365watch.board.shapes import Shape
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+
+Loader = Callable[[View, Sources], Coroutine[Any, Any, Shape]]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: loaded by itself, so that a slow one holds up no other."""
+
+    name: str
+    title: str
+    load: Loader
+    width: int = 12
+    """Of the 12 columns that a wide window has."""
+    says: str = ""
+    """What it shows, in a sentence, for whoever asks."""
+    tall: str = ""
+    """The class of its skeleton: chart, rows, tiles."""
+    is_live: bool = False
+    """Whether it is loaded anew as records arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the navigation."""
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+    says: str = ""
+    role: Role = Role.VIEWER
+
+    def panel(self, name: str) -> Panel | None:
+        """Its panel of that name."""
+        return next((one for one in self.panels if one.name == name), None)

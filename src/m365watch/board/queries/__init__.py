@@ -1,0 +1,1 @@
+"""The SQL of the panels: over `facts`, values bound, a module for each subject."""

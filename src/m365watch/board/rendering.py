@@ -1,0 +1,114 @@
+"""Templates: escaped throughout, strict about what they are not given, with the words of the pages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from m365watch.board.narrowing import NUMBERS
+from m365watch.board.pages.registry import PAGES
+from m365watch.board.shapes import Chart, Shape
+from m365watch.board.time_range import PRESETS
+from m365watch.board.view import View
+from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+_DIMENSION_WORDS = {
+    "tenant": "Tenant",
+    "workload": "Workload",
+    "type": "Record type",
+    "operation": "Operation",
+    "user": "User",
+    "usertype": "User type",
+    "result": "Result",
+    "ip": "Address",
+    "app": "Application",
+}
+SPARK_HEIGHT = 24
+SPARK_STEP = 4
+
+
+class Templates:
+    """Renders the pages."""
+
+    def __init__(self) -> None:
+        """Read nothing but the static files, whose contents name their version."""
+        self.version = _version_of(STATIC)
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_finalise,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        filters: dict[str, Any] = {"short": short, "chart_json": chart_json, "spark": spark_points}
+        self._environment.filters.update(filters)
+        self._environment.globals |= {
+            "dimensions": _DIMENSION_WORDS,
+            "pages": PAGES,
+            "presets": PRESETS,
+            "value_words": value_words,
+            "static": f"/static/{self.version}",
+        }
+
+    def render(self, template: str, **values: Any) -> str:
+        """The template with the values."""
+        return self._environment.get_template(template).render(**values)
+
+    def render_shape(self, shape: Shape, *, view: View, path: str) -> str:
+        """One panel's body."""
+        return self.render("panel.html", shape=shape, view=view, path=path)
+
+
+def _finalise(value: object) -> object:
+    """What a template prints of a value: markup as it is, texts with nothing hidden in them."""
+    return visible(value) if type(value) is str else value
+
+
+def value_words(name: str, value: str) -> str:
+    """A value that narrows a view, as people read it."""
+    if name == "workload":
+        return workload_words(value)
+    if name in NUMBERS:
+        return (record_type_words if name == "type" else user_type_words)(int(value))
+    return value
+
+
+def chart_json(chart: Chart) -> str:
+    """What the chart's script reads; it goes into an attribute, where the template escapes it."""
+    return json.dumps(
+        {
+            "at": list(chart.at_s),
+            "step": chart.step_s,
+            "stacked": chart.stacked,
+            "lines": [
+                {"name": visible(line.name), "colour": line.colour, "values": list(line.values)}
+                for line in chart.lines
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+def spark_points(values: Sequence[int]) -> str:
+    """The points of a spark's line, left to right, in a picture of `SPARK_HEIGHT` units."""
+    most = max(values, default=0) or 1
+    room = SPARK_HEIGHT - 2
+    return " ".join(
+        f"{place * SPARK_STEP},{1 + room - value / most * room:.1f}" for place, value in enumerate(values)
+    )
+
+
+def _version_of(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,219 @@
+"""The application: routes to pages, panels, exports and JSON, all over the same loaders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from m365watch.board.access import Access, Gate, Role
+from m365watch.board.exporting import csv_of
+from m365watch.board.live import OPEN_MAX, tell_news
+from m365watch.board.narrowing import DIMENSIONS
+from m365watch.board.pages.registry import PAGES, page_named
+from m365watch.board.panels import Page, Panel
+from m365watch.board.rendering import STATIC, Templates
+from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
+from m365watch.board.shapes import Shape
+from m365watch.board.sources import Sources
+from m365watch.board.view import View, read_view
+from m365watch.defects import defect_of
+from m365watch.errors import CollectorError
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+_FOR_A_YEAR = "public, max-age=31536000, immutable"
+
+
+class Left(Exception):
+    """The browser went away before the answer was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the pages are served."""
+
+    host: str
+    port: int
+
+
+class Board:
+    """The pages of one configuration."""
+
+    def __init__(self, sources: Sources, *, gate: Gate, listening: Listening) -> None:
+        """Nothing listens yet; `app` is the application."""
+        self._sources = sources
+        self._gate = gate
+        self._templates = Templates()
+        self._tokens = Tokens()
+        self._told = 0
+        self.app = Starlette(
+            routes=[
+                Route("/", self._home),
+                Route("/healthz", self._healthy),
+                Route("/narrow", self._narrow),
+                Route("/live", self._live),
+                Route("/panel/{page}/{panel}", self._panel),
+                Route("/export/{page}/{panel}.csv", self._export),
+                Route("/api/v1/{page}/{panel}", self._json),
+                Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
+                Route("/{page}", self._page),
+            ],
+            middleware=[
+                Middleware(Guarded, gate=gate, tokens=self._tokens, host=listening.host, port=listening.port),
+                Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
+            ],
+        )
+
+    async def _home(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
+        return RedirectResponse(f"/{PAGES[0].name}", status_code=303)
+
+    async def _healthy(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
+        return PlainTextResponse("ok\n")
+
+    async def _page(self, request: Request) -> Response:
+        access = self._access_of(request)
+        page = page_named(request.path_params["page"])
+        if page is None or not access.may(page.role):
+            return self._nothing_here(request, access)
+        view = self._view(request, access)
+        shown = [one for one in PAGES if access.may(one.role)]
+        return self._html("page.html", page=page, view=view, shown=shown, path=f"/{page.name}")
+
+    async def _narrow(self, request: Request) -> Response:
+        """What the form of the filters leads to: the page it was on, narrowed by one value more."""
+        access = self._access_of(request)
+        page = page_named(request.query_params.get("page", "")) or PAGES[0]
+        name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
+        view = self._view(request, access)
+        path = f"/{page.name}"
+        url = view.narrowed_url(path, name, value) if name in DIMENSIONS and value else view.url(path)
+        return RedirectResponse(url, status_code=303)
+
+    async def _panel(self, request: Request) -> Response:
+        view, page, panel = self._asked(request)
+        if page is None or panel is None:
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        path = f"/{page.name}"
+        try:
+            shape = await _while_there(request, panel.load(view, self._sources))
+        except CollectorError as error:
+            return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
+        except Left:
+            return Response(status_code=499)
+        except Exception as error:  # noqa: BLE001 - one panel's defect is no other's
+            defect = defect_of(error, where=f"board panel {page.name}/{panel.name}")
+            _log.error(str(defect), code=defect.code)
+            return self._html("trouble.html", what=f"This panel has a defect: {defect.what}", fix=defect.fix)
+        return HTMLResponse(self._templates.render_shape(shape, view=view, path=path))
+
+    async def _export(self, request: Request) -> Response:
+        shape, name = await self._loaded(request, Role.ANALYST)
+        if shape is None:
+            return PlainTextResponse(f"{name}\n", status_code=404)
+        headers = {"Content-Disposition": f'attachment; filename="m365watch-{name}.csv"'}
+        return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def _json(self, request: Request) -> Response:
+        shape, name = await self._loaded(request, Role.VIEWER)
+        if shape is None:
+            document: dict[str, Any] = {"error": name}
+            return Response(msgspec.json.encode(document), status_code=404, media_type="application/json")
+        return Response(
+            msgspec.json.encode({"kind": shape.kind, "panel": shape}), media_type="application/json"
+        )
+
+    async def _loaded(self, request: Request, role: Role) -> tuple[Shape | None, str]:
+        """What the panel that is asked for shows, and its name; without it, why it shows nothing."""
+        view, page, panel = self._asked(request)
+        if page is None or panel is None or not view.access.may(role):
+            return None, "there is no such panel"
+        return await _while_there(request, panel.load(view, self._sources)), f"{page.name}-{panel.name}"
+
+    async def _live(self, request: Request) -> Response:
+        if self._told >= OPEN_MAX:
+            return PlainTextResponse("too many pages are open\n", status_code=503)
+        view = self._view(request, self._access_of(request))
+
+        async def told() -> Any:
+            self._told += 1
+            try:
+                async for news in tell_news(view, self._sources):
+                    yield news
+            finally:
+                self._told -= 1
+
+        return StreamingResponse(told(), media_type="text/event-stream")
+
+    def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
+        access = self._access_of(request)
+        page = page_named(request.path_params["page"])
+        if page is None or not access.may(page.role):
+            return self._view(request, access), None, None
+        return self._view(request, access), page, page.panel(request.path_params["panel"])
+
+    def _access_of(self, request: Request) -> Access:
+        access = self._gate.access_of(request)
+        assert access is not None  # noqa: S101 - the only gate lets everybody in who reaches loopback
+        return access
+
+    def _view(self, request: Request, access: Access) -> View:
+        return read_view(request.query_params, access, now=self._sources.clock.now())
+
+    def _nothing_here(self, request: Request, access: Access) -> Response:
+        view = self._view(request, access)
+        shown = [one for one in PAGES if access.may(one.role)]
+        return self._html("missing.html", status=404, page=None, view=view, shown=shown, path="/overview")
+
+    def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        if (view := values.get("view")) is not None:
+            values |= {"token": self._tokens.token_of(view.access), "token_header": TOKEN_HEADER}
+        return HTMLResponse(self._templates.render(template, **values), status_code=status)
+
+
+class _Static(StaticFiles):
+    """Files that never change under their address."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = _FOR_A_YEAR
+        return response
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` answers; it is cancelled when the browser goes away.
+
+    Raises: Left; what `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Left
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,45 @@
+// What is new while a page is open: a line in the heading, a toast for new alerts, live panels loaded anew.
+import { toast } from "./toasts.js";
+
+const RELOAD_MS = 30000;
+const place = document.getElementById("live");
+let first = null;
+let loaded = Date.now();
+let waits = false;
+
+function say(state, words) {
+  place.dataset.state = state;
+  place.querySelector(".live-words").textContent = words;
+}
+
+function reload() {
+  waits = false;
+  loaded = Date.now();
+  for (const body of document.querySelectorAll("[data-live] .panel-body")) htmx.trigger(body, "again");
+}
+
+function reloadSoon() {
+  if (waits) return;
+  waits = true;
+  setTimeout(() => { if (document.hidden) waits = false; else reload(); }, Math.max(0, RELOAD_MS - (Date.now() - loaded)));
+}
+
+function told(news) {
+  const known = first;
+  first ??= news;
+  if (!news.feeds) say("off", "no collector has run yet");
+  else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);
+  else say("ok", known && news.records > first.records
+    ? `live, ${(news.records - first.records).toLocaleString("en")} new records` : "live");
+  if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`);
+  if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
+  told.records = news.records;
+  told.alerts = news.alerts;
+}
+
+if (place) {
+  const source = new EventSource(place.dataset.liveUrl);
+  source.onmessage = (sent) => told(JSON.parse(sent.data));
+  source.onerror = () => say("lost", "not connected; trying again");
+  addEventListener("pagehide", () => source.close());
+}

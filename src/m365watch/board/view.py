@@ -1,0 +1,79 @@
+"""A view: who looks, at which time, narrowed to what. Every loader takes one, every URL says one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from m365watch.board.access import Access
+from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing
+from m365watch.board.time_range import TimeRange, read_range
+
+_OPTIONS = ("by",)
+"""What a panel itself may be asked for, beside what narrows every panel."""
+_OPTION_CHARACTERS_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one request is about."""
+
+    access: Access
+    now: datetime
+    range: TimeRange
+    narrowing: Narrowing = NOT_NARROWED
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tenants(self) -> tuple[str, ...] | None:
+        """The tenants whose records may be counted; None: all of them; empty: none."""
+        return self.access.narrowed(self.narrowing.of("tenant"))
+
+    @property
+    def before(self) -> View:
+        """The same of the time before."""
+        return replace(self, range=self.range.before)
+
+    def option(self, name: str, among: tuple[str, ...]) -> str:
+        """What a panel was asked for; the first of `among` where it was none of these."""
+        given = dict(self.options).get(name, "")
+        return given if given in among else among[0]
+
+    def query(self, **options: str) -> str:
+        """The URL's query that means this view, `options` added; empty for the usual view."""
+        pairs = [*self.range.query().items(), *self.narrowing.pairs(), *self.options]
+        pairs = [(name, value) for name, value in pairs if name not in options] + list(options.items())
+        return urlencode(pairs)
+
+    def url(self, path: str, **options: str) -> str:
+        """`path` in this view."""
+        query = self.query(**options)
+        return f"{path}?{query}" if query else path
+
+    def narrowed_url(self, path: str, name: str, value: str) -> str:
+        """`path` in this view, narrowed to one value."""
+        return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+
+    def widened_url(self, path: str, name: str, value: str) -> str:
+        """`path` in this view without one value."""
+        return replace(self, narrowing=self.narrowing.without(name, value)).url(path)
+
+    def preset_url(self, path: str, preset: str) -> str:
+        """`path` in this view, over another time."""
+        span = TimeRange(0, 1, preset)
+        return replace(self, range=span).url(path)
+
+
+def read_view(query: QueryParams, access: Access, *, now: datetime) -> View:
+    """The view that a URL's query means; never refuses one."""
+    options = [(name, query[name][:_OPTION_CHARACTERS_MAX]) for name in _OPTIONS if query.get(name)]
+    return View(
+        access=access,
+        now=now,
+        range=read_range(dict(query), now=now),
+        narrowing=read_narrowing(query.multi_items()),
+        options=tuple(options),
+    )

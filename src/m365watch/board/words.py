@@ -1,0 +1,126 @@
+"""Numbers, spans and Microsoft's names in words that fit into a cell."""
+
+from __future__ import annotations
+
+import re
+
+_WORKLOADS = {
+    "AzureActiveDirectory": "Entra ID",
+    "MicrosoftTeams": "Teams",
+    "SecurityComplianceCenter": "Security & Compliance",
+    "ThreatIntelligence": "Defender for Office 365",
+    "MCAS": "Defender for Cloud Apps",
+    "AirInvestigation": "Automated investigation",
+    "Aip": "Information Protection",
+    "PublicEndpoint": "Public endpoint",
+    "": "no workload",
+}
+_COLOURS = {
+    "Exchange": "c1",
+    "SharePoint": "c2",
+    "OneDrive": "c3",
+    "AzureActiveDirectory": "c4",
+    "MicrosoftTeams": "c5",
+    "SecurityComplianceCenter": "c6",
+    "Copilot": "c7",
+}
+OTHERS_COLOUR = "c8"
+_USER_TYPES = {
+    0: "Regular",
+    1: "Reserved",
+    2: "Administrator",
+    3: "Microsoft administrator",
+    4: "System",
+    5: "Application",
+    6: "Service principal",
+    7: "Custom policy",
+    8: "System policy",
+    9: "Partner technician",
+    10: "Guest",
+}
+_RECORD_TYPES = {
+    1: "Exchange administration",
+    2: "Mailbox actions",
+    3: "Mailbox actions on groups",
+    4: "SharePoint",
+    6: "SharePoint files",
+    8: "Entra directory",
+    9: "Entra account sign-ins",
+    11: "DLP in SharePoint",
+    13: "DLP in Exchange",
+    14: "SharePoint sharing",
+    15: "Entra sign-ins",
+    18: "Compliance Center cmdlets",
+    20: "Power BI",
+    24: "eDiscovery",
+    25: "Teams",
+    28: "Mail threats",
+    30: "Power Automate",
+    36: "SharePoint lists",
+    40: "Compliance alerts",
+    41: "Clicked links",
+    43: "Label applied",
+    47: "File threats",
+    50: "Mail accessed",
+    64: "Automated investigation",
+    98: "Defender alerts",
+    261: "Copilot",
+}
+_HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def workload_words(name: str) -> str:
+    """A workload as people call it."""
+    return _WORKLOADS.get(name, name)
+
+
+def workload_colour(name: str) -> str:
+    """The colour that the workload has on every page."""
+    return _COLOURS.get(name, OTHERS_COLOUR)
+
+
+def user_type_words(number: int | None) -> str:
+    """A user type as people call it."""
+    return "not said" if number is None else _USER_TYPES.get(number, f"Type {number}")
+
+
+def record_type_words(number: int | None) -> str:
+    """A record type as people call it."""
+    return "not said" if number is None else _RECORD_TYPES.get(number, f"Type {number}")
+
+
+def visible(text: str) -> str:
+    """The text, with control and direction characters written out: nothing hides or turns round a part."""
+    if text.isprintable():
+        return text
+    return _HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def short(number: float) -> str:
+    """A number for a tile: 950, 12.3 k, 4.56 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if number >= size:
+            base = 1e3 if unit == "k" else size
+            return f"{number / base:.3g} {unit}"
+    return f"{number:,.0f}"
+
+
+def span_words(seconds: float | None) -> str:
+    """How long: 45 s, 12 min, 3 h, 2 d."""
+    if seconds is None:
+        return "never"
+    for unit, size in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def change_words(now: float, before: float) -> str:
+    """How a figure stands to the one before: +12 %, new."""
+    if not before:
+        return "none before" if now else "none before either"
+    change = (now - before) / before * 100
+    if change >= 1_000:
+        return f"{now / before:,.0f} times as before"
+    return "as before" if abs(change) < 0.5 else f"{change:+,.0f} % to before"

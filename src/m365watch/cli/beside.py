@@ -1,0 +1,74 @@
+"""The board beside a run: a process of its own, so that no page takes time or memory from the collector."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LISTEN = "127.0.0.1:8365"
+NICENESS = 5
+"""The collector goes first."""
+END_S = 5.0
+
+BoardOption = Annotated[
+    bool, typer.Option("--board", help="Also serve the analyst's pages, as `m365watch board` does.")
+]
+BoardListenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--board-listen",
+        metavar="HOST:PORT",
+        help=f"Where, in place of {LISTEN}; loopback only. Implies --board.",
+        show_default=False,
+    ),
+]
+
+
+def listen_of(given: str | None, *, wanted: bool) -> str | None:
+    """Where the board listens; None where there is to be none."""
+    return given or (LISTEN if wanted else None)
+
+
+@contextlib.contextmanager
+def board_beside(
+    listen: str | None, *, config: Path | None, job: Path | None, collector: Path | None
+) -> Iterator[None]:
+    """While entered, the board of the configuration is served at `listen`; None: there is none.
+
+    The board ends with its standard input, which is to say with this process, however that ends.
+
+    Raises: NeedsOperator: it cannot be served there, or a package is missing.
+    """
+    if listen is None:
+        yield
+        return
+    from m365watch.cli.board import require_board
+
+    require_board()
+    from m365watch.boarding import read_listen
+
+    read_listen(listen)
+    named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
+    files = [one for flag, path in named.items() if path is not None for one in (flag, str(path))]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "m365watch.cli.main", "board", "--beside", "--listen", listen, *files],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the collector, which then lets go of the board
+    )
+    try:
+        yield
+    finally:
+        if child.stdin is not None:
+            child.stdin.close()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

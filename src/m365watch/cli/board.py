@@ -1,0 +1,89 @@
+"""`m365watch board`: the analyst's pages, in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.beside import LISTEN, NICENESS
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.errors import NeedsOperator
+
+if TYPE_CHECKING:
+    from m365watch.board.serving import Listening
+    from m365watch.config.settings import Settings
+
+
+def board(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where the pages are served; loopback only.")
+    ] = LISTEN,
+    beside: Annotated[
+        bool, typer.Option("--beside", hidden=True, help="Give way to a collector, and end with stdin.")
+    ] = False,
+) -> None:
+    """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
+
+    Reads the lake, the ledger and the alerts, so it is free to use while `m365watch run` is running. Serves
+    this machine only, until Ctrl-C.
+
+    Exit codes: 0 stopped; 1 the port cannot be used, or a package is missing; 2 the configuration is wrong.
+    """
+    from m365watch.cli.loop import run_in_loop
+
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    require_board()
+    from m365watch.boarding import read_listen
+
+    run_in_loop(_serve(settings, read_listen(listen), beside=beside))
+
+
+def require_board() -> None:
+    """Nothing, where the board's packages are there.
+
+    Raises: NeedsOperator.
+    """
+    try:
+        import jinja2  # noqa: F401 - whether it is there
+        import starlette  # noqa: F401 - the same
+        import uvicorn  # noqa: F401 - the same
+    except ImportError as error:
+        raise NeedsOperator(
+            f"the board needs the Python package {error.name}", fix='run: pip install "m365watch[board]"'
+        ) from None
+
+
+async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> None:
+    from m365watch.boarding import serve_board
+    from m365watch.cli.signals import StopSignals
+    from m365watch.clock import SystemClock
+
+    stop = asyncio.Event()
+    if beside:
+        os.nice(NICENESS)
+        _stop_with_stdin(stop)
+    with StopSignals(stop):
+        host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        sys.stderr.write(f"board: http://{host}:{listening.port}/{'' if beside else ' (Ctrl-C ends it)'}\n")
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop)
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    """Set `stop` when whoever started this process closes its input, or is no more."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,129 @@
+"""The attacks that the simulated tenant was under, and which alerts tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from m365watch.cli.demo.tenant import StagedAttack
+from m365watch.cli.documents import instant
+from m365watch.cli.terminal import plain
+from m365watch.detect.alert import Alert
+from m365watch.detect.extension import Kind, Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.risk import RISK_RULE_ID
+from m365watch.detect.rule import Rule
+
+if TYPE_CHECKING:
+    from m365watch.cli.demo.play import Played
+
+ID_SHOWN = 8
+_AT_ONCE = frozenset({Kind.EACH, Kind.FIRST_SEEN})
+"""Kinds whose alert is there with its first record."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAttack:
+    """An attack, and the first alert that tells of it."""
+
+    attack: StagedAttack
+    alert: Alert | None
+    after: timedelta | None
+    """From the attack's first record to the one with which the alert was there, at most."""
+    more: int
+    """Other alerts that tell of it."""
+
+
+def judge_played(played: Played) -> list[JudgedAttack]:
+    """The attacks of the demo's tenant, judged by the alerts that its run has left."""
+    from m365watch.detect import desk
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.detecting import load_rules
+
+    settings = played.settings
+    if settings is None or not settings.detections.enabled or not played.attacks:
+        return []
+    alerts = desk.list_alerts(settings.state_directory / FILE_NAME, desk.AlertsAsked())
+    return judge_attacks(played.attacks, alerts, load_rules(settings.detections).rules)
+
+
+def judge_attacks(
+    attacks: Sequence[StagedAttack], alerts: Sequence[KeptAlert], rules: Sequence[Rule]
+) -> list[JudgedAttack]:
+    """For each attack, in the order of time, the alert from medium on that was there first."""
+    at_once = {rule.id for rule in rules if rule.correlation is None and rule.kind in _AT_ONCE}
+    found = []
+    for attack in sorted(attacks, key=lambda one: one.started_at):
+        ids = set(attack.record_ids)
+        telling = [
+            kept.alert
+            for kept in alerts
+            if kept.alert.severity.rank >= Severity.MEDIUM.rank and not ids.isdisjoint(kept.alert.evidence)
+        ]
+        telling = [one for one in telling if one.rule_id != RISK_RULE_ID] or telling
+        known = [(_there_at(one, at_once), -one.severity.rank, one.id, one) for one in telling]
+        if not known:
+            found.append(JudgedAttack(attack, None, None, 0))
+            continue
+        there_at, _, _, first = min(known)
+        after = max(timedelta(0), there_at - attack.started_at)
+        found.append(JudgedAttack(attack, first, after, len(telling) - 1))
+    return found
+
+
+def _there_at(alert: Alert, at_once: set[str]) -> datetime:
+    """When the alert was there, at the latest: one that joins records may have been before its last."""
+    return alert.first_seen_at if alert.rule_id in at_once else alert.last_seen_at
+
+
+def attacks_view(judged: Sequence[JudgedAttack]) -> RenderableType:
+    """A line for each attack, and how many were found."""
+    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    table.add_column("began", no_wrap=True)
+    table.add_column("attack", overflow="fold")
+    table.add_column("after", no_wrap=True, justify="right")
+    table.add_column("alert", overflow="fold")
+    for one in judged:
+        began = Text(f"{one.attack.started_at.astimezone(UTC):%m-%d %H:%M}", style="dim")
+        if one.alert is None or one.after is None:
+            table.add_row(began, plain(one.attack.title), "", Text("not found", style="bold red"))
+            continue
+        alert = Text.assemble((one.alert.id[:ID_SHOWN], "bold"), f" {plain(one.alert.title)}")
+        if one.more:
+            alert.append(f", and {one.more:,} more", style="dim")
+        table.add_row(began, plain(one.attack.title), span(one.after), alert)
+    number = sum(one.alert is not None for one in judged)
+    style = "bold green" if number == len(judged) else "bold red"
+    line = Text(f"{number} of {len(judged)} attacks found", style=style)
+    line.append("; after its first record, by the times of the records", style="dim")
+    return Group(Text("Attacks, and the first alert of each", style="bold"), table, line)
+
+
+def span(length: timedelta) -> str:
+    """42 s, 7 min, 3 h."""
+    seconds = round(length.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3600} h"
+
+
+def attacks_document(judged: Sequence[JudgedAttack]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    return [
+        {
+            "title": one.attack.title,
+            "started_at": instant(one.attack.started_at),
+            "alert": one.alert.id if one.alert else None,
+            "alert_title": one.alert.title if one.alert else None,
+            "more_alerts": one.more,
+            "found_after_s": None if one.after is None else round(one.after.total_seconds()),
+        }
+        for one in judged
+    ]

@@ -1,0 +1,111 @@
+"""The keys of `detections.enrich`: files of your own that say more of addresses, people and indicators."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from m365watch.config.kinds import FilePath, Label, Section, listed
+from m365watch.config.mistakes import Report
+from m365watch.config.places import Places
+from m365watch.config.sections import Document
+from m365watch.config.settings import EnrichSettings
+
+KEY = "enrich"
+_PATHS = "a path, or a list of paths"
+Files = Annotated[tuple[FilePath, ...], BeforeValidator(listed)]
+
+
+class EnrichSection(Section):
+    """What the rules may know of addresses and people beyond the records; all of it optional.
+
+    Each file is read again when it changes. Lists have an address, network, domain, hash or name a line; what
+    follows a #, ; or comma is a comment.
+    """
+
+    databases: Files = Field(default=(), title=_PATHS)
+    """Tables of addresses in MaxMind's format (.mmdb), such as GeoLite2 or DB-IP: countries and places for
+    impossible travel, autonomous systems, anonymous networks. Where two tell the same, the first counts."""
+
+    tor_lists: Files = Field(default=(), title=_PATHS)
+    """Exits of Tor."""
+
+    vpn_lists: Files = Field(default=(), title=_PATHS)
+    """Exits of VPNs, and open proxies."""
+
+    hosting_lists: Files = Field(default=(), title=_PATHS)
+    """Networks of hosting providers, where nobody sits."""
+
+    indicator_lists: Files = Field(default=(), title=_PATHS)
+    """Addresses, networks, domains, mail addresses, application ids and SHA-256 hashes that are known to be
+    bad."""
+
+    vip_lists: Files = Field(default=(), title=_PATHS)
+    """People whose accounts are worth more to an intruder, by user name."""
+
+    admin_lists: Files = Field(default=(), title=_PATHS)
+    """Accounts of administrators, by user name."""
+
+    vips: Annotated[tuple[Label, ...], BeforeValidator(listed)] = Field(
+        default=(), title="a user name, or a list of them"
+    )
+    """The same as `vip_lists`, written here."""
+
+    admins: Annotated[tuple[Label, ...], BeforeValidator(listed)] = Field(
+        default=(), title="a user name, or a list of them"
+    )
+    """The same as `admin_lists`, written here."""
+
+
+FILE_KEYS = (
+    "databases",
+    "tor_lists",
+    "vpn_lists",
+    "hosting_lists",
+    "indicator_lists",
+    "vip_lists",
+    "admin_lists",
+)
+
+
+def check_enrichment(
+    section: Document, *, above: tuple[str, ...], places: Places, report: Report, reads: bool
+) -> None:
+    """Refuse files that are none, and make their paths absolute, in place."""
+    enrich = section.get(KEY)
+    if not isinstance(enrich, dict):
+        return
+    for key in FILE_KEYS:
+        if enrich.get(key) is None:
+            continue
+        written = enrich[key]
+        given = [written] if isinstance(written, str) else written
+        if not isinstance(given, list):
+            continue
+        for place, one in enumerate(given):
+            if not isinstance(one, str) or not one.strip() or one.startswith("~"):
+                continue
+            path = Path(os.path.normpath(places.folder / one))
+            given[place] = str(path)
+            if reads and not path.is_file():
+                why = "is no file; make it, or remove it"
+                report.refuse_value((*above, KEY, key, place), one, why)
+        enrich[key] = given
+
+
+def resolve_enrichment(section: EnrichSection) -> EnrichSettings:
+    """The files and names."""
+    return EnrichSettings(
+        databases=section.databases,
+        tor_lists=section.tor_lists,
+        vpn_lists=section.vpn_lists,
+        hosting_lists=section.hosting_lists,
+        indicator_lists=section.indicator_lists,
+        vip_lists=section.vip_lists,
+        admin_lists=section.admin_lists,
+        vips=section.vips,
+        admins=section.admins,
+    )

@@ -1,0 +1,66 @@
+"""The points that alerts have put on an entity, where they say more together than each by itself."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from dataclasses import dataclass, field
+
+from m365watch.detect.alert import Match
+from m365watch.detect.correlation.numbers import read_number
+from m365watch.detect.extension import Severity
+
+RULES_MIN = 3
+"""So many rules have to agree."""
+TOLD_ALREADY = Severity.HIGH
+"""An entity with an alert of this severity has been told of: the sum would only say it once more."""
+ACTOR = "actor"
+"""Among an alert's values, the account that is behind it."""
+ACCOUNT = "user"
+"""The kind of entity that is an account itself."""
+
+
+@dataclass(slots=True)
+class RiskWindow:
+    """Points by rule: of each rule the largest in full, the next half, then a quarter."""
+
+    points: dict[str, list[float]] = field(default_factory=dict)
+    strong: int = 0
+    """Alerts that are as bad as the sum would be."""
+    actors: Counter[str] = field(default_factory=Counter)
+    is_account: bool = True
+
+    def add(self, match: Match) -> None:
+        """An alert comes in."""
+        self.is_account = match.group[0] == ACCOUNT
+        insort(self.points.setdefault(match.source_id, []), read_number(match.counted) or 0)
+        self.strong += match.severity.rank >= TOLD_ALREADY.rank
+        self.actors[match.values.get(ACTOR, "").lower()] += 1
+
+    def drop(self, match: Match) -> None:
+        """The oldest goes."""
+        known = self.points[match.source_id]
+        known.remove(read_number(match.counted) or 0)
+        if not known:
+            del self.points[match.source_id]
+        self.strong -= match.severity.rank >= TOLD_ALREADY.rank
+        actor = match.values.get(ACTOR, "").lower()
+        self.actors[actor] -= 1
+        if not self.actors[actor]:
+            del self.actors[actor]
+
+    def value(self) -> float | None:
+        """The sum; None where it would say nothing new.
+
+        That is where one alert is as bad as the sum, where fewer than `RULES_MIN` rules agree, and where
+        one account is behind all that an address, an application or a site has: its own sum says so.
+        """
+        if self.strong or len(self.points) < RULES_MIN:
+            return None
+        if not self.is_account and len(self.actors) == 1 and "" not in self.actors:
+            return None
+        total = 0.0
+        for known in self.points.values():
+            for place, points in enumerate(reversed(known)):
+                total += points / (1 << place)
+        return total

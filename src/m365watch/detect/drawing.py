@@ -1,0 +1,297 @@
+"""Matches of records that fulfil the same rules: what is kept of each, out of the fields that tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from m365watch.detect.alert import Match, clean_text
+from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
+from m365watch.detect.condition import list_fields
+from m365watch.detect.derived.catalogue import needs_of
+from m365watch.detect.extension import Severity
+from m365watch.detect.fields import View
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.looks import Parts, Read
+from m365watch.detect.remembering import Memory
+from m365watch.detect.rule import Rule
+from m365watch.detect.sightings import Sightings
+from m365watch.detect.sources import Source
+from m365watch.detect.uses import COUNTED_MAX, Use, groups_of
+
+_KIND = ("Operation", "RecordType")
+OWN = frozenset({"Id", "CreationTime"})
+"""What no two records have in common."""
+_write = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of a record before it is decoded."""
+
+    tenant: str
+    received_at: datetime
+    """Stands in for a CreationTime that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilled:
+    """A rule whose condition holds, and what its matches are for."""
+
+    rule: Rule
+    uses: tuple[Use, ...]
+    raises: tuple[tuple[Severity, Predicate], ...]
+    read: frozenset[str] | None
+    """The top fields that are read of a record for a match, beside its identity; None for all."""
+
+    def severity_of(self, view: View) -> Severity:
+        """The rule's severity, or a higher one that a selection asks for."""
+        found = self.rule.severity
+        for severity, holds in self.raises:
+            if severity.rank > found.rank and holds(view):
+                found = severity
+        return found
+
+
+def fulfil(rule: Rule, uses: tuple[Use, ...]) -> Fulfilled:
+    """The rule, ready for records that fulfil it."""
+    raising = [
+        (one.to, rule.selections[one.when]) for one in rule.extension.raises if one.when in rule.selections
+    ]
+    names: set[str] | None = {name for use in uses for name in use.fields}
+    for _, condition in raising:
+        fields = list_fields(condition)
+        names = None if fields is None or names is None else names | fields
+    read = None if names is None else frozenset(need for name in names for need in needs_of(name))
+    return Fulfilled(rule, uses, tuple((to, compile_condition(one)) for to, one in raising), read)
+
+
+class Shown(msgspec.Struct, frozen=True, gc=False):
+    """A field as matches have it."""
+
+    folded: tuple[str, ...] = ()
+    """As groups are made of it."""
+    line: str = ""
+    """As an alert repeats it."""
+    first: str = ""
+    """Its first value."""
+    counted: str = ""
+
+
+def show_field(view: View, name: str) -> Shown:
+    """The field of that name."""
+    first = view.first(name)
+    return Shown(view.folded(name), view.shown(name), first, clean_text(first.lower()[:COUNTED_MAX]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A use of a rule, and where among what is known of a record stands what it keeps."""
+
+    use: Use
+    source_id: str
+    severity: int
+    group: tuple[int, ...]
+    kept: tuple[tuple[str, int], ...]
+    counted: tuple[int, ...]
+
+
+def can_be_drawn(rules: Sequence[Fulfilled]) -> bool:
+    """Whether fields tell all that their matches have, but for the record's id and time."""
+    return all(one.read is not None and not one.read & OWN for one in rules)
+
+
+class Drawing:
+    """How matches are made of records that fulfil the same rules."""
+
+    __slots__ = ("_early", "_keyed", "_kind", "_late", "_parts", "_severities", "_wanted")
+
+    def __init__(
+        self, rules: Sequence[Fulfilled], fields: Sequence[str], *, knowledge: Knowledge, memory: Memory
+    ) -> None:
+        """Rules of which `can_be_drawn` holds; `fields` have been read of a record already."""
+        early = dict.fromkeys((*_KIND, *(name for one in rules for use in one.uses for name in _early(use))))
+        late = dict.fromkeys(
+            name for one in rules for use in one.uses for name in use.kept if name not in early
+        )
+        raising = {one.rule.id: one for one in rules if one.raises}
+        needs = {name: needs_of(name) for name in (*early, *late)}
+        needs |= {rule_id: tuple(sorted(one.read or ())) for rule_id, one in raising.items()}
+        wanted = dict.fromkeys(need for one in needs.values() for need in one)
+        self._parts = None if set(fields).issuperset(wanted) else Parts(wanted)
+        among = tuple(fields) if self._parts is None else self._parts.fields
+        keyed: dict[tuple[object, bool], Source[Any]] = {}
+
+        def source_of(name: str) -> tuple[int, Source[Any]]:
+            """A source, and the number of the key under which it knows."""
+            rule = raising.get(name)
+            work_out = _shown_by(name) if rule is None else rule.severity_of
+            is_plain = rule is None and needs[name] == (name,)
+            known = memory.of(name)
+            source = Source(
+                needs[name],
+                among,
+                work_out,
+                is_plain=is_plain,
+                knowledge=knowledge,
+                memory=memory,
+                known=known,
+            )
+            keyed.setdefault((source.fields, is_plain), source)
+            return list(keyed).index((source.fields, is_plain)), source
+
+        self._early = tuple(source_of(name) for name in (*early, *raising))
+        self._late = tuple(source_of(name) for name in late)
+        self._keyed = tuple((source.place, source.picked) for source in keyed.values())
+        self._severities = [one.rule.severity for one in rules]
+        # A raised severity comes after the rule's own, and counts in its place.
+        known = (*(one.rule.id for one in rules), *early, *raising, *late)
+        places = {name: place for place, name in enumerate(known)}
+        self._kind = (places["Operation"], places["RecordType"])
+        self._wanted = tuple(_wanted(one, use, places) for one in rules for use in one.uses)
+
+    def matches(self, record: bytes, read: Read, told: Told, sightings: Sightings) -> list[Match] | None:
+        """A match for every use of each rule, and each group; None where the record has no plain id or time.
+
+        Raises: one of looks.UNREADABLE.
+        """
+        record_id, created, raws = read if self._parts is None else self._parts.read(record)
+        if type(record_id) is not str or type(created) is not str:
+            return None
+        tenant = told.tenant
+        keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
+        known: list[Any] = [*self._severities]
+        _look_up(self._early, keys, raws, tenant, into=known)
+        at_ms = read_ms(created)
+        at_ms = ms_of(told.received_at) if at_ms is None else at_ms
+        found: list[Match] = []
+        own: tuple[str, int, str, str] | None = None
+        for wanted in self._wanted:
+            groups = _groups(wanted, known, tenant, at_ms, sightings)
+            if groups:
+                if own is None:
+                    _look_up(self._late, keys, raws, tenant, into=known)
+                    kind = [known[place].first for place in self._kind]
+                    identity = _identity_of((tenant, record_id, created, *kind))
+                    own = tenant, at_ms, identity, clean_text(record_id[:100]) or identity
+                found += _draw(wanted, groups, known, own)
+        return found
+
+
+def _early(use: Use) -> tuple[str, ...]:
+    """What has to be known before it can be told whether a match adds anything."""
+    return (*use.group, *use.counted) if use.bucket_ms else tuple(use.fields)
+
+
+def _look_up(
+    sources: Iterable[tuple[int, Source[Any]]],
+    keys: Sequence[object],
+    raws: Sequence[bytes | None],
+    tenant: str,
+    *,
+    into: list[Any],
+) -> None:
+    for number, source in sources:
+        found = source.known.get(keys[number])
+        into.append(source.learn(keys[number], raws, tenant) if found is None else found)
+
+
+def draw_alone(
+    rules: Sequence[Fulfilled], view: View, record: bytes, told: Told, *, sightings: Sightings
+) -> list[Match]:
+    """The same, of a record whose fields do not tell it all."""
+    at_ms = read_ms(view.first("CreationTime"))
+    at_ms = ms_of(told.received_at) if at_ms is None else at_ms
+    identity = identify_record(view, record)
+    shown_id = clean_text(view.first("Id")[:100]) or identity
+    found: list[Match] = []
+    for one in rules:
+        names = dict.fromkeys(name for use in one.uses for name in use.fields)
+        places = {name: place for place, name in enumerate((*names, one.rule.id))}
+        known = [*(show_field(view, name) for name in names), one.severity_of(view)]
+        for wanted in [_wanted(one, use, places) for use in one.uses]:
+            groups = _groups(wanted, known, told.tenant, at_ms, sightings)
+            found += _draw(wanted, groups, known, (told.tenant, at_ms, identity, shown_id))
+    return found
+
+
+def _groups(
+    wanted: _Wanted, known: Sequence[Any], tenant: str, at_ms: int, sightings: Sightings
+) -> list[tuple[str, ...]]:
+    """The groups of which a match adds something to what has been seen."""
+    use = wanted.use
+    groups = groups_of([known[place].folded for place in wanted.group], use)
+    if not use.bucket_ms:
+        return groups
+    text = _counted(wanted, known)
+    return [group for group in groups if sightings.adds(use, tenant, group, text, at_ms=at_ms)]
+
+
+def _counted(wanted: _Wanted, known: Sequence[Any]) -> str:
+    if not wanted.counted:
+        return ""
+    parts = [known[place].counted for place in wanted.counted]
+    return "\x1f".join(parts) if any(parts) else ""
+
+
+def _draw(
+    wanted: _Wanted,
+    groups: Iterable[tuple[str, ...]],
+    known: Sequence[Any],
+    own: tuple[str, int, str, str],
+) -> list[Match]:
+    """The matches of one use; `own` has tenant, time, identity and id of the record."""
+    tenant, at_ms, identity, record_id = own
+    values = {name: line for name, place in wanted.kept if (line := known[place].line)}
+    counted, written = _counted(wanted, known), _write(values)
+    return [
+        Match(
+            wanted.use.rule_id,
+            wanted.source_id,
+            tenant,
+            group,
+            at_ms,
+            identity,
+            record_id,
+            known[wanted.severity],
+            values,
+            counted,
+            written,
+        )
+        for group in groups
+    ]
+
+
+def _wanted(one: Fulfilled, use: Use, places: dict[str, int]) -> _Wanted:
+    return _Wanted(
+        use,
+        one.rule.id,
+        places[one.rule.id],
+        tuple(places[name] for name in use.group),
+        tuple((name, places[name]) for name in use.kept),
+        tuple(places[name] for name in use.counted),
+    )
+
+
+def _shown_by(name: str) -> Callable[[View], Shown]:
+    return lambda view: show_field(view, name)
+
+
+def identify_record(view: View, record: bytes) -> str:
+    """What tells the record from any other: the same for every collector and every search of the lake.
+
+    Made of tenant, Id, CreationTime, Operation and RecordType; of the whole text where there is no Id.
+    """
+    if view.values("Id"):
+        names = ("Id", "CreationTime", *_KIND)
+        return _identity_of((view.tenant, *[view.first(name) for name in names]))
+    return blake2b(view.tenant.encode() + record, digest_size=16).hexdigest()
+
+
+def _identity_of(parts: Sequence[str]) -> str:
+    return blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

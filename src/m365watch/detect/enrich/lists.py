@@ -1,0 +1,61 @@
+"""Lists of files, several for one purpose, looked up as one; each is read again when it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from m365watch.clock import Clock
+from m365watch.detect.enrich.lines import Listed, parse_listed, read_listed
+from m365watch.detect.enrich.watched import Tell, Watched, say_nothing
+
+
+class Lists(Collection[str]):
+    """What stands in any of the files, or was named in the settings.
+
+    It counts as something even while it is empty: a file may grow, and rules that ask for it stay awake.
+    """
+
+    def __init__(
+        self, paths: Iterable[Path], *, clock: Clock, named: Iterable[str] = (), tell: Tell = say_nothing
+    ) -> None:
+        """Nothing is read before somebody asks."""
+        self.files: Sequence[Watched[Listed]] = [
+            Watched(path, read=read_listed, empty=Listed(), clock=clock, tell=tell) for path in paths
+        ]
+        self._named = parse_listed("\n".join(named))
+
+    def __contains__(self, text: object) -> bool:
+        """Whether the text, in lower case, is listed: as it is, as an address, or as a domain below one."""
+        if not isinstance(text, str):
+            return False
+        return self._named.has(text) or any(file.held.has(text) for file in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        """Every word; networks are not told one by one."""
+        yield from self._named.words
+        for file in self.files:
+            yield from file.held.words
+
+    def __len__(self) -> int:
+        """How many lines there are."""
+        return len(self._named) + sum(len(file.held) for file in self.files)
+
+    def __bool__(self) -> bool:
+        """Whether there is any list at all, be it empty for now."""
+        return bool(self.files) or len(self._named) > 0
+
+    def look(self) -> int:
+        """A number that grows when a file was read again, after a look at each."""
+        for file in self.files:
+            file.look()
+        return sum(file.version for file in self.files)
+
+    def naming(self, text: str) -> list[Path]:
+        """The files in which the text is listed."""
+        return [file.path for file in self.files if file.held.has(text)]
+
+    def troubles(self) -> list[str]:
+        """A line for each file that cannot be read as it is."""
+        self.look()
+        return [f"{file.path}: {file.trouble}" for file in self.files if file.trouble]

@@ -1,0 +1,87 @@
+"""Who looks for matches in records: the engine's own process, or another one (`aside.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from m365watch.detect.alert import Match
+from m365watch.detect.drawing import Told
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.matching import Matcher
+from m365watch.detect.rule import Rule
+
+if TYPE_CHECKING:
+    from m365watch.detect.engine import Portion
+
+
+class Found(NamedTuple):
+    """What came of some records."""
+
+    matches: list[Match]
+    looked_at: int
+    """Records that some rule could have matched."""
+
+
+class Finder(Protocol):
+    """Finds matches, batch by batch."""
+
+    def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
+        """The matches of a batch's records, some at a time; the batch ends with one of the next two."""
+        ...
+
+    def settle(self) -> None:
+        """The batch is durable: what was seen in it need not be found again."""
+        ...
+
+    def take_back(self) -> None:
+        """Nothing of the batch counts."""
+        ...
+
+    def rest(self) -> None:
+        """A minute has passed; what is not needed in quiet times can be let go of."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is looked for any more."""
+        ...
+
+
+MakesFinder = Callable[[Sequence[Rule], Knowledge], Finder]
+
+
+class OwnFinder:
+    """Finds matches here and now."""
+
+    def __init__(self, rules: Iterable[Rule], knowledge: Knowledge) -> None:
+        """`rules` with all that correlations join."""
+        self.matcher = Matcher(rules, knowledge=knowledge)
+
+    def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
+        """All of a batch at once."""
+        matches: list[Match] = []
+        looked_at = 0
+        plan_for, match_by = self.matcher.plan_for, self.matcher.match_by
+        for portion in portions:
+            told = Told(portion.tenant, portion.received_at)
+            for record, header in zip(portion.records, portion.headers, strict=True):
+                plan = plan_for(header)
+                if plan is not None:
+                    looked_at += 1
+                    matches += match_by(plan, record, told)
+        self.matcher.trim()
+        yield Found(matches, looked_at)
+
+    def settle(self) -> None:
+        """What was seen is known."""
+        self.matcher.sightings.settle()
+
+    def take_back(self) -> None:
+        """What was seen is not known."""
+        self.matcher.sightings.take_back()
+
+    def rest(self) -> None:
+        """Nothing to let go of: what is remembered is bounded."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,107 @@
+"""A person taken out of the file of detections: the matches and alerts that name them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m365watch.detect.due import LakeDue
+from m365watch.detect.schema import NewerSchema, migrate
+from m365watch.errors import OutputUnavailable
+
+ROWS_PER_STEP = 1_000
+FAR_MS = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What of the file named the person."""
+
+    alerts: int
+    matches: int
+    """What is kept of records for rules that look at several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Whom to look for, and when."""
+
+    names: Callable[[bytes], bool]
+    """Whether a text names the person."""
+    low_ms: int = 0
+    high_ms: int = FAR_MS
+
+
+def find_named(path: Path, naming: Naming) -> Forgotten:
+    """How much of the file names the person; nothing is changed. Raises: sqlite3.Error."""
+    if not path.is_file():
+        return Forgotten(0, 0)
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        alerts = sum(1 for _ in _alerts(database, naming))
+        return Forgotten(alerts, sum(1 for _ in _matches(database, naming)))
+
+
+def forget_named(path: Path, naming: Naming) -> Forgotten:
+    """Take out what names the person, and write over it; works beside a running collector.
+
+    Rows of the alerts in lakes are due to go with it. Raises: OutputUnavailable: it is to be repeated.
+    """
+    if not path.is_file():
+        return Forgotten(0, 0)
+    try:
+        return _forget(path, naming)
+    except (sqlite3.Error, NewerSchema) as error:
+        what = f"the person's alerts cannot be taken out of the file of detections: {error}"
+        raise OutputUnavailable(what, where=str(path)) from None
+
+
+def _forget(path: Path, naming: Naming) -> Forgotten:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as database:
+        migrate(database)
+        database.execute("PRAGMA secure_delete = ON")
+        alerts = [row[0] for row in _alerts(database, naming)]
+        for alert_id in alerts:
+            _drop_alert(database, alert_id)
+        matches = [row[:6] for row in _matches(database, naming)]
+        for start in range(0, len(matches), ROWS_PER_STEP):
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany(
+                "DELETE FROM match WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+                matches[start : start + ROWS_PER_STEP],
+            )
+            database.execute("COMMIT")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Forgotten(len(alerts), len(matches))
+
+
+def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
+    rows = database.execute(
+        "SELECT id, body FROM alert WHERE first < ? AND last >= ?", (naming.high_ms, naming.low_ms)
+    )
+    return (row for row in rows if naming.names(row[1]))
+
+
+def _matches(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
+    rows = database.execute(
+        "SELECT rule, tenant, grp, at, identity, source, vals, counted FROM match WHERE at >= ? AND at < ?",
+        (naming.low_ms, naming.high_ms),
+    )
+    return (row for row in rows if naming.names(b"\n".join((row[2].encode(), row[6], row[7].encode()))))
+
+
+def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
+    """With all that belongs to it, in one transaction."""
+    database.execute("BEGIN IMMEDIATE")
+    LakeDue(database).mark_kept(alert_id)
+    database.execute(
+        "DELETE FROM match WHERE identity = ? AND (rule, tenant, grp, at) IN"
+        " (SELECT rule, tenant, grp, at FROM link WHERE alert = ?)",
+        (alert_id, alert_id),
+    )
+    for table, column in (("link", "alert"), ("outbox", "alert"), ("former", "now"), ("alert", "id")):
+        database.execute(f"DELETE FROM {table} WHERE {column} = ?", (alert_id,))  # noqa: S608 - our own names
+    database.execute("COMMIT")

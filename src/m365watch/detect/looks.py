@@ -1,0 +1,144 @@
+"""Looks at a record's bytes: some of its top fields, decoded no further than they are needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, TypedDict
+
+import msgspec
+from msgspec import Raw, defstruct
+
+from m365watch.detect.guards import Probe
+
+TRIES_MIN = 256
+"""So often a way of looking is tried before it is judged by what it has spared."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What strict decoders raise; such a record is looked at in full, tolerantly."""
+_ANY = msgspec.json.Decoder()
+
+
+class Odds:
+    """Whether a way of looking pays: how often it was tried, and how often it has spared the next one."""
+
+    __slots__ = ("pays", "spared", "tries")
+
+    def __init__(self) -> None:
+        """Until it has been tried, it is taken to pay."""
+        self.pays = True
+        self.tries = 0
+        self.spared = 0
+
+    def judge(self) -> None:
+        """Think again, of what has come since the last time."""
+        if self.tries >= TRIES_MIN:
+            self.pays = 2 * self.spared >= self.tries
+            self.tries = self.spared = 0
+
+
+class Glance(Odds):
+    """A look at the fields that guards ask, each by itself."""
+
+    __slots__ = ("_asks", "_decode", "_values")
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        """One probe for each field."""
+        super().__init__()
+        self._decode, self._values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
+        self._asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
+
+    def ask(self, record: bytes) -> tuple[int, ...]:
+        """The places of the rules whose guards pass. Raises: one of UNREADABLE."""
+        found: tuple[int, ...] = ()
+        for value, (remembered, ask) in zip(self._values(self._decode(record)), self._asks, strict=True):
+            if value is not None:
+                passing = remembered.get(value) if type(value) is str else None
+                if passing is None:
+                    passing = ask(value)
+                if passing:
+                    found += passing
+        return found
+
+
+Read = tuple[Any, Any, list[bytes | None]]
+"""A record's Id and CreationTime, whatever they are, and some top fields as they are written."""
+
+
+class Parts:
+    """Some top fields of a record, undecoded, beside its id and time."""
+
+    __slots__ = ("_decode", "_values", "fields")
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        """`fields` without Id and CreationTime."""
+        self.fields = tuple(fields)
+        wanted: dict[str, Any] = {"Id": Any, "CreationTime": Any}
+        self._decode, self._values = _look_of(wanted | dict.fromkeys(self.fields, Raw))
+
+    def read(self, record: bytes) -> Read:
+        """Id, time, and the fields' bytes, None for each that it lacks. Raises: one of UNREADABLE."""
+        record_id, created, *raws = self._values(self._decode(record))
+        return record_id, created, [None if raw is None else bytes(raw) for raw in raws]
+
+
+def read_part(raw: bytes) -> Any:
+    """What a field's bytes say. Raises: one of UNREADABLE."""
+    return _ANY.decode(raw)
+
+
+def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """What decodes these top fields of a record, each as its type, and what gives their values in order."""
+    look = _struct_of(fields)
+    # One name alone would give its value, and no tuple of it.
+    values = attrgetter(*look.__struct_fields__) if len(fields) > 1 else lambda found: (found.field_0,)
+    return msgspec.json.Decoder(look).decode, values
+
+
+def _struct_of(fields: Mapping[str, Any]) -> Any:
+    """A struct of these top fields; what a record lacks is None."""
+    numbered = {f"field_{number}": name for number, name in enumerate(fields)}
+    return defstruct(
+        "Look",
+        [(one, fields[name], None) for one, name in numbered.items()],
+        rename=numbered,
+        gc=False,
+    )
+
+
+@lru_cache(maxsize=4_096)
+def decoder_of(fields: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
+    """What decodes these top fields of a record, and steps over the others; all where it is None."""
+    if fields is None:
+        return _ANY
+    names = dict.fromkeys(sorted(fields), Any)
+    wanted = TypedDict("wanted", names, total=False)  # type: ignore[misc] # what rules name, known only now
+    return msgspec.json.Decoder(wanted)
+
+
+def decode_by(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Mapping[str, Any] | None:
+    """The record's fields that `decoder` knows, or all; None where it is no JSON object that can be read."""
+    try:
+        decoded: Mapping[str, Any] = decoder.decode(record)
+    except UNREADABLE:
+        return decode_record(record)
+    return decoded if isinstance(decoded, dict) else None
+
+
+def decode_record(record: bytes) -> Mapping[str, Any] | None:
+    """The record's fields; None where it is no JSON object that can be read."""
+    try:
+        decoded = _ANY.decode(record)
+    except UNREADABLE:
+        decoded = _decode_tolerantly(record)
+    return decoded if isinstance(decoded, dict) else None
+
+
+def _decode_tolerantly(record: bytes) -> object:
+    """What is no strict JSON: half a character, bytes of no text, control characters; None otherwise."""
+    try:
+        return json.loads(record.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None

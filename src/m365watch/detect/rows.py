@@ -1,0 +1,65 @@
+"""Matches as rows of the file of detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from m365watch.detect.alert import Match
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import GroupKey, Row
+
+_VALUES = msgspec.json.Decoder(dict[str, str])
+
+
+def walk_rows(
+    rows: Iterable[Row], *, edge_ms: int, inside: range, reach_ms: int, most: int
+) -> tuple[list[Row], bool]:
+    """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
+
+    No gap `inside` counts.
+    """
+    found: list[Row] = []
+    last_ms = edge_ms
+    for row in rows:
+        if row[0] not in inside and abs(row[0] - last_ms) > reach_ms:
+            break
+        if len(found) >= most:
+            return found, True
+        found.append(row)
+        last_ms = row[0]
+    return found, False
+
+
+def row_of(match: Match) -> Row:
+    """A match as it is kept."""
+    return (
+        match.rule_id,
+        match.tenant,
+        "\x1f".join(match.group),
+        match.at_ms,
+        match.identity,
+        match.source_id,
+        match.record_id,
+        match.severity.value,
+        match.written or msgspec.json.encode(match.values),
+        match.counted,
+    )
+
+
+def match_of(row: Row, key: GroupKey) -> Match:
+    """A match as it was kept."""
+    at_ms, identity, source, record, severity, vals, counted = row
+    return Match(
+        rule_id=key.rule_id,
+        source_id=source,
+        tenant=key.tenant,
+        group=key.group,
+        at_ms=at_ms,
+        identity=identity,
+        record_id=record,
+        severity=Severity(severity),
+        values=_VALUES.decode(vals),
+        counted=counted,
+    )

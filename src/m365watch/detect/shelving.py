@@ -1,0 +1,118 @@
+"""The alerts as rows of lakes: brought there after they are durable here, one row for each alert.
+
+What changes an alert writes down in the same transaction that its rows are behind (`due`). Bringing them
+replaces rows by what the alerts are now, so that doing it twice, as after a crash in between, changes
+nothing. Each lake has a number of its own up to which it has everything, and says it itself: a lake that
+has an older one than was written down here, or none, was put back or is new, and gets all alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from m365watch.detect.due import Due, day_of
+from m365watch.detect.state import DetectionState
+
+ROWS_PER_STEP = 5_000
+"""Alerts that are brought to a lake in one commit."""
+ALERTS_MAX = 100_000
+"""Alerts that a new lake is given, the latest ones."""
+NOTHING = -1
+"""The number of a lake that is to get all of them."""
+
+
+class Shelf(Protocol):
+    """A place in which alerts lie as rows."""
+
+    name: str
+
+    def takes(self, tenant: str) -> bool:
+        """Whether alerts of the tenant belong there."""
+        ...
+
+    def last_number(self) -> int:
+        """The number of the last change that is durable there; 0 for none. Raises: OutputUnavailable."""
+        ...
+
+    def put(self, due: Sequence[Due], *, number: int) -> bool:
+        """Make the rows what is due, durably, and the number the last.
+
+        False where somebody else is at work there: nothing was done. Raises: OutputUnavailable.
+        """
+        ...
+
+
+class Brought(NamedTuple):
+    """What came of it."""
+
+    rows: int
+    is_done: bool
+    """Whether nothing is left: else a lake was busy, or there was much."""
+
+
+class Shelving:
+    """Brings what is due of one file of detections to its shelves."""
+
+    def __init__(self, state: DetectionState, shelves: Sequence[Shelf]) -> None:
+        """Nothing is looked at yet. Without shelves nothing is kept for them either."""
+        self._state = state
+        self._shelves = shelves
+        self._seen: set[str] = set()
+
+    def bring(self) -> Brought:
+        """Bring one step's worth to every shelf.
+
+        Raises: OutputUnavailable: a lake, or the file here, cannot be written; it is tried again.
+        """
+        newest = self._state.lake_due.newest()
+        if not self._shelves and newest:
+            self._forget(until=newest)
+        found = [self._bring_to(shelf) for shelf in self._shelves]
+        rows = sum(one.rows for one in found)
+        if rows:
+            self._forget(until=min(self._known_of(shelf) for shelf in self._shelves))
+        return Brought(rows, is_done=all(one.is_done for one in found))
+
+    def _bring_to(self, shelf: Shelf) -> Brought:
+        known = self._known_of(shelf)
+        if shelf.name not in self._seen:
+            # Once: a lake that was put back from a copy ends before what was written down here.
+            known = known if shelf.last_number() >= known else NOTHING
+            self._seen.add(shelf.name)
+        if known == NOTHING:
+            return self._fill(shelf)
+        due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
+        mine = [one for one in due if one.kept is None or shelf.takes(one.kept.alert.tenant)]
+        if not due:
+            return Brought(0, is_done=True)
+        if not shelf.put(mine, number=due[-1].number):
+            return Brought(0, is_done=False)
+        self._write(shelf, due[-1].number)
+        return Brought(len(mine), is_done=len(due) < ROWS_PER_STEP)
+
+    def _fill(self, shelf: Shelf) -> Brought:
+        """Bring every alert to a shelf that has none of them, or only older ones."""
+        self._write(shelf, NOTHING)
+        number = self._state.lake_due.newest()
+        every = [
+            Due(number, kept.alert.id, day_of(kept.alert.first_at_ms), kept)
+            for kept in self._state.list_alerts(most=ALERTS_MAX)
+            if shelf.takes(kept.alert.tenant)
+        ]
+        for place in range(0, len(every), ROWS_PER_STEP):
+            if not shelf.put(every[place : place + ROWS_PER_STEP], number=number):
+                return Brought(place, is_done=False)
+        self._write(shelf, number)
+        return Brought(len(every), is_done=True)
+
+    def _known_of(self, shelf: Shelf) -> int:
+        return int(self._state.read(f"lake {shelf.name}") or NOTHING)
+
+    def _write(self, shelf: Shelf, number: int) -> None:
+        with self._state.transaction():
+            self._state.write(f"lake {shelf.name}", str(number))
+
+    def _forget(self, *, until: int) -> None:
+        with self._state.transaction():
+            self._state.lake_due.forget(until=until)

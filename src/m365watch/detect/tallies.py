@@ -1,0 +1,115 @@
+"""What is known of groups without reading them: enough to see that no alert can come of most of them.
+
+A tally is an upper bound. It counts what comes in and forgets nothing that goes, so that a group of which
+it says "not yet" has not enough matches for its rule, wherever these lie in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from m365watch.detect.alert import Match
+from m365watch.detect.condition import Order
+from m365watch.detect.correlation.risk_window import RULES_MIN
+from m365watch.detect.kept import GroupKey
+from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
+from m365watch.detect.state import DetectionState
+
+TALLIES_MAX = 100_000
+"""Groups of which a tally is kept in memory; they are read from the file again when there are more."""
+VALUES_MAX = 256
+"""Different counted values that a tally tells apart; with more of them its group is always judged."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """At most so much has a group."""
+
+    count: int = 0
+    sources: set[str] = field(default_factory=set)
+    values: set[str] = field(default_factory=set)
+    """Of what is counted."""
+    is_alerted: bool = False
+    """Whether it has an alert, which has to be judged again whatever comes."""
+
+    def add(self, matches: Sequence[Match]) -> None:
+        """Matches have come in."""
+        self.count += len(matches)
+        self.sources.update([match.source_id for match in matches])
+        if len(self.values) < VALUES_MAX:
+            self.values.update([match.counted for match in matches if match.counted])
+
+
+class Tallies:
+    """The tallies of the groups that were touched lately."""
+
+    def __init__(self, state: DetectionState) -> None:
+        """Each is read from `state` when its group is touched for the first time."""
+        self._state = state
+        self._known: dict[GroupKey, Tally] = {}
+
+    def count_in(self, key: GroupKey, matches: Sequence[Match]) -> Tally:
+        """The group's tally, with these matches, which the file has already."""
+        known = self._known.get(key)
+        if known is not None:
+            known.add(matches)
+            return known
+        if len(self._known) >= TALLIES_MAX:
+            self._known.clear()
+        count, sources, values = self._state.read_tally(key)
+        tally = Tally(count, sources, values, self._state.has_alerts(key))
+        self._known[key] = tally
+        return tally
+
+    def mark_alerted(self, key: GroupKey) -> None:
+        """The group has an alert now."""
+        known = self._known.get(key)
+        if known is not None:
+            known.is_alerted = True
+
+
+def may_alert(rule: Rule, tally: Tally) -> bool:
+    """Whether an alert can come of a group with that tally; False only where none can."""
+    if tally.is_alerted:
+        return True
+    correlation, several = rule.correlation, rule.extension.several
+    if correlation is not None:
+        return _may_hold(correlation, tally)
+    return several is None or tally.count > several.threshold
+
+
+def _may_hold(correlation: Correlation, tally: Tally) -> bool:
+    match correlation.joined:
+        case Joined.COUNT:
+            return _reaches(tally.count, correlation)
+        case Joined.DISTINCT:
+            return len(tally.values) >= VALUES_MAX or _reaches(len(tally.values), correlation)
+        case Joined.TEMPORAL | Joined.ORDERED if correlation.expression is not None:
+            is_plain = correlation.order in {Order.AT_LEAST, Order.EQUAL}
+            return not is_plain or may_be_fulfilled(correlation.expression, tally.sources)
+        case Joined.TEMPORAL | Joined.ORDERED:
+            return _reaches(len(tally.sources), correlation)
+        case Joined.RISK:
+            return len(tally.sources) >= RULES_MIN
+    return True
+
+
+def _reaches(most: int, correlation: Correlation) -> bool:
+    """Whether a number of at most `most` can pass; where less is asked for, it always can."""
+    match correlation.order:
+        case Order.AT_LEAST | Order.EQUAL:
+            return most >= correlation.threshold
+        case Order.MORE:
+            return most > correlation.threshold
+    return True
+
+
+def may_be_fulfilled(expression: Expression, present: Collection[str]) -> bool:
+    """Whether the expression can hold in some stretch of time, of the rules that have matched at all."""
+    if isinstance(expression, Named):
+        return expression.rule_id in present
+    if expression.operator == "not":
+        return True
+    parts = [may_be_fulfilled(part, present) for part in expression.parts]
+    return all(parts) if expression.operator == "and" else any(parts)

@@ -1,0 +1,105 @@
+"""Which alerts have changed since somebody looked: a list that the file of detections keeps by itself.
+
+Triggers write it, in the transaction of whatever changes an alert: the engine, an analyst's command in
+another process, a rebuilt file. So nobody can forget to say so, and no crash can come between.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnavailable
+from m365watch.notify.tidings import Standing, standing_of
+
+CHANGES_AT_ONCE = 500
+_SCHEMA = """
+CREATE TABLE notify_changed (number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL UNIQUE);
+CREATE TRIGGER notify_made AFTER INSERT ON alert
+    BEGIN INSERT OR REPLACE INTO notify_changed (alert) VALUES (new.id); END;
+CREATE TRIGGER notify_altered AFTER UPDATE ON alert
+    BEGIN INSERT OR REPLACE INTO notify_changed (alert) VALUES (new.id); END;
+CREATE TRIGGER notify_gone AFTER DELETE ON alert
+    BEGIN INSERT OR REPLACE INTO notify_changed (alert) VALUES (old.id); END;
+"""
+
+
+class Changes:
+    """The list in one file of detections; one thread uses it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, which is there. Raises: OutputUnusable."""
+        self._path = path
+        self._state = DetectionState(path)
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        self._database.execute("PRAGMA synchronous = FULL")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+        self._state.close()
+
+    def begin(self) -> bool:
+        """Have the list kept from now on; whether it was kept already. Raises: OutputUnavailable."""
+        with self._failing():
+            found = self._database.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'notify_changed'"
+            ).fetchone()
+            if found is None:
+                self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
+        return found is not None
+
+    def end(self) -> None:
+        """Keep no list any more: nobody would read it. Raises: OutputUnavailable."""
+        triggers = "".join(
+            f"DROP TRIGGER IF EXISTS {name};" for name in ("notify_made", "notify_altered", "notify_gone")
+        )
+        with self._failing():
+            self._database.executescript(
+                f"BEGIN IMMEDIATE;{triggers}DROP TABLE IF EXISTS notify_changed;COMMIT;"
+            )
+
+    def take(self) -> tuple[list[tuple[str, Standing | None]], int]:
+        """The next alerts that have changed, as they stand (None: gone), and the number for `forget`.
+
+        Those that are there come first: one may have taken the place of another that is gone.
+        Raises: OutputUnavailable.
+        """
+        with self._failing():
+            rows = self._database.execute(
+                "SELECT number, alert FROM notify_changed ORDER BY number LIMIT ?",
+                (CHANGES_AT_ONCE,),
+            ).fetchall()
+            found = [(alert, self._find(alert)) for _, alert in rows]
+        found.sort(key=lambda one: one[1] is None)
+        return found, rows[-1][0] if rows else 0
+
+    def forget(self, number: int) -> None:
+        """Whatever had changed up to that number is known. Raises: OutputUnavailable."""
+        with self._failing():
+            self._database.execute("DELETE FROM notify_changed WHERE number <= ?", (number,))
+
+    def list_all(self, *, since_ms: int) -> list[tuple[str, Standing | None]]:
+        """Every alert that was still going on at `since_ms` or later. Raises: OutputUnavailable."""
+        with self._failing():
+            return [(kept.alert.id, standing_of(kept)) for kept in self._state.list_alerts(since_ms=since_ms)]
+
+    def _find(self, alert_id: str) -> Standing | None:
+        kept = self._state.find_alert(alert_id)
+        if kept is None or not kept.shown or kept.alert.id != alert_id:
+            return None
+        return standing_of(kept)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise OutputUnavailable(
+                f"the file of detections cannot be used: {error}", where=str(self._path)
+            ) from None

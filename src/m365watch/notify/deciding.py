@@ -1,0 +1,125 @@
+"""What a target is to be told of an alert, and when; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from m365watch.config.targets import Wishes
+from m365watch.detect.alert import Alert
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState
+from m365watch.notify.tidings import Manner, Standing, Tiding, Told
+
+MINUTE_MS = 60_000
+FORGOTTEN_MS = 89 * 86_400_000
+"""An alert that ended so long ago and is no more was forgotten, and not withdrawn."""
+
+_BECAME = {
+    AlertState.ACKNOWLEDGED: Tiding.ACKNOWLEDGED,
+    AlertState.CLOSED: Tiding.CLOSED,
+    AlertState.OPEN: Tiding.REOPENED,
+}
+
+
+class Due(NamedTuple):
+    """What is to be told, and from when on."""
+
+    tiding: Tiding
+    at_ms: int
+
+
+def wants(wishes: Wishes, alert: Alert) -> bool:
+    """Whether the target wants to hear of the alert at all."""
+    return (
+        alert.severity.rank >= Severity(wishes.severity_min).rank
+        and (not wishes.tenants or alert.tenant.lower() in wishes.tenants)
+        and (not wishes.rules or any(_is_rule(alert, one) for one in wishes.rules))
+    )
+
+
+def _is_rule(alert: Alert, wanted: str) -> bool:
+    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
+
+
+def decide(told: Told | None, now: Standing, wishes: Wishes, *, now_ms: int) -> Due | None:
+    """What is to be told of an alert as it stands `now`; None for nothing.
+
+    It depends on nothing but what was told and what is: whatever happened in between, and however often this
+    is asked, the target ends up with what is.
+    """
+    if told is None:
+        return _decide_first(now, wishes, now_ms)
+    worse = now.alert.severity.rank > told.severity.rank
+    if told.manner is Manner.IN_DIGEST:
+        is_urgent = worse and not now.is_gone and now.state is AlertState.OPEN
+        return Due(Tiding.NEW, now_ms) if is_urgent and wants(wishes, now.alert) else None
+    if now.is_gone:
+        is_over = told.state is AlertState.CLOSED or now.alert.last_at_ms < now_ms - FORGOTTEN_MS
+        return None if is_over or not wishes.tells_states else Due(Tiding.WITHDRAWN, now_ms)
+    if now.state is not told.state and wishes.tells_states:
+        return Due(_BECAME[now.state], now_ms)
+    if now.state is AlertState.CLOSED or wishes.update_interval_s is None or now.mark == told.mark:
+        return Due(Tiding.UPDATED, now_ms) if worse and now.state is not AlertState.CLOSED else None
+    return Due(
+        Tiding.UPDATED, now_ms if worse else max(now_ms, told.at_ms + int(wishes.update_interval_s * 1000))
+    )
+
+
+def _decide_first(now: Standing, wishes: Wishes, now_ms: int) -> Due | None:
+    if now.is_gone or not wants(wishes, now.alert):
+        return None
+    if now.state is AlertState.CLOSED and not wishes.tells_closed:
+        return None
+    return Due(Tiding.NEW, now_ms)
+
+
+def told_state(tiding: Tiding, state: AlertState) -> AlertState:
+    """The state that a target takes an alert to be in once it was told so.
+
+    What is new is open to it: that somebody has it in hand already is told next.
+    """
+    return AlertState.OPEN if tiding is Tiding.NEW else state
+
+
+class Move(Enum):
+    """What a target's next notification is."""
+
+    NOTHING = auto()
+    ALONE = auto()
+    """The worst one that waits, alone."""
+    DIGEST = auto()
+    """All that wait together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for a target."""
+
+    due: int
+    """Alerts whose time has come."""
+    growth_due: int
+    """Those of them that a digest may stand for."""
+    folded: int
+    """Alerts for which there was no room, and that are only counted."""
+
+
+def choose(waiting: Waiting, sent_ms: Sequence[int], wishes: Wishes, *, now_ms: int) -> tuple[Move, int]:
+    """The next move, and for `NOTHING` when to ask again (0: when something has changed).
+
+    The worst come first, alone. Where more wait than are to be told alone, a minute's last turn is for a
+    digest of all of them; what is only counted comes once nothing else is due.
+    `sent_ms` are the times of what was sent in the last minute, in order.
+    """
+    if not waiting.due and not waiting.folded:
+        return Move.NOTHING, 0
+    lately = [at_ms for at_ms in sent_ms if at_ms > now_ms - MINUTE_MS]
+    left = None if wishes.rate_per_minute is None else wishes.rate_per_minute - len(lately)
+    if left is not None and left <= 0:
+        return Move.NOTHING, lately[len(lately) - (wishes.rate_per_minute or 0)] + MINUTE_MS
+    if not waiting.due:
+        return Move.DIGEST, 0
+    is_too_much = wishes.digest_after is not None and waiting.growth_due > wishes.digest_after
+    return (Move.DIGEST if left == 1 and is_too_much else Move.ALONE), 0

@@ -1,0 +1,127 @@
+"""How the targets stand, for `status` and `m365watch alerts notify`; and what was refused, tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from m365watch.notify.rows import FILE_NAME, NotificationFile
+from m365watch.notify.tidings import Notification
+
+_NOTIFICATION = msgspec.json.Decoder(Notification)
+ASIDE_SHOWN_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFigures:
+    """How a target stands."""
+
+    name: str
+    since_ms: int
+    sent: int
+    """Notifications that it has taken."""
+    waiting: int
+    """Alerts that wait for their turn, those counted only included."""
+    aside: int
+    """Notifications that it refused, and that are kept."""
+    tries: int
+    """Failed ones since the last that did not."""
+    next_ms: int
+    """When it is tried again; 0: as soon as there is something."""
+    last_sent_ms: int
+    trouble: str
+    trouble_at_ms: int
+    oldest_ms: int
+    """Since when the oldest of what is due has waited; 0: nothing is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A notification that its target refused."""
+
+    number: int
+    target: str
+    at_ms: int
+    reason: str
+    notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """How targets stand, and what they have refused."""
+
+    figures: tuple[TargetFigures, ...] = ()
+    aside: tuple[Aside, ...] = ()
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[NotificationFile | None]:
+    """The file in the state directory, beside a collector that may be running; None where there is none yet.
+
+    Raises: OutputUnusable.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        yield None
+        return
+    file = NotificationFile(path)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def read_standings(directory: Path, names: Collection[str], *, now_ms: int) -> Standings:
+    """How these targets stand; those that no run has known yet are left out. Raises: OutputUnusable."""
+    with opened(directory) as file:
+        if file is None:
+            return Standings()
+        figures = tuple(one for one in list_figures(file, now_ms=now_ms) if one.name in names)
+        return Standings(figures, tuple(one for one in list_aside(file) if one.target in names))
+
+
+def list_figures(file: NotificationFile, *, now_ms: int) -> list[TargetFigures]:
+    """How each target stands, by name."""
+    rows = file.run(
+        "SELECT name, since, sent, (SELECT count(*) FROM waiting WHERE target = name AND due <= ?)"
+        " + (SELECT coalesce(sum(count), 0) FROM folded WHERE target = name),"
+        " (SELECT count(*) FROM aside WHERE target = name), tries, next, last_sent, trouble, trouble_at,"
+        " (SELECT coalesce(min(since), 0) FROM waiting WHERE target = name AND due <= ?)"
+        " FROM target ORDER BY name",
+        (now_ms, now_ms),
+    )
+    return [TargetFigures(*row) for row in rows]
+
+
+def list_aside(file: NotificationFile, *, most: int = ASIDE_SHOWN_MAX) -> list[Aside]:
+    """What was refused, the latest first."""
+    rows = file.run(
+        "SELECT number, target, at, reason, body FROM aside ORDER BY number DESC LIMIT ?", (most,)
+    )
+    return [
+        Aside(number, target, at_ms, reason, _NOTIFICATION.decode(body))
+        for number, target, at_ms, reason, body in rows
+    ]
+
+
+def try_again(file: NotificationFile, targets: Iterable[str], *, now_ms: int) -> int:
+    """Let what these targets refused wait once more, and try each at once; how many notifications.
+
+    Raises: OutputUnavailable.
+    """
+    names = set(targets)
+    found = [one for one in list_aside(file) if one.target in names]
+    with file.transaction():
+        for one in found:
+            file.run("DELETE FROM aside WHERE number = ?", (one.number,))
+            standing = one.notification.standing
+            if standing is not None and not file.waits(one.target, standing.alert.id):
+                tiding = one.notification.tiding
+                file.put_waiting(one.target, standing, tiding, due_ms=now_ms, now_ms=now_ms)
+        for name in names:
+            file.run("UPDATE target SET next = 0 WHERE name = ?", (name,))
+    return len(found)

@@ -1,0 +1,174 @@
+"""Notifications as mail over SMTP, in a thread of their own, and what the server's answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import socket
+import ssl
+from contextlib import suppress
+
+import structlog
+
+from m365watch.config.targets import EmailTarget
+from m365watch.entra.tls import make_context
+from m365watch.errors import NeedsOperator, NotificationsRefused, RetryLater, Unavailable
+from m365watch.notify.mail import make_mail
+from m365watch.notify.rows import Outgoing
+from m365watch.notify.sender import Sent
+from m365watch.notify.tidings import Notification
+from m365watch.notify.words import one_text, shortened
+
+TIMEOUT_S = 30.0
+"""How long the server may take over one step."""
+ANSWER_CHARACTERS_MAX = 160
+
+_log = structlog.get_logger(__name__)
+
+
+class MailSender:
+    """Sends each notification over a connection of its own; the server's 250 says that it has it."""
+
+    at_once_max = 1
+
+    def __init__(self, target: EmailTarget, *, collector: str) -> None:
+        """Nothing is connected yet."""
+        self._target = target
+        self._collector = collector
+        self._where = f"notifications {target.name}"
+
+    async def open(self, *, last: int, position: str, newest: int) -> int:  # noqa: ARG002 - it keeps nothing
+        """Nothing to make ready; what the target has cannot be told."""
+        return last
+
+    async def send(self, outgoing: Outgoing) -> Sent:
+        """Send the mail. Raises: RetryLater, NotificationsRefused."""
+        [notification] = outgoing.notifications
+        return await asyncio.to_thread(self._send, notification)
+
+    async def look(self) -> str:
+        """Connect, log in, and leave. Raises: RetryLater, NotificationsRefused."""
+        return await asyncio.to_thread(self._look)
+
+    async def close(self) -> None:
+        """Nothing is open between two mails."""
+
+    def _send(self, notification: Notification) -> Sent:
+        target = self._target
+        mail = make_mail(
+            notification, sender=target.sender, recipients=target.recipients, collector=self._collector
+        )
+        try:
+            with self._connected() as server:
+                refused = server.send_message(mail, target.sender, list(target.recipients))
+        except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as error:
+            if 500 <= error.smtp_code < 600 and isinstance(error, smtplib.SMTPDataError):
+                return Sent({0: f"SMTP {_said(error.smtp_code, error.smtp_error)}"})
+            raise self._error(error) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise self._error(error) from None
+        for address, (code, text) in refused.items():
+            _log.warning(
+                f"{self._where}: the server refuses {address} (SMTP {_said(code, text)}); "
+                "the others have the mail; correct `recipients`"
+            )
+        return Sent()
+
+    def _look(self) -> str:
+        target = self._target
+        try:
+            with self._connected() as server:
+                code, text = server.noop()
+                if code >= 400:
+                    raise smtplib.SMTPResponseException(code, text)
+        except (smtplib.SMTPException, OSError) as error:
+            raise self._error(error) from None
+        how = {"starttls": "over STARTTLS", "tls": "over TLS", "none": "in the clear"}[target.security]
+        login = " and takes the login" if target.username else ""
+        return f"{target.host}:{target.port} answers {how}{login}; no mail was sent"
+
+    def _connected(self) -> smtplib.SMTP:
+        """A connection that mail can be sent over. Raises: SMTPException, OSError."""
+        target, name = self._target, socket.gethostname()
+        if target.security == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                target.host, target.port, local_hostname=name, timeout=TIMEOUT_S, context=self._context()
+            )
+        else:
+            server = smtplib.SMTP(target.host, target.port, local_hostname=name, timeout=TIMEOUT_S)
+        try:
+            server.ehlo_or_helo_if_needed()
+            if target.security == "starttls":
+                server.starttls(context=self._context())
+                server.ehlo()
+            if target.username and target.password is not None:
+                server.login(target.username, target.password.reveal())
+        except BaseException:
+            with suppress(OSError):
+                server.close()
+            raise
+        return server
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return make_context(self._target.network, speaks="")
+        except ValueError as error:
+            bundle = self._target.network.ca_bundle
+            raise NotificationsRefused(
+                f"the CA bundle {bundle} {str(error).partition('; ')[0]}",
+                fix="name a file of certificates as globals.network.ca_bundle",
+                where=self._where,
+            ) from None
+
+    def _error(self, error: smtplib.SMTPException | OSError) -> RetryLater | NeedsOperator:
+        """What is to be done about it; no text of the server's is repeated but the reason that it gives."""
+        place = f"{self._target.host}:{self._target.port}"
+        code, said = _answer_in(error)
+        if isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
+            return self._refused(f"{place} refuses the login (SMTP {said})", "correct username and password")
+        if isinstance(error, smtplib.SMTPNotSupportedError):
+            fix = "set security to what the server offers, or remove username and password"
+            return self._refused(f"{place} does not offer STARTTLS, or no login", fix)
+        if isinstance(error, smtplib.SMTPRecipientsRefused) and code >= 500:
+            return self._refused(f"{place} refuses every recipient (SMTP {said})", "correct recipients")
+        if isinstance(error, smtplib.SMTPSenderRefused) and code >= 500:
+            return self._refused(f"{place} refuses the sender (SMTP {said})", "correct sender, or log in")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            fix = "correct host, or trust the authority by globals.network.ca_bundle"
+            return self._refused(f"the certificate of {place} was not accepted: {error.verify_message}", fix)
+        if isinstance(error, ssl.SSLError):
+            fix = "set security to starttls for port 587, to tls for port 465"
+            return self._refused(f"{place} does not speak TLS as expected", fix)
+        if said:
+            return Unavailable(f"{place} answered SMTP {said}", where=self._where)
+        return Unavailable(f"{place}: {_reason(error)}", where=self._where)
+
+    def _refused(self, what: str, fix: str) -> NotificationsRefused:
+        return NotificationsRefused(what, fix=fix, where=self._where)
+
+
+def _answer_in(error: Exception) -> tuple[int, str]:
+    """The server's code, and with it what it said; 0 and nothing where it said nothing."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = list(error.recipients.values())
+        # One that may work later decides: then all are tried again.
+        code, text = min(codes, key=lambda one: one[0]) if codes else (0, b"")
+        return code, _said(code, text)
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code, _said(error.smtp_code, error.smtp_error)
+    return 0, ""
+
+
+def _said(code: int, text: bytes | str) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code}: {shortened(one_text(words), ANSWER_CHARACTERS_MAX)}".rstrip(": ")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the host's name cannot be resolved"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "the server closed the connection"
+    return (isinstance(error, OSError) and error.strerror) or "no connection"

@@ -1,0 +1,184 @@
+"""Tells the targets of alerts while a run lasts: takes what has changed, and gives each target its turns.
+
+Targets have nothing to do with each other: what one of them fails with, and how long, holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from m365watch.clock import Clock, Random
+from m365watch.config.targets import TargetSettings, Wishes
+from m365watch.errors import CollectorError
+from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
+from m365watch.notify.rows import FILE_NAME
+from m365watch.notify.sender import Sender
+from m365watch.notify.store import NotificationStore
+from m365watch.notify.turns import TargetTurns
+
+_T = TypeVar("_T")
+
+LOOK_EVERY_S = 1.0
+"""Between two looks at what has changed."""
+FORGET_EVERY_S = 3_600.0
+_log = structlog.get_logger(__name__)
+
+
+class Notifier:
+    """The targets of one configuration; one thread works with the two files."""
+
+    def __init__(
+        self,
+        targets: Sequence[tuple[TargetSettings, Sender]],
+        *,
+        directory: Path,
+        detections: Path,
+        clock: Clock,
+        random: Random,
+        survives_power_cuts: bool = True,
+        thread: Executor | None = None,
+    ) -> None:
+        """Nothing is touched before `open`; `detections` is their file, `directory` that of the state.
+
+        `thread` does what works with the files, one piece after the other; left out, one of its own.
+        """
+        self._targets = targets
+        self._wishes: Mapping[str, Wishes] = {target.name: target.wishes for target, _ in targets}
+        self._path = directory / FILE_NAME
+        self._detections = detections
+        self._clock = clock
+        self._random = random
+        self._survives = survives_power_cuts
+        self._thread = thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="notify")
+        self._store: NotificationStore | None = None
+        self._changes: Changes | None = None
+        self._turns: list[TargetTurns] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_told = False
+
+    async def open(self) -> None:
+        """Know the targets, and have what changes from now on listed.
+
+        The file of detections is there by now. What was found before a target was given is not told.
+        Raises: OutputUnusable, OutputUnavailable.
+        """
+        given_up = await self._in_thread(self._open)
+        for name, count in given_up.items():
+            if count:
+                _log.warning(
+                    f"notifications: the target {name} is in the configuration no longer; "
+                    f"{count:,} alerts that waited for it are told nobody"
+                )
+
+    def _open(self) -> dict[str, int]:
+        store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
+        changes = self._changes = Changes(self._detections)
+        known = store.list_targets()
+        self._catch_up(store, changes, {name: known[name] for name in known if name in self._wishes})
+        given_up = store.register(self._wishes, now_ms=self._now_ms())
+        store.try_at_once()
+        self._turns = [
+            TargetTurns(
+                target.name,
+                target.wishes,
+                sender,
+                store=store,
+                in_thread=self._in_thread,
+                clock=self._clock,
+                random=self._random,
+            )
+            for target, sender in self._targets
+        ]
+        return given_up
+
+    def _catch_up(self, store: NotificationStore, changes: Changes, known: Mapping[str, int]) -> None:
+        """Have targets that were there before told what came meanwhile; new ones begin with what comes."""
+        if changes.begin():
+            while self._take({name: self._wishes[name] for name in known}) == CHANGES_AT_ONCE:
+                """The next ones."""
+            return
+        # The file is a new one: whatever it has of a target's own time may have been told nobody.
+        for name, since_ms in known.items():
+            found = changes.list_all(since_ms=since_ms)
+            store.take(found, {name: self._wishes[name]}, now_ms=self._now_ms())
+
+    def start(self) -> None:
+        """Begin to tell, once `open` has returned."""
+        self._tasks = [asyncio.create_task(self._look_regularly(), name="notifications")]
+        self._tasks += [asyncio.create_task(one.run(), name=f"notify {one.name}") for one in self._turns]
+
+    async def finish(self, *, limit_s: float) -> None:
+        """Tell what is due, for `limit_s` seconds at most; the rest is told by the next run."""
+        await self._take_all()
+        if self._tasks:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await asyncio.gather(*(one.idle.wait() for one in self._turns))
+
+    async def close(self) -> None:
+        """Stop; what was not told waits in the file."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for one in self._turns:
+            await one.close()
+        await self._in_thread(self._let_go)
+        self._thread.shutdown()
+
+    def _let_go(self) -> None:
+        if self._changes is not None:
+            self._changes.close()
+        if self._store is not None:
+            self._store.close()
+
+    async def _look_regularly(self) -> None:
+        forgot_at_s = self._clock.monotonic_s()
+        while True:
+            await self._take_all()
+            if self._clock.monotonic_s() - forgot_at_s >= FORGET_EVERY_S:
+                forgot_at_s = self._clock.monotonic_s()
+                with suppress(CollectorError):
+                    await self._in_thread(self._forget)
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    def _forget(self) -> None:
+        if self._store is not None:
+            self._store.forget(now_ms=self._now_ms())
+
+    async def _take_all(self) -> None:
+        """Take all that has changed; where a disk fails, it is taken at the next look."""
+        try:
+            while (count := await self._in_thread(lambda: self._take(self._wishes))) > 0:
+                for one in self._turns:
+                    one.wake()
+                if count < CHANGES_AT_ONCE:
+                    break
+        except CollectorError as error:
+            if not self._is_told:
+                self._is_told = True
+                _log.warning(f"notifications: {error}", code=error.code)
+        else:
+            self._is_told = False
+
+    def _take(self, wishes: Mapping[str, Wishes]) -> int:
+        """Take the next changes for these targets; how many. Only what is durable here is forgotten there."""
+        if self._changes is None or self._store is None:
+            return 0
+        found, number = self._changes.take()
+        if found:
+            self._store.take(found, wishes, now_ms=self._now_ms())
+            self._changes.forget(number)
+        return len(found)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _now_ms(self) -> int:
+        return round(self._clock.now().timestamp() * 1000)

@@ -1,0 +1,94 @@
+"""The notifications of a configuration: what carries them to each target, and their part of a run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from m365watch.clock import Clock, Random
+from m365watch.config.settings import OutputSettings, Settings
+from m365watch.config.targets import (
+    EmailTarget,
+    OutputTarget,
+    PagerDutyTarget,
+    SlackTarget,
+    SyslogTarget,
+    TargetSettings,
+    TeamsTarget,
+    WebhookTarget,
+)
+from m365watch.entra.session import Session
+from m365watch.outputs.port import Output
+
+if TYPE_CHECKING:
+    from m365watch.notify.sender import Sender
+
+FINISH_S = 8.0
+"""How long the end of a run waits for what is being told."""
+FINISH_ONCE_S = 30.0
+"""The same with `--once`, after which nobody goes on for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyingMeans:
+    """What notifications are carried with."""
+
+    session: Session
+    build: Callable[[OutputSettings], Output]
+    clock: Clock
+    random: Random
+
+
+@asynccontextmanager
+async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[None]:
+    """Within the block the targets are told of alerts; the file of detections is there before it.
+
+    Nothing is imported where there are no targets.
+    Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.
+    """
+    detections = settings.detections
+    if not detections.enabled or not detections.targets:
+        yield
+        return
+    from m365watch.detect.output import FILE_NAME
+    from m365watch.notify.notifier import Notifier
+
+    made = [(target, make_sender(target, settings, means)) for target in detections.targets]
+    notifier = Notifier(
+        made,
+        directory=settings.state_directory,
+        detections=settings.state_directory / FILE_NAME,
+        clock=means.clock,
+        random=means.random,
+    )
+    try:
+        await notifier.open()
+        notifier.start()
+        yield
+        await notifier.finish(limit_s=FINISH_ONCE_S if once else FINISH_S)
+    finally:
+        await notifier.close()
+
+
+def make_sender(target: TargetSettings, settings: Settings, means: NotifyingMeans) -> Sender:
+    """What carries notifications to the target; nothing is connected yet."""
+    collector, clock = settings.collector_name, means.clock
+    match target:
+        case WebhookTarget() | SlackTarget() | TeamsTarget() | PagerDutyTarget():
+            from m365watch.notify.posting import PostSender
+
+            return PostSender(target, means.session, collector=collector, clock=clock)
+        case EmailTarget():
+            from m365watch.notify.mailing import MailSender
+
+            return MailSender(target, collector=collector)
+        case SyslogTarget():
+            from m365watch.notify.wiring import LineSender
+
+            return LineSender(target, collector=collector, clock=clock, random=means.random)
+        case OutputTarget():
+            from m365watch.notify.handing import RecordSender
+
+            return RecordSender(target, build=means.build, collector=collector, clock=clock)

@@ -1,0 +1,68 @@
+"""The detections: which rules would be in force, and each mistake in the user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from m365watch.config.settings import DetectionSettings, Settings
+from m365watch.detect.exceptions import list_unknown
+from m365watch.detect.library import Library
+from m365watch.detecting import load_exceptions, load_rules
+from m365watch.preflight.report import Check, Checked, bad, good, odd
+
+MISTAKES_SHOWN_MAX = 20
+_RULE_FIX = "correct it; until then the rule is left out of a run"
+_EXCEPTION_FIX = "correct it; until then the exception does not hold"
+
+
+def check_detections(settings: Settings) -> list[Checked]:
+    """How many rules are in force, and a line for each mistake; nothing where detections are off.
+
+    Reads every rule, which takes a second or so.
+    """
+    detections = settings.detections
+    if not detections.enabled:
+        return []
+    library = load_rules(detections)
+    exceptions, lines = load_exceptions(detections)
+    lines += [f"{detections.exceptions_file}: {one}" for one in list_unknown(exceptions, library.rules)]
+    seen = _in_force(detections, library, len(exceptions.every))
+    if not library.rules:
+        fix = "name a pack in detections.packs or rules of your own, or set detections.enabled to false"
+        head = bad(Check.DETECTIONS, seen, fix=fix)
+    else:
+        head = good(Check.DETECTIONS, seen)
+    return [head, *_mistakes(map(str, library.mistakes), _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
+
+
+def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:
+    """129 rules of the packs core and devo, 3 of yours; 2 exceptions."""
+    own = _count_own(library, detections.rules_directories)
+    packs = len(library.rules) - own
+    parts = []
+    if detections.packs:
+        word = "pack" if len(detections.packs) == 1 else "packs"
+        parts.append(f"{packs:,} {_rules(packs)} of the {word} {' and '.join(detections.packs)}")
+    if detections.rules_directories:
+        parts.append(f"{own:,} of yours")
+    told = ", ".join(parts) or "no rules"
+    return f"{told}; {exceptions:,} exception{'' if exceptions == 1 else 's'}" if exceptions else told
+
+
+def _count_own(library: Library, directories: Iterable[Path]) -> int:
+    """A rule names its file from the folder on that it was found in."""
+    own = {str(path.relative_to(folder.parent)) for folder in directories for path in folder.rglob("*.y*ml")}
+    return sum(rule.path in own for rule in library.rules)
+
+
+def _rules(number: int) -> str:
+    return "rule" if number == 1 else "rules"
+
+
+def _mistakes(lines: Iterable[str], fix: str) -> list[Checked]:
+    told = list(lines)
+    steps = [odd(Check.DETECTIONS, line, fix=fix) for line in told[:MISTAKES_SHOWN_MAX]]
+    if (more := len(told) - MISTAKES_SHOWN_MAX) > 0:
+        steps.append(odd(Check.DETECTIONS, f"{more:,} more; `m365watch rules validate` names them"))
+    return steps

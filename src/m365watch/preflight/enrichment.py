@@ -1,0 +1,35 @@
+"""What rules may know beyond the records: which files cannot be read, and which rules go without one."""
+
+from __future__ import annotations
+
+from m365watch.clock import Clock
+from m365watch.config.settings import Settings
+from m365watch.preflight.report import Check, Checked, good, odd
+
+TOLD_MAX = 20
+"""Files with a trouble that are told one by one."""
+
+
+def check_enrichment(settings: Settings, clock: Clock) -> list[Checked]:
+    """What nobody has told the rules, and a line for each file that cannot be read."""
+    detections = settings.detections
+    if not detections.enabled:
+        return []
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detect.enrich.making import troubles_of
+    from m365watch.detecting import knowledge_of, load_rules
+
+    knowledge = knowledge_of(detections, clock=clock)
+    lacking = all_lacks(load_rules(detections).rules, knowledge)
+    steps = [
+        odd(Check.DETECTIONS, trouble, fix="put the file in order; until then rules go without it")
+        for trouble in troubles_of(knowledge)[:TOLD_MAX]
+    ]
+    if lacking:
+        keys = ", ".join(sorted({key for keys in lacking.values() for key in keys}))
+        seen = (
+            f"{len(lacking):,} rules find less or nothing without {keys} of detections.enrich "
+            "(`m365watch rules list` names them)"
+        )
+        steps.append(good(Check.DETECTIONS, seen))
+    return steps

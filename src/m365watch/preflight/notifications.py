@@ -1,0 +1,33 @@
+"""The way to each target of notifications: connected to, secured, logged in at, and told nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from m365watch.config.settings import Settings
+from m365watch.errors import CollectorError
+from m365watch.notifying import NotifyingMeans, make_sender
+from m365watch.preflight.report import Check, Checked, bad, good
+
+
+async def check_notifications(settings: Settings, means: NotifyingMeans, *, limit_s: float) -> list[Checked]:
+    """One step for each target; nobody is paged by it."""
+    targets = settings.detections.targets if settings.detections.enabled else ()
+    if not targets:
+        return []
+    from m365watch.notify.trial import look_at
+
+    senders = [make_sender(target, settings, means) for target in targets]
+    trials = await asyncio.gather(
+        *(look_at(target, sender, limit_s=limit_s) for target, sender in zip(targets, senders, strict=True))
+    )
+    for sender in senders:
+        with suppress(CollectorError):
+            await sender.close()
+    return [
+        good(Check.NOTIFICATION, one.seen, subject=one.name)
+        if one.is_good
+        else bad(Check.NOTIFICATION, one.seen, fix=one.fix, subject=one.name)
+        for one in trials
+    ]

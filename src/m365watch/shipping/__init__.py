@@ -1,0 +1,1 @@
+"""Rules in the words of other products: LINQ and alert definitions for Devo, plain Sigma for the rest."""

@@ -1,0 +1,256 @@
+"""The `m365.` fields as LINQ has to work them out; those that it cannot are named with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
+from m365watch.detect.derived.addresses import FORWARDING
+from m365watch.shipping.devo import linq
+from m365watch.shipping.devo.columns import Columns
+from m365watch.shipping.operations import may_be_signin
+from m365watch.shipping.unsayable import Unsayable
+
+AskTest = Callable[[str | None, Comparison, Columns], str]
+
+_ADDRESS = r"(?i)^\s*\[?(?:::ffff:)?((?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f]{0,4}:[0-9a-f:]*)(?:[\]%:].*)?\s*$"
+_NETWORK = r"(?i)^((?:[0-9]+\.){3}|(?:[0-9a-f]{1,4}:){3})"
+_MAIL = r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9][a-z0-9.-]*[a-z0-9]"
+_BETWEEN = r"""[;,\s<>\[\]"\\(){}]+"""
+_GUEST = r"([a-z0-9.!$%&'*+/=?^`~-]+)_([a-z0-9.-]+)#ext#@[a-z0-9.-]+;"
+_GUESTS_OWN = r'template("\\1@\\2;")'
+_CLIENT = r"(?i)^client=\s*([^;/]*?)\s*(?:[;/]|$)"
+_WORD = r"[A-Za-z][A-Za-z0-9_.+-]{0,60}"
+_DASHES = "[\u2010-\u2015\u2212]"
+_CHAINS = {
+    "session": ("DeviceProperties.SessionId", "AppAccessContext.AADSessionId", "SessionId", "UserSessionId"),
+    "app": ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId"),
+    "mailbox": ("MailboxOwnerUPN", "Parameters.Mailbox", "Parameters.Identity", "ObjectId", "UserId"),
+    "user_agent": ("ExtendedProperties.UserAgent", "UserAgent", "ClientInfoString", "ActorInfoString"),
+}
+_BROWSERS = (
+    ("edge", r"(?i)\bEdg(?:e|A|iOS)?/"),
+    ("opera", r"(?i)\bOPR/|\bOpera\b"),
+    ("chrome", r"(?i)\bChrome/|\bCriOS/"),
+    ("firefox", r"(?i)\bFirefox/|\bFxiOS/"),
+    ("safari", r"(?i)\bSafari/"),
+    ("internet explorer", r"(?i)\bTrident/|\bMSIE "),
+)
+_REASONS = {
+    "indicator": "the lists of indicators are not at Devo",
+    "scopes": "scopes granted now are those after without those before, and LINQ takes no list from another",
+    "city": "which town an address is in is not told alike by different tables",
+    "tor": "the lists of addresses are not at Devo",
+    "vpn": "the lists of addresses are not at Devo",
+    "hosting": "the lists of addresses are not at Devo",
+    "place": "two places are compared, and LINQ sees one row at a time",
+    "target_name": "the name is one of several in the list of targets",
+}
+_SENDS_ON = (
+    "forwardtorecipientsaction",
+    "forwardasattachmenttorecipientsaction",
+    "redirecttorecipientsaction",
+)
+
+
+def normal_operation(columns: Columns) -> str:
+    """The column with the operation in the form in which names are compared."""
+    bare = 'lower(trim(nvl(Operation, "")))'
+    return columns.make("operation_compared", f'subsall({bare}, {linq.pattern(_DASHES)}, template("-"))')
+
+
+def derive(columns: Columns, name: str) -> str:
+    """The column with the derived field's one value. Raises: Unsayable."""
+    if name == "operation":
+        return normal_operation(columns)
+    if name in _CHAINS:
+        texts = [linq.peek(columns.text(field), "(?s)^.+$", 0) for field in _CHAINS[name]]
+        chosen = linq.first_of(*texts)
+        return columns.make(name, chosen if name == "user_agent" else f"lower({chosen})")
+    match name:
+        case "ip":
+            fields = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+            found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in fields))
+            return columns.make("ip", f"lower({found})")
+        case "network":
+            address = derive(columns, "ip")
+            return columns.make("network", linq.first_of(linq.peek(address, _NETWORK), address))
+        case "country":
+            address = derive(columns, "ip")
+            return columns.make("country", f"nvl(countrycode(ip4({address})), countrycode(ip6({address})))")
+        case "asn_name":
+            address = derive(columns, "ip")
+            return columns.make("asn_name", f"nvl(asorg(ip4({address})), asorg(ip6({address})))")
+        case "asn":
+            address = derive(columns, "ip")
+            return columns.make("asn", f"str(nvl(asn(ip4({address})), asn(ip6({address}))))")
+        case "user_agent_family":
+            return columns.make("user_agent_family", _family(derive(columns, "user_agent")))
+    raise Unsayable(f"m365.{name}: {_REASONS.get(name, 'it has several values, and a column has one')}")
+
+
+def ask_derived(field: str, comparison: Comparison, columns: Columns, *, ask_test: AskTest) -> str | None:
+    """The test of a derived field that is no plain text; None where it is one. Raises: Unsayable."""
+    if not field.startswith("m365."):
+        return None
+    name = field.removeprefix("m365.")
+    if name in _FLAGS:
+        return _flag(columns.make(name, _FLAGS[name](columns)), comparison)
+    if name in ("recipients", "external_recipients", "external_target"):
+        return _ask_addresses(name, comparison, columns)
+    kind, _, rest = name.partition(".")
+    if kind in ("gained", "lost") and rest:
+        return _ask_difference(field, comparison, columns, ask_test=ask_test)
+    return None
+
+
+def _flag(column: str, comparison: Comparison) -> str:
+    """A field that is always true or false."""
+    match comparison:
+        case Like((str() as word,), _) if not isinstance(word, Wildcard):
+            words = {word.lower()}
+        case OneOf(values):
+            words = set(values)
+        case Exists(wanted):
+            return "true" if wanted else "false"
+        case _:
+            raise Unsayable("a flag is compared with what is neither true nor false")
+    if {"true", "false"} <= words:
+        return "true"
+    return f"{column} = {'true' if 'true' in words else 'false'}"
+
+
+def _human(columns: Columns) -> str:
+    kind = linq.never_null(columns.text("UserType"))
+    return linq.negated(linq.one_of(f"lower({kind})", ("3", "4", "dcadmin", "system")))
+
+
+def _ok(columns: Columns) -> str:
+    """Whether it came about, as `m365.ok` has it: sign-ins by operation and error, the rest by status."""
+    error, workload, status = (
+        linq.never_null(columns.text(name)) for name in ("ErrorNumber", "Workload", "ResultStatus")
+    )
+    status = f"lower(trim({status}))"
+    done = linq.one_of(status, ("true", "success", "succeeded"))
+    partly = f'({status} = "partiallysucceeded" and lower({workload}) != "azureactivedirectory")'
+    silent = linq.one_of(f"lower({workload})", ("sharepoint", "onedrive", "microsoftteams"))
+    changed = f'({status} = "" or {silent} or {done} or {partly})'
+    if not may_be_signin(columns.operations):
+        return changed
+    operation = normal_operation(columns)
+    signed_in = linq.one_of(error, ("", "0"))
+    return (
+        f'({operation} != "userloginfailed" and '
+        f'(({operation} = "userloggedin" and {signed_in}) or ({operation} != "userloggedin" and {changed})))'
+    )
+
+
+def _guest(columns: Columns) -> str:
+    names = [linq.never_null(columns.text(name)) for name in ("UserId", "TargetUserOrGroupName")]
+    targets = linq.never_null(columns.json("Target"))
+    kind = linq.never_null(columns.text("TargetUserOrGroupType"))
+    found = [f'weakhas({name}, "#ext#")' for name in (*names, targets)]
+    return linq.any_of([*found, f'eqic({kind}, "guest")'])
+
+
+def _people(columns: Columns, people: Collection[str], what: str) -> str:
+    if not people:
+        raise Unsayable(f"it is about {what}, and no list of them is set")
+    names = [f"lower({linq.never_null(columns.text(name))})" for name in ("UserId", "MailboxOwnerUPN")]
+    return linq.any_of([linq.one_of(name, people) for name in names])
+
+
+_FLAGS: dict[str, Callable[[Columns], str]] = {
+    "human": _human,
+    "ok": _ok,
+    "guest": _guest,
+    "vip": lambda columns: _people(columns, columns.knowledge.vips, "important people"),
+    "admin": lambda columns: _people(columns, columns.knowledge.admins, "administrators"),
+}
+
+
+def _ask_difference(field: str, comparison: Comparison, columns: Columns, *, ask_test: AskTest) -> str:
+    """What a property has gained: one certain element that is in one value and not in the other."""
+    kind, _, name = field.removeprefix("m365.").partition(".")
+    is_certain = isinstance(comparison, OneOf) or (
+        isinstance(comparison, Like) and not any(isinstance(one, Wildcard) for one in comparison.parts)
+    )
+    values = comparison.values if isinstance(comparison, OneOf) else ("",)
+    if not is_certain or len(values) > 1:
+        raise Unsayable(f"{field}: LINQ takes no list from another, to see what came new")
+    inner, outer = ("new", "old") if kind == "gained" else ("old", "new")
+    now, before = (
+        ask_test(f"ModifiedProperties.{name}.{side}", comparison, columns) for side in (inner, outer)
+    )
+    return f"({now} and not ({before}))"
+
+
+def _ask_addresses(name: str, comparison: Comparison, columns: Columns) -> str:
+    """Whether there is an address, of somebody outside where that is asked."""
+    if not isinstance(comparison, Exists | IsNull):
+        raise Unsayable(f"m365.{name} has several values in one record, and a column has one")
+    text = _shared_with(columns) if name == "external_target" else _sent_on_to(columns)
+    if name != "recipients":
+        text = _without_own(text, name, columns)
+    found = linq.matches(text, f"(?i){_MAIL}")
+    if name == "external_target":
+        found = linq.any_of([found, _nameless_guest(columns)])
+    wanted = isinstance(comparison, Exists) and comparison.wanted
+    return found if wanted else linq.negated(found)
+
+
+def _sent_on_to(columns: Columns) -> str:
+    """All that may hold an address to which mail is sent on, as one text."""
+    texts = [linq.never_null(columns.text(f"Parameters.{name}")) for name in FORWARDING]
+    rule, actions = (
+        linq.never_null(columns.text(f"OperationProperties.{name}")) for name in ("ServerRule", "RuleActions")
+    )
+    outlook = columns.make("outlook_rule", f'{rule} + ";" + {actions}')
+    sends = linq.matches(outlook, f"(?i)(?:{'|'.join(_SENDS_ON)})")
+    whole = ' + ";" + '.join([*texts, f'ifthenelse({sends}, {outlook}, "")'])
+    return columns.make("sent_on_to", whole)
+
+
+def _shared_with(columns: Columns) -> str:
+    return columns.make("shared_with", linq.never_null(columns.text("TargetUserOrGroupName")))
+
+
+def _nameless_guest(columns: Columns) -> str:
+    """A guest without an address, who is told by the kind alone."""
+    kind = linq.never_null(columns.text("TargetUserOrGroupType"))
+    name = linq.never_null(columns.text("TargetUserOrGroupName"))
+    return f'(weakhas({name}, "#ext#") or (eqic({kind}, "guest") and {name} != "" and not ({name} -> "@")))'
+
+
+def _without_own(text: str, name: str, columns: Columns) -> str:
+    """The text without addresses of the organisation's own, each address ended by a semicolon first."""
+    parts = f'subsall(lower({text}), {linq.pattern(_BETWEEN)}, template(";")) + ";"'
+    whole = columns.make(f"{name}_parts", parts)
+    found = columns.make(f"{name}_named", f"subsall({whole}, {linq.pattern(_GUEST)}, {_GUESTS_OWN})")
+    domains = columns.knowledge.accepted_domains.union(*columns.knowledge.tenant_domains.values())
+    if domains:
+        own = "|".join(linq.escaped(one) for one in sorted(domains))
+        inside = linq.pattern(rf"@(?:[a-z0-9-]+\.)*(?:{own});")
+        found = columns.make(f"{name}_foreign", f'subsall({found}, {inside}, template(";"))')
+    organisation = _domain("OrganizationName", columns)
+    users = [] if domains else [_domain(one, columns) for one in ("UserId", "MailboxOwnerUPN")]
+    for place, domain in enumerate((organisation, *users)):
+        found = columns.make(f"{name}_foreign_{place}", f'replaceall({found}, "@" + {domain} + ";", ";")')
+    return found
+
+
+def _domain(field: str, columns: Columns) -> str:
+    """What follows the last @ of a name, or a word that is in no address."""
+    text = linq.peek(f"lower({columns.text(field)})", r"([^@;\s]+)$")
+    return columns.make(f"{field}_domain", f'nvl({text}, "(none)")')
+
+
+def _family(agent: str) -> str:
+    """The browser's name, or the first word of what is none."""
+    text = linq.never_null(agent)
+    client = f"lower({linq.peek(agent, _CLIENT)})"
+    word = f"lower({linq.peek(agent, _WORD, 0)})"
+    found = linq.first_of(client, word)
+    for name, expression in reversed(_BROWSERS):
+        found = f"ifthenelse({linq.matches(text, expression)}, {linq.quoted(name)}, {found})"
+    return found

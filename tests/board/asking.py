@@ -1,0 +1,100 @@
+"""Requests to the application itself, without a server and without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.types import Message
+
+from m365watch.board.access import Access, LoopbackGate, Role
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.serving import Board, Listening
+from m365watch.board.sources import Sources
+from m365watch.board.view import View, read_view
+from m365watch.clock import SystemClock
+from m365watch.config.load import load_settings
+
+PORT = 8365
+HOST = f"127.0.0.1:{PORT}"
+EVERYTHING = Access("tester", Role.ADMIN, tenants=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def sources_of(config: Path) -> Sources:
+    """Where the pages of a configuration come from."""
+    settings = load_settings(config, environment={}, for_reading=True)
+    lake = settings.lake_directory
+    return Sources(settings, None if lake is None else FactsReader(lake), SystemClock())
+
+
+def board_of(sources: Sources) -> Board:
+    return Board(sources, gate=LoopbackGate(), listening=Listening("127.0.0.1", PORT))
+
+
+def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:
+    return read_view(QueryParams(query), access, now=now or datetime.now(UTC))
+
+
+async def ask(
+    board: Board,
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    leaves: bool = False,
+) -> Answer:
+    """What the board answers; with `leaves`, to a browser that goes away at once."""
+    parts = urlsplit(url)
+    sent: list[Message] = []
+    given = {"host": HOST} | dict(headers or {})
+    scope: dict[str, Any] = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": parts.path,
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
+        "scheme": "http",
+        "server": ("127.0.0.1", PORT),
+        "client": ("127.0.0.1", 50_000),
+        "root_path": "",
+    }
+    requests: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if requests:
+            return requests.pop()
+        if not leaves:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await board.app(scope, receive, send)
+    raw = [(name, value) for name, value in sent[0]["headers"]]
+    body = b"".join(one.get("body", b"") for one in sent[1:])
+    return Answer(sent[0]["status"], Headers(raw=raw), body)
+
+
+def document_of(answer: Answer) -> Any:
+    return json.loads(answer.body)

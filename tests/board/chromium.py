@@ -1,0 +1,187 @@
+"""Debian's Chromium without a window, driven over its own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+START_S = 30.0
+ANSWER_S = 20.0
+LOOK_S = 0.02
+_FLAGS = (
+    "--headless=new",
+    "--remote-debugging-port=0",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+    "--hide-scrollbars",
+    "--mute-audio",
+)
+
+
+def find_chromium() -> str | None:
+    """The browser's name; None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Tab:
+    """One page of the browser, and what it complained of."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for sent in self._socket:
+            told = json.loads(sent.data)
+            if "id" in told:
+                self._waiting.pop(told["id"]).set_result(told)
+            else:
+                self._hear(told["method"], told.get("params", {}))
+
+    def _hear(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"])[:600])
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        elif method == "Runtime.consoleAPICalled" and params["type"] in {"error", "warning"}:
+            self.complaints.append(json.dumps(params["args"])[:600])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """What the browser answers to a call of its protocol."""
+        self._number += 1
+        waiting = self._waiting[self._number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        async with asyncio.timeout(ANSWER_S):
+            told = await waiting
+        assert "error" not in told, told
+        result: dict[str, Any] = told["result"]
+        return result
+
+    async def run(self, script: str) -> Any:
+        """The value of a script, or of its promise."""
+        told = await self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        assert "exceptionDetails" not in told, told["exceptionDetails"]
+        return told["result"].get("value")
+
+    async def until(self, script: str) -> None:
+        """Wait until the script is true."""
+        async with asyncio.timeout(ANSWER_S):
+            while not await self.run(script):
+                await asyncio.sleep(LOOK_S)
+
+    async def open(self, url: str) -> None:
+        """Go there, and wait until every panel is loaded and drawn."""
+        await self.call("Page.navigate", url=url)
+        await self.settled(url)
+
+    async def settled(self, url: str = "") -> None:
+        """Wait until the page is there, and all of its panels."""
+        if url:
+            await self.until(
+                f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'"
+            )
+        await self.until("document.readyState === 'complete' && !document.querySelector('.skeleton')")
+        await self.run(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
+        )
+
+    async def look(self, width: int, height: int = 900, *, theme: str = "dark") -> None:
+        """Be so wide, and in that theme."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 700,
+        )
+        await self.call(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}]
+        )
+
+    async def picture(self, *, whole: bool = True) -> bytes:
+        """The page as a PNG."""
+        told = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        return base64.b64decode(told["data"])
+
+    async def press(self, key: str) -> None:
+        """A key, as typed."""
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    async def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The pointer from one place to another, its button held."""
+        steps = (
+            ("mouseMoved", start),
+            ("mousePressed", start),
+            ("mouseMoved", ((start[0] + end[0]) / 2, end[1])),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        )
+        for kind, (x, y) in steps:
+            await self.call(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
+            )
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Tab]:
+    """A tab of a browser of its own, which is gone afterwards."""
+    name = find_chromium()
+    assert name is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        flags = [*_FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        process = await asyncio.create_subprocess_exec(
+            name,
+            *flags,
+            "about:blank",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            port = await _port_of(Path(profile))
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as listed:
+                    [page] = [one for one in await listed.json() if one["type"] == "page"]
+                async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                    tab = Tab(socket)
+                    for room in ("Page", "Runtime", "Log", "Network"):
+                        await tab.call(f"{room}.enable")
+                    yield tab
+        finally:
+            process.kill()
+            await process.wait()
+
+
+async def _port_of(profile: Path) -> int:
+    async with asyncio.timeout(START_S):
+        while not (told := _told_in(profile / "DevToolsActivePort")):
+            await asyncio.sleep(LOOK_S)
+    return int(told.splitlines()[0])
+
+
+def _told_in(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""

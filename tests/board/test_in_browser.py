@@ -1,0 +1,205 @@
+"""The pages in a browser: they work, complain of nothing, ask nobody else, and can be read by everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from chromium import Tab, chromium, find_chromium
+from m365watch.board.pages.registry import PAGES
+from m365watch.board.serving import Listening
+from m365watch.boarding import serve_board
+from m365watch.clock import SystemClock
+from m365watch.config.load import load_settings
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+WIDTHS = (1280, 390)
+THEMES = ("dark", "light")
+PICTURES = os.environ.get("M365WATCH_PICTURES", "")
+"""A folder for a picture of every page, at both widths, in both themes; empty: none are kept."""
+FIRST_LOAD_BYTES_MAX = 200_000
+INSTALL_S = 240
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _browser() -> None:
+    """Debian's Chromium, installed where this is Debian and we may; or the reason why not."""
+    if find_chromium():
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, check=False, capture_output=True, timeout=INSTALL_S, env=environment)
+    if not find_chromium():
+        pytest.skip("there is no Chromium here, and it cannot be installed (apt-get install chromium)")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    tab: Tab
+    url: str
+
+
+@asynccontextmanager
+async def shown(config: Path) -> AsyncIterator[Shown]:
+    """The board of a configuration, served, and a browser before it."""
+    settings = load_settings(config, environment={}, for_reading=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stop = asyncio.Event()
+    serving = asyncio.create_task(
+        serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
+    )
+    try:
+        async with chromium() as tab:
+            yield Shown(tab, f"http://127.0.0.1:{port}")
+    finally:
+        stop.set()
+        await serving
+
+
+def in_browser(config: Path, act: Callable[[Shown], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with shown(config) as page:
+            await act(page)
+            assert page.tab.complaints == []
+            hosts = {urlsplit(one).netloc for one in page.tab.requests if one.startswith("http")}
+            assert hosts == {urlsplit(page.url).netloc}
+
+    asyncio.run(run())
+
+
+def keep_picture(name: str, picture: bytes) -> None:
+    (Path(PICTURES) / f"{name}.png").write_bytes(picture)
+
+
+def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
+    """At both widths and in both themes: contrast, names, focus, no sideways scrolling, and no complaint."""
+    axe = AXE.read_text()
+
+    async def act(page: Shown) -> None:
+        found = []
+        for one in PAGES:
+            for width in WIDTHS:
+                for theme in THEMES:
+                    await page.tab.look(width, theme=theme)
+                    await page.tab.open(f"{page.url}/{one.name}?range=7d")
+                    if PICTURES:
+                        keep_picture(f"{one.name}-{width}-{theme}", await page.tab.picture())
+                    assert await page.tab.run("document.documentElement.scrollWidth <= innerWidth"), (
+                        one.name,
+                        width,
+                    )
+                    if width == WIDTHS[0] or theme == THEMES[0]:
+                        await page.tab.run(axe)
+                        found += [
+                            f"{one.name} {width} {theme}: {said}" for said in await page.tab.run(VIOLATIONS)
+                        ]
+        assert found == []
+
+    in_browser(collected, act)
+
+
+VIOLATIONS = """
+axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}).then((told) =>
+  told.violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => one.id + " " + node.html.slice(0, 160)
+    + " " + (node.any[0]?.message ?? ""))))
+"""
+
+
+def test_a_chart_is_brushed_to_a_time(collected: Path) -> None:
+    """Dragging over a chart leads to a URL with that time; the value that is clicked narrows it further."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/overview")
+        place = await page.tab.run(
+            "(({x, y, width, height}) => [x, y, width, height])"
+            "(document.querySelector('#panel-activity .u-over').getBoundingClientRect())"
+        )
+        x, y, width, height = place
+        await page.tab.drag((x + width * 0.5, y + height / 2), (x + width * 0.75, y + height / 2))
+        await page.tab.until("location.search.includes('from=')")
+        await page.tab.settled()
+
+        asked = parse_qs(urlsplit(await page.tab.run("location.href")).query)
+        assert set(asked) == {"from", "to"}
+        await page.tab.run("document.querySelector('#panel-shares a.value').click()")
+        await page.tab.until("document.querySelectorAll('.chip').length === 1")
+        await page.tab.settled()
+
+    in_browser(collected, act)
+
+
+def test_the_keyboard_leads_everywhere(collected: Path) -> None:
+    """Help, theme, time, pages and filters are reached without a pointer."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/overview?user=ann%40contoso.example")
+        await page.tab.press("?")
+        assert await page.tab.run("document.getElementById('help').open")
+        await page.tab.press("Escape")
+        await page.tab.run("document.getElementById('help').close()")
+        await page.tab.press("t")
+        assert await page.tab.run("document.documentElement.dataset.theme") == "dark"
+        await page.tab.press("x")
+        await page.tab.until("!location.search.includes('user')")
+        await page.tab.settled()
+        await page.tab.press("[")
+        await page.tab.until("location.search.includes('range=3d')")
+        await page.tab.settled()
+        assert await page.tab.run("document.documentElement.dataset.theme") == "dark"
+        await page.tab.press("g")
+        await page.tab.press("2")
+        await page.tab.until("location.pathname === '/sign-ins'")
+        await page.tab.settled()
+
+    in_browser(collected, act)
+
+
+def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
+    """Numbers sort as numbers, the largest first; a second click turns it round."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/overview")
+        rows = "[...document.querySelectorAll('#panel-admin tbody tr')]"
+        read = f"{rows}.map((row) => Number(row.cells[1].dataset.value))"
+        click = "document.querySelectorAll('#panel-admin [data-sort]')[1].click()"
+        await page.tab.run(click)
+        down = await page.tab.run(read)
+        await page.tab.run(click)
+
+        assert down == sorted(down, reverse=True)
+        assert await page.tab.run(read) == sorted(down)
+
+    in_browser(collected, act)
+
+
+def test_a_first_look_is_small(collected: Path) -> None:
+    """Everything that a browser fetches for the overview, as it comes over the wire."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/overview")
+
+        sizes = await page.tab.run(
+            "[...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]"
+            ".reduce((sum, one) => sum + (one.transferSize || 0), 0)"
+        )
+
+        assert 20_000 < sizes < FIRST_LOAD_BYTES_MAX
+
+    in_browser(collected, act)

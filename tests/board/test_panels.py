@@ -1,0 +1,165 @@
+"""Every panel over a lake of a collector that has run."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+from deltalake import DeltaTable
+
+from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.pages.registry import PAGES
+from m365watch.board.queries import activity, sign_ins
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.rollups.notes import FOLDER
+
+PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
+MAY_BE_EMPTY = {
+    ("sign-ins", "odd-ways"),
+    ("sign-ins", "sessions"),
+    ("sign-ins", "first-seen"),
+    ("sign-ins", "countries"),
+}
+
+
+@pytest.mark.parametrize(("page", "panel"), PANELS)
+def test_a_panel_is_shown_and_is_json(board: Board, page: str, panel: str) -> None:
+    """The fragment and the document come from one loader; where there are records, neither is empty."""
+    fragment = asyncio.run(ask(board, f"/panel/{page}/{panel}"))
+    document = document_of(asyncio.run(ask(board, f"/api/v1/{page}/{panel}")))
+
+    assert fragment.status == 200
+    assert "trouble" not in fragment.text
+    assert (page, panel) in MAY_BE_EMPTY or document["panel"]["empty"] is None
+    if document["panel"]["empty"]:
+        assert document["panel"]["empty"]["why"] in fragment.text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(("page", "panel"), PANELS)
+def test_who_may_see_another_tenant_sees_nothing(sources: Sources, page: str, panel: str) -> None:
+    """No panel shows a record, a feed or an alert of a tenant that is not in somebody's scope."""
+    stranger = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+    found = next(one for place in PAGES if place.name == page for one in place.panels if one.name == panel)
+
+    shape = asyncio.run(found.load(view_of("", stranger), sources))
+
+    text = msgspec.json.encode(shape).decode()
+    assert "@" not in text
+    assert "Audit." not in text
+
+
+def test_the_overview_counts_every_record(sources: Sources) -> None:
+    """The number at the top is that of the lake."""
+    assert sources.facts is not None
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    rows = DeltaTable(lake / "audit").to_pyarrow_dataset().count_rows()
+
+    [(total,)] = asyncio.run(sources.ask(view_of("range=30d"), activity.TOTAL))
+
+    assert total == rows > 0
+
+
+QUERIES = {
+    "by workload": activity.over_time("workload"),
+    "by type": activity.over_time("record_type"),
+    "people": activity.PERSONS,
+    "addresses": activity.ADDRESSES,
+    "changes": activity.CHANGES_OVER_TIME,
+    "administration": activity.ADMIN_ACTIVITIES,
+    "outcomes": sign_ins.OUTCOMES,
+    "errors": sign_ins.ERRORS,
+    "networks": sign_ins.NETWORKS,
+    "browsers": sign_ins.BROWSERS,
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("narrowed", ["", "workload=AzureActiveDirectory", "usertype=0"])
+def test_rollups_change_no_number(collected: Path, name: str, narrowed: str) -> None:
+    """A query answers the same from rollups, from records, and from half of each."""
+    view = view_of(f"range=30d&{narrowed}")
+    lake = collected.parent / "lake"
+
+    def answer() -> list[tuple[object, ...]]:
+        sources = sources_of(collected)
+        assert sources.facts is not None
+        try:
+            return sorted(asyncio.run(sources.ask(view, QUERIES[name])), key=repr)
+        finally:
+            sources.facts.close()
+
+    keep_rollups(lake)
+    rolled = answer()
+    (lake / FOLDER).rename(lake / "elsewhere")
+    try:
+        plain = answer()
+        keep_rollups(lake, days_max=2)
+        half = answer()
+    finally:
+        shutil.rmtree(lake / FOLDER, ignore_errors=True)
+        (lake / "elsewhere").rename(lake / FOLDER)
+
+    assert rolled == plain == half != []
+
+
+def test_a_narrowed_view_counts_what_is_narrow(sources: Sources) -> None:
+    """Filters of different columns hold together, whichever rollup serves them."""
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    files = DeltaTable(lake / "audit").file_uris()
+    [(user, address)] = duckdb.execute(
+        "SELECT user_id, client_ip FROM read_parquet($files) WHERE workload = 'Exchange' AND client_ip <> ''"
+        " AND user_id LIKE '%@%' GROUP BY ALL ORDER BY count(*) DESC, 1, 2 LIMIT 1",
+        {"files": files},
+    ).fetchall()
+    [(expected,)] = duckdb.execute(
+        "SELECT count(*) FROM read_parquet($files) WHERE workload = 'Exchange' AND lower(user_id) = $user"
+        " AND client_ip = $address",
+        {"files": files, "user": user.lower(), "address": address},
+    ).fetchall()
+    view = view_of(f"range=30d&workload=Exchange&user={user}&ip={address}")
+
+    [(total,)] = asyncio.run(sources.ask(view, activity.TOTAL))
+
+    assert total == expected > 0
+
+
+def test_whoever_leaves_is_not_worked_for(board: Board) -> None:
+    """A browser that went away gets no answer, and its query is stopped."""
+    assert asyncio.run(ask(board, "/panel/overview/activity", leaves=True)).status in {200, 499}
+
+
+def test_a_lake_that_is_not_there_is_told(tmp_path: Path, collected: Path) -> None:
+    """Before the first run every panel says what to do."""
+    text = collected.read_text()
+    (tmp_path / "m365watch.json").write_text(text)
+    (tmp_path / "m365watch.json").chmod(0o600)
+    board = board_of(sources_of(tmp_path / "m365watch.json"))
+
+    activity_panel = asyncio.run(ask(board, "/panel/overview/activity")).text
+    health = asyncio.run(ask(board, "/panel/overview/health")).text
+
+    assert "No record has arrived yet" in activity_panel
+    assert "m365watch run" in health
+
+
+def test_a_panel_is_exported_as_csv(board: Board) -> None:
+    """What is shown can be taken along, and no value becomes a formula."""
+    answer = asyncio.run(ask(board, "/export/overview/recent.csv"))
+
+    assert answer.headers["content-disposition"] == 'attachment; filename="m365watch-overview-recent.csv"'
+    assert answer.text.startswith("Time (UTC),Workload,Operation,Who,From,Result\n")
+    assert len(answer.text.splitlines()) == 101
+
+
+def test_the_scope_of_a_viewer_is_everything_here() -> None:
+    """The gate of loopback gives all tenants; a narrower one gives fewer."""
+    assert EVERYTHING.narrowed(()) is None

@@ -1,0 +1,108 @@
+"""Rollups are a function of the lake's files, whatever happens to these."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from m365watch.lake.rollups.facts import HOURS, KEPT
+from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.rollups.notes import FOLDER, drop_stale, files_by_day, read_day
+from m365watch.lake.schema import AUDIT
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part, make_records
+
+
+def append(lake: Path, number: int, count: int = 50) -> None:
+    """One more batch."""
+    writer = AuditWriter(lake, app_id="m365watch/lake/test")
+    records = make_records(count, start=number * 1000)
+    writer.append(make_batch(number, [make_part(records, outputs=["lake"], blob=number)]))
+
+
+def counted(lake: Path) -> dict[str, int]:
+    """The sum of every kind of rollup over all days."""
+    kept = [read_day(lake, day) for day in files_by_day(lake)]
+    return {
+        rollup.name: duckdb.execute(
+            "SELECT coalesce(sum(n), 0)::BIGINT FROM read_parquet($files)",
+            {"files": [one.file(rollup) for one in kept if one is not None]},
+        ).fetchall()[0][0]
+        for rollup in KEPT
+    }
+
+
+def test_appends_are_added(tmp_path: Path) -> None:
+    """What was counted is not counted again, and what came since is."""
+    append(tmp_path, 1)
+    assert keep_rollups(tmp_path) == 1
+    append(tmp_path, 2, count=30)
+    assert keep_rollups(tmp_path) == 1
+
+    assert counted(tmp_path)["hours"] == counted(tmp_path)["actors"] == 80
+    assert keep_rollups(tmp_path) == 0
+
+
+def test_a_day_has_one_set_of_files(tmp_path: Path) -> None:
+    """What a rollup replaces goes."""
+    for number in (1, 2, 3):
+        append(tmp_path, number)
+        keep_rollups(tmp_path)
+
+    [folder] = (tmp_path / FOLDER).iterdir()
+    assert len(list(folder.glob("*.parquet"))) == len(KEPT)
+
+
+def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
+    """A rollup of files that are no more does not count, and is made again."""
+    append(tmp_path, 1)
+    append(tmp_path, 2)
+    keep_rollups(tmp_path)
+    [day] = files_by_day(tmp_path)
+    merge(tmp_path)
+
+    assert keep_rollups(tmp_path) == 1
+    kept = read_day(tmp_path, day)
+    assert kept is not None
+    assert set(kept.note.sources) == files_by_day(tmp_path)[day]
+    assert counted(tmp_path)["hours"] == 100
+
+
+def merge(lake: Path) -> None:
+    """All files of the lake become one."""
+    from deltalake import DeltaTable
+
+    DeltaTable(lake / AUDIT).optimize.compact(min_commit_interval=timedelta(0))
+
+
+def test_what_is_erased_from_the_lake_is_erased_here(tmp_path: Path) -> None:
+    """A person who was erased is in no rollup either, even before it is made anew."""
+    append(tmp_path, 1)
+    append(tmp_path, 2)
+    keep_rollups(tmp_path)
+    [day] = files_by_day(tmp_path)
+    merge(tmp_path)
+
+    assert drop_stale(tmp_path) == 1
+    assert read_day(tmp_path, day) is None
+
+
+def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:
+    """After a power cut the day is counted from its records."""
+    append(tmp_path, 1)
+    keep_rollups(tmp_path)
+    [day] = files_by_day(tmp_path)
+    (tmp_path / FOLDER / day.isoformat() / "note.json").write_bytes(b'{"format":')
+
+    assert read_day(tmp_path, day) is None
+    assert keep_rollups(tmp_path) == 1
+
+
+@pytest.mark.parametrize("rollup", KEPT, ids=lambda one: one.name)
+def test_a_rollup_has_the_columns_it_promises(rollup: object) -> None:
+    """Each counts by tenant, so that every one can be narrowed to a scope."""
+    assert "tenant_id" in getattr(rollup, "columns", ())
+    assert set(HOURS.columns) <= set(HOURS.made_of)

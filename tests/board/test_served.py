@@ -1,0 +1,89 @@
+"""The command in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+LIMIT_S = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def start(config: Path, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "m365watch.cli.main", "board", "--config", str(config), *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+    )
+
+
+async def page_at(port: int, path: str) -> str:
+    """The page, once somebody answers there."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+                    return await answer.text()
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("ending", ["signal", "stdin"])
+def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) -> None:
+    """It says where it is, serves, ends with 0, and beside a collector ends with it."""
+
+    async def run() -> tuple[int | None, str, str]:
+        port = free_port()
+        beside = ["--beside"] if ending == "stdin" else []
+        process = await start(collected, "--listen", str(port), *beside)
+        page = await page_at(port, "/overview")
+        if ending == "signal":
+            process.send_signal(signal.SIGTERM)
+        elif process.stdin is not None:
+            process.stdin.close()
+        async with asyncio.timeout(LIMIT_S):
+            complaint = (await process.stderr.read()).decode() if process.stderr else ""
+            await process.wait()
+        return process.returncode, page, complaint
+
+    code, page, told = asyncio.run(run())
+
+    assert code == 0
+    assert "<h1>Overview</h1>" in page
+    assert told.startswith("board: http://127.0.0.1:")
+    assert "Traceback" not in told
+
+
+def test_a_port_that_is_taken_is_one_line(collected: Path) -> None:
+    """Where it cannot listen, it says so, and what to do."""
+
+    async def run() -> tuple[int | None, str]:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            process = await start(collected, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+            async with asyncio.timeout(LIMIT_S):
+                _, told = await process.communicate()
+            return process.returncode, told.decode()
+
+    code, told = asyncio.run(run())
+
+    assert code == 1
+    assert "cannot listen at 127.0.0.1:" in told
+    assert "--listen 127.0.0.1:PORT" in told
+    assert "Traceback" not in told

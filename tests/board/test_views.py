@@ -1,0 +1,89 @@
+"""A view and its URL say the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asking import view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS, OUTCOMES, VALUES_MAX
+from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
+
+NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
+TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
+
+
+def values_of(name: str) -> st.SearchStrategy[str]:
+    if name == "result":
+        return st.sampled_from(OUTCOMES)
+    return st.integers(0, 999).map(str) if name in NUMBERS else TEXTS
+
+
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "range": st.sampled_from([*PRESETS, "nonsense", ""]),
+        "from": st.sampled_from(["2026-11-20T10:00Z", "1795000000", "never", "9" * 40]),
+        "to": st.sampled_from(["2026-11-21T10:20Z", "1795400000", "-1"]),
+        **{name: values_of(name) for name in DIMENSIONS},
+    },
+)
+
+
+@given(QUERIES)
+def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
+    """Whoever is sent a URL sees the same view, however odd the URL that it was made from."""
+    view = view_of(urlencode(asked), now=NOW)
+
+    again = view_of(urlsplit(view.url("/overview")).query, now=NOW)
+
+    assert again == view
+
+
+@given(QUERIES)
+def test_a_span_has_few_steps_and_full_hours(asked: dict[str, str]) -> None:
+    """A chart has a bounded number of steps; what is longer than some hours can be served by rollups."""
+    span = view_of(urlencode(asked), now=NOW).range
+
+    assert 0 < span.span_s / span.step_s <= POINTS_MAX + 1
+    assert span.has_full_hours or span.span_s <= 6 * HOUR_S + 120
+
+
+def test_a_narrowing_is_taken_out_again() -> None:
+    """Narrowing to a value and taking it out leads back."""
+    view = view_of("workload=Exchange", now=NOW)
+
+    narrowed = view_of(urlsplit(view.narrowed_url("/overview", "user", "Ann@Contoso.example")).query, now=NOW)
+
+    assert narrowed.narrowing.of("user") == ("ann@contoso.example",)
+    assert narrowed.widened_url("/overview", "user", "ann@contoso.example") == view.url("/overview")
+
+
+def test_values_are_bounded() -> None:
+    """A URL of a thousand values is cut, not refused."""
+    view = view_of("&".join(f"user=u{number}" for number in range(1000)), now=NOW)
+
+    assert len(view.narrowing.of("user")) == VALUES_MAX
+
+
+@pytest.mark.parametrize(
+    ("tenants", "asked", "seen"),
+    [
+        (None, "", None),
+        (None, "tenant=B", ("b",)),
+        ({"a"}, "", ("a",)),
+        ({"a"}, "tenant=b", ()),
+        ({"a", "b"}, "tenant=B&tenant=c", ("b",)),
+        (set[str](), "", ()),
+    ],
+)
+def test_a_scope_is_never_widened(tenants: set[str] | None, asked: str, seen: tuple[str, ...] | None) -> None:
+    """What a URL asks for narrows what a role may see, and adds nothing to it."""
+    access = Access("ann", Role.VIEWER, None if tenants is None else frozenset(tenants))
+
+    assert view_of(asked, access, now=NOW).tenants == seen

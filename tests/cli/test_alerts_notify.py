@@ -1,0 +1,243 @@
+"""`m365watch alerts notify`: how targets stand, each tried by hand; `status` and `check` on them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.cli.program import app
+from m365watch.clock import SystemClock
+from m365watch.config.targets import Wishes
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.notify.rows import FILE_NAME
+from m365watch.notify.store import NotificationStore
+from m365watch.notify.tidings import Standing
+from m365watch.testing.loopback import LoopbackServer, Received, Reply
+
+TENANT = "22222222-2222-2222-2222-222222222222"
+NOW_MS = round(SystemClock().now().timestamp() * 1000)
+ALERT = Alert(
+    id=AlertId("aaaa1111" + "0" * 24),
+    rule_id="r",
+    title="Inbox rule \x1b[2J sends mail outside",
+    severity=Severity.HIGH,
+    tenant=TENANT,
+    group=("g",),
+    entities=(("user", "ann@contoso.example"),),
+    first_at_ms=NOW_MS,
+    last_at_ms=NOW_MS,
+    count=2,
+    evidence=("record-1",),
+    explanation="ann@contoso.example made a rule.",
+)
+
+
+@contextmanager
+def server_running(answer: Callable[[Received], Reply]) -> Iterator[LoopbackServer]:
+    """A server in a loop of its own, for commands that run theirs."""
+    ready, stop = threading.Event(), asyncio.Event()
+    found: list[Any] = []
+
+    async def serve() -> None:
+        async with LoopbackServer(answer) as server:
+            found.extend([server, asyncio.get_running_loop()])
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield found[0]
+    finally:
+        found[1].call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+class Site:
+    """A configuration with a few targets, and the state of a collector that has run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "m365watch.json"
+        self.url = "http://127.0.0.1:9"
+        self.write()
+
+    def write(self) -> None:
+        targets = {
+            "soc": {"type": "webhook", "webhook_url": f"{self.url}/ok", "signing_secret": "0123456789abcdef"},
+            "chat": {"type": "slack", "webhook_url": f"{self.url}/gone"},
+            "pager": {"type": "pagerduty", "routing_key": "made-up-key", "endpoint": f"{self.url}/page"},
+        }
+        document = {
+            "inputs": {
+                "office365": {
+                    "credentials": {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "made up"},
+                    # Nobody listens there, and no test asks Microsoft's hosts.
+                    "cloud": dict.fromkeys(("login_url", "management_url"), "http://127.0.0.1:9"),
+                }
+            },
+            "detections": {"notifications": targets},
+        }
+        self.config.write_text(json.dumps(document))
+        self.config.chmod(0o600)
+
+    def run(self, *arguments: str) -> Result:
+        """The command's outcome; nothing of it is a traceback."""
+        return CliRunner().invoke(app, [*arguments, "--config", str(self.config)], catch_exceptions=False)
+
+    def told(self) -> None:
+        """A run has told one target, was refused by another, and could not reach the third."""
+        state = self.folder / "state"
+        SqliteLedger(state, outputs=frozenset({"lake", "detections"}), now=SystemClock().now()).close()
+        store = NotificationStore(state / FILE_NAME)
+        wishes = dict.fromkeys(("soc", "chat", "pager"), Wishes())
+        store.register(wishes, now_ms=NOW_MS - 1)
+        store.take([(ALERT.id, Standing(ALERT))], wishes, now_ms=NOW_MS)
+        for name, refused in (("soc", {}), ("chat", {0: "HTTP 400: invalid_blocks"})):
+            outgoing = store.begin_alone(name, most=1, now_ms=NOW_MS)
+            assert outgoing is not None
+            store.settle(name, outgoing, Wishes(), now_ms=NOW_MS, refused=refused)
+        store.fail("pager", "no connection", next_ms=NOW_MS + 900_000, now_ms=NOW_MS)
+        store.close()
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_target_that_no_run_has_known_says_so(site: Site) -> None:
+    """Before the first run there is nothing to look at, which is no mistake."""
+    result = site.run("alerts", "notify")
+
+    assert result.exit_code == 0
+    assert "soc (webhook): no run has begun to tell it anything" in result.output
+
+
+def test_the_page_says_how_each_target_stands(site: Site) -> None:
+    """What it took, what waits and why, and what it refused, with the way to more."""
+    site.told()
+    result = site.run("alerts", "notify")
+
+    assert result.exit_code == 0
+    assert "soc (webhook): 1 notification taken, the last at" in result.stdout
+    assert "pager (pagerduty): 0 notifications taken; 1 alert waits" in result.stdout
+    assert "no connection" in result.stdout
+    assert "1 notification refused; tried again with `alerts notify chat --again`" in result.stdout
+    assert "HTTP 400: invalid_blocks: [HIGH] Inbox rule" in result.stdout
+    assert "`m365watch alerts show aaaa1111`" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+
+
+def test_the_document_has_the_same_for_programs(site: Site) -> None:
+    """With what waits since when, and what was refused."""
+    site.told()
+    document = json.loads(site.run("alerts", "notify", "--json").stdout)
+    by_name = {one["name"]: one for one in document["targets"]}
+
+    assert document["schema"] == 1
+    assert {name: one["sent"] for name, one in by_name.items()} == {"soc": 1, "chat": 0, "pager": 0}
+    assert by_name["pager"]["trouble"] == "no connection"
+    assert by_name["pager"]["waiting"] == 1
+    [refused] = document["refused"]
+    assert (refused["target"], refused["reason"]) == ("chat", "HTTP 400: invalid_blocks")
+
+
+def test_what_was_refused_waits_again_on_request(site: Site) -> None:
+    """And only that of the target that is named."""
+    site.told()
+
+    assert "0 notifications that" in site.run("alerts", "notify", "soc", "--again").stdout
+    assert "1 notification that had been refused wait again" in site.run("alerts", "notify", "--again").stdout
+    assert json.loads(site.run("alerts", "notify", "--json").stdout)["refused"] == []
+
+
+def test_a_test_is_sent_to_each_target_with_a_cure_where_it_fails(site: Site) -> None:
+    """A line each; an incident is opened and resolved; the exit code says that one failed."""
+
+    def answer(received: Received) -> Reply:
+        gone = Reply(404, body=b"no_service", headers={"Content-Type": "text/plain"})
+        return gone if received.target == "/gone" else Reply(202)
+
+    with server_running(answer) as server:
+        site.url = server.url
+        site.write()
+        result = site.run("alerts", "notify", "--test")
+        sent = [(one.target, json.loads(one.body)) for one in server.received]
+        only = site.run("alerts", "notify", "soc", "--test", "--json")
+
+    assert result.exit_code == 1
+    assert "ok  soc (webhook): a test was sent and taken" in result.stdout
+    assert "FAILED  chat (slack): the receiver answered HTTP 404: no_service\n" in result.stdout
+    assert "make a new incoming webhook in Slack, and give its URL as webhook_url" in result.stdout
+    assert [body["event_action"] for target, body in sent if target == "/page"] == ["trigger", "resolve"]
+    assert [body["test"] for target, body in sent if target == "/ok"] == [True]
+    assert only.exit_code == 0
+    assert [one["ok"] for one in json.loads(only.stdout)["targets"]] == [True]
+
+
+def test_a_target_that_there_is_not_is_named(site: Site) -> None:
+    """With those that there are."""
+    result = site.run("alerts", "notify", "nobody")
+
+    assert result.exit_code == 2
+    assert "there is no target 'nobody'; there are soc, chat, pager" in " ".join(result.output.split())
+
+
+def test_status_says_what_is_wrong_with_a_target(site: Site) -> None:
+    """A line for all of them, and one for each that something is wrong with."""
+    site.told()
+    page = site.run("status").stdout
+    document = json.loads(site.run("status", "--json").stdout)
+
+    assert "notifications: 1 notification taken by 3 targets; 1 alert waiting" in page
+    assert "notifications: pager: for" in page
+    assert "no connection; 1 alert waiting" in page
+    assert "notifications: chat: 1 notification refused; `m365watch alerts notify`" in page
+    assert {one["name"]: one["refused"] for one in document["notifications"]} == {
+        "soc": 0,
+        "chat": 1,
+        "pager": 0,
+    }
+
+
+def test_check_tries_the_way_and_tells_nobody(site: Site) -> None:
+    """A receiver that does not listen is found before it is needed."""
+    with server_running(lambda _: Reply()) as server:
+        site.url = server.url
+        site.write()
+        good = json.loads(site.run("check", "--json", "--timeout", "2").stdout)
+        received = list(server.received)
+    away = json.loads(site.run("check", "--json", "--timeout", "2").stdout)
+
+    def steps(document: dict[str, Any]) -> dict[str, str]:
+        groups = [group for group in document["groups"] if group["place"] == "outputs"]
+        return {
+            step["subject"]: step["verdict"]
+            for group in groups
+            for step in group["steps"]
+            if step["step"] == "notification"
+        }
+
+    assert steps(good) == {"soc": "ok", "chat": "ok", "pager": "ok"}
+    assert received == []
+    assert steps(away) == {"soc": "broken", "chat": "broken", "pager": "broken"}

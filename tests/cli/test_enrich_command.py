@@ -1,0 +1,73 @@
+"""`m365watch enrich`, and what `rules` and `check` say of files that are missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from m365watch.cli.program import app
+
+
+@pytest.fixture(autouse=True)
+def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process would leave its own hook for errors behind."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.delenv("CONFIG_FILE", raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with a list of exits."""
+    (tmp_path / "tor.txt").write_text("203.0.113.7\n", encoding="utf-8")
+    keys = {"tenant_id": "22222222-2222-2222-2222-222222222222", "client_secret": "not-a-real-one"}
+    document = {
+        "inputs": {"office365": {"credentials": {**keys, "client_id": keys["tenant_id"]}}},
+        "detections": {"enrich": {"tor_lists": "tor.txt", "vips": ["boss@contoso.example"]}},
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def test_what_is_known_is_shown_with_its_file(config: Path) -> None:
+    """The words, the name that rules have for it, and the file."""
+    done = call("enrich", "203.0.113.7", "--config", config)
+
+    assert done.exit_code == 0
+    assert "exit of Tor" in done.stdout
+    assert "m365.tor" in done.stdout
+
+
+def test_json_has_the_facts(config: Path) -> None:
+    """For programs; a user as well as an address."""
+    answer = json.loads(call("enrich", "Boss@contoso.example", "--config", config, "--json").stdout)
+
+    assert (answer["kind"], answer["value"]) == ("user", "boss@contoso.example")
+    assert [one["field"] for one in answer["known"]] == ["m365.vip"]
+
+
+def test_nothing_known_is_exit_code_1(config: Path) -> None:
+    """And a list that cannot be read is told, not passed over."""
+    (config.parent / "tor.txt").write_bytes(b"")
+    done = call("enrich", "203.0.113.7", "--config", config)
+
+    assert (done.exit_code, "nothing is known of it" in done.stdout) == (1, True)
+
+
+def test_rules_say_what_they_lack(config: Path) -> None:
+    """The list names the rules by the key that is missing; one rule names its own."""
+    listed = call("rules", "list", "--config", config)
+    shown = json.loads(call("rules", "show", "S01", "--config", config, "--json").stdout)
+
+    assert "without detections.enrich.databases these find less or nothing: " in listed.stdout
+    assert "detections.enrich.tor_lists" not in listed.stdout
+    assert {one["name"]: one["lacks"] for one in shown}["s01_link_used_through_tor"] == []
+    assert {one["name"]: one["lacks"] for one in shown}["s01_link_used_from_new_country"] == ["databases"]

@@ -1,0 +1,121 @@
+"""What is not judged cannot have been an alert."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from m365watch.detect.alert import Match
+from m365watch.detect.condition import Order
+from m365watch.detect.correlation.windows import window_episodes
+from m365watch.detect.extension import Extension, Several, Severity
+from m365watch.detect.judging import sort_matches
+from m365watch.detect.kept import GroupKey
+from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named, Rule
+from m365watch.detect.state import DetectionState
+from m365watch.detect.tallies import VALUES_MAX, Tallies, Tally, may_alert
+from rules import TENANT
+
+KEY = GroupKey("rule", TENANT, ("user", "ann"))
+
+
+def make_match(number: int, *, source: str = "a", counted: str = "", severity: str = "low") -> Match:
+    """A match of the group, a second after the one before."""
+    return Match(
+        KEY.rule_id,
+        source,
+        TENANT,
+        KEY.group,
+        number * 1000,
+        f"{number:032}",
+        f"record-{number}",
+        Severity(severity),
+        counted=counted,
+    )
+
+
+def make_rule(correlation: Correlation) -> Rule:
+    return Rule(KEY.rule_id, "a rule", Severity.HIGH, "x.yml", correlation=correlation)
+
+
+def make_expression(dice: random.Random, depth: int = 0) -> Expression:
+    if depth > 2 or dice.random() < 0.4:
+        return Named(dice.choice("abcd"))
+    operator = dice.choice(["and", "or", "not"])
+    count = 1 if operator == "not" else 2
+    return Joint(operator, tuple(make_expression(dice, depth + 1) for _ in range(count)))
+
+
+def make_correlation(dice: random.Random) -> Correlation:
+    """Any that asks for few matches, so that some groups pass and some do not."""
+    joined = dice.choice(list(Joined))
+    expression = (
+        make_expression(dice) if joined in {Joined.TEMPORAL, Joined.ORDERED} and dice.random() < 0.5 else None
+    )
+    return Correlation(
+        joined,
+        tuple("abcd"),
+        timespan_s=dice.choice([2, 600]),
+        order=dice.choice(list(Order)),
+        threshold=dice.randrange(6),
+        percentile=50,
+        expression=expression,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_is_left_out_has_no_episode(seed: int) -> None:
+    """For every kind of correlation, whatever it asks and whatever the group has."""
+    dice = random.Random(seed)
+    left_out = 0
+    for _ in range(1_500):
+        correlation = make_correlation(dice)
+        matches = [
+            make_match(number, source=dice.choice("abcd"), counted=dice.choice(["", "1", "2", "3"]))
+            for number in range(dice.randrange(1, 7))
+        ]
+        tally = Tally()
+        tally.add(matches)
+        if not may_alert(make_rule(correlation), tally):
+            left_out += 1
+
+            assert window_episodes(sort_matches(matches), correlation) == []
+    assert left_out > 100
+
+
+def test_a_count_beyond_which_there_is_an_alert_is_judged() -> None:
+    """`several` asks for more than its number."""
+    rule = Rule(
+        "r", "a rule", Severity.LOW, "x.yml", extension=Extension(several=Several(threshold=2, period=3_600))
+    )
+
+    assert [may_alert(rule, Tally(count=count)) for count in (2, 3)] == [False, True]
+
+
+def test_a_tally_knows_what_was_kept_before_the_start(tmp_path: Path) -> None:
+    """A group is as near to its alert after a restart as before."""
+    before = [make_match(number, source="ab"[number % 2], counted=f"{number}") for number in range(5)]
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    state.add_matches([*before, *before])
+    tallies = Tallies(state)
+    more = [make_match(9, source="c", counted="9")]
+    state.add_matches(more)
+    tally = tallies.count_in(KEY, more)
+
+    assert (tally.count, tally.sources) == (6, {"a", "b", "c"})
+    assert tally.values == {"0", "1", "2", "3", "4", "9"}
+    assert not tally.is_alerted
+    state.close()
+
+
+def test_a_tally_of_many_values_is_bounded_and_judges() -> None:
+    """It forgets values, and never takes a group for harmless by that."""
+    tally = Tally()
+    tally.add([make_match(number, counted=f"{number}") for number in range(VALUES_MAX)])
+    tally.add([make_match(number, counted=f"more {number}") for number in range(VALUES_MAX)])
+    many = Correlation(Joined.DISTINCT, ("a",), 600, threshold=VALUES_MAX + 1)
+
+    assert len(tally.values) == VALUES_MAX
+    assert may_alert(make_rule(many), tally)

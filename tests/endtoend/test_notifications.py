@@ -1,0 +1,212 @@
+"""From a record of the service to whoever is told: a whole run, real receivers, and an analyst in between."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.app import Collector, Outcome
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.settings import Settings, SyslogSettings, TlsSettings
+from m365watch.config.targets import SyslogTarget, Wishes
+from m365watch.detect import desk
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState
+from m365watch.detect.output import FILE_NAME
+from m365watch.notify.rows import Outgoing
+from m365watch.notify.tidings import Notification, Standing, Tiding, make_notification
+from m365watch.notify.wiring import LineSender
+from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.testing.certificates import Authority
+from m365watch.testing.loopback import LoopbackServer, Received, Reply
+from place import Place
+from rsyslog_peer import CLIENT, Rsyslog, need_rsyslog
+
+SECRET = "a secret that both sides know"
+RULE = """\
+title: A record of any kind
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000001
+status: test
+logsource: {product: m365, service: exchange}
+detection: {s: {Id|exists: true}, condition: s}
+level: high
+m365watch: {group_by: [UserId]}
+"""
+
+
+class Scene:
+    """A simulated tenant, a rule that finds something, and a webhook that answers as it is told."""
+
+    def __init__(self, folder: Path, running: Any, server: LoopbackServer) -> None:
+        self.folder = folder
+        self.running = running
+        self.server = server
+        (folder / "rules").mkdir(exist_ok=True)
+        (folder / "rules" / "any.yml").write_text(RULE, encoding="utf-8")
+
+    def settings(self) -> Settings:
+        target = {"type": "webhook", "webhook_url": f"{self.server.url}/in", "signing_secret": SECRET}
+        outputs = {"files": {"type": "files"}}
+        document = self.running.configuration(outputs=outputs)
+        document["detections"] = {
+            "enabled": True,
+            "packs": [],
+            "risk_points": 0,
+            "rules_directories": [str(self.folder / "rules")],
+            "notifications": {"soc": target, "archive": {"type": "output", "output": "files"}},
+        }
+        return Place(self.folder).settings(document)
+
+    async def run(self) -> Outcome:
+        collector = Collector(self.settings(), clock=SystemClock(), random=system_random(1))
+        async with asyncio.timeout(60):
+            return await collector.run(once=True, stop=asyncio.Event())
+
+    def alerts(self) -> dict[str, AlertState]:
+        """The alerts that there are, with their states."""
+        found = desk.list_alerts(self.settings().state_directory / FILE_NAME, desk.AlertsAsked())
+        return {one.alert.id: one.state for one in found}
+
+
+def verified(received: Received) -> dict[str, Any]:
+    """The body, once its signature is what the receiver makes of it, too."""
+    timestamp = received.headers["X-M365watch-Timestamp"]
+    wanted = hmac.new(SECRET.encode(), timestamp.encode() + b"." + received.body, hashlib.sha256).hexdigest()
+    assert received.headers["X-M365watch-Signature"] == f"v1={wanted}"
+    document: dict[str, Any] = json.loads(received.body)
+    return document
+
+
+def test_every_alert_of_a_run_is_told_and_so_is_what_becomes_of_it(tmp_path: Path) -> None:
+    """By a webhook that is away at first, and in files; what is decided between two runs, by the next."""
+    answers = {"status": 503}
+
+    async def use() -> None:
+        simulated = SimulationSettings(seed=3, days=1, records_per_day=60, live=False)
+        async with (
+            simulator_running(simulated, clock=SystemClock()) as running,
+            LoopbackServer(lambda _: Reply(answers["status"])) as server,
+        ):
+            scene = Scene(tmp_path, running, server)
+            assert (await scene.run()).exit_code == 0
+            known = scene.alerts()
+            refused = len(server.received)
+            answers["status"] = 200
+            assert (await scene.run()).exit_code == 0
+            told = [verified(one) for one in server.received[refused:]]
+
+            assert len(known) > 3
+            assert 0 < refused < 10
+            assert sorted(one["alert"]["id"] for one in told) == sorted(known)
+            assert {one["tiding"] for one in told} == {"new"}
+
+            first = min(known)
+            path = scene.settings().state_directory / FILE_NAME
+            desk.set_states(path, [first], AlertState.CLOSED, reason="a drill", by="bob", at_ms=1)
+            assert (await scene.run()).exit_code == 0
+            [closed] = [verified(one) for one in server.received[refused + len(told) :]]
+            assert (closed["tiding"], closed["alert"]["id"], closed["thread"]) == ("closed", first, first)
+            assert (closed["alert"]["reason"], closed["alert"]["changed_by"]) == ("a drill", "bob")
+            assert archived(tmp_path) == sorted([*known, first])
+
+    asyncio.run(use())
+
+
+def archived(folder: Path) -> list[str]:
+    """The ids of the alerts in the files of the output."""
+    [table] = folder.rglob("cloud.office365.alerts")
+    lines = [line for path in table.iterdir() for line in path.read_text().splitlines()]
+    return sorted(json.loads(line)["alert"]["id"] for line in lines)
+
+
+# Syslog -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[tuple[Rsyslog, Authority]]:
+    """rsyslog, listening."""
+    need_rsyslog()
+    authority = Authority(tmp_path)
+    with Rsyslog(tmp_path, authority) as peer:
+        yield peer, authority
+
+
+def target_of(peer: Rsyslog, authority: Authority, transport: str, framing: str, form: str) -> SyslogTarget:
+    client = authority.issue(CLIENT)
+    ports = {"tcp": peer.tcp_port, "tls": peer.tls_port, "udp": peer.udp_port}
+    wire = SyslogSettings(
+        name="siem",
+        address="localhost" if transport == "tls" else "127.0.0.1",
+        port=ports[transport],
+        transport=transport,
+        framing=framing,
+        tls=TlsSettings(authority.chain, client.cert, client.key) if transport == "tls" else None,
+        host="host.example",
+        facility=10,
+    )
+    return SyslogTarget("siem", Wishes(), wire, is_cef=form == "cef")
+
+
+def notifications(count: int) -> list[Notification]:
+    hostile = 'eve"] \\ <x> 漢字 |=\r\n<0>1 - - - - - - a line of its own'
+    return [
+        make_notification(
+            Tiding.NEW,
+            Standing(
+                Alert(
+                    id=AlertId(f"{number:032x}"),
+                    rule_id="r",
+                    title="A title",
+                    severity=Severity.HIGH,
+                    tenant="t",
+                    group=("g",),
+                    entities=(("user", hostile),),
+                    first_at_ms=1_795_730_400_000,
+                    last_at_ms=1_795_730_400_000,
+                    count=1,
+                    evidence=("e",),
+                    explanation=hostile,
+                )
+            ),
+            thread="t",
+            made_at_ms=1_795_730_400_000,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("transport", "framing", "form"),
+    [("tls", "octet-counting", "rfc5424"), ("tcp", "newline", "cef"), ("udp", "newline", "rfc5424")],
+)
+def test_rsyslog_reads_each_alert_as_one_line(
+    peer: tuple[Rsyslog, Authority], transport: str, framing: str, form: str
+) -> None:
+    """With the alert's own severity; no hostile value begins another line."""
+    running, authority = peer
+    target = target_of(running, authority, transport, framing, form)
+
+    async def use() -> None:
+        sender = LineSender(target, collector="c", clock=SystemClock(), random=system_random(1))
+        assert "nothing was sent" in await sender.look() or transport == "udp"
+        await sender.open(last=0, position="", newest=0)
+        for number, notification in enumerate(notifications(3), 1):
+            assert (await sender.send(Outgoing(number, [notification]))).refused == {}
+        await sender.close()
+
+    asyncio.run(use())
+    running.stop()
+
+    lines = running.lines(f"{transport}.raw")
+    assert len(lines) == 3
+    assert all(line.startswith(b"<83>1 2026-11-26T") for line in lines), lines
+    assert [b"%032x" % number in line for number, line in enumerate(lines, 1)] == [True] * 3
+    assert all("漢字".encode() in line for line in lines)

@@ -1,0 +1,293 @@
+"""Table `alerts`: each alert once, as it stands, whatever happens on the way there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.detect.alert import Alert, AlertId, make_alert_id
+from m365watch.detect.due import Due, day_of
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert, News
+from m365watch.detect.shelving import Shelving
+from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnavailable
+from m365watch.lake.alerts import AlertShelf, read_alerts
+from m365watch.lake.erasing_note import Asked
+from m365watch.lake.erasure import Erasure
+from m365watch.lake.files import hold_lake, list_files, open_table, silently
+from m365watch.lake.merging import compact
+from m365watch.lake.reader import LakeReader
+from m365watch.lake.retention import retain
+from m365watch.lake.schema import ALERT_TABLE, ALERTS
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part
+from m365watch.testing.clock import FakeClock
+
+TENANT = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+NOON = datetime(2026, 11, 17, 12, tzinfo=UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def alert_of(number: int, *, day: int = 0, tenant: str = TENANT, user: str = "") -> Alert:
+    """An alert of its own, so many days before noon."""
+    at_ms = round((NOON - timedelta(days=day)).timestamp() * 1000) + number
+    who = user or f"user{number}@contoso.example"
+    return Alert(
+        id=make_alert_id("rule", tenant, (who,), str(number)),
+        rule_id="rule",
+        title="Something happened",
+        severity=Severity.HIGH,
+        tenant=tenant,
+        group=(who,),
+        entities=(("user", who), ("address", "192.0.2.7")),
+        first_at_ms=at_ms,
+        last_at_ms=at_ms + 60_000,
+        count=2,
+        evidence=(f"r{number}", f"s{number}"),
+        explanation=f"{who} did something",
+        techniques=("T1114",),
+        check=("Look at it.",),
+        contain=("revoke_sessions",),
+        notes=("Odd.",),
+    )
+
+
+class Place:
+    """A file of detections and a lake."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = folder / "lake"
+        self.state = DetectionState(folder / "detections.sqlite", survives_power_cuts=False)
+
+    def shelf(self, *, name: str = "lake", tenants: Sequence[str] = (TENANT, OTHER)) -> AlertShelf:
+        return AlertShelf(name, self.lake, writer="collector", clock=FakeClock(), takes=tenants.__contains__)
+
+    def raise_alert(self, alert: Alert, *, what: News = News.NEW) -> None:
+        with self.state.transaction():
+            self.state.put_alert(KeptAlert(alert, shown=True))
+            self.state.tell(what, alert)
+
+    def bring(self) -> None:
+        assert Shelving(self.state, [self.shelf()]).bring().is_done
+
+    def rows(self, columns: str = "*", rest: str = "") -> list[tuple[object, ...]]:
+        return LakeReader(self.lake).query(f"SELECT {columns} FROM alerts {rest}").rows
+
+    def kept(self) -> list[KeptAlert]:
+        return sorted(read_alerts(self.lake, since=LONG_AGO), key=lambda one: one.alert.first_at_ms)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_an_alert_comes_back_as_it_was(place: Place) -> None:
+    """Each part of it, with what an analyst made of it."""
+    alert = alert_of(1)
+    place.raise_alert(alert)
+    with place.state.transaction():
+        place.state.set_state(
+            alert.id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1_790_000_000_000
+        )
+    place.bring()
+
+    [kept] = place.kept()
+    assert kept == place.state.find_alert(alert.id)
+    assert (kept.state, kept.reason, kept.changed_by) == (AlertState.CLOSED, "a drill", "ann")
+
+
+def test_a_change_replaces_the_row(place: Place) -> None:
+    """An alert is there once, however often it changes; its neighbours stay."""
+    for number in (1, 2, 3):
+        place.raise_alert(alert_of(number))
+    place.bring()
+    with place.state.transaction():
+        place.state.set_state(alert_of(2).id, AlertState.ACKNOWLEDGED, reason="", by="bob", at_ms=5)
+    place.bring()
+
+    assert place.rows("user_id, state", "ORDER BY 1") == [
+        ("user1@contoso.example", "open"),
+        ("user2@contoso.example", "acknowledged"),
+        ("user3@contoso.example", "open"),
+    ]
+
+
+def test_what_is_withdrawn_or_becomes_another_goes(place: Place) -> None:
+    """The table is what `alerts list` shows: no alert that there is not any more."""
+    first, second, third = (alert_of(number, day=number) for number in (1, 2, 3))
+    for alert in (first, second):
+        place.raise_alert(alert)
+    place.bring()
+    with place.state.transaction():
+        place.state.drop_alert(first.id, became=None)
+        place.state.drop_alert(second.id, became=third.id)
+    place.raise_alert(third, what=News.UPDATED)
+    place.bring()
+
+    assert [kept.alert.id for kept in place.kept()] == [third.id]
+
+
+def test_what_is_too_old_for_the_file_stays_in_the_lake(place: Place) -> None:
+    """The lake keeps alerts for as long as its retention says."""
+    place.raise_alert(alert_of(1, day=100))
+    place.bring()
+    with place.state.transaction():
+        place.state.set_state(alert_of(1, day=100).id, AlertState.CLOSED, reason="x", by="y", at_ms=1)
+        place.state.forget_alerts(before_ms=round(NOON.timestamp() * 1000))
+    place.bring()
+
+    assert len(place.kept()) == 1
+
+
+@pytest.mark.parametrize("dies_at", ["before the commit", "after the commit"])
+def test_a_crash_neither_loses_nor_doubles_a_row(place: Place, dies_at: str) -> None:
+    """Whatever of it was done is done again."""
+    place.raise_alert(alert_of(1))
+    place.bring()
+    place.raise_alert(alert_of(2))
+
+    class Mortal(AlertShelf):
+        def put(self, due: Sequence[Due], *, number: int) -> bool:
+            if dies_at == "after the commit":
+                super().put(due, number=number)
+            raise KeyboardInterrupt
+
+    mortal = Mortal("lake", place.lake, writer="collector", clock=FakeClock(), takes=lambda _: True)
+    with pytest.raises(KeyboardInterrupt):
+        Shelving(place.state, [mortal]).bring()
+    place.bring()
+
+    assert [kept.alert.evidence[0] for kept in place.kept()] == ["r1", "r2"]
+    assert place.state.lake_due.list(after=0, most=10) == []
+
+
+def test_a_lake_that_is_new_or_put_back_gets_all(place: Place) -> None:
+    """It says itself how far it is."""
+    for number in (1, 2):
+        place.raise_alert(alert_of(number))
+        place.bring()
+    (place.lake / ALERTS).rename(place.lake / "gone")
+    place.raise_alert(alert_of(3))
+    place.bring()
+
+    assert len(place.kept()) == 3
+
+
+def test_a_lake_gets_alerts_of_its_tenants_alone(place: Place, tmp_path: Path) -> None:
+    """A customer's lake names no other customer's users, and each lake has a place of its own."""
+    both = [place.shelf(tenants=[TENANT]), AlertShelf("b", tmp_path / "b", writer="c", clock=FakeClock(),
+                                                      takes=lambda tenant: tenant == OTHER)]  # fmt: skip
+    place.raise_alert(alert_of(1))
+    place.raise_alert(alert_of(2, tenant=OTHER))
+    assert Shelving(place.state, both).bring().is_done
+
+    found = [[kept.alert.tenant for kept in read_alerts(lake, since=LONG_AGO)]
+             for lake in (place.lake, tmp_path / "b")]  # fmt: skip
+    assert found == [[TENANT], [OTHER]]
+    assert LakeReader(place.lake).query("FROM alerts", tenants=[OTHER]).rows == []
+
+
+def test_alerts_wait_for_upkeep_and_for_a_disk(place: Place) -> None:
+    """Whoever replaces files holds the lake; nothing is lost meanwhile."""
+    place.raise_alert(alert_of(1))
+    place.lake.mkdir()
+    with hold_lake(place.lake, clock=FakeClock()):
+        assert not Shelving(place.state, [place.shelf()]).bring().is_done
+    (place.lake / ALERTS).write_text("in the way")
+    with pytest.raises(OutputUnavailable, match="the alerts wait for the lake"):
+        place.bring()
+    (place.lake / ALERTS).unlink()
+    place.bring()
+
+    assert len(place.kept()) == 1
+
+
+def test_without_a_lake_nothing_is_kept_for_one(place: Place) -> None:
+    """The list of what is due does not grow for nobody."""
+    place.raise_alert(alert_of(1))
+
+    assert Shelving(place.state, []).bring() == (0, True)
+    assert place.state.lake_due.list(after=0, most=10) == []
+
+
+def test_an_alert_is_joined_with_its_records(place: Place) -> None:
+    """By the ids that it names."""
+    place.raise_alert(alert_of(1))
+    place.bring()
+    records = [
+        json.dumps({"Id": name, "CreationTime": "2026-11-17T12:00:00"}).encode() for name in ("r1", "x")
+    ]
+    AuditWriter(place.lake, app_id="t").append(make_batch(1, [make_part(records, outputs=["lake"])]))
+
+    rows = (
+        LakeReader(place.lake)
+        .query("SELECT a.title, r.id FROM alerts a JOIN audit r ON list_contains(a.evidence, r.id)")
+        .rows
+    )
+    assert rows == [("Something happened", "r1")]
+    assert LakeReader(place.lake).query('SELECT count(*) FROM "cloud.office365.alerts"').rows == [(1,)]
+
+
+def test_retention_holds_for_alerts_under_their_own_name(place: Place) -> None:
+    """By the day on which they began; the bound of all tables holds where they have none."""
+    for day in range(5):
+        place.raise_alert(alert_of(day, day=day))
+    place.bring()
+    own = RetentionSettings(days=1, tables=(TableRetention("cloud.office365.alerts", days=3),))
+
+    found = retain(place.lake, own, clock=FakeClock(NOON), progress=silently)
+
+    assert found.records == {("cloud.office365.alerts", date(2026, 11, 13)): 1}
+    assert len(place.kept()) == 4
+
+
+def test_upkeep_keeps_every_row(place: Place) -> None:
+    """A day has one file as it is, and merging leaves it so."""
+    for number in range(3):
+        place.raise_alert(alert_of(number, day=number))
+        place.bring()
+    compact(place.lake, clock=FakeClock(), progress=silently)
+    place.raise_alert(alert_of(0))
+    place.bring()
+
+    table = open_table(place.lake, ALERT_TABLE)
+    assert table is not None
+    assert sorted(file.day for file in list_files(table)) == [day_of(alert_of(n, day=n).first_at_ms)
+                                                              for n in (2, 1, 0)]  # fmt: skip
+    assert len(place.kept()) == 3
+
+
+def test_a_person_is_erased_from_the_alerts_too(place: Place) -> None:
+    """Wherever an alert names them, and from the files that versions before have left."""
+    place.raise_alert(alert_of(1, user="anna@contoso.example"))
+    place.raise_alert(alert_of(2))
+    place.bring()
+    place.raise_alert(alert_of(3))
+    place.bring()
+    asked = Asked(names=("anna@contoso.example",))
+
+    erased = Erasure(place.lake, asked, clock=FakeClock(NOON), progress=silently).run()
+
+    assert erased.records == {("cloud.office365.alerts", date(2026, 11, 17)): 1}
+    assert erased.verified.is_clean
+    assert [kept.alert.evidence[0] for kept in place.kept()] == ["r2", "r3"]
+    left = b"".join(path.read_bytes() for path in place.lake.rglob("*.parquet"))
+    assert b"anna" not in left
+
+
+def test_an_id_is_no_alert_of_the_lake_unless_it_is_shown(place: Place) -> None:
+    """What only serves correlations, or is excepted, is brought nowhere."""
+    with place.state.transaction():
+        place.state.put_alert(KeptAlert(alert_of(1), shown=False))
+        place.state.set_state(alert_of(1).id, AlertState.CLOSED, reason="", by="", at_ms=1)
+        place.state.drop_alert(AlertId("0" * 32), became=None)
+
+    assert place.state.lake_due.list(after=0, most=10) == []

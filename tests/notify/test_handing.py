@@ -1,0 +1,117 @@
+"""Alerts as records of real outputs: exactly once in files, whatever crashes; one line each over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.settings import ConsoleSettings, FilesSettings, OutputSettings, SyslogSettings
+from m365watch.config.targets import OutputTarget, Wishes
+from m365watch.notify.handing import RecordSender, settings_for_alerts
+from m365watch.notify.records import TABLE
+from m365watch.notify.rows import Outgoing
+from m365watch.notify.sender import Sent
+from m365watch.notify.store import NotificationStore
+from m365watch.notify.tidings import Standing
+from m365watch.outputs.port import Output
+from m365watch.outputting import make_output
+from notify_scene import START_MS, make_alert, new_of
+
+NAME = "archive"
+WISHES = {NAME: Wishes()}
+
+
+def build(settings: OutputSettings) -> Output:
+    return make_output(settings, clock=SystemClock(), random=system_random(1), collector_name="c")
+
+
+def files(folder: Path) -> FilesSettings:
+    return FilesSettings("files", folder / "records", "none", rotate_bytes=1 << 20, rotate_s=3600.0)
+
+
+class Site:
+    """A file of notifications and an output of files, used by one life after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.target = OutputTarget(NAME, WISHES[NAME], files(folder))
+        self.store = NotificationStore(folder / "notifications.sqlite", survives_power_cuts=False)
+        self.store.register([NAME], now_ms=START_MS)
+
+    async def life(self, *numbers: int, crashes: str = "") -> None:
+        """New alerts come; the life ends after the delivery, before it is settled, or in order."""
+        changes = [(make_alert(one).id, Standing(make_alert(one))) for one in numbers]
+        self.store.take(changes, WISHES, now_ms=START_MS)
+        sender = RecordSender(self.target, build=build, collector="c", clock=SystemClock())
+        last, position, newest = self.store.progress(NAME)
+        durable = await sender.open(last=last, position=position, newest=newest)
+        outgoing = self.store.outgoing(NAME)
+        if outgoing is not None and durable >= outgoing.number:
+            self.store.settle(NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=position)
+        while outgoing := self.store.outgoing(NAME) or self.store.begin_alone(NAME, most=2, now_ms=START_MS):
+            sent = await sender.send(outgoing)
+            if crashes == "before settling":
+                break
+            self.store.settle(
+                NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=sent.position, refused=sent.refused
+            )
+        await sender.close()
+
+    def records(self) -> list[str]:
+        """The ids of the alerts in the folder, in order."""
+        lines = [
+            line
+            for path in sorted((self.folder / "records-alerts" / TABLE).iterdir())
+            for line in path.read_text().splitlines()
+        ]
+        return [json.loads(line)["alert"]["id"].lstrip("0") for line in lines]
+
+
+def test_every_alert_is_in_the_files_exactly_once(tmp_path: Path) -> None:
+    """Also where the collector dies between the output's write and its own."""
+
+    async def use() -> None:
+        site = Site(tmp_path)
+        await site.life(1, 2, 3)
+        await site.life(4, 5, crashes="before settling")
+        await site.life(6)
+
+        assert site.records() == ["1", "2", "3", "4", "5", "6"]
+
+    asyncio.run(use())
+
+
+def test_the_folder_of_the_records_stays_the_records_own(tmp_path: Path) -> None:
+    """Two writers in one would undo each other's files."""
+    made = settings_for_alerts(files(tmp_path))
+
+    assert isinstance(made, FilesSettings)
+    assert made.directory == tmp_path / "records-alerts"
+
+
+def test_an_output_that_renames_unknown_tables_knows_this_one() -> None:
+    """Devo's lines would otherwise go to the fallback."""
+    made = settings_for_alerts(SyslogSettings("relay", "h", 514, format="devo"))
+
+    assert isinstance(made, SyslogSettings)
+    assert TABLE in made.tags.known_tables
+
+
+def test_the_console_has_the_alert_among_its_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    """One line, as every record."""
+
+    async def use() -> Sent:
+        target = OutputTarget(NAME, Wishes(), ConsoleSettings("screen"))
+        sender = RecordSender(target, build=build, collector="c", clock=SystemClock())
+        await sender.open(last=0, position="", newest=0)
+        sent = await sender.send(Outgoing(1, [new_of(make_alert())]))
+        await sender.close()
+        return sent
+
+    assert asyncio.run(use()).refused == {}
+    [line] = capfd.readouterr().out.splitlines()
+    assert json.loads(line)["Operation"] == "AlertNew"

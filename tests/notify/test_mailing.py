@@ -1,0 +1,138 @@
+"""Mail to a real server on loopback: over STARTTLS, over TLS, with login, and what its answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from m365watch.config.settings import NetworkSettings, Secret
+from m365watch.config.targets import EmailTarget, Wishes
+from m365watch.errors import NotificationsRefused, Unavailable
+from m365watch.notify.mailing import MailSender
+from m365watch.notify.rows import Outgoing
+from m365watch.notify.sender import Sent
+from mail_server import PASSWORD, USER, MailServer
+from notify_scene import make_alert, make_hostile, new_of
+
+SOC, DUTY = "soc@contoso.example", "duty@contoso.example"
+
+
+def target_of(server: MailServer, **changes: object) -> EmailTarget:
+    """The target for that server, which trusts its authority."""
+    chain = server.authority.chain if server.authority is not None else None
+    target = EmailTarget(
+        "mail",
+        Wishes(),
+        host="127.0.0.1",
+        port=server.port,
+        sender="alerts@contoso.example",
+        recipients=(SOC, DUTY),
+        security=server.security,
+        network=NetworkSettings(ca_bundle=chain),
+    )
+    if server.needs_login:
+        target = replace(target, username=USER, password=Secret(PASSWORD))
+    return replace(target, **changes)  # type: ignore[arg-type]
+
+
+def send(target: EmailTarget, *, hostile: bool = False) -> Sent:
+    notification = new_of(make_hostile() if hostile else make_alert())
+    return asyncio.run(MailSender(target, collector="soc-1").send(Outgoing(1, [notification])))
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_mail_arrives_over_verified_tls_with_a_login(security: str, tmp_path: Path) -> None:
+    """Whole, at every recipient, from the sender that was named."""
+    with MailServer(security, tmp_path, needs_login=security == "starttls") as server:
+        sent = send(target_of(server))
+
+    [mail] = server.mails
+    assert sent == Sent()
+    assert server.recipients == [[SOC, DUTY]]
+    assert mail["Subject"] == "[HIGH] Mailbox forwards to an external address (ann@contoso.example)"
+    assert mail.get_content_type() == "multipart/alternative"
+
+
+def test_no_hostile_value_adds_a_recipient_or_a_header() -> None:
+    """As the server reads the mail, not as we wrote it."""
+    with MailServer() as server:
+        send(target_of(server), hostile=True)
+
+    [mail] = server.mails
+    assert server.recipients == [[SOC, DUTY]]
+    assert "Bcc" not in mail
+    assert set(mail.keys()) == {
+        *("Subject", "From", "To", "Date", "Message-ID", "References", "Auto-Submitted"),
+        *("X-M365watch-Key", "MIME-Version", "Content-Type"),
+        *(["X-Peer"] if "X-Peer" in mail else []),
+    }
+
+
+@pytest.mark.parametrize(
+    ("server", "changes", "kind", "words"),
+    [
+        (
+            MailServer("starttls", needs_login=True),
+            {"password": Secret("wrong")},
+            NotificationsRefused,
+            "login",
+        ),
+        (MailServer("starttls"), {"network": NetworkSettings()}, NotificationsRefused, "certificate"),
+        (MailServer("none"), {"security": "starttls"}, NotificationsRefused, "does not offer STARTTLS"),
+        (MailServer("none"), {"security": "tls"}, NotificationsRefused, "does not speak TLS as expected"),
+        (MailServer(refuses={SOC: "550 no", DUTY: "550 no"}), {}, NotificationsRefused, "every recipient"),
+        (MailServer(refuses={SOC: "450 busy", DUTY: "550 no"}), {}, Unavailable, "450"),
+        (MailServer(refuses={"DATA": "451 later"}), {}, Unavailable, "451: later"),
+    ],
+    ids=["login", "certificate", "starttls", "tls", "recipients", "greylisted", "later"],
+)
+def test_an_answer_says_what_happens_next(
+    server: MailServer, changes: dict[str, object], kind: type[Exception], words: str, tmp_path: Path
+) -> None:
+    """It may work later, or somebody has to do something; no password is in any text."""
+    with replace(server, folder=tmp_path, mails=[], recipients=[]) as running, pytest.raises(kind) as raised:
+        send(target_of(running, **changes))
+
+    assert words in str(raised.value)
+    assert PASSWORD not in str(raised.value)
+    assert running.mails == []
+
+
+def test_a_mail_that_the_server_will_never_take_is_refused_by_name() -> None:
+    """The next one may be taken."""
+    with MailServer(refuses={"DATA": "552 too large for us"}) as server:
+        assert send(target_of(server)) == Sent({0: "SMTP 552: too large for us"})
+
+
+def test_one_recipient_that_is_refused_keeps_the_others_from_nothing() -> None:
+    """They have the mail, and who has not is told."""
+    structlog.reset_defaults()
+    with MailServer(refuses={DUTY: "550 unknown"}) as server, capture_logs() as lines:
+        assert send(target_of(server)) == Sent()
+
+    assert server.recipients == [[SOC]]
+    [line] = [line["event"] for line in lines]
+    assert line.startswith(f"notifications mail: the server refuses {DUTY} (SMTP 550: unknown); the others")
+
+
+def test_a_server_that_is_away_is_tried_again() -> None:
+    """Nobody listens there."""
+    with MailServer() as server:
+        target = target_of(server)
+
+    with pytest.raises(Unavailable, match="Connection refused"):
+        send(target)
+
+
+def test_looking_sends_no_mail(tmp_path: Path) -> None:
+    """It connects, secures the connection, logs in and leaves."""
+    with MailServer("starttls", tmp_path, needs_login=True) as server:
+        seen = asyncio.run(MailSender(target_of(server), collector="c").look())
+
+    assert seen == f"127.0.0.1:{server.port} answers over STARTTLS and takes the login; no mail was sent"
+    assert server.mails == []

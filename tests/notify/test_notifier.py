@@ -1,0 +1,482 @@
+"""The notifier over real files: what changes is told, at its pace, to each target by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from structlog.testing import capture_logs
+
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.errors import NotificationsRefused, Throttled, Unavailable
+from m365watch.notify.looking import list_aside, list_figures, try_again
+from m365watch.notify.rows import NotificationFile
+from m365watch.notify.turns import FIRST_REFUSALS_MAX, REFUSALS_MAX, WAIT_MAX_S
+from m365watch.testing.clock import FakeClock
+from notify_scene import Detections, Receiver, make_alert, notifier_of, target_named
+
+MINUTE_S, HOUR_S = 60.0, 3_600.0
+
+
+class Site:
+    """One folder, its alerts, and runs of the notifier in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.detections = Detections(folder)
+
+    async def run(self, use: Callable[[], Awaitable[None]], **receivers: Receiver) -> None:
+        """A run that tells these receivers, each target with the usual wishes."""
+        await self.run_targets([(target_named(name), one) for name, one in receivers.items()], use)
+
+    async def run_targets(self, targets: list, use: Callable[[], Awaitable[None]]) -> None:  # type: ignore[type-arg]
+        notifier = notifier_of(self.folder, *targets, clock=self.clock)
+        await notifier.open()
+        notifier.start()
+        await self.pass_by(1)
+        try:
+            await use()
+        finally:
+            await notifier.close()
+
+    async def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.clock.advance(seconds)
+
+    @contextmanager
+    def file(self) -> Iterator[NotificationFile]:
+        """The file, as another process opens it."""
+        file = NotificationFile(self.folder / "notifications.sqlite", survives_power_cuts=False)
+        yield file
+        file.close()
+
+
+def at(folder: Path, use: Callable[[Site], Awaitable[None]]) -> None:
+    structlog.reset_defaults()
+    asyncio.run(use(Site(folder)))  # type: ignore[arg-type]
+
+
+def test_what_becomes_of_an_alert_is_told(tmp_path: Path) -> None:
+    """New, grown after an hour, acknowledged and closed at once, opened again."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            alert, grown = make_alert(), make_alert(count=8)
+            site.detections.put(alert)
+            await site.pass_by(2)
+            site.detections.put(grown)
+            await site.pass_by(HOUR_S / 2)
+            assert soc.tidings == [("new", "1")]
+            await site.pass_by(HOUR_S / 2 + 2)
+            for state in (AlertState.ACKNOWLEDGED, AlertState.CLOSED, AlertState.OPEN):
+                site.detections.set(grown, state)
+                await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+
+        told = ["new", "updated", "acknowledged", "closed", "reopened"]
+        assert soc.tidings == [(one, "1") for one in told]
+        assert len({one.key for one in soc.got}) == 5
+        assert {one.thread for one in soc.got} == {make_alert().id}
+
+    at(tmp_path, use)
+
+
+def test_what_no_target_wants_is_told_nobody(tmp_path: Path) -> None:
+    """Signals below medium, episodes that only serve others, other severities for each target."""
+
+    async def use(site: Site) -> None:
+        soc, pager = Receiver(), Receiver()
+        targets = [(target_named("soc"), soc), (target_named("pager", severity_min="critical"), pager)]
+
+        async def live() -> None:
+            site.detections.put(make_alert(1, severity=Severity.LOW))
+            site.detections.put(make_alert(2), shown=False)
+            site.detections.put(make_alert(3))
+            site.detections.put(make_alert(4, severity=Severity.CRITICAL))
+            await site.pass_by(2)
+
+        await site.run_targets(targets, live)
+
+        assert soc.tidings == [("new", "4"), ("new", "3")]
+        assert pager.tidings == [("new", "4")]
+
+    at(tmp_path, use)
+
+
+def test_a_target_that_is_away_holds_up_no_other_and_loses_nothing(tmp_path: Path) -> None:
+    """It is tried less and less often, told once, and gets everything when it is back."""
+
+    async def use(site: Site) -> None:
+        away, there = Receiver(failing=Unavailable("no connection")), Receiver()
+
+        async def live() -> None:
+            with capture_logs() as lines:
+                for number in range(1, 6):
+                    site.detections.put(make_alert(number))
+                    await site.pass_by(HOUR_S)
+                assert len(there.got) == 5
+                assert away.got == []
+                tries = away.tries
+                away.failing = None
+                await site.pass_by(WAIT_MAX_S * 1.3)
+            assert 20 < tries < 40
+            assert sorted(away.tidings) == [("new", str(number)) for number in range(1, 6)]
+            told = [line["event"] for line in lines if "away" in line["event"]]
+            assert told == [
+                "notifications away: no connection; what waits for it is kept",
+                "notifications away: the target takes notifications again",
+            ]
+
+        await site.run(live, away=away, there=there)
+
+    at(tmp_path, use)
+
+
+def test_a_target_that_asks_for_time_gets_it(tmp_path: Path) -> None:
+    """`Retry-After` is kept also where it is longer than our own wait."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(failing=Throttled("HTTP 429", after_s=600))
+
+        async def live() -> None:
+            site.detections.put(make_alert())
+            await site.pass_by(590)
+            assert soc.tries == 1
+            soc.failing = None
+            await site.pass_by(20)
+            assert soc.tidings == [("new", "1")]
+
+        await site.run(live, soc=soc)
+
+    at(tmp_path, use)
+
+
+def test_a_notification_that_is_refused_is_kept_aside(tmp_path: Path) -> None:
+    """After a few tries, so that the next one has its turn; it can be tried again by hand."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+            soc.refuses = lambda one: one.standing is not None and one.standing.alert.id.endswith("2")
+            site.detections.put(make_alert(2))
+            await site.pass_by(1.5)
+            site.detections.put(make_alert(3))
+            await site.pass_by(60)
+            assert soc.tidings == [("new", "1"), ("new", "3")]
+            assert soc.tries == 2 + REFUSALS_MAX
+            with site.file() as file:
+                [aside] = list_aside(file)
+                assert (aside.target, aside.reason) == ("soc", "HTTP 400")
+                soc.refuses = lambda _: False
+                assert try_again(file, ["soc"], now_ms=0) == 1
+                assert list_aside(file) == []
+            await site.pass_by(60)
+            assert soc.tidings[2:] == [("new", "2")]
+
+        await site.run(live, soc=soc)
+
+    at(tmp_path, use)
+
+
+def test_a_target_that_has_never_taken_anything_gets_more_patience(tmp_path: Path) -> None:
+    """A refusal of the first notification is as likely about the target itself."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(refuses=lambda _: True)
+
+        async def live() -> None:
+            site.detections.put(make_alert())
+            await site.pass_by(HOUR_S)
+            assert soc.tries == FIRST_REFUSALS_MAX
+
+        await site.run(live, soc=soc)
+
+    at(tmp_path, use)
+
+
+def test_a_flood_becomes_a_digest_that_names_the_worst(tmp_path: Path) -> None:
+    """Within the rate; every alert is in it or was told alone, and none twice."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            for number in range(1, 60):
+                site.detections.put(make_alert(number))
+            site.detections.put(make_alert(60, severity=Severity.CRITICAL))
+            await site.pass_by(30)
+            assert len(soc.got) == 4
+            assert soc.tidings[0] == ("new", "3c")
+            [digest] = [one.digest for one in soc.got if one.digest is not None]
+            assert digest.count == 57
+            assert len(digest.worst) == 20
+            await site.pass_by(300)
+            assert len(soc.got) == 4
+            # What is in a digest has no thread of its own: only what gets worse is told.
+            site.detections.put(make_alert(5, count=99))
+            site.detections.put(make_alert(6, severity=Severity.CRITICAL))
+            await site.pass_by(2 * HOUR_S)
+            assert len(soc.got) == 5
+
+        await site.run_targets([(target_named(rate_per_minute=4, digest_after=10), soc)], live)
+
+    at(tmp_path, use)
+
+
+def test_a_target_hears_nothing_of_what_was_there_before_it(tmp_path: Path) -> None:
+    """Nobody is woken by last month's alerts because a channel was added."""
+
+    async def use(site: Site) -> None:
+        site.detections.put(make_alert(1))
+        first, second = Receiver(), Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(2))
+            await site.pass_by(2)
+
+        async def later() -> None:
+            site.detections.put(make_alert(4))
+            await site.pass_by(2)
+
+        await site.run(live, first=first)
+        site.detections.put(make_alert(3))
+        await site.run(later, first=first, second=second)
+
+        assert first.tidings == [("new", "2"), ("new", "3"), ("new", "4")]
+        assert second.tidings == [("new", "4")]
+
+    at(tmp_path, use)
+
+
+def test_what_came_while_no_collector_ran_is_told_by_the_next(tmp_path: Path) -> None:
+    """Acknowledged from another process, for example, after the run has ended."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def rest() -> None:
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+        site.detections.set(make_alert(1), AlertState.CLOSED)
+        await site.run(rest, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("closed", "1")]
+
+    at(tmp_path, use)
+
+
+def test_an_alert_that_becomes_another_stays_one_thread(tmp_path: Path) -> None:
+    """A record that came late moves its start, and with it its id: it is the same incident."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+            site.detections.drop(make_alert(1), became=make_alert(2))
+            await site.pass_by(HOUR_S + 2)
+            site.detections.set(make_alert(2), AlertState.CLOSED)
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("updated", "2"), ("closed", "2")]
+        assert {one.thread for one in soc.got} == {make_alert(1).id}
+
+    at(tmp_path, use)
+
+
+def test_an_alert_that_was_nothing_is_withdrawn_where_it_was_told(tmp_path: Path) -> None:
+    """And not told at all where it was not yet."""
+
+    async def use(site: Site) -> None:
+        there, away = Receiver(), Receiver(failing=Unavailable("away"))
+
+        async def live() -> None:
+            site.detections.put(make_alert(2))
+            await site.pass_by(2)
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+            site.detections.drop(make_alert(1))
+            away.failing = None
+            await site.pass_by(MINUTE_S)
+
+        await site.run(live, there=there, away=away)
+
+        assert there.tidings == [("new", "2"), ("new", "1"), ("withdrawn", "1")]
+        assert away.tidings == [("new", "2")]
+
+    at(tmp_path, use)
+
+
+def test_a_target_that_is_taken_out_is_told_what_it_will_not_hear(tmp_path: Path) -> None:
+    """In a line, with how much waited for it."""
+
+    async def use(site: Site) -> None:
+        away = Receiver(failing=NotificationsRefused("HTTP 404", fix="give another URL"))
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def rest() -> None:
+            """Nothing comes."""
+
+        await site.run(live, away=away)
+        with capture_logs() as lines:
+            await site.run(rest, other=Receiver())
+
+        [line] = [line["event"] for line in lines]
+        assert "the target away is in the configuration no longer; 1 alerts" in line
+
+    at(tmp_path, use)
+
+
+def test_the_figures_say_how_each_target_stands(tmp_path: Path) -> None:
+    """What it was told, what waits, and why."""
+
+    async def use(site: Site) -> None:
+        away = Receiver(failing=NotificationsRefused("HTTP 404", fix="give another URL"))
+        there = Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+            now_ms = round(site.clock.now().timestamp() * 1000)
+            with site.file() as file:
+                one, two = list_figures(file, now_ms=now_ms)
+            assert (one.name, one.sent, one.waiting, one.trouble) == (
+                "away",
+                0,
+                1,
+                "HTTP 404; give another URL",
+            )
+            assert one.next_ms > now_ms
+            assert (two.name, two.sent, two.waiting, two.trouble) == ("there", 1, 0, "")
+
+        await site.run(live, away=away, there=there)
+
+    at(tmp_path, use)
+
+
+def test_a_file_of_detections_that_was_made_anew_wakes_nobody_twice(tmp_path: Path) -> None:
+    """What was told stays told; what nobody was told of the time of the targets is told now."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def rest() -> None:
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+        site.detections.state.close()
+        for path in site.folder.glob("detections.sqlite*"):
+            path.unlink()
+        site.detections = Detections(site.folder)
+        later_ms = make_alert().last_at_ms + 10_000
+        site.detections.put(make_alert(1))
+        site.detections.put(make_alert(2, last_at_ms=later_ms))
+        site.detections.put(make_alert(3, last_at_ms=later_ms - 86_400_000, first_at_ms=0))
+        await site.run(rest, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("new", "2")]
+
+    at(tmp_path, use)
+
+
+def test_a_target_that_fails_in_a_way_nobody_foresaw_is_tried_again(tmp_path: Path) -> None:
+    """It is told with its type and place, and never with its words."""
+
+    class Broken(Receiver):
+        async def send(self, outgoing: object) -> object:  # type: ignore[override]
+            self.tries += 1
+            raise ZeroDivisionError("a secret")
+
+    async def use(site: Site) -> None:
+        broken, there = Broken(), Receiver()
+
+        async def live() -> None:
+            with capture_logs() as lines:
+                site.detections.put(make_alert(1))
+                await site.pass_by(30)
+            assert there.tidings == [("new", "1")]
+            assert broken.tries >= 2
+            text = " ".join(str(line) for line in lines)
+            assert "unexpected ZeroDivisionError" in text
+            assert "a secret" not in text
+
+        await site.run(live, broken=broken, there=there)
+
+    at(tmp_path, use)
+
+
+def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path) -> None:
+    """More alerts than may wait: the least severe are counted, by severity and title."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(failing=Unavailable("away"))
+
+        async def live() -> None:
+            with site.detections.state.transaction():
+                for number in range(1, 5_031):
+                    severity = Severity.HIGH if number > 100 else Severity.MEDIUM
+                    site.detections.state.put_alert(
+                        KeptAlert(make_alert(number, severity=severity), shown=True)
+                    )
+            await site.pass_by(3)
+            soc.failing = None
+            await site.pass_by(120)
+            [digest] = [one.digest for one in soc.got if one.digest is not None]
+            assert (digest.count, digest.counts[0][0]) == (30, Severity.MEDIUM)
+            assert len(soc.got) == 5_001
+
+        soc.at_once_max = 500
+        await site.run_targets([(target_named(digest_after=None), soc)], live)
+
+    at(tmp_path, use)
+
+
+def test_one_file_of_notifications_serves_every_run(tmp_path: Path) -> None:
+    """A repeat after a crash has the key of the first try; a receiver that knows keys tells it."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(failing=Unavailable("broken"), is_forgetful=True)
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def rest() -> None:
+            soc.failing, soc.is_forgetful = None, False
+            site.detections.put(replace(make_alert(1), count=50))
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+        await site.run(rest, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("new", "1")]
+        assert len({one.key for one in soc.got}) == 1
+
+    at(tmp_path, use)

@@ -1,0 +1,78 @@
+"""Which rules would be in force, and what is wrong with the user's own, told before a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m365watch.config.settings import DetectionSettings, Settings
+from m365watch.diagnosis.findings import Verdict
+from m365watch.preflight.detections import MISTAKES_SHOWN_MAX, check_detections
+
+GOOD = """\
+title: A rule of one's own
+id: 5f1c6c0e-7d0b-4a51-9a4e-000000000001
+logsource: {product: m365, service: exchange}
+detection: {s: {Operation: A}, condition: s}
+level: high
+"""
+HALF = "---\ntitle: half\nlogsource: {product: m365}\n"
+
+
+def settings_with(folder: Path, detections: DetectionSettings) -> Settings:
+    return Settings(
+        path=folder / "m365watch.json",
+        collector_name="c",
+        state_directory=folder,
+        debug=False,
+        tenants=(),
+        outputs=(),
+        warnings=(),
+        detections=detections,
+    )
+
+
+def own(folder: Path, rules: str, *, packs: tuple[str, ...] = (), exceptions: str = "") -> Settings:
+    (folder / "rules").mkdir()
+    (folder / "rules" / "mine.yml").write_text(rules, encoding="utf-8")
+    path = folder / "exceptions.yml"
+    path.write_text(exceptions, encoding="utf-8")
+    detections = DetectionSettings(
+        enabled=True, packs=packs, rules_directories=(folder / "rules",), exceptions_file=path
+    )
+    return settings_with(folder, detections)
+
+
+def test_there_is_no_step_where_detections_are_off(tmp_path: Path) -> None:
+    """No rule is read then."""
+    assert check_detections(settings_with(tmp_path, DetectionSettings())) == []
+
+
+def test_the_rules_in_force_are_counted(tmp_path: Path) -> None:
+    """Those that come along, and those of one's own."""
+    exceptions = "exceptions: [{rule: '*', reason: x, entity: {user: a}}]\n"
+    [step] = check_detections(own(tmp_path, GOOD, packs=("core",), exceptions=exceptions))
+
+    assert step.verdict is Verdict.OK
+    assert " rules of the pack core, 1 of yours; 1 exception" in step.seen
+
+
+def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
+    """The rule beside it works; an exception of no rule is named too."""
+    exceptions = "exceptions:\n- {rule: B08}\n- {rule: B99, reason: x}\n"
+    good, *notes = check_detections(own(tmp_path, GOOD + HALF, exceptions=exceptions))
+
+    assert good.seen == "1 of yours; 1 exception"
+    assert [note.verdict for note in notes] == [Verdict.NOTE] * 3
+    assert all(note.fix and note.fix.startswith("correct it") for note in notes)
+    assert notes[0].seen.startswith("rules/mine.yml:7 (half): ")
+    assert notes[1].seen.startswith(f"{tmp_path}/exceptions.yml:2: exceptions.0.reason: is missing")
+    assert notes[2].seen == f"{tmp_path}/exceptions.yml: there is no rule B99: the exception excepts nothing"
+
+
+def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:
+    """They are on and find nothing; many mistakes take few lines."""
+    head, *notes = check_detections(own(tmp_path, HALF * 30))
+
+    assert (head.verdict, bool(head.fix)) == (Verdict.BROKEN, True)
+    assert len(notes) == MISTAKES_SHOWN_MAX + 1
+    assert notes[-1].seen == "10 more; `m365watch rules validate` names them"

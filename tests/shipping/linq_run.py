@@ -1,0 +1,291 @@
+"""An interpreter of the parsed part of LINQ: enough to see what a query finds in records.
+
+What Devo does where a value is absent is done here too: functions of null are null, a comparison with null is
+null, and a row whose condition is null is dropped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
+
+import re2
+
+from linq_syntax import Call, Clause, Column, Expression, Group, Literal, Query, Select, Where
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A value of the type json, which is no text."""
+
+    value: Any
+
+
+@dataclass(slots=True)
+class World:
+    """What the functions know beyond the row."""
+
+    today: datetime
+    locate: Callable[[str], Any]
+
+
+def rows_of(query: Query, rows: Iterable[Row], world: World) -> list[Row]:
+    """What the query finds."""
+    found = [dict(row) for row in rows]
+    place = 0
+    while place < len(query.clauses):
+        clause = query.clauses[place]
+        if isinstance(clause, Group):
+            following = query.clauses[place + 1] if place + 1 < len(query.clauses) else None
+            found = _grouped(clause, following if isinstance(following, Select) else None, found, world)
+            place += 2 if isinstance(following, Select) else 1
+            continue
+        found = list(_applied(clause, found, world))
+        place += 1
+    return found
+
+
+def _applied(clause: Clause, rows: list[Row], world: World) -> Iterable[Row]:
+    for row in rows:
+        if isinstance(clause, Where):
+            if all(evaluate(one, row, world) is True for one in clause.conditions):
+                yield row
+        elif isinstance(clause, Select):
+            for expression, name in clause.made:
+                row[name] = evaluate(expression, row, world)
+            yield row
+
+
+def _grouped(group: Group, select: Select | None, rows: list[Row], world: World) -> list[Row]:
+    start = min((row["eventdate"] for row in rows), default=None)
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        bucket = (row["eventdate"] - start) // timedelta(seconds=group.every_s) if group.every_s else 0
+        groups.setdefault((bucket, *(row[key] for key in group.keys)), []).append(row)
+    found = []
+    for key, members in groups.items():
+        row = dict(zip(group.keys, key[1:], strict=True))
+        if group.every_s:
+            row["eventdate"] = start
+        for expression, name in select.made if select else ():
+            assert isinstance(expression, Call)
+            row[name] = _total(expression, members, world)
+        found.append(row)
+    return found
+
+
+def _total(call: Call, members: list[Row], world: World) -> Any:
+    values = [evaluate(call.arguments[0], row, world) for row in members] if call.arguments else []
+    there = [value for value in values if value is not None]
+    match call.name:
+        case "count":
+            return len(there) if call.arguments else len(members)
+        case "sum":
+            return sum(there)
+        case "avg":
+            return sum(there) / len(values) if values else None
+        case "median":
+            return statistics.median(there) if there else None
+        case "min" | "max":
+            return (min if call.name == "min" else max)(there, default=None)
+        case "sizedistinct" | "hllppcount":
+            return len(set(there))
+        case "nnfirst":
+            return there[0] if there else None
+        case "nnlast":
+            return there[-1] if there else None
+    raise NotImplementedError(call.name)
+
+
+def evaluate(expression: Expression, row: Mapping[str, Any], world: World) -> Any:
+    """The expression's value for the row; None is null."""
+    match expression:
+        case Literal(value, kind):
+            return timedelta(seconds=int(str(value))) if kind == "span" else value
+        case Column(name):
+            return row[name]
+        case Call("today", _):
+            return world.today
+        case Call(name, parts) if name in _LAZY:
+            return _LAZY[name](parts, lambda part: evaluate(part, row, world))
+        case Call(name, parts):
+            values = [evaluate(one, row, world) for one in parts]
+            return None if any(value is None for value in values) else _call(name, values, world)
+
+
+Evaluate = Callable[[Expression], Any]
+Arguments = tuple[Expression, ...]
+
+
+def _negated(parts: Arguments, value_of: Evaluate) -> Any:
+    value = value_of(parts[0])
+    return None if value is None else not value
+
+
+def _there(parts: Arguments, value_of: Evaluate) -> Any:
+    found = value_of(parts[0])
+    return value_of(parts[1]) if found is None else found
+
+
+def _chosen(parts: Arguments, value_of: Evaluate) -> Any:
+    return value_of(parts[1] if value_of(parts[0]) is True else parts[2])
+
+
+_LAZY: dict[str, Callable[[Arguments, Evaluate], Any]] = {
+    "and": lambda parts, value_of: _logic("and", [value_of(part) for part in parts]),
+    "or": lambda parts, value_of: _logic("or", [value_of(part) for part in parts]),
+    "not": _negated,
+    "nvl": _there,
+    "ifthenelse": _chosen,
+    "isnull": lambda parts, value_of: value_of(parts[0]) is None,
+    "isnotnull": lambda parts, value_of: value_of(parts[0]) is not None,
+}
+"""What can be worked out though an argument is null."""
+
+
+def _logic(name: str, values: Sequence[Any]) -> Any:
+    deciding = name == "or"
+    assert all(value is None or isinstance(value, bool) for value in values)
+    if deciding in values:
+        return deciding
+    return None if None in values else not deciding
+
+
+def _call(name: str, values: list[Any], world: World) -> Any:
+    if name in ("countrycode", "asn"):
+        place = world.locate(values[0])
+        return (place.country or None) if name == "countrycode" else int(place.asn) if place.asn else None
+    return _FUNCTIONS[name](*values)
+
+
+def _text(value: Any) -> str:
+    assert isinstance(value, str), f"a text is wanted, and there is {value!r}"
+    return value
+
+
+@cache
+def _compiled(pattern: str) -> Any:
+    """RE2 takes what Java and Perl take too, but for looking around; so it says that a pattern is plain."""
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def _peek(text: str, pattern: str, group: int = 0) -> str | None:
+    found = _compiled(pattern).search(_text(text))
+    return None if found is None else found.group(group)
+
+
+def _json(text: str) -> Json | None:
+    try:
+        return Json(json.loads(_text(text)))
+    except ValueError:
+        return None
+
+
+def _at(value: Any, key: str) -> Any:
+    assert isinstance(value, Json), "only json has keys"
+    inner = value.value
+    return Json(inner[key]) if isinstance(inner, dict) and key in inner else None
+
+
+def _walked(path: str, value: Json) -> Any:
+    found = value.value
+    for step in path.split(".")[1:]:
+        if not isinstance(found, dict) or step not in found:
+            return None
+        found = found[step]
+    return Json(found)
+
+
+def _str(value: Any) -> str | None:
+    """Of JSON only a text becomes one."""
+    if isinstance(value, Json):
+        return value.value if isinstance(value.value, str) else None
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+
+
+def _stringify(value: Any) -> str | None:
+    assert isinstance(value, Json)
+    return json.dumps(value.value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _address(value: str, version: int) -> Any:
+    try:
+        found = ipaddress.ip_address(_text(value))
+    except ValueError:
+        return None
+    return str(found) if found.version == version else None
+
+
+def _parsed(text: str, shape: str, _zone: str) -> datetime | None:
+    assert shape == "YYYY-MM-DD[T]HH:mm:ss"
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _compare(sign: str) -> Callable[[Any, Any], bool]:
+    compared = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}[sign]
+
+    def compare(left: Any, right: Any) -> bool:
+        kinds = {type(one) for one in (left, right)}
+        assert len(kinds) == 1 or kinds <= {int, float}, f"{left!r} {sign} {right!r} compares two types"
+        return bool(compared(left, right))
+
+    return compare
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{sign: _compare(sign) for sign in ("=", "!=", "<", "<=", ">", ">=")},
+    "+": lambda left, right: left + right,
+    "-": lambda left, right: left - right,
+    "->": lambda text, part: part in text,
+    "<-": lambda address, network: ipaddress.ip_address(address) in ipaddress.ip_network(network),
+    "in": lambda value, values: value in values,
+    "set": lambda *values: set(values),
+    "at": _at,
+    "endswith": lambda text, part: text.endswith(part),
+    "epoch": lambda at: round(at.timestamp() * 1000),
+    "eqic": lambda one, two: _text(one).lower() == _text(two).lower(),
+    "float": _float,
+    "has": lambda text, *parts: any(part in text for part in parts),
+    "ip4": lambda text: _address(text, 4),
+    "ip6": lambda text: _address(text, 6),
+    "jqcompile": _text,
+    "jqeval": _walked,
+    "jsonparse": _json,
+    "lower": lambda text: _text(text).lower(),
+    "matches": lambda text, pattern: _compiled(pattern).search(_text(text)) is not None,
+    "net4": _text,
+    "net6": _text,
+    "parsedate": _parsed,
+    "peek": _peek,
+    "re": _text,
+    "replaceall": lambda text, old, new: text.replace(old, new),
+    "startswith": lambda text, part: text.startswith(part),
+    "str": _str,
+    "stringify": _stringify,
+    "subsall": lambda text, pattern, template: _compiled(pattern).sub(template, _text(text)),
+    "substring": lambda text, start, length: text[start : start + length],
+    "template": _text,
+    "trim": lambda text: _text(text).strip(),
+    "weakhas": lambda text, part: _text(part).lower() in _text(text).lower(),
+}
