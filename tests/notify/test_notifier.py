@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import NotificationsRefused, Throttled, Unavailable
+from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.looking import list_aside, list_figures, try_again
 from m365watch.notify.rows import NotificationFile
 from m365watch.notify.turns import FIRST_REFUSALS_MAX, REFUSALS_MAX, WAIT_MAX_S
@@ -478,5 +479,61 @@ def test_one_file_of_notifications_serves_every_run(tmp_path: Path) -> None:
 
         assert soc.tidings == [("new", "1"), ("new", "1")]
         assert len({one.key for one in soc.got}) == 1
+
+    at(tmp_path, use)
+
+
+def test_nobody_is_told_that_a_person_was_erased(tmp_path: Path) -> None:
+    """What names them goes, also where it is being told; others that were told with them are told anew."""
+    ann = make_alert(1)
+    bob = make_alert(2, group=("bob",), entities=(("user", "bob@contoso.example"),), explanation="bob")
+
+    async def use(site: Site) -> None:
+        away = Receiver(failing=Unavailable("away"), at_once_max=9)
+
+        async def live() -> None:
+            site.detections.put(ann)
+            site.detections.put(bob)
+            await site.pass_by(2)
+            assert forget_told(site.folder / "notifications.sqlite", lambda body: b"ann@" in body) == 2
+            site.detections.drop(ann)
+            away.failing = None
+            await site.pass_by(60)
+            assert away.tidings == [("new", "2")]
+            assert count_told(site.folder / "notifications.sqlite", lambda body: b"ann@" in body) == 0
+
+        await site.run(live, away=away)
+
+    at(tmp_path, use)
+
+
+def test_an_old_alert_of_a_file_that_was_made_anew_wakes_nobody(tmp_path: Path) -> None:
+    """It ended before the target was one, by more than the service serves."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+        old_ms = make_alert().last_at_ms - 9 * 86_400_000
+
+        async def live() -> None:
+            site.detections.put(make_alert(1, first_at_ms=old_ms, last_at_ms=old_ms))
+            site.detections.put(make_alert(2))
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+
+        assert soc.tidings == [("new", "2")]
+
+    at(tmp_path, use)
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """It tells whom attackers are after."""
+
+    async def use(site: Site) -> None:
+        async def live() -> None:
+            """Nothing comes."""
+
+        await site.run(live, soc=Receiver())
+        assert (site.folder / "notifications.sqlite").stat().st_mode & 0o077 == 0
 
     at(tmp_path, use)

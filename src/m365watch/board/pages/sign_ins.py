@@ -14,7 +14,7 @@ from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, 
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import short
+from m365watch.board.words import counted, short
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
@@ -78,7 +78,7 @@ async def errors(view: View, sources: Sources) -> Shape:
     """Why sign-ins failed, by Entra's own word for it."""
     rows = await sources.ask(view, sign_ins.ERRORS)
     ranked = [
-        Ranked(error or "not said", count, colour="failed", note=f"{persons:,} people")
+        Ranked(error or "not said", count, colour="failed", note=counted(persons, "person", "people"))
         for error, count, persons in rows
     ]
     empty = None if rows else Empty("No sign-in failed in this view.")
@@ -93,14 +93,14 @@ async def failing(view: View, sources: Sources) -> Shape:
         Ranking(
             title,
             [
-                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {others:,} {word}")
+                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {counted(others, *nouns)}")
                 for who, count, total, others in rows
             ],
             sum(row[1] for row in rows),
         )
-        for title, name, word, rows in (
-            ("People", "user", "addresses", people),
-            ("Addresses", "ip", "people", addresses),
+        for title, name, nouns, rows in (
+            ("People", "user", ("address", "addresses"), people),
+            ("Addresses", "ip", ("person", "people"), addresses),
         )
     ]
     return Several(parts, empty=None if people else Empty("No sign-in failed in this view."))
