@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
     from m365watch.detect.desk import AlertsFound
+    from m365watch.notify.looking import WhoKnows
     from m365watch.rebuilding import Rebuilt
 
 STYLES = {
@@ -116,13 +117,13 @@ def _summary(kept: KeptAlert) -> Text:
     return text
 
 
-def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
+def alert_page(kept: KeptAlert, evidence: Evidence, told: Sequence[WhoKnows] = ()) -> RenderableType:
     """All that is known of one alert, in the order in which somebody who is woken needs it."""
     alert = kept.alert
     head = Text.assemble(
         (f" {str(alert.severity).upper()} ", STYLES[alert.severity]), " ", (plain(alert.title), "bold")
     )
-    blocks: list[RenderableType] = [head, Text(), Text(plain(alert.explanation)), Text(), _facts(kept)]
+    blocks: list[RenderableType] = [head, Text(), Text(plain(alert.explanation)), Text(), _facts(kept, told)]
     blocks += _list_block("What to look at next", alert.check)
     blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
@@ -137,7 +138,7 @@ def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
     return Group(*blocks)
 
 
-def _facts(kept: KeptAlert) -> Table:
+def _facts(kept: KeptAlert, told: Sequence[WhoKnows]) -> Table:
     alert = kept.alert
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
@@ -152,12 +153,21 @@ def _facts(kept: KeptAlert) -> Table:
     rows.append(("tenant", alert.tenant))
     rows.append(("state", _state_words(kept)))
     rows.append(("alert", alert.id))
+    rows.append(("told", ", ".join(map(_told_words, told))))
     if alert.formerly:
         rows.append(("formerly", ", ".join(one[:ID_SHOWN] for one in alert.formerly)))
     for name, value in rows:
         if value:
             grid.add_row(Text(plain(name)), Text(plain(value)))
     return grid
+
+
+def _told_words(one: WhoKnows) -> str:
+    """Whether somebody has been woken by it already."""
+    if not one.at_ms:
+        return f"{one.target} (waits)"
+    digest = ", in a digest" if one.in_digest else ""
+    return f"{one.target} ({moment(instant_of(one.at_ms))}{digest}{', more waits' if one.waits else ''})"
 
 
 def _when(alert: Alert) -> str:
@@ -231,6 +241,19 @@ def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[st
         "hidden": {str(severity): number for severity, number in found.hidden.items()},
         "alerts": [alert_document(one) for one in found.alerts[:limit]],
     }
+
+
+def told_document(told: Sequence[WhoKnows]) -> list[dict[str, Any]]:
+    """Who was told of an alert, and when."""
+    return [
+        {
+            "target": one.target,
+            "at": instant(instant_of(one.at_ms)) if one.at_ms else None,
+            "in_digest": one.in_digest,
+            "waits": one.waits,
+        }
+        for one in told
+    ]
 
 
 def alert_document(kept: KeptAlert) -> dict[str, Any]:

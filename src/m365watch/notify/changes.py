@@ -30,12 +30,12 @@ CREATE TRIGGER notify_gone AFTER DELETE ON alert
 class Changes:
     """The list in one file of detections; one thread uses it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open the file, which is there. Raises: OutputUnusable."""
         self._path = path
-        self._state = DetectionState(path)
+        self._state = DetectionState(path, survives_power_cuts=survives_power_cuts)
         self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
 
     def close(self) -> None:
         """Let go of the file."""

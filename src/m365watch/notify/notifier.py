@@ -79,7 +79,7 @@ class Notifier:
 
     def _open(self) -> dict[str, int]:
         store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
-        changes = self._changes = Changes(self._detections)
+        changes = self._changes = Changes(self._detections, survives_power_cuts=self._survives)
         known = store.list_targets()
         self._catch_up(store, changes, {name: known[name] for name in known if name in self._wishes})
         given_up = store.register(self._wishes, now_ms=self._now_ms())
