@@ -311,7 +311,7 @@ def rebuild(
             settings,
             clock=clock,
             progress=lambda records, percent: progress(
-                f"{records:,} records, percent of the period", percent, 100
+                f"{records:,} records looked at, {percent} % of the period", percent, 1
             ),
         )
     if as_json:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.evidence_words import details_of, failure_of
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert, instant_of
@@ -220,7 +221,7 @@ def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:
         blocks.append(Text(plain(evidence.why_not), style="yellow"))
         blocks += [whole_line(plain(one)) for one in alert.evidence[:EVIDENCE_SHOWN_MAX]]
     for record in evidence.records[:EVIDENCE_SHOWN_MAX]:
-        blocks += [Text(_record_line(record)), Padding(_record_rest(record), (0, 0, 0, 2))]
+        blocks += [Text(_record_line(record)), *(Padding(one, (0, 0, 0, 2)) for one in _record_rest(record))]
     more = max(len(evidence.records), len(alert.evidence)) - EVIDENCE_SHOWN_MAX
     if more > 0:
         blocks.append(Text(f"and {more:,} more: --json has their ids", style="dim"))
@@ -231,13 +232,16 @@ def _record_line(record: EvidenceRecord) -> str:
     return plain(f"{moment(record.created_at)}  {record.operation}  {record.user_id}")
 
 
-def _record_rest(record: EvidenceRecord) -> Text:
-    parts = [
-        part
-        for part in (record.client_ip and f"from {record.client_ip}", record.object_id, record.result)
-        if part
-    ]
-    return Text(plain("; ".join([*parts, record.id])), style="dim")
+def _record_rest(record: EvidenceRecord) -> list[Text]:
+    """Whether it failed, as its kind tells; what was set; from where and to what; its id."""
+    where = [record.client_ip and f"from {record.client_ip}", record.object_id]
+    lines = []
+    if failed := failure_of(record.raw):
+        lines.append(Text(plain(failed), style="yellow"))
+    if details := details_of(record.raw):
+        lines.append(Text(plain(details)))
+    lines.append(Text(plain("; ".join([*filter(None, where), record.id])), style="dim"))
+    return lines
 
 
 def state_line(kept: KeptAlert) -> str:
