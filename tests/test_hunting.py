@@ -81,6 +81,21 @@ def alerts_of_the_run(config: Path) -> list[Alert]:
     return found
 
 
+def test_a_look_back_leaves_the_detections_as_they_are(config: Path) -> None:
+    """Nothing that it finds is kept, neither here nor in the lake."""
+    folder = settings_of(config).state_directory
+
+    def kept() -> list[tuple[str, bytes]]:
+        paths = [*folder.glob("detections*"), *(config.parent / "lake" / "alerts").rglob("*.json")]
+        return [(path.name, path.read_bytes()) for path in sorted(paths)]
+
+    before = kept()
+    assert call(config).exit_code == 0
+
+    assert before
+    assert kept() == before
+
+
 def test_a_look_back_gives_the_alerts_of_the_run(config: Path) -> None:
     """Ids, counts, evidence and words, from the whole lake and whatever order the run had it in."""
     start = SystemClock().now() - timedelta(days=8)

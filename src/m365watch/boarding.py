@@ -17,6 +17,7 @@ from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
+from m365watch.detecting import knowledge_of
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
 
@@ -58,7 +59,8 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     """
     lake = settings.lake_directory
     facts = None if lake is None else FactsReader(lake)
-    board = Board(Sources(settings, facts, clock), gate=LoopbackGate(), listening=listening)
+    places = knowledge_of(settings.detections, clock=clock).enrichment
+    board = Board(Sources(settings, facts, clock, places), gate=LoopbackGate(), listening=listening)
     server = _Server(
         uvicorn.Config(
             board.app,

@@ -56,11 +56,19 @@ def _load_packs(names: tuple[str, ...]) -> Library:
     return load_library([PACKS_DIRECTORY / name for name in names])
 
 
-def knowledge_of(settings: DetectionSettings, *, clock: Clock | None = None) -> Knowledge:
+def knowledge_of(
+    settings: DetectionSettings, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
+) -> Knowledge:
     """What the rules may know beyond the records; files are read when a rule first asks for them."""
     from m365watch.detect.enrich.making import make_knowledge
+    from m365watch.detect.enrich.watched import say_nothing
 
-    return make_knowledge(settings, clock=clock or SystemClock())
+    return make_knowledge(settings, clock=clock or SystemClock(), tell=tell or say_nothing)
+
+
+def _tell_of_file(line: str) -> None:
+    """A table or list that cannot be read: nothing is lost, and rules go on with what was there before."""
+    _log.warning(f"detections: {line}; rules go on with what was there before")
 
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
@@ -96,7 +104,7 @@ def make_detections(
         settings.state_directory,
         rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections, clock=clock),
+        knowledge=knowledge_of(detections, clock=clock, tell=_tell_of_file),
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
@@ -333,8 +341,9 @@ class AlertTeller:
         for alert in new[:room]:
             _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
         self._told += min(len(new), room)
+        is_first = not self._untold
         self._untold += max(0, len(new) - room)
-        if self._untold and room > 0:
+        if self._untold and is_first:
             _log.info("more alerts have come than are named here; `m365watch alerts list` has all")
 
     def _tell_rest(self) -> None:

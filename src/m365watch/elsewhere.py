@@ -28,6 +28,8 @@ from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.notify.handing import folder_for_alerts
+from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.outputs.queue import records_in_file
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
@@ -38,6 +40,7 @@ from m365watch.traces import (
     in_detections,
     in_ledger_copy,
     in_lines,
+    in_notifications,
     in_page,
     in_queue_file,
     is_database,
@@ -45,6 +48,7 @@ from m365watch.traces import (
 
 QUEUES_FOLDER = "queues"
 _DETECTIONS = Path(DETECTIONS_FILE).stem
+_NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _AT_DEVO = "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
 
@@ -104,7 +108,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
-        and not path.name.startswith(_DETECTIONS)
+        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS))
         and not path.name.endswith(_COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
@@ -125,6 +129,9 @@ def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
         else:
             says = "detections that are in use no more; remove the file, and any -wal beside it"
             yield _told(str(path), "detections_copy", says, [in_detections(path, person)])
+    if (told := state / NOTIFICATIONS_FILE).exists():
+        says = "alerts that somebody is told of are erased with the records of the lake; erase once more"
+        yield _told(str(told), "notifications", says, [in_notifications(told, person)])
     if (journal := state / RESPONSES_FILE).exists():
         says = "who did what about which alert; nothing is erased there: take the lines out"
         yield _told(str(journal), "responses", says, [in_lines(journal, person)])
@@ -185,6 +192,10 @@ def _in_files(output: FilesSettings, person: Person, progress: Progress) -> Iter
     yield _in_folder(
         output.directory, "files", says, in_lines, person, progress, name=f"output {output.name}: "
     )
+    alerts = folder_for_alerts(output.directory)
+    if alerts.is_dir():
+        says = "alerts that were told here; take the lines or the files out, and look in what was copied"
+        yield _in_folder(alerts, "files", says, in_lines, person, progress, name=f"output {output.name}: ")
     for folder in _folders_in(replays_beside(output.directory)):
         says = "written by a replay; remove the folder, and look in what was copied from there"
         yield _in_folder(folder, "replayed_files", says, in_lines, person, progress)

@@ -34,6 +34,8 @@ from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.notify.forgetting import forget_told
+from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.outputs.lake import app_id_of
 
 REPORTS_FOLDER = "erasures"
@@ -150,7 +152,14 @@ def erase(
     with _held(lake, clock) as directory:
         person = Person(asked.names, anywhere=True)
         # First, while the lake is held: what is gone here is brought there no more.
-        forgotten = forget_named(settings.state_directory / DETECTIONS_FILE, _naming(asked, person))
+        naming = _naming(asked, person)
+        told = forget_told(
+            settings.state_directory / NOTIFICATIONS_FILE,
+            naming.names,
+            low_ms=naming.low_ms,
+            high_ms=naming.high_ms,
+        )
+        forgotten = forget_named(settings.state_directory / DETECTIONS_FILE, naming)
         erasure = Erasure(directory, asked, clock=clock, progress=progress)
         erased = erasure.run()
         elsewhere = search_elsewhere(settings, lake, person, progress=progress)
@@ -159,6 +168,7 @@ def erase(
         erasure.look_again(erased)
         report = erasure_report(erased, asked, elsewhere, lake=lake, waiting=waiting)
         report["detections_erased"] = {"alerts": forgotten.alerts, "matches": forgotten.matches}
+        report["notifications_erased"] = told
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()
     return report, path

@@ -25,7 +25,7 @@ from m365watch.outputs.port import Output
 if TYPE_CHECKING:
     from m365watch.notify.sender import Sender
 
-FINISH_S = 8.0
+FINISH_S = 5.0
 """How long the end of a run waits for what is being told."""
 FINISH_ONCE_S = 30.0
 """The same with `--once`, after which nobody goes on for a while."""
@@ -43,7 +43,7 @@ class NotifyingMeans:
 
 @asynccontextmanager
 async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[None]:
-    """Within the block the targets are told of alerts; the file of detections is there before it.
+    """Within the block the targets are told of alerts. The outputs are open, and with them the detections.
 
     Nothing is imported where there are no targets.
     Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.

@@ -20,12 +20,12 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.desk import PARTIAL_SUFFIX
 from m365watch.detect.engine import ALERTS_KEPT_MS, HORIZON_MS, OLDEST_MS, Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import NO_EXCEPTIONS, reach_s, watched_since_ms
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.rebuilt import PLAN, SLICES_PER_DAY_MAX, RebuildPlan, partial_of
 from m365watch.detect.repair import RebuildStopped
 from m365watch.detect.restoring import restore_alerts
 from m365watch.detect.rule import Rule
@@ -39,16 +39,12 @@ from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.soundness import aside_name, sync_folder
 from m365watch.model import Feed, Window
 
-SLICES_PER_DAY_MAX = 1_000_000
-"""Slices are numbered day by day; one holds thousands of records."""
 TOLD_AGAIN = timedelta(days=1)
 """An alert that no lake knows is told if it is no older: what came just before the loss may be told twice."""
 FUTURE = timedelta(days=1)
 """Records may claim to be from tomorrow."""
 TOLD_EVERY_S = 30.0
 """How often a run says how far it is."""
-PLAN = "rebuild"
-"""The key under which the new file has what is being done."""
 _DAY = timedelta(days=1)
 _COMPANIONS = ("-wal", "-shm")
 _log = structlog.get_logger(__name__)
@@ -72,17 +68,6 @@ class RebuildAsked:
     exceptions: Exceptions = NO_EXCEPTIONS
 
 
-class RebuildPlan(msgspec.Struct, frozen=True):
-    """What is being done, as the new file keeps it."""
-
-    digest: str
-    start_s: float
-    """The first record that is looked at."""
-    end_s: float
-    """When the rebuilding was begun."""
-    is_complete: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What came of it."""
@@ -102,11 +87,6 @@ def lakes_present(lakes: Sequence[Path], *, table: str) -> tuple[Path, ...]:
 def is_rebuilding(path: Path) -> bool:
     """Whether a rebuilding of the file was begun."""
     return partial_of(path).exists()
-
-
-def partial_of(path: Path) -> Path:
-    """Where the new file grows."""
-    return path.with_name(path.stem + PARTIAL_SUFFIX + path.suffix)
 
 
 class Rebuild:
@@ -224,6 +204,7 @@ class Rebuild:
                 self._records += sum(map(len, found.values()))
                 self._tell(plan, span.end)
         engine.look(now=end)
+        engine.close()
 
     def _learn_since(self, state: DetectionState) -> None:
         """Since when each tenant is watched: what is new can be told after a while of that only."""
@@ -238,9 +219,7 @@ class Rebuild:
             yield from slices(LakeScan(lake, ScanAsked(day)), day)
 
     def _tell(self, plan: RebuildPlan, reached: datetime) -> None:
-        whole_s = plan.end_s - plan.start_s
-        done_s = min(reached.timestamp(), plan.end_s) - plan.start_s
-        self._progress(self._records, round(100 * done_s / whole_s) if whole_s > 0 else 100)
+        self._progress(self._records, plan.percent(reached.timestamp()))
 
     def _finish(self, state: DetectionState, plan: RebuildPlan, remembered: Sequence[KeptAlert]) -> None:
         """Give the alerts back what is known of them, and let nothing be told that was told before."""

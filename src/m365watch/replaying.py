@@ -14,7 +14,14 @@ from pathlib import Path
 from m365watch.app import Collector
 from m365watch.clock import Clock, Random
 from m365watch.collection import Outcome
-from m365watch.config.settings import ConsoleSettings, FilesSettings, LakeSettings, OutputSettings, Settings
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DetectionSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Settings,
+)
 from m365watch.config.values import is_guid
 from m365watch.entra.session import Session
 from m365watch.errors import LakeMissing, SettingsRefused
@@ -88,7 +95,13 @@ class Replay:
         self.directory = _own_directory(target, name)
         if isinstance(target, FilesSettings) and self.directory is not None:
             target = replace(target, directory=self.directory)
-        self._settings = replace(settings, outputs=(target,), state_directory=self._state)
+        self._settings = replace(
+            settings,
+            outputs=(target,),
+            state_directory=self._state,
+            # The records went past the rules when they came; `hunt` has them go past others.
+            detections=DetectionSettings(),
+        )
         self.writes_records = isinstance(target, ConsoleSettings)
         """Whether the output has stdout to itself."""
         self.collector = Collector(self._settings, clock=clock, random=random)

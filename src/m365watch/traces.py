@@ -17,6 +17,7 @@ import zstandard
 from m365watch.detect.forgetting import Naming, find_named
 from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
+from m365watch.notify.forgetting import count_told
 from m365watch.outputs.queue import records_in_file
 
 LINE_BYTES_MAX = 16 << 20
@@ -104,6 +105,14 @@ def in_detections(path: Path, person: Person) -> Traces:
     except sqlite3.Error:
         return Traces(path, 0, is_whole=False)
     return Traces(path, found.alerts + found.matches, is_whole=True)
+
+
+def in_notifications(path: Path, person: Person) -> Traces:
+    """Of the alerts that somebody was told of, or is to be."""
+    try:
+        return Traces(path, count_told(path, person.is_mentioned), is_whole=True)
+    except (sqlite3.Error, msgspec.DecodeError):
+        return Traces(path, 0, is_whole=False)
 
 
 def is_database(path: Path) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import duckdb
 import msgspec
@@ -13,15 +16,22 @@ from deltalake import DeltaTable
 
 from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.lake_reader import FactsReader, Query
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.queries import activity, sign_ins
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
+from m365watch.errors import QueryStopped
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import FOLDER
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
-MAY_BE_EMPTY = {("sign-ins", "odd-ways"), ("sign-ins", "sessions"), ("sign-ins", "first-seen")}
+MAY_BE_EMPTY = {
+    ("sign-ins", "odd-ways"),
+    ("sign-ins", "sessions"),
+    ("sign-ins", "first-seen"),
+    ("sign-ins", "countries"),
+}
 
 
 @pytest.mark.parametrize(("page", "panel"), PANELS)
@@ -158,3 +168,43 @@ def test_a_panel_is_exported_as_csv(board: Board) -> None:
 def test_the_scope_of_a_viewer_is_everything_here() -> None:
     """The gate of loopback gives all tenants; a narrower one gives fewer."""
     assert EVERYTHING.narrowed(()) is None
+
+
+class Broken:
+    """A lake of which nothing can be read."""
+
+    async def ask(self, *asked: object, **given: object) -> list[tuple[object, ...]]:
+        raise QueryStopped("this took longer than 20 s", fix="choose a shorter time")
+
+
+def test_a_panel_that_fails_says_so_by_itself(sources: Sources) -> None:
+    """What went wrong and what to do stand in the panel, the document and the export; others go on."""
+    broken = board_of(replace(sources, facts=cast("FactsReader", Broken())))
+
+    fragment = asyncio.run(ask(broken, "/panel/overview/admin"))
+    document = asyncio.run(ask(broken, "/api/v1/overview/admin"))
+    export = asyncio.run(ask(broken, "/export/overview/admin.csv"))
+
+    assert fragment.status == 200
+    assert "this took longer than 20 s" in fragment.text
+    assert "choose a shorter time" in fragment.text
+    assert (document.status, export.status) == (503, 503)
+    assert "choose a shorter time" in document_of(document)["error"]
+    assert asyncio.run(ask(broken, "/panel/overview/health")).status == 200
+
+
+def test_a_stopped_query_leaves_the_reader_whole(sources: Sources) -> None:
+    """Whoever stops waiting stops the query, and the next one is answered."""
+
+    async def act() -> int:
+        slow = Query("SELECT count(*) FROM facts, range(100000000) AS a, range(1000) AS b")
+        waiting = asyncio.create_task(sources.ask(view_of("range=30d"), slow))
+        await asyncio.sleep(0.3)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        async with asyncio.timeout(10):
+            [(total,)] = await sources.ask(view_of("range=30d"), activity.TOTAL)
+        return int(total)
+
+    assert asyncio.run(act()) > 0

@@ -54,7 +54,8 @@ def test_json_has_definitions_and_reasons() -> None:
     done = call("--to", "devo", "--rule", "B07", "--rule", "I05", "--json")
     answer = json.loads(done.stdout)
 
-    assert [one["detection"] for one in answer["not_exported"]] == ["I05"]
+    assert {one["detection"] for one in answer["not_exported"]} == {"I05"}
+    assert all(one["reason"] for one in answer["not_exported"])
     assert {one["kind"] for one in answer["rules"]} == {"each", "rolling"}
     assert done.stderr == ""
 
@@ -103,3 +104,21 @@ def test_what_cannot_be_had_is_told_with_its_code(arguments: list[str], code: in
     done = call(*arguments)
 
     assert (done.exit_code, told in done.stderr) == (code, True)
+
+
+def test_the_exchange_board_comes_along(tmp_path: Path) -> None:
+    """A query for each panel: as files, on standard output, and for programs."""
+    done = call("--to", "devo", "--rule", "B07", "--boards", "--output", tmp_path / "out")
+    printed = call("--to", "devo", "--rule", "B07", "--boards")
+    answer = json.loads(call("--to", "devo", "--rule", "B07", "--boards", "--json").stdout)
+    panels = [one["name"] for one in answer["boards"]["exchange"]]
+
+    assert done.exit_code == 0
+    assert f"1 rule and {len(panels)} panels exported to" in done.stderr
+    assert {f"exchange_{name}.linq" for name in panels} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    assert (
+        "// board exchange: Inbox rules (table)\nfrom cloud.office365.management.exchange\n" in printed.stdout
+    )
+    assert call("--to", "sigma", "--boards").exit_code == 2

@@ -304,3 +304,20 @@ def test_time_alone_is_looked_at_once_for_each_period(tmp_path: Path) -> None:
         looked_at.append(bench.engine.figures.groups_looked_at)
 
     assert looked_at == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_an_alert_of_whole_periods_outlives_its_records(tmp_path: Path) -> None:
+    """What is looked at is forgotten before the alert is: a later record of its group withdraws nothing."""
+    rolling = {"rolling": {"period": "2h", "back_period": "4h", "threshold": 2}, "group_by": ["UserId"]}
+    text = rule_text({"s": {"Operation": "One"}, "condition": "s"}, m365watch=rolling)
+    bench = Bench(tmp_path, load_good(tmp_path, text))
+    bench.take(HOUR, HOUR + 100, HOUR + 200, now=NOW)
+    bench.engine.look(now=NOW)
+    before = bench.alerts()
+    later = NOW + timedelta(days=20)
+    bench.engine.look(now=later)
+    bench.take(21 * 86_400 + 60, now=later + timedelta(hours=1))
+    bench.engine.look(now=later + timedelta(hours=12))
+
+    assert len(before) == 1
+    assert bench.alerts() == before

@@ -11,19 +11,21 @@ from pathlib import Path
 import pytest
 
 from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.detect.desk import AlertsAsked, list_alerts, read_figures
 from m365watch.detect.engine import Engine, Portion
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rebuilt import partial_of
 from m365watch.detect.repair import RebuildStopped
 from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.alerts import AlertShelf
 from m365watch.lake.files import silently
 from m365watch.lake.retention import retain
 from m365watch.lake.writer import AuditWriter
-from m365watch.rebuilding import Rebuild, RebuildAsked, Rebuilt, is_rebuilding, partial_of
+from m365watch.rebuilding import Rebuild, RebuildAsked, Rebuilt, is_rebuilding
 from m365watch.records.headers import headers_of
 from m365watch.testing.batches import TENANT, make_batch, make_part
 from m365watch.testing.clock import FakeClock
@@ -214,6 +216,21 @@ def test_the_file_that_is_there_is_kept(site: Site) -> None:
 
     [kept] = site.path.parent.glob("detections-*.replaced.sqlite")
     assert kept.read_bytes() == before
+
+
+def test_whoever_asks_meanwhile_is_told_how_far_it_is(site: Site) -> None:
+    """Commands on alerts, and `status`."""
+    site.collect([record(0, Operation="A"), record(3 * 86_400, Operation="A")])
+    site.lose()
+    with pytest.raises(RebuildStopped):
+        site.rebuild(stops_after=1)
+
+    figures = read_figures(site.path)
+    assert figures is not None
+    assert figures.rebuilt_percent is not None
+    assert 50 < figures.rebuilt_percent < 100
+    with pytest.raises(OutputUnusable, match=f"made anew.* {figures.rebuilt_percent} % is done"):
+        list_alerts(site.path, AlertsAsked())
 
 
 def test_other_rules_begin_it_anew(site: Site) -> None:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forked import PIPE, Forked, fork
+
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
 LIMIT_S = 60.0
+Process = Forked | asyncio.subprocess.Process
 _COMPLAINT = re.compile(r"error: |\d\d:\d\d:\d\d (warning|error) ")
 FLAWLESS = Verdict([], [], [])
 
@@ -37,8 +40,14 @@ class Ended:
         return [line for line in self.err.splitlines() if _COMPLAINT.match(line)]
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
+async def start(*arguments: str) -> Forked:
     """A command of m365watch, started."""
+    environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
+    return await fork("m365watch.cli.main", *arguments, stdout=PIPE, stderr=PIPE, environment=environment)
+
+
+async def start_afresh(*arguments: str) -> asyncio.subprocess.Process:
+    """The same by a Python that has imported nothing, as a shell does it."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -51,7 +60,7 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ended:
+async def ended(process: Process) -> Ended:
     """What the command said and left with; a traceback is never right."""
     async with asyncio.timeout(LIMIT_S):
         out, err = await process.communicate()

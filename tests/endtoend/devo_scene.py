@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
+from forked import Forked
 
 from commands import Ended, Scene, start
 from m365watch.clock import SystemClock
@@ -111,7 +112,7 @@ class DevoScene:
         self.scene.file.write_text(json.dumps(document))
         self.scene.file.chmod(0o600)
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str) -> Forked:
         """`m365watch run`, started."""
         return await start("run", "--config", self.file, *arguments)
 
@@ -176,7 +177,7 @@ async def devo_scene_in(
         yield scene
 
 
-async def until(holds: Callable[[], bool], process: asyncio.subprocess.Process | None = None) -> None:
+async def until(holds: Callable[[], bool], process: Forked | None = None) -> None:
     """Return once it holds; an error after half a minute, or when `process` is over before."""
     async with asyncio.timeout(_PATIENCE_S):
         while not holds():

@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,12 @@ from time import monotonic
 from typing import Any
 
 from deltalake import DeltaTable
+from forked import Forked, fork
 
 from benchmarks.service import DIGEST_BYTES, Service, digest
 
 ROOT = Path(__file__).resolve().parents[2]
+WITNESSED = Path(__file__).with_name("witnessed.py")
 STARTED_WITHIN_S = 30.0
 CAUGHT_UP_WITHIN_S = 90.0
 _LOOK_S = 0.005
@@ -68,20 +69,14 @@ class Speedway:
         path.touch(mode=0o600)
         path.write_text(json.dumps({"inputs": {"office365": source}, "outputs": self.outputs}))
 
-    async def start(self, *options: str) -> asyncio.subprocess.Process:
+    async def start(self, *options: str) -> Forked:
         """`m365watch run`, just begun."""
         self._testimony.unlink(missing_ok=True)
-        command = [str(Path(__file__).with_name("witnessed.py")), str(self._testimony), "run"]
+        words = (str(self._testimony), "run", "--config", str(self.folder / "config.json"), *options)
         with self._lines.open("wb") as lines:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, *command, "--config", str(self.folder / "config.json"), *options),
-                cwd=self.folder,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=lines,
-            )
+            return await fork(WITNESSED, *words, folder=self.folder, stderr=lines)
 
-    async def until_started(self, process: asyncio.subprocess.Process) -> None:
+    async def until_started(self, process: Forked) -> None:
         """Return once the collector has said that it has started."""
         async with asyncio.timeout(STARTED_WITHIN_S):
             while not self.has_started:
@@ -97,7 +92,7 @@ class Speedway:
         """The lines on the collector's stderr."""
         return self._lines.read_text()
 
-    async def kill(self, process: asyncio.subprocess.Process, *, is_stopping: bool = False) -> list[str]:
+    async def kill(self, process: Forked, *, is_stopping: bool = False) -> list[str]:
         """Kill it, at once; what its threads were at just before: nothing if a stop was quicker."""
         threads = ""
         if self._testimony.exists() and process.returncode is None:
@@ -118,7 +113,7 @@ class Speedway:
             return ["starting"]
         return [place for place, line in _PLACES.items() if re.search(line, threads)] or ["waiting"]
 
-    async def stop(self, process: asyncio.subprocess.Process) -> tuple[int, float]:
+    async def stop(self, process: Forked) -> tuple[int, float]:
         """Ask it to end; its exit code, and after how many seconds."""
         told_s = monotonic()
         process.send_signal(signal.SIGTERM)
@@ -130,12 +125,9 @@ class Speedway:
         async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
             return await (await self.start("--once")).wait()
 
-    async def keep_lake(self) -> asyncio.subprocess.Process:
+    async def keep_lake(self) -> Forked:
         """The lake's upkeep, as the collector starts it once enough has been written."""
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "m365watch.lake.upkeep", str(self.folder / "lake")),
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+        return await fork("m365watch.lake.upkeep", str(self.folder / "lake"))
 
     def in_files(self) -> list[bytes]:
         """The digests of the lines under published names."""

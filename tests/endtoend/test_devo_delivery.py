@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from forked import Forked
 
 from commands import FLAWLESS, Ended, command, ended
 from devo_scene import LARGE, DevoScene, devo_scene_in, until
@@ -44,14 +45,14 @@ def judge(scene: DevoScene) -> tuple[Verdict, Verdict]:
     return truth.judge(scene.received_records()), truth.judge(scene.in_lake())
 
 
-async def stop(process: asyncio.subprocess.Process) -> tuple[Ended, float]:
+async def stop(process: Forked) -> tuple[Ended, float]:
     """End the collector in order; how, and after how many seconds."""
     process.send_signal(signal.SIGTERM)
     told_s = monotonic()
     return await ended(process), monotonic() - told_s
 
 
-async def start_until_received(scene: DevoScene, more: int) -> asyncio.subprocess.Process:
+async def start_until_received(scene: DevoScene, more: int) -> Forked:
     """A collector, started, once Devo has so many lines more or it was at work for its time."""
     before = len(scene.devo.lines)
     wanted = before + more

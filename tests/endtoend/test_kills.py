@@ -3,13 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import PIPE, Forked, fork
 
 from doomed import Moment, ShiftedClock
 from m365watch.clock import SystemClock
@@ -47,16 +47,10 @@ class Crime:
     def truth(self) -> Truth:
         return self.running.tenants[0].truth()
 
-    async def start(self, moment: Moment) -> asyncio.subprocess.Process:
+    async def start(self, moment: Moment) -> Forked:
         """A collector's process, once its modules are loaded."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(DOOMED),
-            str(self.place.folder),
-            str(self.shift_s),
-            moment.text(),
-            stdout=asyncio.subprocess.PIPE,
-        )
+        words = (str(self.place.folder), str(self.shift_s), moment.text())
+        process = await fork(DOOMED, *words, stdout=PIPE)
         assert process.stdout is not None
         await process.stdout.readline()
         return process

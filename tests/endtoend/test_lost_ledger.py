@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import PIPE, fork
 from structlog.testing import capture_logs
 
 from doomed import Moment
@@ -235,9 +235,7 @@ def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
 
 async def kill_at(folder: Path, moment: Moment) -> None:
     """A run in a process of its own, with the configuration in `folder`, that ends at `moment`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(DOOMED), str(folder), "0", moment.text(), stdout=asyncio.subprocess.PIPE
-    )
+    process = await fork(DOOMED, str(folder), "0", moment.text(), stdout=PIPE)
     await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == -signal.SIGKILL
 

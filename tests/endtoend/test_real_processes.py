@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from commands import Ended, command, ended, scene_in, start
+from commands import Ended, command, ended, scene_in, start, start_afresh
 from place import BOTH, FILES, LAKE, records_in_lake
 
 STOPPED_WITHIN_S = 10.0
@@ -27,12 +27,13 @@ def test_two_commands_bring_a_tenant_into_the_lake(tmp_path: Path) -> None:
     async def collect() -> tuple[Ended, list[Ended], set[bytes]]:
         file = str(tmp_path / "m365watch.json")
         served = ["--records-per-day", "300", "--days", "1", "--truth", str(tmp_path / "truth")]
-        simulator = await start("simulate", "--port", "0", "--json", "--write-config", file, *served)
+        simulator = await start_afresh("simulate", "--port", "0", "--json", "--write-config", file, *served)
         assert simulator.stdout is not None
         url = json.loads(await simulator.stdout.readline())["url"]
-        run = await command("run", "--config", file, "--once", "--json")
-        status = await command("status", "--config", file, "--json")
-        query = await command("query", "--config", file, "--json", "SELECT count(*) AS records FROM audit")
+        run = await ended(await start_afresh("run", "--config", file, "--once", "--json"))
+        status = await ended(await start_afresh("status", "--config", file, "--json"))
+        asked = ("--json", "SELECT count(*) AS records FROM audit")
+        query = await ended(await start_afresh("query", "--config", file, *asked))
         texts = await asyncio.to_thread(texts_served, url)
         simulator.send_signal(signal.SIGTERM)
         return await ended(simulator), [run, status, query], texts
@@ -62,7 +63,7 @@ def test_a_stop_in_the_middle_is_orderly_and_loses_nothing(number: signal.Signal
 
     async def stop() -> tuple[Ended, float, Ended]:
         async with scene_in(tmp_path, latency_s=0.1, records_per_day=200) as scene:
-            process = await start("run", "--config", str(scene.file), "--quiet")
+            process = await start_afresh("run", "--config", str(scene.file), "--quiet")
             while not scene.place.holdings().get("lake"):
                 await asyncio.sleep(0.05)
             process.send_signal(number)

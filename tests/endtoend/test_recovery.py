@@ -159,7 +159,7 @@ async def test_a_stopped_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(scene.recovery(period=period).run(stop))
         while scene.running.report["requests"].get("graph", 0) < 60:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
         stop.set()
         stopped = await running
         assert (stopped.exit_code, stopped.is_done) == (1, False)
@@ -179,7 +179,7 @@ async def test_a_run_delivers_what_a_stopped_recovery_kept(tmp_path: Path) -> No
         stop = asyncio.Event()
         running = asyncio.create_task(scene.recovery().run(stop))
         while scene.running.report["requests"].get("graph", 0) < 80:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
         stop.set()
         await running
         await scene.collect()

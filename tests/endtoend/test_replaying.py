@@ -142,6 +142,18 @@ def test_it_disturbs_no_collector(replays: Replays) -> None:
     assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
 
 
+def test_a_replay_raises_no_alert(replays: Replays) -> None:
+    """The records went past the rules when they came: the detections stay as they are."""
+    live = replays.state / "detections.sqlite"
+    before = [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))]
+    one = replays.replay(content_types=frozenset({ContentType.EXCHANGE}), outputs=FILES_TOO)
+    assert replays.run(one).exit_code == 0
+
+    assert live.is_file()
+    assert [path.read_bytes() for path in sorted(replays.state.glob("detections.sqlite*"))] == before
+    assert list((replays.state / "replays").rglob("detections*")) == []
+
+
 def test_the_same_replay_does_not_run_twice_at_once(replays: Replays) -> None:
     """The second one says who runs."""
     one = replays.replay(content_types=frozenset({ContentType.DLP}))

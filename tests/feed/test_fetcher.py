@@ -620,6 +620,19 @@ def test_quiet_is_told_only_when_nothing_is_on_its_way(tmp_path: Path) -> None:
     assert set(run(tmp_path, use)) == {300}
 
 
+def test_it_is_not_quiet_while_blobs_wait_for_room(tmp_path: Path) -> None:
+    """More comes once what is on its way has arrived: a batch closed before would be a small one."""
+
+    async def use(house: House) -> tuple[int, list[int]]:
+        for number in range(3):
+            house.publish(f"blob{number}")
+        async with house.fetching(bytes_max=1, settles=False) as fetching:
+            await asyncio.sleep(20)
+            return len(fetching.handed_on), fetching.handed_on_at_quiet
+
+    assert run(tmp_path, use) == (1, [])
+
+
 def test_waiting_for_idleness_waits_for_what_is_in_flight(tmp_path: Path) -> None:
     """A blob that was handed on and is not final counts, as does one in its pause."""
 

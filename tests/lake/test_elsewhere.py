@@ -16,6 +16,9 @@ import zstandard
 from keeping_lake import ANNA, TODAY, a_record
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import LakeSettings, Settings
+from m365watch.config.targets import Wishes
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
 from m365watch.detect.state import DetectionState
 from m365watch.elsewhere import Elsewhere, search_elsewhere
 from m365watch.keeping import choose_lake
@@ -25,12 +28,28 @@ from m365watch.ledger.copying import back_up
 from m365watch.ledger.soundness import set_aside
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.notify.store import NotificationStore
+from m365watch.notify.tidings import Standing
 from m365watch.outputs.queue import BatchQueue
 from m365watch.testing.batches import TENANT, make_batch, make_part
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HERS, OTHERS = a_record(6, day=TODAY), a_record(7, day=TODAY)
 LINES = b"\n".join((HERS, OTHERS, HERS, b""))
+HERS_TOLD = Alert(
+    id=AlertId("a" * 32),
+    rule_id="r",
+    title="t",
+    severity=Severity.HIGH,
+    tenant=TENANT,
+    group=("g",),
+    entities=(("user", ANNA),),
+    first_at_ms=1,
+    last_at_ms=1,
+    count=1,
+    evidence=(),
+    explanation="e",
+)
 
 
 def settings_in(folder: Path) -> tuple[Settings, LakeSettings]:
@@ -204,6 +223,23 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
         "detections-20261124T120000Z.damaged.sqlite": ("detections_copy", 0, True),
     }
     assert (found["responses.ndjson"].kind, found["responses.ndjson"].records) == ("responses", 2)
+
+
+def test_notifications_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
+    """What somebody is told of, and the folder of alerts beside an output's files."""
+    state = tmp_path / "state"
+    state.mkdir()
+    store = NotificationStore(state / "notifications.sqlite")
+    store.register(["soc"], now_ms=1)
+    store.take([(HERS_TOLD.id, Standing(HERS_TOLD))], {"soc": Wishes()}, now_ms=1)
+    store.close()
+    put(tmp_path / "out-alerts" / "cloud.office365.alerts" / "one.ndjson", LINES)
+
+    found = search(tmp_path)
+
+    assert (found["notifications.sqlite"].kind, found["notifications.sqlite"].records) == ("notifications", 1)
+    assert found["out-alerts"].records == 2
+    assert not [one for one in found.values() if one.kind == "ledger_copy"]
 
 
 def test_nothing_of_a_record_is_told(tmp_path: Path) -> None:

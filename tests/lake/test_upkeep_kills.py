@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from forked import run_forked
 
 from doomed_upkeep import ASKED, KILLED, Doom, work
 from keeping_lake import ANNA, APP_ID, TODAY, FixedClock, a_record, field_of, fill_days, write
@@ -48,10 +49,9 @@ def lake(full: tuple[Path, list[bytes]], tmp_path: Path) -> Path:
 
 def kill_at(verb: str, lake: Path, moment: int) -> None:
     """Let a process of its own do the verb, and end at that moment."""
-    command = [sys.executable, str(HERE / "doomed_upkeep.py"), verb, str(lake), str(moment)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    code, said = run_forked(HERE / "doomed_upkeep.py", verb, str(lake), str(moment))
 
-    assert done.returncode == KILLED, done.stderr
+    assert code == KILLED, said
 
 
 def stays(record: bytes) -> bool:

@@ -176,16 +176,22 @@ DOOMED = """
 import os, signal, sqlite3, sys
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.schema import migrate
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-seen = []
-def count(statement):
-    seen.append(statement)
-    if len(seen) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-connection.set_trace_callback(count)
-migrate(connection)
+def upgrade(path, left):
+    connection = sqlite3.connect(path, isolation_level=None)
+    def count(statement):
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+    connection.set_trace_callback(count)
+    migrate(connection)
+for left, path in enumerate(sys.argv[1:], start=1):
+    if os.fork() == 0:
+        upgrade(path, left)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
-"""A process that upgrades a ledger, and kills itself before its so many-th statement."""
+"""For each ledger a process that upgrades it, and kills itself: before the first statement, the second ..."""
 
 
 @pytest.mark.parametrize("version", OLD)
@@ -193,18 +199,19 @@ def test_an_upgrade_that_is_killed_at_any_statement_is_made_good(tmp_path: Path,
     """Each step is one transaction: a reopened ledger is of one version or the next, and goes on."""
     count = statements_of(version, tmp_path / "count")
     before = contents(written_by(version, tmp_path / "whole"))
-    seen = set()
-    for statement in range(1, count + 1):
-        folder = tmp_path / str(statement)
-        path = folder / LEDGER_FILE
-        folder.mkdir()
+    paths = [tmp_path / str(statement) / LEDGER_FILE for statement in range(1, count + 1)]
+    for path in paths:
+        path.parent.mkdir()
         shutil.copy(tmp_path / "whole" / LEDGER_FILE, path)
-        ended = subprocess.run([sys.executable, "-c", DOOMED, str(path), str(statement)], check=False)
-        assert ended.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", DOOMED, *map(str, paths)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert ended.stdout.split() == [str(-signal.SIGKILL)] * count
+    seen = set()
+    for path in paths:
         with closing(sqlite3.connect(path)) as connection:
             seen.add(connection.execute("PRAGMA user_version").fetchone()[0])
 
-        SqliteLedger(folder, outputs=OUTPUTS, now=NOW).close()
+        SqliteLedger(path.parent, outputs=OUTPUTS, now=NOW).close()
 
         assert contents(path) == before
         with closing(sqlite3.connect(path)) as connection:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import NotificationsRefused, Throttled, Unavailable
+from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.looking import list_aside, list_figures, try_again
 from m365watch.notify.rows import NotificationFile
 from m365watch.notify.turns import FIRST_REFUSALS_MAX, REFUSALS_MAX, WAIT_MAX_S
@@ -122,13 +123,13 @@ def test_a_target_that_is_away_holds_up_no_other_and_loses_nothing(tmp_path: Pat
             with capture_logs() as lines:
                 for number in range(1, 6):
                     site.detections.put(make_alert(number))
-                    await site.pass_by(HOUR_S)
+                    await site.pass_by(HOUR_S / 6)
                 assert len(there.got) == 5
                 assert away.got == []
                 tries = away.tries
                 away.failing = None
                 await site.pass_by(WAIT_MAX_S * 1.3)
-            assert 20 < tries < 40
+            assert 8 < tries < 13
             assert sorted(away.tidings) == [("new", str(number)) for number in range(1, 6)]
             told = [line["event"] for line in lines if "away" in line["event"]]
             assert told == [
@@ -227,7 +228,7 @@ def test_a_flood_becomes_a_digest_that_names_the_worst(tmp_path: Path) -> None:
             # What is in a digest has no thread of its own: only what gets worse is told.
             site.detections.put(make_alert(5, count=99))
             site.detections.put(make_alert(6, severity=Severity.CRITICAL))
-            await site.pass_by(2 * HOUR_S)
+            await site.pass_by(HOUR_S + 2)
             assert len(soc.got) == 5
 
         await site.run_targets([(target_named(rate_per_minute=4, digest_after=10), soc)], live)
@@ -478,5 +479,95 @@ def test_one_file_of_notifications_serves_every_run(tmp_path: Path) -> None:
 
         assert soc.tidings == [("new", "1"), ("new", "1")]
         assert len({one.key for one in soc.got}) == 1
+
+    at(tmp_path, use)
+
+
+def test_nobody_is_told_that_a_person_was_erased(tmp_path: Path) -> None:
+    """What names them goes, also where it is being told; others that were told with them are told anew."""
+    ann = make_alert(1)
+    bob = make_alert(2, group=("bob",), entities=(("user", "bob@contoso.example"),), explanation="bob")
+
+    async def use(site: Site) -> None:
+        away = Receiver(failing=Unavailable("away"), at_once_max=9)
+
+        async def live() -> None:
+            site.detections.put(ann)
+            site.detections.put(bob)
+            await site.pass_by(2)
+            assert forget_told(site.folder / "notifications.sqlite", lambda body: b"ann@" in body) == 2
+            site.detections.drop(ann)
+            away.failing = None
+            await site.pass_by(60)
+            assert away.tidings == [("new", "2")]
+            assert count_told(site.folder / "notifications.sqlite", lambda body: b"ann@" in body) == 0
+
+        await site.run(live, away=away)
+
+    at(tmp_path, use)
+
+
+def test_an_old_alert_of_a_file_that_was_made_anew_wakes_nobody(tmp_path: Path) -> None:
+    """It ended before the target was one, by more than the service serves."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+        old_ms = make_alert().last_at_ms - 9 * 86_400_000
+
+        async def live() -> None:
+            site.detections.put(make_alert(1, first_at_ms=old_ms, last_at_ms=old_ms))
+            site.detections.put(make_alert(2))
+            await site.pass_by(2)
+
+        await site.run(live, soc=soc)
+
+        assert soc.tidings == [("new", "2")]
+
+    at(tmp_path, use)
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """It tells whom attackers are after."""
+
+    async def use(site: Site) -> None:
+        async def live() -> None:
+            """Nothing comes."""
+
+        await site.run(live, soc=Receiver())
+        assert (site.folder / "notifications.sqlite").stat().st_mode & 0o077 == 0
+
+    at(tmp_path, use)
+
+
+def test_a_file_of_detections_that_is_made_anew_meanwhile_is_followed(tmp_path: Path) -> None:
+    """A run begins before it is complete: it is neither made by the notifier nor lost from sight."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def first() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def live() -> None:
+            path = site.folder / "detections.sqlite"
+            assert not path.exists()
+            partial = Detections(site.folder, "detections-partial.sqlite")
+            partial.put(make_alert(1))
+            partial.put(make_alert(2, last_at_ms=make_alert().last_at_ms + 60_000))
+            partial.state.close()
+            partial.path.rename(path)
+            await site.pass_by(3)
+            site.detections = Detections(site.folder)
+            site.detections.put(make_alert(3))
+            await site.pass_by(3)
+
+        await site.run(first, soc=soc)
+        site.detections.state.close()
+        for path in site.folder.glob("detections.sqlite*"):
+            path.unlink()
+        await site.run(live, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("new", "2"), ("new", "3")]
 
     at(tmp_path, use)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from m365watch.board.sources import ACTIVE, Sources
@@ -17,7 +17,7 @@ OPEN_MAX = 64
 """Pages that are told at the same time."""
 
 
-async def tell_news(view: View, sources: Sources) -> AsyncIterator[bytes]:
+async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
     """Server-sent events: at once how it stands, then every change; ends when nobody listens."""
     told, quiet = "", 0
     while True:
@@ -40,7 +40,7 @@ async def _standing(view: View, sources: Sources) -> str:
         {
             "records": sum(one.records_delivered for one in feeds),
             "alerts": len(alerts),
-            "newest": alerts and max(alerts, key=lambda one: one.alert.last_at_ms).alert.title,
+            "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
             "feeds": len(feeds),
             "troubled": troubled,
         }

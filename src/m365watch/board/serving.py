@@ -31,7 +31,6 @@ from m365watch.board.pages.registry import PAGES, page_named
 from m365watch.board.panels import Page, Panel
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
-from m365watch.board.shapes import Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
@@ -125,27 +124,30 @@ class Board:
         return HTMLResponse(self._templates.render_shape(shape, view=view, path=path))
 
     async def _export(self, request: Request) -> Response:
-        shape, name = await self._loaded(request, Role.ANALYST)
-        if shape is None:
-            return PlainTextResponse(f"{name}\n", status_code=404)
-        headers = {"Content-Disposition": f'attachment; filename="m365watch-{name}.csv"'}
+        view, page, panel = self._asked(request)
+        if page is None or panel is None or not view.access.may(Role.ANALYST):
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        try:
+            shape = await _while_there(request, panel.load(view, self._sources))
+        except CollectorError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        except Left:
+            return Response(status_code=499)
+        name = f"m365watch-{page.name}-{panel.name}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def _json(self, request: Request) -> Response:
-        shape, name = await self._loaded(request, Role.VIEWER)
-        if shape is None:
-            document: dict[str, Any] = {"error": name}
-            return Response(msgspec.json.encode(document), status_code=404, media_type="application/json")
-        return Response(
-            msgspec.json.encode({"kind": shape.kind, "panel": shape}), media_type="application/json"
-        )
-
-    async def _loaded(self, request: Request, role: Role) -> tuple[Shape | None, str]:
-        """What the panel that is asked for shows, and its name; without it, why it shows nothing."""
         view, page, panel = self._asked(request)
-        if page is None or panel is None or not view.access.may(role):
-            return None, "there is no such panel"
-        return await _while_there(request, panel.load(view, self._sources)), f"{page.name}-{panel.name}"
+        if page is None or panel is None:
+            return _document({"error": "there is no such panel"}, status=404)
+        try:
+            shape = await _while_there(request, panel.load(view, self._sources))
+        except CollectorError as error:
+            return _document({"error": str(error), "code": error.code}, status=503)
+        except Left:
+            return Response(status_code=499)
+        return _document({"kind": shape.kind, "panel": shape})
 
     async def _live(self, request: Request) -> Response:
         if self._told >= OPEN_MAX:
@@ -186,6 +188,10 @@ class Board:
         if (view := values.get("view")) is not None:
             values |= {"token": self._tokens.token_of(view.access), "token_header": TOKEN_HEADER}
         return HTMLResponse(self._templates.render(template, **values), status_code=status)
+
+
+def _document(document: dict[str, Any], *, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
 
 
 class _Static(StaticFiles):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
@@ -12,6 +12,7 @@ from m365watch.config.settings import Settings
 from m365watch.detect.desk import AlertsAsked, list_alerts
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.output import FILE_NAME
 from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
@@ -29,6 +30,13 @@ class Sources:
     facts: FactsReader | None
     """None: no output of the configuration is a lake."""
     clock: Clock
+    places: Enrichment = field(default_factory=NoEnrichment)
+    """What is known of addresses: the tables of `detections.enrich`."""
+
+    @property
+    def knows_places(self) -> bool:
+        """Whether addresses can be looked up at all."""
+        return not isinstance(self.places, NoEnrichment)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The query's rows; none where there is no lake.

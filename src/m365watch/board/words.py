@@ -106,6 +106,11 @@ def short(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """A number with its noun: 1 person, 12 people."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
 def span_words(seconds: float | None) -> str:
     """How long: 45 s, 12 min, 3 h, 2 d."""
     if seconds is None:

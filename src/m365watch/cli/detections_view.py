@@ -18,6 +18,9 @@ _SHOWN = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM)
 
 def detection_lines(figures: DetectionFigures) -> list[Text]:
     """How many alerts wait for somebody, and whether a bound was met."""
+    if figures.rebuilt_percent is not None:
+        told = f"detections: being made anew from the lake, {figures.rebuilt_percent} % done"
+        return [whole_line(told, style="yellow")]
     waiting = [(one, figures.count(AlertState.OPEN, one)) for one in _SHOWN]
     named = ", ".join(f"{number:,} {severity}" for severity, number in waiting if number)
     taken = sum(figures.count(AlertState.ACKNOWLEDGED, one) for one in Severity)
@@ -43,4 +46,5 @@ def detections_document(figures: DetectionFigures) -> dict[str, Any]:
         },
         "matches": figures.matches,
         "hours_full": figures.hours_full,
+        "rebuilt_percent": figures.rebuilt_percent,
     }

@@ -53,7 +53,8 @@ def query(
     """Ask the lake one SELECT; works while `m365watch run` is running.
 
     Tables: audit, exchange, sharepoint, onedrive, azureactivedirectory, management (all of
-    Devo's), and Devo's own names in double quotes: "cloud.office365.management.exchange".
+    Devo's), and Devo's own names in double quotes: "cloud.office365.management.exchange";
+    alerts (what the detections have found) and collectors_out (what the collectors say of themselves).
     `SHOW TABLES` and `DESCRIBE audit` list them and their columns.
     """
     from m365watch.lake.reader import LakeReader

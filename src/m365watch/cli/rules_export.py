@@ -13,7 +13,7 @@ from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.terminal import plain, stderr_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.cli.rules_export_view import Sheet
+    from m365watch.cli.rules_export_view import Panels, Sheet
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
     from m365watch.detect.rule import Rule
@@ -44,6 +44,9 @@ def export(
     output: Annotated[
         str, typer.Option("--output", metavar="DIRECTORY", help="Where files are written; - for stdout.")
     ] = STDOUT,
+    boards: Annotated[
+        bool, typer.Option("--boards", help="For Devo: also the panels of the Exchange board, as queries.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write the rules in the words of another product.
@@ -51,31 +54,42 @@ def export(
     For Devo each becomes a LINQ query over its tables of Microsoft 365 and a definition for its Alerts
     API (NAME.linq and NAME.json), with the kind of trigger and the columns that its words name. As plain
     Sigma (NAME.yml) they ask native fields alone, lists are written out, and what is our own stays under the
-    key m365watch. A rule that has no words there is named with the reason, and not exported in part.
+    key m365watch. With --boards the panels of an Exchange board come along as queries for the widgets of an
+    Activeboard (BOARD_PANEL.linq). A rule that has no words there is named with the reason, and not exported
+    in part.
 
     `accepted_domains` and the lists of people are written into the rules. Exit codes: 0 done; 1 none of the
     rules could be exported; 2 there is no such rule, or the configuration is wrong.
     """
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules import library_of, settings_of
-    from m365watch.cli.rules_export_view import export_document, write_sheets
+    from m365watch.cli.rules_export_view import board_panels
     from m365watch.detecting import knowledge_of
 
     if target not in TARGETS:
         raise typer.BadParameter(f"--to: there is no {target}; it is {' or '.join(TARGETS)}")
+    if boards and target != "devo":
+        raise typer.BadParameter("--boards: they are for devo")
     library = library_of(config, job, collector_file, directories)
     chosen = _chosen(library, packs or [], names or [])
-    settings = settings_of(config, job, collector_file)
-    sheets, unsaid = _sheets(target, chosen, library, knowledge_of(settings))
-    if as_json:
-        write_line(to_json(export_document(sheets, unsaid)))
-    else:
-        if output == STDOUT:
-            write_line("\n".join(sheet.shown for sheet in sheets))
-        else:
-            write_sheets(Path(output), sheets)
-        _tell(sheets, unsaid, output)
+    knowledge = knowledge_of(settings_of(config, job, collector_file))
+    sheets, unsaid = _sheets(target, chosen, library, knowledge)
+    _write(sheets, unsaid, board_panels(knowledge) if boards else {}, output="" if as_json else output)
     raise typer.Exit(0 if sheets else EXIT_FAILED)
+
+
+def _write(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, *, output: str) -> None:
+    """As files, as text, or where `output` is empty as one JSON document."""
+    from m365watch.cli.documents import as_json
+    from m365watch.cli.rules_export_view import export_document, shown_panels, write_sheets
+
+    if not output:
+        write_line(as_json(export_document(sheets, unsaid, panels)))
+        return
+    if output == STDOUT:
+        write_line("\n".join([*(sheet.shown for sheet in sheets), *shown_panels(panels)]))
+    else:
+        write_sheets(Path(output), sheets, panels)
+    _tell(sheets, unsaid, panels, output)
 
 
 def _chosen(library: Library, packs: Sequence[str], names: Sequence[str]) -> list[Rule]:
@@ -115,7 +129,7 @@ def _sheets(
     return [sigma_sheet(one) for one in written.exported], written.unsaid
 
 
-def _tell(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], output: str) -> None:
+def _tell(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, output: str) -> None:
     """What was and what was not exported, on stderr."""
     from m365watch.cli.render import count
 
@@ -123,7 +137,9 @@ def _tell(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], output: str) -> Non
     for one in unsaid:
         called = f"{one.rule.extension.detection} {one.rule.title}".strip()
         console.print(plain(f"not exported: {called}: {one.reason}"), soft_wrap=True, markup=False)
+    number = sum(map(len, panels.values()))
+    drawn = f" and {count(number, 'panel')}" if number else ""
     place = "" if output == STDOUT else f" to {output}"
     left = f"; {len(unsaid):,} cannot be said there" if unsaid else ""
-    told = f"{count(len(sheets), 'rule')} exported{place}{left}"
+    told = f"{count(len(sheets), 'rule')}{drawn} exported{place}{left}"
     console.print(plain(told), soft_wrap=True, markup=False)

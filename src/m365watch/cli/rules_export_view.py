@@ -13,11 +13,15 @@ from m365watch.cli.documents import SCHEMA
 from m365watch.cli.terminal import plain
 
 if TYPE_CHECKING:
+    from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.rule import Rule
+    from m365watch.shipping.devo.boards import Panel
     from m365watch.shipping.devo.export import Exported
     from m365watch.shipping.sigma.export import Written
     from m365watch.shipping.unsayable import Unsaid
 
+Panels = Mapping[str, "Sequence[Panel]"]
+"""By the name of the board."""
 _FOREIGN = re.compile(r"[^a-z0-9]+")
 
 
@@ -72,7 +76,23 @@ def sigma_sheet(one: Written) -> Sheet:
     )
 
 
-def write_sheets(directory: Path, sheets: Sequence[Sheet]) -> None:
+def board_panels(knowledge: Knowledge) -> Panels:
+    """The panels of every board."""
+    from m365watch.shipping.devo.boards import BOARDS
+
+    return {name: make(knowledge) for name, make in BOARDS.items()}
+
+
+def shown_panels(panels: Panels) -> list[str]:
+    """Each panel's query below its title."""
+    return [_shown_panel(name, panel) for name, found in panels.items() for panel in found]
+
+
+def _shown_panel(board: str, panel: Panel) -> str:
+    return f"// board {board}: {panel.title} ({panel.chart})\n{panel.query}\n"
+
+
+def write_sheets(directory: Path, sheets: Sequence[Sheet], panels: Panels) -> None:
     """The files of all; those of an earlier export give way.
 
     Raises: NeedsOperator: one cannot be written.
@@ -84,6 +104,11 @@ def write_sheets(directory: Path, sheets: Sequence[Sheet]) -> None:
         for sheet in sheets
         for suffix, text in sheet.files.items()
     ]
+    files += [
+        NewFile(directory / f"{name}_{panel.name}.linq", _shown_panel(name, panel).encode(), PUBLIC)
+        for name, found in panels.items()
+        for panel in found
+    ]
     if files:
         write_new_files(files, replaces=True)
 
@@ -94,12 +119,19 @@ def file_stem(rule: Rule) -> str:
     return own or f"{_FOREIGN.sub('_', rule.title.lower()).strip('_')[:60]}_{rule.id[:8]}"
 
 
-def export_document(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid]) -> dict[str, Any]:
+def export_document(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels) -> dict[str, Any]:
     """What `rules export --json` prints."""
+    boards = {
+        name: [
+            {"name": one.name, "title": one.title, "chart": one.chart, "query": one.query} for one in found
+        ]
+        for name, found in panels.items()
+    }
     return {
         "schema": SCHEMA,
         "rules": [{**_names(sheet.rule), **sheet.document} for sheet in sheets],
         "not_exported": [{**_names(one.rule), "reason": one.reason} for one in unsaid],
+        **({"boards": boards} if boards else {}),
     }
 
 

@@ -117,6 +117,11 @@ def _check_directories(section: Document, *, places: Places, report: Report, rea
     section["rules_directories"] = given
 
 
+def is_on(section: DetectionsSection, *, has_lake: bool) -> bool:
+    """Whether rules look at the records."""
+    return has_lake if section.enabled is None else section.enabled
+
+
 def resolve_detections(
     section: DetectionsSection,
     *,
@@ -127,7 +132,7 @@ def resolve_detections(
     """What the detections are told to do."""
     given = section.response.credentials
     return DetectionSettings(
-        enabled=has_lake if section.enabled is None else section.enabled,
+        enabled=is_on(section, has_lake=has_lake),
         packs=tuple(dict.fromkeys(section.packs)),
         rules_directories=section.rules_directories,
         exceptions_file=section.exceptions_file,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.clouds import CLOUDS, is_microsofts
-from m365watch.config.detections import resolve_detections
+from m365watch.config.detections import is_on, resolve_detections
 from m365watch.config.inputs import (
     CloudSection,
     HealthSection,
@@ -26,6 +26,7 @@ from m365watch.config.resolve_network import overlaid, resolve_network
 from m365watch.config.resolve_notifications import resolve_notifications
 from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
 from m365watch.config.schema import ConfigurationFile
+from m365watch.config.secrets import NOTIFICATIONS
 from m365watch.config.settings import (
     Cloud,
     DevoHttpSettings,
@@ -71,6 +72,9 @@ def resolve(
         )
         for name, output in outputs.items()
     )
+    has_lake = any(isinstance(output, LakeOutput) for output in outputs.values())
+    if file.detections.notifications and not is_on(file.detections, has_lake=has_lake):
+        report.warn(NOTIFICATIONS, "the detections are off, so that nobody is told anything; switch them on")
     return Settings(
         path=path,
         collector_name=file.globals.name,
@@ -89,7 +93,7 @@ def resolve(
         webhook=resolve_webhook(file.globals.webhook),
         detections=resolve_detections(
             file.detections,
-            has_lake=any(isinstance(output, LakeOutput) for output in outputs.values()),
+            has_lake=has_lake,
             endpoint=endpoint,
             targets=resolve_notifications(file.detections.notifications, outputs=resolved, network=network),
         ),

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnusable
 
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
 ALERTS_READ_MAX = 100_000
-PARTIAL_SUFFIX = "-rebuilding"
-"""What the name of a file has that is being made anew: detections-rebuilding.sqlite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,9 @@ class AlertsAsked:
 @contextmanager
 def opened(path: Path) -> Iterator[DetectionState]:
     """The file of detections. Raises: OutputUnusable: there is none, or it cannot be used."""
-    if not path.is_file() and path.with_name(path.stem + PARTIAL_SUFFIX + path.suffix).is_file():
+    if not path.is_file() and (percent := rebuilt_percent(path)) is not None:
         raise OutputUnusable(
-            "the alerts are being made anew from the lake, as their file was lost",
+            f"the alerts are being made anew from the lake, as their file was lost: {percent} % is done",
             fix="try again when the collector says it is done; `m365watch query` reads those of the lake",
             where=str(path),
         )
@@ -107,6 +106,8 @@ class DetectionFigures:
     matches: int
     hours_full: int
     """Hours of a group that had more matches than are kept."""
+    rebuilt_percent: int | None = None
+    """How far the file is that is being made anew; None where it is there."""
 
     def count(self, state: AlertState, severity: Severity) -> int:
         """The alerts of that state and severity."""
@@ -116,7 +117,8 @@ class DetectionFigures:
 def read_figures(path: Path) -> DetectionFigures | None:
     """How the detections stand; None where none have run. Raises: OutputUnusable."""
     if not path.is_file():
-        return None
+        percent = rebuilt_percent(path)
+        return None if percent is None else DetectionFigures({}, 0, 0, percent)
     with opened(path) as state:
         alerts = {(AlertState(one), Severity(two)): number for one, two, number in state.count_alerts()}
         return DetectionFigures(alerts, state.count()["matches"], state.count_full())

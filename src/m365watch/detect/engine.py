@@ -321,7 +321,9 @@ class Engine:
         reach_ms = reach_s(rule) * 1000
         if rule.kind in PERIOD_KINDS and rule.correlation is None:
             span = self.state.read_group(key, since_ms=0)
-            low_ms, high_ms = 0, _FAR_MS
+            # An alert from before what is still kept cannot be judged any more: it stays as it was.
+            low_ms = min((match.at_ms for match in span.matches), default=0)
+            high_ms = _FAR_MS
         else:
             span = self.state.read_span(
                 key, low_ms=touched.low_ms, high_ms=touched.high_ms, reach_ms=reach_ms

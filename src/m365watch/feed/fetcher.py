@@ -257,7 +257,8 @@ class BlobFetcher:
         self._wake.clear()
         if any((queue.more and not queue.blobs) or self._may_start(queue) for queue in self._queues.values()):
             return
-        if self._rounds == 0:
+        # Blobs that are left then wait for room, which comes when what is under way has been delivered.
+        if self._rounds == 0 and not any(queue.blobs for queue in self._queues.values()):
             self._on_quiet()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN_S):

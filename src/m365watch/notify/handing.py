@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.config.settings import (
@@ -36,13 +37,17 @@ def settings_for_alerts(output: OutputSettings) -> OutputSettings:
     name = f"{output.name}{FOLDER_SUFFIX}"
     match output:
         case FilesSettings():
-            folder = output.directory
-            return replace(output, name=name, directory=folder.with_name(f"{folder.name}{FOLDER_SUFFIX}"))
+            return replace(output, name=name, directory=folder_for_alerts(output.directory))
         case DevoSettings() | DevoHttpSettings() | SyslogSettings():
             tags = replace(output.tags, known_tables=(*output.tags.known_tables, TABLE))
             return replace(output, name=name, tags=tags)
         case _:
             return replace(output, name=name)
+
+
+def folder_for_alerts(directory: Path) -> Path:
+    """The folder beside that of an output's records."""
+    return directory.with_name(f"{directory.name}{FOLDER_SUFFIX}")
 
 
 class RecordSender:

@@ -78,12 +78,15 @@ class NotificationFile:
         """Open or make the file. Raises: OutputUnusable."""
         self.path = path
         self._alerts_out: dict[str, frozenset[str]] = {}
+        self._sinces: dict[str, int] = {}
         try:
+            # It tells whom attackers are after, and what was found out about it.
+            path.touch(mode=0o600)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
             self._make_tables()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise OutputUnusable(
                 f"the file of notifications cannot be used: {error}",
                 fix="move it away: it is made again, and alerts that were told before may be told once more",

@@ -30,6 +30,9 @@ WAITING_MAX = 5_000
 """Alerts that wait for one target; beyond it the least severe are only counted, for the next digest."""
 ASIDE_MAX = 1_000
 """Notifications of one target that are kept aside; the oldest make room."""
+BEFORE_MS = 8 * 86_400_000
+"""An alert that ended so long before a target was one is not told it: it comes of a file made anew, for the
+service serves 7 days."""
 KEPT_MS = 100 * 86_400_000
 """How long it is remembered what was told; alerts themselves are kept for 90 days."""
 
@@ -43,6 +46,11 @@ class NotificationStore(NotificationFile):
             outgoing = self.outgoing(target)
             self._alerts_out[target] = outgoing.alert_ids if outgoing is not None else frozenset()
         return alert_id in self._alerts_out[target]
+
+    def _since_ms(self, target: str) -> int:
+        if target not in self._sinces:
+            self._sinces = self.list_targets()
+        return self._sinces.get(target, 0)
 
     # Targets ------------------------------------------------------------------------------------
 
@@ -59,6 +67,7 @@ class NotificationStore(NotificationFile):
                     self.run("DELETE FROM target WHERE name = ?", (name,))
             for name in wanted:
                 self.run("INSERT OR IGNORE INTO target (name, since) VALUES (?, ?)", (name, now_ms))
+        self._sinces = {}
         return given_up
 
     # Alerts -------------------------------------------------------------------------------------
@@ -93,6 +102,8 @@ class NotificationStore(NotificationFile):
         told = self.told(target, standing.alert.id)
         if self._is_outgoing(target, standing.alert.id):
             return True  # What comes after it is decided once it is told.
+        if told is None and standing.alert.last_at_ms < self._since_ms(target) - BEFORE_MS:
+            return False
         self._await(target, standing, told, wishes, now_ms)
         return told is not None or self.waits(target, standing.alert.id)
 

@@ -167,7 +167,7 @@ def remove_group_member(clues: Clues) -> list[Step]:
                 f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
                 "Remove-MgGroupMemberByRef -GroupId ID -DirectoryObjectId $user.Id",
             ),
-            permissions=("GroupMember.ReadWrite.All", "User.Read.All"),
+            permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
         )
         for one in clues.accounts
         if not one.acted

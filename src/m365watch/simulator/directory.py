@@ -20,9 +20,9 @@ Json = dict[str, Any]
 PERMISSIONS = (
     ("POST", r"/users/[^/]+/revokeSignInSessions", {"User.RevokeSessions.All"}),
     ("PATCH", r"/users/[^/]+", {"User.EnableDisableAccount.All"}),
-    ("GET", r"/users/[^/]+", {"User.Read.All"}),
+    ("GET", r"/users/[^/]+", {"User.Read.All", "Directory.Read.All"}),
     (".*", r"/users/[^/]+/mailFolders/inbox/messageRules(/.*)?", {"MailboxSettings.ReadWrite"}),
-    ("GET", r"/users/[^/]+/memberOf.*", {"User.Read.All"}),
+    ("GET", r"/users/[^/]+/memberOf.*", {"Directory.Read.All"}),
     ("DELETE", r"/groups/.*", {"GroupMember.ReadWrite.All"}),
     ("GET", r"/servicePrincipals\(.*", {"Application.Read.All", "Application.ReadWrite.All"}),
     (".*", r"/servicePrincipals\([^)]*\)/appRoleAssignments(/.*)?", {"AppRoleAssignment.ReadWrite.All"}),

@@ -5,12 +5,15 @@ One process imports what no mutant patches, and each mutant is a fork of it.
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Sequence
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+
+from elsewhere import count_cpu_s
 
 from mutants.child import judge_mutant
 
@@ -38,13 +41,14 @@ def first_broken(name: str, seeds: Sequence[int], *, is_control: bool = False) -
     try:
         if not answer.poll(SECONDS_MAX):
             raise Died(f"{name} came to no verdict in {SECONDS_MAX} s")
-        seed, failure = answer.recv()
+        seed, failure, cpu_s = answer.recv()
     except EOFError:
         raise Died(f"{name} ended without a verdict") from None
     finally:
         answer.close()
         process.kill()
         process.join()
+    count_cpu_s(cpu_s)
     if failure:
         raise Died(failure)
     return None if seed is None else int(seed)
@@ -61,6 +65,7 @@ def _judge(told: Connection, name: str, seeds: Sequence[int], *, is_control: boo
     try:
         verdicts = judge_mutant(name, seeds, is_control=is_control)
     except BaseException:  # noqa: BLE001 - whatever it is, it is told to whoever waits.
-        told.send((None, traceback.format_exc()))
+        told.send((None, traceback.format_exc(), time.process_time()))
     else:
-        told.send((next((one.seed for one in verdicts if one.broken), None), ""))
+        first = next((one.seed for one in verdicts if one.broken), None)
+        told.send((first, "", time.process_time()))

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.panels import Page, Panel
+from m365watch.board.places import Tally, locate, travellers
 from m365watch.board.queries import sign_ins
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import short
+from m365watch.board.words import counted, short
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
@@ -30,6 +31,14 @@ _APPLICATIONS = {
     "27922004-5251-4030-b22d-91ecd9a37ea4": "Outlook mobile",
     "ab9b8c07-8f02-4f72-87fa-80105867a763": "OneDrive",
 }
+
+_PLACE_HEADINGS = (
+    Heading("Sign-ins", numeric=True),
+    Heading("Failed", numeric=True),
+    Heading("People", numeric=True),
+    Heading("Addresses", numeric=True),
+)
+_NO_PLACES = "Name tables of addresses in detections.enrich.databases, and countries show here."
 
 
 async def figures(view: View, sources: Sources) -> Shape:
@@ -69,7 +78,7 @@ async def errors(view: View, sources: Sources) -> Shape:
     """Why sign-ins failed, by Entra's own word for it."""
     rows = await sources.ask(view, sign_ins.ERRORS)
     ranked = [
-        Ranked(error or "not said", count, colour="failed", note=f"{persons:,} people")
+        Ranked(error or "not said", count, colour="failed", note=counted(persons, "person", "people"))
         for error, count, persons in rows
     ]
     empty = None if rows else Empty("No sign-in failed in this view.")
@@ -84,14 +93,14 @@ async def failing(view: View, sources: Sources) -> Shape:
         Ranking(
             title,
             [
-                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {others:,} {word}")
+                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {counted(others, *nouns)}")
                 for who, count, total, others in rows
             ],
             sum(row[1] for row in rows),
         )
-        for title, name, word, rows in (
-            ("People", "user", "addresses", people),
-            ("Addresses", "ip", "people", addresses),
+        for title, name, nouns, rows in (
+            ("People", "user", ("address", "addresses"), people),
+            ("Addresses", "ip", ("person", "people"), addresses),
         )
     ]
     return Several(parts, empty=None if people else Empty("No sign-in failed in this view."))
@@ -128,32 +137,62 @@ async def shared(view: View, sources: Sources) -> Shape:
     return Several(parts)
 
 
-async def networks(view: View, sources: Sources) -> Shape:
-    """From which networks people come."""
+async def where_from(view: View, sources: Sources) -> Shape:
+    """From which countries, where tables of addresses tell them, and from which networks people come."""
     rows = await sources.ask(view, sign_ins.NETWORKS)
-    headings = (
-        Heading("Network"),
-        Heading("Sign-ins", numeric=True),
-        Heading("Failed", numeric=True),
-        Heading("People", numeric=True),
-        Heading("Addresses", numeric=True),
+    empty = None if rows else await no_records(view, sources, of="sign-ins")
+    networks = Grid(
+        (Heading("Network"), *_PLACE_HEADINGS),
+        [[Cell(network or "no address"), *_place_cells(*figures)] for network, *figures in rows],
+        cut="" if sources.knows_places or not rows else _NO_PLACES,
     )
-    grid = [
-        [
-            Cell(network or "no address"),
-            Cell(f"{count:,}", sorts=count),
-            Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
-            Cell(f"{persons:,}", sorts=persons),
-            Cell(f"{addresses:,}", sorts=addresses),
-        ]
-        for network, count, failed, persons, addresses in rows
+    if not rows or not sources.knows_places:
+        return Several([networks], empty=empty)
+    located = locate(await sources.ask(view, sign_ins.PAIRS), sources.places)
+    ordered = sorted(located.countries.items(), key=lambda one: (-one[1].count, one[0]))
+    countries = Grid(
+        (Heading("Country"), *_PLACE_HEADINGS),
+        [[Cell(name), *_tally_cells(tally)] for name, tally in ordered],
+    )
+    return Several([countries, networks])
+
+
+def _tally_cells(tally: Tally) -> list[Cell]:
+    return _place_cells(tally.count, tally.failures, len(tally.people), len(tally.addresses))
+
+
+def _place_cells(count: int, failed: int, persons: int, addresses: int) -> list[Cell]:
+    return [
+        Cell(f"{count:,}", sorts=count),
+        Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+        Cell(f"{persons:,}", sorts=persons),
+        Cell(f"{addresses:,}", sorts=addresses),
     ]
-    return Grid(
-        headings,
-        grid,
-        empty=None if rows else await no_records(view, sources, of="sign-ins"),
-        cut="" if not rows else "By network: audit records do not say the country.",
+
+
+async def countries(view: View, sources: Sources) -> Shape:
+    """People who signed in from several countries, and the operators of the networks that people came by."""
+    if not sources.knows_places:
+        return Several([], empty=Empty("Audit records do not say the country.", _NO_PLACES))
+    located = locate(await sources.ask(view, sign_ins.PAIRS), sources.places)
+    abroad = Grid(
+        (Heading("Person"), Heading("Countries", numeric=True), Heading("Which, and how often", wide=True)),
+        [
+            [
+                Cell(who, narrows=("user", who)),
+                Cell(str(len(where)), sorts=len(where), tone="medium"),
+                Cell(", ".join(f"{name} {count:,}" for name, count in sorted(where.items()))),
+            ]
+            for who, where in travellers(located)[:60]
+        ],
+        empty=None if travellers(located) else Empty("Nobody signed in from more than one country."),
     )
+    ordered = sorted(located.operators.items(), key=lambda one: (-one[1].count, one[0]))[:40]
+    operators = Grid(
+        (Heading("Operator"), *_PLACE_HEADINGS),
+        [[Cell(name), *_tally_cells(tally)] for name, tally in ordered],
+    )
+    return Several([abroad, operators])
 
 
 async def programs(view: View, sources: Sources) -> Shape:
@@ -304,8 +343,9 @@ PAGE = Page(
         Panel("sessions", "Sessions in several places", sessions, width=6, tall="chart"),
         Panel("first-seen", "First seen networks", first_seen, width=6, tall="chart"),
         Panel("failing", "Most failures", failing, width=6, tall="chart"),
-        Panel("networks", "Where from", networks, width=6, tall="chart"),
+        Panel("where-from", "Where from", where_from, width=6, tall="chart"),
         Panel("programs", "With what", programs, width=6, tall="chart"),
+        Panel("countries", "Several countries, and operators of networks", countries, tall="rows"),
         Panel("shared", "Shared addresses, people on the move", shared, tall="rows"),
         Panel("accounts", "Accounts and sign-in methods", accounts, tall="rows"),
     ),

@@ -27,6 +27,11 @@ NETWORKS = sign_ins(
     f"SELECT network, {_COUNT} AS number, {FAILURES}, count(DISTINCT user_id),"
     " count(DISTINCT client_ip) FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40"
 )
+PAIRS = sign_ins(
+    f"SELECT client_ip, user_id, {_COUNT} AS number, {FAILURES} FROM facts WHERE client_ip <> ''"
+    " GROUP BY ALL ORDER BY number DESC, 1, 2"
+)
+"""Who came from where, the most frequent first."""
 USERS_FAILING = sign_ins(
     f"SELECT user_id, {FAILURES} AS failures, {_COUNT}, count(DISTINCT client_ip) FROM facts"
     " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"

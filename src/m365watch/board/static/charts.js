@@ -38,8 +38,9 @@ function tooltip(chart, box) {
   tip.hidden = true;
   box.append(tip);
   return (plot) => {
-    const place = plot.cursor.idx;
-    if (place == null || plot.cursor.left < 0) {
+    // The bar under the pointer begins left of it, where the nearest instant may be the next one.
+    const place = plot.cursor.left < 0 ? -1 : Math.floor((plot.posToVal(plot.cursor.left, "x") - chart.at[0]) / chart.step);
+    if (!(place in chart.at)) {
       tip.hidden = true;
       return;
     }

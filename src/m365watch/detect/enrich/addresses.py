@@ -9,7 +9,7 @@ from pathlib import Path
 from m365watch.clock import Clock
 from m365watch.detect.enrich.lists import Lists
 from m365watch.detect.enrich.tables import KINDS, Table, merged, open_table
-from m365watch.detect.enrich.watched import LOOKS_EVERY_S, Watched
+from m365watch.detect.enrich.watched import LOOKS_EVERY_S, Tell, Watched, say_nothing
 from m365watch.detect.knowledge import Whereabouts
 
 REMEMBERED_MAX = 65_536
@@ -21,10 +21,19 @@ class Addresses:
     """The port `Enrichment` over the user's files."""
 
     def __init__(
-        self, tables: Sequence[Path], *, tor: Lists, vpn: Lists, hosting: Lists, clock: Clock
+        self,
+        tables: Sequence[Path],
+        *,
+        tor: Lists,
+        vpn: Lists,
+        hosting: Lists,
+        clock: Clock,
+        tell: Tell = say_nothing,
     ) -> None:
         """Of several tables that tell the same, the first one's word counts."""
-        self.tables = [Watched(path, read=open_table, empty=Table(), clock=clock) for path in tables]
+        self.tables = [
+            Watched(path, read=open_table, empty=Table(), clock=clock, tell=tell) for path in tables
+        ]
         self.lists = {"tor": tor, "vpn": vpn, "hosting": hosting}
         self._remembered: dict[str, Whereabouts] = {}
         self._versions: tuple[int, ...] = ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.detect.enrich.lines import Listed, parse_listed, read_listed
-from m365watch.detect.enrich.watched import Watched
+from m365watch.detect.enrich.watched import Tell, Watched, say_nothing
 
 
 class Lists(Collection[str]):
@@ -16,10 +16,12 @@ class Lists(Collection[str]):
     It counts as something even while it is empty: a file may grow, and rules that ask for it stay awake.
     """
 
-    def __init__(self, paths: Iterable[Path], *, clock: Clock, named: Iterable[str] = ()) -> None:
+    def __init__(
+        self, paths: Iterable[Path], *, clock: Clock, named: Iterable[str] = (), tell: Tell = say_nothing
+    ) -> None:
         """Nothing is read before somebody asks."""
         self.files: Sequence[Watched[Listed]] = [
-            Watched(path, read=read_listed, empty=Listed(), clock=clock) for path in paths
+            Watched(path, read=read_listed, empty=Listed(), clock=clock, tell=tell) for path in paths
         ]
         self._named = parse_listed("\n".join(named))
 

@@ -6,25 +6,30 @@ from m365watch.clock import Clock
 from m365watch.config.settings import DetectionSettings
 from m365watch.detect.enrich.addresses import Addresses
 from m365watch.detect.enrich.lists import Lists
+from m365watch.detect.enrich.watched import Tell, say_nothing
 from m365watch.detect.knowledge import Knowledge, NoEnrichment
 
 
-def make_knowledge(settings: DetectionSettings, *, clock: Clock) -> Knowledge:
-    """The knowledge of the settings; no file is read but the heads of tables, which say what they tell."""
+def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = say_nothing) -> Knowledge:
+    """The knowledge of the settings; no file is read but the heads of tables, which say what they tell.
+
+    `tell` gets a line for each file that cannot be read, once it is found out.
+    """
     given = settings.enrich
     addresses = Addresses(
         given.databases,
-        tor=Lists(given.tor_lists, clock=clock),
-        vpn=Lists(given.vpn_lists, clock=clock),
-        hosting=Lists(given.hosting_lists, clock=clock),
+        tor=Lists(given.tor_lists, clock=clock, tell=tell),
+        vpn=Lists(given.vpn_lists, clock=clock, tell=tell),
+        hosting=Lists(given.hosting_lists, clock=clock, tell=tell),
         clock=clock,
+        tell=tell,
     )
     tells = addresses.tells
     return Knowledge(
         accepted_domains=settings.accepted_domains,
-        vips=Lists(given.vip_lists, clock=clock, named=given.vips),
-        admins=Lists(given.admin_lists, clock=clock, named=given.admins),
-        indicators=Lists(given.indicator_lists, clock=clock),
+        vips=Lists(given.vip_lists, clock=clock, named=given.vips, tell=tell),
+        admins=Lists(given.admin_lists, clock=clock, named=given.admins, tell=tell),
+        indicators=Lists(given.indicator_lists, clock=clock, tell=tell),
         enrichment=addresses if tells else NoEnrichment(),
         tells=tells,
     )

@@ -9,20 +9,31 @@ from typing import Generic, TypeVar
 from m365watch.clock import Clock
 
 T = TypeVar("T")
+Tell = Callable[[str], None]
 LOOKS_EVERY_S = 10.0
 """How long a change may go unseen."""
+
+
+def say_nothing(_: str) -> None:
+    """For whoever asks for troubles and is told none."""
 
 
 class Watched(Generic[T]):
     """What a file holds. A version that cannot be read changes nothing: the one before stays."""
 
-    def __init__(self, path: Path, *, read: Callable[[Path], T], empty: T, clock: Clock) -> None:
-        """Nothing is read before it is asked for; `read` raises ValueError or OSError where it cannot."""
+    def __init__(
+        self, path: Path, *, read: Callable[[Path], T], empty: T, clock: Clock, tell: Tell = say_nothing
+    ) -> None:
+        """Nothing is read before it is asked for; `read` raises ValueError or OSError where it cannot.
+
+        `tell` gets a line for each trouble, once.
+        """
         self.path = path
         self.trouble = ""
         """What is wrong with the file as it is; empty where it was read."""
         self.version = 0
         """Grows with each version that was read."""
+        self._tell = tell
         self._read = read
         self._held = empty
         self._clock = clock
@@ -44,7 +55,7 @@ class Watched(Generic[T]):
             status = self.path.stat()
         except OSError as error:
             is_gone = isinstance(error, FileNotFoundError)
-            self.trouble = "there is no such file" if is_gone else str(error.strerror)
+            self._complain("there is no such file" if is_gone else str(error.strerror))
             self._seen = None
             return
         seen = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -54,7 +65,12 @@ class Watched(Generic[T]):
         try:
             self._held = self._read(self.path)
         except (ValueError, OSError) as error:
-            self.trouble = str(error) or type(error).__name__
+            self._complain(str(error) or type(error).__name__)
         else:
             self.trouble = ""
             self.version += 1
+
+    def _complain(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._tell(f"{self.path}: {trouble}")

@@ -20,7 +20,6 @@ _OWN = {
     "distinct": f"{PREFIX}distinct",
     "value": f"{PREFIX}value",
 }
-_CARRIED = "alert_"
 _DASHED = re.compile("[-\u2010-\u2015\u2212]")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -44,6 +43,8 @@ class Draft:
     having: str = ""
     """What a group has to fulfil."""
     is_grouped: bool = True
+    carried: str = "alert_"
+    """How the columns of a group's first row begin."""
 
     def carry(self, fields: tuple[str, ...]) -> str | None:
         """The result's column with the first of these fields that has a value; None: there can be none."""
@@ -59,7 +60,7 @@ class Draft:
             column = self.columns.make(f"{columns[0].removeprefix(PREFIX)}_or_other", filled)
         if not self.is_grouped:
             return column
-        name = _CARRIED + column.removeprefix(PREFIX)
+        name = self.carried + column.removeprefix(PREFIX)
         self.totals[name] = f"nnfirst({column})"
         return name
 
