@@ -50,7 +50,7 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.notifying import NotifyingMeans, notifying
-from m365watch.outputs.port import MayBeAway, Output, ReadsAgain, TellsRecords
+from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.outputting import make_output
 from m365watch.progress import RunProgress
@@ -141,8 +141,6 @@ class Collector:
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
             outputs = self._build_outputs(once=once)
-            if self._reload is not None:
-                self._reload.also += [one.reread for one in outputs if isinstance(one, ReadsAgain)]
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
@@ -246,6 +244,8 @@ class Collector:
         detections = make_detections(
             self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
         )
+        if self._reload is not None:
+            self._reload.also += [one.reread for one in detections]
         return [*outputs, *detections]
 
     def _expiry_watch(

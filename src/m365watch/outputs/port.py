@@ -72,15 +72,6 @@ class Output(Protocol):
 
 
 @runtime_checkable
-class ReadsAgain(Protocol):
-    """An output that goes by files of the user's."""
-
-    def reread(self) -> None:
-        """Read them again soon, whether they have changed or not."""
-        ...
-
-
-@runtime_checkable
 class MayBeAway(Protocol):
     """An output whose receiver may be out of reach at `open`, which is no reason not to start."""
 
