@@ -341,8 +341,9 @@ class AlertTeller:
         for alert in new[:room]:
             _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
         self._told += min(len(new), room)
+        is_first = not self._untold
         self._untold += max(0, len(new) - room)
-        if self._untold and room > 0:
+        if self._untold and is_first:
             _log.info("more alerts have come than are named here; `m365watch alerts list` has all")
 
     def _tell_rest(self) -> None:

@@ -19,6 +19,8 @@ from m365watch.clock import SystemClock
 from m365watch.config.targets import Wishes
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.state import DetectionState
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.store import NotificationStore
@@ -201,6 +203,24 @@ def test_a_target_that_there_is_not_is_named(site: Site) -> None:
 
     assert result.exit_code == 2
     assert "there is no target 'nobody'; there are soc, chat, pager" in " ".join(result.output.split())
+
+
+def test_an_alert_says_who_was_told_of_it(site: Site) -> None:
+    """So that nobody wakes the second one for what the first one knows."""
+    site.told()
+    state = DetectionState(site.folder / "state" / "detections.sqlite")
+    state.put_alert(KeptAlert(ALERT, shown=True))
+    state.close()
+    page = " ".join(site.run("alerts", "show", "aaaa1111").stdout.split())
+    document = json.loads(site.run("alerts", "show", "aaaa1111", "--json").stdout)
+
+    assert "told chat (2" in page
+    assert "pager (waits), soc (2" in page
+    assert [(one["target"], one["waits"]) for one in document["notifications"]] == [
+        ("chat", False),
+        ("pager", True),
+        ("soc", False),
+    ]
 
 
 def test_status_says_what_is_wrong_with_a_target(site: Site) -> None:

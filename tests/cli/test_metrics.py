@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from m365watch.cli.metrics import metrics_text
 from m365watch.model import BlobKey, BlobRef, Header, KnownBlob
 from m365watch.monitor.latency import BOUNDS_S, LatencyBook
+from m365watch.notify.looking import TargetFigures
 from m365watch.progress import OutputProgress
 from run_figures import EXCHANGE, NOW, TENANT, feed_progress, run_progress
 
@@ -54,6 +55,20 @@ def test_an_output_that_lacks_something_can_be_read() -> None:
     assert found["m365watch_output_blobs_missing"] == {(("output", "devo"),): 5.0}
     assert found["m365watch_output_blobs_queued"] == {(("output", "devo"),): 3.0}
     assert found["m365watch_output_failing"] == {(("output", "devo"),): 1.0}
+
+
+def test_a_target_of_notifications_can_be_read() -> None:
+    """What it took, what waits and since when, what it refused, and whether it fails."""
+    at_ms = round(NOW.timestamp() * 1000)
+    pager = TargetFigures("pager", 0, 7, 2, 1, 3, at_ms, at_ms, "no connection", at_ms, at_ms - 60_000)
+    found = samples(metrics_text(run_progress(feed_progress()), LatencyBook(), now=NOW, targets=[pager]))
+    target = (("target", "pager"),)
+
+    assert found["m365watch_notifications_total"] == {target: 7.0}
+    assert found["m365watch_notifications_waiting"] == {target: 2.0}
+    assert found["m365watch_notifications_waiting_seconds"] == {target: 60.0}
+    assert found["m365watch_notifications_refused"] == {target: 1.0}
+    assert found["m365watch_notifications_failing"] == {target: 1.0}
 
 
 def test_the_histograms_are_prometheus_own() -> None:

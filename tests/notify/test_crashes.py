@@ -21,7 +21,7 @@ from m365watch.notify.store import NotificationStore
 from m365watch.notify.tidings import Notification, Tiding
 from notify_scene import START_MS, Detections, make_alert
 
-SEEDS = 40
+SEEDS = 30
 STEPS = 60
 TARGETS = {
     "soc": Wishes(rate_per_minute=20, digest_after=4, update_interval_s=600.0),
@@ -74,7 +74,7 @@ class World:
 
     def open(self) -> None:
         self.store = NotificationStore(self.folder / FILE_NAME, survives_power_cuts=False)
-        self.changes = Changes(self.detections.path)
+        self.changes = Changes(self.detections.path, survives_power_cuts=False)
         self.changes.begin()
 
     def close(self) -> None:

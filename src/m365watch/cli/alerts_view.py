@@ -6,8 +6,9 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.evidence_words import details_of, failure_of
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert, instant_of
@@ -26,6 +28,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
     from m365watch.detect.desk import AlertsFound
+    from m365watch.notify.looking import WhoKnows
     from m365watch.rebuilding import Rebuilt
 
 STYLES = {
@@ -115,13 +118,27 @@ def _summary(kept: KeptAlert) -> Text:
     return text
 
 
-def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
-    """All that is known of one alert, in the order in which somebody who is woken needs it."""
+def alert_page(
+    kept: KeptAlert,
+    evidence: Evidence,
+    told: Sequence[WhoKnows] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> RenderableType:
+    """All that is known of one alert, in the order in which somebody who is woken needs it.
+
+    `known` has what the user's tables and lists say of its entities, by their values.
+    """
     alert = kept.alert
     head = Text.assemble(
         (f" {str(alert.severity).upper()} ", STYLES[alert.severity]), " ", (plain(alert.title), "bold")
     )
-    blocks: list[RenderableType] = [head, Text(), Text(plain(alert.explanation)), Text(), _facts(kept)]
+    blocks: list[RenderableType] = [
+        head,
+        Text(),
+        Text(plain(alert.explanation)),
+        Text(),
+        _facts(kept, told, known),
+    ]
     blocks += _list_block("What to look at next", alert.check)
     blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
@@ -136,12 +153,14 @@ def alert_page(kept: KeptAlert, evidence: Evidence) -> RenderableType:
     return Group(*blocks)
 
 
-def _facts(kept: KeptAlert) -> Table:
+def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) -> Table:
     alert = kept.alert
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    rows = [(kind, value) for kind, value in alert.entities]
+    rows = [
+        (kind, f"{value} ({known[value]})" if value in known else value) for kind, value in alert.entities
+    ]
     rows.append(("when", _when(alert)))
     rows.append(("records", f"{alert.count:,}"))
     if alert.techniques or alert.tactics:
@@ -151,12 +170,21 @@ def _facts(kept: KeptAlert) -> Table:
     rows.append(("tenant", alert.tenant))
     rows.append(("state", _state_words(kept)))
     rows.append(("alert", alert.id))
+    rows.append(("told", ", ".join(map(_told_words, told))))
     if alert.formerly:
         rows.append(("formerly", ", ".join(one[:ID_SHOWN] for one in alert.formerly)))
     for name, value in rows:
         if value:
             grid.add_row(Text(plain(name)), Text(plain(value)))
     return grid
+
+
+def _told_words(one: WhoKnows) -> str:
+    """Whether somebody has been woken by it already."""
+    if not one.at_ms:
+        return f"{one.target} (waits)"
+    digest = ", in a digest" if one.in_digest else ""
+    return f"{one.target} ({moment(instant_of(one.at_ms))}{digest}{', more waits' if one.waits else ''})"
 
 
 def _when(alert: Alert) -> str:
@@ -193,7 +221,7 @@ def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:
         blocks.append(Text(plain(evidence.why_not), style="yellow"))
         blocks += [whole_line(plain(one)) for one in alert.evidence[:EVIDENCE_SHOWN_MAX]]
     for record in evidence.records[:EVIDENCE_SHOWN_MAX]:
-        blocks += [Text(_record_line(record)), Padding(_record_rest(record), (0, 0, 0, 2))]
+        blocks += [Text(_record_line(record)), *(Padding(one, (0, 0, 0, 2)) for one in _record_rest(record))]
     more = max(len(evidence.records), len(alert.evidence)) - EVIDENCE_SHOWN_MAX
     if more > 0:
         blocks.append(Text(f"and {more:,} more: --json has their ids", style="dim"))
@@ -204,13 +232,16 @@ def _record_line(record: EvidenceRecord) -> str:
     return plain(f"{moment(record.created_at)}  {record.operation}  {record.user_id}")
 
 
-def _record_rest(record: EvidenceRecord) -> Text:
-    parts = [
-        part
-        for part in (record.client_ip and f"from {record.client_ip}", record.object_id, record.result)
-        if part
-    ]
-    return Text(plain("; ".join([*parts, record.id])), style="dim")
+def _record_rest(record: EvidenceRecord) -> list[Text]:
+    """Whether it failed, as its kind tells; what was set; from where and to what; its id."""
+    where = [record.client_ip and f"from {record.client_ip}", record.object_id]
+    lines = []
+    if failed := failure_of(record.raw):
+        lines.append(Text(plain(failed), style="yellow"))
+    if details := details_of(record.raw):
+        lines.append(Text(plain(details)))
+    lines.append(Text(plain("; ".join([*filter(None, where), record.id])), style="dim"))
+    return lines
 
 
 def state_line(kept: KeptAlert) -> str:
@@ -227,6 +258,19 @@ def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[st
         "hidden": {str(severity): number for severity, number in found.hidden.items()},
         "alerts": [alert_document(one) for one in found.alerts[:limit]],
     }
+
+
+def told_document(told: Sequence[WhoKnows]) -> list[dict[str, Any]]:
+    """Who was told of an alert, and when."""
+    return [
+        {
+            "target": one.target,
+            "at": instant(instant_of(one.at_ms)) if one.at_ms else None,
+            "in_digest": one.in_digest,
+            "waits": one.waits,
+        }
+        for one in told
+    ]
 
 
 def alert_document(kept: KeptAlert) -> dict[str, Any]:

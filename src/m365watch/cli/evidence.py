@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from m365watch.cli.documents import instant
+from m365watch.cli.evidence_words import details_of, failure_of
 from m365watch.detect.alert import Alert
 from m365watch.errors import CollectorError
 
@@ -39,6 +40,8 @@ class EvidenceRecord:
             "client_ip": self.client_ip,
             "object_id": self.object_id,
             "result": self.result,
+            "failed": bool(failure_of(self.raw)),
+            "details": details_of(self.raw),
         }
         return found | {"raw": self.raw} if raw else found
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook
 from m365watch.progress import FeedProgress, OutputProgress, RunProgress
+
+if TYPE_CHECKING:
+    from m365watch.notify.looking import TargetFigures
 
 _PREFIX = "m365watch_"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -19,7 +23,12 @@ _Rows = Iterable[tuple[Mapping[str, str], float]]
 
 
 def metrics_text(
-    progress: RunProgress, book: LatencyBook, applications: Sequence[KnownApplication] = (), *, now: datetime
+    progress: RunProgress,
+    book: LatencyBook,
+    applications: Sequence[KnownApplication] = (),
+    *,
+    now: datetime,
+    targets: Sequence[TargetFigures] = (),
 ) -> str:
     """Every family with its help and type, each line ended."""
     lines = [
@@ -27,6 +36,7 @@ def metrics_text(
         *_output_lines(progress.outputs),
         *_latency_lines(book),
         *_credential_lines(applications, now),
+        *_notification_lines(targets, now),
         *_family("read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]),
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -145,6 +155,41 @@ def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -
         ),
         *_family("credential_expires_days", "gauge", "Days until then, below 0 once it has expired.", left),
         *_family("credential_expiry_unknown", "gauge", "1 where nobody knows when it expires.", unknown),
+    ]
+
+
+def _notification_lines(targets: Sequence[TargetFigures], now: datetime) -> list[str]:
+    """How the targets of notifications stand."""
+    rows: list[tuple[Mapping[str, str], TargetFigures]] = [({"target": one.name}, one) for one in targets]
+    since = [
+        (labels, now.timestamp() - one.oldest_ms / 1000 if one.oldest_ms else 0.0) for labels, one in rows
+    ]
+    return [
+        *_family(
+            "notifications_total",
+            "counter",
+            "Notifications that a target has taken.",
+            [(labels, float(one.sent)) for labels, one in rows],
+        ),
+        *_family(
+            "notifications_waiting",
+            "gauge",
+            "Alerts that a target is still to be told of.",
+            [(labels, float(one.waiting)) for labels, one in rows],
+        ),
+        *_family("notifications_waiting_seconds", "gauge", "How long the oldest has waited.", since),
+        *_family(
+            "notifications_refused",
+            "gauge",
+            "Notifications that a target refused, kept aside.",
+            [(labels, float(one.aside)) for labels, one in rows],
+        ),
+        *_family(
+            "notifications_failing",
+            "gauge",
+            "Whether the target could not be told when it was last tried.",
+            [(labels, float(bool(one.trouble))) for labels, one in rows],
+        ),
     ]
 
 

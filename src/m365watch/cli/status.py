@@ -134,7 +134,9 @@ def print_metrics(read: Callable[[], Standing]) -> None:
 
     standing = read()
     book, applications = standing.latency or LatencyBook(), standing.applications
-    sys.stdout.write(metrics_text(standing.progress, book, applications, now=standing.at))
+    sys.stdout.write(
+        metrics_text(standing.progress, book, applications, now=standing.at, targets=standing.notifications)
+    )
 
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:

@@ -97,6 +97,10 @@ class IdentityStore:
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
         self._pause_calls = 0
+        self._gone_before = BlobKey(0)
+        """The table has nothing of blobs before this one."""
+        self._round_from: BlobKey | None = None
+        """What `_gone_before` is once the present round through the table is at its end; None between two."""
 
     def find(
         self, parts: Sequence[BatchPart], lacking: Lacking, *, routes: Routes, outputs: frozenset[str]
@@ -270,11 +274,19 @@ class IdentityStore:
         Goes through the table from start to end over many calls; whether more remains of this round.
         """
         self.moved.evict(before)
+        if self._round_from is None:
+            self._round_from = self._recent.oldest(besides=before)
         gone, is_more = self._table.evict(
             before.to_bytes(OWNER_BYTES, "big"), count=self._bounds.identities_forgotten_max
         )
         self.figures.forgotten += gone
+        if not is_more:
+            self._gone_before, self._round_from = self._round_from, None
         return is_more
+
+    def known_from(self) -> BlobKey:
+        """The oldest blob of which an identity may still be known: of none before it there is any."""
+        return self._recent.oldest(besides=self._gone_before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.notify.rows import FILE_NAME, NotificationFile
-from m365watch.notify.tidings import Notification
+from m365watch.notify.tidings import Manner, Notification
 
 _NOTIFICATION = msgspec.json.Decoder(Notification)
 ASIDE_SHOWN_MAX = 1_000
@@ -82,6 +82,43 @@ def read_standings(directory: Path, names: Collection[str], *, now_ms: int) -> S
             return Standings()
         figures = tuple(one for one in list_figures(file, now_ms=now_ms) if one.name in names)
         return Standings(figures, tuple(one for one in list_aside(file) if one.target in names))
+
+
+@dataclass(frozen=True, slots=True)
+class WhoKnows:
+    """A target that was told of an alert, or is to be."""
+
+    target: str
+    at_ms: int
+    """When it was last told; 0: not yet."""
+    in_digest: bool
+    """Whether it was told with many others alone."""
+    waits: bool
+    """Whether there is something to tell it now."""
+
+
+def who_knows(directory: Path, alert_id: str, *, now_ms: int) -> list[WhoKnows]:
+    """The targets that know of the alert, by name. Raises: OutputUnusable."""
+    with opened(directory) as file:
+        if file is None:
+            return []
+        due = {
+            target
+            for (target,) in file.run(
+                "SELECT target FROM waiting WHERE alert = ? AND due <= ?", (alert_id, now_ms)
+            )
+        }
+        told = {target: file.told(target, alert_id) for target in file.list_targets()}
+        return [
+            WhoKnows(
+                target,
+                one.at_ms if one is not None else 0,
+                in_digest=one is not None and one.manner is Manner.IN_DIGEST,
+                waits=target in due,
+            )
+            for target, one in sorted(told.items())
+            if one is not None or target in due
+        ]
 
 
 def list_figures(file: NotificationFile, *, now_ms: int) -> list[TargetFigures]:

@@ -1,0 +1,90 @@
+"""What a record says beside who, when and where: what was set or changed, and whether it failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from m365watch.detect.alert import clean_text
+from m365watch.detect.derived.outcome import ok
+from m365watch.detect.fields import View
+
+PAIRS_MAX = 8
+VALUE_MAX = 80
+"""Characters of one value."""
+_FIELDS = ("Parameters", "OperationProperties", "ModifiedProperties")
+_NOISE = frozenset(
+    {
+        "alwaysdeleteoutlookrulesblob",
+        "bypassliveid",
+        "confirm",
+        "domaincontroller",
+        "force",
+        "identity",
+        "ignoredehydratedflag",
+        "immutableidentity",
+        "included updated properties",
+        "ruleid",
+        "serverrule",
+        "stopprocessingrules",
+        "warningaction",
+    }
+)
+"""Names that every such record has, or that say again what is shown elsewhere."""
+_NO_NEWS = re.compile(r"(?:\[\]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?", re.IGNORECASE)
+_REASONS = ("LogonError", "ErrorNumber", "ResultStatusDetail")
+
+
+def details_of(raw: str) -> str:
+    """What the record sets or changes, a few of them: ForwardTo: ann@example; DeleteMessage: True."""
+    pairs = dict(_pairs(_read(raw)))
+    shown = [f"{name}: {value}" for name, value in pairs.items()][:PAIRS_MAX]
+    more = len(pairs) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def failure_of(raw: str) -> str:
+    """That it failed, and why where the record says so; empty where it came about."""
+    record = _read(raw)
+    if not record or ok(View(record))[0] is not False:
+        return ""
+    reasons = (record.get(name) for name in _REASONS)
+    reason = next((str(one) for one in reasons if one not in (None, "", 0, "0")), "")
+    return f"failed: {_short(reason)}" if reason else "failed"
+
+
+def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for field in _FIELDS:
+        elements = record.get(field)
+        for element in elements if isinstance(elements, list) else ():
+            if not isinstance(element, dict) or not isinstance(element.get("Name"), str):
+                continue
+            name = element["Name"].strip()
+            value = _short(element.get("Value", element.get("NewValue", "")))
+            if name.lower() not in _NOISE and _NO_NEWS.fullmatch(value) is None:
+                yield clean_text(name), value
+
+
+def _short(value: Any) -> str:
+    """A value in one line; of a list that is written as JSON, what is in it."""
+    text = value if isinstance(value, str) else str(value)
+    if text[:1] == "[" and text[-1:] == "]":
+        try:
+            found = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            found = []
+        if found and all(isinstance(one, str | bool | int) for one in found):
+            text = ", ".join(map(str, found))
+    text = " ".join(clean_text(text).split())
+    return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 1]}…"
+
+
+def _read(raw: str) -> Mapping[str, Any]:
+    try:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,78 @@
+"""The records of an alert say what was done, to whoever is woken by it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from m365watch.cli.evidence_words import PAIRS_MAX, VALUE_MAX, details_of, failure_of
+
+
+def raw(**fields: Any) -> str:
+    return json.dumps({"Operation": "New-InboxRule", "Workload": "Exchange", **fields})
+
+
+def named(*pairs: tuple[str, Any], key: str = "Value") -> list[dict[str, Any]]:
+    return [{"Name": name, key: value} for name, value in pairs]
+
+
+def test_what_was_set_is_shown_and_noise_is_not() -> None:
+    """False may be the very news: logging that is switched off."""
+    parameters = named(
+        ("Force", "False"),
+        ("Name", "."),
+        ("ForwardTo", "x@evil.example"),
+        ("Mode", ""),
+        ("On", "False"),
+    )
+
+    assert details_of(raw(Parameters=parameters)) == "Name: .; ForwardTo: x@evil.example; On: False"
+
+
+def test_what_was_changed_is_shown_as_it_is_now() -> None:
+    """Entra writes values as JSON lists, and ids that tell nobody anything."""
+    changed = named(
+        ("Role.ObjectID", "4a5d8f65-41da-4de4-8968-49691be8e735"),
+        ("Role.DisplayName", "Company Administrator"),
+        ("AccountEnabled", "[\r\n  true\r\n]"),
+        ("Department", '[\r\n  "Sales"\r\n]'),
+        ("Included Updated Properties", "Department"),
+        key="NewValue",
+    )
+
+    told = "Role.DisplayName: Company Administrator; AccountEnabled: True; Department: Sales"
+    assert details_of(raw(ModifiedProperties=changed)) == told
+
+
+def test_values_are_bounded_and_harmless() -> None:
+    """An intruder chooses them: no control character, no flood."""
+    many = named(*((f"P{number}", "x" * 500) for number in range(20)))
+    told = details_of(raw(Parameters=[*named(("Name", "a\x1b[31mb\nc")), *many]))
+
+    assert told.startswith("Name: a [31mb c; P0: xxx")
+    assert told.endswith("; and 13 more")
+    assert len(told) < PAIRS_MAX * (VALUE_MAX + 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"Operation": "UserLoginFailed", "ResultStatus": "Success", "LogonError": "InvalidPassword"},
+         "failed: InvalidPassword"),
+        ({"Operation": "UserLoginFailed", "ErrorNumber": "50126"}, "failed: 50126"),
+        ({"Operation": "UserLoggedIn", "ResultStatus": "Success", "ErrorNumber": "0"}, ""),
+        ({"ResultStatus": "False"}, "failed"),
+        ({"ResultStatus": "True"}, ""),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_by_what_tells_it(fields: dict[str, Any], told: str) -> None:
+    """A failed sign-in says Success."""
+    assert failure_of(raw(**fields)) == told
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"Parameters": [1, {"Name": 5}, null]}', '"x"'])
+def test_a_record_of_an_odd_shape_says_nothing(text: str) -> None:
+    """And stops nobody from reading the others."""
+    assert (details_of(text), failure_of(text)) == ("", "")
