@@ -236,7 +236,7 @@ def test_new_identities_are_not_looked_up_in_the_table(tmp_path: Path) -> None:
 def test_the_first_merge_waits_for_more_than_the_next_ones(
     tmp_path: Path, sizes: FilterSizes | None, again: int
 ) -> None:
-    """A short run does without; a long one is to take no more memory than that. A configured number stands."""
+    """A short run does without; a long one takes no more memory than that. A configured number stands."""
     bounds = LedgerBounds(merge_count=100, merge_count_min=1, merge_again_share=0.4, merge_share=1.0)
     ledger = SqliteLedger(tmp_path, outputs=LAKE, now=NOW, front_filter=sizes, bounds=bounds)
     blobs = [BlobRef(FEED, f"content${number}", NOW, NOW + timedelta(days=7)) for number in range(400)]
