@@ -12,12 +12,13 @@ CREATE TABLE lake_due (
     UNIQUE (alert, day)
 );
 """
+# Several panels of a page open the file at once, and each may find it as an older version left it.
 _HISTORY = """
-CREATE TABLE history (
+CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, at INTEGER NOT NULL,
     state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL
 );
-CREATE INDEX history_alert ON history (alert, number);
+CREATE INDEX IF NOT EXISTS history_alert ON history (alert, number);
 """
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

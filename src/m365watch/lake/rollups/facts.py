@@ -101,7 +101,7 @@ SIGN_IN_DERIVED = {
 IS_SIGN_IN = "lower(operation) IN ('userloggedin', 'userloginfailed')"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rollup:
     """By which columns one set of counts is kept."""
 
