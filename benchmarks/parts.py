@@ -7,7 +7,7 @@ import itertools
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -138,6 +138,14 @@ def _make_batches(blobs: list[bytes]) -> list[Batch]:
             batches.append(batch)
             parts = []
     return batches
+
+
+def write_into_lake(blobs: Sequence[bytes]) -> int:
+    """Take blobs apart and write them into a lake; how many records there were."""
+    batches = _make_batches(list(blobs))
+    with _folder() as folder:
+        _deliver_all(_lake(folder), batches)
+    return sum(len(part.records) for batch in batches for part in batch.parts)
 
 
 def _deliver_all(output: Output, batches: list[Batch]) -> None:

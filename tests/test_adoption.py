@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.adoption import AdoptionParts, adopt
+from m365watch.config.settings import DETECTIONS
 from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.held import Adopted
 from m365watch.ledger.port import OpenedBatch
@@ -191,6 +193,17 @@ def test_what_was_erased_is_left_out_for_the_lake_alone(place: Place) -> None:
 
     assert opened.held == {"lake": {0: {0, 1}}}
     assert others.held == {}
+
+
+def test_no_alert_is_made_of_what_was_erased(place: Place) -> None:
+    """The detections did see it; but what names the person is gone there as well."""
+    outputs = frozenset({"lake", "devo", DETECTIONS})
+    place.adopt(erased_from_lake(record("a")), FakeOutput("devo"), FakeOutput(DETECTIONS))
+
+    part = replace(place.part([record("a"), record("b")]), missing_outputs=outputs)
+    opened = place.ledger.open_batch([part], outputs)
+
+    assert opened.held == {"lake": {0: {0}}, DETECTIONS: {0: {0}}}
 
 
 def test_what_was_erased_is_left_out_after_a_restart_too(place: Place) -> None:

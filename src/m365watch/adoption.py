@@ -91,12 +91,16 @@ async def adopt(
     )
     await parts.calls(parts.held.begin)
     reader = _Reader(parts)
+    # Nor are alerts made of it anew: they name whom they are about. Of several lakes the first is asked.
+    others = [DETECTIONS] if any(output.name == DETECTIONS for output in outputs) else []
     for output in telling:
         if adopted.last_batches[output.name]:
             await reader.read_output(output.name, output)
-            if isinstance(output, TellsErased):
-                # Afterwards: what was erased while the records were read is marked by now.
-                await reader.read_erased(output.name, output, adopted)
+            # Afterwards: what was erased while the records were read is marked by now.
+            if isinstance(output, TellsErased) and await reader.read_erased(
+                [output.name, *others], output, adopted
+            ):
+                others = []
     for name in adopted.queued:
         await reader.read_queue(name, queues[name], adopted)
     await parts.calls(parts.held.finish, adopted, at=parts.clock.now())
@@ -136,15 +140,17 @@ class _Reader:
         await self._write(reading)
         _log.info(f"output {name}: holds {reading.records:,} records that may be served again")
 
-    async def read_erased(self, name: str, output: TellsErased, adopted: Adopted) -> None:
-        """Know what was erased there: to that output none of it goes again."""
+    async def read_erased(self, names: Sequence[str], output: TellsErased, adopted: Adopted) -> int:
+        """Know what was erased there: to the outputs `names`, itself the first, none of it goes again."""
         count = 0
         async for piece in output.list_erased():
             count += len(piece.marks)
-            adopted.mark_keys[name] = piece.key
-            await self._parts.calls(self._parts.held.add, name, piece.marks)
+            for name in names:
+                adopted.mark_keys[name] = piece.key
+                await self._parts.calls(self._parts.held.add, name, piece.marks)
         if count:
-            _log.info(f"output {name}: {count:,} records were erased there and are not to come back")
+            _log.info(f"output {names[0]}: {count:,} records were erased there and are not to come back")
+        return count
 
     async def read_queue(self, name: str, queue: BatchQueue, adopted: Adopted) -> None:
         """Know what waits in the queue; take out of it what its output was found to hold."""

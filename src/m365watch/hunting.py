@@ -99,7 +99,9 @@ class _Hunt:
         self._engine.take(portions_of(found, at=span.end), number=self._number, now=span.end)
         whole = self._asked.period.end - self._asked.period.start
         share = round(100 * ((span.end - self._asked.period.start) / whole))
-        self._progress(f"{self._engine.figures.records:,} records, percent of the period", share, 100)
+        self._progress(
+            f"{self._engine.figures.records:,} records looked at, {share} % of the period", share, 1
+        )
 
     def _list_alerts(self) -> list[KeptAlert]:
         kept = [

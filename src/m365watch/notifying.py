@@ -43,7 +43,7 @@ class NotifyingMeans:
 
 @asynccontextmanager
 async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[None]:
-    """Within the block the targets are told of alerts; the file of detections is there before it.
+    """Within the block the targets are told of alerts. The outputs are open, and with them the detections.
 
     Nothing is imported where there are no targets.
     Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.

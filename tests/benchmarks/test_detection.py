@@ -18,7 +18,11 @@ def test_all_ways_find_the_same_records() -> None:
     """A way that finds less would be fast for the wrong reason."""
     library = make_rules()
     blobs = make_blobs(12_000)
-    figures = [run_engine("engine", library, blobs), run_naive(library, blobs), run_sql(library, blobs)]
+    figures = [
+        run_engine("engine", library, blobs),
+        run_naive("naive", library, blobs),
+        run_sql(library, blobs),
+    ]
 
     assert len({one.hits for one in figures}) == 1
     assert figures[0].hits > 0

@@ -25,7 +25,7 @@ def test_what_was_set_is_shown_and_noise_is_not() -> None:
         ("Name", "."),
         ("ForwardTo", "x@evil.example"),
         ("Mode", ""),
-        ("AuditEnabled", "False"),
+        ("On", "False"),
     )
 
     assert details_of(raw(Parameters=parameters)) == "Name: .; ForwardTo: x@evil.example; On: False"

@@ -322,6 +322,58 @@ def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path
     assert again == []
 
 
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_what_one_output_never_got_is_no_duplicate_for_it_while_others_know_it(
+    tmp_path: Path, is_merged: bool
+) -> None:
+    """The blob that brought it was lost to the lake, and is older than the horizon; devo has the record.
+
+    An older blob, still waiting, keeps the record known. With that one gone, so is the lost blob's name.
+    """
+    bounds = LedgerBounds(merge_count=1 if is_merged else IN_EARNEST.merge_count)
+    ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW, bounds=bounds)
+    waiting, lost = known(ledger, "waiting", "lost")
+    number = ledger.open_batch([part(lost, "a")], OUTPUTS).number
+    ledger.commit_delivered(number, "devo", Receipt(), at=NOW)
+    ledger.leave_out(number, "lake")
+    ledger.commit_lost(lost.key, "expired", at=NOW)
+    while ledger.merge_identities():
+        pass
+    later = NOW + IN_EARNEST.horizon + timedelta(days=1)
+    fresh = BlobRef(FEED, "fresh", later, later + timedelta(days=7))
+    ledger.commit_listing(FEED, Window(later, later + timedelta(hours=1)), [fresh], complete=True, at=later)
+    forget(ledger, later)
+    found = []
+    for output in ("devo", "lake"):
+        [new] = [one for one in due_at(ledger, later) if one.ref.content_id == "fresh"]
+        opened_now = ledger.open_batch([part(new, "a")], OUTPUTS)
+        ledger.commit_delivered(opened_now.number, output, Receipt(), at=later)
+        found.append((opened_now.outputs, opened_now.duplicates))
+    named = names(ledger)
+    ledger.commit_lost(waiting.key, "expired", at=later)
+    forget(ledger, later)
+    left = names(ledger)
+    ledger.close()
+
+    assert found == [({0: frozenset({"devo"})}, {0: frozenset({0})}), ({}, {})]
+    assert named == {"waiting", "lost", "fresh"}
+    assert left == ({"fresh"} if is_merged else {"lost", "fresh"})
+
+
+def forget(ledger: SqliteLedger, now: datetime) -> None:
+    for _ in range(2):
+        while ledger.evict(now=now):
+            pass
+
+
+def due_at(ledger: SqliteLedger, now: datetime) -> list[KnownBlob]:
+    return ledger.due_blobs(FEED, now=now, count_max=100, besides=frozenset())
+
+
+def names(ledger: SqliteLedger) -> set[str]:
+    return {name for (name,) in ledger._connection.execute("SELECT content_id FROM blob")}
+
+
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_merge_forgets_no_identity_of_a_blob_that_is_on_its_way_again(
     tmp_path: Path, commits: bool

@@ -72,9 +72,9 @@ def new_of(alert: Alert, **changes: object) -> Notification:
 class Detections:
     """The file of detections, changed as the engine and an analyst do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "detections.sqlite") -> None:
         """The file is made."""
-        self.path = folder / "detections.sqlite"
+        self.path = folder / name
         self.state = DetectionState(self.path, survives_power_cuts=False)
 
     def put(self, alert: Alert, *, shown: bool = True) -> None:

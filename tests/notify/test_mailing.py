@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from m365watch.clock import SystemClock
 from m365watch.config.settings import NetworkSettings, Secret
 from m365watch.config.targets import EmailTarget, Wishes
 from m365watch.errors import NotificationsRefused, Unavailable
@@ -136,3 +138,26 @@ def test_looking_sends_no_mail(tmp_path: Path) -> None:
 
     assert seen == f"127.0.0.1:{server.port} answers over STARTTLS and takes the login; no mail was sent"
     assert server.mails == []
+
+
+def test_a_server_that_never_answers_keeps_no_run_from_ending() -> None:
+    """Whoever gives up waits for none of its time-outs."""
+
+    async def use(port: int) -> None:
+        target = EmailTarget(
+            "mail",
+            Wishes(),
+            host="127.0.0.1",
+            port=port,
+            sender="a@b.example",
+            recipients=(SOC,),
+            security="none",
+        )
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await MailSender(target, collector="c").send(Outgoing(1, [new_of(make_alert())]))
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began_s = SystemClock().monotonic_s()
+        asyncio.run(use(silent.getsockname()[1]))
+        assert SystemClock().monotonic_s() - began_s < 5

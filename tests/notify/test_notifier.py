@@ -537,3 +537,37 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
         assert (site.folder / "notifications.sqlite").stat().st_mode & 0o077 == 0
 
     at(tmp_path, use)
+
+
+def test_a_file_of_detections_that_is_made_anew_meanwhile_is_followed(tmp_path: Path) -> None:
+    """A run begins before it is complete: it is neither made by the notifier nor lost from sight."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+
+        async def first() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(2)
+
+        async def live() -> None:
+            path = site.folder / "detections.sqlite"
+            assert not path.exists()
+            partial = Detections(site.folder, "detections-partial.sqlite")
+            partial.put(make_alert(1))
+            partial.put(make_alert(2, last_at_ms=make_alert().last_at_ms + 60_000))
+            partial.state.close()
+            partial.path.rename(path)
+            await site.pass_by(3)
+            site.detections = Detections(site.folder)
+            site.detections.put(make_alert(3))
+            await site.pass_by(3)
+
+        await site.run(first, soc=soc)
+        site.detections.state.close()
+        for path in site.folder.glob("detections.sqlite*"):
+            path.unlink()
+        await site.run(live, soc=soc)
+
+        assert soc.tidings == [("new", "1"), ("new", "2"), ("new", "3")]
+
+    at(tmp_path, use)

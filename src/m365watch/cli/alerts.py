@@ -146,6 +146,8 @@ def show(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.evidence import find_evidence
     from m365watch.clock import SystemClock
+    from m365watch.detect.enrich.telling import what_is_known
+    from m365watch.detecting import knowledge_of
     from m365watch.notify.looking import who_knows
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
@@ -153,13 +155,15 @@ def show(
     evidence = find_evidence(settings.lake_directory, kept.alert)
     now_ms = round(SystemClock().now().timestamp() * 1000)
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
+    known = what_is_known(kept.alert, knowledge_of(settings.detections))
     if as_json:
         document = alert_document(kept)
+        document["known"] = known
         document["notifications"] = told_document(told)
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
-    stdout_console().print(alert_page(kept, evidence, told), crop=False)
+    stdout_console().print(alert_page(kept, evidence, told, known), crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
 
@@ -307,7 +311,7 @@ def rebuild(
             settings,
             clock=clock,
             progress=lambda records, percent: progress(
-                f"{records:,} records, percent of the period", percent, 100
+                f"{records:,} records looked at, {percent} % of the period", percent, 1
             ),
         )
     if as_json:

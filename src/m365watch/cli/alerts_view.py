@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -117,13 +118,27 @@ def _summary(kept: KeptAlert) -> Text:
     return text
 
 
-def alert_page(kept: KeptAlert, evidence: Evidence, told: Sequence[WhoKnows] = ()) -> RenderableType:
-    """All that is known of one alert, in the order in which somebody who is woken needs it."""
+def alert_page(
+    kept: KeptAlert,
+    evidence: Evidence,
+    told: Sequence[WhoKnows] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> RenderableType:
+    """All that is known of one alert, in the order in which somebody who is woken needs it.
+
+    `known` has what the user's tables and lists say of its entities, by their values.
+    """
     alert = kept.alert
     head = Text.assemble(
         (f" {str(alert.severity).upper()} ", STYLES[alert.severity]), " ", (plain(alert.title), "bold")
     )
-    blocks: list[RenderableType] = [head, Text(), Text(plain(alert.explanation)), Text(), _facts(kept, told)]
+    blocks: list[RenderableType] = [
+        head,
+        Text(),
+        Text(plain(alert.explanation)),
+        Text(),
+        _facts(kept, told, known),
+    ]
     blocks += _list_block("What to look at next", alert.check)
     blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
@@ -138,12 +153,14 @@ def alert_page(kept: KeptAlert, evidence: Evidence, told: Sequence[WhoKnows] = (
     return Group(*blocks)
 
 
-def _facts(kept: KeptAlert, told: Sequence[WhoKnows]) -> Table:
+def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) -> Table:
     alert = kept.alert
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    rows = [(kind, value) for kind, value in alert.entities]
+    rows = [
+        (kind, f"{value} ({known[value]})" if value in known else value) for kind, value in alert.entities
+    ]
     rows.append(("when", _when(alert)))
     rows.append(("records", f"{alert.count:,}"))
     if alert.techniques or alert.tactics:

@@ -264,44 +264,50 @@ class Engine:
                 self.figures.too_old += 1
             else:
                 groups.setdefault((match.rule_id, match.tenant, match.group), []).append(match)
-        self.state.add_matches(
-            [match for name, found in groups.items() if name[0] not in self._bucket_ms for match in found]
-        )
-        for name, found in groups.items():
-            key = GroupKey(*name)
-            if key.rule_id in self._bucket_ms:
-                self._see(key, found, work)
-            else:
-                self._count_in(key, found, [match.at_ms for match in found], work)
+        changed = {name: self._changed_by(GroupKey(*name), found) for name, found in groups.items()}
+        new = [match for matches, _ in changed.values() for match in matches]
+        # In the order in which the file has them: each of its pages is written to once.
+        new.sort(key=_place_of)
+        self.state.add_matches(new)
+        for name, (some, times) in changed.items():
+            if times:
+                self._touch(GroupKey(*name), some, times, work)
 
-    def _see(self, key: GroupKey, found: Iterable[Match], work: _Work) -> None:
-        """Keep the first sighting of a key in each stretch of time."""
-        bucket_ms = self._bucket_ms[key.rule_id]
+    def _changed_by(self, key: GroupKey, found: Sequence[Match]) -> tuple[Sequence[Match], Sequence[int]]:
+        """The matches to be kept, and the times that they change; of sightings, the first of a stretch."""
+        stretch_ms = self._bucket_ms.get(key.rule_id)
+        if stretch_ms is None:
+            return found, [match.at_ms for match in found]
         first: dict[tuple[str, int], Match] = {}
         for match in found:
-            stretch = match.counted, match.at_ms // bucket_ms
+            stretch = match.counted, match.at_ms // stretch_ms
             if stretch not in first or match.order < first[stretch].order:
                 first[stretch] = match
-        changed = [
-            at_ms for match in first.values() for at_ms in self.state.add_sighting(match, bucket_ms=bucket_ms)
-        ]
-        if changed and self._by_id[key.rule_id].correlation is not None:
-            self._count_in(key, [*first.values()], changed, work)
-        elif changed:
-            work.touch(key, min(changed))
-            work.touch(key, max(changed))
+        new: list[Match] = []
+        times: list[int] = []
+        for match in first.values():
+            known = self.state.find_sighting(match, stretch_ms=stretch_ms)
+            if known is None or match.order < known.order:
+                new.append(match)
+                times.append(match.at_ms)
+                if known is not None:
+                    self.state.drop_match(known)
+                    times.append(known.at_ms)
+        return new, times
 
-    def _count_in(self, key: GroupKey, found: Sequence[Match], times: Sequence[int], work: _Work) -> None:
+    def _touch(self, key: GroupKey, new: Sequence[Match], times: Sequence[int], work: _Work) -> None:
         """Have the group judged again around these times, if an alert can come of what it has now."""
         rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
-        tally = self._tallies.count_in(key, found)
-        if tally.count > most:
-            for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
-                self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
-        low_ms = min(times)
-        if may_alert(rule, tally) and low_ms < _settled_ms(rule, work.now_ms):
-            work.touch(key, low_ms)
-            work.touch(key, max(times))
+        low_ms, high_ms = min(times), max(times)
+        if rule.correlation is not None or key.rule_id not in self._bucket_ms:
+            tally = self._tallies.count_in(key, new)
+            if tally.count > most:
+                for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
+                    self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
+            if not may_alert(rule, tally) or low_ms >= _settled_ms(rule, work.now_ms):
+                return
+        work.touch(key, low_ms)
+        work.touch(key, high_ms)
 
     # Matches to alerts --------------------------------------------------------------------------
 
@@ -431,6 +437,10 @@ class Engine:
 
 
 _FAR_MS = 1 << 60
+
+
+def _place_of(match: Match) -> tuple[str, str, tuple[str, ...], int]:
+    return match.rule_id, match.tenant, match.group, match.at_ms
 
 
 def _hour_most(rule: Rule) -> int:

@@ -61,14 +61,11 @@ class OwnFinder:
         """All of a batch at once."""
         matches: list[Match] = []
         looked_at = 0
-        plan_for, match_by = self.matcher.plan_for, self.matcher.match_by
         for portion in portions:
             told = Told(portion.tenant, portion.received_at)
-            for record, header in zip(portion.records, portion.headers, strict=True):
-                plan = plan_for(header)
-                if plan is not None:
-                    looked_at += 1
-                    matches += match_by(plan, record, told)
+            found, looked = self.matcher.match_all(portion.records, portion.headers, told)
+            matches += found
+            looked_at += looked
         self.matcher.trim()
         yield Found(matches, looked_at)
 

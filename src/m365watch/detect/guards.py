@@ -52,6 +52,7 @@ TESTS_MAX = 12
 VALUE_CHARS_MAX = 512
 """Longer values are not remembered."""
 
+_OPENING = frozenset({"[", '"'})
 _FEW = frozenset(
     [
         "ResultStatus",
@@ -225,8 +226,12 @@ class Probe:
 
     def ask_plain(self, value: object) -> tuple[int, ...]:
         """The places of the rules whose guard passes on what stands in the field; most values come again."""
-        passing = self._ask_values(leaves_of(value))
-        if type(value) is str and len(value) <= VALUE_CHARS_MAX:
+        if type(value) is not str:
+            return self._ask_values(leaves_of(value))
+        # Most fields are plain texts; what may hold more than one value begins with a bracket or a quote.
+        plain = value[:1] not in _OPENING
+        passing = self._passing(value) if plain else self._ask_values(leaves_of(value))
+        if len(value) <= VALUE_CHARS_MAX:
             self.remembered[value] = passing
             self._memory.values += 1
         return passing

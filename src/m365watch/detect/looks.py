@@ -53,13 +53,14 @@ class Glance(Odds):
     def ask(self, record: bytes) -> tuple[int, ...]:
         """The places of the rules whose guards pass. Raises: one of UNREADABLE."""
         found: tuple[int, ...] = ()
-        for value, (remembered, ask) in zip(self._values(self._decode(record)), self._asks, strict=True):
-            if value is not None:
-                passing = remembered.get(value) if type(value) is str else None
-                if passing is None:
-                    passing = ask(value)
-                if passing:
-                    found += passing
+        for value, (remembered, ask) in zip(self._values(self._decode(record)), self._asks, strict=False):
+            if value is None:
+                continue
+            passing = remembered.get(value) if type(value) is str else None
+            if passing is None:
+                passing = ask(value)
+            if passing:
+                found += passing
         return found
 
 
@@ -91,21 +92,25 @@ def read_part(raw: bytes) -> Any:
 
 def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
     """What decodes these top fields of a record, each as its type, and what gives their values in order."""
-    look = _struct_of(fields)
-    # One name alone would give its value, and no tuple of it.
-    values = attrgetter(*look.__struct_fields__) if len(fields) > 1 else lambda found: (found.field_0,)
-    return msgspec.json.Decoder(look).decode, values
+    return _make_look(tuple(fields.items()))
 
 
-def _struct_of(fields: Mapping[str, Any]) -> Any:
-    """A struct of these top fields; what a record lacks is None."""
-    numbered = {f"field_{number}": name for number, name in enumerate(fields)}
-    return defstruct(
+@lru_cache(maxsize=4_096)
+def _make_look(
+    fields: tuple[tuple[str, Any], ...],
+) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """A struct of these fields; what a record lacks is None."""
+    numbered = {f"field_{number}": name for number, (name, _) in enumerate(fields)}
+    types = dict(fields)
+    look = defstruct(
         "Look",
-        [(one, fields[name], None) for one, name in numbered.items()],
+        [(one, types[name], None) for one, name in numbered.items()],
         rename=numbered,
         gc=False,
     )
+    # One name alone would give its value, and no tuple of it.
+    values = attrgetter(*numbered) if len(fields) > 1 else lambda found: (found.field_0,)
+    return msgspec.json.Decoder(look).decode, values
 
 
 @lru_cache(maxsize=4_096)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
-
-import msgspec
 
 from m365watch.detect.alert import Match
-from m365watch.detect.compile import Predicate, compile_condition
+from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import (
     Condition,
     Every,
@@ -20,47 +16,25 @@ from m365watch.detect.condition import (
     Some,
     Test,
     Wildcard,
-    list_fields,
 )
-from m365watch.detect.derived.catalogue import constant_fields, needs_of
+from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.derived.operation import normalise_operation
-from m365watch.detect.drawing import OWN, Drawing, Fulfilled, Told, can_be_drawn, draw_alone, fulfil
+from m365watch.detect.drawing import Fulfilled, Told, draw_alone, fulfil
 from m365watch.detect.fields import View
-from m365watch.detect.guards import Guard, find_guard, make_probes, specialise
+from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.looks import UNREADABLE, Glance, decode_by, decoder_of
-from m365watch.detect.questions import Questions, can_be_asked
+from m365watch.detect.looks import UNREADABLE, decode_by
+from m365watch.detect.plans import Plan
 from m365watch.detect.remembering import Memory
 from m365watch.detect.rule import Rule
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.uses import plan_uses
 from m365watch.model import Header
 
-DRAWINGS_MAX = 64
-"""Sets of rules that records of one kind fulfil together, whose matches are drawn together."""
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""
 _KNOWN_FIELDS = frozenset({"Operation", "m365.operation", "RecordType", "Workload"})
 """What is known of a record before it is decoded."""
-_ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a record of one kind is looked at."""
-
-    rules: tuple[tuple[Fulfilled, Predicate], ...]
-    """Those that it may still fulfil, each with what is left of its condition."""
-    glance: Glance | None
-    """What is enough to see which of them cannot be fulfilled; None where that is not worth it."""
-    unguarded: frozenset[int]
-    """The places of those that have to be asked in any case."""
-    questions: Questions | None
-    """What their conditions ask, field by field; None where fields by themselves do not tell."""
-    decoder: msgspec.json.Decoder[Any]
-    """Of all fields that any of the rules reads."""
-    drawings: dict[tuple[int, ...], Drawing | None] = field(default_factory=dict)
-    """By the places of fulfilled rules; None where fields by themselves do not tell what a match keeps."""
 
 
 class Matcher:
@@ -74,6 +48,7 @@ class Matcher:
         self._by_operation: dict[str, list[Fulfilled]] = {}
         self._residual: list[Fulfilled] = []
         self._plans: dict[tuple[object, object, object], Plan | None] = {}
+        self._shared: dict[object, Plan] = {}
         self._memory = Memory()
         self._version = knowledge.look()
         self.sightings = Sightings()
@@ -100,6 +75,7 @@ class Matcher:
             plan = self._make_plan(header)
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
+                self._shared.clear()
                 self._memory.drop()
             self._plans[kind] = plan
             return plan
@@ -118,35 +94,15 @@ class Matcher:
             if left is not False:
                 rules.append(one)
                 conditions.append(left)
-        return self._plan_of(rules, conditions) if rules else None
-
-    def _plan_of(self, rules: Sequence[Fulfilled], conditions: Sequence[Condition | bool]) -> Plan:
-        """`conditions` is what is left of each rule's."""
-        guards: dict[int, Guard] = {}
-        for place, condition in enumerate(conditions):
-            guard = None if isinstance(condition, bool) else find_guard(condition)
-            if guard is not None:
-                guards[place] = guard
-        unguarded = frozenset(range(len(rules))) - guards.keys()
-        read = [_needs(condition) for condition in conditions] + [one.read for one in rules]
-        questions = None
-        if can_be_asked(conditions):
-            # Where a match is likely, what it keeps is read at once.
-            beside = _union([one.read for one in rules]) or () if unguarded else ()
-            questions = Questions(
-                conditions,
-                knowledge=self.knowledge,
-                memory=self._memory,
-                beside=sorted(name for name in beside if name not in OWN),
-            )
-        return Plan(
-            tuple(zip(rules, map(_predicate_of, conditions), strict=True)),
-            # With rules that have to be asked anyway, a first look would be one more.
-            None if unguarded else Glance(make_probes(guards, self._memory)),
-            unguarded,
-            questions,
-            decoder_of(_union([_ALWAYS_NEEDED, *read])),
-        )
+        if not rules:
+            return None
+        # Kinds of which the rules ask the same share what has been learned.
+        shared = (tuple(one.rule.id for one in rules), tuple(conditions))
+        plan = self._shared.get(shared)
+        if plan is None:
+            plan = Plan(rules, conditions, knowledge=self.knowledge, memory=self._memory)
+            self._shared[shared] = plan
+        return plan
 
     def _holds(self, test: Test, view: View) -> bool | None:
         """Whether a test holds on what is known beforehand; None where it is about something else."""
@@ -165,6 +121,25 @@ class Matcher:
         every = chain(*self._by_operation.values(), self._residual)
         return {one.rule.id: one for one in every}.values()
 
+    def match_all(
+        self, records: Sequence[bytes], headers: Sequence[Header], told: Told
+    ) -> tuple[list[Match], int]:
+        """The matches of many records, and how many of these some rule could have matched."""
+        plans, match_by = self._plans, self.match_by
+        found: list[Match] = []
+        looked_at = 0
+        for record, header in zip(records, headers, strict=True):
+            try:
+                plan = plans[header.Operation, header.RecordType, header.Workload]
+            except KeyError:
+                plan = self.plan_for(header)
+            if plan is not None:
+                looked_at += 1
+                matches = match_by(plan, record, told)
+                if matches:
+                    found += matches
+        return found, looked_at
+
     def match(self, record: bytes, told: Told, *, header: Header) -> list[Match]:
         """A match for every rule that the record fulfils, for each of its uses and groups."""
         plan = self.plan_for(header)
@@ -172,22 +147,23 @@ class Matcher:
 
     def match_by(self, plan: Plan, record: bytes, told: Told) -> list[Match]:
         """The same, by the plan of the record's kind."""
-        glance, questions = plan.glance, plan.questions
         try:
+            glance = plan.glance
             places: Iterable[int] | None = None
-            if glance is not None and (glance.pays or questions is None):
+            if glance is not None and (glance.pays or plan.questions is None):
                 glance.tries += 1
                 found = glance.ask(record)
                 if not found:
                     glance.spared += 1
                     return []
                 places = sorted(set(found))
+            questions = plan.questions
             if questions is None:
                 return self._match_alone(plan, record, told, places=places)
             fulfilled, read = questions.ask(record, told.tenant)
             if not fulfilled:
                 return []
-            drawing = self._drawing(plan, fulfilled, questions.fields)
+            drawing = plan.drawing(fulfilled, questions.fields)
             matches = drawing.matches(record, read, told, self.sightings) if drawing is not None else None
         except UNREADABLE:
             return self._match_alone(plan, record, told)
@@ -202,20 +178,8 @@ class Matcher:
             return []
         view = View(decoded, knowledge=self.knowledge, tenant=told.tenant)
         asked = range(len(plan.rules)) if places is None else places
-        fulfilled = [plan.rules[place][0] for place in asked if plan.rules[place][1](view)]
+        fulfilled = [plan.rules[place] for place in asked if plan.predicates[place](view)]
         return draw_alone(fulfilled, view, record, told, sightings=self.sightings) if fulfilled else []
-
-    def _drawing(self, plan: Plan, fulfilled: tuple[int, ...], fields: tuple[str, ...]) -> Drawing | None:
-        """How matches of these rules are made."""
-        try:
-            return plan.drawings[fulfilled]
-        except KeyError:
-            rules = [plan.rules[place][0] for place in fulfilled]
-            drawing = None
-            if can_be_drawn(rules) and len(plan.drawings) < DRAWINGS_MAX:
-                drawing = Drawing(rules, fields, knowledge=self.knowledge, memory=self._memory)
-                plan.drawings[fulfilled] = drawing
-            return drawing
 
     def trim(self) -> None:
         """Let go of what is remembered where it is too much or out of date, and of looks that do not pay."""
@@ -224,25 +188,9 @@ class Matcher:
             self._version = version
             self._memory.forget()
         self._memory.trim()
-        for plan in self._plans.values():
-            if plan is not None and plan.glance is not None:
+        for plan in self._shared.values():
+            if plan.glance is not None:
                 plan.glance.judge()
-
-
-def _predicate_of(condition: Condition | bool) -> Predicate:  # noqa: FBT001 - a condition that is known
-    return (lambda _view: condition) if isinstance(condition, bool) else compile_condition(condition)
-
-
-def _needs(condition: Condition | bool) -> frozenset[str] | None:  # noqa: FBT001 - the same
-    """The top fields that the condition reads; None for all."""
-    fields = frozenset[str]() if isinstance(condition, bool) else list_fields(condition)
-    return None if fields is None else frozenset(need for name in fields for need in needs_of(name))
-
-
-def _union(every: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
-    """All of them; None, which stands for everything, if one is that."""
-    known = [one for one in every if one is not None]
-    return frozenset[str]().union(*known) if len(known) == len(every) else None
 
 
 def operations_of(condition: Condition) -> frozenset[str] | None:

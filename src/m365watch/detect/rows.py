@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 import msgspec
 
@@ -11,6 +13,12 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import GroupKey, Row
 
 _VALUES = msgspec.json.Decoder(dict[str, str])
+
+
+@lru_cache(maxsize=4_096)
+def _read_values(written: bytes) -> Mapping[str, str]:
+    """What an alert repeats; records of one account repeat the same, so that few texts are read at all."""
+    return MappingProxyType(_VALUES.decode(written))
 
 
 def walk_rows(
@@ -60,6 +68,7 @@ def match_of(row: Row, key: GroupKey) -> Match:
         identity=identity,
         record_id=record,
         severity=Severity(severity),
-        values=_VALUES.decode(vals),
+        values=_read_values(vals),
         counted=counted,
+        written=vals,
     )

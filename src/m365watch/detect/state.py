@@ -37,6 +37,8 @@ ROWS_AT_ONCE = 500
 OUTBOX_MAX = 100_000
 """Alerts that wait to be told of; each waits once, however often it changes."""
 HOUR_MS = 3_600_000
+_CACHE_KIB = 32_000
+_WAL_PAGES = 4_000
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted FROM match"
     " WHERE (rule, tenant, grp) = (?, ?, ?)"
@@ -55,6 +57,9 @@ class DetectionState:
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
+            # Matches of many groups are written at once: with SQLite's own 2 MB each page was read again.
+            self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self._database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
             migrate(self._database)
             if is_new:
@@ -154,20 +159,15 @@ class DetectionState:
                 [value for match in some for value in row_of(match)],
             )
 
-    def add_sighting(self, match: Match, *, bucket_ms: int) -> list[int]:
-        """Keep a match if it is the first of its group and value in a stretch of time; the times changed."""
-        low_ms = match.at_ms // bucket_ms * bucket_ms
+    def find_sighting(self, match: Match, *, stretch_ms: int) -> Match | None:
+        """The first match of the same group and value in the same stretch of time."""
+        low_ms = match.at_ms // stretch_ms * stretch_ms
         key = GroupKey(match.rule_id, match.tenant, match.group)
         row = self._database.execute(
             _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + bucket_ms, match.counted),
+            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + stretch_ms, match.counted),
         ).fetchone()
-        if row is not None:
-            if (row[0], row[1]) <= match.order:
-                return []
-            self.drop_match(match_of(row, key))
-        self.add_matches([match])
-        return [match.at_ms] if row is None else [match.at_ms, row[0]]
+        return None if row is None else match_of(row, key)
 
     def drop_match(self, match: Match) -> None:
         """Forget a match."""
@@ -246,15 +246,12 @@ class DetectionState:
         ).fetchone()
         return row is not None
 
-    def read_tally(self, key: GroupKey) -> tuple[int, set[str], set[str]]:
-        """How many matches a group has, of which sources, and the values that are counted."""
-        rows = self._database.execute(
-            "SELECT source, counted, count(*) FROM match WHERE (rule, tenant, grp) = (?, ?, ?)"
-            " GROUP BY source, counted",
-            (key.rule_id, key.tenant, key.joined),
+    def read_tally(self, key: GroupKey, *, most: int) -> list[tuple[str, str]]:
+        """The source and the counted value of each match of a group, of at most so many."""
+        return self._database.execute(
+            "SELECT source, counted FROM match WHERE (rule, tenant, grp) = (?, ?, ?) LIMIT ?",
+            (key.rule_id, key.tenant, key.joined, most),
         ).fetchall()
-        values = {str(counted) for _, counted, _ in rows if counted}
-        return sum(count for _, _, count in rows), {str(source) for source, _, _ in rows}, values
 
     def has_alerts(self, key: GroupKey) -> bool:
         """Whether the group has alerts."""

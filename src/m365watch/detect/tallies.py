@@ -6,6 +6,7 @@ it says "not yet" has not enough matches for its rule, wherever these lie in tim
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from m365watch.detect.state import DetectionState
 
 TALLIES_MAX = 100_000
 """Groups of which a tally is kept in memory; they are read from the file again when there are more."""
+ROWS_MAX = 20_000
+"""Matches of a group that are read for its tally; one with more of them is always judged."""
 VALUES_MAX = 256
 """Different counted values that a tally tells apart; with more of them its group is always judged."""
 
@@ -57,10 +60,16 @@ class Tallies:
             return known
         if len(self._known) >= TALLIES_MAX:
             self._known.clear()
-        count, sources, values = self._state.read_tally(key)
-        tally = Tally(count, sources, values, self._state.has_alerts(key))
-        self._known[key] = tally
+        tally = self._known[key] = self._read(key)
         return tally
+
+    def _read(self, key: GroupKey) -> Tally:
+        rows = self._state.read_tally(key, most=ROWS_MAX)
+        if len(rows) >= ROWS_MAX:
+            # Of a group as large as this one nothing is told without reading it.
+            return Tally(sys.maxsize, is_alerted=True)
+        sources, values = {source for source, _ in rows}, {counted for _, counted in rows if counted}
+        return Tally(len(rows), sources, values, self._state.has_alerts(key))
 
     def mark_alerted(self, key: GroupKey) -> None:
         """The group has an alert now."""

@@ -174,7 +174,7 @@ class HeldStore:
             self._raise_sequence("blob", max(adopted.queued_blobs, default=0))
             names = self._connection.execute(
                 "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM held WHERE output = value)",
-                (json.dumps(sorted(adopted.last_batches.keys() | adopted.queued.keys())),),
+                (json.dumps(sorted({*adopted.last_batches, *adopted.queued, *adopted.mark_keys})),),
             ).fetchall()
             marks = {name: key.hex() for name, key in adopted.mark_keys.items()}
             self._remember(Adoption(Stage.DONE, at.timestamp(), tuple(name for (name,) in names), marks))

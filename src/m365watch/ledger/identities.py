@@ -89,6 +89,9 @@ class IdentityStore:
         self._table = StoredIdentities(connection, page_count=bounds.page_count)
         buffer_size = sizes.buffer_size if sizes else None
         self._merge_count = max(buffer_size, bounds.merge_count_min) if buffer_size else bounds.merge_count
+        # Whoever says how many are to be in memory gets as many.
+        again = 1.0 if buffer_size else bounds.merge_again_share
+        self._merge_count_again = ceil(self._merge_count * again)
         self._filter = FrontFilter(self._table, size=sizes.size, bounds=bounds) if sizes else None
         self.figures = StoreFigures()
         self._recent = RecentIdentities()
@@ -97,6 +100,10 @@ class IdentityStore:
         self._merging_batches: list[tuple[int]] = []
         self._merged = 0
         self._pause_calls = 0
+        self._gone_before = BlobKey(0)
+        """The table has nothing of blobs before this one."""
+        self._round_from: BlobKey | None = None
+        """What `_gone_before` is once the present round through the table is at its end; None between two."""
 
     def find(
         self, parts: Sequence[BatchPart], lacking: Lacking, *, routes: Routes, outputs: frozenset[str]
@@ -240,13 +247,15 @@ class IdentityStore:
 
         Finding what can be merged reads the rows of all batches that are not merged.
         """
-        if len(self._recent) < self._merge_count:
+        limit = self._merge_count if self._table.is_empty else self._merge_count_again
+        if len(self._recent) < limit:
             return
         if self._pause_calls:
             self._pause_calls -= 1
             return
-        share = ceil(self._merge_count * self._bounds.merge_share)
-        count_min = len(self._recent) - self._merge_count + share
+        share = self._bounds.merge_share
+        too_many = len(self._recent) - limit + ceil(limit * share)
+        count_min = min(too_many, ceil(self._merge_count * share))
         self._begin_merge(count_min)
         if len(self._merging) < count_min / 2:
             self._pause_calls = self._bounds.merge_pause_calls
@@ -270,11 +279,19 @@ class IdentityStore:
         Goes through the table from start to end over many calls; whether more remains of this round.
         """
         self.moved.evict(before)
+        if self._round_from is None:
+            self._round_from = self._recent.oldest(besides=before)
         gone, is_more = self._table.evict(
             before.to_bytes(OWNER_BYTES, "big"), count=self._bounds.identities_forgotten_max
         )
         self.figures.forgotten += gone
+        if not is_more:
+            self._gone_before, self._round_from = self._round_from, None
         return is_more
+
+    def known_from(self) -> BlobKey:
+        """The oldest blob of which an identity may still be known: of none before it there is any."""
+        return self._recent.oldest(besides=self._gone_before)
 
 
 @dataclass(frozen=True, slots=True)

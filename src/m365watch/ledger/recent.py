@@ -28,6 +28,10 @@ class RecentIdentities:
         """How many are known."""
         return len(self._known)
 
+    def oldest(self, *, besides: BlobKey) -> BlobKey:
+        """The oldest blob that brought some of them, or the one given if that is older."""
+        return min(besides, min(self._brought, default=besides))
+
     def add(self, blob: BlobKey, identities: Sequence[bytes]) -> None:
         """Know identities that were not known before; the sequence is kept and must not change."""
         if identities:

@@ -17,6 +17,7 @@ from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
+from m365watch.ledger.forgetting import forget_blobs, oldest_needed
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
 from m365watch.ledger.held import HeldStore
@@ -444,27 +445,22 @@ class SqliteLedger:
 
     @failures_named
     def evict(self, *, now: datetime) -> bool:
-        """Forget, in one bounded step, what is older than the horizon; whether more remains.
-
-        A blob of which something is in quarantine stays: it is the name of what is kept.
-        """
+        """Forget, in one bounded step, what is older than the horizon; whether more remains."""
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
         # A clock that is ahead forgets nothing that the service may still list.
-        before = min(micros(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
+        before_us = min(micros(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
+        count_max = self._bounds.blobs_forgotten_max
         with self._transaction():
-            gone = self._connection.execute(
-                "DELETE FROM blob WHERE key IN"
-                " (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)",
-                (before, self._bounds.blobs_forgotten_max),
-            ).rowcount
-            oldest = self._connection.execute(
-                "SELECT key FROM blob WHERE created_us >= ? OR finished_s IS NULL ORDER BY key LIMIT 1",
-                (before,),
-            ).fetchone()
-            more = self._identities.evict(oldest[0]) if oldest is not None else False
+            gone = forget_blobs(
+                self._connection,
+                before_us=before_us,
+                known_from=self._identities.known_from,
+                count_max=count_max,
+            )
+            oldest = oldest_needed(self._connection, before_us=before_us)
+            more = self._identities.evict(oldest) if oldest is not None else False
             more |= self.held.evict_step(now)
-        return more or gone == self._bounds.blobs_forgotten_max
+        return more or gone == count_max
 
     def close(self) -> None:
         """Release the ledger."""

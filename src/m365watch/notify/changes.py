@@ -33,9 +33,15 @@ class Changes:
     def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open the file, which is there. Raises: OutputUnusable."""
         self._path = path
+        self._file = _identity_of(path)
         self._state = DetectionState(path, survives_power_cuts=survives_power_cuts)
         self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
         self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one at its place: it may have been made anew."""
+        return self._file is not None and self._file == _identity_of(self._path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -103,3 +109,12 @@ class Changes:
             raise OutputUnavailable(
                 f"the file of detections cannot be used: {error}", where=str(self._path)
             ) from None
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells the file from another one of its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

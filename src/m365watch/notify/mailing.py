@@ -6,7 +6,11 @@ import asyncio
 import smtplib
 import socket
 import ssl
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -19,11 +23,38 @@ from m365watch.notify.sender import Sent
 from m365watch.notify.tidings import Notification
 from m365watch.notify.words import one_text, shortened
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 20.0
 """How long the server may take over one step."""
 ANSWER_CHARACTERS_MAX = 160
 
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
+
+
+async def in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """What `work` answers, done in a thread that no end of the process waits for.
+
+    A mail server may take its time over every step; who is cancelled leaves the thread to its time-outs.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(settle_with: Callable[[], None]) -> None:
+        if not done.done():
+            settle_with()
+
+    def run() -> None:
+        try:
+            answer = work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            outcome = partial(done.set_exception, error)
+        else:
+            outcome = partial(done.set_result, answer)
+        with suppress(RuntimeError):  # The loop is closed: nobody waits.
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="mail", daemon=True).start()
+    return await done
 
 
 class MailSender:
@@ -44,11 +75,11 @@ class MailSender:
     async def send(self, outgoing: Outgoing) -> Sent:
         """Send the mail. Raises: RetryLater, NotificationsRefused."""
         [notification] = outgoing.notifications
-        return await asyncio.to_thread(self._send, notification)
+        return await in_daemon_thread(lambda: self._send(notification))
 
     async def look(self) -> str:
         """Connect, log in, and leave. Raises: RetryLater, NotificationsRefused."""
-        return await asyncio.to_thread(self._look)
+        return await in_daemon_thread(self._look)
 
     async def close(self) -> None:
         """Nothing is open between two mails."""

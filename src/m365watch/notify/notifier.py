@@ -66,7 +66,8 @@ class Notifier:
     async def open(self) -> None:
         """Know the targets, and have what changes from now on listed.
 
-        The file of detections is there by now. What was found before a target was given is not told.
+        What was found before a target was given is not told. Where there is no file of detections yet, or it
+        is being made anew, it is looked for again and again.
         Raises: OutputUnusable, OutputUnavailable.
         """
         given_up = await self._in_thread(self._open)
@@ -79,9 +80,11 @@ class Notifier:
 
     def _open(self) -> dict[str, int]:
         store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
-        changes = self._changes = Changes(self._detections, survives_power_cuts=self._survives)
-        known = store.list_targets()
-        self._catch_up(store, changes, {name: known[name] for name in known if name in self._wishes})
+        known = {name: self._wishes[name] for name in store.list_targets() if name in self._wishes}
+        # Targets that were there before are told what came meanwhile; new ones begin with what comes.
+        if self._reach(store, known) is not None:
+            while self._take(known) == CHANGES_AT_ONCE:
+                """The next ones."""
         given_up = store.register(self._wishes, now_ms=self._now_ms())
         store.try_at_once()
         self._turns = [
@@ -98,16 +101,23 @@ class Notifier:
         ]
         return given_up
 
-    def _catch_up(self, store: NotificationStore, changes: Changes, known: Mapping[str, int]) -> None:
-        """Have targets that were there before told what came meanwhile; new ones begin with what comes."""
-        if changes.begin():
-            while self._take({name: self._wishes[name] for name in known}) == CHANGES_AT_ONCE:
-                """The next ones."""
-            return
-        # The file is a new one: whatever it has of a target's own time may have been told nobody.
-        for name, since_ms in known.items():
-            found = changes.list_all(since_ms=since_ms)
-            store.take(found, {name: self._wishes[name]}, now_ms=self._now_ms())
+    def _reach(self, store: NotificationStore, wishes: Mapping[str, Wishes]) -> Changes | None:
+        """The list of changes in the file that is at its place now; None while it is being made anew."""
+        if self._changes is not None:
+            if self._changes.is_current:
+                return self._changes
+            self._changes.close()
+            self._changes = None
+        if not self._detections.is_file():
+            return None
+        changes = self._changes = Changes(self._detections, survives_power_cuts=self._survives)
+        if not changes.begin():
+            # The file is a new one: whatever it has of a target's own time may have been told nobody.
+            for name, since_ms in store.list_targets().items():
+                if name in wishes:
+                    found = changes.list_all(since_ms=since_ms)
+                    store.take(found, {name: wishes[name]}, now_ms=self._now_ms())
+        return changes
 
     def start(self) -> None:
         """Begin to tell, once `open` has returned."""
@@ -169,12 +179,13 @@ class Notifier:
 
     def _take(self, wishes: Mapping[str, Wishes]) -> int:
         """Take the next changes for these targets; how many. Only what is durable here is forgotten there."""
-        if self._changes is None or self._store is None:
+        changes = None if self._store is None else self._reach(self._store, wishes)
+        if changes is None or self._store is None:
             return 0
-        found, number = self._changes.take()
+        found, number = changes.take()
         if found:
             self._store.take(found, wishes, now_ms=self._now_ms())
-            self._changes.forget(number)
+            changes.forget(number)
         return len(found)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:

@@ -11,14 +11,16 @@ import pytest
 from tables_made import ANONYMOUS, ASN, CITY, make_table
 
 from m365watch.config.settings import DetectionSettings, EnrichSettings
+from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.enrich.addresses import REMEMBERED_MAX, Addresses
 from m365watch.detect.enrich.lacking import all_lacks, lacks_of, rules_without
 from m365watch.detect.enrich.lines import LINES_MAX, parse_listed
 from m365watch.detect.enrich.lists import Lists
 from m365watch.detect.enrich.making import make_knowledge, troubles_of
 from m365watch.detect.enrich.tables import open_table, whereabouts_of
-from m365watch.detect.enrich.telling import tell_of
+from m365watch.detect.enrich.telling import tell_of, what_is_known
 from m365watch.detect.enrich.watched import LOOKS_EVERY_S
+from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge, Whereabouts
 from m365watch.detect.library import load_packs
@@ -319,3 +321,38 @@ def test_a_trouble_is_told_once(tmp_path: Path, clock: HandClock) -> None:
         assert enrichment.locate("203.0.113.7").tor
 
     assert told == [f"{path}: there is no such file"] * 2
+
+
+def test_an_alert_is_read_with_what_is_known_of_it(tables: tuple[Path, ...], clock: HandClock) -> None:
+    """Its address with country, town, network and kind; its user with what they are."""
+    knowledge = knowledge_with(clock, databases=tables, vips=("boss@contoso.example",))
+    entities = (("user", "boss@contoso.example"), ("address", "203.0.113.66"), ("app", "unheard-of"))
+    alert = Alert(
+        id=AlertId("0" * 32),
+        rule_id="r",
+        title="t",
+        severity=Severity.HIGH,
+        tenant="",
+        group=(),
+        entities=entities,
+        first_at_ms=0,
+        last_at_ms=0,
+        count=1,
+        evidence=(),
+        explanation="",
+    )
+
+    assert what_is_known(alert, knowledge) == {
+        "boss@contoso.example": "important person",
+        "203.0.113.66": "BR, Porto Velho, AS64500 Example Hosting, exit of Tor",
+    }
+
+
+def test_a_list_remembers_answers_up_to_a_bound(tmp_path: Path, clock: HandClock) -> None:
+    """Texts of records without end cost no memory without end, and a long one is looked up each time."""
+    bad = Lists([write(tmp_path / "bad.txt", "rogue.example\n")], clock=clock)
+    bad._remembered.update({f"x{number}": False for number in range(REMEMBERED_MAX)})
+
+    assert "mail.rogue.example" in bad
+    assert "a" * 10_000 not in bad
+    assert bad._remembered == {"mail.rogue.example": True}

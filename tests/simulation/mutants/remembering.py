@@ -6,6 +6,7 @@ from mutants.patching import Mutant, Patch
 
 _ADOPTION = "m365watch.adoption"
 _FILTER = "m365watch.ledger.front_filter"
+_FORGETTING = "m365watch.ledger.forgetting"
 _HELD = "m365watch.ledger.held"
 _IDENTITIES = "m365watch.ledger.identities"
 _SQLITE = "m365watch.ledger.sqlite"
@@ -88,7 +89,7 @@ MUTANTS = (
         "seen where ids are evicted first in, first out",
         (
             Patch(
-                _SQLITE,
+                _FORGETTING,
                 "created_us >= ? OR finished_s IS NULL ORDER BY key LIMIT 1",
                 "created_us >= ? OR finished_s IS NULL ORDER BY key DESC LIMIT 1",
             ),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from m365watch.detect.alert import Alert
 from m365watch.detect.derived.addresses import bare_addresses
 from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.enrich.addresses import Addresses
@@ -110,3 +111,24 @@ def _of_list(key: str, name: str, names: Collection[str]) -> Iterator[Fact]:
 def _of_domain(domain: str, knowledge: Knowledge) -> Iterator[Fact]:
     if "." in domain and knowledge.is_own_domain(domain, tenant=""):
         yield Fact("accepted_domains", "the organisation's own domain", "yes", SETTINGS)
+
+
+def what_is_known(alert: Alert, knowledge: Knowledge) -> dict[str, str]:
+    """By the value of each entity of an alert, what is known of it, in one line; only where something is."""
+    values = dict.fromkeys(value for _, value in alert.entities)
+    found = ((value, words_of(value, knowledge)) for value in values)
+    return {value: words for value, words in found if words}
+
+
+def words_of(text: str, knowledge: Knowledge) -> str:
+    """What is known of a value in one short line: BR, Porto Velho, AS64500 Example Hosting, exit of Tor."""
+    facts = tell_of(text, knowledge).facts
+    values: dict[str, str] = {}
+    for fact in facts:
+        values.setdefault(fact.field, fact.value)
+    number, name = values.get("m365.asn", ""), values.get("m365.asn_name", "")
+    network = f"AS{number} {name}".strip() if number else name
+    parts = [values.get("m365.country", ""), values.get("m365.city", ""), network]
+    flags = {fact.field: fact.words for fact in facts if fact.value == "yes"}
+    flags.pop("accepted_domains", None)
+    return ", ".join(part for part in (*parts, *flags.values()) if part)

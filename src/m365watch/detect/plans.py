@@ -1,0 +1,103 @@
+"""How records of one kind are looked at: what the rules still ask of them, once the header is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from m365watch.detect.compile import Predicate, compile_condition
+from m365watch.detect.condition import Condition, list_fields
+from m365watch.detect.derived.catalogue import needs_of
+from m365watch.detect.drawing import OWN, Drawing, Fulfilled, can_be_drawn
+from m365watch.detect.guards import Guard, find_guard, make_probes
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.looks import Glance, decoder_of
+from m365watch.detect.questions import Questions, can_be_asked
+from m365watch.detect.remembering import Memory
+
+DRAWINGS_MAX = 64
+"""Sets of rules that records of one kind fulfil together, whose matches are drawn together."""
+_ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
+
+
+class Plan:
+    """The rules that records of one kind may still fulfil; what few come to is made when it is needed."""
+
+    def __init__(
+        self,
+        rules: Sequence[Fulfilled],
+        conditions: Sequence[Condition | bool],
+        *,
+        knowledge: Knowledge,
+        memory: Memory,
+    ) -> None:
+        """`conditions` is what is left of each rule's; True where nothing is left to be asked."""
+        self.rules = tuple(rules)
+        self._conditions = tuple(conditions)
+        self._knowledge = knowledge
+        self._memory = memory
+        guards: dict[int, Guard] = {}
+        for place, condition in enumerate(conditions):
+            guard = None if isinstance(condition, bool) else find_guard(condition)
+            if guard is not None:
+                guards[place] = guard
+        self._has_unguarded = len(guards) < len(rules)
+        # With rules that have to be asked anyway, a first look would be one more.
+        self.glance = None if self._has_unguarded else Glance(make_probes(guards, memory))
+        self._drawings: dict[tuple[int, ...], Drawing | None] = {}
+
+    @cached_property
+    def questions(self) -> Questions | None:
+        """What the conditions ask, field by field; None where fields by themselves do not tell."""
+        if not can_be_asked(self._conditions):
+            return None
+        # Where a match is likely, what it keeps is read at once.
+        beside = _union([one.read for one in self.rules]) or () if self._has_unguarded else ()
+        return Questions(
+            self._conditions,
+            knowledge=self._knowledge,
+            memory=self._memory,
+            beside=sorted(name for name in beside if name not in OWN),
+        )
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        """Of all fields that any of the rules reads."""
+        read = [_needs(condition) for condition in self._conditions] + [one.read for one in self.rules]
+        return decoder_of(_union([_ALWAYS_NEEDED, *read]))
+
+    @cached_property
+    def predicates(self) -> tuple[Predicate, ...]:
+        """What is left of each rule's condition, as a question to a decoded record."""
+        return tuple(map(_predicate_of, self._conditions))
+
+    def drawing(self, fulfilled: tuple[int, ...], fields: tuple[str, ...]) -> Drawing | None:
+        """How matches of these rules are made, of what was read; None where fields do not tell."""
+        try:
+            return self._drawings[fulfilled]
+        except KeyError:
+            rules = [self.rules[place] for place in fulfilled]
+            drawing = None
+            if can_be_drawn(rules) and len(self._drawings) < DRAWINGS_MAX:
+                drawing = Drawing(rules, fields, knowledge=self._knowledge, memory=self._memory)
+                self._drawings[fulfilled] = drawing
+            return drawing
+
+
+def _predicate_of(condition: Condition | bool) -> Predicate:  # noqa: FBT001 - a condition that is known
+    return (lambda _view: condition) if isinstance(condition, bool) else compile_condition(condition)
+
+
+def _needs(condition: Condition | bool) -> frozenset[str] | None:  # noqa: FBT001 - the same
+    """The top fields that the condition reads; None for all."""
+    fields = frozenset[str]() if isinstance(condition, bool) else list_fields(condition)
+    return None if fields is None else frozenset(need for name in fields for need in needs_of(name))
+
+
+def _union(every: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    """All of them; None, which stands for everything, if one is that."""
+    known = [one for one in every if one is not None]
+    return frozenset[str]().union(*known) if len(known) == len(every) else None
