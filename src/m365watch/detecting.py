@@ -112,7 +112,8 @@ def make_detections(
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),
-            rule_files=own if files_are_watched(settings, once=once) else None,
+            rule_files=None if once or not _has_own_files(detections) else own,
+            watches_files=settings.watches_configuration,
         ),
     )
     return [output]
@@ -238,10 +239,8 @@ def files_of(settings: DetectionSettings) -> list[Path]:
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 
-def files_are_watched(settings: Settings, *, once: bool) -> bool:
-    """Whether a run takes up what changes in rules and exceptions."""
-    own = settings.detections.rules_directories or settings.detections.exceptions_file
-    return bool(own) and settings.watches_configuration and not once
+def _has_own_files(settings: DetectionSettings) -> bool:
+    return bool(settings.rules_directories or settings.exceptions_file)
 
 
 class OwnRules:

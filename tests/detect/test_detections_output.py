@@ -375,6 +375,31 @@ class TwoRules:
         return self.found
 
 
+def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
+    """Also where changes are not looked for."""
+    files = TwoRules()
+    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
+    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS)
+
+    async def use() -> int:
+        around = Surroundings(rule_files=files, watches_files=False)
+        output = DetectionOutput(
+            "d", tmp_path / "state", rules=lambda: none, clock=FakeClock(), around=around
+        )
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
+        before = output.engine
+        output.reread()
+        async with asyncio.timeout(5):
+            while output.engine is before:
+                await asyncio.sleep(0.005)
+        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
+        await output.close()
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+
+    assert asyncio.run(use()) == 6
+
+
 @pytest.mark.parametrize("is_good", [True, False])
 def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: bool) -> None:
     """What is found already stays; with mistakes in it, a change changes nothing."""

@@ -89,6 +89,7 @@ class DetectionOutput:
         self._tell = tell
         self._around = around
         self._closing = threading.Event()
+        self._asked = asyncio.Event()
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Engine] | None = None
@@ -123,9 +124,11 @@ class DetectionOutput:
             asyncio.create_task(self._look_regularly()),
             asyncio.create_task(self._shelve_regularly()),
         ]
-        if self._around.rule_files is not None:
-            watch = await asyncio.to_thread(RuleWatch, self._around.rule_files, self._clock)
-            self._tasks.append(asyncio.create_task(self._follow(self._around.rule_files, watch)))
+        files = self._around.rule_files
+        if files is not None:
+            is_watched = self._around.watches_files
+            watch = await asyncio.to_thread(RuleWatch, files, self._clock) if is_watched else None
+            self._tasks.append(asyncio.create_task(self._follow(files, watch)))
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -187,11 +190,23 @@ class DetectionOutput:
     def _with_risk(self, rules: Sequence[Rule]) -> list[Rule]:
         return [*rules] if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
 
-    async def _follow(self, files: RuleFiles, watch: RuleWatch) -> None:
+    def reread(self) -> None:
+        """Read the user's rules and exceptions again, whether they have changed or not."""
+        self._asked.set()
+
+    async def _follow(self, files: RuleFiles, watch: RuleWatch | None) -> None:
         """Take up what changes in the user's files; what has new mistakes changes nothing."""
         await self._ready()
         while True:
-            await watch.changed()
+            waits: list[asyncio.Task[object]] = [asyncio.create_task(self._asked.wait(), name="asked")]
+            if watch is not None:
+                waits.append(asyncio.create_task(watch.changed(), name="changed"))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            self._asked.clear()
             await self._in_thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
