@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from m365watch.detect.drawing import identify_record
-from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
@@ -25,6 +24,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
 from m365watch.detect.surroundings import RulesRead, Surroundings
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output
