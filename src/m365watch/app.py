@@ -244,6 +244,8 @@ class Collector:
         detections = make_detections(
             self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
         )
+        if self._reload is not None:
+            self._reload.also += [one.reread for one in detections]
         return [*outputs, *detections]
 
     def _expiry_watch(

@@ -22,7 +22,6 @@ from m365watch.tenancy.changes import excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.detect.alert import Alert
-    from m365watch.detect.engine import Change
     from m365watch.detect.exceptions import Exceptions
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
     from m365watch.detect.surroundings import RulesRead
+    from m365watch.detect.work import Change
     from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
 TOLD_MAX = 5
@@ -112,7 +112,8 @@ def make_detections(
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),
-            rule_files=own if files_are_watched(settings, once=once) else None,
+            rule_files=None if once or not _has_own_files(detections) else own,
+            watches_files=settings.watches_configuration,
         ),
     )
     return [output]
@@ -238,10 +239,8 @@ def files_of(settings: DetectionSettings) -> list[Path]:
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 
-def files_are_watched(settings: Settings, *, once: bool) -> bool:
-    """Whether a run takes up what changes in rules and exceptions."""
-    own = settings.detections.rules_directories or settings.detections.exceptions_file
-    return bool(own) and settings.watches_configuration and not once
+def _has_own_files(settings: DetectionSettings) -> bool:
+    return bool(settings.rules_directories or settings.exceptions_file)
 
 
 class OwnRules:

@@ -122,7 +122,7 @@ def portions_of(found: Mapping[Feed, Sequence[bytes]], *, at: datetime) -> list[
 
 def slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
     """The records in the order of their times, no more at once than fit into memory."""
-    for span in scan.spans(period.start):
+    for span in scan.spans(period.start, end=period.end):
         yield from _parts_of(scan, span)
 
 

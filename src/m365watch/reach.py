@@ -29,7 +29,6 @@ from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.webhooks import WebhookAsk, WebhookKeeper
 from m365watch.model import Feed, GraphContent, Service, TenantId
-from m365watch.records.masking import Masker
 from m365watch.records.routing import UNION_TABLE
 from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
@@ -323,8 +322,12 @@ def _reached_feed(
 def _treatment(
     service: ServiceSettings, tenant: TenantSettings, clock: Clock, *, override_tag: str | None
 ) -> Treatment:
-    masker = Masker(service.masks, clock=clock) if service.masks else None
-    return Treatment(override_tag, tenant.environment, masker)
+    if not service.masks:
+        return Treatment(override_tag, tenant.environment)
+    # What masks is loaded only where something is masked.
+    from m365watch.records.masking import Masker
+
+    return Treatment(override_tag, tenant.environment, Masker(service.masks, clock=clock))
 
 
 def _health_limit(tenant: TenantSettings) -> int | None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -190,12 +190,13 @@ class Rebuild:
             first_day = datetime.fromordinal(begun).replace(tzinfo=UTC)
         else:
             self._learn_since(state)
+        scans = self._scans(Window(first_day, end + FUTURE))
         for day in _days(first_day, end + FUTURE):
             number = day.toordinal() * SLICES_PER_DAY_MAX
             # A day that was begun is begun again: what the lake has of it may lie in other files by now.
             engine.count_from(number)
             engine.look(now=min(day, end))
-            for span, found in self._slices(Window(day, day + _DAY)):
+            for span, found in _slices_of(scans, day):
                 if self._is_stopping():
                     raise RebuildStopped
                 number += 1
@@ -214,9 +215,11 @@ class Rebuild:
                 with state.transaction():
                     state.watch_since(tenant, watched_since_ms(round(first.timestamp() * 1000)))
 
-    def _slices(self, day: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
-        for lake in lakes_present(self._asked.lakes, table=AUDIT):
-            yield from slices(LakeScan(lake, ScanAsked(day)), day)
+    def _scans(self, period: Window) -> list[tuple[LakeScan, frozenset[date]]]:
+        """The lakes, each with the days of which it has records."""
+        lakes = lakes_present(self._asked.lakes, table=AUDIT)
+        scans = [LakeScan(lake, ScanAsked(period)) for lake in lakes]
+        return [(scan, scan.days_present()) for scan in scans]
 
     def _tell(self, plan: RebuildPlan, reached: datetime) -> None:
         self._progress(self._records, plan.percent(reached.timestamp()))
@@ -307,6 +310,14 @@ class LakeRebuilder:
 
 
 _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+def _slices_of(
+    scans: Sequence[tuple[LakeScan, frozenset[date]]], day: datetime
+) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+    for scan, present in scans:
+        if day.date() in present:
+            yield from slices(scan, Window(day, day + _DAY))
 
 
 def _days(start: datetime, end: datetime) -> Iterator[datetime]:

@@ -45,6 +45,14 @@ class Reload:
         self.watch = FileWatch(files, clock, work=work)
         self.asked = asyncio.Event()
         """Set where somebody wants it done now, whatever the files say."""
+        self.also: list[Callable[[], None]] = []
+        """Called then as well: what else a run goes by is read again."""
+
+    def ask(self) -> None:
+        """Have it done now."""
+        self.asked.set()
+        for one in self.also:
+            one()
 
 
 class Reloader:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from m365watch.detect.drawing import identify_record
-from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
@@ -25,6 +24,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
 from m365watch.detect.surroundings import RulesRead, Surroundings
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output
@@ -375,6 +375,31 @@ class TwoRules:
 
     def read(self) -> RulesRead | None:
         return self.found
+
+
+def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
+    """Also where changes are not looked for."""
+    files = TwoRules()
+    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
+    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS)
+
+    async def use() -> int:
+        around = Surroundings(rule_files=files, watches_files=False)
+        output = DetectionOutput(
+            "d", tmp_path / "state", rules=lambda: none, clock=FakeClock(), around=around
+        )
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
+        before = output.engine
+        output.reread()
+        async with asyncio.timeout(5):
+            while output.engine is before:
+                await asyncio.sleep(0.005)
+        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
+        await output.close()
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+
+    assert asyncio.run(use()) == 6
 
 
 @pytest.mark.parametrize("is_good", [True, False])

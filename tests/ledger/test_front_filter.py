@@ -230,6 +230,31 @@ def test_new_identities_are_not_looked_up_in_the_table(tmp_path: Path) -> None:
     assert (stored, looks) == (IN_EARNEST.merge_count_min, [])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "again"), [(None, 40), (FilterSizes(None, 100), 100)], ids=["by itself", "as it is told"]
+)
+def test_the_first_merge_waits_for_more_than_the_next_ones(
+    tmp_path: Path, sizes: FilterSizes | None, again: int
+) -> None:
+    """A short run does without; a long one takes no more memory than that. A configured number stands."""
+    bounds = LedgerBounds(merge_count=100, merge_count_min=1, merge_again_share=0.4, merge_share=1.0)
+    ledger = SqliteLedger(tmp_path, outputs=LAKE, now=NOW, front_filter=sizes, bounds=bounds)
+    blobs = [BlobRef(FEED, f"content${number}", NOW, NOW + timedelta(days=7)) for number in range(400)]
+    ledger.commit_listing(FEED, Window(NOW - timedelta(hours=1), NOW), blobs, complete=True, at=NOW)
+    table, held, merged_at = StoredIdentities(ledger._connection), 0, []
+    for number in range(1, 401):
+        opened_batch = ledger.open_batch([part(BlobKey(number), identities(1, seed=number))], LAKE)
+        ledger.commit_delivered(opened_batch.number, "lake", Receipt(), at=NOW)
+        while ledger.merge_identities():
+            pass
+        if table.count() > held:
+            held = table.count()
+            merged_at.append(number)
+    ledger.close()
+
+    assert merged_at[:3] == [100, 100 + again, 100 + 2 * again]
+
+
 def test_identities_that_an_output_still_lacks_leave_nothing_to_merge(tmp_path: Path) -> None:
     """However many they are: upkeep ends, and looks for them seldom while an output is down."""
     both = frozenset({"lake", "files"})

@@ -131,7 +131,7 @@ def _collect(collector: Collector, *, view: View, once: bool, reload: Reload | N
     from m365watch.cli.collecting import collect
     from m365watch.cli.loop import run_in_loop
 
-    on_hangup = None if reload is None else reload.asked.set
+    on_hangup = None if reload is None else reload.ask
     return run_in_loop(collect(collector, once=once, view=view, on_hangup=on_hangup))
 
 

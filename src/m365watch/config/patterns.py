@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import regex
-
 PATTERN_CHARACTERS_MAX = 500
 """The longest pattern; what finds a card number or an address has under 100 characters."""
 
@@ -16,6 +14,9 @@ def parse_pattern(text: str) -> str:
     """
     if len(text) > PATTERN_CHARACTERS_MAX:
         raise ValueError(f"is longer than {PATTERN_CHARACTERS_MAX} characters")
+    # Few configurations have patterns, and to load what reads them takes 8 ms of every start.
+    import regex
+
     try:
         pattern = regex.compile(text)
     except (regex.error, OverflowError, RecursionError) as error:

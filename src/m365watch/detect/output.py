@@ -11,13 +11,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.engine import Change, Engine, Portion
+from m365watch.detect.engine import Engine, Portion
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
@@ -28,6 +29,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
@@ -87,6 +89,7 @@ class DetectionOutput:
         self._tell = tell
         self._around = around
         self._closing = threading.Event()
+        self._asked = asyncio.Event()
         self._engine: Engine | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Engine] | None = None
@@ -121,9 +124,11 @@ class DetectionOutput:
             asyncio.create_task(self._look_regularly()),
             asyncio.create_task(self._shelve_regularly()),
         ]
-        if self._around.rule_files is not None:
-            watch = await asyncio.to_thread(RuleWatch, self._around.rule_files, self._clock)
-            self._tasks.append(asyncio.create_task(self._follow(self._around.rule_files, watch)))
+        files = self._around.rule_files
+        if files is not None:
+            is_watched = self._around.watches_files
+            watch = await asyncio.to_thread(RuleWatch, files, self._clock) if is_watched else None
+            self._tasks.append(asyncio.create_task(self._follow(files, watch)))
         return last_batch
 
     async def deliver(self, batch: Batch) -> Receipt:
@@ -149,6 +154,7 @@ class DetectionOutput:
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
             if self._engine is not None:
+                await self._catch_up(self._engine)
                 await self._in_thread(self._engine.close)
             self._making = self._engine = None
         if self._state is not None:
@@ -184,11 +190,23 @@ class DetectionOutput:
     def _with_risk(self, rules: Sequence[Rule]) -> list[Rule]:
         return [*rules] if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
 
-    async def _follow(self, files: RuleFiles, watch: RuleWatch) -> None:
+    def reread(self) -> None:
+        """Read the user's rules and exceptions again, whether they have changed or not."""
+        self._asked.set()
+
+    async def _follow(self, files: RuleFiles, watch: RuleWatch | None) -> None:
         """Take up what changes in the user's files; what has new mistakes changes nothing."""
         await self._ready()
         while True:
-            await watch.changed()
+            waits: list[asyncio.Task[object]] = [asyncio.create_task(self._asked.wait(), name="asked")]
+            if watch is not None:
+                waits.append(asyncio.create_task(watch.changed(), name="changed"))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            self._asked.clear()
             await self._in_thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
@@ -274,6 +292,11 @@ class DetectionOutput:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
             self._say(changes)
+
+    async def _catch_up(self, engine: Engine) -> None:
+        """Bring alerts up to what is known, before the end."""
+        with suppress(OutputUnavailable):  # the next run does it
+            self._say(await self._in_thread(lambda: engine.catch_up(now=self._clock.now())))
 
     async def _shelve_regularly(self) -> None:
         wait_s = SHELVE_EVERY_S

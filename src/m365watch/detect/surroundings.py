@@ -46,7 +46,9 @@ class Surroundings:
     rebuilder: Rebuilder | None = None
     """What makes the file anew where it was lost or damaged."""
     rule_files: RuleFiles | None = None
-    """What is read again when it changes; None: rules stay as they were at the start."""
+    """What is read again when it changes, or somebody asks; None: there is nothing to be read."""
+    watches_files: bool = True
+    """Whether changes are looked for; else they count when somebody asks."""
 
 
 class RuleWatch:

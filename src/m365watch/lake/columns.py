@@ -6,7 +6,6 @@ import ipaddress
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import accumulate, chain
 from typing import cast
 
@@ -18,6 +17,7 @@ from m365watch.model import Batch, BatchPart, WideHeader
 
 _INT32_MAX = 2**31 - 1
 _NO_ADDRESS = frozenset({"", "<null>"})
+_ADDRESSES_MAX = 8192
 
 
 def tabulate(batch: Batch) -> pa.Table:
@@ -59,6 +59,7 @@ def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType
 
 
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+    known = _ADDRESSES
     return {
         "id": _texts([header.Id for header in headers]),
         "created_at": read_instants([header.CreationTime for header in headers]),
@@ -69,7 +70,10 @@ def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
         "user_type": _numbers([header.UserType for header in headers]),
         "result": _texts([header.ResultStatus for header in headers]),
         "client_ip": _texts(
-            [plain_address(header.ClientIP or "") or _other_address(header) for header in headers]
+            [
+                known[header.ClientIP] or known[header.ClientIPAddress] or known[header.ActorIpAddress]
+                for header in headers
+            ]
         ),
         "object_id": _texts([header.ObjectId for header in headers]),
         "session_id": _texts([header.SessionId for header in headers]),
@@ -79,12 +83,19 @@ def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
     }
 
 
-def _other_address(header: WideHeader) -> str | None:
-    """The address where `ClientIP` says none."""
-    return plain_address(header.ClientIPAddress or "") or plain_address(header.ActorIpAddress or "")
+class _PlainAddresses(dict[str | None, str | None]):
+    """What `plain_address` says of each text that was asked for, up to a bound; nothing of None."""
+
+    def __missing__(self, sent: str | None) -> str | None:
+        if len(self) >= _ADDRESSES_MAX:
+            self.clear()
+        plain = self[sent] = plain_address(sent or "")
+        return plain
 
 
-@lru_cache(maxsize=8192)
+_ADDRESSES = _PlainAddresses()
+
+
 def plain_address(sent: str) -> str | None:
     """The address in `sent` without port, brackets and IPv6 mapping; None where it says nothing.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from m365watch.errors import LakeMissing, OutputUnavailable
+from m365watch.lake.files import list_files
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
@@ -96,9 +97,21 @@ class LakeScan:
             found.update(pc.unique(chunk[column]).to_pylist())
         return sorted(found)
 
-    def spans(self, start: datetime) -> Iterator[Window]:
-        """The spans from `start` to the period's end that have records, each of about `SLICE_RECORDS`."""
-        for day in self._days(Window(start, self._asked.period.end)):
+    def days_present(self) -> frozenset[date]:
+        """The days of creation of which the lake has files. Raises: LakeMissing; OutputUnavailable."""
+        try:
+            self._dataset()
+            return frozenset(file.day for file in list_files(self._table)) if self._table else frozenset()
+        except WRITE_FAILURES as failure:
+            what = f"the lake cannot be read ({plain_reason(failure)})"
+            raise OutputUnavailable(what, where=str(self._directory)) from failure
+
+    def spans(self, start: datetime, *, end: datetime | None = None) -> Iterator[Window]:
+        """The spans from `start` to `end` (left out, the period's) that have records.
+
+        Each has about `SLICE_RECORDS` of them.
+        """
+        for day in self._days(Window(start, end or self._asked.period.end)):
             times = [chunk[self._column].cast(pa.int64()) for chunk in self._chunks(day, [self._column])]
             instants = pa.concat_arrays([pa.array([], pa.int64()), *times])
             in_order = instants.take(pc.sort_indices(instants))

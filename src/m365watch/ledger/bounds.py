@@ -21,12 +21,15 @@ class LedgerBounds:
     """Longer than content can be listed, by more than a day: so far ahead a clock is believed."""
     blobs_forgotten_max: int = 2_000
     """Blobs that one step forgets."""
-    merge_count: int = 250_000
+    merge_count: int = 220_000
     """Identities in memory from which on batches are merged; each takes about 110 bytes there."""
     merge_count_min: int = 10_000
     """The least that a configuration can make of it: a full batch, which would otherwise be a merge by
     itself."""
-    merge_share: float = 0.25
+    merge_again_share: float = 0.3
+    """How much of that is enough once the table has some: a short run does without merging, and the cache and
+    the filter of a table take the room of what is merged. Not where the configuration says how many."""
+    merge_share: float = 0.125
     """How much of that is merged at once: while it is sorted nothing else computes, for 0.3 ms a thousand."""
     step_count: int = 8_192
     """Identities that one step of a merge stores: about 5 ms."""

@@ -14,7 +14,7 @@ from m365watch.ledger.schema import migrate
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_CACHE_KIB = 8_000
+_CACHE_KIB = 4_000
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 

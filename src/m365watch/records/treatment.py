@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from m365watch.records.masking import Masker
+if TYPE_CHECKING:
+    from m365watch.records.masking import Masker
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,3 +346,13 @@ def test_an_alert_is_read_with_what_is_known_of_it(tables: tuple[Path, ...], clo
         "boss@contoso.example": "important person",
         "203.0.113.66": "BR, Porto Velho, AS64500 Example Hosting, exit of Tor",
     }
+
+
+def test_a_list_remembers_answers_up_to_a_bound(tmp_path: Path, clock: HandClock) -> None:
+    """Texts of records without end cost no memory without end, and a long one is looked up each time."""
+    bad = Lists([write(tmp_path / "bad.txt", "rogue.example\n")], clock=clock)
+    bad._remembered.update({f"x{number}": False for number in range(REMEMBERED_MAX)})
+
+    assert "mail.rogue.example" in bad
+    assert "a" * 10_000 not in bad
+    assert bad._remembered == {"mail.rogue.example": True}

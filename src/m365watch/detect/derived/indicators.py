@@ -32,13 +32,17 @@ def indicator(view: View) -> tuple[Value, ...]:
     bad = view.knowledge.indicators
     if not bad:
         return ()
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for name in _FIELDS:
         for value in view.values(name):
             text = str(value).lower()
-            domain = text.rpartition("@")[2]
-            found.update((one, None) for one in (text, domain) if one in bad)
+            words[text] = None
+            if "@" in text:
+                words[text.rpartition("@")[2]] = None
     for value in view.values("Url"):
-        host = _HOST.match(str(value).lower())
-        found.update((one, None) for one in (str(value).lower(), host[1] if host else "") if one in bad)
-    return tuple(found)
+        text = str(value).lower()
+        host = _HOST.match(text)
+        words[text] = None
+        words[host[1] if host else ""] = None
+    words.pop("", None)
+    return tuple(word for word in words if word in bad)

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from m365watch.clock import Clock
 from m365watch.detect.enrich.lines import Listed, parse_listed, read_listed
-from m365watch.detect.enrich.watched import Tell, Watched, say_nothing
+from m365watch.detect.enrich.watched import LOOKS_EVERY_S, Tell, Watched, say_nothing
+
+REMEMBERED_MAX = 65_536
+"""Texts whose answers are kept; then all of them are forgotten, which costs a look-up each."""
+TEXT_REMEMBERED_MAX = 256
+"""Characters of a text that is worth it."""
 
 
 class Lists(Collection[str]):
@@ -24,12 +29,26 @@ class Lists(Collection[str]):
             Watched(path, read=read_listed, empty=Listed(), clock=clock, tell=tell) for path in paths
         ]
         self._named = parse_listed("\n".join(named))
+        self._clock = clock
+        self._looked_at_s = -LOOKS_EVERY_S
+        self._version = 0
+        self._remembered: dict[str, bool] = {}
 
     def __contains__(self, text: object) -> bool:
         """Whether the text, in lower case, is listed: as it is, as an address, or as a domain below one."""
         if not isinstance(text, str):
             return False
-        return self._named.has(text) or any(file.held.has(text) for file in self.files)
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_at_s >= LOOKS_EVERY_S:
+            self.look()
+        found = self._remembered.get(text)
+        if found is None:
+            found = self._named.has(text) or any(file.held.has(text) for file in self.files)
+            if len(text) <= TEXT_REMEMBERED_MAX:
+                if len(self._remembered) >= REMEMBERED_MAX:
+                    self._remembered.clear()
+                self._remembered[text] = found
+        return found
 
     def __iter__(self) -> Iterator[str]:
         """Every word; networks are not told one by one."""
@@ -47,9 +66,14 @@ class Lists(Collection[str]):
 
     def look(self) -> int:
         """A number that grows when a file was read again, after a look at each."""
+        self._looked_at_s = self._clock.monotonic_s()
         for file in self.files:
             file.look()
-        return sum(file.version for file in self.files)
+        version = sum(file.version for file in self.files)
+        if version != self._version:
+            self._remembered.clear()
+            self._version = version
+        return version
 
     def naming(self, text: str) -> list[Path]:
         """The files in which the text is listed."""
