@@ -349,12 +349,14 @@ def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
     with state.transaction():
         state.write("kept", "yes")
     state._database.execute("DROP TABLE lake_due")
+    state._database.execute("DROP TABLE history")
     state._database.execute("PRAGMA user_version = 1")
     state.close()
 
     state = DetectionState(path)
     assert state.read("kept") == "yes"
     assert state.lake_due.list(after=0, most=1) == []
+    assert state.history.list("") == []
     state._database.execute("PRAGMA user_version = 99")
     state.close()
     with pytest.raises(OutputUnusable, match=r"schema 99.*run the newer m365watch"):
