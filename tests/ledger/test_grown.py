@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import (
     BatchPart,
@@ -36,7 +38,7 @@ def part(one: KnownBlob, letters: str) -> BatchPart:
         headers=[Header()] * len(letters),
         tables=["t"] * len(letters),
         missing_outputs=one.missing_outputs,
-        identities=[letter.encode() * 16 for letter in letters],
+        identities=[None if letter == "-" else letter.encode() * 16 for letter in letters],
     )
 
 
@@ -67,6 +69,33 @@ def test_what_a_blob_has_grown_by_reaches_the_outputs_that_had_it(tmp_path: Path
     assert (rest.ref.content_id, rest.missing_outputs) == ("blob", OUTPUTS)
     assert (third.duplicates, third.has_rests) == ({0: frozenset({1})}, False)
     assert (left, progress.blobs_waiting, progress.blobs_delivered) == ([], 0, 2)
+
+
+@pytest.mark.parametrize("letters", ["x", "-"])
+def test_a_blob_that_brought_nothing_of_its_own_before_may_have_grown(tmp_path: Path, letters: str) -> None:
+    """The lake got it when all of it was a duplicate, or without an Id; what it has grown by is for both."""
+    ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW)
+    at = NOW - timedelta(minutes=30)
+    refs = [BlobRef(FEED, name, at, at + timedelta(days=7)) for name in ("other", "blob")]
+    ledger.commit_listing(FEED, Window(at, NOW), refs, complete=True, at=NOW)
+    other, one = sorted(due(ledger), key=lambda known: known.key)
+    before = ledger.open_batch([part(other, "x")], OUTPUTS)
+    first = ledger.open_batch([part(one, letters)], OUTPUTS)
+    for output in sorted(OUTPUTS):
+        ledger.commit_delivered(before.number, output, Receipt(), at=NOW)
+    ledger.leave_out(first.number, "devo")
+    ledger.commit_delivered(first.number, "lake", Receipt(), at=NOW)
+    ledger.recall()
+
+    [owed] = due(ledger)
+    second = ledger.open_batch([part(owed, f"a{letters}")], OUTPUTS)
+    [rest] = [known for known in due(ledger) if known.key != owed.key]
+    third = ledger.open_batch([part(rest, f"a{letters}")], OUTPUTS)
+    ledger.close()
+
+    assert owed.missing_outputs == {"devo"}
+    assert (0 in second.duplicates[0], second.has_rests) == (True, True)
+    assert (rest.missing_outputs, 0 in third.duplicates.get(0, ())) == (OUTPUTS, False)
 
 
 def test_another_blob_with_the_rest_brings_it_to_all(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Shelving:
         return Brought(len(mine), is_done=len(due) < ROWS_PER_STEP)
 
     def _begin(self, shelf: Shelf) -> int:
-        """Let every alert be due to a shelf that has none, or only older ones; after which number they are."""
+        """Let every alert be due to a shelf that has none, or only older ones; after which number."""
         with self._state.transaction():
             number = self._state.lake_due.newest()
             self._state.lake_due.mark_all()

@@ -122,32 +122,32 @@ class IdentityStore:
         distinct = set(chain.from_iterable(served))
         owners = self._recent.owners_among(distinct)
         stored = self._stored(distinct)
-        if not owners and not stored and len(distinct) == sum(map(len, served)):
+        wanted = [routes.of(part.feed.tenant_id) & outputs for part in parts]
+        again = [not part.missing_outputs >= some for part, some in zip(parts, wanted, strict=True)]
+        if not (owners or stored or any(again)) and len(distinct) == sum(map(len, served)):
             return Findings(served)
         known = {**stored, **{one: owners[one] for one in distinct & owners.keys()}}
         self.moved.amend(known)
         lacked = lacking(set(known.values()))
-        wanted = [routes.of(part.feed.tenant_id) & outputs for part in parts]
-        return self._find_one_by_one(parts, known, lacked, wanted)
+        return self._find_one_by_one(parts, known, lacked, again)
 
     def _find_one_by_one(
         self,
         parts: Sequence[BatchPart],
         known: dict[bytes, BlobKey],
         lacking: dict[BlobKey, frozenset[str]],
-        wanted: Sequence[frozenset[str]],
+        again: Sequence[bool],
     ) -> Findings:
         """With the owner of each identity that is `known`, to which the new ones are added.
 
-        `wanted` are the outputs that the records of each part go to, sooner or later.
+        `again` says of each part whether other outputs have its blob already, or what it was then.
         """
         findings = Findings()
-        for number, part in enumerate(parts):
+        for number, (part, is_again) in enumerate(zip(parts, again, strict=True)):
             new: list[bytes] = []
             duplicates: set[int] = set()
             grown: set[int] = set()
             seen: set[bytes] = set()
-            is_again = not part.missing_outputs >= wanted[number] and _owns_some(part, known)
             for place, identity in enumerate(part.identities):
                 if identity is None:
                     continue
@@ -321,11 +321,6 @@ def _choose(some: Sequence[_Unmerged], batches: Sequence[_Unmerged]) -> tuple[li
     numbers = {one.number for one in some}
     waiting = set[BlobKey]().union(*(one.blobs for one in batches if one.number not in numbers))
     return [(one.number,) for one in some if one.blobs.isdisjoint(waiting)], waiting
-
-
-def _owns_some(part: BatchPart, known: dict[bytes, BlobKey]) -> bool:
-    """Whether the part's blob has brought records before."""
-    return any(known.get(one) == part.blob for one in part.identities if one is not None)
 
 
 def _weighed(
