@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from in_memory import lay_files_in_memory
 from spending import Spending
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    lay_files_in_memory()
     config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
     config.pluginmanager.register(Spending())
 

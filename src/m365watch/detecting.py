@@ -22,7 +22,6 @@ from m365watch.tenancy.changes import excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.detect.alert import Alert
-    from m365watch.detect.engine import Change
     from m365watch.detect.exceptions import Exceptions
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
     from m365watch.detect.surroundings import RulesRead
+    from m365watch.detect.work import Change
     from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
 TOLD_MAX = 5
@@ -287,7 +287,7 @@ class OwnRules:
         self._known = frozenset(mistakes)
         count, own = len(library.rules), len(exceptions.every)
         _log.info(
-            f"detections: the changed files are taken up: {count:,} rules and {own:,} exceptions are in force"
+            f"detections: the changed files are taken up; rules in force: {count:,}, exceptions: {own:,}"
         )
         return RulesRead(library.rules, exceptions)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import OutputSettings, Settings
+from m365watch.config.settings import DetectionSettings, OutputSettings, Settings
 from m365watch.config.targets import (
     EmailTarget,
     OutputTarget,
@@ -25,6 +28,7 @@ from m365watch.outputs.port import Output
 if TYPE_CHECKING:
     from m365watch.notify.sender import Sender
 
+_log = structlog.get_logger(__name__)
 FINISH_S = 5.0
 """How long the end of a run waits for what is being told."""
 FINISH_ONCE_S = 30.0
@@ -65,6 +69,7 @@ async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) ->
     )
     try:
         await notifier.open()
+        await asyncio.to_thread(warn_of_unknown_rules, detections)
         notifier.start()
         yield
         await notifier.finish(limit_s=FINISH_ONCE_S if once else FINISH_S)
@@ -92,3 +97,29 @@ def make_sender(target: TargetSettings, settings: Settings, means: NotifyingMean
             from m365watch.notify.handing import RecordSender
 
             return RecordSender(target, build=means.build, collector=collector, clock=clock)
+
+
+def unknown_rules(settings: DetectionSettings) -> dict[str, list[str]]:
+    """By target: words of its `rules` that name no rule in force, so that no alert ever goes by them."""
+    if not any(target.wishes.rules for target in settings.targets):
+        return {}
+    from m365watch.detect.risk import make_risk_rule
+    from m365watch.detecting import load_rules
+
+    rules = [*load_rules(settings).rules, make_risk_rule()]
+    names = {name.lower() for rule in rules for name in (rule.id, rule.extension.detection)}
+    titles = "\n".join(rule.title.lower() for rule in rules)
+    return {
+        target.name: unknown
+        for target in settings.targets
+        if (unknown := [one for one in target.wishes.rules if one not in names and one not in titles])
+    }
+
+
+def warn_of_unknown_rules(settings: DetectionSettings) -> None:
+    """A line for each target that waits for alerts of rules that there are not."""
+    for name, unknown in unknown_rules(settings).items():
+        _log.warning(
+            f"notifications {name}: no rule in force is called {', '.join(unknown)}: no alert goes by that; "
+            "`m365watch rules list` names the rules"
+        )

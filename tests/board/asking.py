@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message
 
-from m365watch.board.access import Access, LoopbackGate, Role
+from m365watch.board.access import Access, Gate, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
@@ -45,8 +45,8 @@ def sources_of(config: Path) -> Sources:
     return Sources(settings, None if lake is None else FactsReader(lake), SystemClock())
 
 
-def board_of(sources: Sources) -> Board:
-    return Board(sources, gate=LoopbackGate(), listening=Listening("127.0.0.1", PORT))
+def board_of(sources: Sources, *, gate: Gate | None = None) -> Board:
+    return Board(sources, gate=gate or LoopbackGate(), listening=Listening("127.0.0.1", PORT))
 
 
 def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:
@@ -60,6 +60,7 @@ async def ask(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     leaves: bool = False,
+    body: bytes = b"",
 ) -> Answer:
     """What the board answers; with `leaves`, to a browser that goes away at once."""
     parts = urlsplit(url)
@@ -78,7 +79,7 @@ async def ask(
         "client": ("127.0.0.1", 50_000),
         "root_path": "",
     }
-    requests: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    requests: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if requests:

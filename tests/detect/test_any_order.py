@@ -161,6 +161,7 @@ def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice
         batches.append(shuffled[:size])
         shuffled = shuffled[size:]
     engine = Engine(rules, Mortal(path, survives_power_cuts=False), knowledge=KNOWLEDGE)
+    engine.large_from = large_from = dice.choice([0, 3, 200])
     number = 1
     while number <= len(batches):
         assert isinstance(engine.state, Mortal)
@@ -177,6 +178,7 @@ def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice
         except Crash:
             engine.state.close()
             engine = Engine(rules, Mortal(path, survives_power_cuts=False), knowledge=KNOWLEDGE)
+            engine.large_from = large_from
             assert engine.last_batch in {number - 1, number}
     engine.look(now=NOW)
     return engine

@@ -25,7 +25,7 @@ from rules import TENANT
 
 START = datetime(2024, 3, 5, 8, tzinfo=UTC)
 HOURS = 6
-WAITS_S = 20.0
+WAITS_S = 120.0
 
 
 class Aside(AsideFinder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ import pytest
 from m365watch.detect.derived.addresses import bare_addresses
 from m365watch.detect.derived.catalogue import CATALOGUE, needs_of
 from m365watch.detect.derived.operation import normalise_operation
+from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge, Whereabouts
-from rules import view
+from m365watch.simulator.organisation import Organisation
+from rules import TENANT, view
 
 OWN = Knowledge(accepted_domains=frozenset({"contoso.example"}))
 
@@ -236,3 +240,25 @@ def test_a_derived_field_reads_only_what_it_says_it_needs(name: str) -> None:
     view(Watched(), knowledge=knowledge).values(f"m365.{name}")
 
     assert asked <= set(needs_of(f"m365.{name}"))
+
+
+def test_what_is_derived_reads_no_field_beyond_those_it_names() -> None:
+    """A record is decoded no further than these: another field would be missing, and remembered as such."""
+    at = datetime(2026, 11, 3, 10, tzinfo=UTC)
+    organisation = Organisation(2, TENANT, users=40, records_per_day=20_000)
+    knowledge = Knowledge(
+        accepted_domains=frozenset({organisation.domain}),
+        vips=frozenset({organisation.people[0].upn}),
+        indicators=frozenset({"203.0.113.241"}),
+    )
+    told: Counter[str] = Counter()
+    for one in organisation.records_between(at, at + timedelta(hours=1)):
+        record = json.loads(one.body)
+        whole = View(record, knowledge=knowledge, tenant=TENANT)
+        for name, derived in CATALOGUE.items():
+            part = {field: record[field] for field in derived.needs if field in record}
+            values = View(part, knowledge=knowledge, tenant=TENANT).values(f"m365.{name}")
+            told[name] += bool(values)
+
+            assert values == whole.values(f"m365.{name}"), (name, record)
+    assert len([name for name, count in told.items() if count]) > 12

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from m365watch.detect.drawing import identify_record
-from m365watch.detect.engine import Change
 from m365watch.detect.fields import View
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
@@ -25,6 +24,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
 from m365watch.detect.surroundings import RulesRead, Surroundings
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output
@@ -349,12 +349,14 @@ def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
     with state.transaction():
         state.write("kept", "yes")
     state._database.execute("DROP TABLE lake_due")
+    state._database.execute("DROP TABLE history")
     state._database.execute("PRAGMA user_version = 1")
     state.close()
 
     state = DetectionState(path)
     assert state.read("kept") == "yes"
     assert state.lake_due.list(after=0, most=1) == []
+    assert state.history.list("") == []
     state._database.execute("PRAGMA user_version = 99")
     state.close()
     with pytest.raises(OutputUnusable, match=r"schema 99.*run the newer m365watch"):

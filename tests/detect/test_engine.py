@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Change, Engine, Portion
+from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Engine, Portion
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.library import Library
 from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record, rule_text
@@ -212,6 +213,39 @@ def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
     assert (count, evidence[0]) == (HOUR_MATCHES_MAX, "record-0")
     assert "at least" in kept.alert.notes[0]
     assert bench.state.count()["matches"] == HOUR_MATCHES_MAX
+
+
+def test_a_large_alert_is_brought_up_to_date_by_the_next_look(bench: Bench) -> None:
+    """Not at every batch: its group is read whole for that; and not lost where the process ends before."""
+    bench.engine.large_from = 3
+    bench.take(0, 1, 2, 3)
+    assert bench.take(4, 5) == []
+    bench.state.close()
+    bench.open()
+    bench.engine.large_from = 3
+    assert bench.take(6, UserId="zoe@contoso.example") != []
+    assert [count for count, _ in bench.alerts()] == [1, 4]
+
+    [change] = bench.engine.look(now=NOW)
+
+    assert (change.what, change.alert.count) == (News.UPDATED, 6)
+    assert bench.engine.catch_up(now=NOW) == []
+
+
+def test_what_waits_for_a_look_that_fails_waits_on(bench: Bench) -> None:
+    """A full disk costs a minute, and no update."""
+    bench.engine.large_from = 3
+    bench.take(0, 1, 2, 3)
+    bench.take(4)
+    other = sqlite3.connect(bench.path, isolation_level=None)
+    bench.state._database.execute("PRAGMA busy_timeout = 1")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OutputUnavailable):
+        bench.engine.look(now=NOW)
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert [one.alert.count for one in bench.engine.catch_up(now=NOW)] == [5]
 
 
 def test_a_rule_that_counts_further_keeps_more(tmp_path: Path) -> None:

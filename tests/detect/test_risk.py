@@ -131,6 +131,15 @@ def test_entities_are_told_apart(tmp_path: Path) -> None:
     assert alert.entities == (("address", "192.0.2.1"),)
 
 
+def test_of_what_many_share_twice_as_much_is_asked(tmp_path: Path) -> None:
+    """Everybody's little things come from the office's address."""
+    records = [record(number, Operation=f"Op{number}", UserId=f"u{number}") for number in range(10)]
+    shared = [one.replace(b"{", b'{"ClientIP":"192.0.2.1",', 1) for one in records]
+
+    assert risks(tmp_path, *shared, points=9) == []
+    assert len(risks(tmp_path, *shared, points=10)) == 1
+
+
 def test_what_is_excepted_adds_nothing(tmp_path: Path) -> None:
     """Somebody has said that it is nothing."""
     records = [record(number, Operation=f"Op{number}") for number in range(4)]

@@ -14,8 +14,8 @@ import pytest
 
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import Settings, SyslogSettings, TlsSettings
-from m365watch.config.targets import SyslogTarget, Wishes
+from m365watch.config.settings import DetectionSettings, Secret, Settings, SyslogSettings, TlsSettings
+from m365watch.config.targets import SyslogTarget, WebhookTarget, Wishes
 from m365watch.detect import desk
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
@@ -24,6 +24,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.tidings import Notification, Standing, Tiding, make_notification
 from m365watch.notify.wiring import LineSender
+from m365watch.notifying import unknown_rules
 from m365watch.simulator.server import SimulationSettings, simulator_running
 from m365watch.testing.certificates import Authority
 from m365watch.testing.loopback import LoopbackServer, Received, Reply
@@ -38,7 +39,7 @@ status: test
 logsource: {product: m365, service: exchange}
 detection: {s: {Id|exists: true}, condition: s}
 level: high
-m365watch: {group_by: [UserId]}
+m365watch: {group_by: [Id]}
 """
 
 
@@ -118,6 +119,21 @@ def test_every_alert_of_a_run_is_told_and_so_is_what_becomes_of_it(tmp_path: Pat
             assert archived(tmp_path) == sorted([*known, first])
 
     asyncio.run(use())
+
+
+def test_a_target_that_waits_for_a_rule_that_there_is_not_is_told(tmp_path: Path) -> None:
+    """By a word that a rule's number, id or title has nothing of: nobody would ever be woken by it."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "any.yml").write_text(RULE, encoding="utf-8")
+    wishes = Wishes(rules=("any kind", "b99", "5f1c6c0e-7d0b-4a51-9a4e-000000000001", "risk"))
+    settings = DetectionSettings(
+        enabled=True,
+        packs=(),
+        rules_directories=(tmp_path / "rules",),
+        targets=(WebhookTarget("soc", wishes, Secret("https://h.example")),),
+    )
+
+    assert unknown_rules(settings) == {"soc": ["b99"]}
 
 
 def archived(folder: Path) -> list[str]:

@@ -25,7 +25,7 @@ from m365watch.board.narrowing import DIMENSIONS, NUMBERS
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import RECORDS, SIGN_INS, Rollup, smallest_with
+from m365watch.lake.rollups.facts import KEPT, RECORDS, SIGN_INS, Rollup, smallest_with
 from m365watch.lake.rollups.notes import read_day
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 
@@ -52,6 +52,8 @@ class Query:
     needs: frozenset[str] = frozenset()
     of_sign_ins: bool = False
     """Whether the facts are sign-ins, with what only their records say."""
+    of: Rollup | None = None
+    """What the facts are, where the columns of the query do not say it."""
     exact: bool = False
     """Whether every record counts by itself, to the second."""
     newest: int = 0
@@ -231,8 +233,10 @@ def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Sou
     if view.tenants == () or (query.of_sign_ins and view.narrowing.columns - set(SIGN_INS.columns)):
         return None
     wanted = query.needs | view.narrowing.columns | {"tenant_id"}
-    rollup = SIGN_INS if query.of_sign_ins else RECORDS if query.exact else smallest_with(wanted)
-    serves = rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact and rollup is not RECORDS)
+    rollup = query.of or (
+        SIGN_INS if query.of_sign_ins else RECORDS if query.exact else smallest_with(wanted)
+    )
+    serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
     kept: list[str] = []
     plain: list[str] = []
     first, last = _day(view.range.start_s), _day(view.range.end_s - 1)

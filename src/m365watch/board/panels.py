@@ -40,6 +40,8 @@ class Page:
     panels: tuple[Panel, ...]
     says: str = ""
     role: Role = Role.VIEWER
+    under: str = ""
+    """The page of the navigation that leads to it; empty where it stands there itself."""
 
     def panel(self, name: str) -> Panel | None:
         """Its panel of that name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,12 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        filters: dict[str, Any] = {"short": short, "chart_json": chart_json, "spark": spark_points}
+        filters: dict[str, Any] = {
+            "short": short,
+            "chart_json": chart_json,
+            "spark": spark_points,
+            "depth": depth_of,
+        }
         self._environment.filters.update(filters)
         self._environment.globals |= {
             "dimensions": _DIMENSION_WORDS,
@@ -104,6 +110,11 @@ def spark_points(values: Sequence[int]) -> str:
     return " ".join(
         f"{place * SPARK_STEP},{1 + room - value / most * room:.1f}" for place, value in enumerate(values)
     )
+
+
+def depth_of(values: Sequence[int], value: int) -> float:
+    """How deep the colour of one value among others is: 0.25 for the least, 1 for the most."""
+    return 0.25 + 0.75 * math.sqrt(value / (max(values, default=0) or 1))
 
 
 def _version_of(folder: Path) -> str:

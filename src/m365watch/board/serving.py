@@ -24,10 +24,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Access, Gate, Role
+from m365watch.board.acting import change_states
 from m365watch.board.exporting import csv_of
 from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
-from m365watch.board.pages.registry import PAGES, page_named
+from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
@@ -69,6 +70,7 @@ class Board:
                 Route("/healthz", self._healthy),
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
+                Route("/alerts/state", self._change_states, methods=["POST"]),
                 Route("/panel/{page}/{panel}", self._panel),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Route("/api/v1/{page}/{panel}", self._json),
@@ -93,7 +95,7 @@ class Board:
         if page is None or not access.may(page.role):
             return self._nothing_here(request, access)
         view = self._view(request, access)
-        shown = [one for one in PAGES if access.may(one.role)]
+        shown = pages_shown(access)
         return self._html("page.html", page=page, view=view, shown=shown, path=f"/{page.name}")
 
     async def _narrow(self, request: Request) -> Response:
@@ -149,6 +151,9 @@ class Board:
             return Response(status_code=499)
         return _document({"kind": shape.kind, "panel": shape})
 
+    async def _change_states(self, request: Request) -> Response:
+        return await change_states(request, self._view(request, self._access_of(request)), self._sources)
+
     async def _live(self, request: Request) -> Response:
         if self._told >= OPEN_MAX:
             return PlainTextResponse("too many pages are open\n", status_code=503)
@@ -181,7 +186,7 @@ class Board:
 
     def _nothing_here(self, request: Request, access: Access) -> Response:
         view = self._view(request, access)
-        shown = [one for one in PAGES if access.may(one.role)]
+        shown = pages_shown(access)
         return self._html("missing.html", status=404, page=None, view=view, shown=shown, path="/overview")
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:

@@ -132,11 +132,199 @@ class Several:
     """Shapes side by side in one panel."""
 
     kind: ClassVar = "several"
-    parts: Sequence[Chart | Ranking | Grid | Tiles]
+    parts: Sequence[Chart | Ranking | Grid | Tiles | Listing]
     empty: Empty | None = None
     choices: Sequence[tuple[str, str]] = field(default=())
     """Values and words of the option `by` that the panel may be shown by."""
     chosen: str = ""
 
 
-Shape = Chart | Ranking | Grid | Tiles | Several
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A link in words: to an entity, a filter, a page."""
+
+    text: str
+    url: str
+    kind: str = ""
+    """What it is, in a word that stands before it: user, address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A row of choices of which one holds; each is a URL."""
+
+    title: str
+    ways: Sequence[Way]
+    chosen: str
+    """The text of the one that holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One alert of a queue."""
+
+    id: str
+    severity: str
+    title: str
+    url: str
+    state: str
+    entities: Sequence[Way]
+    count: int
+    first: str
+    last: str
+    techniques: Sequence[Way] = ()
+    note: str = ""
+    """Who has it, and what they wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Alerts to be worked on, with the keyboard or without."""
+
+    kind: ClassVar = "queue"
+    rows: Sequence[Waiting]
+    choices: Sequence[Choice] = ()
+    filters: Sequence[Way] = ()
+    """What narrows it beside the choices; each URL takes one out."""
+    cut: str = ""
+    none: Empty | None = None
+    """Why no alert is as the choices have it."""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One alert, told from the start."""
+
+    kind: ClassVar = "case"
+    alert: Waiting
+    explanation: str
+    tactics: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+    back: str = ""
+    """The URL of the queue."""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing said at some time, or to be done: a line of a list."""
+
+    text: str
+    at: str = ""
+    note: str = ""
+    tone: str = ""
+    commands: Sequence[str] = ()
+    """What is to be typed or called, to be copied as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Sentences one below the other: what to check, what was done, what would end it."""
+
+    kind: ClassVar = "listing"
+    rows: Sequence[Said]
+    title: str = ""
+    cut: str = ""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLine:
+    """One field of a record."""
+
+    depth: int
+    name: str
+    value: str
+    is_lit: bool = False
+    """Whether a rule has looked at it."""
+    url: str = ""
+    """Where all that has the value is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordShown:
+    """One record, field by field."""
+
+    id: str
+    at: str
+    title: str
+    says: str
+    ways: Sequence[Way]
+    lines: Sequence[RecordLine]
+    raw: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records one below the other, each to be opened."""
+
+    kind: ClassVar = "records"
+    rows: Sequence[RecordShown]
+    cut: str = ""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """One field of a matrix: a technique, the rules that look for it and the alerts that found it."""
+
+    id: str
+    name: str
+    rules: int
+    alerts: int
+    heat: int
+    """0 to 4."""
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Techniques by tactic."""
+
+    kind: ClassVar = "matrix"
+    columns: Sequence[tuple[str, Sequence[Met]]]
+    cut: str = ""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something at one time of a lane."""
+
+    at: float
+    """0 at the start of the time, 1 at its end."""
+    tone: str
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One thing over the time: how much of it in each step."""
+
+    label: str
+    url: str
+    colour: str
+    values: Sequence[int] = ()
+    marks: Sequence[Mark] = ()
+    total: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Many things on one axis of time."""
+
+    kind: ClassVar = "lanes"
+    start_s: int
+    step_s: int
+    steps: int
+    groups: Sequence[tuple[str, Sequence[Lane]]]
+    ticks: Sequence[tuple[float, str]] = ()
+    empty: Empty | None = None
+
+
+Shape = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes

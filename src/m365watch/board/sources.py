@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
-from m365watch.detect.desk import AlertsAsked, list_alerts
+from m365watch.detect.desk import (
+    AlertsAsked,
+    NoSuchAlert,
+    find_alert,
+    list_alerts,
+    list_history,
+    set_states,
+)
 from m365watch.detect.extension import Severity
+from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rule import Rule
+from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
+from m365watch.respond.plan import plan_response
+from m365watch.respond.reading import read_alert
+from m365watch.respond.steps import Plan
 from m365watch.tenancy.standing import TenantStanding
 
 ACTIVE = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
@@ -32,6 +49,7 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    _rules: dict[object, Mapping[str, Rule]] = field(default_factory=dict)
 
     @property
     def knows_places(self) -> bool:
@@ -67,6 +85,74 @@ class Sources:
         except OutputUnusable:
             return None
         return [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
+
+    @property
+    def _alert_file(self) -> Path:
+        return self.settings.state_directory / FILE_NAME
+
+    async def find_alert(self, view: View, given: str) -> KeptAlert | None:
+        """The alert of that id, or of its first digits; None where the view's tenants have none."""
+        try:
+            kept = await asyncio.to_thread(find_alert, self._alert_file, given)
+        except (NoSuchAlert, OutputUnusable):
+            return None
+        return kept if view.tenants is None or kept.alert.tenant.lower() in view.tenants else None
+
+    async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:
+        """What analysts have made of an alert that `find_alert` has found, the first change first."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
+
+    async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
+        """Who was told of such an alert."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        now_ms = round(view.now.timestamp() * 1000)
+        with suppress(OutputUnusable):
+            return await asyncio.to_thread(
+                who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
+            )
+        return []
+
+    async def plan_for(self, view: View, kept: KeptAlert) -> Plan:
+        """What would contain such an alert. Raises: OutputUnusable."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
+        return plan_response(found.alert or kept.alert, found.matches)
+
+    async def change_alerts(
+        self, view: View, given: Sequence[str], state: AlertState, *, reason: str
+    ) -> list[KeptAlert]:
+        """Put alerts into a state, all of them or none, in the name of who looks.
+
+        Raises: NoSuchAlert: one of them is not there, or another tenant's; OutputUnusable, OutputUnavailable.
+        """
+        for one in given:
+            if await self.find_alert(view, one) is None:
+                raise NoSuchAlert(f"{one}: there is no such alert")
+        changed = await asyncio.to_thread(
+            set_states,
+            self._alert_file,
+            given,
+            state,
+            reason=reason,
+            by=view.access.name,
+            at_ms=round(view.now.timestamp() * 1000),
+        )
+        await asyncio.to_thread(bring_by_hand, self.settings, clock=self.clock)
+        return changed
+
+    async def list_rules(self) -> Mapping[str, Rule]:
+        """The rules by their ids, read again when their files have changed."""
+        return await asyncio.to_thread(self._read_rules)
+
+    def _read_rules(self) -> Mapping[str, Rule]:
+        detections = self.settings.detections
+        key = tuple((path, path.stat().st_mtime_ns) for path in files_of(detections))
+        if key not in self._rules:
+            library = load_rules(detections)
+            self._rules.clear()
+            self._rules[key] = {one.id: one for one in library.rules}
+        return self._rules[key]
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet."""

@@ -12,9 +12,13 @@ from m365watch.board.access import Access
 from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing
 from m365watch.board.time_range import TimeRange, read_range
 
-_OPTIONS = ("by",)
+_OPTIONS = (
+    "by",
+    *("alert", "state", "severity", "rule", "technique"),
+    *("session", "mailbox", "site", "text", "record"),
+)
 """What a panel itself may be asked for, beside what narrows every panel."""
-_OPTION_CHARACTERS_MAX = 40
+_OPTION_CHARACTERS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,16 @@ class View:
         given = dict(self.options).get(name, "")
         return given if given in among else among[0]
 
+    def given(self, name: str) -> str:
+        """What a panel was asked for under that name, whatever it is; empty where it was not."""
+        return dict(self.options).get(name, "")
+
     def query(self, **options: str) -> str:
-        """The URL's query that means this view, `options` added; empty for the usual view."""
+        """The URL's query that means this view, `options` added or, where empty, taken out."""
         pairs = [*self.range.query().items(), *self.narrowing.pairs(), *self.options]
-        pairs = [(name, value) for name, value in pairs if name not in options] + list(options.items())
+        pairs = [(name, value) for name, value in pairs if name not in options] + [
+            one for one in options.items() if one[1]
+        ]
         return urlencode(pairs)
 
     def url(self, path: str, **options: str) -> str:

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.evidence_words import details_of, failure_of
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 

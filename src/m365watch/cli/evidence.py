@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from m365watch.cli.documents import instant
-from m365watch.cli.evidence_words import details_of, failure_of
 from m365watch.detect.alert import Alert
+from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.errors import CollectorError
 
 LOOK_UP_S = 20.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from m365watch.detect.extension import Severity
+from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import DetectionState
@@ -147,6 +148,12 @@ def set_states(
             for alert_id in ids:
                 kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
         return [_find(kept, alert_id) for alert_id in ids]
+
+
+def list_history(path: Path, alert_id: str) -> list[StateChange]:
+    """What analysts have made of the alert, the first change first. Raises: OutputUnusable."""
+    with opened(path) as state:
+        return state.history.list(alert_id)
 
 
 def _find(state: DetectionState, given: str) -> KeptAlert:

@@ -9,9 +9,8 @@ disappears by it is `formerly` the one that takes its place, and is told as an u
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from heapq import heappop, heappush
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.compile import read_instant
@@ -34,11 +33,13 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.pending import Pending
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.uses import once_ms
+from m365watch.detect.work import Change, Touched, Work
 from m365watch.model import Header
 
 HORIZON_MS = 8 * DAY_MS
@@ -51,28 +52,10 @@ HOUR_MATCHES_MAX = 1_000
 """Matches of one group that are kept of an hour; rules that count to more keep four times their number."""
 GROUPS_MAX = 50_000
 """Groups of one rule that are looked at for silence."""
+LARGE_FROM = 200
+"""Of a group with an alert and more matches than this, what is new is judged at the next look."""
 _FULL = "Some hours had more matches than are kept: the count is at least this."
 _CUT = "There are more neighbouring matches than are judged together."
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became of an alert."""
-
-    what: News
-    alert: Alert
-
-
-@dataclass(slots=True)
-class _Touched:
-    """The times of a group that have changed."""
-
-    low_ms: int
-    high_ms: int
-
-    def widen(self, at_ms: int) -> None:
-        """Take another time in."""
-        self.low_ms, self.high_ms = min(self.low_ms, at_ms), max(self.high_ms, at_ms)
 
 
 @dataclass(slots=True)
@@ -89,34 +72,6 @@ class Figures:
     hours_full: int = 0
     groups_looked_at: int = 0
     """Groups judged again because time has passed."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """One transaction's worth."""
-
-    now_ms: int
-    rank: Mapping[str, int]
-    """The place of each rule in the order in which they are judged."""
-    changes: list[Change] = field(default_factory=list)
-    _touched: dict[GroupKey, _Touched] = field(default_factory=dict)
-    _waiting: list[tuple[int, GroupKey]] = field(default_factory=list)
-
-    def touch(self, key: GroupKey, at_ms: int) -> None:
-        """Have the group judged again around that time."""
-        known = self._touched.get(key)
-        if known is not None:
-            known.widen(at_ms)
-        elif key.rule_id in self.rank:
-            self._touched[key] = _Touched(at_ms, at_ms)
-            heappush(self._waiting, (self.rank[key.rule_id], key))
-
-    def pop(self) -> tuple[GroupKey, _Touched] | None:
-        """The next group to be judged; one that others join comes before those."""
-        if not self._waiting:
-            return None
-        _, key = heappop(self._waiting)
-        return key, self._touched.pop(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +112,8 @@ class Engine:
         self._kept_ms = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in self.rules}
         self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
         self._tallies = Tallies(state)
+        self.large_from = LARGE_FROM
+        self._pending = Pending.of(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self._has_risk = RISK_RULE_ID in self._by_id
@@ -187,7 +144,7 @@ class Engine:
         portions = list(portions)
         try:
             with self.state.transaction():
-                work = _Work(_ms(now), self._rank)
+                work = Work(_ms(now), self._rank)
                 for portion in portions:
                     self._watch(portion, work)
                 for found in self.finder.find(portions):
@@ -195,9 +152,11 @@ class Engine:
                     self.figures.decoded += found.looked_at
                     self.figures.matches += len(found.matches)
                 self._judge(work)
+                self._pending.keep(self.state)
                 self.state.write("batch", str(number))
         except BaseException:
             self.finder.take_back()
+            self._pending.doubt()
             raise
         self.finder.settle()
         self.figures.records += sum(len(portion.records) for portion in portions)
@@ -209,16 +168,34 @@ class Engine:
         Raises: OutputUnavailable: nothing of it counts.
         """
         with self.state.transaction():
-            work = _Work(_ms(now), self._rank)
+            work = Work(_ms(now), self._rank)
             due = self._due(work.now_ms)
             for key in self.state.list_groups(due, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
                 work.touch(key, work.now_ms)
-            self._judge(work)
+            self._judge_pending(work)
             self._forget(work.now_ms)
+        self._pending.clear()
         self._looked_at.update(due)
         self.finder.rest()
         return self._count(work)
+
+    def catch_up(self, *, now: datetime) -> list[Change]:
+        """Judge what waits for the next look. Raises: OutputUnavailable: it waits on."""
+        if not self._pending:
+            return []
+        with self.state.transaction():
+            work = Work(_ms(now), self._rank)
+            self._judge_pending(work)
+        self._pending.clear()
+        return self._count(work)
+
+    def _judge_pending(self, work: Work) -> None:
+        for key, low_ms, high_ms in self._pending.waiting():
+            work.touch(key, low_ms)
+            work.touch(key, high_ms)
+        self._judge(work)
+        self._pending.keep_none(self.state)
 
     def close(self) -> None:
         """Let go of what looks for matches; the state is its owner's."""
@@ -237,7 +214,7 @@ class Engine:
 
     # What is kept ------------------------------------------------------------------------------
 
-    def _watch(self, portion: Portion, work: _Work) -> None:
+    def _watch(self, portion: Portion, work: Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
         if not portion.records or not self._novelties:
             return
@@ -256,7 +233,7 @@ class Engine:
                 work.touch(key, low_ms)
                 work.touch(key, high_ms)
 
-    def _keep(self, matches: Iterable[Match], work: _Work) -> None:
+    def _keep(self, matches: Iterable[Match], work: Work) -> None:
         """Put what is new on disk, and see which groups it touches."""
         groups: dict[tuple[str, str, tuple[str, ...]], list[Match]] = {}
         for match in matches:
@@ -295,7 +272,7 @@ class Engine:
                     times.append(known.at_ms)
         return new, times
 
-    def _touch(self, key: GroupKey, new: Sequence[Match], times: Sequence[int], work: _Work) -> None:
+    def _touch(self, key: GroupKey, new: Sequence[Match], times: Sequence[int], work: Work) -> None:
         """Have the group judged again around these times, if an alert can come of what it has now."""
         rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
         low_ms, high_ms = min(times), max(times)
@@ -306,18 +283,21 @@ class Engine:
                     self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
             if not may_alert(rule, tally) or low_ms >= _settled_ms(rule, work.now_ms):
                 return
+            if tally.is_alerted and tally.count > self.large_from:
+                self._pending.put(key, low_ms, high_ms)
+                return
         work.touch(key, low_ms)
         work.touch(key, high_ms)
 
     # Matches to alerts --------------------------------------------------------------------------
 
-    def _judge(self, work: _Work) -> None:
+    def _judge(self, work: Work) -> None:
         """Judge every group that was touched, and those that this touches in turn."""
         while (following := work.pop()) is not None:
             key, touched = following
             self._judge_group(self._by_id[key.rule_id], key, touched, work)
 
-    def _judge_group(self, rule: Rule, key: GroupKey, touched: _Touched, work: _Work) -> None:
+    def _judge_group(self, rule: Rule, key: GroupKey, touched: Touched, work: Work) -> None:
         reach_ms = reach_s(rule) * 1000
         if rule.kind in PERIOD_KINDS and rule.correlation is None:
             span = self.state.read_group(key, since_ms=0)
@@ -345,7 +325,7 @@ class Engine:
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, is_cut)) if holds)
 
     def _reconcile(
-        self, rule: Rule, before: Sequence[KeptAlert], found: Sequence[tuple[Episode, Alert]], work: _Work
+        self, rule: Rule, before: Sequence[KeptAlert], found: Sequence[tuple[Episode, Alert]], work: Work
     ) -> None:
         """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn."""
         new_ids = {alert.id for _, alert in found}
@@ -375,7 +355,7 @@ class Engine:
         alert: Alert,
         known: KeptAlert | None,
         formers: Sequence[KeptAlert],
-        work: _Work,
+        work: Work,
         *,
         shown: bool,
     ) -> None:
@@ -400,17 +380,17 @@ class Engine:
         elif was_shown:
             self._tell(News.WITHDRAWN, alert, work)
 
-    def _tell(self, what: News, alert: Alert, work: _Work) -> None:
+    def _tell(self, what: News, alert: Alert, work: Work) -> None:
         self.state.tell(what, alert)
         work.changes.append(Change(what, alert))
 
-    def _withdraw(self, kept: KeptAlert, work: _Work) -> None:
+    def _withdraw(self, kept: KeptAlert, work: Work) -> None:
         self._unlink(kept.alert.id, work)
         self.state.drop_alert(kept.alert.id, became=None)
         if kept.shown:
             self._tell(News.WITHDRAWN, kept.alert, work)
 
-    def _unlink(self, alert_id: AlertId, work: _Work) -> None:
+    def _unlink(self, alert_id: AlertId, work: Work) -> None:
         for key, at_ms in self.state.replace_links(alert_id, []):
             work.touch(key, at_ms)
 
@@ -425,7 +405,7 @@ class Engine:
             self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
 
-    def _count(self, work: _Work) -> list[Change]:
+    def _count(self, work: Work) -> list[Change]:
         for change in work.changes:
             if change.what is News.NEW:
                 self.figures.alerts_new += 1

@@ -178,9 +178,13 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
     first, last = matches[0], matches[-1]
     fields: dict[str, dict[str, str]] = defaultdict(dict)
     counted: dict[str, None] = {}
+    seen: set[int] = set()
     for match in matches:
-        for name, value in match.values.items():
-            fields[name].setdefault(value.lower(), value)
+        # Matches that were kept with the same text share their values.
+        if id(match.values) not in seen:
+            seen.add(id(match.values))
+            for name, value in match.values.items():
+                fields[name].setdefault(value.lower(), value)
         if match.counted:
             counted.setdefault(match.counted)
     values = {name: _some_of(list(found.values())) for name, found in fields.items()}

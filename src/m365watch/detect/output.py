@@ -11,13 +11,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.engine import Change, Engine, Portion
+from m365watch.detect.engine import Engine, Portion
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
@@ -28,6 +29,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
+from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
@@ -152,6 +154,7 @@ class DetectionOutput:
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
             if self._engine is not None:
+                await self._catch_up(self._engine)
                 await self._in_thread(self._engine.close)
             self._making = self._engine = None
         if self._state is not None:
@@ -289,6 +292,11 @@ class DetectionOutput:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
             self._say(changes)
+
+    async def _catch_up(self, engine: Engine) -> None:
+        """Bring alerts up to what is known, before the end."""
+        with suppress(OutputUnavailable):  # the next run does it
+            self._say(await self._in_thread(lambda: engine.catch_up(now=self._clock.now())))
 
     async def _shelve_regularly(self) -> None:
         wait_s = SHELVE_EVERY_S

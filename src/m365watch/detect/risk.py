@@ -4,7 +4,7 @@ Every alert puts its rule's points on each of its entities. Of one rule the firs
 next half, then a quarter and so on, so that no rule alone, however often, comes to more than twice its
 points. It is told where it says more than the alerts that it is made of: three rules at least have to agree,
 none of their alerts is of high severity itself, and an address, application or site has more than one account
-behind it.
+behind it, and twice the points.
 """
 
 from __future__ import annotations

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _LAKE_DUE = """
 CREATE TABLE lake_due (
     number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, day INTEGER NOT NULL,
     UNIQUE (alert, day)
 );
+"""
+# Several panels of a page open the file at once, and each may find it as an older version left it.
+_HISTORY = """
+CREATE TABLE IF NOT EXISTS history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, at INTEGER NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS history_alert ON history (alert, number);
 """
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -41,8 +49,9 @@ CREATE TABLE outbox (
     body BLOB NOT NULL
 );
 {_LAKE_DUE}
+{_HISTORY}
 """
-_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE}
+_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY}
 """From version n to n + 1."""
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.due import LakeDue
+from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import (
     AlertState,
     GroupKey,
@@ -77,6 +78,7 @@ class DetectionState:
                 where=str(path),
             ) from None
         self.lake_due = LakeDue(self._database)
+        self.history = StateHistory(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -344,6 +346,7 @@ class DetectionState:
         """Let go of an alert; who asks for it is shown the one that it `became`."""
         self.lake_due.mark_kept(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
+        self.history.move(alert_id, became=became)
         if became is not None:
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
@@ -358,6 +361,7 @@ class DetectionState:
         self.lake_due.forget_alerts(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
+        self.history.forget_gone()
         return gone.rowcount
 
     def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
@@ -369,6 +373,7 @@ class DetectionState:
             "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
             (str(state), reason, by, at_ms, kept.alert.id),
         )
+        self.history.add(kept.alert.id, StateChange(at_ms, state, reason, by))
         self.lake_due.mark_kept(kept.alert.id)
         return True
 

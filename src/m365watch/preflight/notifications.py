@@ -7,8 +7,10 @@ from contextlib import suppress
 
 from m365watch.config.settings import Settings
 from m365watch.errors import CollectorError
-from m365watch.notifying import NotifyingMeans, make_sender
-from m365watch.preflight.report import Check, Checked, bad, good
+from m365watch.notifying import NotifyingMeans, make_sender, unknown_rules
+from m365watch.preflight.report import Check, Checked, bad, good, odd
+
+_RULES = "correct its `rules`: `m365watch rules list` names the rules"
 
 
 async def check_notifications(settings: Settings, means: NotifyingMeans, *, limit_s: float) -> list[Checked]:
@@ -25,7 +27,12 @@ async def check_notifications(settings: Settings, means: NotifyingMeans, *, limi
     for sender in senders:
         with suppress(CollectorError):
             await sender.close()
-    return [
+    unknown = await asyncio.to_thread(unknown_rules, settings.detections)
+    notes = [
+        odd(Check.NOTIFICATION, f"no rule in force is called {', '.join(words)}", fix=_RULES, subject=name)
+        for name, words in unknown.items()
+    ]
+    return notes + [
         good(Check.NOTIFICATION, one.seen, subject=one.name)
         if one.is_good
         else bad(Check.NOTIFICATION, one.seen, fix=one.fix, subject=one.name)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from m365watch.board.pages import overview, sign_ins
+from m365watch.board.access import Access
+from m365watch.board.pages import alert, alerts, overview, sign_ins
 from m365watch.board.panels import Page
 
-PAGES: tuple[Page, ...] = (overview.PAGE, sign_ins.PAGE)
+PAGES: tuple[Page, ...] = (overview.PAGE, sign_ins.PAGE, alerts.PAGE, alert.PAGE)
 
 
 def page_named(name: str) -> Page | None:
     """The page of that name."""
     return next((one for one in PAGES if one.name == name), None)
+
+
+def pages_shown(access: Access) -> list[Page]:
+    """The pages of the navigation that somebody may see, in its order."""
+    return [one for one in PAGES if access.may(one.role) and not one.under]

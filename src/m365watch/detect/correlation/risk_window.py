@@ -14,6 +14,8 @@ RULES_MIN = 3
 """So many rules have to agree."""
 TOLD_ALREADY = Severity.HIGH
 """An entity with an alert of this severity has been told of: the sum would only say it once more."""
+SHARED_FACTOR = 2
+"""So many times the points are asked of what many people share."""
 ACTOR = "actor"
 """Among an alert's values, the account that is behind it."""
 ACCOUNT = "user"
@@ -24,6 +26,8 @@ ACCOUNT = "user"
 class RiskWindow:
     """Points by rule: of each rule the largest in full, the next half, then a quarter."""
 
+    asked: float
+    """Points at which there is an alert."""
     points: dict[str, list[float]] = field(default_factory=dict)
     strong: int = 0
     """Alerts that are as bad as the sum would be."""
@@ -63,4 +67,5 @@ class RiskWindow:
         for known in self.points.values():
             for place, points in enumerate(reversed(known)):
                 total += points / (1 << place)
-        return total
+        # An office's address has a little of all who sit there.
+        return total if self.is_account or total >= SHARED_FACTOR * self.asked else None

@@ -141,7 +141,7 @@ def make_window(correlation: Correlation) -> Window:
         case Joined.TEMPORAL | Joined.ORDERED:
             return _Together(correlation)
         case Joined.RISK:
-            return RiskWindow()
+            return RiskWindow(correlation.threshold)
 
 
 @dataclass(slots=True)

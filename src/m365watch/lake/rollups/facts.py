@@ -101,7 +101,7 @@ SIGN_IN_DERIVED = {
 IS_SIGN_IN = "lower(operation) IN ('userloggedin', 'userloginfailed')"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rollup:
     """By which columns one set of counts is kept."""
 
@@ -153,6 +153,17 @@ SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, derived=SIGN_IN_
 """To the second: hardly two of them are alike, and only the records say what is in it."""
 RECORDS = Rollup("records", MADE_OF)
 """No rollup at all: every record by itself, with all columns."""
+TRACES = Rollup(
+    "traces",
+    {
+        **MADE_OF,
+        "session": "lower(coalesce(session_id, ''))",
+        "object": "coalesce(object_id, '')",
+        "record": "id",
+        "raw": "raw",
+    },
+)
+"""Every record by itself, and what it is about; its own text is read where a query names it."""
 KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS)
 """Those that are kept on disk, the smallest first."""
 

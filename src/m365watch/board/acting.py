@@ -1,0 +1,65 @@
+"""What analysts do on the pages: an alert's state, changed in their name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from m365watch.board.access import Role
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.detect.alert import clean_text
+from m365watch.detect.desk import NoSuchAlert
+from m365watch.detect.kept import AlertState
+from m365watch.errors import CollectorError
+
+BODY_BYTES_MAX = 65_536
+AT_ONCE_MAX = 500
+"""Alerts that one request changes."""
+
+
+class StatesAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a page sends."""
+
+    ids: Sequence[str]
+    state: AlertState
+    reason: str = ""
+
+
+async def change_states(request: Request, view: View, sources: Sources) -> Response:
+    """Put the alerts that the request names into a state; what became of it, as JSON."""
+    if not view.access.may(Role.ANALYST):
+        return _answer(403, "your role may not change alerts")
+    try:
+        asked = msgspec.json.decode(await _body_of(request), type=StatesAsked)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _answer(400, f"this request cannot be read: {error}")
+    reason = clean_text(asked.reason)
+    if not 0 < len(asked.ids) <= AT_ONCE_MAX:
+        return _answer(400, f"name 1 to {AT_ONCE_MAX} alerts")
+    if asked.state is AlertState.CLOSED and not reason:
+        return _answer(400, "say what it was: closing needs a reason")
+    try:
+        changed = await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
+    except NoSuchAlert as error:
+        return _answer(404, str(error))
+    except CollectorError as error:
+        return _answer(503, error.what)
+    words = "1 alert is" if len(changed) == 1 else f"{len(changed)} alerts are"
+    return _answer(200, f"{words} {asked.state}")
+
+
+async def _body_of(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise msgspec.DecodeError("it is too long")
+    return body
+
+
+def _answer(status: int, words: str) -> Response:
+    return Response(msgspec.json.encode({"says": words}), status_code=status, media_type="application/json")

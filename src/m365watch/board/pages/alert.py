@@ -1,0 +1,193 @@
+"""One alert: what happened, the records that say so, what to look at next, and what would end it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from m365watch.board.attack import tactic_words
+from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
+from m365watch.board.narrowing import Narrowing
+from m365watch.board.pages.alerts import OFF, PATH, instant, waiting_of
+from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import around, entity_ways, field_url
+from m365watch.board.queries import trails
+from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, Said, Shape
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.time_range import HOUR_S, TimeRange
+from m365watch.board.view import View
+from m365watch.board.words import workload_words
+from m365watch.detect.evidence_words import details_of, failure_of
+from m365watch.detect.kept import KeptAlert
+from m365watch.respond.steps import GraphCall, Step
+
+NONE = Empty("There is no such alert.", "The queue shows those that there are.")
+
+
+async def _alert(view: View, sources: Sources) -> KeptAlert | None:
+    """The alert that the URL names; where it names none, the worst that waits."""
+    if given := view.given("alert"):
+        return await sources.find_alert(view, given)
+    return next(iter(await sources.list_alerts(view, states=ACTIVE) or []), None)
+
+
+async def case(view: View, sources: Sources) -> Shape:
+    """What happened, to whom, and where the alert stands."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Listing([], empty=OFF if await sources.list_alerts(view) is None else NONE)
+    alert = kept.alert
+    rule = (await sources.list_rules()).get(alert.rule_id)
+    facts = [
+        ("Records", f"{alert.count:,}"),
+        ("First", f"{alert.first_seen_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Last", f"{alert.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Risk", f"{alert.risk} points"),
+        ("Rule", " ".join(filter(None, (alert.detection, rule.name if rule else alert.rule_id)))),
+        ("Tenant", alert.tenant),
+        ("Alert", alert.id),
+    ]
+    notes = list(alert.notes)
+    if rule is not None:
+        notes += [f"Looks for: {rule.description}"] if rule.description else []
+        notes += [f"Can be harmless: {one}" for one in rule.false_positives]
+    at = around(view, alert)
+    return Case(
+        waiting_of(at, kept),
+        alert.explanation,
+        [tactic_words(one) for one in alert.tactics],
+        facts,
+        notes,
+        back=view.url(PATH, alert=""),
+    )
+
+
+async def evidence(view: View, sources: Sources) -> Shape:
+    """The records it rests on; what the rule looked at is lit up, every value leads to all that has it."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Records([], empty=NONE)
+    alert = kept.alert
+    at = around(view, alert)
+    wide = TimeRange(alert.first_at_ms // 1000 // HOUR_S * HOUR_S, alert.last_at_ms // 1000 + HOUR_S)
+    rows = await sources.ask(_of_tenant(at, alert.tenant, wide), trails.BY_ID, ids=list(alert.evidence))
+    rules = await sources.list_rules()
+    lights = lights_of(rules.get(alert.rule_id), rules)
+    once = {row[0]: row for row in rows}
+    more = alert.count - len(once)
+    return Records(
+        [record_shown(at, row, lights) for row in once.values()],
+        cut=f"and {more:,} more, of which the alert keeps the count alone" if more > 0 and once else "",
+        empty=None if once else Empty("The lake does not hold its records (any more).", _ids(alert.evidence)),
+    )
+
+
+def _ids(ids: tuple[str, ...]) -> str:
+    return f"Their ids: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
+
+
+def _of_tenant(view: View, tenant: str, span: TimeRange) -> View:
+    """The tenant's records of that time, whatever the view is narrowed to."""
+    return replace(view, narrowing=Narrowing({"tenant": (tenant.lower(),)}), range=span)
+
+
+def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> RecordShown:
+    """A row of `trails` as a record that can be opened."""
+    record, at_s, workload, operation, user, address, outcome, target, session, app, _, raw = row
+    ways = entity_ways(view, [("user", user), ("address", address), ("app", app), ("session", session)])
+    failed = failure_of(raw)
+    return RecordShown(
+        record or "",
+        f"{datetime.fromtimestamp(at_s, UTC):%m-%d %H:%M:%S}",
+        f"{workload_words(workload)} · {operation}",
+        "; ".join(filter(None, (failed, details_of(raw) or target))),
+        ways,
+        lines_of(raw, lit_paths(raw, lights), lambda name, value: field_url(view, name, value)),
+        raw,
+        tone="failed" if failed or outcome == "failed" else "",
+    )
+
+
+async def check(view: View, sources: Sources) -> Shape:
+    """What to look at next."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Listing([], empty=NONE)
+    rows = [Said(one) for one in kept.alert.check]
+    return Listing(rows, empty=None if rows else Empty("The rule names nothing in particular."))
+
+
+async def containment(view: View, sources: Sources) -> Shape:
+    """What would end it. Nothing is done from here: the command line carries it out, step by step."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Listing([], empty=NONE)
+    plan = await sources.plan_for(view, kept)
+    graph_url = next(
+        (one.cloud.graph_url for one in sources.settings.tenants if one.tenant_id == plan.tenant),
+        "https://graph.microsoft.com",
+    )
+    rows = [_step(number, step, graph_url) for number, step in enumerate(plan.steps, 1)]
+    carry = f"m365watch respond {kept.alert.id[:8]} --apply"
+    rows.append(
+        Said("Carry it out", note="asks for each step, and can be undone where it says so", commands=[carry])
+    )
+    permissions = ", ".join(plan.permissions)
+    notes = [*plan.notes, f"Graph needs these application permissions: {permissions}" if permissions else ""]
+    return Listing(rows, cut=" ".join(filter(None, notes)))
+
+
+def _step(number: int, step: Step, graph_url: str) -> Said:
+    way = "by hand" if step.is_by_hand else "can be undone" if step.can_be_undone else "cannot be undone"
+    calls = [_call(one, graph_url) for one in step.calls]
+    return Said(
+        f"{number}. {step.title}", at=way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
+    )
+
+
+def _call(call: GraphCall, graph_url: str) -> str:
+    body = "" if call.body is None else " " + json.dumps(call.body)
+    return f"{call.method} {graph_url.rstrip('/')}/v1.0{call.path}{body}"
+
+
+async def history(view: View, sources: Sources) -> Shape:
+    """What became of it: who changed its state, and who was told."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Listing([], empty=NONE)
+    changes = await sources.list_changes(view, kept)
+    rows = [
+        (one.at_ms, Said(f"{str(one.state).capitalize()} by {one.by}", instant(one.at_ms), one.reason))
+        for one in changes
+    ]
+    if kept.changed_at_ms and not changes:
+        said = Said(
+            f"{str(kept.state).capitalize()} by {kept.changed_by}", instant(kept.changed_at_ms), kept.reason
+        )
+        rows.append((kept.changed_at_ms, said))
+    for told in await sources.list_told(view, kept):
+        words = f"{told.target} was told" if told.at_ms else f"{told.target} is to be told"
+        note = "with many others, in one notification" if told.in_digest else ""
+        rows.append((told.at_ms, Said(words, instant(told.at_ms) if told.at_ms else "", note, tone="muted")))
+    first = Said("First of its records", instant(kept.alert.first_at_ms), tone="muted")
+    last = Said("Last of its records", instant(kept.alert.last_at_ms), tone="muted")
+    rows += [(kept.alert.first_at_ms, first), (kept.alert.last_at_ms, last)]
+    return Listing([said for _, said in sorted(rows, key=lambda one: -one[0])])
+
+
+PAGE = Page(
+    "alert",
+    "Alert",
+    (
+        Panel("case", "What happened", case, tall="rows", is_live=True),
+        Panel("evidence", "Evidence", evidence, width=8, tall="rows"),
+        Panel("check", "What to check next", check, width=4, tall="rows"),
+        Panel("containment", "What would contain it", containment, width=8, tall="rows"),
+        Panel("history", "History", history, width=4, tall="rows", is_live=True),
+    ),
+    says="a acknowledges, c closes with a reason, o opens again. Every value leads to all that has it.",
+    under="alerts",
+)

@@ -1,0 +1,283 @@
+"""Alerts: the queue that is worked on, whom the alerts are about, and what the rules look for at all."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from m365watch.board.attack import matrix_of, technique_words, techniques_of
+from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import entity_ways
+from m365watch.board.shapes import (
+    Cell,
+    Choice,
+    Empty,
+    Grid,
+    Heading,
+    Matrix,
+    Queue,
+    Shape,
+    Tile,
+    Tiles,
+    Waiting,
+    Way,
+)
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert
+
+PATH = "/alerts"
+SHOWN_MAX = 100
+WORST_FIRST = tuple(reversed(Severity))
+STATES: dict[str, tuple[str, frozenset[AlertState]]] = {
+    "active": ("Active", ACTIVE),
+    "open": ("Open", frozenset({AlertState.OPEN})),
+    "acknowledged": ("Acknowledged", frozenset({AlertState.ACKNOWLEDGED})),
+    "closed": ("Closed", frozenset({AlertState.CLOSED})),
+    "all": ("All", frozenset(AlertState)),
+}
+SEVERITIES = {
+    "medium": "Medium and worse",
+    "high": "High and worse",
+    "critical": "Critical",
+    "informational": "All",
+}
+_ORDERS = {"severity": "Worst first", "newest": "Latest first"}
+_KINDS_OF = {"user": ("user", "actor", "mailbox"), "ip": ("address", "ip"), "app": ("app",)}
+NONE_WAITS = Empty("No alert waits in this time.", "A longer time shows older ones.")
+OFF = Empty(
+    "No run has had its detections on.",
+    "Run m365watch run with an output of type lake, or with detections.enabled: true.",
+)
+
+
+def is_narrow(view: View, kept: KeptAlert) -> bool:
+    """Whether the alert is about what the view is narrowed to, and of the rule and technique asked for."""
+    alert = kept.alert
+    for name, kinds in _KINDS_OF.items():
+        wanted = view.narrowing.of(name)
+        if wanted and not any(kind in kinds and value.lower() in wanted for kind, value in alert.entities):
+            return False
+    rule, technique = view.given("rule"), view.given("technique")
+    return (not rule or rule == alert.rule_id) and (not technique or technique in alert.techniques)
+
+
+async def _meant(view: View, sources: Sources) -> list[KeptAlert] | None:
+    found = await sources.list_alerts(view)
+    return None if found is None else [one for one in found if is_narrow(view, one)]
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """How many wait, by severity, and what became of the others."""
+    found = await _meant(view, sources)
+    if found is None:
+        return Tiles([], empty=OFF)
+    waiting = Counter(one.alert.severity for one in found if one.state in ACTIVE)
+    states = Counter(one.state for one in found)
+    tiles = [
+        Tile(
+            str(severity).capitalize(),
+            f"{waiting[severity]:,}",
+            "waiting",
+            tone=str(severity) if waiting[severity] and severity is not Severity.LOW else "muted",
+            url=view.url(PATH, severity=str(severity) if str(severity) in SEVERITIES else "", state=""),
+        )
+        for severity in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM)
+    ]
+    signals = waiting[Severity.LOW] + waiting[Severity.INFORMATIONAL]
+    url = view.url(PATH, severity="informational", state="")
+    tiles.append(Tile("Signals", f"{signals:,}", "below medium", tone="muted", url=url))
+    for state, words in (
+        (AlertState.ACKNOWLEDGED, "somebody looks into it"),
+        (AlertState.CLOSED, "in this time"),
+    ):
+        name = str(state)
+        url = view.url(PATH, state=name, severity="informational")
+        tiles.append(Tile(name.capitalize(), f"{states[state]:,}", words, url=url))
+    return Tiles(tiles)
+
+
+async def queue(view: View, sources: Sources) -> Shape:
+    """The alerts that wait, the worst first."""
+    found = await _meant(view, sources)
+    if found is None:
+        return Queue([], empty=OFF)
+    state = view.option("state", tuple(STATES))
+    least = Severity(view.option("severity", tuple(SEVERITIES)))
+    order = view.option("by", tuple(_ORDERS))
+    in_state = [one for one in found if one.state in STATES[state][1]]
+    meant = [one for one in in_state if one.alert.severity.rank >= least.rank]
+    if order == "newest":
+        meant.sort(key=lambda one: -one.alert.last_at_ms)
+    choices = [
+        _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
+        _choice(view, "severity", SEVERITIES, str(least)),
+        _choice(view, "by", _ORDERS, order),
+    ]
+    empty = None if meant else _why_none(len(found), len(in_state))
+    more = len(meant) - SHOWN_MAX
+    cut = f"and {more:,} more: narrow the queue, or close some" if more > 0 else ""
+    rows = [waiting_of(view, one) for one in meant[:SHOWN_MAX]]
+    return Queue(rows, choices, _filters(view, found), cut=cut, none=empty)
+
+
+def _choice(view: View, name: str, words: dict[str, str], chosen: str) -> Choice:
+    first = next(iter(words))
+    ways = [Way(text, view.url(PATH, **{name: "" if one == first else one})) for one, text in words.items()]
+    return Choice({"state": "State", "severity": "Severity", "by": "Order"}[name], ways, words[chosen])
+
+
+def _filters(view: View, found: Sequence[KeptAlert]) -> list[Way]:
+    ways = []
+    if rule := view.given("rule"):
+        title = next((one.alert.title for one in found if one.alert.rule_id == rule), rule)
+        ways.append(Way(title, view.url(PATH, rule=""), "Rule"))
+    if technique := view.given("technique"):
+        ways.append(Way(technique_words(technique), view.url(PATH, technique=""), "Technique"))
+    return ways
+
+
+def _why_none(in_time: int, in_state: int) -> Empty:
+    if not in_time:
+        return Empty(
+            "There is no alert in this time.",
+            "That is good news, if all feeds are in order; a longer time shows older ones.",
+        )
+    if not in_state:
+        return Empty("No alert is in this state.", f"{counted(in_time, 'alert', 'alerts')} in others.")
+    return Empty(
+        "No alert is this severe.", f"{counted(in_state, 'signal', 'signals')} below: choose All severities."
+    )
+
+
+def waiting_of(view: View, kept: KeptAlert) -> Waiting:
+    """An alert as a line of the queue."""
+    alert = kept.alert
+    who = f"{kept.changed_by}: {kept.reason}" if kept.reason else kept.changed_by
+    return Waiting(
+        alert.id,
+        str(alert.severity),
+        alert.title,
+        view.url("/alert", alert=alert.id),
+        str(kept.state),
+        entity_ways(view, alert.entities[:4]),
+        alert.count,
+        instant(alert.first_at_ms),
+        instant(alert.last_at_ms),
+        [
+            Way(one, view.url(PATH, technique=one, alert="", severity="informational"))
+            for one in alert.techniques
+        ],
+        who,
+    )
+
+
+def instant(at_ms: int) -> str:
+    """An instant in UTC, short."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%m-%d %H:%M}"
+
+
+async def about(view: View, sources: Sources) -> Shape:
+    """Whom the waiting alerts are about: who has most risk comes first."""
+    found = [one for one in await _meant(view, sources) or [] if one.state in ACTIVE]
+    by_entity: dict[tuple[str, str], list[KeptAlert]] = defaultdict(list)
+    for kept in found:
+        for kind, value in dict.fromkeys(kept.alert.entities):
+            if kind in {"user", "actor", "address", "app"}:
+                by_entity["user" if kind == "actor" else kind, value.lower()].append(kept)
+    risks = {one: sum(kept.alert.risk for kept in of) for one, of in by_entity.items()}
+    ordered = sorted(by_entity, key=lambda one: (-risks[one], one))[:40]
+    headings = (
+        Heading("Who or what"),
+        Heading("Risk", numeric=True),
+        Heading("Alerts", numeric=True),
+        Heading("Worst"),
+        Heading("Last (UTC)"),
+    )
+    return Grid(
+        headings,
+        [_about_row(view, *one, by_entity[one], risks[one]) for one in ordered],
+        empty=None if ordered else NONE_WAITS,
+    )
+
+
+def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk: int) -> list[Cell]:
+    worst = max((one.alert.severity for one in of), key=lambda one: one.rank)
+    last_ms = max(one.alert.last_at_ms for one in of)
+    [way] = entity_ways(view, [(kind, value)])
+    return [
+        Cell(value, url=way.url),
+        Cell(f"{risk:,}", sorts=risk),
+        Cell(f"{len(of):,}", sorts=len(of)),
+        Cell(str(worst).capitalize(), tone=str(worst), sorts=worst.rank),
+        Cell(instant(last_ms), sorts=last_ms, tone="muted"),
+    ]
+
+
+async def by_rule(view: View, sources: Sources) -> Shape:
+    """Which rules speak most, and how much of that was closed: a noisy one wants an exception."""
+    found = await _meant(view, sources) or []
+    rules: dict[str, list[KeptAlert]] = defaultdict(list)
+    for kept in found:
+        rules[kept.alert.rule_id].append(kept)
+    headings = (
+        Heading("Rule", wide=True),
+        Heading("Worst"),
+        Heading("Alerts", numeric=True),
+        Heading("Closed", numeric=True),
+    )
+    rows = []
+    for rule_id, of in sorted(rules.items(), key=lambda one: (-len(one[1]), one[0]))[:40]:
+        worst = max((one.alert.severity for one in of), key=lambda one: one.rank)
+        closed = sum(1 for one in of if one.state is AlertState.CLOSED)
+        url = view.url(PATH, rule=rule_id, severity="informational", state="all")
+        rows.append(
+            [
+                Cell(of[0].alert.title, url=url),
+                Cell(str(worst).capitalize(), tone=str(worst), sorts=worst.rank),
+                Cell(f"{len(of):,}", sorts=len(of)),
+                Cell(f"{closed:,}", sorts=closed, tone="" if closed else "muted"),
+            ]
+        )
+    return Grid(headings, rows, empty=None if rows else NONE_WAITS)
+
+
+async def coverage(view: View, sources: Sources) -> Shape:
+    """What the rules look for, by tactic of ATT&CK; the warmer, the more alerts in this time."""
+    rules = list((await sources.list_rules()).values())
+    alerts = [one.alert for one in await sources.list_alerts(view) or []]
+    urls = {
+        one: view.url(PATH, technique=one, severity="informational", state="all")
+        for one in techniques_of(rules)
+    }
+    columns = matrix_of(rules, alerts, urls)
+    total = sum(len(of) for _, of in columns)
+    found = sum(1 for _, of in columns for one in of if one.alerts)
+    cut = f"{total} techniques are looked for by {len(rules)} rules; {found} were found in this time."
+    return Matrix(
+        columns, cut=cut, empty=None if columns else Empty("No rule of this configuration names a technique.")
+    )
+
+
+PAGE = Page(
+    "alerts",
+    "Alerts",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel(
+            "queue",
+            "Queue",
+            queue,
+            says="j and k move, x selects, a acknowledges, c closes, o opens again, Enter shows more.",
+            tall="rows",
+            is_live=True,
+        ),
+        Panel("about", "Who and what they are about", about, width=6, tall="rows", is_live=True),
+        Panel("rules", "By rule", by_rule, width=6, tall="rows"),
+        Panel("coverage", "ATT&CK coverage", coverage, tall="rows"),
+    ),
+    says="What was found and waits for somebody; what is closed can be opened again.",
+)

@@ -1,0 +1,82 @@
+"""From a value to all that has it: the URL of its investigation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from m365watch.board.narrowing import DIMENSIONS, Narrowing
+from m365watch.board.shapes import Way
+from m365watch.board.time_range import HOUR_S, TimeRange
+from m365watch.board.view import View
+from m365watch.detect.alert import Alert
+
+PATH = "/investigate"
+MENTIONS = ("session", "mailbox", "site", "text")
+"""Kinds that no column has by itself; of `text` any record that holds it."""
+DAY_S = 86_400
+_KIND_OF_ENTITY = {
+    "user": "user",
+    "actor": "user",
+    "address": "ip",
+    "ip": "ip",
+    "app": "app",
+    "mailbox": "mailbox",
+    "site": "site",
+    "session": "session",
+    "operation": "operation",
+}
+_KIND_OF_FIELD = {
+    "userid": "user",
+    "userkey": "text",
+    "mailboxownerupn": "mailbox",
+    "clientip": "ip",
+    "clientipaddress": "ip",
+    "actoripaddress": "ip",
+    "applicationid": "app",
+    "appid": "app",
+    "clientappid": "app",
+    "sessionid": "session",
+    "aadsessionid": "session",
+    "siteurl": "site",
+    "operation": "operation",
+}
+TEXT_MIN, TEXT_MAX = 4, 200
+"""Characters of a value that is looked for as a text."""
+
+
+def pivot_url(view: View, kind: str, value: str) -> str:
+    """The investigation of a value, at the time of the view and within its tenants."""
+    kept = {"tenant": view.narrowing.of("tenant")} if view.narrowing.of("tenant") else {}
+    bare = replace(view, narrowing=Narrowing(kept), options=())
+    if kind in DIMENSIONS:
+        return bare.narrowed_url(PATH, kind, value)
+    return bare.url(PATH, **{kind if kind in MENTIONS else "text": value})
+
+
+def field_url(view: View, name: str, value: str) -> str:
+    """The same for the value of a record's field; empty where nothing could be found by it."""
+    kind = _KIND_OF_FIELD.get(name.lower(), "text")
+    if kind == "ip":
+        value = value.removeprefix("::ffff:").strip("[]")
+    if kind == "text" and not TEXT_MIN <= len(value) <= TEXT_MAX:
+        return ""
+    return pivot_url(view, kind, value) if value else ""
+
+
+def entity_ways(view: View, entities: Iterable[tuple[str, str]]) -> list[Way]:
+    """A link for each entity of an alert."""
+    return [
+        Way(value, pivot_url(view, _KIND_OF_ENTITY.get(kind, "text"), value), kind)
+        for kind, value in entities
+        if value
+    ]
+
+
+def around(view: View, alert: Alert) -> View:
+    """The view, at a time that holds the alert with a day before and after where it did not."""
+    first_s, last_s = alert.first_at_ms // 1000, alert.last_at_ms // 1000
+    if view.range.start_s <= first_s and last_s < view.range.end_s:
+        return view
+    start_s = (first_s - DAY_S) // HOUR_S * HOUR_S
+    return replace(view, range=TimeRange(start_s, -(-(last_s + DAY_S) // HOUR_S) * HOUR_S))

@@ -1,0 +1,239 @@
+"""The queue of alerts, one alert, and what an analyst does with them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asking import Answer, ask, board_of, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
+from m365watch.board.pages import alert, alerts
+from m365watch.board.security import TOKEN_HEADER
+from m365watch.board.serving import Board
+from m365watch.board.shapes import Case, Listing, Queue, Records
+from m365watch.board.sources import Sources
+from m365watch.detect.condition import Every, Like, Never
+from m365watch.detect.condition import Test as Asked
+from m365watch.detect.desk import set_states
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rule import Rule
+
+STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+VIEWER = Access("vera", Role.VIEWER, tenants=None)
+EVERY = "range=30d"
+
+
+@pytest.fixture
+def kept(sources: Sources) -> Iterator[KeptAlert]:
+    """The worst alert, which is open again afterwards."""
+    found = asyncio.run(sources.list_alerts(view_of(EVERY)))
+    assert found
+    yield found[0]
+    path = sources.settings.state_directory / FILE_NAME
+    set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+
+
+async def queue_of(sources: Sources, query: str = EVERY, access: Access | None = None) -> Queue:
+    shape = await alerts.queue(view_of(query, *([access] if access else [])), sources)
+    assert isinstance(shape, Queue)
+    return shape
+
+
+def test_the_worst_waits_first(sources: Sources) -> None:
+    """Then what is less bad; signals only where they are asked for."""
+    shown = [one.severity for one in asyncio.run(queue_of(sources)).rows]
+    every = [one.severity for one in asyncio.run(queue_of(sources, f"{EVERY}&severity=informational")).rows]
+
+    ranks = [Severity(one).rank for one in shown]
+    assert ranks == sorted(ranks, reverse=True)
+    assert min(ranks) >= Severity.MEDIUM.rank
+    assert set(shown) < set(every)
+
+
+def test_the_queue_is_narrowed_by_its_url(sources: Sources) -> None:
+    """To a rule, a technique, a state, a person: what is left is about it."""
+    first = next(one for one in asyncio.run(queue_of(sources)).rows if one.techniques)
+    technique = first.techniques[0].text
+    user = next(one.text for one in first.entities if one.kind == "user")
+
+    by_technique = asyncio.run(queue_of(sources, f"{EVERY}&technique={technique}")).rows
+    by_user = asyncio.run(queue_of(sources, f"{EVERY}&user={user}")).rows
+    closed = asyncio.run(queue_of(sources, f"{EVERY}&state=closed"))
+
+    assert all(technique in [way.text for way in one.techniques] for one in by_technique)
+    assert first.id in {one.id for one in by_technique} & {one.id for one in by_user}
+    assert all(user in [way.text for way in one.entities] for one in by_user)
+    assert closed.rows == []
+    assert closed.none
+
+
+def put(board: Board, *, ids: list[str], state: str, reason: str = "", more: str = "") -> Answer:
+    """What the page's script sends."""
+    page = asyncio.run(ask(board, "/alerts")).text
+    found = re.search(r'name="csrf-token" content="([0-9a-f]{64})"', page)
+    assert found
+    body = json.dumps({"ids": ids, "state": state, "reason": reason}) + more
+    return asyncio.run(
+        ask(board, "/alerts/state", method="POST", headers={TOKEN_HEADER: found[1]}, body=body.encode())
+    )
+
+
+def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources, kept: KeptAlert) -> None:
+    """Acknowledged, then closed with a reason: the alert has the last, its history both, with who did it."""
+    path = sources.settings.state_directory / FILE_NAME
+
+    taken = put(board, ids=[kept.alert.id], state="acknowledged")
+    closed = put(board, ids=[kept.alert.id], state="closed", reason="a drill")
+
+    assert (taken.status, closed.status) == (200, 200)
+    assert json.loads(closed.body) == {"says": "1 alert is closed"}
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert now is not None
+    assert (now.state, now.reason, now.changed_by) == (AlertState.CLOSED, "a drill", "local user")
+    history = asyncio.run(alert.history(view_of(f"alert={kept.alert.id}"), sources))
+    assert isinstance(history, Listing)
+    assert {"Closed by local user", "Acknowledged by local user"} <= {one.text for one in history.rows}
+    assert path.exists()
+
+
+REFUSED: list[tuple[dict[str, Any], int]] = [
+    ({"ids": ["AN ALERT"], "state": "closed", "reason": "  "}, 400),
+    ({"ids": [], "state": "open"}, 400),
+    ({"ids": ["ffffffffffff"], "state": "open"}, 404),
+    ({"ids": ["AN ALERT"], "state": "gone"}, 400),
+    ({"ids": ["AN ALERT"], "state": "open", "more": "{"}, 400),
+    ({"ids": ["AN ALERT"] * 501, "state": "open"}, 400),
+    ({"ids": ["AN ALERT"], "state": "open", "reason": "x" * 70_000}, 400),
+]
+
+
+@pytest.mark.parametrize(("asked", "status"), REFUSED)
+def test_what_cannot_be_meant_changes_nothing(
+    board: Board, sources: Sources, kept: KeptAlert, asked: dict[str, Any], status: int
+) -> None:
+    """No reason, no alert, no such state, too much: each is refused with a sentence."""
+    ids = [kept.alert.id if one == "AN ALERT" else one for one in asked["ids"]]
+    answer = put(board, **(asked | {"ids": ids}))
+
+    assert answer.status == status
+    assert json.loads(answer.body)["says"]
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert now is not None
+    assert now.state is AlertState.OPEN
+
+
+class AlwaysGate:
+    """Everybody is the same person."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def access_of(self, connection: object) -> Access:
+        return self._access
+
+
+@pytest.mark.parametrize(("access", "status"), [(STRANGER, 404), (VIEWER, 403)])
+def test_nobody_changes_what_is_not_theirs(
+    sources: Sources, kept: KeptAlert, access: Access, status: int
+) -> None:
+    """Another tenant's alerts are not there, and a viewer only looks."""
+    answer = put(board_of(sources, gate=AlwaysGate(access)), ids=[kept.alert.id], state="acknowledged")
+
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert answer.status == status
+    assert now is not None
+    assert now.state is AlertState.OPEN
+
+
+@pytest.mark.parametrize("panel", [one.name for one in alert.PAGE.panels])
+def test_another_tenants_alert_is_not_there(sources: Sources, kept: KeptAlert, panel: str) -> None:
+    """Whoever knows its id sees nothing of it in any panel."""
+    load = next(one.load for one in alert.PAGE.panels if one.name == panel)
+
+    shape = asyncio.run(load(view_of(f"alert={kept.alert.id}", STRANGER), sources))
+
+    assert shape.empty is not None
+
+
+def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
+    """What happened, the records with the fields that the rule looked at, and what would end it."""
+    view = view_of(f"alert={kept.alert.id[:8]}")
+
+    case = asyncio.run(alert.case(view, sources))
+    evidence = asyncio.run(alert.evidence(view, sources))
+    plan = asyncio.run(alert.containment(view, sources))
+
+    assert isinstance(case, Case)
+    assert case.explanation == kept.alert.explanation
+    assert isinstance(evidence, Records)
+    assert {one.id for one in evidence.rows} == set(kept.alert.evidence)
+    assert all(any(line.is_lit for line in one.lines) for one in evidence.rows)
+    assert not all(line.is_lit for line in evidence.rows[0].lines)
+    assert isinstance(plan, Listing)
+    assert plan.rows[-1].commands == [f"m365watch respond {kept.alert.id[:8]} --apply"]
+
+
+RAW = json.dumps(
+    {
+        "Operation": "New-InboxRule",
+        "UserId": "ann@contoso.example",
+        "Parameters": [{"Name": "ForwardTo", "Value": "bob@evil.example"}, {"Name": "Name", "Value": "."}],
+        "ModifiedProperties": [{"Name": "Role", "NewValue": "Admin", "OldValue": ""}],
+        "Deep": {"Er": {"Value": None}},
+    }
+)
+
+
+def rule_of(*tests: Asked) -> Rule:
+    condition = Every((*tests, Never(Asked("UserId", Like(("nobody",))))))
+    return Rule("r", "A rule", Severity.HIGH, "r.yml", condition=condition)
+
+
+def test_fields_light_up_for_what_the_record_fulfils() -> None:
+    """Of named values the one that is asked for; not what must not be, and not another rule's."""
+    ours = rule_of(
+        Asked("Operation", Like(("New-InboxRule",))),
+        Asked("Parameters.ForwardTo", Like(("bob@evil.example",))),
+    )
+    lights = lights_of(ours, {})
+    other = lights_of(rule_of(Asked("Deep.Er", Like(("x",)))), {})
+
+    lines = lines_of(RAW, lit_paths(RAW, [*lights, *other]), lambda name, value: "")
+
+    assert [one.name for one in lines if one.is_lit] == ["Operation", "ForwardTo"]
+    assert [(one.name, one.value) for one in lines][2:4] == [
+        ("Parameters", ""),
+        ("ForwardTo", "bob@evil.example"),
+    ]
+    assert ("Value", "null") in [(one.name, one.value) for one in lines]
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "[]", "null", '{"a"', "[" * 5_000, json.dumps({"a": {str(n): n for n in range(2_000)}})]
+)
+def test_no_record_is_too_odd_to_show(raw: str) -> None:
+    """What is no record has no fields; what has too many is cut."""
+    assert len(lines_of(raw, frozenset(), lambda name, value: value)) <= 401
+    assert lit_paths(raw, [Light(lambda _: True, frozenset({"a"}))]) in (frozenset(), frozenset({"a"}))
+
+
+def test_where_no_detections_ran_the_pages_say_so(sources: Sources, tmp_path: Path) -> None:
+    """Every panel tells why it is empty."""
+    settings = replace(sources.settings, state_directory=tmp_path)
+    bare = replace(sources, settings=settings)
+
+    for page in (alerts.PAGE, alert.PAGE):
+        for panel in page.panels:
+            shape = asyncio.run(panel.load(view_of(EVERY), bare))
+            told = shape.none if isinstance(shape, Queue) and not shape.empty else shape.empty
+            assert told or panel.name == "coverage", panel.name
