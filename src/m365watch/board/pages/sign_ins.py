@@ -18,7 +18,7 @@ from m365watch.board.words import counted, short
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
-_APPLICATIONS = {
+APPLICATIONS = {
     "00000002-0000-0ff1-ce00-000000000000": "Exchange Online",
     "00000003-0000-0ff1-ce00-000000000000": "SharePoint Online",
     "00000003-0000-0000-c000-000000000000": "Microsoft Graph",
@@ -207,7 +207,7 @@ async def programs(view: View, sources: Sources) -> Shape:
         is_app = query is sign_ins.APPLICATIONS
         ranked = [
             Ranked(
-                _APPLICATIONS.get(name, name) or "not said",
+                APPLICATIONS.get(name, name) or "not said",
                 count,
                 ("app", name) if is_app and name else None,
             )
