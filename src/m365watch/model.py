@@ -7,6 +7,7 @@ the outputs, each of which answers with a `Receipt`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -215,12 +216,17 @@ class BatchPart:
         """The part without the records at `places`, which count as duplicates."""
         kept = [place for place in range(len(self.records)) if place not in places]
         return replace(
+            self.at(kept), identities=[self.identities[place] for place in kept], duplicates=len(places)
+        )
+
+    def at(self, places: Sequence[int]) -> BatchPart:
+        """The records at `places`, without their identities."""
+        return replace(
             self,
-            records=[self.records[place] for place in kept],
-            headers=[self.headers[place] for place in kept],
-            tables=[self.tables[place] for place in kept],
-            identities=[self.identities[place] for place in kept],
-            duplicates=len(places),
+            records=[self.records[place] for place in places],
+            headers=[self.headers[place] for place in places],
+            tables=[self.tables[place] for place in places],
+            identities=[],
         )
 
 

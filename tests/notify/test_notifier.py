@@ -571,3 +571,25 @@ def test_a_file_of_detections_that_is_made_anew_meanwhile_is_followed(tmp_path: 
         assert soc.tidings == [("new", "1"), ("new", "2"), ("new", "3")]
 
     at(tmp_path, use)
+
+
+def test_the_end_of_a_run_waits_for_no_target_that_is_away(tmp_path: Path) -> None:
+    """What is due is told to the others; the rest is told by the next run."""
+
+    async def use(site: Site) -> None:
+        away, there = Receiver(failing=Unavailable("away")), Receiver()
+        targets = [(target_named("away"), away), (target_named("there"), there)]
+        notifier = notifier_of(site.folder, *targets, clock=site.clock)
+        await notifier.open()
+        notifier.start()
+        site.detections.put(make_alert(1))
+        await site.pass_by(2)
+        site.detections.put(make_alert(2))
+        async with asyncio.timeout(5):
+            await notifier.finish(limit_s=60)
+        await notifier.close()
+
+        assert there.tidings == [("new", "1"), ("new", "2")]
+        assert away.tries == 1
+
+    at(tmp_path, use)

@@ -86,24 +86,25 @@ def _grouped(group: Group, select: Select | None, rows: list[Row], world: World)
 def _total(call: Call, members: list[Row], world: World) -> Any:
     values = [evaluate(call.arguments[0], row, world) for row in members] if call.arguments else []
     there = [value for value in values if value is not None]
-    match call.name:
-        case "count":
-            return len(there) if call.arguments else len(members)
-        case "sum":
-            return sum(there)
-        case "avg":
-            return sum(there) / len(values) if values else None
-        case "median":
-            return statistics.median(there) if there else None
-        case "min" | "max":
-            return (min if call.name == "min" else max)(there, default=None)
-        case "sizedistinct" | "hllppcount":
-            return len(set(there))
-        case "nnfirst":
-            return there[0] if there else None
-        case "nnlast":
-            return there[-1] if there else None
-    raise NotImplementedError(call.name)
+    if call.name == "count":
+        return len(there) if call.arguments else len(members)
+    if call.name == "avg":
+        return sum(there) / len(values) if values else None
+    return _OF_THERE[call.name](there)
+
+
+_OF_THERE: dict[str, Callable[[list[Any]], Any]] = {
+    "sum": sum,
+    "median": lambda there: statistics.median(there) if there else None,
+    "min": lambda there: min(there, default=None),
+    "max": lambda there: max(there, default=None),
+    "sizedistinct": lambda there: len(set(there)),
+    "hllppcount": lambda there: len(set(there)),
+    "collect": list,
+    "nnfirst": lambda there: there[0] if there else None,
+    "nnlast": lambda there: there[-1] if there else None,
+}
+"""What is worked out of those values of a group that are not null."""
 
 
 def evaluate(expression: Expression, row: Mapping[str, Any], world: World) -> Any:
@@ -192,7 +193,9 @@ def _json(text: str) -> Json | None:
         return None
 
 
-def _at(value: Any, key: str) -> Any:
+def _at(value: Any, key: Any) -> Any:
+    if isinstance(value, list):
+        return value[key]
     assert isinstance(value, Json), "only json has keys"
     inner = value.value
     return Json(inner[key]) if isinstance(inner, dict) and key in inner else None
@@ -280,6 +283,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "peek": _peek,
     "re": _text,
     "replaceall": lambda text, old, new: text.replace(old, new),
+    "sort": sorted,
     "startswith": lambda text, part: text.startswith(part),
     "str": _str,
     "stringify": _stringify,

@@ -53,6 +53,7 @@ ROW_FUNCTIONS = {
     "peek": (2, 3),
     "re": (1, 1),
     "replaceall": (3, 3),
+    "sort": (1, 2),
     "startswith": (2, 2),
     "str": (1, 1),
     "stringify": (1, 1),
@@ -67,6 +68,7 @@ ROW_FUNCTIONS = {
 }
 TOTALS = {
     "avg": (1, 1),
+    "collect": (1, 1),
     "collectdistinct": (1, 1),
     "count": (0, 1),
     "first": (1, 1),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -146,3 +147,24 @@ def days_of(case: Case) -> int:
     """How many days lie between the first record and the last."""
     times = [datetime.fromisoformat(json.loads(record)["CreationTime"]) for record in case.records]
     return (max(times) - min(times)).days
+
+
+def test_a_sign_in_amid_the_wrong_passwords_is_no_hit() -> None:
+    """So many of one, and then another: the last of so many counts, and not the first."""
+    file = load_cases(next(path for path in case_files() if path.stem == "i03"))
+    library, knowledge = library_of(file), knowledge_of(file.settings)
+    [rule] = [rule for rule in library.find("I03") if rule.alerts]
+    whole = next(case for case in file.cases if case.kind == "hit")
+    early = replace(whole, records=amid(whole.records))
+    query = query_of(rule, library, knowledge)
+
+    for case, wanted in ((whole, True), (early, False)):
+        assert alerts_here(rule, library, case, knowledge) is wanted
+        assert bool(rows_there(query, case, knowledge)) is wanted
+
+
+def amid(records: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The records, the last of them one second after the third."""
+    last, third = json.loads(records[-1]), json.loads(records[2])
+    at = datetime.fromisoformat(third["CreationTime"]) + timedelta(seconds=1)
+    return (*records[:-1], json.dumps({**last, "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}"}).encode())

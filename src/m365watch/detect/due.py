@@ -45,6 +45,13 @@ class LakeDue:
             (alert_id,),
         )
 
+    def mark_all(self) -> None:
+        """Every alert to be seen is behind: a lake is new, or was put back."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO lake_due (alert, day)"
+            " SELECT id, first / 86400000 FROM alert WHERE shown ORDER BY last, id"
+        )
+
     def list(self, *, after: int, most: int) -> list[Due]:
         """What has become due after number `after`, in the order of the numbers."""
         rows = self._database.execute(

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from m365watch.detect.due import Due, day_of
+from m365watch.detect.due import Due
 from m365watch.detect.state import DetectionState
 
 ROWS_PER_STEP = 5_000
 """Alerts that are brought to a lake in one commit."""
-ALERTS_MAX = 100_000
-"""Alerts that a new lake is given, the latest ones."""
 NOTHING = -1
 """The number of a lake that is to get all of them."""
 
@@ -81,7 +79,7 @@ class Shelving:
             known = known if shelf.last_number() >= known else NOTHING
             self._seen.add(shelf.name)
         if known == NOTHING:
-            return self._fill(shelf)
+            known = self._begin(shelf)
         due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
         mine = [one for one in due if one.kept is None or shelf.takes(one.kept.alert.tenant)]
         if not due:
@@ -91,20 +89,13 @@ class Shelving:
         self._write(shelf, due[-1].number)
         return Brought(len(mine), is_done=len(due) < ROWS_PER_STEP)
 
-    def _fill(self, shelf: Shelf) -> Brought:
-        """Bring every alert to a shelf that has none of them, or only older ones."""
-        self._write(shelf, NOTHING)
-        number = self._state.lake_due.newest()
-        every = [
-            Due(number, kept.alert.id, day_of(kept.alert.first_at_ms), kept)
-            for kept in self._state.list_alerts(most=ALERTS_MAX)
-            if shelf.takes(kept.alert.tenant)
-        ]
-        for place in range(0, len(every), ROWS_PER_STEP):
-            if not shelf.put(every[place : place + ROWS_PER_STEP], number=number):
-                return Brought(place, is_done=False)
-        self._write(shelf, number)
-        return Brought(len(every), is_done=True)
+    def _begin(self, shelf: Shelf) -> int:
+        """Let every alert be due to a shelf that has none, or only older ones; after which number."""
+        with self._state.transaction():
+            number = self._state.lake_due.newest()
+            self._state.lake_due.mark_all()
+            self._state.write(f"lake {shelf.name}", str(number))
+        return number
 
     def _known_of(self, shelf: Shelf) -> int:
         return int(self._state.read(f"lake {shelf.name}") or NOTHING)

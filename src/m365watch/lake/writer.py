@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,8 @@ from m365watch.model import Batch, BatchPart
 COMMITS_PER_CHECKPOINT = 50
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
+DAYS_CUT_MAX = 8
+"""Days of one part for which it is cut; one with more says something else than days."""
 COMMITS_OVERTAKEN_MAX = 100
 """How often a commit may be overtaken by one that removes rows."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
@@ -149,10 +152,10 @@ class AuditWriter:
                 AUDIT_TABLE,
                 day=day,
                 name=f"{self._name}-{batch.number:012}",
-                chunks=chunks,
+                chunks=[rows],
                 compression=FRESH,
             )
-            for day, chunks in sorted(_rows_by_day(batch).items())
+            for day, rows in sorted(_rows_by_day(batch).items())
         ]
         self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
 
@@ -201,21 +204,41 @@ def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
     return table
 
 
-def _rows_by_day(batch: Batch) -> dict[date, list[pa.Table]]:
-    """The batch as rows, a list of tables for each day.
+def _rows_by_day(batch: Batch) -> dict[date, pa.Table]:
+    """The batch as rows, a table for each day.
 
-    Parts are put together by day before they become tables: to filter a table afterwards copies
-    every record, which took 2.4 microseconds a record for a batch of three days.
+    Parts are put together by day before they become rows, of which each day's then are a slice: to filter
+    them afterwards copies every record, which took 2.4 microseconds a record for a batch of three days.
     """
     parts: dict[str, list[BatchPart]] = {}
     for part in batch.parts:
-        days = {(header.CreationTime or "")[:10] for header in part.headers}
-        parts.setdefault(days.pop() if len(days) == 1 else "", []).append(part)
+        for said, some in _cut_by_day(part):
+            parts.setdefault(said, []).append(some)
+    rows = tabulate(Batch(batch.number, list(chain.from_iterable(parts.values()))))
     found: dict[date, list[pa.Table]] = {}
-    for some in parts.values():
-        for day, rows in _split_by_day(tabulate(Batch(batch.number, some))):
-            found.setdefault(day, []).append(rows)
-    return found
+    start = 0
+    for together in parts.values():
+        count = sum(len(part.records) for part in together)
+        for day, few in _split_by_day(rows.slice(start, count)):
+            found.setdefault(day, []).append(few)
+        start += count
+    # One table is one row group, and each row group costs as much as a thousand records.
+    return {day: pa.concat_tables(tables) for day, tables in found.items()}
+
+
+def _cut_by_day(part: BatchPart) -> Iterator[tuple[str, BatchPart]]:
+    """The part by the days that its records name; left whole, under no day, where those are many."""
+    days = [(header.CreationTime or "")[:10] for header in part.headers]
+    distinct = set(days)
+    if len(distinct) == 1:
+        yield days[0], part
+    elif len(distinct) > DAYS_CUT_MAX:
+        yield "", part
+    else:
+        yield from (
+            (said, part.at([place for place, day in enumerate(days) if day == said]))
+            for said in sorted(distinct)
+        )
 
 
 def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:

@@ -70,10 +70,12 @@ class TargetTurns:
         self._woken = asyncio.Event()
         self._where = f"notifications {name}"
         self._told_trouble = ""
+        self._is_failing = False
 
     def wake(self) -> None:
-        """There may be something new to tell."""
-        self.idle.clear()
+        """There may be something new to tell; a target that has just failed is tried no sooner for it."""
+        if not self._is_failing:
+            self.idle.clear()
         self._woken.set()
 
     async def run(self) -> None:
@@ -190,11 +192,13 @@ class TargetTurns:
 
     async def _wait_after_failure(self) -> None:
         _, next_ms, _ = await self._in_thread(lambda: self._store.tries(self.name))
+        self._is_failing = True
         self.idle.set()
         while (left_ms := next_ms - self._now_ms()) > 0:
             # Somebody may have it tried at once meanwhile, from another process.
             await self._clock.sleep(min(left_ms / 1000, LOOK_S))
             _, next_ms, _ = await self._in_thread(lambda: self._store.tries(self.name))
+        self._is_failing = False
 
     async def _rest(self, until_ms: int) -> None:
         """Wait until something may be due, or somebody says so."""

@@ -21,7 +21,10 @@ _TIDINGS = {
     Tiding.REOPENED: "opened again: ",
     Tiding.WITHDRAWN: "withdrawn: ",
 }
-_WITHDRAWN = "A record that came late has shown that there was nothing, or that it belongs to another alert."
+_WITHDRAWN = (
+    "There is no such alert any more: a record that came late has shown that there was nothing, "
+    "it belongs to another alert, or an exception holds for it."
+)
 _TEST = "This is a test of m365watch's notifications; nothing has happened."
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from m365watch.detect.condition import Order
 from m365watch.detect.extension import Kind
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named, Rule
@@ -87,16 +88,14 @@ class _Joining:
 
     def _check_alike(self, inner: Rule, correlation: Correlation) -> None:
         """An inner correlation can be worked out in the same groups, if it has the same."""
-        same = (correlation.group_by, correlation.timespan_s) == (
-            self._outer.group_by,
-            self._outer.timespan_s,
+        outer = self._outer
+        same = (correlation.group_by, correlation.timespan_s) == (outer.group_by, outer.timespan_s)
+        fits = outer.joined is Joined.TEMPORAL or (
+            outer.joined is Joined.ORDERED
+            and correlation.joined is Joined.COUNT
+            and inner.id == outer.sources[0]
         )
-        if (
-            not same
-            or self._outer.joined is not Joined.TEMPORAL
-            or correlation.aliases
-            or self._outer.aliases
-        ):
+        if not same or not fits or correlation.aliases or outer.aliases:
             raise Unsayable(
                 f"it joins alerts of another correlation ({inner.title}), which one query has not"
             )
@@ -186,16 +185,39 @@ class _Joining:
         return f"{self._total(f'n_{flag.removeprefix(PREFIX)}', f'sum({flag})')} > 0"
 
     def _in_order(self, correlation: Correlation) -> str:
-        """Two rules: the first match of one is no later than the last of the other."""
-        expression = correlation.expression
-        if expression is not None or len(correlation.sources) != 2:
+        """Two rules: the first is fulfilled no later than the last match of the second."""
+        if correlation.expression is not None or len(correlation.sources) != 2:
             raise Unsayable("an order of more than two rules, or of alternatives, has no word in LINQ")
-        first, second = (self._flags[one] for one in correlation.sources)
+        first, second = correlation.sources
+        if self._by_id[second].correlation is not None:
+            raise Unsayable("an order that ends with a count has no word in LINQ")
         created = f"epoch({self._draft.created()})"
-        early = self._draft.columns.make("first_at", f"ifthenelse({first} = 1, {created}, {_FAR_MS})")
-        late = self._draft.columns.make("second_at", f"ifthenelse({second} = 1, {created}, 0)")
-        begun, ended = self._total("begun_ms", f"min({early})"), self._total("ended_ms", f"max({late})")
+        late = f"ifthenelse({self._flags[second]} = 1, {created}, 0)"
+        ended = self._total("ended_ms", f"max({self._draft.columns.make('second_at', late)})")
+        counted = self._by_id[first].correlation
+        if counted is not None:
+            return self._counted_first(counted, created=created, ended=ended)
+        early = f"ifthenelse({self._flags[first]} = 1, {created}, {_FAR_MS})"
+        begun = self._total("begun_ms", f"min({self._draft.columns.make('first_at', early)})")
         return f"{begun} <= {ended}"
+
+    def _counted_first(self, counted: Correlation, *, created: str, ended: str) -> str:
+        """So many matches, the last of which is no later than the second rule's last one.
+
+        The times of what is no such match lie in the far future, and so behind all others when sorted.
+        """
+        least = counted.threshold + (1 if counted.order is Order.MORE else 0)
+        if counted.order not in (Order.MORE, Order.AT_LEAST):
+            raise Unsayable("an order that begins with at most so many has no word in LINQ")
+        is_any = linq.any_of(f"{self._flags[one]} = 1" for one in counted.sources)
+        early = self._draft.columns.make("first_at", f"ifthenelse({is_any}, {created}, {_FAR_MS})")
+        times = self._total("times", f"collect({early})")
+        reached = f"{PREFIX}reached_ms"
+        self._draft.after += [
+            f"select sort({times})[{least - 1:g}] as {reached}",
+            f"where {reached} <= {ended}",
+        ]
+        return f"{self._total('n', self._sum_of(counted))} >= {least:g}"
 
 
 def _correlation_of(rule: Rule) -> Correlation:

@@ -42,6 +42,8 @@ class Draft:
     """What is worked out of a group, by the name of its column."""
     having: str = ""
     """What a group has to fulfil."""
+    after: list[str] = field(default_factory=list)
+    """Clauses on the groups that fulfil it."""
     is_grouped: bool = True
     carried: str = "alert_"
     """How the columns of a group's first row begin."""
@@ -101,6 +103,7 @@ class Draft:
             totals = ", ".join(f"{how} as {name}" for name, how in self.totals.items())
             tail += [f"select {totals}"] if totals else []
             tail += [f"where {self.having}"] if self.having else []
+            tail += self.after
         head = [f"from {self.columns.table.name}", *self._sifting()]
         whole = "\n".join([*head, *_needed(self.columns.selects, tail, keep_all=not self.is_grouped), *tail])
         if len(whole) > linq.QUERY_LENGTH_MAX:
