@@ -34,9 +34,8 @@ def attacks(collected: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def victim(attacks: list[dict[str, Any]]) -> str:
     """Whose account the intruder took over last."""
-    return next(
-        one["entities"]["user"][0] for one in attacks if one["story"] == "inbox_rule_forwarding"
-    ).lower()
+    takeovers = [one for one in attacks if one["story"] == "inbox_rule_forwarding"]
+    return str(takeovers[-1]["entities"]["user"][0])
 
 
 def test_all_that_somebody_did_is_on_one_axis(sources: Sources, victim: str) -> None:
