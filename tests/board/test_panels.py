@@ -32,6 +32,11 @@ MAY_BE_EMPTY = {
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
     ("exchange", "forwarding"),
+    ("investigate", "figures"),
+    ("investigate", "timeline"),
+    ("investigate", "compare"),
+    ("record", "record"),
+    ("record", "alerts"),
 }
 
 
