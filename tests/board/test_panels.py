@@ -33,7 +33,6 @@ MAY_BE_EMPTY = {
     ("sign-ins", "countries"),
     ("exchange", "forwarding"),
     ("investigate", "figures"),
-    ("investigate", "timeline"),
     ("investigate", "compare"),
     ("record", "record"),
     ("record", "alerts"),

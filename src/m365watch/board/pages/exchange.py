@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query, Row
-from m365watch.board.pages.sign_ins import APPLICATIONS
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.series import chart_of
@@ -29,7 +28,7 @@ from m365watch.board.telling import (
     with_before,
 )
 from m365watch.board.view import View
-from m365watch.board.words import counted, short, user_type_words
+from m365watch.board.words import application_words, counted, short, user_type_words
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _WATCHED = frozenset(
@@ -61,14 +60,14 @@ async def figures(view: View, sources: Sources) -> Shape:
         [
             Tile("Inbox rules", short(rules), "created or changed"),
             Tile("Forwarding", short(forwarding), "settings of mailboxes", tone="high" if forwarding else ""),
-            Tile("Mail flow", short(flow), "transport rules, connectors", tone="medium" if flow else ""),
+            Tile("Mail flow", short(flow), "rules, connectors", tone="medium" if flow else ""),
             Tile("Rights", short(rights), "given or taken"),
             Tile("Others' mailboxes", short(foreign), "accesses"),
             Tile("Synchronised", short(synced), "mail taken along"),
             Tile(
                 "Throttled",
                 short(throttled),
-                "reading not recorded in full",
+                "reading unrecorded",
                 tone="high" if throttled else "",
             ),
             Tile("Hard deletes", short(deleted), "gone for good"),
@@ -137,9 +136,9 @@ def _change_row(row: Row, record: dict[str, object], settings: Sequence[Setting]
         instant(at_s),
         operation(name, tone),
         person(user),
+        Cell(change_words(settings, is_removed=name.lower().startswith("remove-")) or "not said"),
         Cell(_subject_of(record, stands) or "not said"),
         address(ip),
-        Cell(change_words(settings, is_removed=name.lower().startswith("remove-")) or "not said"),
     ]
 
 
@@ -147,9 +146,9 @@ _CHANGE_HEADINGS = (
     Heading("Time (UTC)"),
     Heading("Change"),
     Heading("By"),
+    Heading("Before → after", wide=True),
     Heading("What"),
     Heading("From"),
-    Heading("Before → after", wide=True),
 )
 _CUT = "What stood there before is what the last change in this view set, where no record says it."
 
@@ -293,7 +292,7 @@ def _read_cell(column: str, name: str) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
-        return Cell(APPLICATIONS.get(name, name), narrows=("app", name))
+        return Cell(application_words(name), narrows=("app", name))
     return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
 
 
