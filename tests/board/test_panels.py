@@ -31,6 +31,10 @@ MAY_BE_EMPTY = {
     ("sign-ins", "sessions"),
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
+    ("investigate", "figures"),
+    ("investigate", "compare"),
+    ("record", "record"),
+    ("record", "alerts"),
 }
 
 
