@@ -32,7 +32,6 @@ MAY_BE_EMPTY = {
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
     ("investigate", "figures"),
-    ("investigate", "timeline"),
     ("investigate", "compare"),
     ("record", "record"),
     ("record", "alerts"),

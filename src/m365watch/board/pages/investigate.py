@@ -34,7 +34,7 @@ from m365watch.board.shapes import (
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import counted, short, workload_colour, workload_words
+from m365watch.board.words import application_words, counted, short, workload_colour, workload_words
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 
@@ -126,11 +126,10 @@ async def figures(view: View, sources: Sources) -> Shape:
 async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
     instants = steps_of(view.range)
+    query, given = trails.lanes(_names(view)), _mentioned(view)
     if not is_about_something(view):
-        return Lanes(instants[0], view.range.step_s, len(instants), [], empty=NOBODY)
-    rows, alerts = await asyncio.gather(
-        sources.ask(view, trails.lanes(_names(view)), **_mentioned(view)), _alerts(view, sources)
-    )
+        query, given = trails.WORKLOAD_LANES, {}
+    rows, alerts = await asyncio.gather(sources.ask(view, query, **given), _alerts(view, sources))
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
@@ -154,7 +153,7 @@ async def timeline(view: View, sources: Sources) -> Shape:
 
 def _lane(view: View, column: str, kind: str, value: str, colour: str, values: list[int]) -> Lane:
     is_workload = column == "workload"
-    label = workload_words(value) if is_workload else value
+    label = workload_words(value) if is_workload else application_words(value) if kind == "app" else value
     url = (
         view.narrowed_url("/investigate", "workload", value) if is_workload else pivot_url(view, kind, value)
     )
@@ -314,7 +313,10 @@ def _compared(view: View, title: str, kind: str, now: Mapping[str, int], before:
     every = sorted(now.keys() | before.keys(), key=order)
     rows = [
         [
-            Cell(value, url=pivot_url(view, kind, value) if kind else ""),
+            Cell(
+                application_words(value) if kind == "app" else value,
+                url=pivot_url(view, kind, value) if kind else "",
+            ),
             *_standing(now.get(value, 0), before.get(value, 0)),
         ]
         for value in every[:COMPARED_SHOWN_MAX]

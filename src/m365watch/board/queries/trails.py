@@ -59,6 +59,14 @@ def lanes(mentions: Iterable[str]) -> Query:
     )
 
 
+WORKLOAD_LANES = Query(
+    "SELECT 'workload', workload, at_s // $step_s * $step_s, CAST(sum(n) AS BIGINT) FROM facts"
+    " WHERE workload <> '' GROUP BY ALL",
+    frozenset({"workload"}),
+)
+"""The same of workloads alone, where nobody is named."""
+
+
 def values(mentions: Iterable[str]) -> Query:
     """Name of the column, value, count, first and last instant."""
     return traces(
