@@ -31,6 +31,11 @@ MAY_BE_EMPTY = {
     ("sign-ins", "sessions"),
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
+    ("health", "gaps"),
+    ("health", "waiting"),
+    ("health", "quarantine"),
+    ("health", "audits"),
+    ("health", "credentials"),
 }
 
 

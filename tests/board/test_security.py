@@ -20,6 +20,9 @@ from m365watch.board.shapes import (
     Empty,
     Grid,
     Heading,
+    Heat,
+    HeatCell,
+    HeatRow,
     Line,
     Ranked,
     Ranking,
@@ -122,7 +125,9 @@ def shapes_of(text: str) -> list[Shape]:
         (Heading(text),), [[Cell(text, ("user", text))], [Cell(text, tone="high")]], title=text, cut=text
     )
     tiles = Tiles([Tile(text, text, text)])
-    return [chart, ranking, grid, tiles, Several([chart, grid]), Grid((), (), empty=Empty(text, text))]
+    cell = HeatCell("ok", 0.5, text)
+    heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
+    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, Grid((), (), empty=Empty(text, text))]
 
 
 def test_a_records_words_are_never_markup() -> None:

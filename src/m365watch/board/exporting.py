@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from m365watch.board.shapes import Chart, Grid, Ranking, Several, Shape, Tiles
+from m365watch.board.shapes import Chart, Grid, Heat, Ranking, Several, Shape, Tiles
 from m365watch.board.time_range import instant_text
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -41,6 +41,14 @@ def _rows_of(shape: Shape) -> Iterator[list[str]]:
         case Tiles(tiles=tiles):
             yield ["figure", "value", "note"]
             yield from ([one.label, one.value, one.note] for one in tiles)
+        case Heat():
+            yield from _heat_rows(shape)
+
+
+def _heat_rows(heat: Heat) -> Iterator[list[str]]:
+    yield ["time", *(row.label for row in heat.rows)]
+    for place, cells in enumerate(zip(*(row.cells for row in heat.rows), strict=True)):
+        yield [instant_text(heat.start_s + place * heat.step_s), *(cell.says for cell in cells)]
 
 
 def _safe(text: str) -> str:
