@@ -27,6 +27,7 @@ from m365watch.inspection import read_status
 from m365watch.lake.reader import LakeReader
 from m365watch.ledger.lock import LedgerLock
 from m365watch.rebuilding import Rebuilt
+from m365watch.reloading import Reload
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 Result = TypeVar("Result")
@@ -336,3 +337,30 @@ def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
     [line] = mistakes_of(wanted)
     assert "/bad.yml:1 (half): " in line
     assert mistakes_of(replace(wanted, enabled=False)) == []
+
+
+def test_a_run_that_is_asked_reads_its_rules_again(tmp_path: Path) -> None:
+    """With the configuration, as SIGHUP asks for; also where it looks for no changes itself."""
+
+    async def use(site: Site) -> list[str]:
+        settings = replace(site.settings(), watches_configuration=False)
+        path = tmp_path / "m365watch.json"
+        path.write_text("{}", encoding="utf-8")
+        reload = Reload([path], lambda running: running, site.clock)
+        collector = Collector(settings, clock=site.clock, random=system_random(1), reload=reload)
+        stop = asyncio.Event()
+        with capture_logs() as lines:
+            run = asyncio.create_task(collector.run(once=False, stop=stop))
+            async with asyncio.timeout(20):
+                while not any("started" in line["event"] for line in lines):
+                    await asyncio.sleep(0.02)
+                reload.ask()
+                while not any("taken up" in line["event"] for line in lines):
+                    await asyncio.sleep(0.02)
+            stop.set()
+            await run
+        return [line["event"] for line in lines if "taken up" in line["event"]]
+
+    assert at_site(tmp_path, use) == [
+        "detections: the changed files are taken up; rules in force: 1, exceptions: 0"
+    ]

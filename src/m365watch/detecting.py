@@ -287,7 +287,7 @@ class OwnRules:
         self._known = frozenset(mistakes)
         count, own = len(library.rules), len(exceptions.every)
         _log.info(
-            f"detections: the changed files are taken up: {count:,} rules and {own:,} exceptions are in force"
+            f"detections: the changed files are taken up; rules in force: {count:,}, exceptions: {own:,}"
         )
         return RulesRead(library.rules, exceptions)
 

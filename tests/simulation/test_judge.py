@@ -145,6 +145,17 @@ def test_a_record_that_is_there_twice_is_seen(court: Court, name: str) -> None:
     assert f"{name} has a record 2 times, 1 is allowed" in court.verdict()
 
 
+def test_what_was_erased_is_not_missed_and_may_not_come_back(court: Court) -> None:
+    """It had been delivered, and its mark tells it when it comes again."""
+    lake = court.stores["lake"]
+    count = lake.erase(1.0, Random(1))
+    before = court.verdict()
+    lake.durable[1].append(court.record)
+
+    assert (count, len(lake.marks), before) == (lake.erased.total(), lake.erased.total(), "")
+    assert "lake has a record 2 times, 1 is allowed" in court.verdict()
+
+
 def test_what_files_will_cut_back_is_not_counted(court: Court) -> None:
     """Beyond the last receipt nothing counts yet."""
     court.stores["files"].durable[2] = [court.record]

@@ -12,8 +12,10 @@ from random import Random
 
 import pytest
 
-from m365watch.outputs.port import HeldPiece, Output
-from m365watch.testing.batches import make_record, make_records, make_simple_batch
+from m365watch.outputs.port import HeldPiece, MarkedPiece, Output
+from m365watch.records.headers import headers_of
+from m365watch.records.marks import MarkMaker
+from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
 from m365watch.testing.clock import START
 from m365watch.testing.output_contract import OutputContract
 from m365watch.testing.simulation.faults import Fault, make_plan
@@ -152,6 +154,28 @@ def test_a_ledger_that_knows_nothing_is_told_what_came_since(kind: type[LakeLike
     assert [record for piece in pieces for record in piece.records] == make_records(3)
     assert {piece.tenant_id is None for piece in pieces} == {kind is FilesLike}
     assert newest == 2
+
+
+def test_a_ledger_that_knows_nothing_is_told_what_was_erased() -> None:
+    """Under the key by which the records are known when they come again; what was not stays to be told."""
+    store = Store("lake")
+    record = make_record(1)
+    store.durable[1] = [record, make_record(2)]
+    store.erase(1.0, Random(1))
+    store.durable[2] = [make_record(3)]
+    lake = make_outputs({"lake": store}, world_of("lake"), Random(1))[0]
+    assert isinstance(lake, LakeLike)
+
+    async def ask() -> tuple[list[bytes], list[MarkedPiece]]:
+        held = [record async for piece in lake.list_held(since=START) for record in piece.records]
+        return held, [piece async for piece in lake.list_erased()]
+
+    store.written_at = dict.fromkeys((1, 2), START)
+    held, [erased] = asyncio.run(ask())
+    [mark] = MarkMaker(erased.key).marks(TENANT, headers_of([record]), [record])
+
+    assert held == store.durable[2]
+    assert (mark in erased.marks, len(erased.marks)) == (True, 2)
 
 
 def test_files_that_are_taken_over_keep_whole_records_of_what_was_cut_short() -> None:

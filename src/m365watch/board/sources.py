@@ -31,6 +31,7 @@ from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
+from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import read_alert
 from m365watch.respond.steps import Plan
@@ -112,6 +113,12 @@ class Sources:
                 who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
             )
         return []
+
+    async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
+        """What was done over Graph to contain such an alert."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        journal = Journal(self.settings.state_directory)
+        return await asyncio.to_thread(journal.list_deeds, kept.alert.id, *kept.alert.formerly)
 
     async def plan_for(self, view: View, kept: KeptAlert) -> Plan:
         """What would contain such an alert. Raises: OutputUnusable."""

@@ -32,7 +32,7 @@ MUTANTS = (
                 "            except (RetryLater, NeedsOperator) as error:\n",
             ),
         ),
-        hint=44,
+        hint=0,
     ),
     Mutant(
         "marked_before_fetched",
@@ -121,7 +121,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        hint=0,
+        hint=13,
     ),
     Mutant(
         "flight_unbounded",

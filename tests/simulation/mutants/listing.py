@@ -132,7 +132,7 @@ MUTANTS = (
                 "            answer = Answer(200, answer.headers, b'[]')\n",
             ),
         ),
-        hint=11,
+        hint=2,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
@@ -162,7 +162,7 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=31,
+        hint=2,
         lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(

@@ -95,7 +95,7 @@ MUTANTS = (
                 'f"{one.Id}"',
             ),
         ),
-        hint=0,
+        hint=4,
     ),
     Mutant(
         "no_id_as_an_id",
@@ -121,7 +121,7 @@ MUTANTS = (
                 "if identity in seen or owner is not None:",
             ),
         ),
-        hint=0,
+        hint=6,
     ),
     Mutant(
         "fragment_dropped",

@@ -134,6 +134,30 @@ MUTANTS = (
         hint=28,
     ),
     Mutant(
+        "adoption_cut_believed",
+        "a ledger that knows nothing takes what it was told before a crash for all that there is",
+        (
+            Patch(
+                _HELD,
+                "            self._remember(Adoption(Stage.BEGUN))\n",
+                "            self._remember(Adoption(Stage.DONE))\n",
+            ),
+        ),
+        hint=1,
+    ),
+    Mutant(
+        "erased_comes_back",
+        "a ledger that knows nothing asks what an output holds, and not what was erased there; seen here",
+        (
+            Patch(
+                _ADOPTION,
+                "            if isinstance(output, TellsErased) and await",
+                "            if output is None and isinstance(output, TellsErased) and await",
+            ),
+        ),
+        hint=1,
+    ),
+    Mutant(
         "first_tenant_learned",
         "records of files, which do not say whose they are, are taken for the first tenant's",
         (
@@ -167,7 +191,7 @@ MUTANTS = (
                 "Adoption(Stage.DONE)).decode()",
             ),
         ),
-        hint=11,
+        hint=8,
     ),
     Mutant(
         "numbers_begin_again",

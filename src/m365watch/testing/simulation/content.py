@@ -80,7 +80,7 @@ class Content:
     shown: int = 0
     """Pages that named it."""
     shown_at: datetime | None = None
-    """When the last of them did."""
+    """When the last of them did while a ledger could write it down."""
     denied: bool = False
     """Whether a fetch was told, truly or by the collector's clock, that it has expired."""
 
@@ -167,7 +167,7 @@ class Tenants:
             if twin is not None and twin.part_until is None and twin.created_at != content.created_at:
                 # One content, two instants: the service answers a fetch of either with the same body.
                 return [self._again(twin, content.created_at)]
-        if self._is_on(Fault.PARTIAL_BLOBS, feed) and content.garbage is None and not content.ills:
+        if self._is_on(Fault.PARTIAL_BLOBS, feed, OFTEN) and content.garbage is None and not content.ills:
             return self._partial(content)
         return [content]
 
@@ -183,7 +183,7 @@ class Tenants:
         """The same id twice: first for its younger part alone, then, created a little earlier, for all."""
         content.elements = [one for one in content.elements if one.key is not None]
         content.elements.append(self._record(content.feed))
-        whole_at = max(content.listed_at, START) + timedelta(seconds=self._random.choice((5, 100, 1_000)))
+        whole_at = max(content.listed_at, START) + timedelta(seconds=self._random.choice((5, 60, 100, 400)))
         part = Content(
             content.feed,
             content.content_id,

@@ -57,6 +57,8 @@ class Fault(StrEnum):
     WIRE_BREAKS = "the wire breaks"
     CRASHES = "the collector crashes"
     SMALL_BUDGET = "few requests a minute are allowed"
+    ERASED = "records are erased from the lake"
+    NARROW = "windows are refused that start up to an hour inside the seven days"
 
 
 HORIZON = timedelta(days=8, hours=12)
@@ -74,12 +76,19 @@ _CHANCES = {
     Fault.BIG: 0.3,
     Fault.PAGES_EXPIRE: 0.65,
     Fault.PAGES_REPEAT: 0.6,
-    Fault.LEDGER_FULL: 0.3,
-    Fault.WIRE_BREAKS: 0.35,
-    Fault.LEDGER_LOST: 0.3,
+    Fault.LEDGER_FULL: 0.6,
+    Fault.WIRE_BREAKS: 0.5,
+    Fault.PARTIAL_BLOBS: 0.5,
+    Fault.DAYS: 0.35,
+    Fault.OUTPUT_DOWN: 0.4,
+    Fault.QUEUES_FULL: 0.3,
+    Fault.LEDGER_LOST: 0.4,
     Fault.LEDGER_PUT_BACK: 0.35,
+    Fault.THROTTLED: 0.4,
+    Fault.NARROW: 0.4,
+    Fault.ERASED: 0.75,
 }
-_ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT})
+_ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT, Fault.THROTTLED})
 """What strikes a part of the requests, and does so as long as the scripted lives last."""
 _CONTENT_ONLY = (
     Fault.SAME_SECOND,
@@ -91,6 +100,8 @@ _CONTENT_ONLY = (
     Fault.CUT_BODIES,
 )
 """What touches one feed alone; with nothing else wrong, no other feed may be late."""
+_APART = frozenset({Fault.ERASED, Fault.NARROW})
+"""What is decided by a source of its own, so that all else of a seed is as it was before it was there."""
 QUIET_SEEDS = 0.25
 """The share of seeds in which only one feed is ill, and the others are watched for delays."""
 
@@ -134,6 +145,8 @@ class Life:
     fate: Fate = Fate.KEPT
     learning_turns: int | None = None
     """The turns of the loop after which it crashes while its ledger learns what outputs hold; None: never."""
+    erased_share: float = 0.0
+    """The share of the lake's records that is erased afterwards."""
 
 
 ROUTED = 0.4
@@ -170,6 +183,8 @@ class Plan:
     """The outputs of each tenant, where those are not all."""
     big_bytes: int = 1_200_000
     """What the largest bodies have."""
+    narrow_s: float = 0.0
+    """By how much less than seven days the service lists."""
 
 
 def make_plan(seed: int, random: Random) -> Plan:
@@ -178,7 +193,11 @@ def make_plan(seed: int, random: Random) -> Plan:
     if is_quiet:
         faults = frozenset(fault for fault in _CONTENT_ONLY if random.random() < OFTEN)
     else:
-        faults = frozenset(fault for fault in Fault if random.random() < _CHANCES.get(fault, SOMETIMES))
+        faults = frozenset(
+            fault
+            for fault in Fault
+            if fault not in _APART and random.random() < _CHANCES.get(fault, SOMETIMES)
+        )
     lives = tuple(_life(random, faults) for _ in range(1 if is_quiet else random.choice((1, 2, 2, 3, 4))))
     if faults & {Fault.LEDGER_LOST, Fault.LEDGER_PUT_BACK}:
         # One more, which begins without what the others knew.
@@ -202,7 +221,7 @@ def make_plan(seed: int, random: Random) -> Plan:
         bytes_in_flight_max=random.choice(
             (3_000, 600_000) if is_quiet else (3_000, 600_000, 600_000, 32 << 20)
         ),
-        queue_bytes_max=random.choice((1_500, 8_000, 1 << 30)),
+        queue_bytes_max=random.choice((1_500, 1_500, 8_000, 1 << 30)),
         outputs=_outputs(random),
         spans={fault: _spans(random, lives, fault=fault) for fault in Fault if fault in faults},
         page_blobs=random.choice((1, 1, 2, 3) if pages else (1, 2, 3, 5, 50)),
@@ -212,8 +231,58 @@ def make_plan(seed: int, random: Random) -> Plan:
         upkeep_s=random.choice((0.25, 2.0, 15.0)),
         evict_every_s=random.choice((0.5, 0.5, 60.0, 1_800.0)),
     )
-    # Of a source of its own, so that all else of a seed is as it was.
-    return replace(plan, routes=_routes(Random(f"{seed}/routes"), plan))
+    # Of sources of their own, so that all else of a seed is as it was.
+    plan = replace(plan, routes=_routes(Random(f"{seed}/routes"), plan))
+    plan = _with_cut_learning(Random(f"{seed}/learning"), plan)
+    plan = _with_parts(Random(f"{seed}/parts"), plan)
+    plan = _with_erasures(Random(f"{seed}/erased"), plan)
+    return _narrowed(Random(f"{seed}/narrow"), plan)
+
+
+def _with_cut_learning(random: Random, plan: Plan) -> Plan:
+    """A life that crashes while its ledger learns mostly leaves that ledger to the next one."""
+    lives = [plan.lives[0]]
+    for life in plan.lives[1:]:
+        is_cut = lives[-1].fate is not Fate.KEPT and life.learning_turns is not None
+        lives.append(replace(life, fate=Fate.KEPT) if is_cut and random.random() < 0.8 else life)
+    return replace(plan, lives=tuple(lives))
+
+
+def _with_parts(random: Random, plan: Plan) -> Plan:
+    """Where blobs are served in part first, an output often lacks the part: it is down, its queue is full.
+
+    For it the blob is fetched again, and has grown by then for the others.
+    """
+    is_due = Fault.PARTIAL_BLOBS in plan.faults and len(plan.outputs) > 1 and random.random() < OFTEN
+    if not is_due or Fault.OUTPUT_DOWN in plan.faults:
+        return plan
+    span = (0.0, random.choice((40.0, 150.0, 400.0)))
+    return replace(
+        plan,
+        faults=plan.faults | {Fault.OUTPUT_DOWN},
+        spans=plan.spans | {Fault.OUTPUT_DOWN: (span,)},
+        queue_bytes_max=500,
+    )
+
+
+def _with_erasures(random: Random, plan: Plan) -> Plan:
+    """Somebody's records are erased from the lake between some of the lives, if there is a lake."""
+    if plan.is_quiet or "lake" not in plan.outputs or random.random() >= _CHANCES[Fault.ERASED]:
+        return plan
+    lives = []
+    for life in plan.lives:
+        # Rather where the ledger goes as well: else it is the ledger that knows what has been there.
+        shares = (0.0, 0.0, 0.3) if life.fate is Fate.KEPT else (0.3, 0.9)
+        lives.append(replace(life, erased_share=random.choice(shares)))
+    return replace(plan, lives=tuple(lives), faults=plan.faults | {Fault.ERASED})
+
+
+def _narrowed(random: Random, plan: Plan) -> Plan:
+    """The service lists less than it should, within what a collector makes up for by itself."""
+    if plan.is_quiet or random.random() >= _CHANCES[Fault.NARROW]:
+        return plan
+    narrow_s = random.choice((30.0, 200.0, 3_000.0))
+    return replace(plan, narrow_s=narrow_s, faults=plan.faults | {Fault.NARROW})
 
 
 def _routes(random: Random, plan: Plan) -> tuple[tuple[str, ...], ...]:
@@ -303,8 +372,9 @@ def _with_fates(random: Random, lives: tuple[Life, ...], faults: frozenset[Fault
 
 
 def _learning_turns(random: Random, faults: frozenset[Fault]) -> int | None:
-    turns = int(10.0 ** random.uniform(0.0, 2.0))
-    return turns if Fault.CRASHES in faults and random.random() < OFTEN else None
+    """As many as end in the midst of it, where there is something to learn: that takes 30 to 60."""
+    turns = int(random.uniform(13.0, 30.0))
+    return turns if Fault.CRASHES in faults and random.random() < 0.8 else None
 
 
 def _spans(random: Random, lives: Sequence[Life], *, fault: Fault) -> Spans:

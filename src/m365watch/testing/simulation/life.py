@@ -87,6 +87,7 @@ def live(place: Place, life: Life, *, once: bool) -> Outcome | None:
             outcome = loop.run_until_complete(alive.run())
             place.world.history.tell(f"the run ended with exit code {outcome.exit_code}: {outcome.problems}")
         except Crash:
+            place.world.begun_at.pop()
             place.world.strike(Fault.CRASHES)
             place.world.history.tell("crash")
         except Endless as error:

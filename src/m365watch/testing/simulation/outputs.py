@@ -16,10 +16,10 @@ from datetime import datetime
 from random import Random
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt, RefusedRecord, TenantId
-from m365watch.outputs.port import HeldPiece
+from m365watch.model import Batch, Receipt, RefusedRecord
+from m365watch.outputs.port import HeldPiece, MarkedPiece
 from m365watch.testing.simulation.faults import Fault
-from m365watch.testing.simulation.stores import Sent, Store, torn
+from m365watch.testing.simulation.stores import MAKER, Sent, Store, by_tenant, torn
 from m365watch.testing.simulation.world import World
 
 _LOOK_S = 20.0
@@ -109,8 +109,14 @@ class LakeLike(_Output):
             if self._store.written_at[number] < since:
                 continue
             await asyncio.sleep(self._random.choice(_WORK_S))
-            for tenant_id, some in _by_tenant(records).items():
+            for tenant_id, some in by_tenant(records).items():
                 yield HeldPiece(tenant_id, some)
+
+    async def list_erased(self) -> AsyncIterator[MarkedPiece]:
+        """What was erased between two lives."""
+        await asyncio.sleep(self._random.choice(_WORK_S))
+        if self._store.marks:
+            yield MarkedPiece(MAKER.key, self._store.marks)
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Make the batch durable; now and then without living to say so."""
@@ -180,14 +186,6 @@ class FilesLike(LakeLike):
             self._world.accuse("files were written behind bytes of another batch that nobody cut back")
         await super().deliver(batch)
         return Receipt(json.dumps({"batch": batch.number}))
-
-
-def _by_tenant(records: list[bytes]) -> dict[TenantId, list[bytes]]:
-    found: dict[TenantId, list[bytes]] = {}
-    for record in records:
-        tenant_id = TenantId(json.loads(record)["OrganizationId"])
-        found.setdefault(tenant_id, []).append(record)
-    return found
 
 
 def _is_whole(record: bytes) -> bool:

@@ -99,6 +99,7 @@ class _History:
             if self._plan.is_quiet and account is not None:
                 ill = self._place.feeds[0]
                 self._judge.judge_lag(account, ill=(ill.tenant_id, ill.content_type), until=self._world.now())
+            self._erase(life.erased_share)
             self._place.archive.befall(life.fate)
             self._world.pass_time(life.off_s)
             for fault in (Fault.AWAY, Fault.DAYS):
@@ -114,6 +115,16 @@ class _History:
             tuple(sorted(self._world.halves)),
             tuple(way.value for way in Way if way in self._world.ways),
         )
+
+    def _erase(self, share: float) -> None:
+        """Let that share of the lake's records be erased while no collector lives."""
+        world = self._world
+        if not share or Fault.ERASED not in self._plan.faults:
+            return
+        count = self._stores["lake"].erase(share, _chance(self._plan.seed, f"erased/{world.life}"))
+        if count:
+            world.strike(Fault.ERASED)
+            world.history.tell(f"{count} records are erased from the lake")
 
     def _judge_life(self) -> Account | None:
         """Judge what is left after a life; None where it had no time to make a ledger."""

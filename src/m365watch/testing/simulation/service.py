@@ -169,7 +169,7 @@ class SimulatedService:
             self._tokens.pop(token, None)
         if token not in self._tokens or until <= self._world.now():
             return Reply(401, b'{"Message":"Authorization has been denied for this request."}')
-        if self._is_on(Fault.THROTTLED, 0.4):
+        if self._is_on(Fault.THROTTLED, 0.2):
             return self._throttled()
         if self._is_on(Fault.ERRORS, 0.4):
             return self._random.choice(
@@ -231,7 +231,7 @@ class SimulatedService:
             return af_code("AF20055")
         token = query.get("nextpage", "")
         now = self._world.now()
-        if not start < end <= start + timedelta(hours=24) or (not token and start < now - SERVED):
+        if not start < end <= start + timedelta(hours=24) or (not token and self._is_refused(start, now)):
             return af_code(self._random.choice(("AF20055", "AF20030")))
         self._world.listings.append((feed, now, start, end))
         if token and self._is_on(Fault.PAGES_EXPIRE, 0.5):
@@ -244,6 +244,16 @@ class SimulatedService:
                 self._strike(one, *_OF_LATENESS)
         return self._page(shown, int(token or 0), query)
 
+    def _is_refused(self, start: datetime, now: datetime) -> bool:
+        """Whether a window starts too early."""
+        plan, inside = self._world.plan, start - (now - SERVED)
+        if inside < timedelta(0):
+            return True
+        if Fault.NARROW in plan.faults and inside < timedelta(seconds=plan.narrow_s):
+            self._world.strike(Fault.NARROW)
+            return True
+        return False
+
     def _page(self, shown: list[Content], begin: int, query: Mapping[str, str]) -> Reply:
         size = self._world.plan.page_blobs
         page = shown[begin : begin + size]
@@ -251,7 +261,8 @@ class SimulatedService:
             page = [*shown[:begin][-2:], *page]
         for content in page:
             content.shown += 1
-            content.shown_at = self._world.now()
+            if not (self._world.is_on(Fault.LEDGER_LOCKED) or self._world.is_on(Fault.LEDGER_FULL)):
+                content.shown_at = self._world.now()
             self._strike(content, *_OF_INSTANTS)
         body = json.dumps([_named(content) for content in page]).encode()
         reply = Reply(body=body)
@@ -275,6 +286,9 @@ class SimulatedService:
         return f"{host}/api/v1.0/tenant/activity/feed/subscriptions/content?{kept}&nextpage={begin:06d}"
 
     async def _fetched(self, tenant: str, content_id: str) -> Reply:
+        if self._is_on(Fault.THROTTLED, 0.3):
+            # Its own limit: what is fetched is throttled sooner than what is listed.
+            return self._throttled()
         under_way = self._fetching[tenant] = self._fetching.get(tenant, 0) + 1
         if under_way > FETCHES_MAX:
             self._world.accuse(f"{under_way} fetches of one tenant under way at once")

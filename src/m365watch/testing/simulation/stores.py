@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
+
+from m365watch.model import TenantId
+from m365watch.records.headers import headers_of
+from m365watch.records.marks import KEY_BYTES, MarkMaker
+
+MAKER = MarkMaker(b"k" * KEY_BYTES)
+"""Makes the marks of what is erased."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,10 +54,17 @@ class Store:
     """Whether its disk takes nothing more."""
     half: bool = False
     """Whether the last life left half a batch."""
+    erased: Counter[bytes] = field(default_factory=Counter)
+    """What was here and was erased, by somebody who wants none of it back."""
+    marks: list[bytes] = field(default_factory=list)
+    """The marks of that."""
 
     def records(self, last_batch: int | None = None) -> Counter[bytes]:
-        """How often each record is here; with `last_batch`, without what is beyond it."""
-        found = Counter(self.received)
+        """How often each record is here, or was until it was erased; none behind `last_batch`.
+
+        So what was erased counts as delivered, and makes one too many of what comes back.
+        """
+        found = self.received + self.erased
         for number, records in self.durable.items():
             if last_batch is None or number <= last_batch:
                 found.update(records)
@@ -84,6 +99,17 @@ class Store:
                 self.allowed.update(records)
         self.proven.clear()
 
+    def erase(self, share: float, random: Random) -> int:
+        """Take out about that share of the durable records, and keep their marks; how many there were."""
+        count = self.erased.total()
+        for number, records in self.durable.items():
+            gone = [record for record in records if random.random() < share]
+            self.durable[number] = list((Counter(records) - Counter(gone)).elements())
+            self.erased.update(gone)
+            for tenant_id, some in by_tenant(gone).items():
+                self.marks += MAKER.marks(tenant_id, headers_of(some), some)
+        return self.erased.total() - count
+
     def receipted(self, last_batch: int) -> Counter[bytes]:
         """What the wire's receiver has read of batches that a ledger with `last_batch` knows to be there."""
         found = Counter(self.received)
@@ -97,6 +123,15 @@ class Store:
     def allow_again(self, *, besides: Counter[bytes]) -> None:
         """A ledger that does not know the rest may have it sent once more."""
         self.allowed.update(dict.fromkeys(self.received - besides, 1))
+
+
+def by_tenant(records: Sequence[bytes]) -> dict[TenantId, list[bytes]]:
+    """The records of each tenant, which each of them names."""
+    found: dict[TenantId, list[bytes]] = {}
+    for record in records:
+        tenant_id = TenantId(json.loads(record)["OrganizationId"])
+        found.setdefault(tenant_id, []).append(record)
+    return found
 
 
 def torn(records: Sequence[bytes]) -> list[bytes]:

@@ -37,7 +37,7 @@ class World:
         """Called whenever the lake or the files have made a batch durable, before they say so."""
         self.life = 0
         self.begun_at: list[datetime] = []
-        """When the lives began."""
+        """When the lives began, but for those that crashed: nobody knows how far they have come."""
         self.history = History(lambda: self.elapsed_s)
         self.broken: list[str] = []
         self.held = HeldBytes(plan.bytes_in_flight_max, self.accuse)
