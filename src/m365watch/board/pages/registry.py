@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, exchange, investigate, overview, sign_ins
+from m365watch.board.pages import alert, alerts, exchange, health, investigate, overview, sign_ins
 from m365watch.board.panels import Page
 
 PAGES: tuple[Page, ...] = (
@@ -14,6 +14,7 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    health.PAGE,
 )
 
 
