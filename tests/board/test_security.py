@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import re
 from html.parser import HTMLParser
 from urllib.parse import urlencode
@@ -10,23 +12,42 @@ from urllib.parse import urlencode
 import pytest
 
 from asking import HOST, ask, view_of
+from m365watch.board.exporting import csv_of
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import (
+    Case,
     Cell,
     Chart,
+    Choice,
     Empty,
     Grid,
     Heading,
+    Heat,
+    HeatCell,
+    HeatRow,
+    Lane,
+    Lanes,
     Line,
+    Listing,
+    Mark,
+    Matrix,
+    Met,
+    Queue,
     Ranked,
     Ranking,
+    RecordLine,
+    Records,
+    RecordShown,
+    Said,
     Several,
     Shape,
     Tile,
     Tiles,
+    Waiting,
+    Way,
 )
 from m365watch.boarding import read_listen
 from m365watch.errors import NeedsOperator
@@ -122,7 +143,28 @@ def shapes_of(text: str) -> list[Shape]:
         (Heading(text),), [[Cell(text, ("user", text))], [Cell(text, tone="high")]], title=text, cut=text
     )
     tiles = Tiles([Tile(text, text, text)])
-    return [chart, ranking, grid, tiles, Several([chart, grid]), Grid((), (), empty=Empty(text, text))]
+    cell = HeatCell("ok", 0.5, text)
+    heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
+    empty = Grid((), (), empty=Empty(text, text))
+    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, empty, *case_shapes_of(text)]
+
+
+def case_shapes_of(text: str) -> list[Shape]:
+    """The shapes of alerts and investigations."""
+    way = Way(text, f"/investigate?{urlencode({'text': text})}", text)
+    alert = Waiting("ab", "high", text, way.url, "open", [way], 3, text, text, [way], text)
+    lines = [RecordLine(1, text, text, is_lit=True, url=way.url), RecordLine(0, text, text)]
+    shown = RecordShown(text, text, text, text, [way], lines, text, tone="failed")
+    lane = Lane(text, way.url, "c1", [0, 2], [Mark(0.5, "high", text, way.url)], 2, text)
+    return [
+        Queue([alert], [Choice(text, [way], text)], [way], text, none=None),
+        Queue([], none=Empty(text, text)),
+        Case(alert, text, [text], [(text, text)], [text], "/alerts"),
+        Listing([Said(text, text, text, commands=[text])], text, text),
+        Records([shown], text),
+        Matrix([(text, [Met(text, text, 1, 2, 3, way.url)])], text),
+        Lanes(0, 3600, 2, [(text, [lane])], [(0.5, text)]),
+    ]
 
 
 def test_a_records_words_are_never_markup() -> None:
@@ -161,3 +203,13 @@ def test_no_page_has_a_script_or_a_style_of_its_own(board: Board) -> None:
         page = asyncio.run(ask(board, place)).text
 
         assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=|hx-on", page), place
+
+
+@pytest.mark.parametrize("number", range(len(shapes_of(""))))
+def test_every_shape_is_exported_and_no_formula_in_it(number: int) -> None:
+    """What records say stands in the file, and begins no formula of a spreadsheet."""
+    text = csv_of(shapes_of("=cmd()")[number])
+    rows = list(csv.reader(io.StringIO(text)))
+
+    assert all(not cell.startswith("=") for row in rows for cell in row)
+    assert getattr(shapes_of("")[number], "empty", None) or len(rows) >= 1

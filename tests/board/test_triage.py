@@ -7,9 +7,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from asking import Answer, ask, board_of, view_of
@@ -27,6 +29,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rule import Rule
+from m365watch.respond.journal import Journal, Line
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
@@ -104,6 +107,40 @@ def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources,
     assert isinstance(history, Listing)
     assert {"Closed by local user", "Acknowledged by local user"} <= {one.text for one in history.rows}
     assert path.exists()
+
+
+def test_what_was_done_over_graph_stands_in_the_history(
+    sources: Sources, kept: KeptAlert, tmp_path: Path
+) -> None:
+    """Of each deed its last outcome, with who did it."""
+    (tmp_path / FILE_NAME).write_bytes((sources.settings.state_directory / FILE_NAME).read_bytes())
+    bare = replace(sources, settings=replace(sources.settings, state_directory=tmp_path))
+    deed = Line("d1", datetime(2026, 1, 1, tzinfo=UTC), "ann", kept.alert.id, "t", "begun", "disable_account")
+    other = Line("d2", datetime(2026, 1, 1, tzinfo=UTC), "ann", "another", "t", "done", "remove_role")
+    for line in (deed, other, msgspec.structs.replace(deed, outcome="done", label="bob@contoso.example")):
+        Journal(tmp_path).write(line)
+
+    history = asyncio.run(alert.history(view_of(f"alert={kept.alert.id}"), bare))
+
+    assert isinstance(history, Listing)
+    said = [one.text for one in history.rows if "account" in one.text or "role" in one.text]
+    assert said == ["Disable account: bob@contoso.example (done), by ann"]
+
+
+def test_what_somebody_else_changes_is_seen_at_once(sources: Sources, kept: KeptAlert) -> None:
+    """Lists are remembered while a page loads, and never longer than they are true."""
+    path = sources.settings.state_directory / FILE_NAME
+    view = view_of(EVERY)
+    once = asyncio.run(sources.list_alerts(view))
+    again = asyncio.run(sources.list_alerts(view))
+    for number in range(20):
+        state = AlertState.ACKNOWLEDGED if number % 2 else AlertState.OPEN
+        set_states(path, [kept.alert.id], state, reason=str(number), by="ann", at_ms=number)
+        now = asyncio.run(sources.list_alerts(view)) or []
+        found = next(one for one in now if one.alert.id == kept.alert.id)
+        assert (found.state, found.reason) == (state, str(number))
+
+    assert once == again != []
 
 
 REFUSED: list[tuple[dict[str, Any], int]] = [

@@ -167,7 +167,18 @@ def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(confi
 
     places = [shown.index(part) for part in parts]
     assert places == sorted(places)
-    assert max(map(len, shown.splitlines())) <= 80
+    assert max(len(line) for line in shown.splitlines() if str(config) not in line) <= 80
+
+
+def test_the_commands_below_an_alert_can_be_pasted(config: Path) -> None:
+    """They name the configuration that was named, whole and on their own lines."""
+    lines = call(config, "show", "aaaa1111").stdout.splitlines()
+
+    assert [line.strip() for line in lines[-3:]] == [
+        f"m365watch respond aaaa1111 --config {config}",
+        f"m365watch alerts ack aaaa1111 --config {config}",
+        f'm365watch alerts close aaaa1111 --config {config} --reason "..."',
+    ]
 
 
 def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:

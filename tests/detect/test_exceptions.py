@@ -122,3 +122,16 @@ def test_an_exception_of_no_rule_is_told(tmp_path: Path, library: Library) -> No
     exceptions = read(tmp_path, "[{rule: B99, reason: x}, {rule: B08, reason: y}]")
 
     assert list_unknown(exceptions, library.rules) == ["there is no rule B99: the exception excepts nothing"]
+
+
+def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Library) -> None:
+    """A slip of the pen would except nothing, and nobody would know; * and right kinds are passed over."""
+    exceptions = read(
+        tmp_path,
+        "exceptions: [{rule: B08, entity: {usr: ann}, reason: r}, "
+        "{rule: B08, entity: {user: ann}, reason: r}, {rule: '*', entity: {site: x}, reason: r}]",
+    )
+
+    assert list_unknown(exceptions, library.rules) == [
+        "B08 has no entity usr, only user: the exception excepts nothing"
+    ]

@@ -119,6 +119,88 @@ def test_native_names_of_the_audit_service_work(
     assert fires(tmp_path, detection, fields, service="audit")
 
 
+PAIR = [{"Name": "RedirectTo", "Value": "x@example.net"}, {"Name": "Enabled", "Value": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "is_found"),
+    [
+        ("Parameters.Name", "Parameters", True),
+        ("OperationProperties.Name", "OperationProperties", True),
+        ("ModifiedProperties.Name", "Parameters", False),
+    ],
+)
+def test_any_name_among_named_values_can_be_asked_for(
+    tmp_path: Path, asked: str, field: str, *, is_found: bool
+) -> None:
+    """Parameters.Name is one of the names there, in rules that take Parameters for a list of objects."""
+    detection = {"selection": {asked: ["RedirectTo", "ForwardTo"]}, "condition": "selection"}
+
+    assert fires(tmp_path, detection, {"Operation": "X", field: PAIR}) is is_found
+    assert not fires(tmp_path, detection, {"Operation": "X", field: PAIR[1:]})
+
+
+def test_any_value_among_named_values_can_be_asked_for(tmp_path: Path) -> None:
+    """OperationProperties.Value is any of them, and the sides of a change are kept apart."""
+    changed = [{"Name": "Role", "NewValue": "Owner", "OldValue": "Reader"}]
+    for asked, value, fields, is_found in (
+        ("OperationProperties.Value|contains", "example.net", {"OperationProperties": PAIR}, True),
+        ("OperationProperties.Value|contains", "RedirectTo", {"OperationProperties": PAIR}, False),
+        ("ModifiedProperties.NewValue", "owner", {"ModifiedProperties": changed}, True),
+        ("ModifiedProperties.OldValue", "reader", {"ModifiedProperties": changed}, True),
+        ("ModifiedProperties.OldValue", "owner", {"ModifiedProperties": changed}, False),
+    ):
+        detection = {"selection": {asked: value}, "condition": "selection"}
+        assert fires(tmp_path, detection, {"Operation": "X", **fields}) is is_found, (asked, value)
+
+
+def test_in_a_rule_with_our_key_a_name_is_that_of_a_parameter(tmp_path: Path) -> None:
+    """Parameters.Name is the value of the parameter Name alone, as the guide says."""
+    detection = {"selection": {"Parameters.Name": "RedirectTo"}, "condition": "selection"}
+    named = [{"Name": "Name", "Value": "RedirectTo"}]
+    ours = {"entity": {"user": "UserId"}}
+
+    assert fires(tmp_path, detection, {"Operation": "X", "Parameters": named}, m365watch=ours)
+    assert not fires(tmp_path, detection, {"Operation": "X", "Parameters": PAIR}, m365watch=ours)
+
+
+def test_an_absent_name_can_be_asked_for(tmp_path: Path) -> None:
+    """Null is told of a list without any name, and not of one without the name Name."""
+    detection = {"selection": {"Parameters.Name": None}, "condition": "selection"}
+
+    assert fires(tmp_path, detection, {"Operation": "X"})
+    assert not fires(tmp_path, detection, {"Operation": "X", "Parameters": PAIR})
+
+
+def test_a_rule_of_the_old_form_of_log_sources_is_read(tmp_path: Path) -> None:
+    """SigmaHQ once wrote the product as service, and the service as category."""
+    detection = {
+        "selection": {
+            "eventSource": "SecurityComplianceCenter",
+            "eventName": "Logon from a risky IP address",
+            "status": "success",
+        },
+        "condition": "selection",
+    }
+    text = rule_text(detection, logsource={"category": "ThreatManagement", "service": "m365"})
+    library = load_good(tmp_path, text)
+
+    assert library.rules[0].service == "threat_management"
+    assert fires(tmp_path, detection, ALERT, logsource={"category": "ThreatManagement", "service": "m365"})
+
+
+def test_names_that_another_shipper_writes_are_read(tmp_path: Path) -> None:
+    """o365.audit. stands before the feed's names there, and who did it is user.email."""
+    detection = {
+        "selection": {"user.email": "*@*.onmicrosoft.com", "o365.audit.MessageURLs|endswith": ".msi"},
+        "condition": "selection",
+    }
+    fields = {"Operation": "MessageSent", "MessageURLs": ["https://files.example/a.msi"]}
+
+    assert fires(tmp_path, detection, {**fields, "UserId": "desk@lure.onmicrosoft.com"}, service="audit")
+    assert not fires(tmp_path, detection, {**fields, "UserId": "desk@lure.example"}, service="audit")
+
+
 def test_a_rule_needs_nothing_of_ours(tmp_path: Path) -> None:
     """Without the key m365watch, the user is the entity and the title the explanation."""
     library = load_good(tmp_path, rule_text({"s": {"Operation": "X"}, "condition": "s"}, level="high"))

@@ -101,12 +101,14 @@ def test_a_tally_knows_what_was_kept_before_the_start(tmp_path: Path) -> None:
     state.add_matches([*before, *before])
     tallies = Tallies(state)
     more = [make_match(9, source="c", counted="9")]
-    state.add_matches(more)
+    other = GroupKey("rule", TENANT, ("user", "bob"))
+    tallies.load([KEY, other])
     tally = tallies.count_in(KEY, more)
 
     assert (tally.count, tally.sources) == (6, {"a", "b", "c"})
     assert tally.values == {"0", "1", "2", "3", "4", "9"}
     assert not tally.is_alerted
+    assert tallies.count_in(other, []).count == 0
     state.close()
 
 

@@ -6,9 +6,28 @@ import csv
 import io
 from collections.abc import Iterator
 
-from m365watch.board.shapes import Chart, Grid, Ranking, Several, Shape, Tiles
+from m365watch.board.shapes import (
+    Case,
+    Chart,
+    Grid,
+    Heat,
+    Lanes,
+    Listing,
+    Matrix,
+    Queue,
+    Ranking,
+    Records,
+    Several,
+    Shape,
+    Tiles,
+    Waiting,
+)
 from m365watch.board.time_range import instant_text
 
+_ALERT = (
+    *("alert", "severity", "title", "state", "about", "records"),
+    *("first", "last", "techniques", "note"),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -41,6 +60,54 @@ def _rows_of(shape: Shape) -> Iterator[list[str]]:
         case Tiles(tiles=tiles):
             yield ["figure", "value", "note"]
             yield from ([one.label, one.value, one.note] for one in tiles)
+        case Heat():
+            yield from _heat_rows(shape)
+        case _:
+            yield from _case_rows(shape)
+
+
+def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes) -> Iterator[list[str]]:
+    """What alerts and investigations are made of."""
+    match shape:
+        case Queue(rows=alerts):
+            yield list(_ALERT)
+            yield from (_alert_row(one) for one in alerts)
+        case Case(alert=alert, explanation=explanation, facts=facts):
+            yield list(_ALERT)
+            yield _alert_row(alert)
+            yield ["explanation", explanation]
+            yield from ([name, value] for name, value in facts)
+        case Listing(rows=said):
+            yield ["what", "when", "note", "commands"]
+            yield from ([one.text, one.at, one.note, "\n".join(one.commands)] for one in said)
+        case Records(rows=records):
+            yield ["time", "id", "what", "says", "record"]
+            yield from ([one.at, one.id, one.title, one.says, one.raw] for one in records)
+        case Matrix(columns=columns):
+            yield ["tactic", "technique", "name", "rules", "alerts"]
+            yield from (
+                [tactic, met.id, met.name, str(met.rules), str(met.alerts)]
+                for tactic, column in columns
+                for met in column
+            )
+        case Lanes(start_s=start_s, step_s=step_s, steps=steps, groups=groups):
+            instants = [instant_text(start_s + number * step_s) for number in range(steps)]
+            yield ["kind", "name", "total", *instants]
+            for title, lanes in groups:
+                yield from ([title, one.label, str(one.total), *map(str, one.values)] for one in lanes)
+
+
+def _alert_row(alert: Waiting) -> list[str]:
+    entities = "; ".join(f"{one.kind} {one.text}" for one in alert.entities)
+    techniques = " ".join(one.text for one in alert.techniques)
+    words = (alert.id, alert.severity, alert.title, alert.state, entities, str(alert.count))
+    return [*words, alert.first, alert.last, techniques, alert.note]
+
+
+def _heat_rows(heat: Heat) -> Iterator[list[str]]:
+    yield ["time", *(row.label for row in heat.rows)]
+    for place, cells in enumerate(zip(*(row.cells for row in heat.rows), strict=True)):
+        yield [instant_text(heat.start_s + place * heat.step_s), *(cell.says for cell in cells)]
 
 
 def _safe(text: str) -> str:

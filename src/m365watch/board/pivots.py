@@ -8,12 +8,11 @@ from dataclasses import replace
 from m365watch.board.narrowing import DIMENSIONS, Narrowing
 from m365watch.board.shapes import Way
 from m365watch.board.time_range import HOUR_S, TimeRange
-from m365watch.board.view import View
+from m365watch.board.view import MENTIONS, View
 from m365watch.detect.alert import Alert
+from m365watch.lake.columns import plain_address
 
 PATH = "/investigate"
-MENTIONS = ("session", "mailbox", "site", "text")
-"""Kinds that no column has by itself; of `text` any record that holds it."""
 DAY_S = 86_400
 _KIND_OF_ENTITY = {
     "user": "user",
@@ -58,7 +57,7 @@ def field_url(view: View, name: str, value: str) -> str:
     """The same for the value of a record's field; empty where nothing could be found by it."""
     kind = _KIND_OF_FIELD.get(name.lower(), "text")
     if kind == "ip":
-        value = value.removeprefix("::ffff:").strip("[]")
+        value = plain_address(value) or ""
     if kind == "text" and not TEXT_MIN <= len(value) <= TEXT_MAX:
         return ""
     return pivot_url(view, kind, value) if value else ""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
 from m365watch.clock import Clock
@@ -16,7 +17,6 @@ from m365watch.detect.desk import (
     AlertsAsked,
     NoSuchAlert,
     find_alert,
-    list_alerts,
     list_history,
     set_states,
 )
@@ -31,6 +31,7 @@ from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
+from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import read_alert
 from m365watch.respond.steps import Plan
@@ -49,6 +50,7 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    _alerts: AlertMemory = field(default_factory=AlertMemory)
     _rules: dict[object, Mapping[str, Rule]] = field(default_factory=dict)
 
     @property
@@ -81,7 +83,9 @@ class Sources:
             since_ms=view.range.start_s * 1000,
         )
         try:
-            found = await asyncio.to_thread(list_alerts, self.settings.state_directory / FILE_NAME, asked)
+            found = await asyncio.to_thread(
+                self._alerts.list, self._alert_file, asked, now_s=view.now.timestamp()
+            )
         except OutputUnusable:
             return None
         return [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
@@ -112,6 +116,12 @@ class Sources:
                 who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
             )
         return []
+
+    async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
+        """What was done over Graph to contain such an alert."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        journal = Journal(self.settings.state_directory)
+        return await asyncio.to_thread(journal.list_deeds, kept.alert.id, *kept.alert.formerly)
 
     async def plan_for(self, view: View, kept: KeptAlert) -> Plan:
         """What would contain such an alert. Raises: OutputUnusable."""

@@ -18,6 +18,8 @@ _OPTIONS = (
     *("session", "mailbox", "site", "text", "record"),
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
+MENTIONS = ("session", "mailbox", "site", "text")
+"""What an investigation may be about that no column has by itself; of `text` any record that holds it."""
 _OPTION_CHARACTERS_MAX = 300
 
 
@@ -49,6 +51,11 @@ class View:
     def given(self, name: str) -> str:
         """What a panel was asked for under that name, whatever it is; empty where it was not."""
         return dict(self.options).get(name, "")
+
+    @property
+    def mentions(self) -> list[tuple[str, str]]:
+        """What an investigation is about beside what narrows the view."""
+        return [(name, value) for name, value in self.options if name in MENTIONS]
 
     def query(self, **options: str) -> str:
         """The URL's query that means this view, `options` added or, where empty, taken out."""

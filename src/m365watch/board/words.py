@@ -66,6 +66,20 @@ _RECORD_TYPES = {
     98: "Defender alerts",
     261: "Copilot",
 }
+_APPLICATIONS = {
+    "00000006-0000-0ff1-ce00-000000000000": "Office 365 portal",
+    "00000002-0000-0ff1-ce00-000000000000": "Exchange Online",
+    "00000003-0000-0ff1-ce00-000000000000": "SharePoint Online",
+    "00000003-0000-0000-c000-000000000000": "Microsoft Graph",
+    "1fec8e78-bce4-4aaf-ab1b-5451cc387264": "Teams",
+    "d3590ed6-52b3-4102-aeff-aad2292ab01c": "Microsoft Office",
+    "04b07795-8ddb-461a-bbee-02f9e1bf7b46": "Azure CLI",
+    "1950a258-227b-4e31-a9cf-717495945fc2": "Azure PowerShell",
+    "4765445b-32c6-49b0-83e6-1d93765276ca": "Office web apps",
+    "c44b4083-3bb0-49c1-b47d-974e53cbdf3c": "Azure portal",
+    "27922004-5251-4030-b22d-91ecd9a37ea4": "Outlook mobile",
+    "ab9b8c07-8f02-4f72-87fa-80105867a763": "OneDrive",
+}
 _HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -78,6 +92,11 @@ def workload_words(name: str) -> str:
 def workload_colour(name: str) -> str:
     """The colour that the workload has on every page."""
     return _COLOURS.get(name, OTHERS_COLOUR)
+
+
+def application_words(app_id: str) -> str:
+    """An application as people call it; its id where it is none of Microsoft's well-known ones."""
+    return _APPLICATIONS.get(app_id.lower(), app_id)
 
 
 def user_type_words(number: int | None) -> str:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.alerts_notify import notify
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.configuration import (
+    CollectorOption,
+    ConfigOption,
+    JobOption,
+    arguments_for,
+    read_settings,
+)
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -163,7 +169,8 @@ def show(
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
-    stdout_console().print(alert_page(kept, evidence, told, known), crop=False)
+    arguments = arguments_for(config, job=job, collector=collector_file)
+    stdout_console().print(alert_page(kept, evidence, told, known, arguments=arguments), crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
 

@@ -123,10 +123,13 @@ def alert_page(
     evidence: Evidence,
     told: Sequence[WhoKnows] = (),
     known: Mapping[str, str] = MappingProxyType({}),
+    *,
+    arguments: str = "",
 ) -> RenderableType:
     """All that is known of one alert, in the order in which somebody who is woken needs it.
 
-    `known` has what the user's tables and lists say of its entities, by their values.
+    `known` has what the user's tables and lists say of its entities, by their values. `arguments` names the
+    configuration for the commands at the end, which are to be pasted.
     """
     alert = kept.alert
     head = Text.assemble(
@@ -143,7 +146,7 @@ def alert_page(
     blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
     blocks += _list_block("To be kept in mind", alert.notes)
-    short = alert.id[:ID_SHOWN]
+    short = alert.id[:ID_SHOWN] + (f" {arguments}" if arguments else "")
     blocks += [
         Text(),
         whole_line(f"m365watch respond {short}", style="dim"),

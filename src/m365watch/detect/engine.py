@@ -245,10 +245,17 @@ class Engine:
         new = [match for matches, _ in changed.values() for match in matches]
         # In the order in which the file has them: each of its pages is written to once.
         new.sort(key=_place_of)
+        self._tallies.load(
+            GroupKey(*name) for name, (_, times) in changed.items() if times and self._is_counted(name[0])
+        )
         self.state.add_matches(new)
         for name, (some, times) in changed.items():
             if times:
                 self._touch(GroupKey(*name), some, times, work)
+
+    def _is_counted(self, rule_id: str) -> bool:
+        """Whether its groups have tallies: each sighting of something new is judged."""
+        return rule_id not in self._bucket_ms or self._by_id[rule_id].correlation is not None
 
     def _changed_by(self, key: GroupKey, found: Sequence[Match]) -> tuple[Sequence[Match], Sequence[int]]:
         """The matches to be kept, and the times that they change; of sightings, the first of a stretch."""
@@ -276,7 +283,7 @@ class Engine:
         """Have the group judged again around these times, if an alert can come of what it has now."""
         rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
         low_ms, high_ms = min(times), max(times)
-        if rule.correlation is not None or key.rule_id not in self._bucket_ms:
+        if self._is_counted(key.rule_id):
             tally = self._tallies.count_in(key, new)
             if tally.count > most:
                 for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):

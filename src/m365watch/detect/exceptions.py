@@ -130,10 +130,28 @@ def _words(kind: str, text: str) -> str:
 
 
 def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:
-    """A line for each exception whose rule is not there: it excepts nothing."""
-    names = {name.lower() for rule in rules for name in rule.names}
-    return [
-        f"there is no rule {one.rule}: the exception excepts nothing"
-        for one in exceptions.every
-        if one.rule != "*" and one.rule.lower() not in names
-    ]
+    """A line for each exception that excepts nothing: no such rule, or none with such an entity."""
+    named: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for name in {name.lower() for name in rule.names}:
+            named.setdefault(name, []).append(rule)
+    lines = []
+    for one in exceptions.every:
+        if one.rule != "*" and one.rule.lower() not in named:
+            lines.append(f"there is no rule {one.rule}: the exception excepts nothing")
+            continue
+        kinds = _kinds_of(named.get(one.rule.lower(), []))
+        strange = sorted(one.entity.keys() - kinds) if kinds else []
+        if strange:
+            lines.append(
+                f"{one.rule} has no entity {strange[0]}, only {', '.join(sorted(kinds))}: "
+                "the exception excepts nothing"
+            )
+    return lines
+
+
+def _kinds_of(rules: Sequence[Rule]) -> set[str]:
+    """The kinds of entity that alerts of the rules may have; none where that hangs on what they join."""
+    if any(rule.correlation is not None for rule in rules):
+        return set()
+    return {kind for rule in rules for kind in rule.extension.entity}

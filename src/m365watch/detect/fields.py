@@ -47,6 +47,9 @@ MAPS = frozenset(
 )
 """The fields that hold named values, whatever their shape."""
 
+PAIRS = frozenset({"#names", "#values"})
+"""Behind a field of `MAPS`: every name that it has, in lower case, and every value."""
+
 _NAME_KEYS = ("Name", "Key", "name", "key")
 _VALUE_KEYS = ("Value", "NewValue", "value", "newValue")
 _SIDES = {"new": ("NewValue", "newValue", "Value"), "old": ("OldValue", "oldValue")}
@@ -146,9 +149,23 @@ def _map_reader(field: str, rest: str) -> Reader:
     name, side = _side_of(rest)
     # A lone "new" is a property of that name, not a side of a nameless one.
     name = name or rest
+    if name in PAIRS:
+        return _pairs_reader(field, side, of_values=name == "#values")
 
     def read(view: View) -> tuple[Value, ...]:
         return () if view.record.get(field) is None else read_named(view.named(field, side), name)
+
+    return read
+
+
+def _pairs_reader(field: str, side: str, *, of_values: bool) -> Reader:
+    def read(view: View) -> tuple[Value, ...]:
+        if view.record.get(field) is None:
+            return ()
+        named = view.named(field, side)
+        if not of_values:
+            return tuple(named)[:VALUES_MAX]
+        return tuple(leaf for value in named.values() for leaf in leaves_of(value))[:VALUES_MAX]
 
     return read
 

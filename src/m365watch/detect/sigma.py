@@ -71,6 +71,7 @@ from m365watch.detect.condition import (
     TimePart,
     Wildcard,
 )
+from m365watch.detect.fields import MAPS
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named
 
 Lists = Mapping[str, tuple[str, ...]]
@@ -90,7 +91,16 @@ _RENAMED = {
     "RequestType": "ExtendedProperties.RequestType",
     "ResultStatusDetail": "ExtendedProperties.ResultStatusDetail",
     "Payload": "Data",
+    "user.email": "UserId",
+    "user.id": "UserId",
+    "user.name": "UserId",
+    "source.ip": "m365.ip",
+    "event.action": "Operation",
 }
+_PREFIX = "o365.audit."
+"""What another shipper writes before the names of the feed; rules were written against that, too."""
+_PARTS_OF_PAIRS = {"Name": "#names", "Value": "#values", "NewValue": "#values", "OldValue": "#values.old"}
+"""How rules of others ask for any name, or any value, among named values."""
 _PLACES = {"whole": (False, False), "anywhere": (True, True), "start": (False, True), "end": (True, False)}
 
 
@@ -104,16 +114,31 @@ class Source:
 
     service: str
     lists: Lists
+    is_ours: bool
+    """Whether the rule has our key, and so names fields as this page says."""
 
 
 def check_product(rule: SigmaRule) -> str:
     """The rule's service, in lower case. Raises: Untranslatable: it is about another product."""
-    product = (rule.logsource.product or "").lower()
+    product, service = _product_and_service(rule)
     if product not in PRODUCTS:
         raise Untranslatable(
             f"logsource.product: {product or 'none'} is not m365, whose records this collector has"
         )
-    return (rule.logsource.service or "").lower()
+    return service
+
+
+def _product_and_service(rule: SigmaRule) -> tuple[str, str]:
+    """Both in lower case. Old rules of SigmaHQ call the product a service, and the service a category."""
+    source = rule.logsource
+    product, service = (source.product or "").lower(), (source.service or "").lower()
+    if not product and service in PRODUCTS:
+        return service, (source.category or "").lower().replace("threatmanagement", "threat_management")
+    return product, service
+
+
+def _source_of(rule: SigmaRule, lists: Lists) -> Source:
+    return Source(_product_and_service(rule)[1], lists, is_ours="m365watch" in rule.custom_attributes)
 
 
 def convert_condition(rule: SigmaRule, *, lists: Lists) -> Condition:
@@ -121,14 +146,14 @@ def convert_condition(rule: SigmaRule, *, lists: Lists) -> Condition:
 
     Raises: Untranslatable, SigmaError.
     """
-    source = Source((rule.logsource.service or "").lower(), lists)
+    source = _source_of(rule, lists)
     parts = [_convert(parsed.parsed, source, 0) for parsed in rule.detection.parsed_condition]
     return parts[0] if len(parts) == 1 else Some(tuple(parts))
 
 
 def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]:
     """Each selection by its name. Raises: Untranslatable, SigmaError."""
-    source = Source((rule.logsource.service or "").lower(), lists)
+    source = _source_of(rule, lists)
     return {
         name: _convert(detection.postprocess(rule.detection), source, 0)
         for name, detection in rule.detection.detections.items()
@@ -161,7 +186,20 @@ def _field_test(field: str, value: SigmaType, source: Source) -> Condition:
         if source.service == "exchange":
             return _value_test("Operation", value, source)
         return Some((_value_test("Operation", value, source), _value_test("Name", value, source)))
-    return _value_test(_RENAMED.get(field, field), value, source)
+    names = _names_of(field, source)
+    if len(names) > 1 and isinstance(value, SigmaNull | SigmaExists):
+        names = names[1:]
+    return _merged([_value_test(name, value, source) for name in names])
+
+
+def _names_of(field: str, source: Source) -> tuple[str, ...]:
+    """What a field is called here; two where Parameters.Name may be any name, or what is called Name."""
+    name = field.removeprefix(_PREFIX)
+    name = _RENAMED.get(name, name)
+    head, _, last = name.rpartition(".")
+    if source.is_ours or head not in MAPS or last not in _PARTS_OF_PAIRS:
+        return (name,)
+    return (name, f"{head}.{_PARTS_OF_PAIRS[last]}")
 
 
 def _value_test(field: str | None, value: SigmaType, source: Source) -> Condition:
@@ -192,7 +230,8 @@ def _comparison(value: SigmaType) -> Comparison:
             return InNetwork(value.network)
         case SigmaFieldReference():
             place = "start" if value.starts_with else "end" if value.ends_with else "whole"
-            return SameAs(_RENAMED.get(value.field, value.field), place)
+            name = value.field.removeprefix(_PREFIX)
+            return SameAs(_RENAMED.get(name, name), place)
         case SigmaCompareExpression():
             order = Order(value.op.name.lower())
             if isinstance(value.number, SigmaTimestampPart):

@@ -22,6 +22,7 @@ from m365watch.detect.kept import (
     KeptAlert,
     News,
     Notice,
+    Row,
     Span,
     decode_alert,
     kept_of,
@@ -248,20 +249,24 @@ class DetectionState:
         ).fetchone()
         return row is not None
 
-    def read_tally(self, key: GroupKey, *, most: int) -> list[tuple[str, str]]:
-        """The source and the counted value of each match of a group, of at most so many."""
-        return self._database.execute(
-            "SELECT source, counted FROM match WHERE (rule, tenant, grp) = (?, ?, ?) LIMIT ?",
-            (key.rule_id, key.tenant, key.joined, most),
-        ).fetchall()
+    def read_tallies(self, keys: Sequence[GroupKey], *, most: int) -> list[Row]:
+        """Rule, tenant, group, source and counted value of each match of these groups, at most `most`."""
+        return self._of_groups("SELECT rule, tenant, grp, source, counted FROM match", keys, most=most)
 
-    def has_alerts(self, key: GroupKey) -> bool:
-        """Whether the group has alerts."""
-        row = self._database.execute(
-            "SELECT 1 FROM alert WHERE (rule, tenant, grp) = (?, ?, ?) LIMIT 1",
-            (key.rule_id, key.tenant, key.joined),
-        ).fetchone()
-        return row is not None
+    def read_alerted(self, keys: Sequence[GroupKey]) -> list[Row]:
+        """Rule, tenant and group of those that have alerts."""
+        return self._of_groups("SELECT DISTINCT rule, tenant, grp FROM alert", keys, most=len(keys))
+
+    def _of_groups(self, select: str, keys: Sequence[GroupKey], *, most: int) -> list[Row]:
+        found: list[Row] = []
+        for at in range(0, len(keys), ROWS_AT_ONCE):
+            some = keys[at : at + ROWS_AT_ONCE]
+            places = ",".join(["(?,?,?)"] * len(some))
+            found += self._database.execute(
+                f"{select} WHERE (rule, tenant, grp) IN (VALUES {places}) LIMIT ?",
+                [*(text for key in some for text in (key.rule_id, key.tenant, key.joined)), most],
+            ).fetchall()
+        return found
 
     def list_groups(self, rule_ids: Iterable[str], *, most: int) -> list[GroupKey]:
         """The groups of these rules that have matches."""

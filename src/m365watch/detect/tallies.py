@@ -7,7 +7,7 @@ it says "not yet" has not enough matches for its rule, wherever these lie in tim
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from m365watch.detect.alert import Match
@@ -19,8 +19,8 @@ from m365watch.detect.state import DetectionState
 
 TALLIES_MAX = 100_000
 """Groups of which a tally is kept in memory; they are read from the file again when there are more."""
-ROWS_MAX = 20_000
-"""Matches of a group that are read for its tally; one with more of them is always judged."""
+ROWS_MAX = 100_000
+"""Matches that are read for the tallies of a batch; where there are more, its groups are always judged."""
 VALUES_MAX = 256
 """Different counted values that a tally tells apart; with more of them its group is always judged."""
 
@@ -52,24 +52,34 @@ class Tallies:
         self._state = state
         self._known: dict[GroupKey, Tally] = {}
 
-    def count_in(self, key: GroupKey, matches: Sequence[Match]) -> Tally:
-        """The group's tally, with these matches, which the file has already."""
-        known = self._known.get(key)
-        if known is not None:
-            known.add(matches)
-            return known
-        if len(self._known) >= TALLIES_MAX:
+    def load(self, keys: Iterable[GroupKey]) -> None:
+        """Read the tallies of those that are not known, many at once."""
+        unknown = [key for key in keys if key not in self._known]
+        if len(self._known) + len(unknown) > TALLIES_MAX:
             self._known.clear()
-        tally = self._known[key] = self._read(key)
-        return tally
-
-    def _read(self, key: GroupKey) -> Tally:
-        rows = self._state.read_tally(key, most=ROWS_MAX)
+        rows = self._state.read_tallies(unknown, most=ROWS_MAX)
         if len(rows) >= ROWS_MAX:
-            # Of a group as large as this one nothing is told without reading it.
-            return Tally(sys.maxsize, is_alerted=True)
-        sources, values = {source for source, _ in rows}, {counted for _, counted in rows if counted}
-        return Tally(len(rows), sources, values, self._state.has_alerts(key))
+            # Of groups as large as these nothing is told without reading them.
+            self._known |= {key: Tally(sys.maxsize, is_alerted=True) for key in unknown}
+            return
+        found = {(key.rule_id, key.tenant, key.joined): Tally() for key in unknown}
+        for rule_id, tenant, group, source, counted in rows:
+            tally = found[rule_id, tenant, group]
+            tally.count += 1
+            tally.sources.add(source)
+            if counted and len(tally.values) < VALUES_MAX:
+                tally.values.add(counted)
+        for row in self._state.read_alerted(unknown):
+            found[row].is_alerted = True
+        self._known |= zip(unknown, found.values(), strict=True)
+
+    def count_in(self, key: GroupKey, matches: Sequence[Match]) -> Tally:
+        """The group's tally, with these matches, which may be in the file by now or not."""
+        if key not in self._known:
+            self.load([key])
+        tally = self._known[key]
+        tally.add(matches)
+        return tally
 
     def mark_alerted(self, key: GroupKey) -> None:
         """The group has an alert now."""

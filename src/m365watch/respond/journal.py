@@ -90,6 +90,14 @@ class Journal:
         ]
         return [DeedDone(one, outcomes[one.deed] == "done") for one in reversed(left)]
 
+    def list_deeds(self, *alerts: str) -> list[Line]:
+        """What became of each deed for the alert, under any of its ids, the first one first."""
+        newest: dict[str, Line] = {}
+        for line in self._lines():
+            if line.alert in alerts:
+                newest[line.deed] = line
+        return [*newest.values()]
+
     def find(self, given: str) -> Line | None:
         """The first line of the only alert whose id begins so: alerts are forgotten, what was done is not."""
         found: dict[str, Line] = {}

@@ -191,7 +191,7 @@ MUTANTS = (
                 "Adoption(Stage.DONE)).decode()",
             ),
         ),
-        hint=11,
+        hint=8,
     ),
     Mutant(
         "numbers_begin_again",

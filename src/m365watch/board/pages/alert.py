@@ -154,7 +154,7 @@ def _call(call: GraphCall, graph_url: str) -> str:
 
 
 async def history(view: View, sources: Sources) -> Shape:
-    """What became of it: who changed its state, and who was told."""
+    """What became of it: who changed its state, who was told, and what was done over Graph."""
     kept = await _alert(view, sources)
     if kept is None:
         return Listing([], empty=NONE)
@@ -172,21 +172,30 @@ async def history(view: View, sources: Sources) -> Shape:
         words = f"{told.target} was told" if told.at_ms else f"{told.target} is to be told"
         note = "with many others, in one notification" if told.in_digest else ""
         rows.append((told.at_ms, Said(words, instant(told.at_ms) if told.at_ms else "", note, tone="muted")))
+    for deed in await sources.list_deeds(view, kept):
+        tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
+        step = deed.step.replace("_", " ").capitalize()
+        words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
+        rows.append((_ms(deed.at), Said(words, instant(_ms(deed.at)), deed.error, tone)))
     first = Said("First of its records", instant(kept.alert.first_at_ms), tone="muted")
     last = Said("Last of its records", instant(kept.alert.last_at_ms), tone="muted")
     rows += [(kept.alert.first_at_ms, first), (kept.alert.last_at_ms, last)]
     return Listing([said for _, said in sorted(rows, key=lambda one: -one[0])])
 
 
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
 PAGE = Page(
     "alert",
     "Alert",
     (
-        Panel("case", "What happened", case, tall="rows", is_live=True),
-        Panel("evidence", "Evidence", evidence, width=8, tall="rows"),
+        Panel("case", "What happened", case, width=8, tall="rows", is_live=True),
         Panel("check", "What to check next", check, width=4, tall="rows"),
-        Panel("containment", "What would contain it", containment, width=8, tall="rows"),
+        Panel("evidence", "Evidence", evidence, width=8, tall="rows"),
         Panel("history", "History", history, width=4, tall="rows", is_live=True),
+        Panel("containment", "What would contain it", containment, tall="rows"),
     ),
     says="a acknowledges, c closes with a reason, o opens again. Every value leads to all that has it.",
     under="alerts",

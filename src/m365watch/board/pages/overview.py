@@ -10,6 +10,7 @@ from functools import partial
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import entity_ways
 from m365watch.board.queries import activity
 from m365watch.board.series import chart_of, spark_step_s, sparks_of
 from m365watch.board.shapes import (
@@ -92,7 +93,11 @@ async def _alerts_tile(view: View, sources: Sources) -> Tile:
     worst = next((one for one in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM) if counts[one]), None)
     grave = [f"{counts[one]} {one}" for one in (Severity.CRITICAL, Severity.HIGH) if counts[one]]
     return Tile(
-        "Open alerts", short(len(found)), ", ".join(grave) or "none above medium", tone=str(worst or "ok")
+        "Open alerts",
+        short(len(found)),
+        ", ".join(grave) or "none above medium",
+        tone=str(worst or "ok"),
+        url=view.url("/alerts"),
     )
 
 
@@ -187,28 +192,27 @@ async def alerts(view: View, sources: Sources) -> Shape:
     chart = chart_of(
         view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]
     )
-    rules: Counter[tuple[str, Severity]] = Counter((one.alert.title, one.alert.severity) for one in found)
-    ordered = sorted(rules.items(), key=lambda one: (-one[0][1].rank, -one[1], one[0][0]))
+    rules = Counter((one.alert.title, one.alert.rule_id, one.alert.severity) for one in found)
+    ordered = sorted(rules.items(), key=lambda one: (-one[0][2].rank, -one[1], one[0]))
     grid = Grid(
         (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
         [
             [
                 Cell(str(severity).capitalize(), tone=str(severity), sorts=-severity.rank),
                 Cell(f"{count:,}", sorts=count),
-                Cell(title),
-                _who(next(one.alert.entities for one in found if one.alert.title == title)),
+                Cell(title, url=view.url("/alerts", rule=rule_id, severity="low")),
+                _who(view, next(one.alert.entities for one in found if one.alert.rule_id == rule_id)),
             ]
-            for (title, severity), count in ordered[:40]
+            for (title, rule_id, severity), count in ordered[:40]
         ],
     )
     return Several([chart, grid])
 
 
-def _who(entities: tuple[tuple[str, str], ...]) -> Cell:
-    for kind, value in entities:
-        if kind in {"user", "ip"}:
-            return Cell(value, narrows=(kind, value))
-    return Cell(entities[0][1] if entities else "")
+def _who(view: View, entities: tuple[tuple[str, str], ...]) -> Cell:
+    ways = entity_ways(view, entities)
+    way = next((one for one in ways if one.kind in {"user", "address"}), ways[0] if ways else None)
+    return Cell("") if way is None else Cell(way.text, url=way.url)
 
 
 async def changes(view: View, sources: Sources) -> Shape:

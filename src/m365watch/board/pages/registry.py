@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, overview, sign_ins
+from m365watch.board.pages import alert, alerts, exchange, health, investigate, overview, sign_ins
 from m365watch.board.panels import Page
 
-PAGES: tuple[Page, ...] = (overview.PAGE, sign_ins.PAGE, alerts.PAGE, alert.PAGE)
+PAGES: tuple[Page, ...] = (
+    overview.PAGE,
+    sign_ins.PAGE,
+    exchange.PAGE,
+    alerts.PAGE,
+    alert.PAGE,
+    investigate.PAGE,
+    investigate.RECORD,
+    health.PAGE,
+)
 
 
 def page_named(name: str) -> Page | None:

@@ -14,24 +14,10 @@ from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, 
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import counted, short
+from m365watch.board.words import application_words, counted, short
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
-_APPLICATIONS = {
-    "00000002-0000-0ff1-ce00-000000000000": "Exchange Online",
-    "00000003-0000-0ff1-ce00-000000000000": "SharePoint Online",
-    "00000003-0000-0000-c000-000000000000": "Microsoft Graph",
-    "1fec8e78-bce4-4aaf-ab1b-5451cc387264": "Teams",
-    "d3590ed6-52b3-4102-aeff-aad2292ab01c": "Microsoft Office",
-    "04b07795-8ddb-461a-bbee-02f9e1bf7b46": "Azure CLI",
-    "1950a258-227b-4e31-a9cf-717495945fc2": "Azure PowerShell",
-    "4765445b-32c6-49b0-83e6-1d93765276ca": "Office web apps",
-    "c44b4083-3bb0-49c1-b47d-974e53cbdf3c": "Azure portal",
-    "27922004-5251-4030-b22d-91ecd9a37ea4": "Outlook mobile",
-    "ab9b8c07-8f02-4f72-87fa-80105867a763": "OneDrive",
-}
-
 _PLACE_HEADINGS = (
     Heading("Sign-ins", numeric=True),
     Heading("Failed", numeric=True),
@@ -207,7 +193,7 @@ async def programs(view: View, sources: Sources) -> Shape:
         is_app = query is sign_ins.APPLICATIONS
         ranked = [
             Ranked(
-                _APPLICATIONS.get(name, name) or "not said",
+                application_words(name) or "not said",
                 count,
                 ("app", name) if is_app and name else None,
             )

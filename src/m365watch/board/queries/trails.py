@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from m365watch.board.lake_reader import Query
 from m365watch.lake.rollups.facts import TRACES
 
+TRAIL_MAX = 200
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
 
@@ -18,3 +21,74 @@ BY_ID = traces(
     " ORDER BY at_s, record LIMIT 200"
 )
 """The records of these ids."""
+_COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
+LANES_MAX = 8
+VALUES_MAX = 1_500
+"""Values of one column that two periods are compared by."""
+_MENTIONS = {
+    "session": "(session = $session OR contains(lower(raw), $session))",
+    "mailbox": "(user_id = $mailbox OR (workload = 'Exchange' AND contains(lower(raw), $mailbox)))",
+    "site": "(workload IN ('SharePoint', 'OneDrive') AND contains(lower(object), $site))",
+    "text": "(contains(lower(raw), $text) OR contains(lower(raw), $escaped))",
+}
+"""Records that something is in which has no column of its own, or not in all kinds of records."""
+
+
+def _where(mentions: Iterable[str]) -> str:
+    return " AND ".join(_MENTIONS[one] for one in mentions) or "true"
+
+
+def _long(mentions: Iterable[str], *, times: str) -> str:
+    """A row for each value of each column: name, value, t, n."""
+    pairs = ", ".join(f"{{'name': '{one}', 'value': {one}}}" for one in _COLUMNS)
+    return (
+        f"WITH alike AS (SELECT {times} AS t, {', '.join(_COLUMNS)}, sum(n) AS n FROM facts"
+        f" WHERE {_where(mentions)} GROUP BY ALL),"
+        f" pairs AS (SELECT t, unnest([{pairs}], recursive := true), n FROM alike),"
+        " long AS (SELECT name, value, t, sum(n) AS n FROM pairs WHERE value <> '' GROUP BY ALL)"
+    )
+
+
+def lanes(mentions: Iterable[str]) -> Query:
+    """Name of the column, value, instant, count: of each column the most frequent values."""
+    return traces(
+        _long(mentions, times="at_s // $step_s * $step_s")
+        + ", tops AS (SELECT name, value FROM long GROUP BY name, value"
+        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {LANES_MAX})"
+        " SELECT name, value, t, CAST(n AS BIGINT) FROM long SEMI JOIN tops USING (name, value)"
+    )
+
+
+WORKLOAD_LANES = Query(
+    "SELECT 'workload', workload, at_s // $step_s * $step_s, CAST(sum(n) AS BIGINT) FROM facts"
+    " WHERE workload <> '' GROUP BY ALL",
+    frozenset({"workload"}),
+)
+"""The same of workloads alone, where nobody is named."""
+
+
+def values(mentions: Iterable[str]) -> Query:
+    """Name of the column, value, count, first and last instant."""
+    return traces(
+        _long(mentions, times="at_s")
+        + " SELECT name, value, CAST(sum(n) AS BIGINT), min(t), max(t) FROM long GROUP BY name, value"
+        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {VALUES_MAX}"
+    )
+
+
+def figures(mentions: Iterable[str]) -> Query:
+    """Records, failures, people, addresses, applications, sessions, first and last instant."""
+    return traces(
+        "SELECT CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS"
+        " BIGINT), count(DISTINCT nullif(user_id, '')), count(DISTINCT nullif(client_ip, '')),"
+        " count(DISTINCT nullif(app_id, '')), count(DISTINCT nullif(session, '')), min(at_s), max(at_s)"
+        f" FROM facts WHERE {_where(mentions)}"
+    )
+
+
+def trail(mentions: Iterable[str]) -> Query:
+    """The newest records."""
+    return traces(
+        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {TRAIL_MAX}",
+        newest=TRAIL_MAX,
+    )

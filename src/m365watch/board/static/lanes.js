@@ -27,3 +27,22 @@ document.addEventListener("pointerup", (pointer) => {
   url.searchParams.set("to", instant(Number(start) + (last + 1) * Number(step)));
   location.assign(url);
 });
+
+// A record opens below its row; with a modifier key its link is an ordinary one.
+document.addEventListener("click", (click) => {
+  const link = click.target.closest?.(".grid a[href^='/record?']");
+  if (!link || click.ctrlKey || click.metaKey || click.shiftKey || click.button !== 0) return;
+  click.preventDefault();
+  const row = link.closest("tr");
+  const below = row.nextElementSibling;
+  if (below?.classList.contains("under")) {
+    below.remove();
+    return;
+  }
+  const under = document.createElement("tr");
+  under.className = "under";
+  const cell = under.insertCell();
+  cell.colSpan = row.cells.length;
+  row.after(under);
+  htmx.ajax("GET", `/panel/record/record${new URL(link.href).search}`, { target: cell, swap: "innerHTML" });
+});

@@ -1,0 +1,401 @@
+"""Investigate: all that one person, address, application, mailbox or site did, on one axis of time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.lit import lights_of
+from m365watch.board.pages.alert import record_shown
+from m365watch.board.pages.alerts import about, instant, is_narrow
+from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import field_url, pivot_url
+from m365watch.board.queries import activity, trails
+from m365watch.board.series import steps_of
+from m365watch.board.shapes import (
+    Cell,
+    Empty,
+    Grid,
+    Heading,
+    Lane,
+    Lanes,
+    Mark,
+    Records,
+    Several,
+    Shape,
+    Tile,
+    Tiles,
+)
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.time_range import TimeRange
+from m365watch.board.view import View
+from m365watch.board.words import application_words, counted, short, workload_colour, workload_words
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+
+WEEK_S = 7 * 86_400
+ABOUT = ("user", "ip", "app", "operation")
+"""What narrows a view to something that can be investigated, beside what is mentioned."""
+TICKS = 6
+COMPARED_SHOWN_MAX = 40
+NOBODY = Empty(
+    "Nobody and nothing is named yet.",
+    "Choose one below, narrow the view above, or click a value on any page of an alert or a record.",
+)
+NOTHING_THEN = Empty(
+    "It has left no record in the time before, so that all of it would be new.",
+    "Choose a shorter time: what is before that may be in the lake.",
+)
+_GROUPS = (
+    ("workload", "", "Workloads", "c1"),
+    ("operation", "operation", "Operations", "c1"),
+    ("client_ip", "ip", "Addresses", "c3"),
+    ("session", "session", "Sessions", "c4"),
+    ("app_id", "app", "Applications", "c5"),
+    ("user_id", "user", "People", "c2"),
+)
+"""Column, kind to pivot to, title and colour of the lanes."""
+_COMPARED = (
+    ("operation", "operation", "Operation"),
+    ("client_ip", "ip", "Address"),
+    ("app_id", "app", "Application"),
+    ("user_id", "user", "Person"),
+)
+AGAINST = (("before", "The time before"), ("week", "A week earlier"))
+
+
+def is_about_something(view: View) -> bool:
+    """Whether the view names whom or what it is about."""
+    return bool(view.mentions) or any(view.narrowing.of(name) for name in ABOUT)
+
+
+def _mentioned(view: View) -> dict[str, str]:
+    """What the queries are bound with."""
+    given = {name: value.lower() for name, value in view.mentions}
+    if text := given.get("text"):
+        given["escaped"] = json.dumps(text, ensure_ascii=False)[1:-1]
+    return given
+
+
+def _names(view: View) -> list[str]:
+    return [name for name, _ in view.mentions]
+
+
+def _concerns(view: View, kept: KeptAlert) -> bool:
+    """Whether the alert is about what the view is about."""
+    if not is_narrow(view, kept):
+        return False
+    values = [value.lower() for _, value in kept.alert.entities]
+    return all(any(wanted.lower() in value for value in values) for _, wanted in view.mentions)
+
+
+async def _alerts(view: View, sources: Sources) -> list[KeptAlert]:
+    return [one for one in await sources.list_alerts(view) or [] if _concerns(view, one)]
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """How much there is of it, and how bad it looks."""
+    if not is_about_something(view):
+        return Tiles([], empty=NOBODY)
+    rows, alerts = await asyncio.gather(
+        sources.ask(view, trails.figures(_names(view)), **_mentioned(view)), _alerts(view, sources)
+    )
+    total, failed, people, addresses, apps, sessions, first, last = rows[0] if rows else (0,) * 8
+    waiting = [one for one in alerts if one.state in ACTIVE]
+    worst = max((one.alert.severity for one in waiting), key=lambda one: one.rank, default=None)
+    risk = sum(one.alert.risk for one in waiting)
+    seen = f"{_time(first)} to {_time(last)}" if total else "in this time"
+    tone = str(worst) if worst is not None and worst.rank >= Severity.MEDIUM.rank else ""
+    return Tiles(
+        [
+            Tile("Records", short(total), seen),
+            Tile("Not done", short(failed), "failed or refused"),
+            Tile("People", short(people)),
+            Tile("Addresses", short(addresses)),
+            Tile("Applications", short(apps), counted(sessions, "session", "sessions")),
+            Tile("Risk", short(risk), counted(len(waiting), "alert waits", "alerts wait"), tone=tone),
+        ]
+    )
+
+
+async def timeline(view: View, sources: Sources) -> Shape:
+    """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
+    instants = steps_of(view.range)
+    query, given = trails.lanes(_names(view)), _mentioned(view)
+    if not is_about_something(view):
+        query, given = trails.WORKLOAD_LANES, {}
+    rows, alerts = await asyncio.gather(sources.ask(view, query, **given), _alerts(view, sources))
+    counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    for name, value, at_s, count in rows:
+        counts[name][value][at_s] = count
+    groups = [("Alerts", _alert_lanes(view, alerts, instants))] if alerts else []
+    for column, kind, title, colour in _GROUPS:
+        lanes = [
+            _lane(view, column, kind, value, colour, [at.get(one, 0) for one in instants])
+            for value, at in counts[column].items()
+        ]
+        if len(lanes) > 1 or (lanes and not view.narrowing.of(kind)):
+            groups.append((title, sorted(lanes, key=lambda one: (-one.total, one.label))))
+    return Lanes(
+        instants[0],
+        view.range.step_s,
+        len(instants),
+        groups,
+        _ticks(instants, view.range.step_s),
+        empty=None if groups else await no_records(view, sources),
+    )
+
+
+def _lane(view: View, column: str, kind: str, value: str, colour: str, values: list[int]) -> Lane:
+    is_workload = column == "workload"
+    label = workload_words(value) if is_workload else application_words(value) if kind == "app" else value
+    url = (
+        view.narrowed_url("/investigate", "workload", value) if is_workload else pivot_url(view, kind, value)
+    )
+    return Lane(label, url, workload_colour(value) if is_workload else colour, values, total=sum(values))
+
+
+def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int]) -> list[Lane]:
+    start_s, span_s = instants[0], len(instants) * view.range.step_s
+    lanes = []
+    for severity in reversed(Severity):
+        of = [one.alert for one in alerts if one.alert.severity is severity]
+        marks = [
+            Mark(
+                min(max((one.last_at_ms / 1000 - start_s) / span_s, 0), 1),
+                str(severity),
+                f"{one.title}, {instant(one.last_at_ms)}",
+                view.url("/alert", alert=one.id),
+            )
+            for one in sorted(of, key=lambda one: one.last_at_ms)
+        ]
+        if marks:
+            lanes.append(Lane(str(severity).capitalize(), "", str(severity), marks=marks, total=len(marks)))
+    return lanes
+
+
+def _ticks(instants: Sequence[int], step_s: int) -> list[tuple[float, str]]:
+    places = [len(instants) * number // TICKS for number in range(TICKS)]
+    is_short = len(instants) * step_s <= 2 * 86_400
+    form = "%H:%M" if is_short else "%-d %b %H:%M" if step_s < 86_400 else "%-d %b"
+    return [
+        (place / len(instants), f"{datetime.fromtimestamp(instants[place], UTC):{form}}") for place in places
+    ]
+
+
+async def alerts_about(view: View, sources: Sources) -> Shape:
+    """The alerts that are about it."""
+    if not is_about_something(view):
+        return await about(view, sources)
+    found = await _alerts(view, sources)
+    headings = (
+        Heading("Severity"),
+        Heading("What"),
+        Heading("State"),
+        Heading("Last (UTC)"),
+        Heading("How it came about", wide=True),
+    )
+    rows = [
+        [
+            Cell(
+                str(one.alert.severity).capitalize(),
+                tone=str(one.alert.severity),
+                sorts=one.alert.severity.rank,
+            ),
+            Cell(one.alert.title, url=view.url("/alert", alert=one.alert.id)),
+            Cell(str(one.state).capitalize(), tone="" if one.state in ACTIVE else "muted"),
+            Cell(instant(one.alert.last_at_ms), sorts=one.alert.last_at_ms, tone="muted"),
+            Cell(one.alert.explanation, tone="muted"),
+        ]
+        for one in found[:100]
+    ]
+    return Grid(headings, rows, empty=None if rows else Empty("No alert is about it in this time."))
+
+
+async def records(view: View, sources: Sources) -> Shape:
+    """What it did, the newest first; a time opens the record, any other value leads to all that has it."""
+    if not is_about_something(view):
+        return await _most_active(view, sources)
+    rows = await sources.ask(view, trails.trail(_names(view)), **_mentioned(view))
+    headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result", "What it was about")
+    return Grid(
+        [Heading(one) for one in headings],
+        [_record_cells(view, row) for row in rows],
+        cut=f"the last {trails.TRAIL_MAX}" if len(rows) == trails.TRAIL_MAX else "",
+        empty=None if rows else await no_records(view, sources),
+    )
+
+
+def _record_cells(view: View, row: Sequence[object]) -> list[Cell]:
+    record, at_s, workload, operation, user, address, outcome, target, *_ = (
+        "" if one is None else str(one) for one in row
+    )
+    opens = view.url("/record", record=f"{at_s}:{record}") if record else ""
+    return [
+        Cell(f"{datetime.fromtimestamp(int(at_s), UTC):%m-%d %H:%M:%S}", sorts=int(at_s), url=opens),
+        Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
+        Cell(operation, url=pivot_url(view, "operation", operation) if operation else ""),
+        Cell(user, url=pivot_url(view, "user", user) if user else ""),
+        Cell(address, url=pivot_url(view, "ip", address) if address else ""),
+        Cell(outcome, tone=outcome),
+        Cell(target, url=field_url(view, "ObjectId", target)),
+    ]
+
+
+async def _most_active(view: View, sources: Sources) -> Shape:
+    rows = await sources.ask(view, activity.share_of("user_id"))
+    people = [(user, count) for user, count in rows if "@" in user][:30]
+    headings = (Heading("Who"), Heading("Records", numeric=True))
+    return Grid(
+        headings,
+        [
+            [Cell(user, url=pivot_url(view, "user", user)), Cell(f"{count:,}", sorts=count)]
+            for user, count in people
+        ],
+        title="Most active people",
+        empty=None if people else await no_records(view, sources),
+    )
+
+
+async def compare(view: View, sources: Sources) -> Shape:
+    """What is new in this time against another one, and what there is no more."""
+    if not is_about_something(view):
+        return Several([], empty=NOBODY)
+    against = view.option("by", tuple(name for name, _ in AGAINST))
+    span = view.range
+    other = span.before if against == "before" else TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
+    query, given = trails.values(_names(view)), _mentioned(view)
+    now, before = await asyncio.gather(
+        sources.ask(view, query, **given), sources.ask(replace(view, range=other), query, **given)
+    )
+    if now and not before:
+        return Several([], empty=NOTHING_THEN)
+    counts = [_counted(rows) for rows in (now, before)]
+    parts = [
+        _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}))
+        for column, kind, title in _COMPARED
+        if not view.narrowing.of(kind)
+    ]
+    if sources.knows_places:
+        now_in, before_in = (_countries(one.get("client_ip", {}), sources) for one in counts)
+        parts.append(_compared(view, "Country", "", now_in, before_in))
+    empty = None if now else await no_records(view, sources)
+    return Several(parts, empty=empty, choices=AGAINST, chosen=against)
+
+
+def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, value, count, *_ in rows:
+        found[str(name)][str(value)] = int(str(count))
+    return found
+
+
+def _countries(addresses: Mapping[str, int], sources: Sources) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for address, count in addresses.items():
+        found[sources.places.locate(address).country or "unknown"] += count
+    return dict(found)
+
+
+def _compared(view: View, title: str, kind: str, now: Mapping[str, int], before: Mapping[str, int]) -> Grid:
+    """The new ones first, then those that are gone, then the others by how much they changed."""
+
+    def order(value: str) -> tuple[int, int, str]:
+        is_new, is_gone = value not in before, value not in now
+        change = abs(now.get(value, 0) - before.get(value, 0))
+        return (0 if is_new else 1 if is_gone else 2, -change, value)
+
+    every = sorted(now.keys() | before.keys(), key=order)
+    rows = [
+        [
+            Cell(
+                application_words(value) if kind == "app" else value,
+                url=pivot_url(view, kind, value) if kind else "",
+            ),
+            *_standing(now.get(value, 0), before.get(value, 0)),
+        ]
+        for value in every[:COMPARED_SHOWN_MAX]
+    ]
+    headings = (Heading(title), Heading("Is"), Heading("Now", numeric=True), Heading("Then", numeric=True))
+    return Grid(headings, rows, empty=None if rows else Empty(f"No {title.lower()} in either time."))
+
+
+def _standing(now: int, before: int) -> list[Cell]:
+    words, tone = ("new", "medium") if not before else ("gone", "low") if not now else ("", "")
+    return [
+        Cell(words, tone=tone),
+        Cell(f"{now:,}", sorts=now),
+        Cell(f"{before:,}", sorts=before, tone="muted"),
+    ]
+
+
+async def record(view: View, sources: Sources) -> Shape:
+    """One record, field by field; what rules looked at that raised an alert for it is lit up."""
+    at_s, _, record_id = view.given("record").partition(":")
+    if not (record_id and at_s.isascii() and at_s.isdigit() and len(at_s) <= 11):
+        return Records([], empty=Empty("No record is named.", "Open one from a timeline."))
+    second = replace(view, range=TimeRange(int(at_s), int(at_s) + 1))
+    rows = await sources.ask(second, trails.BY_ID, ids=[record_id])
+    if not rows:
+        return Records([], empty=Empty("The lake does not hold this record (any more)."))
+    named = [one.alert for one in await sources.list_alerts(second) or [] if record_id in one.alert.evidence]
+    rules = await sources.list_rules() if named else {}
+    lights = [light for alert in named for light in lights_of(rules.get(alert.rule_id), rules)]
+    return Records([record_shown(view, rows[0], lights)])
+
+
+async def rested_on(view: View, sources: Sources) -> Shape:
+    """The alerts that rest on the record."""
+    at_s, _, record_id = view.given("record").partition(":")
+    is_named = record_id and at_s.isascii() and at_s.isdigit() and len(at_s) <= 11
+    second = replace(view, range=TimeRange(int(at_s), int(at_s) + 1)) if is_named else view
+    found = await sources.list_alerts(second) or [] if is_named else []
+    ranked = [one for one in found if record_id in one.alert.evidence]
+    rows = [
+        [
+            Cell(str(one.alert.severity).capitalize(), tone=str(one.alert.severity)),
+            Cell(one.alert.title, url=view.url("/alert", alert=one.alert.id, record="")),
+        ]
+        for one in ranked
+    ]
+    empty = None if rows else Empty("No alert rests on it.")
+    return Grid((Heading("Severity"), Heading("Alert", wide=True)), rows, empty=empty)
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}"
+
+
+PAGE = Page(
+    "investigate",
+    "Investigate",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel(
+            "timeline",
+            "On one axis of time",
+            timeline,
+            says="Drag over a lane to narrow the time; a name leads to all that has it.",
+            tall="chart",
+        ),
+        Panel("alerts", "Alerts", alerts_about, tall="rows", is_live=True),
+        Panel("compare", "What is new", compare, tall="rows"),
+        Panel("records", "Records", records, tall="rows"),
+    ),
+    says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
+)
+RECORD = Page(
+    "record",
+    "Record",
+    (
+        Panel("record", "Record", record, width=8, tall="rows"),
+        Panel("alerts", "Alerts that rest on it", rested_on, width=4, tall="rows"),
+    ),
+    says="Every value leads to all that has it.",
+    under="investigate",
+)

@@ -1,0 +1,154 @@
+"""One entity's whole story: over workloads and addresses, against another time, record by record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asking import EVERYTHING, view_of
+from collected_week import TRUTH
+from m365watch.board.access import Access, Role
+from m365watch.board.pages import investigate
+from m365watch.board.pivots import field_url, pivot_url
+from m365watch.board.queries import trails
+from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.time_range import TimeRange
+
+STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+PANELS = [one.name for one in investigate.PAGE.panels]
+
+
+@pytest.fixture(scope="session")
+def attacks(collected: Path) -> list[dict[str, Any]]:
+    """What really happened, in the order of time."""
+    found: list[dict[str, Any]] = json.loads((collected.parent / TRUTH).read_bytes())
+    return found
+
+
+@pytest.fixture
+def victim(attacks: list[dict[str, Any]]) -> str:
+    """Whose account the intruder took over last."""
+    takeovers = [one for one in attacks if one["story"] == "inbox_rule_forwarding"]
+    return str(takeovers[-1]["entities"]["user"][0])
+
+
+def test_all_that_somebody_did_is_on_one_axis(sources: Sources, victim: str) -> None:
+    """The lanes of the workloads add up to all of the person's records, and the alerts are among them."""
+    view = view_of(f"range=30d&user={victim}")
+
+    shape = asyncio.run(investigate.timeline(view, sources))
+    [(total, *_)] = asyncio.run(sources.ask(view, trails.figures([])))
+
+    assert isinstance(shape, Lanes)
+    groups = dict(shape.groups)
+    assert sum(lane.total for lane in groups["Workloads"]) == total > 0
+    assert all(len(lane.values) == shape.steps for lane in groups["Workloads"])
+    marks = [mark for lane in groups["Alerts"] for mark in lane.marks]
+    assert marks
+    assert all(0 <= mark.at <= 1 and mark.url.startswith("/alert?") for mark in marks)
+
+
+MENTIONED = ["session", "mailbox", "site", "text"]
+
+
+@pytest.mark.parametrize("kind", MENTIONED)
+def test_what_has_no_column_is_found_in_records(sources: Sources, victim: str, kind: str) -> None:
+    """A session, a mailbox, a site, any text: its records are found, and others are not."""
+    view = view_of(f"range=30d&user={victim}")
+    rows = asyncio.run(sources.ask(view, trails.trail([])))
+    session = next(row[8] for row in rows if row[8])
+    site = next(
+        row[7] for row in rows if row[2] in {"SharePoint", "OneDrive"} and row[7].startswith("https://")
+    )
+    text = {"session": session, "mailbox": victim, "site": "/".join(site.split("/")[:5]), "text": rows[0][0]}[
+        kind
+    ]
+    about = view_of(f"range=30d&{kind}={text.upper()}")
+
+    found = asyncio.run(investigate.records(about, sources))
+    nothing = asyncio.run(investigate.records(view_of(f"range=30d&{kind}=nowhere-to-be-found"), sources))
+
+    assert isinstance(found, Grid)
+    assert len(found.rows) > 0
+    assert nothing.empty
+    assert kind != "text" or len(found.rows) == 1
+
+
+def test_a_text_is_found_as_json_writes_it(sources: Sources) -> None:
+    """A value with a backslash or a quotation mark is looked for as records have it."""
+    view = view_of('range=30d&text=a"b\\c')
+
+    assert investigate._mentioned(view) == {"text": 'a"b\\c', "escaped": 'a\\"b\\\\c'}
+    assert asyncio.run(sources.ask(view, trails.trail(["text"]), **investigate._mentioned(view))) == []
+
+
+def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
+    """Against the time before: what was not there then comes before what was."""
+    view = view_of(f"range=30d&user={victim}")
+    [(*_, first, last)] = asyncio.run(sources.ask(view, trails.figures([])))
+    late = replace(view, range=TimeRange((first + last) // 2, last + 1))
+
+    shape = asyncio.run(investigate.compare(late, sources))
+    nothing_before = asyncio.run(investigate.compare(view, sources))
+
+    assert isinstance(shape, Several)
+    words = [row[1].text for grid in shape.parts if isinstance(grid, Grid) for row in grid.rows]
+    assert {"new"} <= set(words)
+    for grid in shape.parts:
+        assert isinstance(grid, Grid)
+        order = [["new", "gone", ""].index(row[1].text) for row in grid.rows]
+        assert order == sorted(order)
+        assert all(row[3].text == "0" for row in grid.rows if row[1].text == "new")
+    assert nothing_before.empty
+
+
+def test_a_record_is_shown_whole(sources: Sources, victim: str) -> None:
+    """By second and id, wherever the view's time is; every field has its line."""
+    view = view_of(f"range=30d&user={victim}")
+    row = asyncio.run(sources.ask(view, trails.trail([])))[0]
+
+    shape = asyncio.run(investigate.record(view_of(f"range=1h&record={row[1]}:{row[0]}"), sources))
+    odd = [
+        asyncio.run(investigate.record(view_of(f"record={one}"), sources)) for one in ("", ":", "x:1", "1:x")
+    ]
+
+    assert isinstance(shape, Records)
+    [shown] = shape.rows
+    record = json.loads(shown.raw)
+    assert shown.id == record["Id"] == row[0]
+    assert set(record) <= {line.name for line in shown.lines}
+    assert all(one.empty for one in odd)
+
+
+@pytest.mark.parametrize("panel", PANELS)
+@pytest.mark.parametrize("about", ["user", "text", "record"])
+def test_a_stranger_investigates_nothing(sources: Sources, victim: str, panel: str, about: str) -> None:
+    """Whoever may see another tenant finds nothing of this one by any name, text or id."""
+    row = asyncio.run(sources.ask(view_of(f"range=30d&user={victim}"), trails.trail([])))[0]
+    given = {"user": f"user={victim}", "text": f"text={victim}", "record": f"record={row[1]}:{row[0]}"}[about]
+    loads = {one.name: one.load for page in (investigate.PAGE, investigate.RECORD) for one in page.panels}
+
+    shape = asyncio.run(
+        loads["record" if about == "record" else panel](view_of(f"range=30d&{given}", STRANGER), sources)
+    )
+
+    if isinstance(shape, Tiles) and not shape.empty:
+        assert shape.tiles[0].value == "0"
+    else:
+        assert shape.empty
+
+
+def test_a_pivot_keeps_time_and_tenant_alone() -> None:
+    """One click on a value leads to all that has it, not to what is left under all other filters."""
+    view = view_of("range=24h&user=ann%40x&workload=Exchange&tenant=t1&rule=r", EVERYTHING)
+
+    assert pivot_url(view, "ip", "192.0.2.1") == "/investigate?range=24h&tenant=t1&ip=192.0.2.1"
+    assert pivot_url(view, "file", "a b") == "/investigate?range=24h&tenant=t1&text=a+b"
+    assert field_url(view, "ClientIP", "[::ffff:192.0.2.1]:443").endswith("&ip=192.0.2.1")
+    assert field_url(view, "Version", "1") == ""
