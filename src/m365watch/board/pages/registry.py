@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, exchange, investigate, overview, sharepoint, sign_ins
+from m365watch.board.pages import (
+    alert,
+    alerts,
+    applications,
+    exchange,
+    investigate,
+    overview,
+    sharepoint,
+    sign_ins,
+)
 from m365watch.board.panels import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,6 +20,7 @@ PAGES: tuple[Page, ...] = (
     sign_ins.PAGE,
     exchange.PAGE,
     sharepoint.PAGE,
+    applications.PAGE,
     alerts.PAGE,
     alert.PAGE,
     investigate.PAGE,

@@ -90,7 +90,6 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
         Heading(title),
         Heading("Downloads", numeric=True),
         Heading("Uploads", numeric=True),
-        Heading("All", numeric=True),
         Heading("People", numeric=True),
     )
     return Grid(
@@ -100,10 +99,9 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
                 Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
                 number(downloads),
                 number(uploads, "" if uploads else "muted"),
-                number(count),
                 number(people),
             ]
-            for name, count, downloads, uploads, people in rows
+            for name, _, downloads, uploads, people in rows
         ],
     )
 
