@@ -147,7 +147,8 @@ def address(given: str) -> Cell:
 
 def operation(name: str, tone: str = "") -> Cell:
     """An operation, which a click narrows to."""
-    return Cell(name.rstrip(". ") or "not said", narrows=("operation", name) if name else None, tone=tone)
+    words = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
+    return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
 def number(count: int, tone: str = "") -> Cell:

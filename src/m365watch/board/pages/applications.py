@@ -78,9 +78,9 @@ async def figures(view: View, sources: Sources) -> Shape:
             Tile(
                 "Credentials and owners", short(credentials), "of applications", "high" if credentials else ""
             ),
-            Tile("Applications", short(changed), "added, changed, removed"),
+            Tile("Applications", short(changed), "came, changed, went"),
             Tile("Roles", short(roles), "given or taken", tone="medium" if roles else ""),
-            Tile("Gates", short(gates), "policies, domains, federation", tone="medium" if gates else ""),
+            Tile("Gates", short(gates), "policies, domains", tone="medium" if gates else ""),
         ]
     )
 

@@ -12,6 +12,7 @@ from m365watch.board.pages import (
     overview,
     sharepoint,
     sign_ins,
+    threats,
 )
 from m365watch.board.panels import Page
 
@@ -21,6 +22,7 @@ PAGES: tuple[Page, ...] = (
     exchange.PAGE,
     sharepoint.PAGE,
     applications.PAGE,
+    threats.PAGE,
     alerts.PAGE,
     alert.PAGE,
     investigate.PAGE,
