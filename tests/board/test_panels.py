@@ -36,6 +36,11 @@ MAY_BE_EMPTY = {
     ("investigate", "compare"),
     ("record", "record"),
     ("record", "alerts"),
+    ("health", "gaps"),
+    ("health", "waiting"),
+    ("health", "quarantine"),
+    ("health", "audits"),
+    ("health", "credentials"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, exchange, investigate, overview, sharepoint, sign_ins
+from m365watch.board.pages import alert, alerts, exchange, health, investigate, overview, sharepoint, sign_ins
 from m365watch.board.panels import Page
 
 PAGES: tuple[Page, ...] = (
@@ -15,6 +15,7 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    health.PAGE,
 )
 
 
