@@ -36,6 +36,7 @@ MAY_BE_EMPTY = {
     ("investigate", "compare"),
     ("record", "record"),
     ("record", "alerts"),
+    ("health", "needs"),
     ("health", "gaps"),
     ("health", "waiting"),
     ("health", "quarantine"),
