@@ -44,6 +44,12 @@ MAY_BE_EMPTY = {
     ("investigate", "compare"),
     ("record", "record"),
     ("record", "alerts"),
+    ("health", "needs"),
+    ("health", "gaps"),
+    ("health", "waiting"),
+    ("health", "quarantine"),
+    ("health", "audits"),
+    ("health", "credentials"),
 }
 
 

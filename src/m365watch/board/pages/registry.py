@@ -8,6 +8,7 @@ from m365watch.board.pages import (
     alerts,
     applications,
     exchange,
+    health,
     investigate,
     overview,
     sharepoint,
@@ -27,6 +28,7 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    health.PAGE,
 )
 
 
