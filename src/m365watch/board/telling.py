@@ -136,7 +136,8 @@ def instant(seconds: int) -> Cell:
 
 def person(user: str) -> Cell:
     """Somebody, whom a click narrows to."""
-    return Cell(user or "not said", narrows=("user", user) if user else None)
+    words = "anonymous visitor" if user.startswith("urn:spo:anon#") else user or "not said"
+    return Cell(words, narrows=("user", user) if user else None)
 
 
 def address(given: str) -> Cell:
