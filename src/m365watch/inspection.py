@@ -12,6 +12,7 @@ from typing import Any
 from m365watch.clock import SystemClock
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound, find_gaps
+from m365watch.completeness.hours import FeedHours, find_hours
 from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.completeness.watch import silent_feeds
@@ -147,13 +148,24 @@ def read_audits(settings: Settings) -> dict[Feed, FeedAudit]:
     return {feed: audit for feed, audit in found.items() if audit is not None}
 
 
-def read_gaps(settings: Settings, *, now: datetime, days: int) -> GapsFound:
-    """The hours without content of the last `days`, from the ledger alone.
+def read_gaps(
+    settings: Settings, *, now: datetime, days: int, feeds: Sequence[Feed] | None = None
+) -> GapsFound:
+    """The hours without content of the last `days`, from the ledger alone; of all feeds, or of `feeds`.
 
     Raises: LedgerUnusable: there is no ledger yet.
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
-        return find_gaps(connection, feeds_of(settings), now=now, days=days)
+        return find_gaps(connection, feeds_of(settings) if feeds is None else feeds, now=now, days=days)
+
+
+def read_hours(settings: Settings, feeds: Sequence[Feed], hours: range, *, now: datetime) -> list[FeedHours]:
+    """What is known of each hour (since 1970) of these feeds, from the ledger alone.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return find_hours(connection, feeds, hours, now=now)
 
 
 def read_audit_progress(settings: Settings) -> dict[str, Any]:

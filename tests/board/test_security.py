@@ -25,6 +25,9 @@ from m365watch.board.shapes import (
     Empty,
     Grid,
     Heading,
+    Heat,
+    HeatCell,
+    HeatRow,
     Lane,
     Lanes,
     Line,
@@ -140,8 +143,10 @@ def shapes_of(text: str) -> list[Shape]:
         (Heading(text),), [[Cell(text, ("user", text))], [Cell(text, tone="high")]], title=text, cut=text
     )
     tiles = Tiles([Tile(text, text, text)])
+    cell = HeatCell("ok", 0.5, text)
+    heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
     empty = Grid((), (), empty=Empty(text, text))
-    return [chart, ranking, grid, tiles, Several([chart, grid]), empty, *case_shapes_of(text)]
+    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, empty, *case_shapes_of(text)]
 
 
 def case_shapes_of(text: str) -> list[Shape]:

@@ -127,6 +127,22 @@ def test_what_was_done_over_graph_stands_in_the_history(
     assert said == ["Disable account: bob@contoso.example (done), by ann"]
 
 
+def test_what_somebody_else_changes_is_seen_at_once(sources: Sources, kept: KeptAlert) -> None:
+    """Lists are remembered while a page loads, and never longer than they are true."""
+    path = sources.settings.state_directory / FILE_NAME
+    view = view_of(EVERY)
+    once = asyncio.run(sources.list_alerts(view))
+    again = asyncio.run(sources.list_alerts(view))
+    for number in range(20):
+        state = AlertState.ACKNOWLEDGED if number % 2 else AlertState.OPEN
+        set_states(path, [kept.alert.id], state, reason=str(number), by="ann", at_ms=number)
+        now = asyncio.run(sources.list_alerts(view)) or []
+        found = next(one for one in now if one.alert.id == kept.alert.id)
+        assert (found.state, found.reason) == (state, str(number))
+
+    assert once == again != []
+
+
 REFUSED: list[tuple[dict[str, Any], int]] = [
     ({"ids": ["AN ALERT"], "state": "closed", "reason": "  "}, 400),
     ({"ids": [], "state": "open"}, 400),

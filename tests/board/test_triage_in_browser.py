@@ -14,6 +14,14 @@ from test_in_browser import AXE, VIOLATIONS, Shown, _browser, in_browser
 __all__ = ["_browser"]
 CLICKS_MAX = 4
 WIDTHS = (1280, 390)
+RELOAD = """
+new Promise((done) => {
+  const queue = document.querySelector("#panel-queue .panel-body");
+  queue.addEventListener("htmx:afterSettle", () => done(1), {once: true});
+  htmx.trigger(queue, "again");
+})
+"""
+"""The queue loaded anew, as new records make it."""
 
 
 class Analyst:
@@ -78,6 +86,8 @@ def test_alerts_are_worked_on_by_keys(collected: Path) -> None:
         assert await tab.run("document.querySelector('[data-chosen]').textContent") == "2 selected"
         assert await tab.run("location.search.includes('severity')")
         await tab.press("c")
+        await tab.run(RELOAD)
+        assert await tab.run("document.querySelector('dialog.reason').open")
         await tab.run("document.querySelector('.reason textarea').value = 'a drill'")
         await tab.run("document.querySelector('.reason form').requestSubmit()")
         await tab.until(f"!document.querySelector('.waiting[data-alert=\"{ids[0]}\"]')")

@@ -119,6 +119,16 @@ def test_the_sums_tell_steps_and_tenants() -> None:
     assert both.counts[Verdict.SKIPPED] == 1
 
 
+def test_the_sums_tell_tenants_that_were_not_tried() -> None:
+    """Behind a network that leads nowhere none is broken, and none is fine."""
+    network = Group(Place.NETWORK, steps=(bad(Check.TLS, "the proxy cannot be reached", fix="mend it"),))
+    waiting = [tenant(number, skipped(Check.TOKEN, Check.TLS)) for number in range(2)]
+
+    assert summary_line(Preflight([network, *waiting])) == (
+        "something is broken: 0 ok, 0 note, 1 broken, 2 skipped; 2 tenants, 0 of them broken, 2 not tried"
+    )
+
+
 def test_what_is_under_way_fits_a_line() -> None:
     """Two of them are named."""
     under_way = {f"tenant {number}": "token" if number else "" for number in range(12)}

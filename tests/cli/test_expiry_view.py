@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console, Group
 
 from m365watch.cli.expiry_view import credential_lines, credentials_document
 from m365watch.cli.metrics import metrics_text
@@ -66,6 +68,17 @@ def test_a_page_of_many_applications_stays_short() -> None:
     assert "in 24 hours" in lines[0]
     assert len(lines) == 5
     assert lines[4] == "credential: and 27 more in --json"
+
+
+@pytest.mark.parametrize("end", [NEAR, ENDED, FAR, UNKNOWN])
+def test_a_pipe_gets_each_credential_and_its_cure_on_one_line(end: CredentialEnd) -> None:
+    """However long: somebody greps for them, and copies from them."""
+    console = Console(width=40, color_system=None)
+    lines = credential_lines([application(end, tenants=("a", "b"))], now=NOW, shown_max=6)
+    with console.capture() as capture:
+        console.print(Group(*lines), crop=False)
+
+    assert capture.get().splitlines() == [line.plain for line in lines]
 
 
 def test_the_document_has_every_credential() -> None:

@@ -128,7 +128,10 @@ def test_every_output_can_be_named(folder: Path, flags: list[str], output: str) 
         ([*BASIC, "--tenant", "x"], '--tenant: "x" is not a GUID'),
         (["--client-id", "x", "--secret-file", "secret"], '--client-id: "x" is not a GUID'),
         (["--secret-file", "secret"], "--client-id is missing"),
-        (["--client-id", APPLICATION], "a credential is missing"),
+        (
+            ["--client-id", APPLICATION],
+            "a credential is missing: one of --certificate, --create-certificate,",
+        ),
         ([*BASIC, "--managed-identity", "system"], "give one credential"),
         ([*BASIC, "--cloud", "mars"], '--cloud: "mars" is none'),
         ([*BASIC, "--cloud", "custom"], "needs --login-url and --management-url"),

@@ -207,6 +207,7 @@ def test_a_proxy_that_refuses_is_named(
 
     assert verdicts(steps) == {"proxy": "ok", "dns": "ok", "tls": "broken", "clock": "skipped"}
     assert steps[0].seen.startswith("login.example by http://127.0.0.1:")
+    assert steps[1].seen == "the proxy 127.0.0.1", "as if the host's own name led here"
     assert text in steps[2].seen
     assert cure in str(steps[2].fix)
     assert "pr0xy-secret" not in str(steps)

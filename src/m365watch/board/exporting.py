@@ -10,6 +10,7 @@ from m365watch.board.shapes import (
     Case,
     Chart,
     Grid,
+    Heat,
     Lanes,
     Listing,
     Matrix,
@@ -59,6 +60,8 @@ def _rows_of(shape: Shape) -> Iterator[list[str]]:
         case Tiles(tiles=tiles):
             yield ["figure", "value", "note"]
             yield from ([one.label, one.value, one.note] for one in tiles)
+        case Heat():
+            yield from _heat_rows(shape)
         case _:
             yield from _case_rows(shape)
 
@@ -99,6 +102,12 @@ def _alert_row(alert: Waiting) -> list[str]:
     techniques = " ".join(one.text for one in alert.techniques)
     words = (alert.id, alert.severity, alert.title, alert.state, entities, str(alert.count))
     return [*words, alert.first, alert.last, techniques, alert.note]
+
+
+def _heat_rows(heat: Heat) -> Iterator[list[str]]:
+    yield ["time", *(row.label for row in heat.rows)]
+    for place, cells in enumerate(zip(*(row.cells for row in heat.rows), strict=True)):
+        yield [instant_text(heat.start_s + place * heat.step_s), *(cell.says for cell in cells)]
 
 
 def _safe(text: str) -> str:

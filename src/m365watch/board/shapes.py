@@ -327,4 +327,44 @@ class Lanes:
     empty: Empty | None = None
 
 
-Shape = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """One step of a row of a heat map."""
+
+    tone: str
+    """The name of a colour; empty where there is nothing to show."""
+    depth: float
+    """How strong it is, above 0 to 1."""
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """One thing over the time, step by step."""
+
+    label: str
+    cells: Sequence[HeatCell]
+    figure: str
+    """What the row comes to, in a few characters."""
+    says: str
+    """The same in a sentence, for whoever does not see the colours."""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """How many things stood at each time, by colour."""
+
+    kind: ClassVar = "heat"
+    start_s: int
+    step_s: int
+    steps: int
+    rows: Sequence[HeatRow]
+    ticks: Sequence[tuple[float, str]] = ()
+    legend: Sequence[tuple[str, float, str]] = ()
+    """Colour, depth and words."""
+    cut: str = ""
+    empty: Empty | None = None
+
+
+Shape = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat

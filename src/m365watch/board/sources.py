@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
 from m365watch.clock import Clock
@@ -16,7 +17,6 @@ from m365watch.detect.desk import (
     AlertsAsked,
     NoSuchAlert,
     find_alert,
-    list_alerts,
     list_history,
     set_states,
 )
@@ -50,6 +50,7 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    _alerts: AlertMemory = field(default_factory=AlertMemory)
     _rules: dict[object, Mapping[str, Rule]] = field(default_factory=dict)
 
     @property
@@ -82,7 +83,9 @@ class Sources:
             since_ms=view.range.start_s * 1000,
         )
         try:
-            found = await asyncio.to_thread(list_alerts, self.settings.state_directory / FILE_NAME, asked)
+            found = await asyncio.to_thread(
+                self._alerts.list, self._alert_file, asked, now_s=view.now.timestamp()
+            )
         except OutputUnusable:
             return None
         return [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]

@@ -135,7 +135,11 @@ def summary_line(preflight: Preflight) -> str:
     steps = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict)
     tenants = [group for group in preflight.groups if group.place is Place.TENANT]
     stopped = sum(group.is_broken for group in tenants)
-    several = f"; {count(len(tenants), 'tenant')}, {stopped:,} of them broken" if len(tenants) > 1 else ""
+    untried = sum(group.is_untried for group in tenants)
+    rest = f", {untried:,} not tried" if untried else ""
+    several = (
+        f"; {count(len(tenants), 'tenant')}, {stopped:,} of them broken{rest}" if len(tenants) > 1 else ""
+    )
     end = "something is broken" if preflight.is_broken else "nothing is broken"
     notes = " (notes keep no run from working)" if counts[Verdict.NOTE] and not preflight.is_broken else ""
     return f"{end}{notes}: {steps}{several}"

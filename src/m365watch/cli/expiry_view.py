@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from m365watch.cli.documents import instant
+from m365watch.cli.render import whole_line
 from m365watch.cli.terminal import plain
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.words import cure_of, expiry_text, place_of, standing_text, unknown_cure
@@ -34,11 +35,13 @@ def credential_lines(
     for application, judged in near[:shown_max]:
         where = "" if is_alone else f"{place_of(application)}: "
         text = plain(f"expiry: {where}{expiry_text(application, judged)}")
-        lines += [Text(text, style="bold red" if judged.stops_collecting else "yellow")]
-        lines += [Text(f"hint: {plain(cure_of(application, judged))}")]
+        lines += [whole_line(text, style="bold red" if judged.stops_collecting else "yellow")]
+        lines += [whole_line(f"hint: {plain(cure_of(application, judged))}")]
     for application, judged in others[:shown_max]:
         where = "" if is_alone else f"{place_of(application)}: "
-        lines.append(Text(plain(f"credential: {where}{standing_text(application, judged)}"), style="dim"))
+        lines.append(
+            whole_line(plain(f"credential: {where}{standing_text(application, judged)}"), style="dim")
+        )
     more = len(near[shown_max:]) + len(others[shown_max:])
     return [*lines, *([Text(f"credential: and {more:,} more in --json", style="dim")] if more else [])]
 

@@ -157,7 +157,10 @@ def _proof(given: Given, *, asks: bool) -> tuple[dict[str, str], str | None, str
     if len(chosen) > 1:
         raise typer.BadParameter(f"give one credential, not {' and '.join(chosen)}")
     if not chosen and not asks:
-        what = "one of --certificate, --federated-token-file, --managed-identity, --secret-file"
+        what = (
+            "one of --certificate, --create-certificate, --federated-token-file, --managed-identity, "
+            "--secret-file"
+        )
         raise _missing("a credential", what)
     if not chosen:
         return _ask_proof(given)

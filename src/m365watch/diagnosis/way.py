@@ -75,13 +75,14 @@ def judge_proxy(way: Way) -> Finding:
 async def look_up(way: Way, *, limit_s: float = DNS_S) -> Finding:
     """The host's name, unless that is left to a proxy; then the proxy's own."""
     host = way.named_host
+    named = f"the proxy {host}" if way.proxy else host
     try:
         async with asyncio.timeout(limit_s):
             addresses = await asyncio.get_running_loop().getaddrinfo(host, None)
     except (OSError, TimeoutError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        return broken(Step.DNS, f"{host} cannot be resolved ({reason})", fix=_DNS_FIX)
-    return ok(Step.DNS, host if is_loopback(host) else f"{host} {addresses[0][4][0]}")
+        return broken(Step.DNS, f"{named} cannot be resolved ({reason})", fix=_DNS_FIX)
+    return ok(Step.DNS, named if is_loopback(host) else f"{named} {addresses[0][4][0]}")
 
 
 async def look(session: Session, way: Way, clock: Clock) -> Seen:

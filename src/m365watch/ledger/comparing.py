@@ -31,6 +31,10 @@ _PER_HOUR = (
     f"SELECT created_us / 3600000000, count(*) FROM blob WHERE feed = {_FEED}"  # noqa: S608 - our own words
     " AND created_us >= ? AND created_us < ? GROUP BY 1"
 )
+_STATES_PER_HOUR = (
+    f"SELECT created_us / 3600000000, state, count(*) FROM blob WHERE feed = {_FEED}"  # noqa: S608 - our own words
+    " AND created_us >= ? AND created_us < ? GROUP BY 1, 2"
+)
 
 
 class Absent(StrEnum):
@@ -96,6 +100,19 @@ def blobs_per_hour(
     span = (first_hour * HOUR_S * 1_000_000, end_hour * HOUR_S * 1_000_000)
     rows = connection.execute(_PER_HOUR, (feed.tenant_id, feed.content_type, *span))
     return {int(hour): int(blobs) for hour, blobs in rows}
+
+
+def states_per_hour(
+    connection: sqlite3.Connection, feed: Feed, *, first_hour: int, end_hour: int
+) -> dict[int, dict[BlobState, int]]:
+    """How many blobs of each state those hours have; as `blobs_per_hour`, but told apart."""
+    span = (first_hour * HOUR_S * 1_000_000, end_hour * HOUR_S * 1_000_000)
+    found: dict[int, dict[BlobState, int]] = {}
+    for hour, state, blobs in connection.execute(
+        _STATES_PER_HOUR, (feed.tenant_id, feed.content_type, *span)
+    ):
+        found.setdefault(int(hour), {})[_STATES[state]] = int(blobs)
+    return found
 
 
 def micros(at: datetime) -> int:

@@ -73,6 +73,11 @@ class Group:
         """Whether one of the steps is."""
         return any(step.verdict is Verdict.BROKEN for step in self.steps)
 
+    @property
+    def is_untried(self) -> bool:
+        """Whether not even a token was asked for, since the network leads nowhere."""
+        return any(step.check is Check.TOKEN and step.verdict is Verdict.SKIPPED for step in self.steps)
+
     def broken_step(self, *checks: Check) -> Check | None:
         """The first of `checks` (of all, where none is given) that is broken here."""
         return next(

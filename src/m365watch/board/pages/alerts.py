@@ -182,7 +182,8 @@ def instant(at_ms: int) -> str:
 
 async def about(view: View, sources: Sources) -> Shape:
     """Whom the waiting alerts are about: who has most risk comes first."""
-    found = [one for one in await _meant(view, sources) or [] if one.state in ACTIVE]
+    meant = await _meant(view, sources)
+    found = [one for one in meant or [] if one.state in ACTIVE]
     by_entity: dict[tuple[str, str], list[KeptAlert]] = defaultdict(list)
     for kept in found:
         for kind, value in dict.fromkeys(kept.alert.entities):
@@ -200,7 +201,7 @@ async def about(view: View, sources: Sources) -> Shape:
     return Grid(
         headings,
         [_about_row(view, *one, by_entity[one], risks[one]) for one in ordered],
-        empty=None if ordered else NONE_WAITS,
+        empty=None if ordered else OFF if meant is None else NONE_WAITS,
     )
 
 
@@ -219,9 +220,9 @@ def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk:
 
 async def by_rule(view: View, sources: Sources) -> Shape:
     """Which rules speak most, and how much of that was closed: a noisy one wants an exception."""
-    found = await _meant(view, sources) or []
+    found = await _meant(view, sources)
     rules: dict[str, list[KeptAlert]] = defaultdict(list)
-    for kept in found:
+    for kept in found or ():
         rules[kept.alert.rule_id].append(kept)
     headings = (
         Heading("Rule", wide=True),
@@ -242,7 +243,8 @@ async def by_rule(view: View, sources: Sources) -> Shape:
                 Cell(f"{closed:,}", sorts=closed, tone="" if closed else "muted"),
             ]
         )
-    return Grid(headings, rows, empty=None if rows else NONE_WAITS)
+    empty = OFF if found is None else None if rows else NONE_WAITS
+    return Grid(headings, rows, empty=empty)
 
 
 async def coverage(view: View, sources: Sources) -> Shape:

@@ -31,7 +31,7 @@ function told(news) {
   else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);
   else say("ok", known && news.records > first.records
     ? `live, ${(news.records - first.records).toLocaleString("en")} new records` : "live");
-  if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`);
+  if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`, "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
   told.records = news.records;
   told.alerts = news.alerts;

@@ -151,6 +151,61 @@ ACTORS = Rollup("actors", {**HOURS.made_of, **_some("user_id")})
 ADDRESSES = Rollup("addresses", {**HOURS.made_of, **_some("client_ip")})
 SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, derived=SIGN_IN_DERIVED, grain_s=1)
 """To the second: hardly two of them are alike, and only the records say what is in it."""
+_RARE_TYPES = "11, 13, 24, 28, 29, 30, 31, 33, 40, 41, 47, 63, 64, 65, 98, 261, 295, 296, 297"
+"""DLP, eDiscovery, threats, reports, quarantine, alerts, Power Automate, Copilot, the audit itself."""
+_OF_MAILBOXES = (
+    "'updateinboxrules', 'addfolderpermissions', 'modifyfolderpermissions', 'removefolderpermissions'"
+)
+_OF_SITES = (
+    "'^(sharing(set|revoked|policychanged|invitation.*)|anonymouslink.*|companylinkcreated|addedtosecurelink"
+    "|securelinkcreated|addedtogroup|sitecollectionadmin.*|file(malwaredetected|versionsalldeleted))$'"
+)
+_OF_DIRECTORY = "'consent|grant|principal|application|owner|role|policy|federat|domain|partner|feature'"
+_OF_TEAMS = "'^(member|team.*(setting|deleted)|app|bot|connector|tab)'"
+IS_CHANGE = (
+    f"record_type IN ({_RARE_TYPES})"
+    " OR (record_type = 1 AND coalesce(user_type, 0) NOT IN (3, 4))"
+    f" OR (record_type = 2 AND lower(operation) IN ({_OF_MAILBOXES}))"
+    f" OR (record_type IN (4, 6, 14) AND regexp_matches(lower(operation), {_OF_SITES}))"
+    f" OR (record_type = 8 AND regexp_matches(lower(operation), {_OF_DIRECTORY}))"
+    " OR (record_type = 18 AND NOT starts_with(lower(operation), 'get-'))"
+    f" OR (record_type = 25 AND (regexp_matches(lower(operation), {_OF_TEAMS})"
+    """ OR contains(raw, '"HasForeignTenantUsers":true')))"""
+)
+"""Changes made by people, sharing, verdicts: so few of all records that their own text can be kept."""
+CHANGES = Rollup(
+    "changes",
+    {**MADE_OF, "object": "coalesce(object_id, '')", "record": "id", "raw": "raw"},
+    only=f"({IS_CHANGE})",
+    grain_s=1,
+)
+"""Changes one by one, with their own text: a table of them reads no other record."""
+MAILBOXES = Rollup(
+    "mailboxes",
+    {
+        **MADE_OF,
+        "mailbox": f"lower({_text('$.MailboxOwnerUPN')})",
+        "logon": f"left({_text('$.LogonType')}, 4)",
+        "access": f"left({_named('OperationProperties', 'MailAccessType')}, 12)",
+        "throttled": f"lower(left({_named('OperationProperties', 'IsThrottled')}, 5))",
+        "program": f"left(regexp_extract({_text('$.ClientInfoString')}, '^(Client=)?([^;]*)', 2), 60)",
+        "folder": f"left(coalesce(nullif({_text('$.Folders[0].Path')}, ''), {_text('$.Folder.Path')}), 120)",
+    },
+    only="record_type IN (2, 3, 50)",
+)
+"""What was done in mailboxes: in whose, as whom, with which program, in which folder."""
+FILES = Rollup(
+    "files",
+    {
+        **MADE_OF,
+        "site": f"lower(rtrim(left({_text('$.SiteUrl')}, 200), '/'))",
+        "extension": f"lower(left({_text('$.SourceFileExtension')}, 20))",
+        "agent": f"left({_text('$.UserAgent')}, 120)",
+    },
+    only="record_type IN (4, 6, 14, 36)",
+    derived={"program": _BROWSER},
+)
+"""What was done with files, pages and lists: on which site, to which kind of file, with which program."""
 RECORDS = Rollup("records", MADE_OF)
 """No rollup at all: every record by itself, with all columns."""
 TRACES = Rollup(
@@ -164,7 +219,7 @@ TRACES = Rollup(
     },
 )
 """Every record by itself, and what it is about; its own text is read where a query names it."""
-KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS)
+KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS, CHANGES, MAILBOXES, FILES)
 """Those that are kept on disk, the smallest first."""
 
 

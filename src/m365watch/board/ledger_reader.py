@@ -1,0 +1,132 @@
+"""The ledger for the pages: what `status`, `gaps`, `audit` and `quarantine` read, within a view's tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.gaps import GapsFound
+from m365watch.completeness.hours import FeedHours
+from m365watch.errors import LedgerUnusable
+from m365watch.expiry.memory import KnownApplication
+from m365watch.inspection import (
+    feeds_of,
+    find_pieces,
+    read_audits,
+    read_expiry,
+    read_gaps,
+    read_hours,
+    read_latency,
+    read_status,
+    waiting_blobs,
+    who_collects,
+)
+from m365watch.ledger.account import KeptPiece
+from m365watch.ledger.port import WaitingBlob
+from m365watch.model import Feed
+from m365watch.monitor.latency import TOGETHER, Histogram, SeriesKey, recent
+from m365watch.progress import OutputProgress
+
+PIECES_READ_MAX = 200
+Found = TypeVar("Found")
+
+
+def sees(view: View, tenant_id: str) -> bool:
+    """Whether the view may show what is the tenant's."""
+    return view.tenants is None or tenant_id.lower() in view.tenants
+
+
+def sees_every_tenant(view: View) -> bool:
+    """Whether who looks may see what belongs to all tenants together."""
+    return view.access.tenants is None
+
+
+def feeds_seen(view: View, sources: Sources) -> list[Feed]:
+    """The feeds of the configuration that the view may show."""
+    return [feed for feed in feeds_of(sources.settings) if sees(view, feed.tenant_id)]
+
+
+async def _read(read: Callable[[], Found]) -> Found | None:
+    """What the ledger says; None where there is none yet."""
+    try:
+        return await asyncio.to_thread(read)
+    except LedgerUnusable:
+        return None
+
+
+async def list_hours(
+    view: View, sources: Sources, feeds: Sequence[Feed], hours: range
+) -> list[FeedHours] | None:
+    """How the hours of `feeds` stand."""
+    seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
+    return await _read(lambda: read_hours(sources.settings, seen, hours, now=view.now))
+
+
+async def list_gaps(view: View, sources: Sources, *, days: int) -> GapsFound | None:
+    """The hours without content."""
+    feeds = feeds_seen(view, sources)
+    return await _read(lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=feeds))
+
+
+async def list_audits(view: View, sources: Sources) -> list[FeedAudit] | None:
+    """The last audit of each feed."""
+    found = await _read(lambda: read_audits(sources.settings))
+    return None if found is None else [one for feed, one in found.items() if sees(view, feed.tenant_id)]
+
+
+async def list_waiting(view: View, sources: Sources) -> list[WaitingBlob] | None:
+    """The blobs whose fetch failed, the soonest to be tried first."""
+    found = await _read(lambda: waiting_blobs(sources.settings))
+    return None if found is None else [one for one in found if sees(view, one.feed.tenant_id)]
+
+
+async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
+    """The newest pieces in quarantine; those that nobody knows the tenant of are for who sees all."""
+    names = [""] if view.tenants is None else [f"{one}/" for one in view.tenants]
+    pieces: list[KeptPiece] = []
+    for name in names:
+        found = await _read(partial(find_pieces, sources.settings, feed_part=name, count_max=PIECES_READ_MAX))
+        if found is None:
+            return None
+        pieces += found.pieces
+    return sorted(pieces, key=lambda one: one.number, reverse=True)[:PIECES_READ_MAX]
+
+
+async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
+    """What is wrong with outputs, and what they lack, by name; only for who `sees_every_tenant`."""
+    found = await _read(lambda: read_status(sources.settings))
+    return None if found is None else {one.name: one for one in found.outputs}
+
+
+async def is_collecting(sources: Sources) -> bool:
+    """Whether a collector is seen to hold the ledger."""
+    return await asyncio.to_thread(who_collects, sources.settings) is not None
+
+
+async def list_applications(view: View, sources: Sources) -> list[KnownApplication] | None:
+    """What is known of the credentials of applications, each with the tenants that may be shown."""
+    found = await _read(lambda: read_expiry(sources.settings))
+    if found is None:
+        return None
+    seen = [(one, [tenant for tenant in one.tenants if sees(view, tenant)]) for one in found]
+    return [msgspec.structs.replace(one, tenants=tenants) for one, tenants in seen if tenants]
+
+
+async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogram] | None:
+    """How long records took today and yesterday."""
+    book = await _read(lambda: read_latency(sources.settings))
+    if book is None:
+        return None
+    found = recent(book, view.now.date())
+    return {
+        key: one
+        for key, one in found.items()
+        if sees(view, key.tenant_id) or (key.tenant_id == TOGETHER and view.tenants is None)
+    }

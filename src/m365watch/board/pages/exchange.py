@@ -1,0 +1,333 @@
+"""Exchange: which rules, ways out and rights were changed, and who reads whose mail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Query, Row
+from m365watch.board.panels import Page, Panel
+from m365watch.board.queries import exchange
+from m365watch.board.series import chart_of
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.telling import (
+    Setting,
+    address,
+    change_words,
+    field_of,
+    instant,
+    named_in,
+    number,
+    operation,
+    person,
+    settings_of,
+    told_by,
+    with_before,
+)
+from m365watch.board.view import View
+from m365watch.board.words import application_words, counted, short, user_type_words
+
+_BY = (("operation", "operation"), ("usertype", "user type"))
+_WATCHED = frozenset(
+    {
+        *(
+            "forwardto",
+            "redirectto",
+            "forwardasattachmentto",
+            "deletemessage",
+            "blindcopyto",
+            "redirectmessageto",
+        ),
+        *("forwardingsmtpaddress", "forwardingaddress", "autoforwardenabled", "copyto"),
+    }
+)
+"""What leads mail away or hides it."""
+_LOGONS = {"0": "owner", "1": "administrator", "2": "delegate"}
+_WAYS = {"sync": "medium", "bind": "c1", "throttled": "failed", "not said": "c8"}
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """Eight numbers about changes and about reading."""
+    changes, mailboxes = await asyncio.gather(
+        sources.ask(view, exchange.CHANGE_FIGURES), sources.ask(view, exchange.MAILBOX_FIGURES)
+    )
+    rules, forwarding, flow, rights = changes[0] if changes else (0,) * 4
+    foreign, deleted, synced, throttled = mailboxes[0] if mailboxes else (0,) * 4
+    return Tiles(
+        [
+            Tile("Inbox rules", short(rules), "created or changed"),
+            Tile("Forwarding", short(forwarding), "settings of mailboxes", tone="high" if forwarding else ""),
+            Tile("Mail flow", short(flow), "rules, connectors", tone="medium" if flow else ""),
+            Tile("Rights", short(rights), "given or taken"),
+            Tile("Others' mailboxes", short(foreign), "accesses"),
+            Tile("Synchronised", short(synced), "mail taken along"),
+            Tile(
+                "Throttled",
+                short(throttled),
+                "reading unrecorded",
+                tone="high" if throttled else "",
+            ),
+            Tile("Hard deletes", short(deleted), "gone for good"),
+        ]
+    )
+
+
+async def activity(view: View, sources: Sources) -> Shape:
+    """What happens in Exchange over time, by operation or by user type."""
+    by = view.option("by", tuple(name for name, _ in _BY))
+    is_by_operation = by == "operation"
+    rows = await sources.ask(view, exchange.ACTIVITY if is_by_operation else exchange.ACTIVITY_BY_USER_TYPE)
+    totals: Counter[str] = Counter()
+    for _, name, count in rows:
+        totals[name] += count
+    ranked = [name for name, _ in totals.most_common()]
+
+    def words(name: str) -> str:
+        return name if is_by_operation else user_type_words(None if name == "-1" else int(name))
+
+    empty = None if rows else await no_records(view, sources, of="records of Exchange")
+    chart = chart_of(
+        view.range,
+        rows,
+        colour=lambda name: f"c{ranked.index(name) % 7 + 1}",
+        words=words,
+        narrows=lambda name: (by, name) if name not in {"", "-1"} else None,
+        empty=empty,
+    )
+    return Several([chart], empty=empty, choices=_BY, chosen=by)
+
+
+async def administration(view: View, sources: Sources) -> Shape:
+    """What people with rights change, the most frequent first."""
+    rows = await sources.ask(view, exchange.ADMINISTRATION)
+    ranked = [
+        Ranked(name, count, ("operation", name), note=counted(people, "person", "people"))
+        for name, count, people in rows
+    ]
+    empty = None if rows else await no_records(view, sources, of="changes by administrators")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+def _family(name: str) -> str:
+    """The kind of object that a cmdlet is about: new-inboxrule and set-inboxrule are about the same."""
+    return name.lower().partition("-")[2] or name.lower()
+
+
+def _subject_of(record: dict[str, object], stands: str) -> str:
+    given = named_in(record, "Parameters", "OperationProperties")
+    return (
+        given.get("Identity")
+        or given.get("Mailbox")
+        or given.get("RuleName")
+        or stands.rpartition("/")[2]
+        or given.get("Name")
+        or field_of(record, "MailboxOwnerUPN")
+    )
+
+
+def _change_row(row: Row, record: dict[str, object], settings: Sequence[Setting]) -> list[Cell]:
+    at_s, name, user, ip, outcome, stands, *_ = row
+    leads_away = any(one.name.lower() in _WATCHED and one.after.lower() != "false" for one in settings)
+    tone = "failed" if outcome == "failed" else "high" if leads_away else ""
+    return [
+        instant(at_s),
+        operation(name, tone),
+        person(user),
+        Cell(change_words(settings, is_removed=name.lower().startswith("remove-")) or "not said"),
+        Cell(_subject_of(record, stands) or "not said"),
+        address(ip),
+    ]
+
+
+_CHANGE_HEADINGS = (
+    Heading("Time (UTC)"),
+    Heading("Change"),
+    Heading("By"),
+    Heading("Before → after", wide=True),
+    Heading("What"),
+    Heading("From"),
+)
+_CUT = "What stood there before is what the last change in this view set, where no record says it."
+
+
+async def _changes(view: View, sources: Sources, query: Query, of: str) -> Grid:
+    rows = await sources.ask(view, query)
+    told = [told_by(row[6]) for row in rows]
+    settings = with_before(
+        [
+            ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
+            for row, record in zip(rows, told, strict=True)
+        ]
+    )
+    grid = [_change_row(*one) for one in zip(rows, told, settings, strict=True)]
+    empty = None if rows else await no_records(view, sources, of=of)
+    return Grid(_CHANGE_HEADINGS, grid, empty=empty, cut=_CUT if rows else "")
+
+
+async def rules(view: View, sources: Sources) -> Shape:
+    """Rules of inboxes: what they do with which mail."""
+    return await _changes(view, sources, exchange.RULES, "changes of inbox rules")
+
+
+async def forwarding(view: View, sources: Sources) -> Shape:
+    """Settings that send a mailbox's or a domain's mail elsewhere."""
+    return await _changes(view, sources, exchange.FORWARDING, "changes of forwarding")
+
+
+async def flow(view: View, sources: Sources) -> Shape:
+    """Transport rules, connectors, journals and domains: what touches everybody's mail."""
+    return await _changes(view, sources, exchange.FLOW, "changes of the mail flow")
+
+
+async def rights(view: View, sources: Sources) -> Shape:
+    """Who was let into whose mailbox or folder, and with which rights."""
+    rows = await sources.ask(view, exchange.PERMISSIONS)
+    headings = ("Time (UTC)", "Change", "By", "Who is let in", "Rights", "Mailbox", "Folder", "From")
+    grid = [_right_row(row, told_by(row[6])) for row in rows]
+    empty = None if rows else await no_records(view, sources, of="changes of rights")
+    return Grid([Heading(one) for one in headings], grid, empty=empty)
+
+
+def _right_row(row: Row, record: dict[str, object]) -> list[Cell]:
+    at_s, name, user, ip, outcome, stands, *_ = row
+    given = named_in(record, "Parameters")
+    trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
+    who = (trustee or field_of(record, "Item.ParentFolder.MemberUpn", "Item.ParentFolder.MemberSid")).lower()
+    right = given.get("AccessRights") or given.get("Role")
+    granted = (
+        right or field_of(record, "Item.ParentFolder.MemberRights") or given.get("AuditBypassEnabled", "")
+    )
+    mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or stands.rpartition("/")[2]
+    is_wide = granted.lower().replace(" ", "") in {"fullaccess", "sendas", "applicationimpersonation"}
+    return [
+        instant(at_s),
+        operation(name, "failed" if outcome == "failed" else ""),
+        person(user),
+        Cell(who or "not said", narrows=("user", who) if "@" in who else None),
+        Cell(granted or "not said", tone="high" if is_wide else ""),
+        Cell(mailbox or "not said"),
+        Cell(field_of(record, "Item.ParentFolder.Path") or "all", tone="muted"),
+        address(ip),
+    ]
+
+
+async def foreign(view: View, sources: Sources) -> Shape:
+    """Who was in a mailbox that is not their own, as delegate or as administrator."""
+    rows = await sources.ask(view, exchange.FOREIGN)
+    headings = (
+        Heading("Mailbox"),
+        Heading("Times", numeric=True),
+        Heading("Who"),
+        Heading("As"),
+        Heading("Operation"),
+        Heading("From"),
+        Heading("Program"),
+        Heading("Last (UTC)"),
+    )
+    grid = [
+        [
+            Cell(mailbox or "not said"),
+            number(count),
+            person(user),
+            Cell(_LOGONS.get(logon, logon or "not said"), tone="medium" if logon == "1" else ""),
+            operation(name),
+            address(ip),
+            Cell(program or "not said", tone="muted"),
+            instant(last),
+        ]
+        for mailbox, user, ip, name, program, logon, count, last in rows
+    ]
+    why = "Everybody stayed in their own mailbox, as far as records of this view say."
+    return Grid(headings, grid, empty=None if rows else Empty(why, "A longer time may show more."))
+
+
+async def reading(view: View, sources: Sources) -> Shape:
+    """How mail was read: opened one by one, synchronised in whole folders, or throttled."""
+    rows = await sources.ask(view, exchange.READING)
+    empty = None if rows else await no_records(view, sources, of="records of mail being read")
+    return chart_of(
+        view.range,
+        rows,
+        colour=lambda name: _WAYS.get(name, "c8"),
+        words=lambda name: {"sync": "Synchronised", "bind": "Opened"}.get(name, name.capitalize()),
+        order=("bind", "sync", "throttled"),
+        empty=empty,
+    )
+
+
+_READ_BY = (("Application", "app_id"), ("Address", "client_ip"), ("Program", "program"), ("Folder", "folder"))
+
+
+async def read_with(view: View, sources: Sources) -> Shape:
+    """By which applications, from which addresses, with which programs, in which folders mail was read."""
+    found = await asyncio.gather(*(sources.ask(view, exchange.reading_by(column)) for _, column in _READ_BY))
+    parts = [
+        Grid(
+            (
+                Heading(title),
+                Heading("Times", numeric=True),
+                Heading("Sync", numeric=True),
+                Heading("People", numeric=True),
+            ),
+            [
+                [
+                    _read_cell(column, name),
+                    number(count),
+                    number(synced, "" if synced else "muted"),
+                    number(people),
+                ]
+                for name, count, synced, people in rows
+            ],
+        )
+        for (title, column), rows in zip(_READ_BY, found, strict=True)
+    ]
+    empty = None if found[0] else await no_records(view, sources, of="records of mail being read")
+    return Several(parts, empty=empty)
+
+
+def _read_cell(column: str, name: str) -> Cell:
+    if not name:
+        return Cell("not said", tone="muted")
+    if column == "app_id":
+        return Cell(application_words(name), narrows=("app", name))
+    return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
+
+
+async def deleting(view: View, sources: Sources) -> Shape:
+    """Who deletes for good, and in how many mailboxes."""
+    rows = await sources.ask(view, exchange.DELETING)
+    ranked = [
+        Ranked(
+            user or "not said",
+            count,
+            ("user", user) if user else None,
+            "failed",
+            note=counted(mailboxes, "mailbox", "mailboxes"),
+        )
+        for user, count, mailboxes, _ in rows
+    ]
+    empty = None if rows else await no_records(view, sources, of="hard deletes")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+PAGE = Page(
+    "exchange",
+    "Exchange",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel("rules", "Inbox rules", rules, tall="chart", is_live=True),
+        Panel("forwarding", "Forwarding", forwarding, tall="rows", is_live=True),
+        Panel("flow", "Transport rules, connectors, domains", flow, tall="rows"),
+        Panel("rights", "Rights to mailboxes and folders", rights, tall="chart"),
+        Panel("foreign", "In others' mailboxes", foreign, tall="chart"),
+        Panel("reading", "Mail being read", reading, width=8, tall="chart", is_live=True),
+        Panel("deleting", "Hard deletes", deleting, width=4, tall="chart"),
+        Panel("read-with", "Mail read with, from and in what", read_with, tall="rows"),
+        Panel("activity", "Everything in Exchange", activity, width=8, tall="chart"),
+        Panel("administration", "Changes by administrators", administration, width=4, tall="chart"),
+    ),
+    says="Which rules, ways out and rights people changed, and who reads whose mail.",
+)

@@ -1,0 +1,217 @@
+"""Health: whether everything arrives, and what to do where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from m365watch.board.ledger_reader import list_applications
+from m365watch.board.pages import health_delivery, health_hours, health_needs
+from m365watch.board.pages.health_words import (
+    NO_LEDGER,
+    ago_cell,
+    are_many,
+    counted_cell,
+    feed_words,
+)
+from m365watch.board.panels import Page, Panel
+from m365watch.board.shapes import Cell, Grid, Heading, Shape, Tile, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted, short, span_words
+from m365watch.expiry.ends import judge
+from m365watch.progress import FeedProgress
+from m365watch.tenancy.standing import LATE_S, TenantStanding, TenantState
+
+FEEDS_SHOWN_MAX = 200
+_TONES = {
+    TenantState.NO_CONSENT: "critical",
+    TenantState.REFUSED: "critical",
+    TenantState.IN_TROUBLE: "critical",
+    TenantState.FAILING: "high",
+    TenantState.THROTTLED: "high",
+    TenantState.POISONED: "high",
+    TenantState.SILENT: "medium",
+    TenantState.BEHIND: "medium",
+    TenantState.NEW: "medium",
+    TenantState.RUNNING: "ok",
+    TenantState.STOPPED: "muted",
+}
+_WORDS = {
+    TenantState.RUNNING: "in order",
+    TenantState.NEW: "not listed yet",
+    TenantState.POISONED: "blobs fail",
+    TenantState.IN_TROUBLE: "in trouble",
+    TenantState.NO_CONSENT: "no consent",
+}
+_RANKS = {state: place for place, state in enumerate(TenantState)}
+_SOON_D = 30
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """Six numbers that are nought or small where everything is in order."""
+    tenants, ends = await asyncio.gather(sources.list_tenants(view), _ends_tile(view, sources))
+    feeds = [feed for tenant in tenants for feed in tenant.feeds]
+    if not feeds:
+        return Tiles([], empty=NO_LEDGER)
+    states = [state for tenant in tenants for state in tenant.states.values()]
+    going = [one for one in states if one is not TenantState.STOPPED]
+    well = sum(one is TenantState.RUNNING for one in going)
+    throttled = sum(one is TenantState.THROTTLED for one in states)
+    return Tiles(
+        [
+            Tile(
+                "Feeds in order",
+                f"{well} of {len(going)}",
+                f"{throttled or 'none'} throttled now",
+                tone="ok" if well == len(going) else "high",
+            ),
+            _lag_tile(view, tenants),
+            *_blob_tiles(feeds),
+            ends,
+        ]
+    )
+
+
+def _lag_tile(view: View, tenants: list[TenantStanding]) -> Tile:
+    going = [feed for one in tenants if one.state is not TenantState.STOPPED for feed in one.feeds]
+    lags = [(lag_s, feed) for feed in going if (lag_s := feed.lag_s(view.now)) is not None]
+    if not lags:
+        return Tile("Furthest behind", "none", "nothing was listed yet", tone="medium")
+    lag_s, feed = max(lags, key=lambda one: one[0])
+    tone = "medium" if lag_s > LATE_S else "ok"
+    return Tile("Furthest behind", span_words(lag_s), str(feed.feed.content_type), tone=tone)
+
+
+def _blob_tiles(feeds: list[FeedProgress]) -> list[Tile]:
+    waiting = sum(one.blobs_waiting for one in feeds)
+    pieces = sum(one.records_quarantined - one.pieces_dropped for one in feeds)
+    lost = sum(one.blobs_lost for one in feeds)
+    unlisted_s = sum(one.unlisted_s for one in feeds)
+    duplicates = sum(one.records_duplicate for one in feeds)
+    records = sum(one.records_delivered for one in feeds)
+    share = duplicates / (records + duplicates) if records + duplicates else 0.0
+    never = f", {span_words(unlisted_s)} never listed" if unlisted_s else ""
+    is_lost = bool(lost or unlisted_s)
+    return [
+        Tile("Waiting", short(waiting), "blobs on their way", tone="medium" if waiting else "ok"),
+        Tile(
+            "Lost",
+            short(lost),
+            f"and {pieces:,} in quarantine{never}",
+            tone="critical" if is_lost else "high" if pieces else "ok",
+        ),
+        Tile("Duplicates", f"{share:.1%}".replace("%", " %"), f"{short(duplicates)} kept out"),
+    ]
+
+
+async def _ends_tile(view: View, sources: Sources) -> Tile:
+    title = "Credential ends in"
+    known = [
+        one
+        for application in await list_applications(view, sources) or []
+        for one in judge(application.credentials, view.now)
+    ]
+    left = [one.days_left for one in known if one.days_left is not None]
+    if not left:
+        return Tile(title, "unknown", "no end of a credential is known", tone="muted")
+    days = min(left)
+    tone = "critical" if days <= 0 else "medium" if days <= _SOON_D else "ok"
+    note = f"of {counted(len(known), 'credential', 'credentials')}"
+    return Tile(title, "has ended" if days <= 0 else span_words(days * 86_400), note, tone=tone)
+
+
+async def feeds(view: View, sources: Sources) -> Shape:
+    """Each feed: its state, how far it is, and what it brought."""
+    tenants = await sources.list_tenants(view)
+    rows = [(one.states[feed.feed], feed) for one in tenants for feed in one.feeds]
+    if not rows:
+        return Grid((), (), empty=NO_LEDGER)
+    named = are_many(feed.feed for _, feed in rows)
+    rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))
+    more = len(rows) - FEEDS_SHOWN_MAX
+    headings = (
+        Heading("Feed"),
+        Heading("State"),
+        Heading("Listed up to", numeric=True),
+        Heading("Last listing", numeric=True),
+        Heading("Records", numeric=True),
+        Heading("Duplicates", numeric=True),
+        Heading("Waiting", numeric=True),
+        Heading("Quarantined", numeric=True),
+        Heading("Lost", numeric=True),
+    )
+    return Grid(
+        headings,
+        [_feed_row(view, state, feed, named=named) for state, feed in rows[:FEEDS_SHOWN_MAX]],
+        cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
+    )
+
+
+def _feed_row(view: View, state: TenantState, feed: FeedProgress, *, named: bool) -> list[Cell]:
+    words = _WORDS.get(state, str(state))
+    return [
+        Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id) if named else None),
+        Cell(words, tone=_TONES[state], sorts=_RANKS[state]),
+        ago_cell(feed.watermark, view.now),
+        ago_cell(feed.listed_at, view.now),
+        Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),
+        Cell(f"{feed.records_duplicate:,}", sorts=feed.records_duplicate, tone="muted"),
+        counted_cell(feed.blobs_waiting, "medium"),
+        counted_cell(feed.records_quarantined - feed.pieces_dropped, "high"),
+        counted_cell(feed.blobs_lost, "critical"),
+    ]
+
+
+PAGE = Page(
+    "health",
+    "Health",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel("needs", "What is wrong, and what to do", health_needs.needs, tall="rows", is_live=True),
+        Panel(
+            "hours",
+            "Completeness by hour",
+            health_hours.hours,
+            says="Each hour by the time at which Microsoft made the content. The stronger, the more of it.",
+            tall="chart",
+            is_live=True,
+        ),
+        Panel("feeds", "Feeds", feeds, tall="rows", is_live=True),
+        Panel(
+            "latency",
+            "How long records take",
+            health_delivery.latency,
+            width=7,
+            says="Today and yesterday; one record of each blob speaks for it.",
+            tall="chart",
+            is_live=True,
+        ),
+        Panel(
+            "spread",
+            "How many took how long",
+            health_delivery.spread,
+            width=5,
+            says="The whole way, from what happened to what an output has; today and yesterday.",
+            tall="chart",
+        ),
+        Panel(
+            "gaps",
+            "Gaps",
+            health_hours.gaps,
+            says="Hours without content, and why. Unusual is what the feed's own past makes unlikely.",
+            tall="rows",
+        ),
+        Panel("outputs", "Outputs", health_delivery.outputs, width=6, tall="rows", is_live=True),
+        Panel("credentials", "Credentials", health_delivery.credentials, width=6, tall="rows"),
+        Panel("waiting", "Failed and tried again", health_delivery.waiting, width=6, tall="rows"),
+        Panel("quarantine", "Quarantine", health_delivery.quarantine, width=6, tall="rows"),
+        Panel(
+            "audits",
+            "Audits",
+            health_hours.audits,
+            says="What Microsoft lists beside what the ledger knows: the proof that nothing is missing.",
+            tall="rows",
+        ),
+    ),
+    says="Whether everything arrives, in time and once, and what to do where it does not.",
+)

@@ -1,0 +1,58 @@
+"""Words and cells that the panels of Health share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from m365watch.board.shapes import Cell, Empty
+from m365watch.board.words import span_words
+from m365watch.model import Feed
+
+NO_LEDGER = Empty("No collector has run with this configuration yet.", "Run m365watch run.")
+BY_ITSELF = "it is tried again by itself"
+TEXT_MAX = 240
+
+
+def are_many(feeds: Iterable[Feed]) -> bool:
+    """Whether feeds are of several tenants, so that their names have to say which."""
+    return len({one.tenant_id for one in feeds}) > 1
+
+
+def feed_words(feed: Feed, *, named: bool) -> str:
+    """A feed's name, with its tenant where `named`."""
+    return str(feed) if named else str(feed.content_type)
+
+
+def counted_cell(number: int, tone: str) -> Cell:
+    """A count that stands out where it is not 0."""
+    return Cell(f"{number:,}", sorts=number, tone=tone if number else "muted")
+
+
+def ago_cell(at: datetime | None, now: datetime) -> Cell:
+    """How long ago something was."""
+    if at is None:
+        return Cell("never", sorts=0, tone="muted")
+    seconds = (now - at).total_seconds()
+    return Cell(f"{span_words(seconds)} ago", sorts=seconds)
+
+
+def at_cell(at: datetime) -> Cell:
+    """An instant, in UTC."""
+    return Cell(f"{at:%Y-%m-%d %H:%M}", sorts=at.timestamp(), tone="muted")
+
+
+def sentence(text: str) -> str:
+    """The text as a sentence."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def bare_words(text: str, fix: str | None, *, feed: Feed | None = None) -> str:
+    """What is wrong, without the feed's name in front and the cure at the end, which stand beside it."""
+    bare = text if feed is None else text.removeprefix(str(feed)).lstrip(": ")
+    return cut_words(bare if fix is None else bare.removesuffix(f"; {fix}"))
+
+
+def cut_words(text: str) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]} …"

@@ -1,0 +1,86 @@
+"""What the pages read out of a record's own text."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asking import view_of
+from m365watch.board.pages import exchange
+from m365watch.board.queries.exchange import CHANGE_FIGURES, FORWARDING
+from m365watch.board.shapes import Grid
+from m365watch.board.sources import Sources
+from m365watch.board.telling import (
+    Setting,
+    change_words,
+    field_of,
+    named_in,
+    settings_of,
+    text_of,
+    told_by,
+    with_before,
+)
+
+
+def set_to(value: str) -> list[Setting]:
+    return settings_of({"Parameters": [{"Name": "Identity", "Value": "x"}, {"Name": "Mode", "Value": value}]})
+
+
+def test_what_stood_there_is_what_the_last_change_set() -> None:
+    """Of the same object and the same name, however many changes of others lie between."""
+    newest, other, oldest = with_before(
+        [("rule a", set_to("Enforce")), ("rule b", set_to("Audit")), ("rule a", set_to("Test"))]
+    )
+
+    assert change_words(newest) == "Mode: Test → Enforce"
+    assert change_words(other) == "Mode: Audit"
+    assert change_words(oldest, is_removed=True) == "removed; Mode: Test"
+
+
+def test_a_record_that_says_what_stood_there_is_believed() -> None:
+    """Its own old value counts, and not that of an earlier change."""
+    said = settings_of({"ModifiedProperties": [{"Name": "Mode", "OldValue": "Off", "NewValue": "On"}]})
+
+    [newest, _] = with_before([("rule a", said), ("rule a", set_to("Test"))])
+
+    assert change_words(newest) == "Mode: Off → On"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "[]",
+        "7",
+        '{"Parameters": 7}',
+        '{"Parameters": [7, null, {"Name": null}]}',
+        '{"Parameters": {"Name": "x"}}',
+    ],
+)
+def test_a_record_of_another_shape_tells_nothing(raw: str) -> None:
+    """Whoever writes such a record does not stop the page."""
+    record = told_by(raw)
+
+    assert settings_of(record) == []
+    assert named_in(record, "Parameters") == {}
+    assert field_of(record, "Parameters.Name.First", "Nothing") == ""
+
+
+def test_every_value_is_one_short_text() -> None:
+    """Lists, objects and long texts too."""
+    assert text_of(["a", 1]) == "a, 1"
+    assert text_of({"a": [None]}) == '{"a":[null]}'
+    assert len(text_of("x" * 10_000)) == 241
+
+
+def test_changes_of_microsoft_are_left_out(sources: Sources) -> None:
+    """Forwarding that people set is shown once each, and nothing that user types 3 and 4 did."""
+    view = view_of("range=30d")
+    shape = asyncio.run(exchange.forwarding(view, sources))
+    [(_, count, *_)] = asyncio.run(sources.ask(view, CHANGE_FIGURES))
+    rows = asyncio.run(sources.ask(view, FORWARDING))
+
+    assert isinstance(shape, Grid)
+    assert len(shape.rows) == len(rows) == count
+    assert asyncio.run(sources.ask(view_of("range=30d&usertype=3"), FORWARDING)) == []

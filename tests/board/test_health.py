@@ -1,0 +1,147 @@
+"""Health shows what is amiss, with its cure, and nothing of tenants that somebody may not see."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from asking import ask, board_of, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.exporting import csv_of
+from m365watch.board.pages import health, health_delivery, health_hours, health_needs
+from m365watch.board.shapes import Empty, Grid, Heat, Ranking, Tiles
+from m365watch.board.sources import Sources
+from m365watch.inspection import feeds_of, read_latency, read_status
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.model import BlobRef, Feed, Window
+from m365watch.monitor.latency import Step
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def troubled(sources: Sources, tmp_path: Path) -> Sources:
+    """The same collector after a day on which one feed went badly."""
+    shutil.copytree(sources.settings.state_directory, tmp_path / "state")
+    now = sources.clock.now()
+    feed = feed_of(sources)
+    state = tmp_path / "state"
+    ledger = SqliteLedger(state, outputs=frozenset(sources.settings.receivers), now=now)
+    at = (now - 5 * HOUR).replace(minute=30)
+    refs = [BlobRef(feed, name, at, at + timedelta(days=7)) for name in ("lost", "kept", "slow")]
+    ledger.commit_listing(feed, Window(at, at + HOUR), refs, complete=True, at=now)
+    keys = {
+        one.ref.content_id: one.key
+        for one in ledger.due_blobs(feed, now=now, besides=frozenset(), count_max=10)
+    }
+    ledger.commit_lost(keys["lost"], "AF20051: expired", at=now)
+    ledger.quarantine(keys["kept"], b"<html>", "not a JSON array", whole=True, at=now)
+    ledger.postpone(keys["slow"], attempts=3, next_try_at=now + HOUR, error="HTTP 503")
+    ledger.note_error(feed, f"{feed}: HTTP 403; grant consent", fix="grant consent", at=now)
+    ledger.note_output_error("lake", "the disk is full", fix="free some space", at=now)
+    ledger.close()
+    return replace(sources, settings=replace(sources.settings, state_directory=state))
+
+
+def feed_of(sources: Sources) -> Feed:
+    return feeds_of(sources.settings)[0]
+
+
+def texts(grid: object) -> list[list[str]]:
+    assert isinstance(grid, Grid)
+    return [[cell.text for cell in row] for row in grid.rows]
+
+
+def test_every_blob_of_the_ledger_is_in_an_hour(sources: Sources) -> None:
+    """All feeds are rows, and nothing that arrived is left out of the map."""
+    progress = read_status(sources.settings)
+
+    heat = asyncio.run(health_hours.hours(view_of("range=30d"), sources))
+
+    assert isinstance(heat, Heat)
+    listed = [one for one in progress.feeds if one.watermark is not None]
+    assert {row.label for row in heat.rows} <= {str(one.feed.content_type) for one in listed}
+    assert {row.figure for row in heat.rows} == {"100 %"}
+    assert all(len(row.cells) == heat.steps for row in heat.rows)
+    assert "all delivered" in csv_of(heat)
+
+
+def test_a_lost_blob_is_seen_in_its_hour(troubled: Sources) -> None:
+    """The hour is marked, the row comes first, and its share is no longer all."""
+    heat = asyncio.run(health_hours.hours(view_of("range=24h"), troubled))
+
+    assert isinstance(heat, Heat)
+    worst = heat.rows[0]
+    assert worst.label == str(feed_of(troubled).content_type)
+    assert worst.figure != "100 %"
+    lost = next(one for one in worst.cells if one.tone == "critical")
+    assert lost.says.split(": ")[1].startswith("1 lost of")
+
+
+def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
+    """Of the feed, the output, the blob that fails, and the piece in quarantine."""
+    view = view_of("range=24h")
+
+    listing = asyncio.run(health_needs.needs(view, troubled))
+    outputs = texts(asyncio.run(health_delivery.outputs(view, troubled)))
+    waiting = texts(asyncio.run(health_delivery.waiting(view, troubled)))
+    kept = texts(asyncio.run(health_delivery.quarantine(view, troubled)))
+    tiles = asyncio.run(health.figures(view, troubled))
+
+    said = {one.text: (one.note, one.tone) for one in listing.rows}
+    assert said[f"{feed_of(troubled).content_type}: HTTP 403."] == ("Grant consent.", "critical")
+    assert said["Output lake: The disk is full."] == ("Free some space.", "critical")
+    assert any(text.startswith("1 piece in quarantine") for text in said)
+    assert outputs[0][1:] == ["refuses", "0", "0"]
+    assert [row[1:] for row in waiting] == [["3", "in 60 min", "HTTP 503."]]
+    assert [row[-1] for row in kept] == ["not a JSON array"]
+    assert isinstance(tiles, Tiles)
+    assert {one.label: one.tone for one in tiles.tiles}["Lost"] == "critical"
+
+
+def test_where_nothing_is_wrong_nothing_is_told(sources: Sources) -> None:
+    """A collector that has just run leaves nothing to do."""
+    listing = asyncio.run(health_needs.needs(view_of(), sources))
+
+    assert listing.empty == Empty("Nothing is wrong.", "What goes wrong stands here, with its cure.")
+
+
+def test_the_spread_counts_what_status_counts(sources: Sources) -> None:
+    """Every blob that was delivered in these two days is in one bar."""
+    book = read_latency(sources.settings)
+
+    spread = asyncio.run(health_delivery.spread(view_of(), sources))
+
+    assert isinstance(spread, Ranking)
+    assert sum(one.count for one in spread.rows) == spread.total
+    assert spread.total == sum(one.ever.count for key, one in book if key.step is Step.ALL) > 0
+
+
+def test_whose_scope_is_narrow_sees_no_output(troubled: Sources) -> None:
+    """An output's error may speak of any tenant; so may a piece whose blob is forgotten."""
+    tenant = feed_of(troubled).tenant_id
+    own = Access("ann", Role.VIEWER, frozenset({tenant.lower()}))
+    other = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))
+
+    for access, pieces in ((own, 1), (other, 0)):
+        view = view_of("", access)
+        assert texts(asyncio.run(health_delivery.outputs(view, troubled))) == []
+        assert not any("disk" in one.text for one in asyncio.run(health_needs.needs(view, troubled)).rows)
+        assert len(texts(asyncio.run(health_delivery.quarantine(view, troubled)))) == pieces
+        assert len(texts(asyncio.run(health_delivery.waiting(view, troubled)))) == pieces
+
+
+def test_without_a_ledger_every_panel_says_what_to_do(sources: Sources, tmp_path: Path) -> None:
+    """None is broken, and none is blank."""
+    board = board_of(replace(sources, settings=replace(sources.settings, state_directory=tmp_path)))
+    assert not (tmp_path / LEDGER_FILE).exists()
+
+    for panel in health.PAGE.panels:
+        text = asyncio.run(ask(board, f"/panel/health/{panel.name}")).text
+        assert "m365watch run" in text, panel.name
+        assert "trouble" not in text
