@@ -13,8 +13,8 @@ import pytest
 from asking import ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.exporting import csv_of
-from m365watch.board.pages import health, health_delivery, health_hours
-from m365watch.board.shapes import Grid, Heat, Ranking, Tiles
+from m365watch.board.pages import health, health_delivery, health_hours, health_needs
+from m365watch.board.shapes import Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
 from m365watch.inspection import feeds_of, read_latency, read_status
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -87,19 +87,28 @@ def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
     """Of the feed, the output, the blob that fails, and the piece in quarantine."""
     view = view_of("range=24h")
 
-    feeds = texts(asyncio.run(health.feeds(view, troubled)))
+    listing = asyncio.run(health_needs.needs(view, troubled))
     outputs = texts(asyncio.run(health_delivery.outputs(view, troubled)))
     waiting = texts(asyncio.run(health_delivery.waiting(view, troubled)))
     kept = texts(asyncio.run(health_delivery.quarantine(view, troubled)))
     tiles = asyncio.run(health.figures(view, troubled))
 
-    assert feeds[0][-1] == "HTTP 403. Grant consent."
-    assert outputs[0][1:] == ["refuses", "0", "0", outputs[0][-1]]
-    assert outputs[0][-1].startswith("The disk is full. Free some space.")
+    said = {one.text: (one.note, one.tone) for one in listing.rows}
+    assert said[f"{feed_of(troubled).content_type}: HTTP 403."] == ("Grant consent.", "critical")
+    assert said["Output lake: The disk is full."] == ("Free some space.", "critical")
+    assert any(text.startswith("1 piece in quarantine") for text in said)
+    assert outputs[0][1:] == ["refuses", "0", "0"]
     assert [row[1:] for row in waiting] == [["3", "in 60 min", "HTTP 503."]]
     assert [row[-1] for row in kept] == ["not a JSON array"]
     assert isinstance(tiles, Tiles)
     assert {one.label: one.tone for one in tiles.tiles}["Lost"] == "critical"
+
+
+def test_where_nothing_is_wrong_nothing_is_told(sources: Sources) -> None:
+    """A collector that has just run leaves nothing to do."""
+    listing = asyncio.run(health_needs.needs(view_of(), sources))
+
+    assert listing.empty == Empty("Nothing is wrong.", "What goes wrong stands here, with its cure.")
 
 
 def test_the_spread_counts_what_status_counts(sources: Sources) -> None:
@@ -122,6 +131,7 @@ def test_whose_scope_is_narrow_sees_no_output(troubled: Sources) -> None:
     for access, pieces in ((own, 1), (other, 0)):
         view = view_of("", access)
         assert texts(asyncio.run(health_delivery.outputs(view, troubled))) == []
+        assert not any("disk" in one.text for one in asyncio.run(health_needs.needs(view, troubled)).rows)
         assert len(texts(asyncio.run(health_delivery.quarantine(view, troubled)))) == pieces
         assert len(texts(asyncio.run(health_delivery.waiting(view, troubled)))) == pieces
 
@@ -133,5 +143,5 @@ def test_without_a_ledger_every_panel_says_what_to_do(sources: Sources, tmp_path
 
     for panel in health.PAGE.panels:
         text = asyncio.run(ask(board, f"/panel/health/{panel.name}")).text
-        assert "m365watch run" in text or panel.name == "spread", panel.name
+        assert "m365watch run" in text, panel.name
         assert "trouble" not in text

@@ -26,6 +26,7 @@ from m365watch.inspection import (
     read_latency,
     read_status,
     waiting_blobs,
+    who_collects,
 )
 from m365watch.ledger.account import KeptPiece
 from m365watch.ledger.port import WaitingBlob
@@ -102,6 +103,11 @@ async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
     """What is wrong with outputs, and what they lack, by name; only for who `sees_every_tenant`."""
     found = await _read(lambda: read_status(sources.settings))
     return None if found is None else {one.name: one for one in found.outputs}
+
+
+async def is_collecting(sources: Sources) -> bool:
+    """Whether a collector is seen to hold the ledger."""
+    return await asyncio.to_thread(who_collects, sources.settings) is not None
 
 
 async def list_applications(view: View, sources: Sources) -> list[KnownApplication] | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from m365watch.board.ledger_reader import list_applications
-from m365watch.board.pages import health_delivery, health_hours
+from m365watch.board.pages import health_delivery, health_hours, health_needs
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
     are_many,
     counted_cell,
     feed_words,
-    trouble_words,
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Grid, Heading, Shape, Tile, Tiles
@@ -122,7 +121,7 @@ async def _ends_tile(view: View, sources: Sources) -> Tile:
 
 
 async def feeds(view: View, sources: Sources) -> Shape:
-    """Each feed: its state, how far it is, what it brought, and what to do about it."""
+    """Each feed: its state, how far it is, and what it brought."""
     tenants = await sources.list_tenants(view)
     rows = [(one.states[feed.feed], feed) for one in tenants for feed in one.feeds]
     if not rows:
@@ -140,7 +139,6 @@ async def feeds(view: View, sources: Sources) -> Shape:
         Heading("Waiting", numeric=True),
         Heading("Quarantined", numeric=True),
         Heading("Lost", numeric=True),
-        Heading("What to do", wide=True),
     )
     return Grid(
         headings,
@@ -151,7 +149,6 @@ async def feeds(view: View, sources: Sources) -> Shape:
 
 def _feed_row(view: View, state: TenantState, feed: FeedProgress, *, named: bool) -> list[Cell]:
     words = _WORDS.get(state, str(state))
-    said = trouble_words(feed.last_error, feed.fix, feed=feed.feed) if feed.last_error else ""
     return [
         Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id) if named else None),
         Cell(words, tone=_TONES[state], sorts=_RANKS[state]),
@@ -162,20 +159,7 @@ def _feed_row(view: View, state: TenantState, feed: FeedProgress, *, named: bool
         counted_cell(feed.blobs_waiting, "medium"),
         counted_cell(feed.records_quarantined - feed.pieces_dropped, "high"),
         counted_cell(feed.blobs_lost, "critical"),
-        Cell(said or _advice(state)),
     ]
-
-
-def _advice(state: TenantState) -> str:
-    match state:
-        case TenantState.RUNNING | TenantState.STOPPED:
-            return ""
-        case TenantState.SILENT:
-            return "Look at the gaps below: they say what is likely."
-        case TenantState.BEHIND | TenantState.NEW:
-            return "A running collector catches up."
-        case _:
-            return "m365watch why looks at every step on the way."
 
 
 PAGE = Page(
@@ -183,6 +167,7 @@ PAGE = Page(
     "Health",
     (
         Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel("needs", "What is wrong, and what to do", health_needs.needs, tall="rows", is_live=True),
         Panel(
             "hours",
             "Completeness by hour",

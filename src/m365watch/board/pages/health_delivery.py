@@ -13,19 +13,18 @@ from m365watch.board.ledger_reader import (
     sees_every_tenant,
 )
 from m365watch.board.pages.health_words import (
-    BY_ITSELF,
     NO_LEDGER,
     ago_cell,
     are_many,
     counted_cell,
+    cut_words,
     feed_words,
     sentence,
-    trouble_words,
 )
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
-from m365watch.board.words import short, span_words, workload_words
+from m365watch.board.words import span_words, workload_words
 from m365watch.config.settings import DETECTIONS, Settings
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.memory import KnownApplication
@@ -65,9 +64,10 @@ async def latency(view: View, sources: Sources) -> Shape:
 
 async def spread(view: View, sources: Sources) -> Shape:
     """How many took how long on the whole way, from the first bucket that has any to the last."""
-    found = _whole(await list_latency(view, sources) or {})
+    known = await list_latency(view, sources)
+    found = _whole(known or {})
     if not found:
-        return Ranking("", (), 0, empty=_no_latency(is_new=False))
+        return Ranking("", (), 0, empty=_no_latency(is_new=known is None))
     histogram = _merged(found, lambda _: "")[""]
     full = [place for place, count in enumerate(histogram.counts) if count]
     rows = [
@@ -131,12 +131,10 @@ async def outputs(view: View, sources: Sources) -> Shape:
         Heading("State"),
         Heading("In queue", numeric=True),
         Heading("To refetch", numeric=True),
-        Heading("What to do", wide=True),
     )
     kinds = dict.fromkeys(found, "not in the configuration") | _kinds(sources.settings)
     rows = [
-        _output_row(view, name, kind, found.get(name) or OutputProgress(name, 0, 0))
-        for name, kind in kinds.items()
+        _output_row(name, kind, found.get(name) or OutputProgress(name, 0, 0)) for name, kind in kinds.items()
     ]
     return Grid(headings, rows, empty=None if rows else Empty("The configuration has no output."))
 
@@ -147,25 +145,18 @@ def _kinds(settings: Settings) -> dict[str, str]:
     return kinds | ({DETECTIONS: "rules"} if DETECTIONS in settings.receivers else {})
 
 
-def _output_row(view: View, name: str, kind: str, one: OutputProgress) -> list[Cell]:
+def _output_row(name: str, kind: str, one: OutputProgress) -> list[Cell]:
     if one.last_error:
-        since = (
-            f" ({span_words((view.now - one.last_error_at).total_seconds())} ago)"
-            if one.last_error_at
-            else ""
-        )
         state = Cell("refuses" if one.fix else "fails", tone="critical" if one.fix else "high", sorts=0)
-        said = f"{trouble_words(one.last_error, one.fix)}{since}"
     elif one.blobs_missing:
-        state, said = Cell("behind", tone="medium", sorts=1), sentence(BY_ITSELF)
+        state = Cell("behind", tone="medium", sorts=1)
     else:
-        state, said = Cell("in order", tone="ok", sorts=2), ""
+        state = Cell("in order", tone="ok", sorts=2)
     return [
         Cell(name if name == kind.lower() else f"{name} ({kind})"),
         state,
         counted_cell(one.blobs_queued, "medium"),
         counted_cell(one.blobs_missing - one.blobs_queued, "medium"),
-        Cell(said),
     ]
 
 
@@ -235,7 +226,7 @@ async def waiting(view: View, sources: Sources) -> Shape:
                 Cell(feed_words(one.feed, named=named)),
                 Cell(f"{one.attempts:,}", sorts=one.attempts),
                 Cell(f"in {span_words(left)}" if left > 0 else "due", sorts=left),
-                Cell(sentence(one.last_error)),
+                Cell(sentence(cut_words(one.last_error))),
             ]
         )
     empty = Empty("No blob waits after a failed try.", "Those that were never tried are counted above.")
@@ -253,7 +244,6 @@ async def quarantine(view: View, sources: Sources) -> Shape:
     headings = (
         Heading("Piece", numeric=True),
         Heading("Since", numeric=True),
-        Heading("Bytes", numeric=True),
         Heading("From"),
         Heading("Why", wide=True),
     )
@@ -261,9 +251,8 @@ async def quarantine(view: View, sources: Sources) -> Shape:
         [
             Cell(f"{one.number}", sorts=one.number),
             ago_cell(one.quarantined_at, view.now),
-            Cell(short(one.size_bytes), sorts=one.size_bytes),
             Cell(feed_words(one.feed, named=named) if one.feed else "a blob that is forgotten"),
-            Cell(f"{f'{one.output} refused it: ' if one.output else ''}{one.reason}"),
+            Cell(cut_words(f"{f'{one.output} refused it: ' if one.output else ''}{one.reason}")),
         ]
         for one in found[:ROWS_MAX]
     ]

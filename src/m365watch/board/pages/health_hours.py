@@ -16,7 +16,6 @@ from m365watch.board.pages.health_words import (
     counted_cell,
     feed_words,
     sentence,
-    trouble_words,
 )
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Heat, HeatCell, HeatRow, Shape
 from m365watch.board.sources import Sources
@@ -238,7 +237,6 @@ async def audits(view: View, sources: Sources) -> Shape:
         Heading("Verdict"),
         Heading("When", numeric=True),
         *(Heading(one, numeric=True) for one in figures),
-        Heading("What to do", wide=True),
     )
     why = "No feed was audited yet."
     empty = Empty(why, "A running collector audits each feed once a day; m365watch audit does it now.")
@@ -253,9 +251,6 @@ def _name(feed: Feed, *, named: bool) -> Cell:
 def _audit_row(audit: FeedAudit, now: datetime, name: Cell) -> list[Cell]:
     total = audit.total
     verdict = "nothing missing" if audit.is_proven else "not read" if audit.error else "blobs missing"
-    then = "m365watch audit --repair has what is missing fetched." if audit.remaining else ""
-    if audit.error:
-        then = trouble_words(audit.error, audit.fix, feed=audit.feed)
     return [
         name,
         Cell(verdict, tone="ok" if audit.is_proven else "high" if audit.error else "critical"),
@@ -268,7 +263,6 @@ def _audit_row(audit: FeedAudit, now: datetime, name: Cell) -> list[Cell]:
         counted_cell(total.missing, "high"),
         counted_cell(audit.repaired, "ok"),
         counted_cell(audit.remaining, "critical"),
-        Cell(then),
     ]
 
 

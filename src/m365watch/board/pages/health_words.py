@@ -11,6 +11,7 @@ from m365watch.model import Feed
 
 NO_LEDGER = Empty("No collector has run with this configuration yet.", "Run m365watch run.")
 BY_ITSELF = "it is tried again by itself"
+TEXT_MAX = 240
 
 
 def are_many(feeds: Iterable[Feed]) -> bool:
@@ -46,8 +47,12 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-def trouble_words(text: str, fix: str | None, *, feed: Feed | None = None) -> str:
-    """What is wrong and what to do about it, without the feed's name, which stands beside it."""
+def bare_words(text: str, fix: str | None, *, feed: Feed | None = None) -> str:
+    """What is wrong, without the feed's name in front and the cure at the end, which stand beside it."""
     bare = text if feed is None else text.removeprefix(str(feed)).lstrip(": ")
-    bare = bare if fix is None else bare.removesuffix(f"; {fix}")
-    return f"{sentence(bare)} {sentence(fix or BY_ITSELF)}"
+    return cut_words(bare if fix is None else bare.removesuffix(f"; {fix}"))
+
+
+def cut_words(text: str) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]} …"

@@ -109,7 +109,11 @@ async def _feeds_tile(view: View, sources: Sources) -> Tile:
     waiting = sum(one.blobs_waiting for one in feeds)
     note = f"{waiting:,} blobs wait" if waiting else "nothing waits"
     return Tile(
-        "Feeds in order", f"{len(feeds) - len(bad)} of {len(feeds)}", note, tone="high" if bad else "ok"
+        "Feeds in order",
+        f"{len(feeds) - len(bad)} of {len(feeds)}",
+        note,
+        tone="high" if bad else "ok",
+        url=view.url("/health"),
     )
 
 

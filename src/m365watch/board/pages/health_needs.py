@@ -1,0 +1,174 @@
+"""Health's list of what is wrong, each with its cure: what needs a person first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from shlex import quote
+
+from m365watch.board.ledger_reader import (
+    is_collecting,
+    list_applications,
+    list_audits,
+    list_gaps,
+    list_outputs,
+    list_pieces,
+    sees_every_tenant,
+)
+from m365watch.board.pages.health_words import (
+    BY_ITSELF,
+    NO_LEDGER,
+    are_many,
+    bare_words,
+    feed_words,
+    sentence,
+)
+from m365watch.board.shapes import Empty, Listing, Said
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted, span_words
+from m365watch.completeness.account import FeedAudit
+from m365watch.completeness.gaps import GapsFound
+from m365watch.expiry.ends import judge
+from m365watch.expiry.memory import KnownApplication
+from m365watch.expiry.words import cure_of, expiry_text
+from m365watch.progress import FeedProgress, OutputProgress
+from m365watch.tenancy.standing import TenantStanding, TenantState
+
+SHOWN_MAX = 40
+_DAYS = 2
+_TONES = ("critical", "high", "medium", "low")
+
+
+async def needs(view: View, sources: Sources) -> Listing:
+    """Everything that is wrong now, the worst first."""
+    tenants, outputs, applications, audits, gaps, pieces = await asyncio.gather(
+        sources.list_tenants(view),
+        list_outputs(sources),
+        list_applications(view, sources),
+        list_audits(view, sources),
+        list_gaps(view, sources, days=_DAYS),
+        list_pieces(view, sources),
+    )
+    if outputs is None:
+        return Listing((), empty=NO_LEDGER)
+    seen = outputs.values() if sees_every_tenant(view) else ()
+    named = len(tenants) > 1
+    # Where the file is says more of the machine than everybody who looks has to know.
+    given = f"--config {quote(sources.settings.path.name)}"
+    rows = [
+        *_of_collector(tenants, f"run {given}", is_running=await is_collecting(sources)),
+        *_of_feeds(tenants, view.now, named=named),
+        *(one for output in seen for one in _of_output(output, view.now)),
+        *_of_credentials(applications or (), view.now),
+        *_of_audits(audits or (), f"audit {given} --repair", view.now),
+        *([] if gaps is None else _of_gaps(gaps)),
+        *_of_pieces(len(pieces or ()), f"quarantine {given}"),
+    ]
+    rows.sort(key=lambda one: _TONES.index(one.tone))
+    more = len(rows) - SHOWN_MAX
+    return Listing(
+        rows[:SHOWN_MAX],
+        cut=f"and {more:,} more, none of them worse" if more > 0 else "",
+        empty=None if rows else Empty("Nothing is wrong.", "What goes wrong stands here, with its cure."),
+    )
+
+
+def _of_collector(tenants: Sequence[TenantStanding], command: str, *, is_running: bool) -> list[Said]:
+    late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
+    if is_running or not late:
+        return []
+    text = f"No collector is seen to run, and {counted(late, 'feed is', 'feeds are')} behind."
+    note = "Start it: it catches up by itself with all that is still served, which is the last 7 days."
+    return [Said(text, note=note, tone="high", commands=(f"m365watch {command}",))]
+
+
+def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: bool) -> list[Said]:
+    """One line for each error, with the feeds that are in it."""
+    groups: dict[tuple[str, str, str | None], list[FeedProgress]] = {}
+    for tenant in tenants:
+        for feed in tenant.feeds:
+            if feed.last_error and tenant.states.get(feed.feed) is not TenantState.STOPPED:
+                what = bare_words(feed.last_error, feed.fix, feed=feed.feed)
+                groups.setdefault((tenant.tenant_id, what, feed.fix), []).append(feed)
+    return [
+        Said(
+            f"{', '.join(feed_words(one.feed, named=named) for one in feeds)}: {sentence(what)}",
+            at=_ago(feeds[0].last_error_at, now),
+            note=sentence(fix or BY_ITSELF),
+            tone="critical" if fix else "medium",
+        )
+        for (_, what, fix), feeds in groups.items()
+    ]
+
+
+def _of_output(output: OutputProgress, now: datetime) -> list[Said]:
+    if not output.last_error:
+        return []
+    what = sentence(bare_words(output.last_error, output.fix))
+    return [
+        Said(
+            f"Output {output.name}: {what}",
+            at=_ago(output.last_error_at, now),
+            note=sentence(output.fix or BY_ITSELF),
+            tone="critical" if output.fix else "medium",
+        )
+    ]
+
+
+def _of_credentials(applications: Sequence[KnownApplication], now: datetime) -> list[Said]:
+    return [
+        Said(
+            sentence(expiry_text(known, one)),
+            note=sentence(cure_of(known, one).replace("`", "")),
+            tone="critical" if one.stops_collecting else "high",
+        )
+        for known in applications
+        for one in judge(known.credentials, now)
+        if one.threshold is not None
+    ]
+
+
+def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime) -> list[Said]:
+    named = are_many(one.feed for one in audits)
+    rows = []
+    for audit in audits:
+        name, at = feed_words(audit.feed, named=named), _ago(audit.at, now)
+        if audit.remaining:
+            text = (
+                f"{name}: {counted(audit.remaining, 'blob that is', 'blobs that are')} listed never arrived."
+            )
+            note = "An audit found it; with --repair what is missing is fetched."
+            rows.append(Said(text, at, note, "critical", commands=(f"m365watch {command}",)))
+        if audit.error:
+            what = sentence(bare_words(audit.error, audit.fix, feed=audit.feed))
+            note = sentence(audit.fix or "the next audit may read it")
+            rows.append(Said(f"{name}: the audit could not read all: {what}", at, note, "medium"))
+    return rows
+
+
+def _of_gaps(found: GapsFound) -> list[Said]:
+    unusual = [one for one in found.gaps if one.is_unusual]
+    named = are_many(one.feed for one in unusual)
+    return [
+        Said(
+            f"{feed_words(one.feed, named=named)}: no content for "
+            f"{span_words((one.end - one.start).total_seconds())} from {one.start:%-d %b %H:%M} UTC on.",
+            note=sentence(one.text.replace("`", "")),
+            tone="high",
+        )
+        for one in unusual
+    ]
+
+
+def _of_pieces(count: int, command: str) -> list[Said]:
+    if not count:
+        return []
+    text = f"{counted(count, 'piece', 'pieces')} in quarantine: what could not go on is kept byte for byte."
+    note = "Look at it; once the cause is gone, retry has it fetched again."
+    return [Said(text, note=note, tone="low", commands=(f"m365watch {command}",))]
+
+
+def _ago(at: datetime | None, now: datetime) -> str:
+    return "" if at is None else f"{span_words((now - at).total_seconds())} ago"
