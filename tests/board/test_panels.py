@@ -18,7 +18,7 @@ from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader, Query
 from m365watch.board.pages.registry import PAGES
-from m365watch.board.queries import activity, exchange, sign_ins
+from m365watch.board.queries import activity, exchange, sharepoint, sign_ins
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
 from m365watch.errors import QueryStopped
@@ -32,6 +32,14 @@ MAY_BE_EMPTY = {
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
     ("exchange", "forwarding"),
+    ("applications", "credentials"),
+    ("applications", "roles"),
+    ("applications", "by-role"),
+    ("applications", "gates"),
+    ("threats", "cleanup"),
+    ("threats", "compliance"),
+    ("threats", "copilot-touched"),
+    ("threats", "flows"),
     ("investigate", "figures"),
     ("investigate", "compare"),
     ("record", "record"),
@@ -96,6 +104,7 @@ QUERIES = {
     "browsers": sign_ins.BROWSERS,
     "changes of Exchange": exchange.CHANGE_FIGURES,
     "mailboxes": exchange.MAILBOX_FIGURES,
+    "files": sharepoint.FIGURES,
 }
 
 

@@ -142,7 +142,7 @@ def test_blobs_can_be_narrowed_to_a_state_and_a_feed(config: Path) -> None:
     """And says on stderr, not among the answers, where there are more than it shows."""
     assert [blob["content_id"] for blob in document(config, "blobs", "--state", "lost")["blobs"]] == ["lost"]
     assert len(document(config, "blobs", "--feed", "EXCHANGE")["blobs"]) == 3
-    assert call(config, "blobs", "--state", "delivered").stdout == "no such blob\n"
+    assert call(config, "blobs", "--state", "delivered").stdout == "no blob is like that\n"
 
     cut = call(config, "blobs", "--limit", "1", "--json")
     assert [blob["state"] for blob in json.loads(cut.stdout)["blobs"]] == ["waiting"]
@@ -263,6 +263,14 @@ def test_which_commands_work_beside_a_collector_is_what_the_page_says(
     if exit_code:
         named = " ".join(word for word in arguments[:2] if word.isalpha())
         assert f"`{named}`" in first.partition("Only ")[2].partition("exit code 4")[0]
+
+
+def test_an_option_that_would_not_count_before_a_command_is_refused(config: Path) -> None:
+    """`quarantine --json list` printed the page, as if nobody had asked for JSON."""
+    refused = CliRunner().invoke(app, ["quarantine", "--json", "list", "--config", str(config)])
+
+    assert refused.exit_code == 2
+    assert "--json goes behind list" in refused.stderr
 
 
 def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(

@@ -84,5 +84,5 @@ def test_a_piece_says_who_refused_it_and_where_it_came_from() -> None:
 
 def test_where_nothing_is_set_aside_the_page_says_so() -> None:
     """An empty answer is an answer."""
-    assert drawn(blobs_page(BlobsFound([], 0))) == ["no such blob"]
+    assert drawn(blobs_page(BlobsFound([], 0))) == ["no blob is like that"]
     assert drawn(pieces_page(PiecesFound([], 0))) == ["nothing is in quarantine"]

@@ -136,7 +136,8 @@ def instant(seconds: int) -> Cell:
 
 def person(user: str) -> Cell:
     """Somebody, whom a click narrows to."""
-    return Cell(user or "not said", narrows=("user", user) if user else None)
+    words = "anonymous visitor" if user.startswith("urn:spo:anon#") else user or "not said"
+    return Cell(words, narrows=("user", user) if user else None)
 
 
 def address(given: str) -> Cell:
@@ -146,7 +147,8 @@ def address(given: str) -> Cell:
 
 def operation(name: str, tone: str = "") -> Cell:
     """An operation, which a click narrows to."""
-    return Cell(name.rstrip(". ") or "not said", narrows=("operation", name) if name else None, tone=tone)
+    words = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
+    return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
 def number(count: int, tone: str = "") -> Cell:

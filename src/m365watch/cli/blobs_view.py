@@ -24,7 +24,7 @@ _STYLES = {BlobState.WAITING: "yellow", BlobState.QUARANTINED: "red", BlobState.
 def blobs_page(found: BlobsFound) -> Group:
     """Each blob with its times and its reason; at the end, once each, what a person can do."""
     if not found.blobs:
-        return Group(Text("no such blob", style="dim"))
+        return Group(Text("no blob is like that", style="dim"))
     cures = dict.fromkeys((blob.state, _cure(blob)) for blob in found.blobs)
     hints = [whole_line(f"hint: {state}: {plain(cure)}") for state, cure in cures if cure]
     return Group(*(part for blob in found.blobs for part in _blob_lines(blob)), *hints)

@@ -48,6 +48,7 @@ def list_or_go_on(
 ) -> None:
     """List the pieces, or take one out, where no command is named."""
     if context.invoked_subcommand is not None:
+        _refuse_options_before_command(context)
         context.obj = config
         return
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
@@ -197,6 +198,14 @@ def _why_none(waiting: int) -> str:
 
 def _no_piece(number: int) -> str:
     return f"there is no piece {number} in quarantine; `quarantine list` names all"
+
+
+def _refuse_options_before_command(context: typer.Context) -> None:
+    """Nothing, where only --config stands before the command: what else stands there would not count."""
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if option.name != "config" and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{option.opts[-1]} goes behind {context.invoked_subcommand}")
 
 
 def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
@@ -16,6 +16,9 @@ from uuid import UUID
 from m365watch.simulator.refusals import graph_refusal
 
 Json = dict[str, Any]
+
+GRANTS = "/oauth2PermissionGrants"
+"""The list of all delegated permissions; that of one application is a part of it."""
 
 PERMISSIONS = (
     ("POST", r"/users/[^/]+/revokeSignInSessions", {"User.RevokeSessions.All"}),
@@ -36,11 +39,13 @@ PERMISSIONS = (
 
 
 class SimulatedDirectory:
-    """Starts empty; what is not in it answers 404, as in Graph."""
+    """What is not in it answers 404, as in Graph."""
 
     def __init__(self) -> None:
         """Nobody is there yet."""
         self._made = 0
+        self.settle: Callable[[SimulatedDirectory], None] | None = None
+        """Fills it before its first answer."""
         self.users: dict[str, Json] = {}
         self.lists: dict[str, list[Json]] = {}
         """By the path of the list below /v1.0, with names in it for ids."""
@@ -75,6 +80,9 @@ class SimulatedDirectory:
 
         Raises: Refusal: 404 or 400.
         """
+        settle, self.settle = self.settle, None
+        if settle is not None:
+            settle(self)
         user = re.fullmatch(r"/users/([^/]+)(?:/revokeSignInSessions)?", path)
         principal = re.fullmatch(r"/servicePrincipals\(appId='([^']+)'\)", path)
         share = re.fullmatch(r"/shares/([^/]+)/driveItem", path)
@@ -101,6 +109,10 @@ class SimulatedDirectory:
     def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
         if method == "GET" and path in self.lists:
             return {"value": [one for one in self.lists[path] if _passes(one, query.get("$filter", ""))]}
+        of_application = re.fullmatch(rf"/servicePrincipals\(appId='([^']+)'\){GRANTS}", path)
+        if method == "GET" and of_application:
+            own = _known(self.principals, of_application[1])["id"]
+            return {"value": [one for one in self.lists.get(GRANTS, []) if one.get("clientId") == own]}
         if method == "POST" and path.endswith("/removePassword"):
             path = path.removesuffix("/removePassword") + "/passwordCredentials"
             self._remove(path, "keyId", str(body.get("keyId")))

@@ -52,6 +52,14 @@ class Organisation:
             records = sorted([*records, *attacks], key=lambda record: record.happened_at)
         return records
 
+    def accounts(self) -> list[str]:
+        """The names by which everybody signs in."""
+        return [person.upn for person in self.people]
+
+    def attack_records(self, start: datetime, end: datetime) -> list[bytes]:
+        """What the attacks wrote in [start, end), in order of time within each."""
+        return [record.body for record in self._attack_records(start, end)]
+
     def attacks(self, start: datetime, end: datetime) -> list[Attack]:
         """The attacks that began and ended in [start, end), in order of time."""
         return [

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from m365watch.clock import Clock
 from m365watch.errors import NeedsOperator
 from m365watch.model import Service as CollectedService
 from m365watch.simulator.blobs import BlobMaker
+from m365watch.simulator.directory import SimulatedDirectory
 from m365watch.simulator.faults import FaultPlan
 from m365watch.simulator.federation import Issuer
 from m365watch.simulator.gate import Gate
@@ -255,7 +257,7 @@ def _tenant(
     registration = Registration(identity, behaviour, started_at=clock.now())
     history = _history(identity, settings, clock.now())
     maker = BlobMaker(partition=identity.partition, appears_late_s=behaviour.appears_late_s)
-    return SimulatedTenant(
+    tenant = SimulatedTenant(
         identity,
         behaviour,
         clock=clock,
@@ -274,6 +276,18 @@ def _tenant(
         ),
         registration=registration,
     )
+    if settings.records_file is None and settings.source is None:
+        tenant.directory.settle = partial(_settle, history=history, until=clock.now())
+    return tenant
+
+
+def _settle(directory: SimulatedDirectory, *, history: History, until: datetime) -> None:
+    from m365watch.simulator.organisation import Organisation
+    from m365watch.simulator.population import populate
+
+    source = history.source
+    if isinstance(source, Organisation):
+        populate(directory, source.accounts(), source.attack_records(history.started_at, until))
 
 
 def _history(identity: TenantIdentity, settings: SimulationSettings, started_at: datetime) -> History:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, exchange, health, investigate, overview, sign_ins
+from m365watch.board.pages import (
+    alert,
+    alerts,
+    applications,
+    exchange,
+    health,
+    investigate,
+    overview,
+    sharepoint,
+    sign_ins,
+    threats,
+)
 from m365watch.board.panels import Page
 
 PAGES: tuple[Page, ...] = (
     overview.PAGE,
     sign_ins.PAGE,
     exchange.PAGE,
+    sharepoint.PAGE,
+    applications.PAGE,
+    threats.PAGE,
     alerts.PAGE,
     alert.PAGE,
     investigate.PAGE,

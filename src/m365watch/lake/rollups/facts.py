@@ -151,8 +151,8 @@ ACTORS = Rollup("actors", {**HOURS.made_of, **_some("user_id")})
 ADDRESSES = Rollup("addresses", {**HOURS.made_of, **_some("client_ip")})
 SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, derived=SIGN_IN_DERIVED, grain_s=1)
 """To the second: hardly two of them are alike, and only the records say what is in it."""
-_RARE_TYPES = "11, 13, 24, 28, 30, 33, 40, 41, 47, 63, 64, 98, 261"
-"""DLP, eDiscovery, threats, alerts, Power Automate, Copilot."""
+_RARE_TYPES = "11, 13, 24, 28, 29, 30, 31, 33, 40, 41, 47, 63, 64, 65, 98, 261, 295, 296, 297"
+"""DLP, eDiscovery, threats, reports, quarantine, alerts, Power Automate, Copilot, the audit itself."""
 _OF_MAILBOXES = (
     "'updateinboxrules', 'addfolderpermissions', 'modifyfolderpermissions', 'removefolderpermissions'"
 )
@@ -194,6 +194,18 @@ MAILBOXES = Rollup(
     only="record_type IN (2, 3, 50)",
 )
 """What was done in mailboxes: in whose, as whom, with which program, in which folder."""
+FILES = Rollup(
+    "files",
+    {
+        **MADE_OF,
+        "site": f"lower(rtrim(left({_text('$.SiteUrl')}, 200), '/'))",
+        "extension": f"lower(left({_text('$.SourceFileExtension')}, 20))",
+        "agent": f"left({_text('$.UserAgent')}, 120)",
+    },
+    only="record_type IN (4, 6, 14, 36)",
+    derived={"program": _BROWSER},
+)
+"""What was done with files, pages and lists: on which site, to which kind of file, with which program."""
 RECORDS = Rollup("records", MADE_OF)
 """No rollup at all: every record by itself, with all columns."""
 TRACES = Rollup(
@@ -207,7 +219,7 @@ TRACES = Rollup(
     },
 )
 """Every record by itself, and what it is about; its own text is read where a query names it."""
-KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS, CHANGES, MAILBOXES)
+KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS, CHANGES, MAILBOXES, FILES)
 """Those that are kept on disk, the smallest first."""
 
 

@@ -26,7 +26,7 @@ from m365watch.lake.schema import AUDIT_TABLE
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 3
+FORMAT = 4
 """Changes with the columns: rollups of another format do not count."""
 NOTE = "note.json"
 

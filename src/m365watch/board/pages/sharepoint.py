@@ -1,0 +1,231 @@
+"""SharePoint and OneDrive: who takes files, who shares them with whom, and who deletes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Row
+from m365watch.board.panels import Page, Panel
+from m365watch.board.queries import sharepoint
+from m365watch.board.series import chart_of, spark_step_s, sparks_of
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.telling import (
+    address,
+    change_words,
+    field_of,
+    instant,
+    number,
+    operation,
+    person,
+    settings_of,
+    told_by,
+)
+from m365watch.board.view import View
+from m365watch.board.words import counted, short
+
+_SHARED_WITH = (("outside", "outside"), ("everybody", "all sharing"))
+
+
+async def figures(view: View, sources: Sources) -> Shape:
+    """How much happens in both, and what of it leads outside or away."""
+    done, shared, course = await asyncio.gather(
+        sources.ask(view, sharepoint.FIGURES),
+        sources.ask(view, sharepoint.SHARING_FIGURES),
+        sources.ask(view, sharepoint.SPARKS, spark_s=spark_step_s(view.range)),
+    )
+    in_sites, in_drives, downloads, uploads, deletions, malware = done[0] if done else (0,) * 6
+    guests, anonymous = shared[0] if shared else (0, 0)
+    sparks = sparks_of(view.range, course)
+    return Tiles(
+        [
+            Tile("SharePoint", short(in_sites), spark=sparks["SharePoint"]),
+            Tile("OneDrive", short(in_drives), spark=sparks["OneDrive"]),
+            Tile("Downloads", short(downloads), "synchronised ones too"),
+            Tile("Uploads", short(uploads)),
+            Tile("Shared with guests", short(guests), tone="medium" if guests else ""),
+            Tile("Anonymous links", short(anonymous), "made or used", tone="high" if anonymous else ""),
+            Tile("Deletions", short(deletions)),
+            Tile("Malware", short(malware), tone="critical" if malware else ""),
+        ]
+    )
+
+
+async def activity(view: View, sources: Sources) -> Shape:
+    """What happens over time, by operation."""
+    rows = await sources.ask(view, sharepoint.ACTIVITY)
+    totals: Counter[str] = Counter()
+    for _, name, count in rows:
+        totals[name] += count
+    ranked = [name for name, _ in totals.most_common()]
+    return chart_of(
+        view.range,
+        rows,
+        colour=lambda name: f"c{ranked.index(name) % 7 + 1}",
+        narrows=lambda name: ("operation", name) if name else None,
+        empty=None if rows else await no_records(view, sources, of="records of SharePoint and OneDrive"),
+    )
+
+
+async def operations(view: View, sources: Sources) -> Shape:
+    """The most frequent operations, and how many people did them."""
+    rows = await sources.ask(view, sharepoint.OPERATIONS)
+    ranked = [
+        Ranked(name or "not said", count, ("operation", name), note=counted(people, "person", "people"))
+        for name, count, people in rows
+    ]
+    empty = None if rows else await no_records(view, sources, of="records of SharePoint and OneDrive")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+def _path_of(name: str) -> str:
+    """A site's address without its host; anything else as it stands."""
+    return name.partition("://")[2].partition("/")[2] or name
+
+
+def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
+    headings = (
+        Heading(title),
+        Heading("Downloads", numeric=True),
+        Heading("Uploads", numeric=True),
+        Heading("People", numeric=True),
+    )
+    return Grid(
+        headings,
+        [
+            [
+                Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
+                number(downloads),
+                number(uploads, "" if uploads else "muted"),
+                number(people),
+            ]
+            for name, _, downloads, uploads, people in rows
+        ],
+    )
+
+
+async def sites(view: View, sources: Sources) -> Shape:
+    """Which sites and which addresses most is taken from."""
+    by_site, by_address = await asyncio.gather(
+        sources.ask(view, sharepoint.top_of("site")), sources.ask(view, sharepoint.top_of("client_ip"))
+    )
+    empty = None if by_site or by_address else await no_records(view, sources, of="records of sites")
+    return Several([_tops("Site", by_site), _tops("Address", by_address, "ip")], empty=empty)
+
+
+async def taking(view: View, sources: Sources) -> Shape:
+    """Who downloads and uploads, which kinds of files, and with which programs."""
+    by_user, by_kind, by_agent = await asyncio.gather(
+        *(sources.ask(view, sharepoint.top_of(column)) for column in ("user_id", "extension", "program"))
+    )
+    parts = [_tops("Person", by_user, "user"), _tops("Kind of file", by_kind), _tops("Program", by_agent)]
+    return Several(parts, empty=None if by_user else await no_records(view, sources, of="records of files"))
+
+
+async def sharing(view: View, sources: Sources) -> Shape:
+    """What was shared, by whom, with whom, and with which rights; by default outside the organisation."""
+    by = view.option("by", tuple(name for name, _ in _SHARED_WITH))
+    rows = await sources.ask(view, sharepoint.SHARING, everything=by == "everybody")
+    headings = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
+    grid = Grid([Heading(one) for one in headings], [_sharing_row(row) for row in rows])
+    empty = None if rows else await no_records(view, sources, of="records of sharing outside")
+    return Several([grid], empty=empty, choices=_SHARED_WITH, chosen=by)
+
+
+def _sharing_row(row: Row) -> list[Cell]:
+    at_s, name, user, ip, outcome, stands, raw = row
+    record = told_by(raw)
+    target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
+    is_anonymous = name.lower().startswith("anonymouslink") or ".Anonymous" in target
+    is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
+    whom = "anybody with the link" if is_anonymous else target
+    right = field_of(record, "EventData").partition("</")[0].rpartition(">")[2]
+    return [
+        instant(at_s),
+        operation(name, "failed" if outcome == "failed" else ""),
+        person(user),
+        Cell(whom or "not said", tone="high" if is_anonymous else "medium" if is_guest else ""),
+        Cell(_file_of(record, stands)),
+        Cell(right or "not said", tone="muted"),
+        address(ip),
+    ]
+
+
+def _file_of(record: dict[str, object], stands: str) -> str:
+    return field_of(record, "SourceFileName") or _path_of(stands) or "not said"
+
+
+async def domains(view: View, sources: Sources) -> Shape:
+    """The domains of those outside whom something was shared with."""
+    rows = await sources.ask(view, sharepoint.DOMAINS)
+    ranked = [
+        Ranked(name, count, colour="medium", note=f"by {counted(people, 'person', 'people')}")
+        for name, count, people in rows
+    ]
+    empty = None if rows else Empty("Nothing was shared with anybody outside in this view.")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+async def deleting(view: View, sources: Sources) -> Shape:
+    """Who deletes and recycles most."""
+    rows = await sources.ask(view, sharepoint.DELETING)
+    ranked = [
+        Ranked(user or "not said", count, ("user", user) if user else None, "failed")
+        for user, count, _ in rows
+    ]
+    empty = None if rows else await no_records(view, sources, of="deletions")
+    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+
+
+async def guarding(view: View, sources: Sources) -> Shape:
+    """Malware, site administrators, sharing policies, and versions deleted."""
+    rows = await sources.ask(view, sharepoint.GUARDING)
+    headings = [Heading(one) for one in ("Time (UTC)", "Operation", "By")]
+    grid = []
+    for at_s, name, user, ip, outcome, stands, raw in rows:
+        record = told_by(raw)
+        settings = settings_of(record)
+        what = change_words(settings) or field_of(
+            record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
+        )
+        tone = "failed" if outcome == "failed" else "critical" if "malware" in name.lower() else ""
+        grid.append(
+            [
+                instant(at_s),
+                operation(name, tone),
+                person(user),
+                Cell(what or "not said"),
+                Cell(_path_of(stands) or "not said"),
+                address(ip),
+            ]
+        )
+    empty = (
+        None
+        if rows
+        else await no_records(view, sources, of="malware or changes of administrators and policies")
+    )
+    return Grid(
+        [*headings, Heading("Who, or before → after"), Heading("Site or file"), Heading("From")],
+        grid,
+        empty=empty,
+    )
+
+
+PAGE = Page(
+    "sharepoint",
+    "SharePoint & OneDrive",
+    (
+        Panel("figures", "At a glance", figures, tall="tiles", is_live=True),
+        Panel("sharing", "Sharing", sharing, tall="chart", is_live=True),
+        Panel("taking", "Downloads and uploads", taking, tall="chart", is_live=True),
+        Panel("guarding", "Malware, administrators, policies", guarding, tall="chart"),
+        Panel("domains", "Shared with whom outside", domains, width=4, tall="chart"),
+        Panel("deleting", "Deletions", deleting, width=4, tall="chart"),
+        Panel("operations", "Operations", operations, width=4, tall="chart"),
+        Panel("sites", "Sites and addresses", sites, tall="chart"),
+        Panel("activity", "Everything in sites and drives", activity, tall="chart", is_live=True),
+    ),
+    says="Who takes files, who shares them with whom, and who deletes them.",
+)

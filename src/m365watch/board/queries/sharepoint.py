@@ -1,0 +1,94 @@
+"""SharePoint and OneDrive: who takes which files, and whom they are shared with."""
+
+from __future__ import annotations
+
+from m365watch.board.lake_reader import Query
+from m365watch.lake.rollups.facts import CHANGES, FILES
+
+_COUNT = "CAST(sum(n) AS BIGINT)"
+_STEP = "at_s // $step_s * $step_s"
+IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
+IS_DOWNLOAD = "regexp_matches(lower(operation), '^file(syncdownloaded|downloaded)')"
+IS_UPLOAD = "regexp_matches(lower(operation), '^file(syncuploaded|uploaded)')"
+IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)')"
+_DOWNLOADS = f"CAST(coalesce(sum(n) FILTER ({IS_DOWNLOAD}), 0) AS BIGINT)"
+_UPLOADS = f"CAST(coalesce(sum(n) FILTER ({IS_UPLOAD}), 0) AS BIGINT)"
+IS_ANONYMOUS = "(starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous'))"
+IS_GUEST = (
+    "(lower(coalesce(try(raw->>'$.TargetUserOrGroupType'), '')) IN ('guest', 'partner')"
+    " OR contains(lower(coalesce(try(raw->>'$.TargetUserOrGroupName'), '')), '#ext#'))"
+)
+IS_SHARING = (
+    "record_type = 14 AND NOT starts_with(lower(operation), 'sitecollectionadmin')"
+    " AND NOT starts_with(lower(operation), 'sharingpolicy')"
+)
+
+
+def files(sql: str) -> Query:
+    """A query over what was done with files, pages and lists."""
+    return Query(sql, of=FILES)
+
+
+FIGURES = files(
+    f"SELECT CAST(coalesce(sum(n) FILTER (workload = 'SharePoint'), 0) AS BIGINT),"
+    f" CAST(coalesce(sum(n) FILTER (workload = 'OneDrive'), 0) AS BIGINT), {_DOWNLOADS}, {_UPLOADS},"
+    f" CAST(coalesce(sum(n) FILTER ({IS_DELETION}), 0) AS BIGINT),"
+    " CAST(coalesce(sum(n) FILTER (lower(operation) = 'filemalwaredetected'), 0) AS BIGINT) FROM facts"
+)
+SHARING_FIGURES = Query(
+    f"SELECT CAST(count(*) FILTER ({IS_GUEST}) AS BIGINT), CAST(count(*) FILTER ({IS_ANONYMOUS}) AS BIGINT)"
+    f" FROM facts WHERE {IS_SHARING}",
+    of=CHANGES,
+)
+SPARKS = Query(
+    f"SELECT workload, at_s // $spark_s * $spark_s, {_COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
+    frozenset({"workload"}),
+)
+ACTIVITY = Query(
+    f"SELECT {_STEP} AS t, operation, {_COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
+    frozenset({"operation", "workload"}),
+)
+OPERATIONS = Query(
+    f"SELECT operation, {_COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE {IN_SITES}"
+    " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
+    frozenset({"operation", "workload", "user_id"}),
+)
+
+
+def top_of(column: str, *, limit: int = 12) -> Query:
+    """Value of a column of ours, times, downloads, uploads, people; most downloads first."""
+    return files(
+        f"SELECT {column}, {_COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS}, count(DISTINCT user_id)"
+        f" FROM facts WHERE {column} <> '' GROUP BY ALL ORDER BY downloads DESC, number DESC, 1 LIMIT {limit}"
+    )
+
+
+SHARING = Query(
+    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw FROM facts"
+    f" WHERE {IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS} OR $everything)"
+    " ORDER BY at_s DESC, record LIMIT 200",
+    of=CHANGES,
+    exact=True,
+    newest=200,
+)
+DOMAINS = Query(
+    "SELECT regexp_extract(replace(lower(try(raw->>'$.TargetUserOrGroupName')), '#ext#', ''),"
+    " '[@_]([^@_]+)$', 1)"
+    f" AS domain, CAST(count(*) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+    f" WHERE {IS_SHARING} AND {IS_GUEST} GROUP BY ALL HAVING domain <> '' ORDER BY number DESC, 1 LIMIT 12",
+    of=CHANGES,
+)
+DELETING = Query(
+    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT operation) FROM facts"
+    f" WHERE {IN_SITES} AND {IS_DELETION} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
+    frozenset({"user_id", "operation", "workload"}),
+)
+GUARDING = Query(
+    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw FROM facts"
+    " WHERE regexp_matches(lower(operation),"
+    " '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
+    f" AND {IN_SITES} ORDER BY at_s DESC, record LIMIT 200",
+    of=CHANGES,
+    exact=True,
+    newest=200,
+)

@@ -1,0 +1,84 @@
+"""Graph finds the accounts of the simulated tenant, and what its attacks have left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from m365watch.clock import SystemClock
+from m365watch.simulator.directory import SimulatedDirectory
+from m365watch.simulator.population import populate
+from m365watch.simulator.server import SimulationSettings, simulator_running
+
+ANN, EVE = "ann@contoso.example", "eve@contoso.example"
+RULES = f"/users/{ANN}/mailFolders/inbox/messageRules"
+LINK = "https://contoso.example/plan.docx"
+APP = "0b7c0001-2222-4333-8444-555566667777"
+PERMISSIONS = "[] => [[ConsentType: Principal, Scope: Mail.Read offline_access, CreatedDateTime: ]]"
+RECORDS: list[dict[str, Any]] = [
+    {
+        "Operation": "New-InboxRule",
+        "UserId": ANN,
+        "Parameters": [{"Name": "Name", "Value": "."}, {"Name": "ForwardTo", "Value": "x@mail.example"}],
+    },
+    {
+        "Operation": "Consent to application.",
+        "UserId": ANN,
+        "ObjectId": APP,
+        "ModifiedProperties": [{"Name": "ConsentAction.Permissions", "NewValue": PERMISSIONS}],
+    },
+    {
+        "Operation": "Add member to role.",
+        "ObjectId": EVE,
+        "ModifiedProperties": [
+            {"Name": "Role.TemplateId", "NewValue": "62e9"},
+            {"Name": "Role.DisplayName", "NewValue": "Owner"},
+        ],
+    },
+    {"Operation": "AnonymousLinkCreated", "ObjectId": LINK, "EventData": "<Type>Edit</Type>"},
+    {"Operation": "MailItemsAccessed"},
+]
+
+
+def read(directory: SimulatedDirectory, path: str, **query: str) -> list[dict[str, Any]]:
+    """What a list has."""
+    found = directory.answer("GET", path, query, {})
+    assert found is not None
+    return list(found["value"])
+
+
+def test_what_an_attack_made_is_there_until_it_is_taken_away() -> None:
+    """Rule, grant, role and link, each where Graph lists it; and the accounts they need."""
+    directory = SimulatedDirectory()
+    populate(directory, [ANN], [json.dumps(record).encode() for record in RECORDS])
+    own = f"/servicePrincipals(appId='{APP}')/oauth2PermissionGrants"
+
+    [rule] = read(directory, RULES)
+    [grant] = read(directory, own)
+    [role] = read(directory, "/roleManagement/directory/roleAssignments")
+    [shared] = directory.shared.values()
+    [link] = read(directory, f"/drives/b!1/items/{shared['id']}/permissions")
+
+    assert rule["actions"]["forwardTo"] == [{"emailAddress": {"address": "x@mail.example"}}]
+    assert (grant["scope"], grant["principalId"]) == ("Mail.Read offline_access", directory.users[ANN]["id"])
+    assert role["principalId"] == directory.users[EVE]["id"]
+    assert link["link"] == {"scope": "anonymous", "type": "edit"}
+    directory.answer("DELETE", f"/oauth2PermissionGrants/{grant['id']}", {}, {})
+    assert read(directory, own) == []
+
+
+def test_the_simulated_tenant_has_its_people_and_the_intruders_rule() -> None:
+    """They are there from Graph's first answer on."""
+
+    async def main() -> list[str]:
+        simulation = SimulationSettings(seed=1, days=7, records_per_day=100, live=False)
+        async with simulator_running(simulation, clock=SystemClock()) as running:
+            directory = running.tenants[0].directory
+            assert directory.users == {}
+            read(directory, "/roleManagement/directory/roleAssignments")
+            assert len(directory.users) > 50
+            listed = [name for name in directory.lists if name.endswith("/messageRules")]
+            return [rule["displayName"] for name in listed for rule in read(directory, name)]
+
+    assert "." in asyncio.run(main())
