@@ -159,6 +159,15 @@ def test_a_tenant_is_a_guid(tenant: object, why: str) -> None:
     assert line.startswith(f"{INPUT}.credentials.tenant_id: {why}")
 
 
+def test_a_tenant_that_is_missing_may_come_by_consent() -> None:
+    """That is how a configuration begins whose administrator sits elsewhere."""
+    given = {key: value for key, value in credentials(TENANT).items() if key != "tenant_id"}
+    (line,) = mistakes_of(filled_in(credentials=given))
+
+    assert line.startswith(f"{INPUT}.credentials.tenant_id: is missing; give the tenant's GUID, or a list")
+    assert line.endswith("or let `m365watch consent serve` find the tenant and write it here")
+
+
 def test_one_bad_tenant_of_a_list_is_named_by_its_place() -> None:
     """Of three hundred tenants one has to be found."""
     (line,) = mistakes_of(filled_in(credentials=credentials([TENANT, "<tenant>", OTHER_TENANT])))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from m365watch.board.shapes import Cell
+from m365watch.board.view import View
 
 TEXT_CHARACTERS_MAX = 240
 _TELL_NOTHING = frozenset(
@@ -134,6 +135,12 @@ def instant(seconds: int) -> Cell:
     return Cell(f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}", sorts=seconds, tone="muted")
 
 
+def opening(view: View, row: Sequence[Any], cells: list[Cell]) -> list[Cell]:
+    """The cells of a record of which the first opens it; a row begins with its time and ends with its id."""
+    opens = view.url("/record", record=f"{row[0]}:{row[-1]}") if row[-1] else ""
+    return [replace(cells[0], tone="" if opens else cells[0].tone, url=opens), *cells[1:]]
+
+
 def person(user: str) -> Cell:
     """Somebody, whom a click narrows to."""
     words = "anonymous visitor" if user.startswith("urn:spo:anon#") else user or "not said"
@@ -147,7 +154,8 @@ def address(given: str) -> Cell:
 
 def operation(name: str, tone: str = "") -> Cell:
     """An operation, which a click narrows to."""
-    return Cell(name.rstrip(". ") or "not said", narrows=("operation", name) if name else None, tone=tone)
+    words = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
+    return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
 def number(count: int, tone: str = "") -> Cell:

@@ -13,7 +13,7 @@ from m365watch.config.oddities import warn_of_oddities
 from m365watch.config.outputs import OUTPUT_TYPES_WANTED
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.secrets import NOTIFICATIONS
-from m365watch.config.wanted import keys_beside, wanted_at
+from m365watch.config.wanted import filled_in_at, keys_beside, wanted_at
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -64,7 +64,7 @@ def _refuse(path: KeyPath, details: ErrorDetails, report: Report) -> None:
     marked = details["loc"]
     kind = details["type"]
     if kind == "missing":
-        report.refuse(path, f"is missing; {wanted_at(marked)}")
+        report.refuse(path, f"is missing; {filled_in_at(marked)}")
     elif kind.startswith("union_tag"):
         _refuse_type(path, details["input"], report)
     elif marked[-1:] == ("[key]",):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from m365watch.config.document import Pairs
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.sections import Document, section_at
-from m365watch.config.wanted import wanted_at
+from m365watch.config.wanted import filled_in_at, wanted_at
 
 DEPTH_MAX = 20
 VALUES_MAX = 200_000
@@ -25,7 +25,6 @@ INTEGER_BITS_MAX = 64
 
 _NOTIFICATIONS = ("detections", "notifications")
 _OFF: Document = {"enabled": False}
-_OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -123,8 +122,7 @@ class _Tidying:
         is_key = path[-1:] == ("private_key",)
         characters_max = KEY_CHARACTERS_MAX if is_key else TEXT_CHARACTERS_MAX
         if _is_placeholder(text, path):
-            way = _OR_CONSENT if "tenant_id" in path else ""
-            self._report.refuse_value(path, text, f"is a placeholder; {wanted_at(path)}{way}")
+            self._report.refuse_value(path, text, f"is a placeholder; {filled_in_at(path)}")
         elif len(filled) > characters_max:
             self._report.refuse(path, f"is longer than {characters_max:,} characters; {wanted_at(path)}")
         elif _CONTROL.search(filled.replace("\r", "").replace("\n", "") if is_key else filled):

@@ -10,6 +10,8 @@ from m365watch.config.kinds import MOSTLY_NEEDED, Section
 from m365watch.config.mistakes import KeyPath
 from m365watch.config.schema import ConfigurationFile
 
+_OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
+
 
 def wanted_at(path: KeyPath) -> str:
     """The end of a mistake's sentence: `give the tenant's GUID`, or less where no key is known."""
@@ -18,6 +20,11 @@ def wanted_at(path: KeyPath) -> str:
         return "give a value or remove the key"
     stays = field.is_required() or MOSTLY_NEEDED in field.metadata
     return f"give {field.title}" + ("" if stays else ", or remove the key")
+
+
+def filled_in_at(path: KeyPath) -> str:
+    """The same of a key that nobody has filled in yet, and which a command may fill in."""
+    return wanted_at(path) + (_OR_CONSENT if "tenant_id" in path else "")
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from m365watch.board.access import Access
-from m365watch.board.pages import alert, alerts, exchange, health, investigate, overview, sharepoint, sign_ins
+from m365watch.board.pages import (
+    alert,
+    alerts,
+    applications,
+    exchange,
+    health,
+    investigate,
+    overview,
+    sharepoint,
+    sign_ins,
+    threats,
+)
 from m365watch.board.panels import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,6 +22,8 @@ PAGES: tuple[Page, ...] = (
     sign_ins.PAGE,
     exchange.PAGE,
     sharepoint.PAGE,
+    applications.PAGE,
+    threats.PAGE,
     alerts.PAGE,
     alert.PAGE,
     investigate.PAGE,

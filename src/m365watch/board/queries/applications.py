@@ -1,0 +1,57 @@
+"""Applications and roles: who consents to what, who gets which rights, and how the gates are set."""
+
+from __future__ import annotations
+
+from m365watch.board.lake_reader import Query
+from m365watch.lake.rollups.facts import CHANGES
+
+_COUNT = "CAST(sum(n) AS BIGINT)"
+IN_DIRECTORY = "record_type = 8"
+IS_CONSENT = (
+    "regexp_matches(lower(operation), 'consent|permission ?grant|app role assignment')"
+    " AND NOT starts_with(lower(operation), 'set ')"
+)
+IS_CREDENTIAL = (
+    "regexp_matches(lower(operation), 'certificates and secrets|credentials|owner (to|from) (app|serv)')"
+)
+IS_APPLICATION = (
+    "regexp_matches(lower(operation), '(application|service principal)') AND NOT (" + IS_CONSENT + ")"
+)
+IS_ROLE = "regexp_matches(lower(operation), 'role') AND NOT contains(lower(operation), 'app role')"
+IS_GATE = (
+    "regexp_matches(lower(operation), 'polic|federat|domain|partner|feature|company settings|cross-tenant')"
+)
+_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, record"
+
+
+def directory(condition: str) -> Query:
+    """Changes of the directory that fulfil a condition of ours, with their own text, the newest first."""
+    return Query(
+        f"SELECT {_CHANGE} FROM facts WHERE {IN_DIRECTORY} AND {condition}"
+        " ORDER BY at_s DESC, record LIMIT 200",
+        of=CHANGES,
+        exact=True,
+        newest=200,
+    )
+
+
+CONSENTS = directory(IS_CONSENT)
+CREDENTIALS = directory(f"(({IS_CREDENTIAL}) OR ({IS_APPLICATION}))")
+ROLES = directory(f"({IS_ROLE})")
+GATES = directory(f"({IS_GATE})")
+FIGURES = Query(
+    "SELECT "
+    + ", ".join(
+        f"CAST(count(*) FILTER ({one}) AS BIGINT)"
+        for one in (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)
+    )
+    + f" FROM facts WHERE {IN_DIRECTORY}",
+    of=CHANGES,
+)
+PRIVILEGED = Query(
+    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT operation), mode(operation) FROM facts"
+    " WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND coalesce(user_type, 0) NOT IN (3, 4)"
+    " AND contains(user_id, '@') AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
+    " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
+    frozenset({"user_id", "operation", "record_type", "user_type"}),
+)

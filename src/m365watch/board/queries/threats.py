@@ -1,0 +1,69 @@
+"""Mail threats, DLP, Microsoft's alerts, compliance, Teams and AI: verdicts and changes one by one."""
+
+from __future__ import annotations
+
+from m365watch.board.lake_reader import Query
+from m365watch.lake.rollups.facts import CHANGES
+
+IS_MAIL = "record_type = 28"
+IS_CLEANUP = "record_type IN (29, 41, 47, 64, 65)"
+IS_DLP = "record_type IN (11, 13, 33, 63)"
+IS_ALERT = "record_type IN (40, 98)"
+IS_COMPLIANCE = (
+    "(record_type IN (18, 24, 31, 295, 296, 297) OR (record_type = 1"
+    " AND regexp_matches(lower(operation), 'adminauditlog|auditbypass|unifiedaudit|organizationconfig')))"
+)
+IS_TEAMS = "record_type = 25"
+IS_FLOW = "record_type = 30"
+IS_COPILOT = "record_type = 261"
+_SAID = "at_s, operation, user_id, client_ip, outcome, object, raw, workload, record"
+
+
+def told(condition: str, *, limit: int = 100) -> Query:
+    """Records that fulfil a condition of ours, with their own text, the newest first."""
+    return Query(
+        f"SELECT {_SAID} FROM facts WHERE {condition} ORDER BY at_s DESC, record LIMIT {limit}",
+        of=CHANGES,
+        exact=True,
+        newest=limit,
+    )
+
+
+def most(value: str, condition: str) -> Query:
+    """Value of an expression of ours, times; the most frequent first."""
+    return Query(
+        f"SELECT {value} AS value, CAST(count(*) AS BIGINT) AS number FROM facts WHERE {condition}"
+        " GROUP BY ALL HAVING value <> '' ORDER BY number DESC, 1 LIMIT 10",
+        of=CHANGES,
+    )
+
+
+def _text(path: str) -> str:
+    return f"left(coalesce(try(raw->>'{path}'), ''), 200)"
+
+
+def _count(condition: str) -> str:
+    return f"CAST(count(*) FILTER ({condition}) AS BIGINT)"
+
+
+FIGURES = Query(
+    f"SELECT {_count(IS_MAIL)}, {_count('record_type = 41')}, {_count(IS_DLP)}, {_count(IS_ALERT)},"
+    f" {_count(IS_COMPLIANCE)}, {_count(IS_TEAMS)}, {_count(IS_COPILOT)} FROM facts",
+    of=CHANGES,
+)
+MAIL = told(IS_MAIL)
+CLEANUP = told(IS_CLEANUP)
+DLP = told(IS_DLP)
+ALERTS = told(IS_ALERT)
+COMPLIANCE = told(IS_COMPLIANCE)
+TEAMS = told(IS_TEAMS)
+FLOWS = told(IS_FLOW)
+COPILOT = told(
+    f"{IS_COPILOT} AND (contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
+    " OR contains(raw, '\"XPIADetected\":true'))"
+)
+MAIL_BY_ACTION = most(_text("$.PolicyAction"), IS_MAIL)
+MAIL_BY_SENDER = most(f"lower({_text('$.P2Sender')})", IS_MAIL)
+MAIL_BY_RECIPIENT = most(f"lower({_text('$.Recipients[0]')})", IS_MAIL)
+COPILOT_BY_HOST = most(_text("$.CopilotEventData.AppHost"), IS_COPILOT)
+COPILOT_BY_USER = most("user_id", IS_COPILOT)
