@@ -363,13 +363,13 @@ async def rested_on(view: View, sources: Sources) -> Shape:
     ranked = [one for one in found if record_id in one.alert.evidence]
     rows = [
         [
-            Cell(str(one.alert.severity).capitalize(), tone=str(one.alert.severity)),
             Cell(one.alert.title, url=view.url("/alert", alert=one.alert.id, record="")),
+            Cell(str(one.alert.severity).capitalize(), tone=str(one.alert.severity)),
         ]
         for one in ranked
     ]
     empty = None if rows else Empty("No alert rests on it.")
-    return Grid((Heading("Severity"), Heading("Alert", wide=True)), rows, empty=empty)
+    return Grid((Heading("Alert", wide=True), Heading("Severity")), rows, empty=empty)
 
 
 def _time(seconds: int) -> str:
