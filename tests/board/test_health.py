@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asking import ask, board_of, view_of
+from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
 from m365watch.board.exporting import csv_of
 from m365watch.board.pages import health, health_delivery, health_hours, health_needs
@@ -134,6 +135,16 @@ def test_whose_scope_is_narrow_sees_no_output(troubled: Sources) -> None:
         assert not any("disk" in one.text for one in asyncio.run(health_needs.needs(view, troubled)).rows)
         assert len(texts(asyncio.run(health_delivery.quarantine(view, troubled)))) == pieces
         assert len(texts(asyncio.run(health_delivery.waiting(view, troubled)))) == pieces
+
+
+def test_of_very_many_feeds_it_is_told_which_were_looked_at(sources: Sources) -> None:
+    """No map says that it shows the least complete of feeds that nobody has looked at."""
+    cut = health_hours._cut
+
+    assert cut(5, 5) == ""
+    assert cut(40, 24) == "the 24 least complete of 40 feeds"
+    assert cut(1_000, 24).endswith("of 200 feeds; 800 feeds of tenants in better order were not looked at")
+    assert asyncio.run(ledger_reader.feeds_listed(view_of(), sources)) != []
 
 
 def test_without_a_ledger_every_panel_says_what_to_do(sources: Sources, tmp_path: Path) -> None:

@@ -255,6 +255,15 @@ def test_fields_light_up_for_what_the_record_fulfils() -> None:
     assert ("Value", "null") in [(one.name, one.value) for one in lines]
 
 
+def test_a_derived_field_lights_what_it_comes_from() -> None:
+    """Of a rule's parameters the one with the outside address, and no other."""
+    lights = lights_of(rule_of(Asked("m365.external_recipients", Like(("bob@evil.example",)))), {})
+
+    lines = lines_of(RAW, lit_paths(RAW, lights), lambda name, value: "")
+
+    assert [one.name for one in lines if one.is_lit] == ["ForwardTo"]
+
+
 @pytest.mark.parametrize(
     "raw", ["", "[]", "null", '{"a"', "[" * 5_000, json.dumps({"a": {str(n): n for n in range(2_000)}})]
 )

@@ -207,3 +207,21 @@ def test_a_rule_needs_nothing_of_ours(tmp_path: Path) -> None:
 
     assert library.rules[0].extension.entity == {"user": "UserId"}
     assert library.rules[0].severity == "high"
+
+
+def test_a_keyword_stands_anywhere_in_a_value(tmp_path: Path) -> None:
+    """A list without a field is looked for in all that a record says, in any case and in longer texts."""
+    detection = {"keywords": ["needle", "pin*cushion"], "condition": "keywords"}
+
+    assert fires(tmp_path, detection, {"Operation": "X", "Deep": {"inside": ["a NEEDLE in hay"]}})
+    assert fires(tmp_path, detection, {"Operation": "X", "Text": "one pin on a cushion, blue"})
+    assert not fires(tmp_path, detection, {"Operation": "X", "Text": "a cushion, a pin"})
+
+
+def test_a_regular_expression_sees_operations_as_all_comparisons_do(tmp_path: Path) -> None:
+    """Trimmed, with plain dashes and in any case, as New-X is also written set-X and Entra has U+2013."""
+    detection = {"s": {"Operation|re": "^Update application - Cert.*management$"}, "condition": "s"}
+    name = " update application \u2013 Certificates and secrets management "
+
+    assert fires(tmp_path, detection, {"Operation": name})
+    assert not fires(tmp_path, detection, {"Operation": "Update application"})

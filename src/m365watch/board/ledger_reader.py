@@ -35,6 +35,8 @@ from m365watch.monitor.latency import TOGETHER, Histogram, SeriesKey, recent
 from m365watch.progress import OutputProgress
 
 PIECES_READ_MAX = 200
+FEEDS_READ_MAX = 200
+"""Feeds whose hours are judged for a page: some 2 ms each."""
 Found = TypeVar("Found")
 
 
@@ -48,9 +50,15 @@ def sees_every_tenant(view: View) -> bool:
     return view.access.tenants is None
 
 
-def feeds_seen(view: View, sources: Sources) -> list[Feed]:
-    """The feeds of the configuration that the view may show."""
-    return [feed for feed in feeds_of(sources.settings) if sees(view, feed.tenant_id)]
+async def feeds_listed(view: View, sources: Sources) -> list[Feed]:
+    """The configuration's feeds that were listed and may be shown, those of the worst tenants first."""
+    tenants, named = await sources.list_tenants(view), frozenset(feeds_of(sources.settings))
+    return [
+        one.feed
+        for tenant in tenants
+        for one in tenant.feeds
+        if one.listed_at is not None and one.feed in named
+    ]
 
 
 async def _read(read: Callable[[], Found]) -> Found | None:
@@ -69,10 +77,10 @@ async def list_hours(
     return await _read(lambda: read_hours(sources.settings, seen, hours, now=view.now))
 
 
-async def list_gaps(view: View, sources: Sources, *, days: int) -> GapsFound | None:
-    """The hours without content."""
-    feeds = feeds_seen(view, sources)
-    return await _read(lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=feeds))
+async def list_gaps(view: View, sources: Sources, feeds: Sequence[Feed], *, days: int) -> GapsFound | None:
+    """The hours of `feeds` without content."""
+    seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
+    return await _read(lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
 
 
 async def list_audits(view: View, sources: Sources) -> list[FeedAudit] | None:

@@ -10,7 +10,7 @@ from m365watch.board.shapes import RecordLine
 from m365watch.detect.compile import Predicate, compile_condition
 from m365watch.detect.condition import Condition, Every, Some, Test
 from m365watch.detect.derived.catalogue import needs_of
-from m365watch.detect.fields import MAPS, View
+from m365watch.detect.fields import MAPS, View, json_text, named_values, text_of
 from m365watch.detect.looks import decode_record
 from m365watch.detect.rule import Rule
 
@@ -25,10 +25,10 @@ UrlOf = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A rule's condition, and the places in a record that it looks at."""
+    """A rule's condition, and the fields that it asks for."""
 
     holds: Predicate
-    paths: frozenset[str]
+    fields: frozenset[str]
 
 
 def lights_of(rule: Rule | None, by_id: Mapping[str, Rule]) -> list[Light]:
@@ -39,8 +39,7 @@ def lights_of(rule: Rule | None, by_id: Mapping[str, Rule]) -> list[Light]:
         one = left.pop()
         seen.add(one.id)
         if one.condition is not None:
-            paths = paths_of(_fields_asked(one.condition))
-            found.append(Light(compile_condition(one.condition), paths))
+            found.append(Light(compile_condition(one.condition), frozenset(_fields_asked(one.condition))))
         sources = one.correlation.sources if one.correlation else ()
         left += [by_id[source] for source in sources if source in by_id and source not in seen]
     return found
@@ -53,8 +52,9 @@ def lit_paths(raw: str, lights: Iterable[Light]) -> frozenset[str]:
         return frozenset()
     view = View(record)
     every = list(lights)
-    fulfilled = [one.paths for one in every if one.holds(view)] or [one.paths for one in every]
-    return frozenset().union(*fulfilled)
+    fulfilled = [one.fields for one in every if one.holds(view)] or [one.fields for one in every]
+    names = frozenset[str]().union(*fulfilled)
+    return frozenset(path for name in names for path in _paths_of(name, view))
 
 
 def _fields_asked(condition: Condition) -> Iterator[str]:
@@ -67,13 +67,25 @@ def _fields_asked(condition: Condition) -> Iterator[str]:
                 yield from _fields_asked(part)
 
 
-def paths_of(names: Iterable[str]) -> frozenset[str]:
-    """The places in a record where fields of these names stand, in lower case."""
-    found: set[str] = set()
-    for name in names:
-        bare = name.removesuffix(".new").removesuffix(".old")
-        found |= {one.lower() for one in (needs_of(bare) if bare.startswith("m365.") else (bare,))}
-    return frozenset(found)
+def _paths_of(name: str, view: View) -> Iterator[str]:
+    """The places in the record where a field stands, in lower case."""
+    if name.startswith("m365."):
+        yield from _paths_of_derived(name, view) or (one.lower() for one in needs_of(name))
+    else:
+        yield name.removesuffix(".new").removesuffix(".old").lower()
+
+
+def _paths_of_derived(name: str, view: View) -> list[str]:
+    """Where what is worked out for a derived field comes from, as far as the values tell it."""
+    wanted = {text_of(one).lower() for one in view.values(name)} - {""}
+    found = []
+    for top in needs_of(name):
+        value = view.record.get(top)
+        members = named_values(value) if top in MAPS else {"": value}
+        for member, one in members.items():
+            if any(text in json_text(one).lower() for text in wanted):
+                found.append(f"{top}.{member}".lower().rstrip("."))
+    return found
 
 
 def lines_of(raw: str, lit: Collection[str], url_of: UrlOf) -> list[RecordLine]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from m365watch.board.shapes import Cell
+from m365watch.board.view import View
 
 TEXT_CHARACTERS_MAX = 240
 _TELL_NOTHING = frozenset(
@@ -132,6 +133,12 @@ def _setting_words(one: Setting) -> str:
 def instant(seconds: int) -> Cell:
     """A time to the minute."""
     return Cell(f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}", sorts=seconds, tone="muted")
+
+
+def opening(view: View, row: Sequence[Any], cells: list[Cell]) -> list[Cell]:
+    """The cells of a record of which the first opens it; a row begins with its time and ends with its id."""
+    opens = view.url("/record", record=f"{row[0]}:{row[-1]}") if row[-1] else ""
+    return [replace(cells[0], tone="" if opens else cells[0].tone, url=opens), *cells[1:]]
 
 
 def person(user: str) -> Cell:

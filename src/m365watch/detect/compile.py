@@ -38,7 +38,7 @@ from m365watch.detect.condition import (
     Wildcard,
 )
 from m365watch.detect.derived.ip import parse_address
-from m365watch.detect.derived.operation import normalise_operation
+from m365watch.detect.derived.operation import normalise_operation, spell_operation
 from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
 
 Predicate = Callable[[View], bool]
@@ -182,7 +182,7 @@ def _text_test(comparison: Comparison, *, field: str) -> TextTest:
         case ContainsOneOf(values, place):
             return _contains_one_of(tuple(fold(value) for value in values), place=place, fold=fold)
         case Matches(pattern):
-            return _matches(pattern)
+            return _matches(pattern, turn=spell_operation if field in _OPERATIONS else str)
         case Compared(order, number) if field:
             compare = _ORDERS[order]
             return lambda text: (found := number_of(text)) is not None and compare(found, number)

@@ -212,7 +212,7 @@ def _value_test(field: str | None, value: SigmaType, source: Source) -> Conditio
     if isinstance(value, SigmaString):
         return _text(field, value, source)
     if isinstance(value, SigmaRegularExpression):
-        return _merged([Test(field, Matches(text)) for text in _patterns(value, source)])
+        return _merged([Test(field, Matches(text)) for text in _patterns(field, value, source)])
     return Test(field, _comparison(value))
 
 
@@ -246,10 +246,15 @@ def _text(field: str | None, value: SigmaString, source: Source) -> Condition:
     whole = _whole_list(value, source)
     if whole is not None and not cased:
         place, values = whole
+        if field is None:
+            place = "anywhere"
         if place == "whole":
             return Test(field, OneOf(frozenset(one.lower() for one in values)))
         return Test(field, ContainsOneOf(tuple(one.lower() for one in values), place))
-    tests = [Test(field, Like(parts, cased=cased)) for parts in _expanded(value, source)]
+    ways = _expanded(value, source)
+    if field is None:  # a keyword stands anywhere in what a record says
+        ways = (_joined((Wildcard.MANY, *way, Wildcard.MANY)) for way in ways)
+    tests = [Test(field, Like(parts, cased=cased)) for parts in ways]
     return _merged(list(tests))
 
 
@@ -297,8 +302,10 @@ def _joined(parts: tuple[str | Wildcard, ...]) -> tuple[str | Wildcard, ...]:
     return tuple(found)
 
 
-def _patterns(value: SigmaRegularExpression, source: Source) -> Iterator[str]:
-    flags = "".join(sorted(_flag(flag) for flag in value.flags))
+def _patterns(field: str | None, value: SigmaRegularExpression, source: Source) -> Iterator[str]:
+    """The pattern, once for every way of its lists; operations are the same in either case, here too."""
+    named = {_flag(flag) for flag in value.flags} | ({"i"} if field == "Operation" else set())
+    flags = "".join(sorted(named))
     prefix = f"(?{flags})" if flags else ""
     for way in _expanded(value.regexp, source):
         yield prefix + "".join(str(part) if isinstance(part, Wildcard) else part for part in way)

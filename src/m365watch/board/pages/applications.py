@@ -20,6 +20,7 @@ from m365watch.board.telling import (
     field_of,
     instant,
     listed,
+    opening,
     operation,
     person,
     settings_of,
@@ -89,13 +90,13 @@ async def consents(view: View, sources: Sources) -> Shape:
     """Which application was let in, with which scopes, by whom, and for whom."""
     rows = await sources.ask(view, applications.CONSENTS)
     headings = [Heading(one) for one in ("Time (UTC)", "Operation", "By", "Application", "For")]
-    grid = [_consent_row(row) for row in rows]
+    grid = [opening(view, row, _consent_row(row)) for row in rows]
     empty = None if rows else await no_records(view, sources, of="consents and grants")
     return Grid([*headings, Heading("Scopes", wide=True), Heading("From")], grid, empty=empty)
 
 
 def _consent_row(row: Row) -> list[Cell]:
-    at_s, name, user, ip, outcome, stands, raw = row
+    at_s, name, user, ip, outcome, stands, raw, *_ = row
     record = told_by(raw)
     told = _settings(record)
 
@@ -128,19 +129,19 @@ async def _told(view: View, sources: Sources, rows: list[Row], of: str) -> Grid:
     """A table of changes with what stood there before."""
     headings = ("Time (UTC)", "Operation", "By", "What")
     grid = []
-    for at_s, name, user, ip, outcome, stands, raw in rows:
+    for row in rows:
+        at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
         told = [one for one in _settings(record).values() if one.name != "Included Updated Properties"]
-        grid.append(
-            [
-                instant(at_s),
-                operation(name, "failed" if outcome == "failed" else _tone_of(name)),
-                person(user),
-                Cell(_target(record) or stands or "not said"),
-                Cell(change_words([one for one in told if one.after or one.before]) or "not said"),
-                address(ip),
-            ]
-        )
+        cells = [
+            instant(at_s),
+            operation(name, "failed" if outcome == "failed" else _tone_of(name)),
+            person(user),
+            Cell(_target(record) or stands or "not said"),
+            Cell(change_words([one for one in told if one.after or one.before]) or "not said"),
+            address(ip),
+        ]
+        grid.append(opening(view, row, cells))
     empty = None if rows else await no_records(view, sources, of=of)
     wide = Heading("Before → after", wide=True)
     return Grid([*(Heading(one) for one in headings), wide, Heading("From")], grid, empty=empty)
@@ -174,20 +175,20 @@ async def roles(view: View, sources: Sources) -> Shape:
     rows = await sources.ask(view, applications.ROLES)
     headings = ("Time (UTC)", "Operation", "By", "Who", "Role", "From")
     grid = []
-    for at_s, name, user, ip, outcome, stands, raw in rows:
+    for row in rows:
+        at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
         role, who = _role_of(record), (_target(record) or stands).lower()
         is_high = name.lower().startswith("add") and any(one in role.lower() for one in _HIGH_ROLES)
-        grid.append(
-            [
-                instant(at_s),
-                operation(name, "failed" if outcome == "failed" else ""),
-                person(user),
-                Cell(who or "not said", narrows=("user", who) if "@" in who else None),
-                Cell(role or "not said", tone="high" if is_high else ""),
-                address(ip),
-            ]
-        )
+        cells = [
+            instant(at_s),
+            operation(name, "failed" if outcome == "failed" else ""),
+            person(user),
+            Cell(who or "not said", narrows=("user", who) if "@" in who else None),
+            Cell(role or "not said", tone="high" if is_high else ""),
+            address(ip),
+        ]
+        grid.append(opening(view, row, cells))
     empty = None if rows else await no_records(view, sources, of="changes of roles")
     return Grid([Heading(one) for one in headings], grid, empty=empty)
 

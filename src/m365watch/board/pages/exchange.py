@@ -21,6 +21,7 @@ from m365watch.board.telling import (
     instant,
     named_in,
     number,
+    opening,
     operation,
     person,
     settings_of,
@@ -162,7 +163,7 @@ async def _changes(view: View, sources: Sources, query: Query, of: str) -> Grid:
             for row, record in zip(rows, told, strict=True)
         ]
     )
-    grid = [_change_row(*one) for one in zip(rows, told, settings, strict=True)]
+    grid = [opening(view, one[0], _change_row(*one)) for one in zip(rows, told, settings, strict=True)]
     empty = None if rows else await no_records(view, sources, of=of)
     return Grid(_CHANGE_HEADINGS, grid, empty=empty, cut=_CUT if rows else "")
 
@@ -186,7 +187,7 @@ async def rights(view: View, sources: Sources) -> Shape:
     """Who was let into whose mailbox or folder, and with which rights."""
     rows = await sources.ask(view, exchange.PERMISSIONS)
     headings = ("Time (UTC)", "Change", "By", "Who is let in", "Rights", "Mailbox", "Folder", "From")
-    grid = [_right_row(row, told_by(row[6])) for row in rows]
+    grid = [opening(view, row, _right_row(row, told_by(row[6]))) for row in rows]
     empty = None if rows else await no_records(view, sources, of="changes of rights")
     return Grid([Heading(one) for one in headings], grid, empty=empty)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from m365watch.board.ledger_reader import feeds_seen, list_audits, list_gaps, list_hours
+from m365watch.board.ledger_reader import FEEDS_READ_MAX, feeds_listed, list_audits, list_gaps, list_hours
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
@@ -30,7 +30,6 @@ from m365watch.model import Feed
 
 STEPS_MAX = 168
 ROWS_MAX = 24
-FEEDS_READ_MAX = 200
 GAPS_SHOWN_MAX = 100
 TICKS_MAX = 8
 _STEPS_H = (1, 2, 3, 4, 6, 12, 24)
@@ -62,9 +61,9 @@ async def hours(view: View, sources: Sources) -> Shape:
     if not span:
         why = f"The collector remembers the hours of the last {HORIZON.days} days, and none of this time."
         return _nothing(Empty(why, "Choose a later time."))
-    every = feeds_seen(view, sources)
+    every = await feeds_listed(view, sources)
     found = await list_hours(view, sources, every[:FEEDS_READ_MAX], span)
-    if not found:
+    if found is None:
         return _nothing(NO_LEDGER)
     step_h = next((one for one in _STEPS_H if len(span) <= one * STEPS_MAX), _STEPS_H[-1])
     found = sorted(found, key=lambda one: (_share_of(one.hours), str(one.feed)))
@@ -89,7 +88,11 @@ async def hours(view: View, sources: Sources) -> Shape:
 
 
 def _cut(feeds: int, shown: int) -> str:
-    return f"the {shown} least complete of {feeds:,} feeds" if feeds > shown else ""
+    """What is not shown: of very many feeds, only those of the tenants that stand worst are looked at."""
+    looked = min(feeds, FEEDS_READ_MAX)
+    beside = f"; {feeds - looked:,} feeds of tenants in better order were not looked at"
+    least = f"the {shown} least complete of {looked:,} feeds" if looked > shown else ""
+    return f"{least}{beside if feeds > looked else ''}".strip("; ")
 
 
 def _nothing(empty: Empty) -> Heat:
@@ -168,9 +171,9 @@ def _ticks(span: range, step_h: int) -> list[tuple[float, str]]:
 async def gaps(view: View, sources: Sources) -> Shape:
     """Hours without content that need an eye, the newest first."""
     seconds = view.now.timestamp() - view.range.start_s
-    found = await list_gaps(
-        view, sources, days=min(_DAYS_MAX, max(1, math.ceil(seconds / (_DAY_H * HOUR_S))))
-    )
+    days = min(_DAYS_MAX, max(1, math.ceil(seconds / (_DAY_H * HOUR_S))))
+    every = await feeds_listed(view, sources)
+    found = await list_gaps(view, sources, every[:FEEDS_READ_MAX], days=days)
     if found is None:
         return Grid((), (), empty=NO_LEDGER)
     inside = [
@@ -188,12 +191,14 @@ async def gaps(view: View, sources: Sources) -> Shape:
         Heading("Usual blobs", numeric=True),
         Heading("What it means", wide=True),
     )
-    more = len(inside) - GAPS_SHOWN_MAX
+    more, beside = len(inside) - GAPS_SHOWN_MAX, len(every) - FEEDS_READ_MAX
+    cuts = [f"and {more:,} more: m365watch gaps names them all"] if more > 0 else []
+    cuts += [f"{beside:,} feeds of tenants in better order were not looked at"] if beside > 0 else []
     return Grid(
         headings,
         [_gap_row(one, named=named) for one in inside[:GAPS_SHOWN_MAX]],
         empty=None if inside else _no_gap(found),
-        cut=f"and {more:,} more: m365watch gaps names them all" if more > 0 else "",
+        cut="; ".join(cuts),
     )
 
 
@@ -213,7 +218,7 @@ def _gap_row(gap: Gap, *, named: bool) -> list[Cell]:
 
 def _no_gap(found: GapsFound) -> Empty:
     if not found.known_share:
-        return Empty("No feed of the configuration is in this view.", "Take the tenant out of the view.")
+        return Empty("No feed of this view was listed yet.", "See that m365watch run is running.")
     share = min(found.known_share.values())
     why = f"No gap up to {found.due_to:%-d %b %H:%M} UTC; later content may still come."
     if share >= _KNOWN_MIN:

@@ -8,6 +8,8 @@ from datetime import datetime
 from shlex import quote
 
 from m365watch.board.ledger_reader import (
+    FEEDS_READ_MAX,
+    feeds_listed,
     is_collecting,
     list_applications,
     list_audits,
@@ -43,12 +45,13 @@ _TONES = ("critical", "high", "medium", "low")
 
 async def needs(view: View, sources: Sources) -> Listing:
     """Everything that is wrong now, the worst first."""
+    every = await feeds_listed(view, sources)
     tenants, outputs, applications, audits, gaps, pieces = await asyncio.gather(
         sources.list_tenants(view),
         list_outputs(sources),
         list_applications(view, sources),
         list_audits(view, sources),
-        list_gaps(view, sources, days=_DAYS),
+        list_gaps(view, sources, every[:FEEDS_READ_MAX], days=_DAYS),
         list_pieces(view, sources),
     )
     if outputs is None:

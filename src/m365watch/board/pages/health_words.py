@@ -44,7 +44,9 @@ def at_cell(at: datetime) -> Cell:
 
 def sentence(text: str) -> str:
     """The text as a sentence."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+    if not text or text.endswith("…"):
+        return text
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def bare_words(text: str, fix: str | None, *, feed: Feed | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -86,16 +86,21 @@ def _names(view: View) -> list[str]:
     return [name for name, _ in view.mentions]
 
 
-def _concerns(view: View, kept: KeptAlert) -> bool:
-    """Whether the alert is about what the view is about."""
+def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
+    """Whether the alert is about what the view is about, or rests on one of the records that are."""
     if not is_narrow(view, kept):
         return False
     values = [value.lower() for _, value in kept.alert.entities]
-    return all(any(wanted.lower() in value for value in values) for _, wanted in view.mentions)
+    is_named = all(any(wanted.lower() in value for value in values) for _, wanted in view.mentions)
+    return is_named or any(one in records for one in kept.alert.evidence)
 
 
 async def _alerts(view: View, sources: Sources) -> list[KeptAlert]:
-    return [one for one in await sources.list_alerts(view) or [] if _concerns(view, one)]
+    records: frozenset[object] = frozenset()
+    if view.mentions:
+        rows = await sources.ask(view, trails.trail(_names(view)), **_mentioned(view))
+        records = frozenset(row[0] for row in rows)
+    return [one for one in await sources.list_alerts(view) or [] if _concerns(view, one, records)]
 
 
 async def figures(view: View, sources: Sources) -> Shape:
@@ -358,13 +363,13 @@ async def rested_on(view: View, sources: Sources) -> Shape:
     ranked = [one for one in found if record_id in one.alert.evidence]
     rows = [
         [
-            Cell(str(one.alert.severity).capitalize(), tone=str(one.alert.severity)),
             Cell(one.alert.title, url=view.url("/alert", alert=one.alert.id, record="")),
+            Cell(str(one.alert.severity).capitalize(), tone=str(one.alert.severity)),
         ]
         for one in ranked
     ]
     empty = None if rows else Empty("No alert rests on it.")
-    return Grid((Heading("Severity"), Heading("Alert", wide=True)), rows, empty=empty)
+    return Grid((Heading("Alert", wide=True), Heading("Severity")), rows, empty=empty)
 
 
 def _time(seconds: int) -> str:

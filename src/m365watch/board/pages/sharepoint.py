@@ -18,6 +18,7 @@ from m365watch.board.telling import (
     field_of,
     instant,
     number,
+    opening,
     operation,
     person,
     settings_of,
@@ -129,13 +130,13 @@ async def sharing(view: View, sources: Sources) -> Shape:
     by = view.option("by", tuple(name for name, _ in _SHARED_WITH))
     rows = await sources.ask(view, sharepoint.SHARING, everything=by == "everybody")
     headings = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
-    grid = Grid([Heading(one) for one in headings], [_sharing_row(row) for row in rows])
+    grid = Grid([Heading(one) for one in headings], [opening(view, row, _sharing_row(row)) for row in rows])
     empty = None if rows else await no_records(view, sources, of="records of sharing outside")
     return Several([grid], empty=empty, choices=_SHARED_WITH, chosen=by)
 
 
 def _sharing_row(row: Row) -> list[Cell]:
-    at_s, name, user, ip, outcome, stands, raw = row
+    at_s, name, user, ip, outcome, stands, raw, *_ = row
     record = told_by(raw)
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = name.lower().startswith("anonymouslink") or ".Anonymous" in target
@@ -184,23 +185,23 @@ async def guarding(view: View, sources: Sources) -> Shape:
     rows = await sources.ask(view, sharepoint.GUARDING)
     headings = [Heading(one) for one in ("Time (UTC)", "Operation", "By")]
     grid = []
-    for at_s, name, user, ip, outcome, stands, raw in rows:
+    for row in rows:
+        at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
         settings = settings_of(record)
         what = change_words(settings) or field_of(
             record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
         )
         tone = "failed" if outcome == "failed" else "critical" if "malware" in name.lower() else ""
-        grid.append(
-            [
-                instant(at_s),
-                operation(name, tone),
-                person(user),
-                Cell(what or "not said"),
-                Cell(_path_of(stands) or "not said"),
-                address(ip),
-            ]
-        )
+        cells = [
+            instant(at_s),
+            operation(name, tone),
+            person(user),
+            Cell(what or "not said"),
+            Cell(_path_of(stands) or "not said"),
+            address(ip),
+        ]
+        grid.append(opening(view, row, cells))
     empty = (
         None
         if rows

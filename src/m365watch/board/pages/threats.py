@@ -18,6 +18,7 @@ from m365watch.board.telling import (
     field_of,
     instant,
     listed,
+    opening,
     operation,
     person,
     settings_of,
@@ -42,7 +43,7 @@ async def _table(
     rows = await sources.ask(view, query)
     return Grid(
         [Heading(one.rstrip("…"), wide=one.endswith("…")) for one in headings],
-        [cells(row, told_by(row[6])) for row in rows],
+        [opening(view, row, cells(row, told_by(row[6]))) for row in rows],
         empty=None if rows else await no_records(view, sources, of=of),
     )
 

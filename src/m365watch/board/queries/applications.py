@@ -21,7 +21,7 @@ IS_ROLE = "regexp_matches(lower(operation), 'role') AND NOT contains(lower(opera
 IS_GATE = (
     "regexp_matches(lower(operation), 'polic|federat|domain|partner|feature|company settings|cross-tenant')"
 )
-_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw"
+_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, record"
 
 
 def directory(condition: str) -> Query:

@@ -22,7 +22,7 @@ IS_PERMISSION = (
     "regexp_matches(lower(operation), 'mailboxpermission|recipientpermission|folderpermission"
     "|managementroleassignment|mailboxauditbypass')"
 )
-_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id"
+_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id, record"
 
 
 def changes(condition: str) -> Query:

@@ -64,7 +64,7 @@ def top_of(column: str, *, limit: int = 12) -> Query:
 
 
 SHARING = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw FROM facts"
+    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
     f" WHERE {IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS} OR $everything)"
     " ORDER BY at_s DESC, record LIMIT 200",
     of=CHANGES,
@@ -84,7 +84,7 @@ DELETING = Query(
     frozenset({"user_id", "operation", "workload"}),
 )
 GUARDING = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw FROM facts"
+    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
     " WHERE regexp_matches(lower(operation),"
     " '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
     f" AND {IN_SITES} ORDER BY at_s DESC, record LIMIT 200",

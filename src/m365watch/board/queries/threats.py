@@ -16,7 +16,7 @@ IS_COMPLIANCE = (
 IS_TEAMS = "record_type = 25"
 IS_FLOW = "record_type = 30"
 IS_COPILOT = "record_type = 261"
-_SAID = "at_s, operation, user_id, client_ip, outcome, object, raw, workload"
+_SAID = "at_s, operation, user_id, client_ip, outcome, object, raw, workload, record"
 
 
 def told(condition: str, *, limit: int = 100) -> Query:

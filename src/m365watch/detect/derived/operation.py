@@ -20,4 +20,9 @@ def operation(view: View) -> tuple[Value, ...]:
 @lru_cache(maxsize=16_384)
 def normalise_operation(name: str) -> str:
     """Trimmed, lower case, every dash a plain one: Entra writes U+2013 in some names."""
-    return name[:_TEXT_MAX].strip().translate(_DASHES).lower()
+    return spell_operation(name).lower()
+
+
+def spell_operation(name: str) -> str:
+    """Trimmed, every dash a plain one, and letters as they are: what regular expressions look at."""
+    return name[:_TEXT_MAX].strip().translate(_DASHES)
