@@ -39,6 +39,10 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+class PageLeft(Exception):
+    """The page that was asked went, for another one, before it could answer."""
+
+
 class Tab:
     """One page of the browser, and what it complained of."""
 
@@ -75,6 +79,8 @@ class Tab:
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
         async with asyncio.timeout(ANSWER_S):
             told = await waiting
+        if "navigated" in told.get("error", {}).get("message", ""):
+            raise PageLeft(method)
         assert "error" not in told, told
         result: dict[str, Any] = told["result"]
         return result
@@ -90,8 +96,18 @@ class Tab:
     async def until(self, script: str) -> None:
         """Wait until the script is true."""
         async with asyncio.timeout(ANSWER_S):
-            while not await self.run(script):
+            while not await self._holds(script):
                 await asyncio.sleep(LOOK_S)
+
+    async def _holds(self, script: str) -> bool:
+        try:
+            return bool(await self.run(script))
+        except PageLeft:
+            return False
+
+    async def click(self, selector: str) -> None:
+        """Click what leads elsewhere, a moment after the answer, which would be lost with the page."""
+        await self.run(f"setTimeout(() => document.querySelector({json.dumps(selector)}).click()) && 1")
 
     async def open(self, url: str) -> None:
         """Go there, and wait until every panel is loaded and drawn."""
@@ -105,7 +121,7 @@ class Tab:
                 f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'"
             )
         await self.until("document.readyState === 'complete' && !document.querySelector('.skeleton')")
-        await self.run(
+        await self.until(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
         )
 

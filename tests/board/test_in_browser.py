@@ -135,7 +135,7 @@ def test_a_chart_is_brushed_to_a_time(collected: Path) -> None:
 
         asked = parse_qs(urlsplit(await page.tab.run("location.href")).query)
         assert set(asked) == {"from", "to"}
-        await page.tab.run("document.querySelector('#panel-shares a.value').click()")
+        await page.tab.click("#panel-shares a.value")
         await page.tab.until("document.querySelectorAll('.chip').length === 1")
         await page.tab.settled()
 

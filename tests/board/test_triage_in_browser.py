@@ -127,7 +127,7 @@ def test_an_investigation_can_be_read_by_everybody(collected: Path) -> None:
             await page.tab.look(width, theme=theme)
             await page.tab.open(f"{page.url}/investigate?user={victim}&by={theme}")
             assert await page.tab.run("document.documentElement.scrollWidth <= innerWidth")
-            await page.tab.run("document.querySelector('#panel-records td a').click()")
+            await page.tab.click("#panel-records td a")
             await page.tab.until("!!document.querySelector('.under .record')")
             await page.tab.run(AXE.read_text())
             assert await page.tab.run(VIOLATIONS) == []
