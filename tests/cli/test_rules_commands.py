@@ -106,6 +106,15 @@ def test_a_rule_that_is_not_there_is_told() -> None:
     assert "there is no rule B99" in done.stderr
 
 
+def test_a_correlation_says_what_it_waits_for_and_how_long() -> None:
+    """The titles of the rules that it joins, the time within, and by what."""
+    shown = " ".join(call("show", "I03").stdout.split())
+
+    assert "temporal_ordered within 30 min" in shown
+    assert "joins Five wrong passwords from one network;" in shown
+    assert "grouped by" in shown
+
+
 def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
     """With the file, the rule and the key; the exit code says so to a pipeline."""
     assert call("validate", place / "rules").exit_code == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from m365watch.detect.library import load_library, load_packs
+from m365watch.detect.library import PACKS_DIRECTORY, load_library, load_packs
 from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
 
 DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
@@ -255,3 +255,17 @@ def test_a_record_that_comes_twice_counts_once(tmp_path: Path) -> None:
     one = record(5, Operation="New-InboxRule")
 
     assert alerts_of(library, [one, one, one]) == alerts_of(library, [one])
+
+
+def test_a_copy_of_a_rule_of_the_packs_takes_its_place(tmp_path: Path) -> None:
+    """So its knobs are turned: same id, other numbers; it reads the lists of the pack that it is from."""
+    source = PACKS_DIRECTORY / "core" / "b02_inbox_rule_hides_mail.yml"
+    (tmp_path / "mine").mkdir()
+    turned = source.read_text(encoding="utf-8").replace("level: high", "level: low")
+    (tmp_path / "mine" / "b02.yml").write_text(turned, encoding="utf-8")
+
+    library = load_packs(directories=[tmp_path / "mine"])
+
+    assert [str(one) for one in library.mistakes] == []
+    assert [(str(rule.severity), rule.path) for rule in library.find("B02")] == [("low", "mine/b02.yml")]
+    assert len(library.rules) == len(load_packs().rules)

@@ -109,10 +109,12 @@ def show(
         write_line(to_json([rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found]))
         return
     console = stdout_console()
+    titles = {rule.id: rule.title for rule in library.rules}
     for place, rule in enumerate(found):
         if place:
             console.print()
-        console.print(rule_page(rule, lacks=lacks.get(rule.id, ())), crop=False)
+        joins = [titles[source] for source in rule.correlation.sources] if rule.correlation else []
+        console.print(rule_page(rule, lacks=lacks.get(rule.id, ()), joins=joins), crop=False)
 
 
 @rules.command("validate")

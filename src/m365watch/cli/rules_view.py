@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 MISTAKES_SHOWN_MAX = 10
 
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
 
 def rules_page(
     found: Sequence[Rule], *, mistakes: Sequence[Mistake], lacks: Mapping[str, Sequence[str]] = {}
@@ -65,8 +67,8 @@ def _lines_of_lacks(found: Sequence[Rule], lacks: Mapping[str, Sequence[str]]) -
     ]
 
 
-def rule_page(rule: Rule, *, lacks: Sequence[str] = ()) -> RenderableType:
-    """All that a rule says of itself."""
+def rule_page(rule: Rule, *, lacks: Sequence[str] = (), joins: Sequence[str] = ()) -> RenderableType:
+    """All that a rule says of itself; `joins` has the titles of those that it waits for."""
     extension = rule.extension
     blocks: list[RenderableType] = [Text(plain(rule.title), style="bold"), Text()]
     if rule.description:
@@ -74,7 +76,7 @@ def rule_page(rule: Rule, *, lacks: Sequence[str] = ()) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, value in [*_facts(rule), ("lacks", _lacking(lacks))]:
+    for name, value in [*_facts(rule), ("joins", "; ".join(joins)), ("lacks", _lacking(lacks))]:
         if value:
             grid.add_row(name, Text(plain(value)))
     blocks.append(grid)
@@ -97,20 +99,29 @@ def _lacking(lacks: Sequence[str]) -> str:
 def _facts(rule: Rule) -> list[tuple[str, str]]:
     extension = rule.extension
     raised = ", ".join(f"{one.to} with {one.when}" for one in extension.raises)
+    joined_by = rule.correlation.group_by if rule.correlation is not None else ()
     kind = str(rule.correlation.joined) if rule.correlation is not None else str(rule.kind)
     return [
         ("severity", str(rule.severity) + (f"; {raised}" if raised else "")),
         ("status", rule.status + ("" if rule.alerts else "; serves other rules, and makes no alerts itself")),
-        ("kind", kind),
+        ("kind", kind + _within(rule)),
         ("detection", extension.detection),
         ("at Devo", ", ".join(extension.aliases)),
         ("ATT&CK", ", ".join((*rule.techniques, *(one.replace("_", " ") for one in rule.tactics)))),
         ("entities", ", ".join(f"{name} ({value})" for name, value in extension.entity.items())),
-        ("grouped by", ", ".join(extension.group_by)),
+        ("grouped by", ", ".join(extension.group_by or joined_by)),
         ("risk", f"{rule.risk} points"),
         ("id", rule.id),
         ("file", rule.path),
     ]
+
+
+def _within(rule: Rule) -> str:
+    if rule.correlation is None:
+        return ""
+    span_s = rule.correlation.timespan_s
+    count, unit = next((span_s // size, unit) for size, unit in _UNITS if span_s % size == 0)
+    return f" within {count} {unit}"
 
 
 def _block(title: str, lines: Iterable[str]) -> list[RenderableType]:

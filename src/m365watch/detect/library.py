@@ -101,6 +101,8 @@ class _Draft:
     lists: Mapping[str, tuple[str, ...]]
     id: str = ""
     line: int = 0
+    is_packed: bool = False
+    """Whether it came along; a rule of the user's with its id takes its place."""
 
 
 @dataclass(slots=True)
@@ -110,6 +112,8 @@ class _Reading:
     lists: Mapping[str, tuple[str, ...]]
     drafts: list[_Draft] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    is_packed: bool = False
+    """Whether the place that is being read is one of the packs."""
 
     def complain(self, path: str, rule: str, text: str, *, line: int = 0) -> None:
         """Keep one line."""
@@ -140,6 +144,7 @@ def load_library(places: Iterable[Path], *, lists: Mapping[str, tuple[str, ...]]
     """
     reading = _Reading(lists)
     for place in places:
+        reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
         _read_place(place, reading)
     rules = _finish(reading)
     return Library(tuple(rules), tuple(reading.mistakes))
@@ -260,7 +265,8 @@ def _read_rule(
         for told in lines:
             reading.complain(shown, rule.title, told, line=line)
         if not lines:
-            reading.drafts.append(_Draft(shown, rule, extension, lists, id=_id_of(rule, shown), line=line))
+            draft = _Draft(shown, rule, extension, lists, _id_of(rule, shown), line, reading.is_packed)
+            reading.drafts.append(draft)
 
 
 def _id_of(rule: SigmaRule | SigmaCorrelationRule, shown: str) -> str:
@@ -274,9 +280,11 @@ def _finish(reading: _Reading) -> list[Rule]:
     drafts: dict[str, _Draft] = {}
     names: dict[str, str] = {}
     for draft in reading.drafts[:RULES_MAX]:
-        if draft.id in drafts:
-            other = drafts[draft.id].path
-            told = f"id: {draft.id} is also that of a rule in {other}"
+        other = drafts.get(draft.id)
+        if other is not None and other.is_packed and not draft.is_packed:
+            draft.lists = {**other.lists, **draft.lists}
+        elif other is not None:
+            told = f"id: {draft.id} is also that of a rule in {other.path}"
             reading.complain(draft.path, draft.parsed.title, told, line=draft.line)
             continue
         drafts[draft.id] = draft
