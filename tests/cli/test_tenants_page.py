@@ -88,6 +88,14 @@ def test_what_is_wrong_stands_in_its_line_where_there_is_room() -> None:
     assert max(map(len, lines[:3])) <= 140
 
 
+def test_a_tenant_that_was_taken_out_says_so() -> None:
+    """Its records stay counted, and nobody has to guess why it is listed."""
+    line = drawn(judge_tenants({}, LedgerSays([row(1)]), now=NOW), columns=140)[1]
+
+    assert "stopped" in line
+    assert line.endswith("no longer in the configuration")
+
+
 @pytest.mark.parametrize("columns", [80, 92, 100, 118, 140, 200, 300])
 def test_a_long_error_takes_no_room_from_the_figures(columns: int) -> None:
     error = "AADSTS7000215: the client secret is wrong " + "word " * 100

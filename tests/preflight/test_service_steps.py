@@ -373,6 +373,23 @@ def test_every_need_has_its_row() -> None:
 KINDS = ("overviews", "issues", "messages")
 
 
+def test_without_a_token_what_graph_would_say_is_skipped_by_name(tmp_path: Path) -> None:
+    """Where service health is collected: left out, it looked as if nobody had asked for it."""
+
+    def with_health(document: dict[str, Any]) -> None:
+        document["inputs"]["office365"]["services"]["service_health"] = {}
+
+    groups = preflight(tmp_path, "secret-expired", change=with_health)
+    plain = preflight(tmp_path, "secret-expired")
+
+    waiting = [step for step in steps_of(groups) if step.subject == "Microsoft Graph"]
+    assert [(step.check, step.verdict, step.waits_for) for step in waiting] == [
+        (Check.TOKEN, SKIPPED, Check.TOKEN),
+        (Check.ROLES, SKIPPED, Check.TOKEN),
+    ]
+    assert [step for step in steps_of(plain) if step.subject == "Microsoft Graph"] == []
+
+
 def test_service_health_needs_roles_of_graph() -> None:
     """One for overviews and issues, one for messages; without either nothing of it comes."""
     health = cast("ServiceSettings", SimpleNamespace(service="service_health", announcements=KINDS))

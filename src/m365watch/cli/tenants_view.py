@@ -98,7 +98,8 @@ def _table(shown: Sequence[TenantStanding], *, columns: int) -> Table:
     if error_columns >= _ERROR_COLUMNS_MIN:
         table.add_column("what", no_wrap=True, overflow="ellipsis", width=error_columns)
     for one, row, names in zip(shown, rows, inputs, strict=True):
-        ends = [Text(names, style="dim"), Text(quoted(one.error or ""))]
+        gone = "no longer in the configuration" if one.state is TenantState.STOPPED else ""
+        ends = [Text(names, style="dim"), Text(quoted(one.error or gone))]
         table.add_row(*row, *ends[: len(table.columns) - len(_HEAD)])
     return table
 

@@ -88,14 +88,19 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
     steps = [checked(finding), *check_lives(tenant, known, now)]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
-        return [*steps, *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped)]
+        return [
+            *steps,
+            *all_skipped([Check.TOKEN, *_CLAIMS, *_SERVED], stopped),
+            *_graph_waits(tenant, stopped),
+        ]
     tell(Check.TOKEN)
     tried = await try_credentials(tenant, means.reach)
     if tried.token is not None:
         await means.registrations.complete(known, tenant)
     steps = [checked(finding), *believe_entra(check_lives(tenant, known, now), tried.steps), *tried.steps]
     if tried.token is None:
-        return [*steps, *all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)]
+        skips = all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)
+        return [*steps, *skips, *_graph_waits(tenant, Check.TOKEN)]
     services = [one for one in tenant.services if one.service.content is not None]
     for api in apis_of(services):
         if api is Api.MANAGEMENT:
@@ -103,6 +108,13 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
         else:
             steps += await _graph(means, tried, services)
     return steps
+
+
+def _graph_waits(tenant: TenantSettings, waits_for: Check) -> list[Checked]:
+    """What is not looked at at Graph; nothing where nothing is collected there."""
+    if not any(Api.GRAPH in apis_of([one]) for one in tenant.services):
+        return []
+    return [skipped(check, waits_for, subject=str(Api.GRAPH)) for check in (Check.TOKEN, Check.ROLES)]
 
 
 def is_audit(service: ServiceSettings) -> bool:
