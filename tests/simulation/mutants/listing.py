@@ -122,17 +122,17 @@ MUTANTS = (
     ),
     Mutant(
         "refused_token_as_empty",
-        "HTTP 401 counts as an answer without content; seen where headers are copied once at the start",
+        "HTTP 401 counts as an answer without content, and the token stays as it is; "
+        "seen where headers are copied once at the start",
         (
             Patch(
                 _API,
                 "            token = await self._tokens.renewed(token)\n"
                 "            answer = await self._send(url, request, token=token)\n",
-                "            await self._tokens.renewed(token)\n"
                 "            answer = Answer(200, answer.headers, b'[]')\n",
             ),
         ),
-        hint=2,
+        hint=44,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
