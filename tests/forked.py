@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -78,7 +79,9 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send it, unless the program has ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            # It may end between the look and the signal, as it does where it was told to stop before.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""
