@@ -37,7 +37,9 @@ global(
     defaultNetstreamDriverCertFile="{cert}"
     defaultNetstreamDriverKeyFile="{key}"
 )
-main_queue(queue.type="FixedArray" queue.size="20000" queue.timeoutEnqueue="60000")
+main_queue(
+    queue.type="FixedArray" queue.size="20000" queue.timeoutEnqueue="60000" queue.timeoutShutdown="20000"
+)
 module(
     load="imtcp" streamDriver.name="ossl" streamDriver.mode="1"
     streamDriver.authMode="x509/name" permittedPeer=["{client}"]
@@ -152,8 +154,15 @@ class Rsyslog:
         return int((self._folder / "tcp.port").read_text())
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has written everything down."""
+        """Ask it to end, and wait until it has written everything down.
+
+        It ends without a look at the datagrams that the machine still holds for it, so those are waited for.
+        """
         assert self._process is not None
+        until_s = time.monotonic() + _STOP_S
+        while self._waiting_datagram_bytes() > 0:
+            assert time.monotonic() < until_s, f"rsyslog reads no datagrams: {self._said()}"
+            time.sleep(0.01)
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(_STOP_S) == 0, self._said()
 
@@ -175,6 +184,12 @@ class Rsyslog:
             except OSError:
                 return True
         return False
+
+    def _waiting_datagram_bytes(self) -> int:
+        """What the machine's table of sockets says of the port of the datagrams (proc(5), /proc/net/udp)."""
+        local = f"0100007F:{self.udp_port:04X}"
+        rows = (row.split() for row in Path("/proc/net/udp").read_text().splitlines()[1:])
+        return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1] == local)
 
     def _said(self) -> str:
         return (self._folder / "rsyslog.out").read_text()
