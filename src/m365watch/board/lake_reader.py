@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,10 +23,11 @@ import duckdb
 from deltalake import DeltaTable
 
 from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import KEPT, RECORDS, SIGN_INS, Rollup, smallest_with
+from m365watch.lake.rollups.facts import ACTIVITY, DAY_S, HOUR_S, KEPT, RECORDS, SIGN_INS, Rollup, Slice
 from m365watch.lake.rollups.notes import read_day
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 
@@ -40,8 +42,18 @@ _TRIES_MAX = 3
 """Upkeep may take away a file that is being read; then the query begins again with the newest version."""
 
 _NAMED = re.compile(r"\$([a-z_]\w*)")
+_WORD = re.compile(r"[a-z_]+")
+_AT = re.compile(r"\bat_s\b")
+_BOUNDS = re.compile(r"min\(at_s\)(?: AS at_s)?")
+_STEPS = re.compile(r"at_s // \$(?:step|spark)_s(?: \* \$(?:step|spark)_s)?")
+"""A spark's step is one or more of a chart's."""
 
 Row = tuple[Any, ...]
+
+
+@cache
+def _words_of(sql: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(sql))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,22 @@ class Query:
     """Whether every record counts by itself, to the second."""
     newest: int = 0
     """So many rows are wanted, the newest first: older days are read only if newer ones have fewer."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All words of the SQL, and so the columns that it names."""
+        return _words_of(self.sql)
+
+    def grain_s(self, span: TimeRange) -> int:
+        """How long the spans may be whose records it does not tell apart."""
+        if self.exact:
+            return 1
+        bare = _BOUNDS.sub("", self.sql)
+        if not _AT.search(bare):
+            return DAY_S
+        if _AT.search(_STEPS.sub("", bare)) or span.step_s % HOUR_S:
+            return 1
+        return DAY_S if span.step_s % DAY_S == 0 else HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +111,13 @@ class FactsReader:
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-lake")
         self._connection = duckdb.connect(
             ":memory:",
-            config={"threads": THREADS, "memory_limit": f"{MEMORY_BYTES >> 20}MiB", "temp_directory": ""},
+            config={
+                "threads": THREADS,
+                "memory_limit": f"{MEMORY_BYTES >> 20}MiB",
+                "temp_directory": "",
+            },
         )
+        self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
@@ -198,10 +231,8 @@ class FactsReader:
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
-        facts = " UNION ALL ".join(
-            f"SELECT {', '.join(['at_s', *source.rollup.columns, 'n'])} FROM ({arm}) WHERE {condition}"
-            for arm in source.arms
-        )
+        named = ", ".join(["at_s", "last_s", *source.columns, "n"])
+        facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
         further = query.sql.removeprefix("WITH ")
@@ -224,6 +255,7 @@ class Source:
     """Where the facts of a query come from."""
 
     rollup: Rollup
+    columns: tuple[str, ...]
     arms: tuple[str, ...]
     files: Mapping[str, Sequence[str]]
 
@@ -232,13 +264,12 @@ def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Sou
     """Rollups as far as they serve, and the lake's own files for the rest; None where there is nothing."""
     if view.tenants == () or (query.of_sign_ins and view.narrowing.columns - set(SIGN_INS.columns)):
         return None
-    wanted = query.needs | view.narrowing.columns | {"tenant_id"}
-    rollup = query.of or (
-        SIGN_INS if query.of_sign_ins else RECORDS if query.exact else smallest_with(wanted)
-    )
+    rollup = query.of or (SIGN_INS if query.of_sign_ins else RECORDS if query.exact else ACTIVITY)
+    wanted = query.needs | query.names | view.narrowing.columns | {"tenant_id"}
+    columns = tuple(one for one in rollup.columns if one in wanted)
     serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
-    kept: list[str] = []
-    plain: list[str] = []
+    whole, part = (_smallest(rollup, view, query, columns, grain_s=one) for one in (DAY_S, HOUR_S))
+    files_of: dict[str, list[str]] = {}
     first, last = _day(view.range.start_s), _day(view.range.end_s - 1)
     for day, files in sorted(snapshot.days.items()):
         if not first <= day <= last:
@@ -246,15 +277,37 @@ def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Sou
         rolled = read_day(lake, day) if serves else None
         counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
         if rolled is not None and counted <= files:
-            kept.append(rolled.file(rollup))
+            kind = whole if _is_whole(day, view.range) else part
+            files_of.setdefault(kind.name, []).append(rolled.file(kind))
         else:
             counted = frozenset()
-        plain += [str(lake / AUDIT / path) for path in sorted(files - counted)]
+        if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
+            files_of.setdefault("plain", []).extend(plain)
     arms = [
-        *([rollup.over_rollups("read_parquet($kept)")] if kept else []),
-        *([rollup.over_records("read_parquet($plain)")] if plain else []),
+        rollup.over_records("read_parquet($plain)")
+        if name == "plain"
+        else rollup.over_rollups(f"read_parquet($kept_{name})", columns)
+        for name in files_of
     ]
-    return Source(rollup, tuple(arms), {"kept": kept, "plain": plain}) if arms else None
+    named = {name if name == "plain" else f"kept_{name}": files for name, files in files_of.items()}
+    return Source(rollup, columns, tuple(arms), named) if arms else None
+
+
+def _smallest(
+    rollup: Rollup, view: View, query: Query, columns: Collection[str], *, grain_s: int
+) -> Rollup | Slice:
+    """What of a rollup is enough for a query in which spans of `grain_s` need not be told apart."""
+    grain_s = min(grain_s, query.grain_s(view.range))
+    for one in rollup.slices:
+        is_enough = one.grain_s <= grain_s and set(columns) <= set(one.columns)
+        if is_enough and (not one.is_narrowed or one.columns[0] in view.narrowing.columns):
+            return one
+    return rollup
+
+
+def _is_whole(day: date, span: TimeRange) -> bool:
+    start_s = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+    return span.start_s <= start_s and start_s + DAY_S <= span.end_s
 
 
 def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
