@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import cache
+from datetime import date
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,14 +20,20 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS
-from m365watch.board.time_range import TimeRange
+from m365watch.board.planning import (
+    Query,
+    Snapshot,
+    Spans,
+    condition_of,
+    day_of,
+    joined,
+    plan_source,
+)
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import ACTIVITY, DAY_S, HOUR_S, KEPT, RECORDS, SIGN_INS, Rollup, Slice
-from m365watch.lake.rollups.notes import read_day
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.lake.rollups.facts import HOUR_S, KEPT
+from m365watch.lake.schema import AUDIT_TABLE
 
 THREADS = 2
 MEMORY_BYTES = 1 << 30
@@ -42,58 +46,9 @@ _TRIES_MAX = 3
 """Upkeep may take away a file that is being read; then the query begins again with the newest version."""
 
 _NAMED = re.compile(r"\$([a-z_]\w*)")
-_WORD = re.compile(r"[a-z_]+")
-_AT = re.compile(r"\bat_s\b")
-_BOUNDS = re.compile(r"min\(at_s\)(?: AS at_s)?")
-_STEPS = re.compile(r"at_s // \$(?:step|spark)_s(?: \* \$(?:step|spark)_s)?")
-"""A spark's step is one or more of a chart's."""
 
 Row = tuple[Any, ...]
-
-
-@cache
-def _words_of(sql: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(sql))
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """SQL over `facts`, and the columns of it that the SQL names."""
-
-    sql: str
-    needs: frozenset[str] = frozenset()
-    of_sign_ins: bool = False
-    """Whether the facts are sign-ins, with what only their records say."""
-    of: Rollup | None = None
-    """What the facts are, where the columns of the query do not say it."""
-    exact: bool = False
-    """Whether every record counts by itself, to the second."""
-    newest: int = 0
-    """So many rows are wanted, the newest first: older days are read only if newer ones have fewer."""
-
-    @property
-    def names(self) -> frozenset[str]:
-        """All words of the SQL, and so the columns that it names."""
-        return _words_of(self.sql)
-
-    def grain_s(self, span: TimeRange) -> int:
-        """How long the spans may be whose records it does not tell apart."""
-        if self.exact:
-            return 1
-        bare = _BOUNDS.sub("", self.sql)
-        if not _AT.search(bare):
-            return DAY_S
-        if _AT.search(_STEPS.sub("", bare)) or span.step_s % HOUR_S:
-            return 1
-        return DAY_S if span.step_s % DAY_S == 0 else HOUR_S
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The table as it was at one version."""
-
-    version: int
-    days: Mapping[date, frozenset[str]]
+__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Snapshot"]
 
 
 EMPTY = Snapshot(-1, {})
@@ -212,12 +167,33 @@ class FactsReader:
     ) -> list[Row]:
         if not query.newest:
             return self._read(connection, snapshot, view, query, given)
+        if query.every and query.rollup not in KEPT and view.range.has_full_hours:
+            spans = self._newest_hours(connection, snapshot, view, query)
+            days = {day_of(at_s) for span in spans for at_s in range(*span, HOUR_S)}
+            return self._read(connection, snapshot.of_days(days), view, query, given, spans=spans)
         rows: list[Row] = []
         for part in newest_first(snapshot):
             rows += self._read(connection, part, view, query, given)
             if len(rows) >= query.newest:
                 break
         return rows[: query.newest]
+
+    def _newest_hours(
+        self, connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, view: View, query: Query
+    ) -> Spans:
+        """The newest hours that together have as many records as are wanted."""
+        asked = Query(
+            f"SELECT at_s // {HOUR_S} AS hour, CAST(sum(n) AS BIGINT) FROM facts WHERE {query.every}"
+            " GROUP BY ALL ORDER BY hour DESC"
+        )
+        hours: list[int] = []
+        found = 0
+        for hour, count in self._read(connection, snapshot, view, asked, {}):
+            if found >= query.newest:
+                break
+            hours.append(hour)
+            found += count
+        return joined(hours)
 
     def _read(
         self,
@@ -226,8 +202,10 @@ class FactsReader:
         view: View,
         query: Query,
         given: Mapping[str, object],
+        *,
+        spans: Spans = (),
     ) -> list[Row]:
-        source = plan_source(self._lake, snapshot, view, query)
+        source = plan_source(self._lake, snapshot, view, query, spans=spans)
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
@@ -236,7 +214,7 @@ class FactsReader:
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
         further = query.sql.removeprefix("WITH ")
-        sql = f"WITH facts AS ({facts}){' ' if further == query.sql else ', '}{further}"
+        sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == query.sql else ', '}{further}"
         connection.execute(sql, {name: values[name] for name in set(_NAMED.findall(sql))})
         return connection.fetchmany(ROWS_MAX)
 
@@ -248,89 +226,6 @@ def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
     while taken < len(days):
         yield Snapshot(snapshot.version, {day: snapshot.days[day] for day in days[taken : taken + count]})
         taken, count = taken + count, count * 2
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the facts of a query come from."""
-
-    rollup: Rollup
-    columns: tuple[str, ...]
-    arms: tuple[str, ...]
-    files: Mapping[str, Sequence[str]]
-
-
-def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Source | None:
-    """Rollups as far as they serve, and the lake's own files for the rest; None where there is nothing."""
-    if view.tenants == () or (query.of_sign_ins and view.narrowing.columns - set(SIGN_INS.columns)):
-        return None
-    rollup = query.of or (SIGN_INS if query.of_sign_ins else RECORDS if query.exact else ACTIVITY)
-    wanted = query.needs | query.names | view.narrowing.columns | {"tenant_id"}
-    columns = tuple(one for one in rollup.columns if one in wanted)
-    serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
-    whole, part = (_smallest(rollup, view, query, columns, grain_s=one) for one in (DAY_S, HOUR_S))
-    files_of: dict[str, list[str]] = {}
-    first, last = _day(view.range.start_s), _day(view.range.end_s - 1)
-    for day, files in sorted(snapshot.days.items()):
-        if not first <= day <= last:
-            continue
-        rolled = read_day(lake, day) if serves else None
-        counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
-        if rolled is not None and counted <= files:
-            kind = whole if _is_whole(day, view.range) else part
-            files_of.setdefault(kind.name, []).append(rolled.file(kind))
-        else:
-            counted = frozenset()
-        if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
-            files_of.setdefault("plain", []).extend(plain)
-    arms = [
-        rollup.over_records("read_parquet($plain)")
-        if name == "plain"
-        else rollup.over_rollups(f"read_parquet($kept_{name})", columns)
-        for name in files_of
-    ]
-    named = {name if name == "plain" else f"kept_{name}": files for name, files in files_of.items()}
-    return Source(rollup, columns, tuple(arms), named) if arms else None
-
-
-def _smallest(
-    rollup: Rollup, view: View, query: Query, columns: Collection[str], *, grain_s: int
-) -> Rollup | Slice:
-    """What of a rollup is enough for a query in which spans of `grain_s` need not be told apart."""
-    grain_s = min(grain_s, query.grain_s(view.range))
-    for one in rollup.slices:
-        is_enough = one.grain_s <= grain_s and set(columns) <= set(one.columns)
-        if is_enough and (not one.is_narrowed or one.columns[0] in view.narrowing.columns):
-            return one
-    return rollup
-
-
-def _is_whole(day: date, span: TimeRange) -> bool:
-    start_s = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-    return span.start_s <= start_s and start_s + DAY_S <= span.end_s
-
-
-def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
-    """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
-    parts = ["at_s >= $start_s", "at_s < $end_s"]
-    bound: dict[str, object] = {}
-    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
-    if view.tenants is not None:
-        wanted["tenant_id"] = view.tenants
-    numbers = {DIMENSIONS[name] for name in NUMBERS}
-    for column, values in wanted.items():
-        assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        names = [f"{column}_{place}" for place in range(len(values))]
-        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
-        bound |= {
-            name: int(value) if column in numbers else value
-            for name, value in zip(names, values, strict=True)
-        }
-    return " AND ".join(parts), bound
-
-
-def _day(seconds: int) -> date:
-    return datetime.fromtimestamp(seconds, UTC).date()
 
 
 def _key(given: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

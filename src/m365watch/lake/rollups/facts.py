@@ -9,7 +9,9 @@ columns, and a rollup of two sets of files is the sum of theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from m365watch.values import dataclass
 
 HOUR_S = 3_600
 DAY_S = 86_400
@@ -68,9 +70,7 @@ SIGN_IN_MADE_OF = {
     "system": f"left({_named(4, 'OS')}, 60)",
     "browser": f"left({_named(4, 'BrowserType')}, 60)",
     "request": f"left({_named(3, 'RequestType')}, 60)",
-    "session": (
-        f"lower(left(coalesce(nullif({_named(4, 'SessionId')}, ''), session_id, ''), 60))"
-    ),
+    "session": (f"lower(left(coalesce(nullif({_named(4, 'SessionId')}, ''), session_id, ''), 60))"),
 }
 """The same of sign-ins, whose outcome, program and device only the record itself says."""
 _NETWORK = (
@@ -232,10 +232,7 @@ CHANGES = Rollup(
         **MADE_OF,
         "object": "coalesce(object_id, '')",
         "record": "id",
-        "guest": (
-            f"lower({_told(1)}) IN ('guest', 'partner')"
-            f" OR contains(lower({_told(2)}), '#ext#')"
-        ),
+        "guest": (f"lower({_told(1)}) IN ('guest', 'partner') OR contains(lower({_told(2)}), '#ext#')"),
         "anonymous": "starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous')",
         "raw": "raw",
     },
