@@ -82,13 +82,17 @@ SESSIONS = sign_ins(
     " HAVING networks > 1 OR systems > 1 OR agents > 1"
     " ORDER BY networks DESC, addresses DESC, 8 DESC LIMIT 60"
 )
-ACCOUNTS = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, tenant_id FROM facts"
-    " WHERE workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation),"
+_IS_ACCOUNT = (
+    "workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation),"
     " '(add|delete|invite|disable|enable|restore) .*user|guest|strongauth|security info|authentication"
     "|risk|reset .*password|change .*password')"
-    " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed') ORDER BY at_s DESC LIMIT 100",
+    " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
+)
+ACCOUNTS = Query(
+    "SELECT at_s, operation, user_id, client_ip, outcome, tenant_id FROM facts"
+    f" WHERE {_IS_ACCOUNT} ORDER BY at_s DESC LIMIT 100",
     frozenset({"operation", "user_id", "client_ip", "outcome", "workload"}),
     exact=True,
     newest=100,
+    every=_IS_ACCOUNT,
 )
