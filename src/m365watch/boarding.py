@@ -20,6 +20,7 @@ from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.tenancy.watching import FileWatch
 
 EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
@@ -60,7 +61,8 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     lake = settings.lake_directory
     facts = None if lake is None else FactsReader(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
-    board = Board(Sources(settings, facts, clock, places), gate=LoopbackGate(), listening=listening)
+    sources = Sources(settings, facts, clock, places)
+    board = Board(sources, gate=LoopbackGate(), listening=listening)
     server = _Server(
         uvicorn.Config(
             board.app,
@@ -74,6 +76,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             timeout_graceful_shutdown=END_S,
         )
     )
+    following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
     try:
@@ -81,6 +84,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             await server.serve()
     finally:
         stopping.cancel()
+        following.cancel()
         if keeping is not None:
             keeping.cancel()
         if facts is not None:
@@ -109,6 +113,14 @@ def _refused_port(listening: Listening) -> Iterator[None]:
             f"the board cannot listen at {listening.host}:{listening.port}: perhaps another program does",
             fix="name another one: --listen 127.0.0.1:PORT",
         ) from None
+
+
+async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> None:
+    """Show what belongs to the configuration as it is by now, whoever changes it."""
+    watch = FileWatch([path], clock)
+    while True:
+        await watch.changed()
+        await sources.take_up()
 
 
 async def _keep_rollups(lake: Path, clock: Clock) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from m365watch.board.instances import Editor, Instances, Past, Trial
+
 Narrows = tuple[str, str]
 """Name and value that a click narrows the view to: ("user", "ann@contoso.example")."""
 
@@ -367,4 +369,6 @@ class Heat:
     empty: Empty | None = None
 
 
-Shape = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Configured = Instances | Editor | Past | Trial
+Shape = Plain | Configured
