@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,7 +13,8 @@ from m365watch.announcements.graph import Announcements
 from m365watch.announcements.poller import HealthMeans
 from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import ServiceSettings, TenantSettings, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource
@@ -34,6 +35,7 @@ from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
 from m365watch.recovery.urls import GraphUrls
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

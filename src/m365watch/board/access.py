@@ -5,11 +5,12 @@ Every loader is handed an `Access`; the lake's reader takes nothing else, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
+
+from m365watch.values import dataclass
 
 
 class Role(IntEnum):
@@ -31,6 +32,10 @@ class Access:
     role: Role
     tenants: frozenset[str] | None
     """Ids in lower case; None: all tenants."""
+    sees_contents: bool = True
+    """Whether subjects, names of files, texts and raw records are shown to them."""
+    session: str = ""
+    """What tells this session from their others; empty where nobody has signed in."""
 
     def may(self, role: Role) -> bool:
         """Whether they may do what `role` may."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.board.shapes import Empty, Way

@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from m365watch.board.configuring.changes import (
@@ -39,6 +39,7 @@ from m365watch.config.replacing import FileText, read_whole, replace_whole
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.config.spots import locate
 from m365watch.errors import NeedsOperator, SettingsRefused
+from m365watch.values import dataclass
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""

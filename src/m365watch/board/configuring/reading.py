@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from m365watch.config.settings import Settings
 from m365watch.errors import LedgerUnusable, SettingsRefused
 from m365watch.inspection import read_configuration, who_collects
 from m365watch.tenancy.note import ConfigurationNote
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

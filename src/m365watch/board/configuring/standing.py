@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.document import Pairs, parse_document
 from m365watch.config.mistakes import hide_secrets
 from m365watch.model import Service
+from m365watch.values import dataclass
 
 Values = Mapping[str, object]
 _PROOFS = {
