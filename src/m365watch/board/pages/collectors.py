@@ -33,11 +33,14 @@ SERVED_FOR = timedelta(days=7)
 """How long Microsoft serves content: a pause that lasts longer loses some."""
 TENANTS_NAMED_MAX = 3
 PAST_SHOWN_MAX = 30
+IN_ORDER_MAX = 6
+"""Instances that stand as the file has them; of more the worst comes first."""
+_WORST = ("critical", "high", "medium", "low", "ok", "muted")
 NOT_FOR_SOME = Empty("The configuration belongs to all tenants together, and your role sees some of them.")
 _SERVICE_WORDS = {
     Service.AZURE_ACTIVE_DIRECTORY: "Entra ID",
     Service.EXCHANGE: "Exchange",
-    Service.SHAREPOINT: "SharePoint and OneDrive",
+    Service.SHAREPOINT: "SharePoint & OneDrive",
     Service.GENERAL_AUDIT: "Everything else",
     Service.DLP: "Data loss prevention",
     Service.SERVICE_HEALTH: "Service health",
@@ -108,7 +111,7 @@ def _count_tiles(current: Current) -> list[Tile]:
             str(len(inputs)),
             f"{off} of them stopped" if off else counted(len(tenants), "tenant", "tenants"),
         ),
-        Tile("Services", str(states.count(True)), f"{paused} paused" if paused else "none paused"),
+        Tile("Services", f"{states.count(True):,}", f"{paused} paused" if paused else "none paused"),
         Tile(
             "Outputs",
             str(len(outputs) or 1),
@@ -147,6 +150,8 @@ async def inputs(view: View, sources: Sources) -> Shape:
     on = [one.name for one in found if one.is_on]
     rows = [_input_row(view, one, known, is_last=on == [one.name]) for one in found]
     new = [Way("New input", view.url("/instance", instance="inputs", template="office365"))]
+    if len(rows) > IN_ORDER_MAX:
+        rows.sort(key=lambda row: (_WORST.index(row.tone), row.name))
     refused = [f"The collector refuses the file: {one}" for one in run.mistakes]
     return Instances(rows, current.base, new, [*refused, *run.needs_restart])
 
@@ -190,7 +195,7 @@ class _Known:
             if (state := tenant.states.get(feed)) is not None
         ]
         if not states:
-            return "not listed yet", "low", ""
+            return "new", "low", "not listed yet"
         worst = min(states, key=list(TenantState).index)
         lags = [lag for feed in feeds if (lag := self._feeds[feed].lag_s(self._view.now)) is not None]
         records = sum(self._feeds[feed].records_delivered for feed in feeds)

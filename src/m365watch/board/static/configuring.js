@@ -236,7 +236,10 @@ document.addEventListener("click", (click) => {
   if (place) goToLine(Number(place.dataset.line));
 });
 
+let wantedText = "";
+
 function find(box) {
+  wantedText = box.value;
   const wanted = box.value.trim().toLowerCase();
   for (const one of box.closest(".configured").querySelectorAll(".instance")) one.hidden = !one.textContent.toLowerCase().includes(wanted);
 }
@@ -253,7 +256,14 @@ document.addEventListener("submit", (submit) => {
 document.addEventListener("keydown", (key) => {
   if ((key.ctrlKey || key.metaKey) && key.key === "Enter" && key.target.closest("form.editor")) form().requestSubmit();
 });
-document.addEventListener("htmx:afterSwap", () => { if (form()) judgeSoon(); });
+document.addEventListener("htmx:afterSwap", () => {
+  if (form()) judgeSoon();
+  const box = document.querySelector("[data-find]");
+  if (box && box.value !== wantedText) {
+    box.value = wantedText;
+    find(box);
+  }
+});
 addEventListener("beforeunload", (leaving) => {
   const it = form();
   if (it && it.elements.text.value !== it.elements.text.defaultValue && !it.dataset.left) leaving.preventDefault();
