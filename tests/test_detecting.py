@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 import structlog
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
@@ -78,7 +79,7 @@ class Site:
     async def collect(self, settings: Settings) -> Outcome:
         """A run with `--once`."""
         collector = Collector(settings, clock=self.clock, random=system_random(1))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await collector.run(once=True, stop=asyncio.Event())
 
 
@@ -351,7 +352,7 @@ def test_a_run_that_is_asked_reads_its_rules_again(tmp_path: Path) -> None:
         stop = asyncio.Event()
         with capture_logs() as lines:
             run = asyncio.create_task(collector.run(once=False, stop=stop))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while not any("started" in line["event"] for line in lines):
                     await asyncio.sleep(0.02)
                 reload.ask()
