@@ -69,8 +69,9 @@ async def collect(
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
-    is_early = signals.exit_code is not None and not outcome.has_started
-    exit_code = signals.exit_code if is_early else outcome.exit_code
+    exit_code = outcome.exit_code
+    if signals.exit_code is not None and not outcome.has_started:
+        exit_code = signals.exit_code
     return Ending(outcome, exit_code, signal_code=signals.exit_code)
 
 
