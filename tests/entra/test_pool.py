@@ -389,13 +389,14 @@ def test_an_answer_before_the_end_of_the_request_ends_the_connection(loop: Loop)
 
 def test_closing_ends_what_is_under_way(loop: Loop) -> None:
     """Who waits for an answer or a connection is told so; nothing can be asked any more."""
-    server = RawServer(Say(after_s=5))
+    server = RawServer(Say(after_s=60))
 
     async def main() -> list[RawAnswer | Failure]:
         pool = pool_of(connections_max=1)
         async with server:
             tasks = [asyncio.create_task(ask(pool, server)) for _ in range(2)]
-            await asyncio.sleep(0.05)
+            while not server.heard:
+                await asyncio.sleep(0.001)
             await pool.close()
             return [*await asyncio.gather(*tasks), await ask(pool, server)]
 

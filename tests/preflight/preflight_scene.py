@@ -24,7 +24,7 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 
 Change = Callable[[dict[str, Any]], None]
 FILES = {"files": {"type": "files", "config": {"directory": "out"}}}
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 OK, NOTE, BROKEN, SKIPPED = Verdict.OK, Verdict.NOTE, Verdict.BROKEN, Verdict.SKIPPED
 
 
