@@ -25,6 +25,7 @@ from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import UNREADABLE, decode_by
 from m365watch.detect.plans import Plan
+from m365watch.detect.prospects import list_promising
 from m365watch.detect.remembering import Memory
 from m365watch.detect.rule import Rule
 from m365watch.detect.sightings import Sightings
@@ -41,8 +42,8 @@ class Matcher:
     """The rules, by the kinds of records that they can match."""
 
     def __init__(self, rules: Iterable[Rule], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
-        """`rules` include those that correlations join."""
-        kept = list(rules)
+        """`rules` include those that correlations join; of those that can come to nothing none is asked."""
+        kept = list_promising(rules, knowledge)
         self.knowledge = knowledge
         uses = plan_uses(kept)
         self._by_operation: dict[str, list[Fulfilled]] = {}
