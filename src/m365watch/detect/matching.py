@@ -46,7 +46,7 @@ _KNOWN_FIELDS = {
 
 
 Kind = tuple[str | None, int | str | None, str | None, int | None]
-"""What tells which rules can match: Operation, RecordType, Workload and UserType, None for what is unknown."""
+"""What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
 
 
 def kind_of(header: Header) -> Kind:
