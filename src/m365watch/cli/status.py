@@ -29,6 +29,23 @@ if TYPE_CHECKING:
 
 WATCH_PERIOD_S = 2.0
 
+AliveOption = Annotated[
+    bool,
+    typer.Option(
+        "--alive",
+        help="Say in one line whether a collector runs and gets on, and end with 0 or 1: a health check.",
+    ),
+]
+WithinOption = Annotated[
+    int,
+    typer.Option(
+        metavar="MINUTES",
+        min=1,
+        help="With --alive: how long ago its last answer of Microsoft may be, longer than the settings'"
+        " request periods.",
+    ),
+]
+
 
 def status(
     config: ConfigOption = None,
@@ -44,22 +61,8 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again every 2 s until Ctrl-C.")
     ] = False,
-    alive: Annotated[
-        bool,
-        typer.Option(
-            "--alive",
-            help="Say in one line whether a collector runs and gets on, and end with 0 or 1: a health check.",
-        ),
-    ] = False,
-    within: Annotated[
-        int,
-        typer.Option(
-            metavar="MINUTES",
-            min=1,
-            help="With --alive: how long ago its last answer of Microsoft may be, longer than the settings'"
-            " request periods.",
-        ),
-    ] = WITHIN_MINUTES,
+    alive: AliveOption = False,
+    within: WithinOption = WITHIN_MINUTES,
 ) -> None:
     """Show how every feed stands: watermark, lag, blobs by state, records, and what to do about errors.
 
