@@ -15,12 +15,12 @@ from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
+from m365watch.lake.kernels import keep_equal, unique
 from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, write_part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
@@ -242,12 +242,12 @@ def _cut_by_day(part: BatchPart) -> Iterator[tuple[str, BatchPart]]:
 
 
 def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
-    days = pc.unique(rows[PARTITION]).to_pylist()
+    days = unique(rows[PARTITION])
     if len(days) == 1:
         yield days[0], rows
         return
     for day in sorted(days):
-        yield day, rows.filter(pc.equal(rows[PARTITION], pa.scalar(day, pa.date32())))
+        yield day, keep_equal(rows, PARTITION, pa.scalar(day, pa.date32()))
 
 
 def after_commit(version: int) -> PostCommitHookProperties:
