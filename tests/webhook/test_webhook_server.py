@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
-from m365watch.config.settings import Secret, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import Secret
 from m365watch.errors import NeedsOperator
 from m365watch.model import ContentType, TenantId
 from m365watch.testing.certificates import Authority
@@ -102,7 +104,7 @@ def run(
     test: Callable[[Running], Awaitable[None]], settings: WebhookSettings = SETTINGS, **more: float
 ) -> None:
     async def main() -> None:
-        async with running(settings, **more) as one, asyncio.timeout(20):
+        async with running(settings, **more) as one, asyncio.timeout(PATIENCE_S):
             await test(one)
 
     asyncio.run(main())
