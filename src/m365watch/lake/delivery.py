@@ -153,8 +153,8 @@ class Delivery:
         with self._batch_named(batch.number):
             return write_batch(self._directory, batch, app_id=self._app_id)
 
-    def append(self, batch: Batch, parts: Sequence[Part]) -> None:
-        """Make the batch durable, of which `parts` are the files, unless it is in the lake already.
+    def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
+        """Make the batch durable, unless it is in the lake already; `parts` are its files, if written.
 
         Raises: OutputUnavailable: nothing of the batch counts.
         """
