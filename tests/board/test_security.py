@@ -28,6 +28,8 @@ from m365watch.board.shapes import (
     Heat,
     HeatCell,
     HeatRow,
+    HitRow,
+    Hits,
     Lane,
     Lanes,
     Line,
@@ -35,12 +37,14 @@ from m365watch.board.shapes import (
     Mark,
     Matrix,
     Met,
+    Passage,
     Queue,
     Ranked,
     Ranking,
     RecordLine,
     Records,
     RecordShown,
+    Refused,
     Said,
     Several,
     Shape,
@@ -146,7 +150,18 @@ def shapes_of(text: str) -> list[Shape]:
     cell = HeatCell("ok", 0.5, text)
     heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
     empty = Grid((), (), empty=Empty(text, text))
-    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, empty, *case_shapes_of(text)]
+    hits = Hits(
+        [Heading(text)],
+        [
+            HitRow([Cell(text, url="/record")]),
+            HitRow([Cell(text, ("user", text))], Passage(text, text, text)),
+        ],
+        *(chart, 2, 2, 1, f"/search/part?{urlencode({'q': text})}"),
+        none=Empty(text, text),
+    )
+    refused = Hits((), (), chart, 0, 0, 0, refused=Refused(text, 1, text, text))
+    found = [hits, refused]
+    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, empty, *found, *case_shapes_of(text)]
 
 
 def case_shapes_of(text: str) -> list[Shape]:

@@ -11,6 +11,7 @@ from m365watch.board.shapes import (
     Chart,
     Grid,
     Heat,
+    Hits,
     Lanes,
     Listing,
     Matrix,
@@ -66,8 +67,8 @@ def _rows_of(shape: Shape) -> Iterator[list[str]]:
             yield from _case_rows(shape)
 
 
-def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes) -> Iterator[list[str]]:
-    """What alerts and investigations are made of."""
+def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes | Hits) -> Iterator[list[str]]:
+    """What alerts, investigations and searches are made of."""
     match shape:
         case Queue(rows=alerts):
             yield list(_ALERT)
@@ -80,6 +81,9 @@ def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes) -> Iter
         case Listing(rows=said):
             yield ["what", "when", "note", "commands"]
             yield from ([one.text, one.at, one.note, "\n".join(one.commands)] for one in said)
+        case Hits(headings=headings, rows=hits):
+            yield [one.text for one in headings]
+            yield from ([cell.text for cell in one.cells] for one in hits)
         case Records(rows=records):
             yield ["time", "id", "what", "says", "record"]
             yield from ([one.at, one.id, one.title, one.says, one.raw] for one in records)

@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
+from m365watch.board.hits_reader import HitsReader
 from m365watch.board.narrowing import DIMENSIONS, NUMBERS
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
@@ -86,6 +87,7 @@ class FactsReader:
             config={"threads": THREADS, "memory_limit": f"{MEMORY_BYTES >> 20}MiB", "temp_directory": ""},
         )
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
+        self.hits = HitsReader(lake)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
@@ -118,6 +120,7 @@ class FactsReader:
         self._connection.interrupt()
         self._threads.shutdown(cancel_futures=True)
         self._connection.close()
+        self.hits.close()
 
     def _look(self) -> Snapshot:
         with self._looking:

@@ -29,6 +29,7 @@ from m365watch.board.exporting import csv_of
 from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
+from m365watch.board.pages.search import find_part
 from m365watch.board.panels import Page, Panel
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
@@ -72,6 +73,7 @@ class Board:
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 Route("/panel/{page}/{panel}", self._panel),
+                Route("/search/part", self._search_part),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Route("/api/v1/{page}/{panel}", self._json),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
@@ -154,6 +156,23 @@ class Board:
     async def _change_states(self, request: Request) -> Response:
         return await change_states(request, self._view(request, self._access_of(request)), self._sources)
 
+    async def _search_part(self, request: Request) -> Response:
+        """What an older part of the lake has, as the page of the search asks one after the other."""
+        view, page, _ = self._asked(request, page="search", panel="hits")
+        if page is None:
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        given = {name: _number(request.query_params.get(name, "")) for name in ("before", "shown")}
+        try:
+            part = find_part(view, self._sources, before_s=given["before"], shown=given["shown"])
+            shape = await _while_there(request, part)
+        except CollectorError as error:
+            return self._html(
+                "trouble.html", status=503, what=error.what, fix=getattr(error, "fix", "") or ""
+            )
+        except Left:
+            return Response(status_code=499)
+        return self._html("part.html", shape=shape, view=view, path="/search")
+
     async def _live(self, request: Request) -> Response:
         if self._told >= OPEN_MAX:
             return PlainTextResponse("too many pages are open\n", status_code=503)
@@ -169,12 +188,14 @@ class Board:
 
         return StreamingResponse(told(), media_type="text/event-stream")
 
-    def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
+    def _asked(
+        self, request: Request, *, page: str = "", panel: str = ""
+    ) -> tuple[View, Page | None, Panel | None]:
         access = self._access_of(request)
-        page = page_named(request.path_params["page"])
-        if page is None or not access.may(page.role):
+        found = page_named(page or request.path_params["page"])
+        if found is None or not access.may(found.role):
             return self._view(request, access), None, None
-        return self._view(request, access), page, page.panel(request.path_params["panel"])
+        return self._view(request, access), found, found.panel(panel or request.path_params["panel"])
 
     def _access_of(self, request: Request) -> Access:
         access = self._gate.access_of(request)
@@ -197,6 +218,11 @@ class Board:
 
 def _document(document: dict[str, Any], *, status: int = 200) -> Response:
     return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
+
+
+def _number(text: str) -> int:
+    """A number of a URL; 0 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else 0
 
 
 class _Static(StaticFiles):

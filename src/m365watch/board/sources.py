@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.board.alert_memory import AlertMemory
+from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
 from m365watch.clock import Clock
@@ -29,6 +30,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.lake.filters.terms import Term
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -64,6 +66,15 @@ class Sources:
         Raises: QueryStopped; LakeUnusable.
         """
         return [] if self.facts is None else await self.facts.ask(view, query, **given)
+
+    async def find_hits(self, view: View, term: Term | None, *, before_s: int | None, rows: int) -> PartFound:
+        """The records of the view that a filter holds for, in the newest part of the lake before `before_s`.
+
+        Raises: FilterRefused; QueryStopped; LakeUnusable.
+        """
+        if self.facts is None:
+            return NOTHING_FOUND
+        return await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
 
     async def list_alerts(
         self,

@@ -11,6 +11,7 @@ from m365watch.board.pages import (
     health,
     investigate,
     overview,
+    search,
     sharepoint,
     sign_ins,
     threats,
@@ -28,6 +29,7 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    search.PAGE,
     health.PAGE,
 )
 

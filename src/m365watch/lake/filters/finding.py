@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import KnownFile, list_known_files, open_table
 from m365watch.lake.filters.conditions import Condition
-from m365watch.lake.filters.parts import Part, Span, plan_parts
+from m365watch.lake.filters.parts import PART_RECORDS, PLAIN_FACTOR, Part, Span, plan_parts
 from m365watch.lake.rollups.facts import MADE_OF
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 
@@ -96,9 +96,10 @@ class Found:
 class Finder:
     """Searches one lake; a query of it may be stopped from any other thread."""
 
-    def __init__(self, lake: Path) -> None:
+    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS) -> None:
         """Nothing is opened yet."""
         self._lake = lake
+        self._part_records = part_records
         self._table: DeltaTable | None = None
         self._files: list[KnownFile] = []
         self._seen = -1
@@ -117,7 +118,8 @@ class Finder:
         """The parts to be searched, the newest first. Raises: LakeUnusable."""
         if asked.tenants == ():
             return []
-        return plan_parts(self._look(), asked.span, reads_raw=asked.condition.reads_raw)
+        factor = 1 if asked.condition.reads_raw else PLAIN_FACTOR
+        return plan_parts(self._look(), asked.span, records=self._part_records * factor)
 
     def find(self, part: Part, asked: Asked, *, rows: int, stop: Stop | None = None) -> Found:
         """How many hits a part has, when, and the newest `rows` of them.

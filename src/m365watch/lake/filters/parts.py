@@ -34,18 +34,17 @@ class Span:
     end_s: int
 
 
-def plan_parts(files: Iterable[KnownFile], span: Span, *, reads_raw: bool) -> list[Part]:
-    """The parts that have the span's records, the newest first."""
+def plan_parts(files: Iterable[KnownFile], span: Span, *, records: int) -> list[Part]:
+    """The parts that have the span's records, the newest first, each of about so many `records`."""
     first, last = _day(span.start_s), _day(span.end_s - 1)
     days: dict[date, list[KnownFile]] = {}
     for known in files:
         if first <= known.file.day <= last:
             days.setdefault(known.file.day, []).append(known)
-    most = PART_RECORDS * (1 if reads_raw else PLAIN_FACTOR)
     parts: list[Part] = []
     taken: list[KnownFile] = []
     for day in sorted(days, reverse=True):
-        room = most * (1 if parts else FIRST_FACTOR)
+        room = records * (1 if parts else FIRST_FACTOR)
         if taken and _records(taken) + _records(days[day]) > room:
             parts.append(_part(taken))
             taken = []

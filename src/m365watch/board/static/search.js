@@ -1,0 +1,94 @@
+// The search goes on, part by part, as long as somebody looks: rows, course and progress grow as it finds.
+import { draw } from "./charts.js";
+
+let asking = null;
+
+const number = (value) => {
+  if (value >= 1e6) return `${+(value / 1e6).toPrecision(3)} M`;
+  if (value >= 1e4) return `${+(value / 1e3).toPrecision(3)} k`;
+  return value.toLocaleString("en");
+};
+
+function show(box, sums, goesOn) {
+  const all = sums.searched + sums.left;
+  box.querySelector("[data-found]").textContent = number(sums.count);
+  box.querySelector("[data-found-words]").textContent = sums.count === 1 ? "record" : "records";
+  box.querySelector("[data-searched-words]").textContent = sums.left
+    ? `of ${number(sums.searched)} searched, ${number(sums.left)} ${goesOn ? "to go" : "not searched"}` : `of ${number(sums.searched)}`;
+  const bar = box.querySelector("[data-progress]");
+  bar.max = Math.max(all, 1);
+  bar.value = sums.searched;
+  bar.hidden = !goesOn;
+  box.querySelector("[data-stop]").hidden = !goesOn;
+  const rows = box.querySelectorAll("tbody > tr:not(.under)").length;
+  const cut = box.querySelector("[data-cut]");
+  cut.textContent = `The newest ${rows} are shown.`;
+  cut.hidden = sums.count <= rows;
+  box.querySelector("[data-none]").hidden = sums.count > 0 || goesOn;
+  for (const one of box.querySelectorAll(".scroll, .chart-box")) one.hidden = sums.count === 0 && !goesOn;
+}
+
+function grow(box, part) {
+  box.querySelector("tbody").append(...part.querySelectorAll("tr"));
+  const place = box.querySelector(".chart-box");
+  const chart = JSON.parse(place.dataset.chart);
+  const added = JSON.parse(part.dataset.steps).lines[0].values;
+  chart.lines[0].values = chart.lines[0].values.map((value, at) => value + added[at]);
+  place.dataset.chart = JSON.stringify(chart);
+  draw(place);
+}
+
+async function goOn(box) {
+  const sums = { count: Number(box.dataset.count), searched: Number(box.dataset.searched), left: Number(box.dataset.left) };
+  const mine = asking = new AbortController();
+  let more = box.dataset.more;
+  show(box, sums, Boolean(more));
+  try {
+    while (more) {
+      const answer = await fetch(more, { signal: mine.signal });
+      const holder = document.createElement("template");
+      holder.innerHTML = await answer.text();
+      const part = holder.content.querySelector("[data-part]");
+      if (!part) {
+        box.after(holder.content);
+        break;
+      }
+      sums.count += Number(part.dataset.count);
+      sums.searched += Number(part.dataset.searched);
+      sums.left = Number(part.dataset.left);
+      more = part.dataset.more;
+      grow(box, part);
+      show(box, sums, Boolean(more));
+    }
+  } catch { /* stopped, or the board is gone: what was found stays */ }
+  show(box, sums, false);
+}
+
+function stop() {
+  asking?.abort();
+}
+
+document.addEventListener("htmx:afterSwap", (swap) => {
+  const box = swap.detail.target.querySelector?.("[data-hits]");
+  if (box) {
+    stop();
+    goOn(box);
+  }
+  const refused = swap.detail.target.querySelector?.("[data-refused]");
+  const input = document.getElementById("filter");
+  if (refused && input) {
+    input.setAttribute("aria-invalid", "true");
+    input.focus();
+    input.setSelectionRange(Number(refused.dataset.refused), input.value.length);
+  }
+});
+document.addEventListener("click", (click) => {
+  if (click.target.closest("[data-stop]")) stop();
+  // A click beside a value opens the record of that row.
+  const row = click.target.closest(".hits tbody > tr:not(.under)");
+  if (row && !click.target.closest("a, button") && !getSelection().toString()) row.querySelector("a[href^='/record?']")?.click();
+});
+document.addEventListener("keydown", (key) => {
+  if (key.key === "Escape" && !key.target.closest("input, dialog")) stop();
+});
+addEventListener("pagehide", stop);
