@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,6 +36,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
+from m365watch.values import dataclass
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
