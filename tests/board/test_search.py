@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -11,9 +14,12 @@ from urllib.parse import quote, urlencode
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, Answer, ask, board_of, document_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.completing import complete
+from m365watch.board.exporting import csv_line
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.pages import search
 from m365watch.board.serving import Board
@@ -139,3 +145,118 @@ def test_whoever_leaves_is_not_searched_for(board: Board) -> None:
     """A browser that went away gets no answer, and its search is stopped."""
     for path in ("/panel/search/hits?range=30d&q=a", "/search/part?range=30d&q=a&before=99999999999"):
         assert asyncio.run(ask(board, path, leaves=True)).status in {200, 499}
+
+
+def completed(sources: Sources, text: str, access: Access = EVERYTHING) -> tuple[str, list[str]]:
+    """What would be replaced at the end of a filter, and what by."""
+    found = asyncio.run(complete(view_of("range=30d", access), sources, text, len(text)))
+    return text[found.start : found.end], [one.text for one in found.choices]
+
+
+COMPLETED = [
+    ("", "", "user:"),
+    ("us", "us", "user:"),
+    ("-us", "us", "user:"),
+    ("alice (op", "op", "operation:"),
+    ("op:userlog", "userlog", "UserLoggedIn"),
+    ("op:Send,userlog", "userlog", "UserLoggedIn"),
+    ("op:(Send OR userlog", "userlog", "UserLoggedIn"),
+    ("result:", "", "failed"),
+    ('user:"nt auth', '"nt auth', '"NT AUTHORITY'),
+    ("raw.", "raw.", "raw.UserAgent:"),
+    ("workload:azure", "azure", "AzureActiveDirectory"),
+]
+
+
+@pytest.mark.parametrize(("text", "replaced", "offered"), COMPLETED)
+def test_what_may_come_is_offered(sources: Sources, text: str, replaced: str, offered: str) -> None:
+    """Names of fields, and the values that the records of the view have; quoted where they must be."""
+    taken, choices = completed(sources, text)
+
+    assert taken == replaced
+    assert any(one.lower().startswith(offered.lower()) for one in choices), choices
+
+
+@pytest.mark.parametrize("text", ["usr:a", '"user:', "op:Send ", "a b:", "object:x", "$", 'x"'])
+def test_nothing_is_offered_where_nothing_is_known(sources: Sources, text: str) -> None:
+    """A field that is none, a text, a value of which no list is kept."""
+    _, choices = completed(sources, text)
+
+    assert choices == [] or text.endswith(" ")
+
+
+def test_a_strangers_completions_name_nobody(sources: Sources) -> None:
+    """Whoever may see another tenant is offered no name of this one."""
+    assert completed(sources, "user:", STRANGER) == ("", [])
+    assert completed(sources, "op:", STRANGER) == ("", [])
+
+
+VIEWER = Access("vera", Role.VIEWER, tenants=None)
+
+
+class GateFor:
+    """Whoever comes is the same person."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def access_of(self, connection: HTTPConnection) -> Access:
+        return self._access
+
+
+def test_all_hits_are_exported(board: Board, collected: Path) -> None:
+    """As rows for a spreadsheet, and as the records that were sent, byte for byte."""
+    query = urlencode({"range": "30d", "q": "workload:Exchange"})
+    table = asyncio.run(ask(board, f"/export/search/hits.csv?{query}"))
+    records = asyncio.run(ask(board, f"/export/search/hits.ndjson?{query}"))
+
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    lines = records.body.splitlines()
+    assert len(rows) == len(lines) == counted(collected, "workload = 'Exchange'")
+    assert [row["id"] for row in rows] == [json.loads(line)["Id"] for line in lines]
+    assert [row["time"] for row in rows] == sorted((row["time"] for row in rows), reverse=True)
+    files = DeltaTable(collected.parent / "lake" / "audit").file_uris()
+    sent = duckdb.execute(
+        "SELECT raw FROM read_parquet($files) WHERE workload = 'Exchange'", {"files": files}
+    ).fetchall()
+    assert sorted(lines) == sorted(raw.encode() for (raw,) in sent)
+    assert ".ndjson" in records.headers["content-disposition"]
+
+
+def test_an_export_is_bounded(sources: Sources) -> None:
+    """It ends with the newest that it may hold."""
+
+    async def read() -> list[int]:
+        times = []
+        async for hits in sources.read_hits(view_of("range=30d"), None, most=30):
+            times += [hit.at_s for hit, _ in hits]
+        return times
+
+    times = asyncio.run(read())
+
+    assert len(times) == 30
+    assert times[0] == max(times) == searched(sources, "range=30d").rows[0].cells[0].sorts
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_who_may_look_may_not_export(sources: Sources, kind: str) -> None:
+    """An export asks for an analyst; a mistake in a filter is told before anything is sent."""
+    stranger = board_of(sources, gate=GateFor(STRANGER))
+    viewer = board_of(sources, gate=GateFor(VIEWER))
+    path = f"/export/search/hits.{kind}?range=30d"
+
+    nothing = asyncio.run(ask(stranger, path))
+    assert len(nothing.body.splitlines()) == (1 if kind == "csv" else 0)
+    assert asyncio.run(ask(viewer, path)).status == 404
+    assert asyncio.run(ask(viewer, "/panel/search/hits?range=30d")).status == 200
+    assert asyncio.run(ask(board_of(sources), f"{path}&q=usr:x")).status == 400
+
+
+def test_a_table_hides_and_calculates_nothing() -> None:
+    """Formulas are texts, and what would turn a name round is written out."""
+    cells = ["=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1", "a\u202egpj.exe", "\u202e=1", "plain"]
+    [row] = csv.reader(io.StringIO(csv_line(cells)))
+
+    assert row[-1] == "plain"
+    assert all(one.startswith("'") for one in row[:7])
+    assert row[7:9] == ["a[U+202E]gpj.exe", "[U+202E]=1"]

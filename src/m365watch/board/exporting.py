@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from m365watch.board.shapes import (
     Case,
@@ -24,12 +26,14 @@ from m365watch.board.shapes import (
     Waiting,
 )
 from m365watch.board.time_range import instant_text
+from m365watch.board.words import visible
 
 _ALERT = (
     *("alert", "severity", "title", "state", "about", "records"),
     *("first", "last", "techniques", "note"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+"""Signs with which a formula begins, the wide ones of East Asian keyboards too."""
 
 
 def csv_of(shape: Shape) -> str:
@@ -114,6 +118,19 @@ def _heat_rows(heat: Heat) -> Iterator[list[str]]:
         yield [instant_text(heat.start_s + place * heat.step_s), *(cell.says for cell in cells)]
 
 
+def csv_line(cells: Sequence[str]) -> str:
+    """One row, as text that hides nothing and that no spreadsheet calculates."""
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerow([_safe(one) for one in cells])
+    return sink.getvalue()
+
+
+def json_line(document: object) -> bytes:
+    """One line of NDJSON."""
+    return msgspec.json.encode(document) + b"\n"
+
+
 def _safe(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """A text that no spreadsheet takes for a formula, and of which nothing hides or turns round a part."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) or shown.startswith(_FORMULA) else shown

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +15,16 @@ from m365watch.board.view import View
 from m365watch.errors import LakeUnusable
 from m365watch.lake.filters.conditions import condition_of
 from m365watch.lake.filters.fields import Kind, field_named
-from m365watch.lake.filters.finding import Asked, Finder, Found, Stop
+from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
 from m365watch.lake.filters.terms import Every, Match, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
+SORTED_MAX = 50_000
+"""Hits of one part that are put in order, records and all."""
+EXPORT_LIMIT_S = 300.0
+"""How long one part of an export may take, however slowly it is taken."""
 _TRIES_MAX = 3
 _T = TypeVar("_T")
 
@@ -87,9 +92,40 @@ class HitsReader:
             if end_s <= asked.span.start_s:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
-        return await self._stoppable(lambda stop: self._find(asked, rows, stop))
+        return await self._stoppable(partial(self._find, asked, rows))
 
-    def _find(self, asked: Asked, rows: int, stop: Stop) -> PartFound:
+    async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        """The hits with their records, at most so many, from the newest days on.
+
+        The newest come first, but among those of a part that has more than `SORTED_MAX` of them.
+
+        Raises: QueryStopped; LakeUnusable.
+        """
+        left = most
+        for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
+            found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
+            if found.count:
+                async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):
+                    yield hits[:left]
+                    left -= len(hits)
+                    if left <= 0:
+                        return
+
+    async def _read(
+        self, part: Part, asked: Asked, *, in_order: bool
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        stop = Stop()
+        chunks = self._finder.read(part, asked, in_order=in_order, stop=stop, limit_s=EXPORT_LIMIT_S)
+        loop = asyncio.get_running_loop()
+        try:
+            while (hits := await loop.run_in_executor(self._threads, next, chunks, None)) is not None:
+                yield hits
+        finally:
+            stop.set()
+            # Behind the step that may still run: a generator cannot be closed from two threads.
+            self._threads.submit(chunks.close)
+
+    def _find(self, asked: Asked, rows: int, *, stop: Stop) -> PartFound:
         for attempt in range(1, _TRIES_MAX + 1):
             parts = self._finder.plan(asked)
             if not parts:
@@ -105,10 +141,11 @@ class HitsReader:
             return PartFound(found, parts[0].records, left, _begin_s(parts[0]) if parts[1:] else None)
         raise AssertionError("a try either answers or raises")
 
-    async def _stoppable(self, work: Callable[[Stop], _T]) -> _T:
+    async def _stoppable(self, work: Callable[..., _T]) -> _T:
+        """What `work` answers, which is given something by which it can be stopped."""
         stop = Stop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, stop)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(stop=stop))
         except asyncio.CancelledError:
             stop.set()
             raise

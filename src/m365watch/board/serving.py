@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
@@ -25,12 +23,13 @@ from starlette.staticfiles import StaticFiles
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.exporting import csv_of
+from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
-from m365watch.board.pages.search import find_part
 from m365watch.board.panels import Page, Panel
 from m365watch.board.rendering import STATIC, Templates
+from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
 from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
@@ -38,13 +37,8 @@ from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
 
-_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
-
-
-class Left(Exception):
-    """The browser went away before the answer was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ class Board:
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 Route("/panel/{page}/{panel}", self._panel),
-                Route("/search/part", self._search_part),
+                *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Route("/api/v1/{page}/{panel}", self._json),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
@@ -116,7 +110,7 @@ class Board:
             return PlainTextResponse("there is no such panel\n", status_code=404)
         path = f"/{page.name}"
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
         except Left:
@@ -132,7 +126,7 @@ class Board:
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
         except Left:
@@ -146,7 +140,7 @@ class Board:
         if page is None or panel is None:
             return _document({"error": "there is no such panel"}, status=404)
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return _document({"error": str(error), "code": error.code}, status=503)
         except Left:
@@ -155,23 +149,6 @@ class Board:
 
     async def _change_states(self, request: Request) -> Response:
         return await change_states(request, self._view(request, self._access_of(request)), self._sources)
-
-    async def _search_part(self, request: Request) -> Response:
-        """What an older part of the lake has, as the page of the search asks one after the other."""
-        view, page, _ = self._asked(request, page="search", panel="hits")
-        if page is None:
-            return PlainTextResponse("there is no such panel\n", status_code=404)
-        given = {name: _number(request.query_params.get(name, "")) for name in ("before", "shown")}
-        try:
-            part = find_part(view, self._sources, before_s=given["before"], shown=given["shown"])
-            shape = await _while_there(request, part)
-        except CollectorError as error:
-            return self._html(
-                "trouble.html", status=503, what=error.what, fix=getattr(error, "fix", "") or ""
-            )
-        except Left:
-            return Response(status_code=499)
-        return self._html("part.html", shape=shape, view=view, path="/search")
 
     async def _live(self, request: Request) -> Response:
         if self._told >= OPEN_MAX:
@@ -188,19 +165,20 @@ class Board:
 
         return StreamingResponse(told(), media_type="text/event-stream")
 
-    def _asked(
-        self, request: Request, *, page: str = "", panel: str = ""
-    ) -> tuple[View, Page | None, Panel | None]:
+    def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
         access = self._access_of(request)
-        found = page_named(page or request.path_params["page"])
-        if found is None or not access.may(found.role):
+        page = page_named(request.path_params["page"])
+        if page is None or not access.may(page.role):
             return self._view(request, access), None, None
-        return self._view(request, access), found, found.panel(panel or request.path_params["panel"])
+        return self._view(request, access), page, page.panel(request.path_params["panel"])
 
     def _access_of(self, request: Request) -> Access:
         access = self._gate.access_of(request)
         assert access is not None  # noqa: S101 - the only gate lets everybody in who reaches loopback
         return access
+
+    def _view_of(self, request: Request) -> View:
+        return self._view(request, self._access_of(request))
 
     def _view(self, request: Request, access: Access) -> View:
         return read_view(request.query_params, access, now=self._sources.clock.now())
@@ -220,11 +198,6 @@ def _document(document: dict[str, Any], *, status: int = 200) -> Response:
     return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
 
 
-def _number(text: str) -> int:
-    """A number of a URL; 0 where it is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else 0
-
-
 class _Static(StaticFiles):
     """Files that never change under their address."""
 
@@ -232,25 +205,3 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = _FOR_A_YEAR
         return response
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` answers; it is cancelled when the browser goes away.
-
-    Raises: Left; what `work` raises.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_gone(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Left
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -30,6 +30,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
@@ -76,6 +77,16 @@ class Sources:
         if self.facts is None:
             return NOTHING_FOUND
         return await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
+
+    def read_hits(
+        self, view: View, term: Term | None, *, most: int
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        """All such records as they were sent, at most so many, the newest days first.
+
+        Raises: FilterRefused; and, as they are read, QueryStopped and LakeUnusable.
+        """
+        asked = asked_of(view, term)
+        return _nothing() if self.facts is None else self.facts.hits.read(asked, most=most)
 
     async def list_alerts(
         self,
@@ -193,3 +204,9 @@ class Sources:
             return []
         tenants = view.tenants
         return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]
+
+
+async def _nothing() -> AsyncIterator[list[tuple[Hit, bytes]]]:
+    nothing: tuple[list[tuple[Hit, bytes]], ...] = ()
+    for one in nothing:
+        yield one

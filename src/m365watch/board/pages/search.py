@@ -90,6 +90,21 @@ def _chart(view: View, steps: dict[int, int]) -> Chart:
     return Chart(instants, view.range.step_s, [line])
 
 
+EXPORT_COLUMNS = (
+    *("time", "workload", "record type", "operation", "user", "user type", "address", "result", "object"),
+    *("application", "session", "tenant", "id"),
+)
+
+
+def export_row(hit: Hit) -> list[str]:
+    """A hit as a row of a table for other programs."""
+    numbers = ("" if one is None else str(one) for one in (hit.record_type, hit.user_type))
+    record_type, user_type = numbers
+    at = f"{datetime.fromtimestamp(hit.at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    what = (hit.workload, record_type, hit.operation, hit.user_id, user_type, hit.client_ip, hit.outcome)
+    return [at, *what, hit.object_id, hit.app_id, hit.session_id, hit.tenant_id, hit.id]
+
+
 def _cells(view: View, hit: Hit) -> list[Cell]:
     opens = view.url("/record", record=f"{hit.at_s}:{hit.id}") if hit.id else ""
     return [

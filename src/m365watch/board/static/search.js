@@ -1,7 +1,12 @@
 // The search goes on, part by part, as long as somebody looks: rows, course and progress grow as it finds.
 import { draw } from "./charts.js";
+import { combobox } from "./combobox.js";
 
 let asking = null;
+
+// The board counts characters, scripts count their halves.
+const characters = (text) => [...text].length;
+const halves = (text, count) => [...text].slice(0, count).join("").length;
 
 const number = (value) => {
   if (value >= 1e6) return `${+(value / 1e6).toPrecision(3)} M`;
@@ -79,7 +84,7 @@ document.addEventListener("htmx:afterSwap", (swap) => {
   if (refused && input) {
     input.setAttribute("aria-invalid", "true");
     input.focus();
-    input.setSelectionRange(Number(refused.dataset.refused), input.value.length);
+    input.setSelectionRange(halves(input.value, Number(refused.dataset.refused)), input.value.length);
   }
 });
 document.addEventListener("click", (click) => {
@@ -92,3 +97,24 @@ document.addEventListener("keydown", (key) => {
   if (key.key === "Escape" && !key.target.closest("input, dialog")) stop();
 });
 addEventListener("pagehide", stop);
+
+const input = document.getElementById("filter");
+if (input) {
+  combobox(input, document.getElementById("filter-choices"), {
+    ask: async (signal) => {
+      const url = new URL(input.dataset.complete, location.href);
+      url.searchParams.set("q", input.value);
+      url.searchParams.set("at", String(characters(input.value.slice(0, input.selectionStart))));
+      return (await fetch(url, { signal })).json();
+    },
+    take: (choice, { start, end }) => {
+      const kept = input.value.slice(0, halves(input.value, start));
+      const goesOn = /[:.]$/.test(choice.text);
+      const rest = input.value.slice(halves(input.value, end));
+      const text = choice.text + (goesOn || rest.startsWith(" ") ? "" : " ");
+      input.value = kept + text + rest;
+      input.setSelectionRange(kept.length + text.length, kept.length + text.length);
+      return goesOn;
+    },
+  });
+}

@@ -7,7 +7,7 @@ ours and what was typed is bound, so that it runs in this process; a stranger's 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,19 +136,22 @@ class Finder:
         count, steps, hits = told or (0, None, None)
         return Found(count, steps or {}, [Hit(**one) for one in hits or ()])
 
-    def read(self, part: Part, asked: Asked, *, stop: Stop | None = None) -> Iterator[tuple[Hit, bytes]]:
-        """Every hit of a part with the record as it was sent, the newest first.
+    def read(
+        self, part: Part, asked: Asked, *, in_order: bool, stop: Stop | None = None, limit_s: float = LIMIT_S
+    ) -> Generator[list[tuple[Hit, bytes]], None, None]:
+        """Every hit of a part with the record as it was sent, in chunks; with `in_order`, the newest first.
+
+        What is in order is in memory at once.
 
         Raises: QueryStopped; LakeUnusable.
         """
-        told = ", ".join(f"{_made(name)} AS {name}" for name in _COLUMNS)
-        sent = "coalesce(raw_bytes, encode(raw))"
-        sql = f"SELECT {told}, {sent} FROM {_hits(asked)} ORDER BY {_AT} DESC, id DESC"  # noqa: S608 - bound
-        with self._asking(stop) as connection:
+        told = ", ".join(f"{made} AS {name}" for name, made in _COLUMNS.items())
+        order = f" ORDER BY {_AT} DESC, id DESC" if in_order else ""
+        sql = f"SELECT {told}, coalesce(raw_bytes, encode(raw)) FROM {_hits(asked)}{order}"  # noqa: S608 - bound
+        with self._asking(stop, limit_s=limit_s) as connection:
             connection.execute(sql, self._bound(part, asked))
             while rows := connection.fetchmany(ROWS_PER_CHUNK):
-                for row in rows:
-                    yield Hit(**dict(zip(_COLUMNS, row, strict=False))), bytes(row[-1])
+                yield [(Hit(**dict(zip(_COLUMNS, row, strict=False))), bytes(row[-1])) for row in rows]
 
     def _bound(self, part: Part, asked: Asked) -> dict[str, object]:
         paths = [str(self._lake / AUDIT / path) for path in part.paths]
@@ -170,11 +173,11 @@ class Finder:
             return self._files
 
     @contextmanager
-    def _asking(self, stop: Stop | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _asking(self, stop: Stop | None, *, limit_s: float = LIMIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection whose failures are ours, that `stop` and the limit of time interrupt."""
         connection = self._connection.cursor()
         stop = stop or Stop()
-        timer = threading.Timer(LIMIT_S, connection.interrupt)
+        timer = threading.Timer(limit_s, connection.interrupt)
         timer.daemon = True
         timer.start()
         try:

@@ -1,0 +1,118 @@
+"""The routes of the search: its further parts, completions, exports, and searches that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from m365watch.board.access import Role
+from m365watch.board.completing import complete
+from m365watch.board.exporting import csv_line, json_line
+from m365watch.board.leaving import Left, while_there
+from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.errors import CollectorError, FilterRefused
+from m365watch.lake.filters.finding import Hit
+from m365watch.lake.filters.reading import read_filter
+
+EXPORTED_MAX = 100_000
+"""Records of one export: the newest."""
+_NDJSON = "application/x-ndjson"
+
+
+class SearchRoutes:
+    """What the page of the search asks for beside its panel."""
+
+    def __init__(
+        self, sources: Sources, *, view_of: Callable[[Request], View], html: Callable[..., Response]
+    ) -> None:
+        """`view_of` says what a request is about, `html` renders a template."""
+        self._sources = sources
+        self._view_of = view_of
+        self._html = html
+
+    def routes(self) -> list[Route]:
+        """In front of the routes of all panels."""
+        return [
+            Route("/search/part", self._part),
+            Route("/search/complete", self._complete),
+            Route("/export/search/hits.csv", self._csv),
+            Route("/export/search/hits.ndjson", self._ndjson),
+        ]
+
+    async def _part(self, request: Request) -> Response:
+        """What an older part of the lake has, as the page asks for one after the other."""
+        view = self._view_of(request)
+        before_s, shown = (_number(request.query_params.get(name, "")) for name in ("before", "shown"))
+        try:
+            part = find_part(view, self._sources, before_s=before_s, shown=shown)
+            shape = await while_there(request, part)
+        except CollectorError as error:
+            fix = getattr(error, "fix", "") or ""
+            return self._html("trouble.html", status=503, what=error.what, fix=fix)
+        except Left:
+            return Response(status_code=499)
+        return self._html("part.html", shape=shape, view=view, path="/search")
+
+    async def _complete(self, request: Request) -> Response:
+        """What may come at the place at which somebody types."""
+        view = self._view_of(request)
+        at = _number(request.query_params.get("at", ""))
+        try:
+            found = await while_there(request, complete(view, self._sources, view.given("q"), at))
+        except CollectorError as error:
+            return _document({"error": str(error), "code": error.code}, status=503)
+        except Left:
+            return Response(status_code=499)
+        return _document(found)
+
+    async def _csv(self, request: Request) -> Response:
+        async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[str]:
+            yield csv_line(EXPORT_COLUMNS)
+            try:
+                async for hits in chunks:
+                    yield "".join(csv_line(export_row(hit)) for hit, _ in hits)
+            except CollectorError as error:
+                yield csv_line([f"The export ends here, and is not whole: {error}"])
+
+        return await self._exported(request, lines, "csv", "text/csv; charset=utf-8")
+
+    async def _ndjson(self, request: Request) -> Response:
+        async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[bytes]:
+            try:
+                async for hits in chunks:
+                    yield b"".join(raw + b"\n" for _, raw in hits)
+            except CollectorError as error:
+                yield json_line({"error": f"the export ends here, and is not whole: {error}"})
+
+        return await self._exported(request, lines, "ndjson", _NDJSON)
+
+    async def _exported(
+        self, request: Request, lines: Callable[..., AsyncIterator[Any]], kind: str, media_type: str
+    ) -> Response:
+        view = self._view_of(request)
+        if not view.access.may(Role.ANALYST):
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        try:
+            term = read_filter(view.given("q"))
+            chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)
+        except FilterRefused as refusal:
+            return PlainTextResponse(f"{refusal}\n", status_code=400)
+        name = f"m365watch-search-{view.now:%Y%m%d-%H%M%S}.{kind}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(lines(chunks), media_type=media_type, headers=headers)
+
+
+def _document(document: object, *, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
+
+
+def _number(text: str) -> int:
+    """A number of a URL; 0 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else 0
