@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
@@ -88,6 +89,7 @@ class FactsReader:
         )
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self.hits = HitsReader(lake)
+        self.sql = SqlReader(lake)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
@@ -121,6 +123,7 @@ class FactsReader:
         self._threads.shutdown(cancel_futures=True)
         self._connection.close()
         self.hits.close()
+        self.sql.close()
 
     def _look(self) -> Snapshot:
         with self._looking:

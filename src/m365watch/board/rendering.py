@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from m365watch.board.narrowing import NUMBERS
 from m365watch.board.pages.registry import PAGES
+from m365watch.board.pages.sql import EXAMPLES
 from m365watch.board.shapes import Chart, Shape
 from m365watch.board.time_range import PRESETS
 from m365watch.board.view import View
@@ -61,6 +62,7 @@ class Templates:
             "pages": PAGES,
             "presets": PRESETS,
             "value_words": value_words,
+            "examples": EXAMPLES,
             "static": f"/static/{self.version}",
         }
 

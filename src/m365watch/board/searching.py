@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,11 +16,13 @@ from m365watch.board.completing import complete
 from m365watch.board.exporting import csv_line, json_line
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
+from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.errors import CollectorError, FilterRefused
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.reading import read_filter
+from m365watch.lake.reader import QueryAnswer
 
 EXPORTED_MAX = 100_000
 """Records of one export: the newest."""
@@ -44,6 +47,8 @@ class SearchRoutes:
             Route("/search/complete", self._complete),
             Route("/export/search/hits.csv", self._csv),
             Route("/export/search/hits.ndjson", self._ndjson),
+            Route("/export/sql/answer.csv", self._sql_csv),
+            Route("/export/sql/answer.ndjson", self._sql_ndjson),
         ]
 
     async def _part(self, request: Request) -> Response:
@@ -93,6 +98,38 @@ class SearchRoutes:
 
         return await self._exported(request, lines, "ndjson", _NDJSON)
 
+    async def _sql_csv(self, request: Request) -> Response:
+        def written(told: QueryAnswer) -> str:
+            rows = ([text_of(one) for one in row] for row in told.rows)
+            return "".join(map(csv_line, [list(told.columns), *rows]))
+
+        return await self._answered(request, written, "csv", "text/csv; charset=utf-8")
+
+    async def _sql_ndjson(self, request: Request) -> Response:
+        def written(told: QueryAnswer) -> bytes:
+            return b"".join(map(json_line, objects_of(told)))
+
+        return await self._answered(request, written, "ndjson", _NDJSON)
+
+    async def _answered(
+        self, request: Request, written: Callable[[QueryAnswer], str | bytes], kind: str, media_type: str
+    ) -> Response:
+        view = self._view_of(request)
+        sql = view.given("sql")
+        if not view.access.may(Role.ANALYST):
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        if not 0 < len(sql) <= SQL_MAX:
+            return PlainTextResponse("one SELECT is wanted\n", status_code=400)
+        try:
+            asking = self._sources.ask_sql(view, sql, rows_max=EXPORTED_MAX)
+            told = await while_there(request, asking)
+            body = b"" if told is None else await asyncio.to_thread(written, told)
+        except CollectorError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        except Left:
+            return Response(status_code=499)
+        return Response(body, media_type=media_type, headers=_attached(view, "sql", kind))
+
     async def _exported(
         self, request: Request, lines: Callable[..., AsyncIterator[Any]], kind: str, media_type: str
     ) -> Response:
@@ -104,9 +141,14 @@ class SearchRoutes:
             chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)
         except FilterRefused as refusal:
             return PlainTextResponse(f"{refusal}\n", status_code=400)
-        name = f"m365watch-search-{view.now:%Y%m%d-%H%M%S}.{kind}"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(lines(chunks), media_type=media_type, headers=headers)
+        return StreamingResponse(
+            lines(chunks), media_type=media_type, headers=_attached(view, "search", kind)
+        )
+
+
+def _attached(view: View, name: str, kind: str) -> dict[str, str]:
+    """The heading by which a browser keeps the answer as a file."""
+    return {"Content-Disposition": f'attachment; filename="m365watch-{name}-{view.now:%Y%m%d-%H%M%S}.{kind}"'}
 
 
 def _document(document: object, *, status: int = 200) -> Response:

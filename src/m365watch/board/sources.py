@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
+from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of
 from m365watch.board.lake_reader import FactsReader, Query, Row
+from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
@@ -32,6 +34,7 @@ from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
+from m365watch.lake.reader import QueryAnswer
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -87,6 +90,18 @@ class Sources:
         """
         asked = asked_of(view, term)
         return _nothing() if self.facts is None else self.facts.hits.read(asked, most=most)
+
+    async def ask_sql(
+        self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
+    ) -> QueryAnswer | None:
+        """What an analyst's SQL says of the view's tenants, whatever its time; None where there is no lake.
+
+        Raises: LakeMissing; QueryRefused; QueryStopped.
+        """
+        assert view.access.may(Role.ANALYST)  # noqa: S101 - the page and the export ask before
+        if self.facts is None:
+            return None
+        return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
 
     async def list_alerts(
         self,

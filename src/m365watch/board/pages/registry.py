@@ -14,6 +14,7 @@ from m365watch.board.pages import (
     search,
     sharepoint,
     sign_ins,
+    sql,
     threats,
 )
 from m365watch.board.panels import Page
@@ -30,6 +31,7 @@ PAGES: tuple[Page, ...] = (
     investigate.PAGE,
     investigate.RECORD,
     search.PAGE,
+    sql.PAGE,
     health.PAGE,
 )
 

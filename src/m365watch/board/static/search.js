@@ -94,6 +94,7 @@ document.addEventListener("click", (click) => {
   if (row && !click.target.closest("a, button") && !getSelection().toString()) row.querySelector("a[href^='/record?']")?.click();
 });
 document.addEventListener("keydown", (key) => {
+  if (key.key === "Enter" && (key.ctrlKey || key.metaKey) && key.target.id === "sql") key.target.form.requestSubmit();
   if (key.key === "Escape" && !key.target.closest("input, dialog")) stop();
 });
 addEventListener("pagehide", stop);
