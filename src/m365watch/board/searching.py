@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -12,13 +13,16 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from m365watch.board.access import Role
+from m365watch.board.acting import body_of
 from m365watch.board.completing import complete
 from m365watch.board.exporting import csv_line, json_line
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
+from m365watch.board.saved_searches import NAME_MAX, OF_ONE_MAX, URL_MAX, SavedSearches, TooMany
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.detect.alert import clean_text
 from m365watch.errors import CollectorError, FilterRefused
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.reading import read_filter
@@ -27,6 +31,14 @@ from m365watch.lake.reader import QueryAnswer
 EXPORTED_MAX = 100_000
 """Records of one export: the newest."""
 _NDJSON = "application/x-ndjson"
+
+
+class KeepAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a page sends to keep its search."""
+
+    name: str
+    page: Literal["search", "sql"] = "search"
+    shared: bool = False
 
 
 class SearchRoutes:
@@ -39,12 +51,16 @@ class SearchRoutes:
         self._sources = sources
         self._view_of = view_of
         self._html = html
+        self._searches = SavedSearches(sources.settings.state_directory)
 
     def routes(self) -> list[Route]:
         """In front of the routes of all panels."""
         return [
             Route("/search/part", self._part),
             Route("/search/complete", self._complete),
+            Route("/search/saved", self._saved),
+            Route("/search/saved", self._keep, methods=["POST"]),
+            Route("/search/saved/{number:int}/remove", self._remove, methods=["POST"]),
             Route("/export/search/hits.csv", self._csv),
             Route("/export/search/hits.ndjson", self._ndjson),
             Route("/export/sql/answer.csv", self._sql_csv),
@@ -76,6 +92,49 @@ class SearchRoutes:
         except Left:
             return Response(status_code=499)
         return _document(found)
+
+    async def _saved(self, request: Request) -> Response:
+        view = self._view_of(request)
+        try:
+            found = await asyncio.to_thread(self._searches.list, view.access)
+        except CollectorError as error:
+            return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
+        return self._html("saved.html", saved=found, view=view)
+
+    async def _keep(self, request: Request) -> Response:
+        """Keep the search whose URL's query this request has."""
+        view = self._view_of(request)
+        try:
+            asked = msgspec.json.decode(await body_of(request), type=KeepAsked)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _says(400, f"this request cannot be read: {error}")
+        name = clean_text(asked.name)
+        url = view.url("/sql" if asked.page == "sql" else "/search")
+        if not 0 < len(name) <= NAME_MAX:
+            return _says(400, f"a name has 1 to {NAME_MAX} characters")
+        if len(url) > URL_MAX:
+            return _says(400, "this search is too long to be kept")
+        keep = partial(
+            self._searches.keep,
+            *(view.access, name, url),
+            is_shared=asked.shared,
+            now_s=int(view.now.timestamp()),
+        )
+        try:
+            await asyncio.to_thread(keep)
+        except TooMany:
+            return _says(400, f"you keep {OF_ONE_MAX} searches: remove one first")
+        except CollectorError as error:
+            return _says(503, error.what)
+        return _says(200, f"Kept as {name}")
+
+    async def _remove(self, request: Request) -> Response:
+        view = self._view_of(request)
+        try:
+            gone = await asyncio.to_thread(self._searches.remove, view.access, request.path_params["number"])
+        except CollectorError as error:
+            return _says(503, error.what)
+        return _says(200, "Removed") if gone else _says(404, "there is no such search of yours")
 
     async def _csv(self, request: Request) -> Response:
         async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[str]:
@@ -144,6 +203,10 @@ class SearchRoutes:
         return StreamingResponse(
             lines(chunks), media_type=media_type, headers=_attached(view, "search", kind)
         )
+
+
+def _says(status: int, words: str) -> Response:
+    return _document({"says": words}, status=status)
 
 
 def _attached(view: View, name: str, kind: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 // The search goes on, part by part, as long as somebody looks: rows, course and progress grow as it finds.
 import { draw } from "./charts.js";
 import { combobox } from "./combobox.js";
+import { toast } from "./toasts.js";
 
 let asking = null;
 
@@ -119,3 +120,29 @@ if (input) {
     },
   });
 }
+
+async function change(url, asked) {
+  const headers = { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content, "Content-Type": "application/json" };
+  try {
+    const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify(asked) });
+    const words = (answer.headers.get("Content-Type") || "").includes("json") ? (await answer.json()).says : await answer.text();
+    toast(answer.ok ? words : `Not done: ${words}`);
+    htmx.trigger(document.querySelector("[data-saved]"), "again");
+    return answer.ok;
+  } catch {
+    toast("Not done: the board does not answer");
+    return false;
+  }
+}
+
+document.addEventListener("submit", async (submit) => {
+  const form = submit.target.closest("[data-keep]");
+  if (!form) return;
+  submit.preventDefault();
+  const asked = { name: form.elements.name.value, page: form.dataset.page, shared: form.elements.shared.checked };
+  if (await change(`/search/saved${location.search}`, asked)) form.reset();
+});
+document.addEventListener("click", (click) => {
+  const gone = click.target.closest("[data-remove]");
+  if (gone) change(`/search/saved/${gone.dataset.remove}/remove`, {});
+});
