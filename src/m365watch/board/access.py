@@ -32,6 +32,10 @@ class Access:
     role: Role
     tenants: frozenset[str] | None
     """Ids in lower case; None: all tenants."""
+    sees_contents: bool = True
+    """Whether subjects, names of files, texts and raw records are shown to them."""
+    session: str = ""
+    """What tells this session from their others; empty where nobody has signed in."""
 
     def may(self, role: Role) -> bool:
         """Whether they may do what `role` may."""
