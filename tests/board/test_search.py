@@ -260,3 +260,25 @@ def test_a_table_hides_and_calculates_nothing() -> None:
     assert row[-1] == "plain"
     assert all(one.startswith("'") for one in row[:7])
     assert row[7:9] == ["a[U+202E]gpj.exe", "[U+202E]=1"]
+
+
+BLIND = Access("blake", Role.ANALYST, tenants=None, sees_contents=False)
+
+
+def test_who_sees_no_contents_learns_of_none(sources: Sources) -> None:
+    """No file's name is shown, no text looked for, and nothing exported or asked that would have them."""
+    shape = searched(sources, urlencode({"range": "30d", "q": "workload:SharePoint"}), BLIND)
+    blind = board_of(sources, gate=GateFor(BLIND))
+    query = urlencode({"range": "30d", "q": "workload:SharePoint"})
+    table = asyncio.run(ask(blind, f"/export/search/hits.csv?{query}"))
+
+    assert shape.rows
+    assert {row.cells[-1].text for row in shape.rows} == {""}
+    for text in ("invoice", "-invoice", "object:*a*", "user:x OR raw.Subject:*"):
+        assert searched(sources, urlencode({"q": text}), BLIND).refused
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert rows
+    assert {row["object"] for row in rows} == {""}
+    assert asyncio.run(ask(blind, f"/export/search/hits.ndjson?{query}")).status == 404
+    assert asyncio.run(ask(blind, "/export/sql/answer.csv?sql=SELECT+1")).status == 404
+    assert "no contents" in asyncio.run(ask(blind, "/panel/sql/answer?sql=SELECT+raw+FROM+audit")).text

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from m365watch.board.view import View
-from m365watch.errors import LakeUnusable
-from m365watch.lake.filters.conditions import condition_of
+from m365watch.errors import FilterRefused, LakeUnusable
+from m365watch.lake.filters.conditions import condition_of, leaves_of
 from m365watch.lake.filters.fields import Kind, field_named
 from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
-from m365watch.lake.filters.terms import Every, Match, Term, Wanted
+from m365watch.lake.filters.terms import Every, Holds, Match, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
@@ -50,10 +50,25 @@ def asked_of(view: View, term: Term | None) -> Asked:
 
     Raises: FilterRefused.
     """
+    if term is not None and not view.access.sees_contents:
+        _refuse_contents(term)
     terms = (*([term] if term is not None else []), *_narrowed(view))
     condition = condition_of(Every(terms) if terms else None)
     span = Span(view.range.start_s, view.range.end_s)
     return Asked(condition, span, view.tenants, view.range.step_s)
+
+
+def _refuse_contents(term: Term) -> None:
+    """Refuse what would tell somebody of contents who may not see them, if only by what is found."""
+    for leaf in leaves_of(term):
+        at = leaf.words.at if isinstance(leaf, Holds) else leaf.values[0].at
+        if isinstance(leaf, Holds) or leaf.field.reads_raw or leaf.field.name == "object":
+            raise FilterRefused("you see no contents of records", at=at, fix="name another field")
+
+
+def without_contents(hit: Hit) -> Hit:
+    """The hit without what may be a subject, the name of a file, or a text."""
+    return replace(hit, object_id="", raw="")
 
 
 def _narrowed(view: View) -> list[Term]:

@@ -175,7 +175,7 @@ class SearchRoutes:
     ) -> Response:
         view = self._view_of(request)
         sql = view.given("sql")
-        if not view.access.may(Role.ANALYST):
+        if not (view.access.may(Role.ANALYST) and view.access.sees_contents):
             return PlainTextResponse("there is no such panel\n", status_code=404)
         if not 0 < len(sql) <= SQL_MAX:
             return PlainTextResponse("one SELECT is wanted\n", status_code=400)
@@ -193,7 +193,8 @@ class SearchRoutes:
         self, request: Request, lines: Callable[..., AsyncIterator[Any]], kind: str, media_type: str
     ) -> Response:
         view = self._view_of(request)
-        if not view.access.may(Role.ANALYST):
+        is_whole = kind == "ndjson"
+        if not view.access.may(Role.ANALYST) or (is_whole and not view.access.sees_contents):
             return PlainTextResponse("there is no such panel\n", status_code=404)
         try:
             term = read_filter(view.given("q"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
-from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of
+from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
@@ -79,7 +79,11 @@ class Sources:
         """
         if self.facts is None:
             return NOTHING_FOUND
-        return await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
+        part = await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
+        if view.access.sees_contents:
+            return part
+        newest = [without_contents(hit) for hit in part.found.newest]
+        return replace(part, found=replace(part.found, newest=newest))
 
     def read_hits(
         self, view: View, term: Term | None, *, most: int
@@ -89,7 +93,10 @@ class Sources:
         Raises: FilterRefused; and, as they are read, QueryStopped and LakeUnusable.
         """
         asked = asked_of(view, term)
-        return _nothing() if self.facts is None else self.facts.hits.read(asked, most=most)
+        if self.facts is None:
+            return _nothing()
+        chunks = self.facts.hits.read(asked, most=most)
+        return chunks if view.access.sees_contents else _bare(chunks)
 
     async def ask_sql(
         self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
@@ -98,7 +105,8 @@ class Sources:
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
-        assert view.access.may(Role.ANALYST)  # noqa: S101 - the page and the export ask before
+        may = view.access.may(Role.ANALYST) and view.access.sees_contents
+        assert may  # noqa: S101 - the page and the export ask before
         if self.facts is None:
             return None
         return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
@@ -225,3 +233,8 @@ async def _nothing() -> AsyncIterator[list[tuple[Hit, bytes]]]:
     nothing: tuple[list[tuple[Hit, bytes]], ...] = ()
     for one in nothing:
         yield one
+
+
+async def _bare(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+    async for hits in chunks:
+        yield [(without_contents(hit), b"") for hit, _ in hits]

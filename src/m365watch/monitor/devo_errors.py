@@ -133,6 +133,7 @@ ROWS = (
     DevoRow("lake_missing", _SETUP, 111, "there is no lake where it is looked for", _READ),
     DevoRow("query_refused", _SETUP, 112, "the SQL of a query is wrong", _READ),
     DevoRow("query_stopped", _SETUP, 113, "a query met a limit", _READ),
+    DevoRow("filter_refused", _SETUP, 122, "a filter cannot be read", _READ),
     DevoRow("lake_held", _SETUP, 114, "another upkeep of the lake is at work", _READ),
     DevoRow("lake_unusable", _SETUP, 115, "the lake cannot be looked after", _READ),
     DevoRow("erasure_open", _SETUP, 116, "an erasure has begun and not ended", _READ),

@@ -58,8 +58,13 @@ EXAMPLES = {
 """SQL to begin with, by what it tells."""
 
 
+_NO_CONTENTS = Empty("You see no contents of records, and SQL reads them.", "Search with a filter instead.")
+
+
 async def answer(view: View, sources: Sources) -> Shape:
     """What the SQL says."""
+    if not view.access.sees_contents:
+        return Grid((), (), empty=_NO_CONTENTS)
     sql = view.given("sql")
     if not sql.strip():
         return Grid((), (), empty=_NO_SQL)

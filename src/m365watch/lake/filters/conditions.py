@@ -42,7 +42,7 @@ def condition_of(term: Term | None) -> Condition:
         return Condition()
     writer = _Writer({})
     sql = writer.sql(term)
-    return Condition(sql, writer.bound, any(map(_reads_raw, _leaves(term))), tuple(_words(term)))
+    return Condition(sql, writer.bound, any(map(_reads_raw, leaves_of(term))), tuple(_words(term)))
 
 
 @dataclass(slots=True)
@@ -141,13 +141,14 @@ def _before_at(sql: str) -> str:
     return f"split_part({sql}, '@', 1)"
 
 
-def _leaves(term: Term) -> Iterator[Match | Holds]:
+def leaves_of(term: Term) -> Iterator[Match | Holds]:
+    """Every test that the term makes."""
     match term:
         case Every(terms) | Some(terms):
             for one in terms:
-                yield from _leaves(one)
+                yield from leaves_of(one)
         case Not(inner):
-            yield from _leaves(inner)
+            yield from leaves_of(inner)
         case Match() | Holds():
             yield term
 
