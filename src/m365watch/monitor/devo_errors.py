@@ -133,7 +133,6 @@ ROWS = (
     DevoRow("lake_missing", _SETUP, 111, "there is no lake where it is looked for", _READ),
     DevoRow("query_refused", _SETUP, 112, "the SQL of a query is wrong", _READ),
     DevoRow("query_stopped", _SETUP, 113, "a query met a limit", _READ),
-    DevoRow("filter_refused", _SETUP, 122, "a filter cannot be read", _READ),
     DevoRow("lake_held", _SETUP, 114, "another upkeep of the lake is at work", _READ),
     DevoRow("lake_unusable", _SETUP, 115, "the lake cannot be looked after", _READ),
     DevoRow("erasure_open", _SETUP, 116, "an erasure has begun and not ended", _READ),
@@ -147,6 +146,7 @@ ROWS = (
     ),
     DevoRow("alerts_refused", _SETUP, 119, "Devo's Alerts API refuses the token or an alert", _READ),
     DevoRow("notifications_refused", _SETUP, 121, "a target of notifications takes none", _READ),
+    DevoRow("filter_refused", _SETUP, 122, "a filter cannot be read", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",
