@@ -22,6 +22,7 @@ from m365watch.board.completing import complete
 from m365watch.board.exporting import csv_line
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.pages import search
+from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
@@ -282,3 +283,52 @@ def test_who_sees_no_contents_learns_of_none(sources: Sources) -> None:
     assert asyncio.run(ask(blind, f"/export/search/hits.ndjson?{query}")).status == 404
     assert asyncio.run(ask(blind, "/export/sql/answer.csv?sql=SELECT+1")).status == 404
     assert "no contents" in asyncio.run(ask(blind, "/panel/sql/answer?sql=SELECT+raw+FROM+audit")).text
+
+
+NEGATED = [
+    "workload=Exchange",
+    "user=",
+    "type=15&type=50",
+    "operation=Send&operation=UserLoggedIn",
+    "usertype=0",
+]
+
+
+@pytest.mark.parametrize("query", NEGATED)
+def test_what_is_left_out_is_the_rest(sources: Sources, query: str) -> None:
+    """What has a value and what has it not are all records, on every page and for the search."""
+    if query == "user=":
+        [(person, _)] = asyncio.run(sources.ask(view_of("range=30d"), activity.share_of("user_id")))[:1]
+        query = urlencode({"user": person})
+    totals = []
+    for asked in ("", query, "&".join(f"not-{one}" for one in query.split("&"))):
+        [(total,)] = asyncio.run(sources.ask(view_of(f"range=30d&{asked}"), activity.TOTAL))
+        assert searched(sources, f"range=30d&{asked}").count == total > 0
+        totals.append(total)
+
+    assert totals[0] == totals[1] + totals[2]
+
+
+def test_the_form_of_the_filters_leads_to_what_is_not(board: Board) -> None:
+    """Is, or is not; only what can be left out is."""
+    form = "/narrow?page=overview&range=24h&dimension={}&sense=not&value=x"
+
+    answers = [asyncio.run(ask(board, form.format(name))) for name in ("user", "tenant", "nonsense")]
+    page = asyncio.run(ask(board, "/overview?not-user=x")).text
+
+    places = [one.headers["location"] for one in answers]
+    assert places == ["/overview?range=24h&not-user=x", "/overview?range=24h&tenant=x", "/overview?range=24h"]
+    assert "User is not</span> x<" in page
+
+
+def test_values_are_offered_where_a_page_is_narrowed(board: Board) -> None:
+    """Those that the records of the view have, as they are, with how many there are."""
+
+    def offered(query: str) -> list[str]:
+        document = document_of(asyncio.run(ask(board, f"/values?range=30d&{query}")))
+        return [one["text"] for one in document["choices"]]
+
+    assert "UserLoggedIn" in offered("dimension=operation&typed=userlog")
+    assert offered("dimension=result&typed=f") == ["failed"]
+    assert offered("dimension=workload&typed=exch&workload=SharePoint") == []
+    assert offered("dimension=nonsense&typed=a") == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from m365watch.board.narrowing import DIMENSIONS
+from m365watch.board.narrowing import DIMENSIONS, OUTCOMES
 from m365watch.board.queries.values import values_of
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -39,7 +40,6 @@ _WORDS: Mapping[str, Callable[[str], str]] = {
     "usertype": lambda text: user_type_words(int(text)),
 }
 _FEEDS = ("Audit.AzureActiveDirectory", "Audit.Exchange", "Audit.SharePoint", "Audit.General", "DLP.All")
-_FIXED = {"result": ("ok", "failed"), "feed": _FEEDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +90,27 @@ def _names(typed: str) -> list[Choice]:
 
 
 async def _values(view: View, sources: Sources, field: Field, typed: str) -> list[Choice]:
-    if fixed := _FIXED.get(field.name):
-        return [Choice(one) for one in fixed if typed in one.lower()]
-    column = DIMENSIONS.get(field.name)
-    if column is None:
+    if field.name == "feed":
+        return [Choice(one) for one in _FEEDS if typed in one.lower()]
+    found = await list_values(view, sources, field.name, typed)
+    return [replace(one, text=_written(one.text)) for one in found]
+
+
+async def list_values(view: View, sources: Sources, name: str, typed: str) -> list[Choice]:
+    """The values that the view's records have of a dimension, those that begin as typed first."""
+    typed = typed.lower()
+    if name == "result":
+        return [Choice(one) for one in OUTCOMES if typed in one]
+    if name not in DIMENSIONS or len(typed) > TYPED_MAX:
         return []
-    words = _WORDS.get(field.name)
-    rows = await sources.ask(view, values_of(column), typed=typed)
+    words = _WORDS.get(name)
+    rows = await sources.ask(view, values_of(DIMENSIONS[name]), typed=typed)
     return [_choice(str(value), count, words(str(value)) if words else "") for value, count in rows]
 
 
 def _choice(value: str, count: int, words: str) -> Choice:
     named = f"{words}, " if words and words != value else ""
-    return Choice(_written(value), f"{named}{short(count)}")
+    return Choice(value, f"{named}{short(count)}")
 
 
 def _written(value: str) -> str:

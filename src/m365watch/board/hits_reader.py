@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from m365watch.board.narrowing import plain_name
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
 from m365watch.lake.filters.fields import Kind, field_named
 from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
-from m365watch.lake.filters.terms import Every, Holds, Match, Term, Wanted
+from m365watch.lake.filters.terms import Every, Holds, Match, Not, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
@@ -75,12 +76,14 @@ def _narrowed(view: View) -> list[Term]:
     """What narrows every page, in terms of a filter; values of one name are alternatives, and whole."""
     terms: list[Term] = []
     for name, values in view.narrowing.values.items():
-        field = field_named(name)
-        if name == "tenant" or field is None:
+        plain = plain_name(name)
+        field = field_named(plain)
+        if plain == "tenant" or field is None:
             continue
         whole = field if field.kind in {Kind.NUMBER, Kind.RESULT} else replace(field, kind=Kind.TEXT)
         is_quoted = whole.kind is Kind.TEXT
-        terms.append(Match(whole, tuple(Wanted(one, 0, is_quoted) for one in values)))
+        match = Match(whole, tuple(Wanted(one, 0, is_quoted) for one in values))
+        terms.append(match if name == plain else Not(match))
     return terms
 
 

@@ -21,7 +21,7 @@ import duckdb
 from deltalake import DeltaTable
 
 from m365watch.board.hits_reader import HitsReader
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS, plain_name
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
@@ -267,17 +267,19 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
     """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
     parts = ["at_s >= $start_s", "at_s < $end_s"]
     bound: dict[str, object] = {}
-    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
+    wanted = {name: values for name, values in view.narrowing.values.items() if name != "tenant"}
     if view.tenants is not None:
-        wanted["tenant_id"] = view.tenants
-    numbers = {DIMENSIONS[name] for name in NUMBERS}
-    for column, values in wanted.items():
+        wanted["tenant"] = view.tenants
+    for name, values in wanted.items():
+        plain = plain_name(name)
+        column = DIMENSIONS[plain]
         assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        names = [f"{column}_{place}" for place in range(len(values))]
-        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
+        bound_as = [f"{name.replace('-', '_')}_{place}" for place in range(len(values))]
+        one_of = f"{column} IN ({', '.join(f'${one}' for one in bound_as)})"
+        parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
         bound |= {
-            name: int(value) if column in numbers else value
-            for name, value in zip(names, values, strict=True)
+            one: int(value) if plain in NUMBERS else value
+            for one, value in zip(bound_as, values, strict=True)
         }
     return " AND ".join(parts), bound
 

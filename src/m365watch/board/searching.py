@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
-from m365watch.board.completing import complete
+from m365watch.board.completing import complete, list_values
 from m365watch.board.exporting import csv_line, json_line
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
@@ -58,6 +58,7 @@ class SearchRoutes:
         return [
             Route("/search/part", self._part),
             Route("/search/complete", self._complete),
+            Route("/values", self._values),
             Route("/search/saved", self._saved),
             Route("/search/saved", self._keep, methods=["POST"]),
             Route("/search/saved/{number:int}/remove", self._remove, methods=["POST"]),
@@ -92,6 +93,18 @@ class SearchRoutes:
         except Left:
             return Response(status_code=499)
         return _document(found)
+
+    async def _values(self, request: Request) -> Response:
+        """Values of what a page may be narrowed by."""
+        name, typed = (request.query_params.get(one, "") for one in ("dimension", "typed"))
+        view = self._view_of(request)
+        try:
+            found = await while_there(request, list_values(view, self._sources, name, typed))
+        except CollectorError as error:
+            return _document({"error": str(error), "code": error.code}, status=503)
+        except Left:
+            return Response(status_code=499)
+        return _document({"choices": found})
 
     async def _saved(self, request: Request) -> Response:
         view = self._view_of(request)

@@ -26,7 +26,7 @@ from m365watch.board.acting import change_states
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
-from m365watch.board.narrowing import DIMENSIONS
+from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.proxied import BehindProxy
@@ -137,7 +137,13 @@ class Board:
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
         view = self._view(request, access)
         path = f"/{page.name}"
-        url = view.narrowed_url(path, name, value) if name in DIMENSIONS and value else view.url(path)
+        if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
+            name = f"{NOT}{name}"
+        url = (
+            view.narrowed_url(path, name, value)
+            if name in {*DIMENSIONS, *NEGATED} and value
+            else view.url(path)
+        )
         return RedirectResponse(url, status_code=303)
 
     async def _panel(self, request: Request) -> Response:
