@@ -44,10 +44,19 @@ class Narrowing:
         """The columns that it needs."""
         return frozenset(DIMENSIONS[plain_name(name)] for name in self.values)
 
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """Those of which it names values that have to be there."""
+        return frozenset(DIMENSIONS[name] for name in self.values if name in DIMENSIONS)
+
     def with_value(self, name: str, value: str) -> Narrowing:
         """The same, and `value` alone under `name`; a negated name keeps the others that it has."""
         others = tuple(one for one in self.of(name) if one != value) if name in NEGATED else ()
         return Narrowing({**self.values, name: (*others, value)[-VALUES_MAX:]})
+
+    def with_values(self, name: str, values: Iterable[str]) -> Narrowing:
+        """The same, and these values alone under `name`."""
+        return Narrowing({**self.values, name: tuple(values)})
 
     def without(self, name: str, value: str) -> Narrowing:
         """The same, less one value."""
