@@ -56,6 +56,7 @@ MAY_BE_EMPTY = {
     ("health", "quarantine"),
     ("health", "audits"),
     ("health", "credentials"),
+    ("collectors", "history"),
 }
 
 

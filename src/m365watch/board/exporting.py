@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from m365watch.board.configuring.rows import rows_of
 from m365watch.board.shapes import (
     Case,
     Chart,
+    Configured,
+    Drawn,
     Grid,
     Heat,
     Hits,
@@ -40,12 +43,12 @@ def csv_of(shape: Shape) -> str:
     """Every part of the panel, one below the other, each with its headings."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    for row in _rows_of(shape):
+    for row in rows_of(shape) if isinstance(shape, Configured) else _rows_of(shape):
         writer.writerow([_safe(one) for one in row])
     return sink.getvalue()
 
 
-def _rows_of(shape: Shape) -> Iterator[list[str]]:
+def _rows_of(shape: Drawn) -> Iterator[list[str]]:
     match shape:
         case Several(parts=parts):
             for number, part in enumerate(parts):

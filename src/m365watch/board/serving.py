@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
@@ -85,6 +86,7 @@ class Board:
         self._templates = Templates()
         self._tokens = Tokens()
         self._told = 0
+        configuring = Configuring(sources, self._templates, self._access_of)
         self.app = Starlette(
             routes=[
                 *(entrance.routes() if entrance else ()),
@@ -93,6 +95,7 @@ class Board:
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
+                *configuring.routes(),
                 Route("/panel/{page}/{panel}", self._panel),
                 *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import ClassVar
 
+from m365watch.board.instances import Editor, Instances, Past, Trial
 from m365watch.values import dataclass
 
 Narrows = tuple[str, str]
@@ -418,6 +419,8 @@ class Hits:
     empty: Empty | None = None
 
 
-Shape = (
+Plain = (
     Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat | Hits
 )
+Configured = Instances | Editor | Past | Trial
+Shape = Drawn | Configured

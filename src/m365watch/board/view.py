@@ -19,6 +19,7 @@ _OPTIONS = (
     *("alert", "state", "severity", "rule", "technique"),
     *("session", "mailbox", "site", "text", "record"),
     *("q", "sql"),
+    *("instance", "template", "past"),
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")

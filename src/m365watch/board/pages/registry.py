@@ -7,8 +7,10 @@ from m365watch.board.pages import (
     alert,
     alerts,
     applications,
+    collectors,
     exchange,
     health,
+    instance,
     investigate,
     overview,
     search,
@@ -33,6 +35,8 @@ PAGES: tuple[Page, ...] = (
     search.PAGE,
     sql.PAGE,
     health.PAGE,
+    collectors.PAGE,
+    instance.PAGE,
 )
 
 
