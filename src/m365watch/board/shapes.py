@@ -419,8 +419,7 @@ class Hits:
     empty: Empty | None = None
 
 
-Plain = (
-    Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat | Hits
-)
+Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Drawn = Plain | Hits
 Configured = Instances | Editor | Past | Trial
 Shape = Drawn | Configured
