@@ -89,32 +89,35 @@ def search(
 
     Exit codes: 0 done, whatever was found; 1 failed; 2 the filter or the period is wrong.
     """
-    from m365watch.cli.lake_view import ProgressLine
     from m365watch.clock import SystemClock
     from m365watch.lake.files import require_lake
-    from m365watch.lake.filters.finding import Asked, Finder
+    from m365watch.lake.filters.finding import Asked
     from m365watch.lake.filters.parts import Span
 
-    clock = SystemClock()
     condition = _condition(" ".join(words or []))
-    period = _period(start, end, now=clock.now())
+    period = _period(start, end, now=SystemClock().now())
     directory = lake or lake_directory(config, job=job, collector=collector_file)
     require_lake(directory)
     span = Span(int(period.start.timestamp()), int(period.end.timestamp()))
     asked = Asked(condition, span, tenants=tuple(one.lower() for one in tenant) if tenant else None)
-    finder = Finder(directory)
     if raw:
-        _print_raw(finder, asked, limit)
-        return
-    wanted = RowFormat.JSON if as_json else row_format
-    with ProgressLine(clock) as progress:
-        hits, count, searched = _find(finder, asked, limit, progress)
+        _print_raw(directory, asked, limit)
+    else:
+        _print_hits(directory, asked, limit, RowFormat.JSON if as_json else row_format)
+
+
+def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) -> None:
+    """The hits on stdout; on stderr, how many there are of how many records."""
+    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.clock import SystemClock
+    from m365watch.lake.filters.finding import Finder
+
+    with ProgressLine(SystemClock()) as progress:
+        hits, count, searched = _find(Finder(directory), asked, limit, progress)
     show_answer(_answer(hits, is_wide=wanted is not RowFormat.TABLE), wanted)
     of_all = f"{count:,} of {searched:,} records"
-    shown = (
-        "" if count == len(hits) else f", of which the newest {len(hits):,} are shown; --limit N shows more"
-    )
-    sys.stderr.write(f"{of_all}{shown}\n")
+    shown = f", of which the newest {len(hits):,} are shown; --limit N shows more"
+    sys.stderr.write(f"{of_all}{'' if count == len(hits) else shown}\n")
 
 
 def _condition(text: str) -> Condition:
@@ -157,9 +160,11 @@ def _find(finder: Finder, asked: Asked, limit: int, progress: Progress) -> tuple
     return hits, count, searched
 
 
-def _print_raw(finder: Finder, asked: Asked, limit: int) -> None:
+def _print_raw(directory: Path, asked: Asked, limit: int) -> None:
     """The records themselves, byte for byte."""
-    left = limit
+    from m365watch.lake.filters.finding import Finder
+
+    finder, left = Finder(directory), limit
     try:
         for part in finder.plan(asked):
             newest = finder.find(part, asked, rows=left)
