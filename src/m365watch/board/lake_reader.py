@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 
 from m365watch.board.narrowing import DIMENSIONS, NUMBERS
 from m365watch.board.view import View
+from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import KEPT, RECORDS, SIGN_INS, Rollup, smallest_with
@@ -142,7 +143,15 @@ class FactsReader:
         for attempt in range(1, _TRIES_MAX + 1):
             snapshot = self._look()
             narrowed = tuple(view.narrowing.pairs())
-            key = (snapshot.version, query, view.range, view.tenants, narrowed, _key(given))
+            key = (
+                snapshot.version,
+                query,
+                view.range,
+                view.tenants,
+                view.access.sees_contents,
+                narrowed,
+                _key(given),
+            )
             if key in self._answers:
                 return self._answers[key]
             try:
@@ -198,10 +207,8 @@ class FactsReader:
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
-        facts = " UNION ALL ".join(
-            f"SELECT {', '.join(['at_s', *source.rollup.columns, 'n'])} FROM ({arm}) WHERE {condition}"
-            for arm in source.arms
-        )
+        columns = ", ".join(["at_s", *columns_for(view, source.rollup), "n"])
+        facts = " UNION ALL ".join(f"SELECT {columns} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
         further = query.sql.removeprefix("WITH ")

@@ -128,7 +128,7 @@ class Board:
     async def _page(self, request: Request) -> Response:
         access = self._access_of(request)
         page = page_named(request.path_params["page"])
-        if page is None or not access.may(page.role):
+        if page is None or not page.is_for(access):
             return self._nothing_here(request, access)
         view = self._view(request, access)
         shown = pages_shown(access)
@@ -210,7 +210,7 @@ class Board:
     def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
         access = self._access_of(request)
         page = page_named(request.path_params["page"])
-        if page is None or not access.may(page.role):
+        if page is None or not page.is_for(access):
             return self._view(request, access), None, None
         return self._view(request, access), page, page.panel(request.path_params["panel"])
 

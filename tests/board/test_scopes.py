@@ -1,0 +1,82 @@
+"""Somebody of one tenant and the records of another: at no address, whatever will be added."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+
+from asking import ask, board_of, document_of, view_of
+from every_address import every_answer
+from m365watch.board.access import Access, Role
+from m365watch.board.security import TOKEN_HEADER
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+from test_withheld import OnlyGate
+
+STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+READ = {"/", "/healthz", "/narrow", "/live", "/{page}", "/panel/{page}/{panel}", "/export/{page}/{panel}.csv"}
+"""Routes that are looked at below, by way of every page and panel that is registered."""
+TRIED = {"/alerts/state"}
+"""Those that change something, which are tried below."""
+
+
+@pytest.fixture
+def strange(sources: Sources) -> Board:
+    """The board, as somebody of another tenant has it."""
+    return board_of(sources, gate=OnlyGate(STRANGER))
+
+
+def known_of(sources: Sources) -> set[str]:
+    """What only this tenant's records say: people, addresses, ids, and its own id."""
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    rows = duckdb.execute(
+        "SELECT DISTINCT unnest([user_id, client_ip, session_id, tenant_id]) FROM read_parquet($files,"
+        " hive_partitioning = true)",
+        {"files": DeltaTable(lake / "audit").file_uris()},
+    ).fetchall()
+    return {one for (one,) in rows if one and len(one) >= 9 and ("@" in one or "." in one or "-" in one)}
+
+
+def test_nothing_of_another_tenant_is_at_any_address(sources: Sources, strange: Board) -> None:
+    """Pages, panels, documents and exports, asked for by name, by id and by the other tenant."""
+    known = known_of(sources)
+    tenant = next(one.tenant_id for one in sources.settings.tenants)
+    assert len(known) > 50
+
+    for url in every_answer(sources):
+        asked = f"{url}&tenant={tenant}"
+        text = asyncio.run(ask(strange, asked)).text
+        # What the URL itself says of people stands in the filters; nothing else may.
+        assert {one for one in known if one in text and one not in asked.replace("%40", "@")} == set(), url
+
+
+def test_news_of_another_tenant_are_told_to_nobody(strange: Board, sources: Sources) -> None:
+    """An alert of another tenant is not changed either, and is as if it were not there."""
+    page = asyncio.run(ask(strange, "/overview")).text
+    token = page.partition('name="csrf-token" content="')[2][:64]
+    alert = next(iter(asyncio.run(sources.list_alerts(view_of("range=30d"))) or [])).alert.id
+    body = json.dumps({"ids": [alert], "state": "closed", "reason": "mine"}).encode()
+
+    answer = asyncio.run(
+        ask(strange, "/alerts/state", method="POST", headers={TOKEN_HEADER: token}, body=body)
+    )
+
+    assert answer.status == 404
+    assert "no such alert" in document_of(answer)["says"]
+
+
+def test_every_route_is_looked_at_or_named(strange: Board) -> None:
+    """Whoever adds a route says here how it is kept within a tenant."""
+    paths = {str(getattr(route, "path", "")) for route in strange.app.routes}
+
+    unknown = {
+        path
+        for path in paths - READ - TRIED
+        if not path.startswith(("/static/", "/api/", "/sign-in", "/sign-out"))
+    }
+    assert unknown == set()
