@@ -40,7 +40,7 @@ def every_answer(sources: Sources) -> Iterator[str]:
     told = told_of(sources)
     for page in PAGES:
         yield f"/{page.name}?{urlencode({'range': '30d'} | told.get(page.name, {}))}"
-    for page, panel, query in every_panel(sources):
-        yield f"/panel/{page}/{panel}?{query}"
-        yield f"/api/v1/{page}/{panel}?{query}"
-        yield f"/export/{page}/{panel}.csv?{query}"
+    for name, panel, query in every_panel(sources):
+        yield f"/panel/{name}/{panel}?{query}"
+        yield f"/api/v1/{name}/{panel}?{query}"
+        yield f"/export/{name}/{panel}.csv?{query}"

@@ -59,7 +59,8 @@ def test_news_of_another_tenant_are_told_to_nobody(strange: Board, sources: Sour
     """An alert of another tenant is not changed either, and is as if it were not there."""
     page = asyncio.run(ask(strange, "/overview")).text
     token = page.partition('name="csrf-token" content="')[2][:64]
-    alert = next(iter(asyncio.run(sources.list_alerts(view_of("range=30d"))) or [])).alert.id
+    alerts = asyncio.run(sources.list_alerts(view_of("range=30d"))) or []
+    alert = alerts[0].alert.id
     body = json.dumps({"ids": [alert], "state": "closed", "reason": "mine"}).encode()
 
     answer = asyncio.run(
