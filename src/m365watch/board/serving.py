@@ -35,6 +35,7 @@ from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.trail import Noted, Trail
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
@@ -82,9 +83,18 @@ class Board:
     """The pages of one configuration."""
 
     def __init__(
-        self, sources: Sources, *, gate: Gate, listening: Listening, entrance: Entrance | None = None
+        self,
+        sources: Sources,
+        *,
+        gate: Gate,
+        listening: Listening,
+        entrance: Entrance | None = None,
+        trail: Trail | None = None,
     ) -> None:
-        """Nothing listens yet; `app` is the application. `entrance` is where people sign in, if they do."""
+        """Nothing listens yet; `app` is the application.
+
+        `entrance` is where people sign in, if they do, `trail` where it is noted what they do.
+        """
         self._sources = sources
         self._gate = gate
         self._templates = Templates()
@@ -106,6 +116,7 @@ class Board:
             ],
             middleware=[
                 *_proxies_of(listening),
+                *([Middleware(Noted, trail=trail, clock=sources.clock)] if trail else ()),
                 Middleware(
                     Guarded,
                     gate=gate,

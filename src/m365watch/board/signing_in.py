@@ -20,6 +20,7 @@ from m365watch.board.rendering import Templates
 from m365watch.board.security import SIGN_IN, Tokens
 from m365watch.board.session_gate import SessionGate, cookie_name
 from m365watch.board.sessions import Sessions
+from m365watch.board.trail import tell
 from m365watch.board.users import Users
 from m365watch.clock import Clock
 from m365watch.errors import NeedsOperator
@@ -92,6 +93,8 @@ class Entrance:
         except NeedsOperator as error:
             _log.error(f"board: {error}")
             return self._page(request, back=back, name=name, fault=_FAULT, status=503)
+        if user is not None:
+            tell(request.scope, "", name=user.name)  # names that nobody has may be somebody's password
         if user is None or not is_right:
             return self._page(request, back=back, name=name, fault=_WRONG, status=401)
         self.attempts.forgive(name, address, now_s=now_s)
