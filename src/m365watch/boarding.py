@@ -17,6 +17,7 @@ import uvicorn
 from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
+from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import Sessions
 from m365watch.board.signing_in import Entrance
@@ -27,6 +28,7 @@ from m365watch.clock import Clock
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
+from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
 
@@ -130,6 +132,10 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     facts = None if lake is None else FactsReader(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
     entrance = open_entrance(settings, listening, clock=clock)
+    asking = open_session() if entrance and settings.board and settings.board.entra else None
+    if asking and entrance and settings.board and (entra := settings.board.entra):
+        way = asking.over(entra.network)
+        entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     gate: Gate = entrance.gate if entrance else LoopbackGate()
     sources = Sources(settings, facts, clock, places)
     trail = open_trail(settings, clock=clock)
@@ -161,6 +167,8 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
         for task in (keeping, shipping):
             if task is not None:
                 task.cancel()
+        if asking is not None:
+            await asking.close()
         if trail is not None:
             await asyncio.to_thread(trail.close)
         if facts is not None:

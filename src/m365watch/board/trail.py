@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Protocol
 
 import structlog
@@ -112,6 +113,8 @@ class Noted:
         access: Access | None = scope.get(ACCESS)
         action = action_of(scope["method"], scope["path"], status, is_known=access is not None)
         query = scope["query_string"].decode("latin-1")[:TEXT_MAX]
+        if scope["path"].startswith(f"{SIGN_IN}/"):
+            query = ""  # a code is in it
         name = access.name if access else scope.get(_NAME, "")
         address = (scope.get("client") or ("", 0))[0]
         if not action or self._is_told(action, scope["path"], query, name or address):
@@ -159,7 +162,8 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
     if status in _REFUSALS:
         return "refused"
     if path.startswith(SIGN_IN):
-        return "sign_in" if status == 303 and method == "POST" else ""
+        is_in = method == "POST" or path.endswith("/back")
+        return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if method not in _SAFE:
         return "sign_out" if path == "/sign-out" else "change"
     parts = path.split("/")
