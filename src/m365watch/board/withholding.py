@@ -7,12 +7,12 @@ the query, before anything is compared with it, so that no search tells what is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from m365watch.board.view import View
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import KeptAlert
-from m365watch.lake.rollups.facts import Rollup
 
 SHOWN_NAMES = (
     *("Id", "Operation", "Workload", "CreationTime", "OrganizationId", "OrganizationName", "TenantName"),
@@ -87,18 +87,17 @@ _REWRITTEN = r"\1\2\3\4\5\6\7\8\9"
 _RAW = f"CASE WHEN json_valid(raw) THEN regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g') ELSE '' END"
 _OBJECT = (
     f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object"
-    " WHEN workload IN ('SharePoint', 'OneDrive')"
-    " THEN regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') ELSE '' END"
+    " ELSE regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') END"
 )
 _INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''"}
 """SQL by column of the facts."""
 
 
-def columns_for(view: View, rollup: Rollup) -> list[str]:
+def columns_for(view: View, columns: Iterable[str]) -> list[str]:
     """The columns of the facts, as whoever looks may read them."""
     if view.access.sees_contents:
-        return list(rollup.columns)
-    return [f"{_INSTEAD[one]} AS {one}" if one in _INSTEAD else one for one in rollup.columns]
+        return list(columns)
+    return [f"{_INSTEAD[one]} AS {one}" if one in _INSTEAD else one for one in columns]
 
 
 def alert_for(view: View, kept: KeptAlert) -> KeptAlert:
