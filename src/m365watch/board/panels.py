@@ -42,6 +42,8 @@ class Page:
     role: Role = Role.VIEWER
     shows_contents: bool = False
     """Whether it is nothing without contents: whoever does not see them, does not see it."""
+    is_timeless: bool = False
+    """Whether it shows what is, whatever time and filters are chosen."""
     under: str = ""
     """The page of the navigation that leads to it; empty where it stands there itself."""
 

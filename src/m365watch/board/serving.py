@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
@@ -100,6 +101,7 @@ class Board:
         self._templates = Templates()
         self._tokens = Tokens()
         self._told = 0
+        configuring = Configuring(sources, self._templates, self._access_of)
         self.app = Starlette(
             routes=[
                 *(entrance.routes() if entrance else ()),
@@ -108,6 +110,7 @@ class Board:
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
+                *configuring.routes(),
                 Route("/panel/{page}/{panel}", self._panel),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Route("/api/v1/{page}/{panel}", self._json),
