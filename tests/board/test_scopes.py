@@ -20,8 +20,7 @@ from test_withheld import OnlyGate
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 READ = {"/", "/healthz", "/narrow", "/live", "/{page}", "/panel/{page}/{panel}", "/export/{page}/{panel}.csv"}
 """Routes that are looked at below, by way of every page and panel that is registered."""
-TRIED = {"/alerts/state"}
-"""Those that change something, which are tried below."""
+VIEWER = Access("vera", Role.VIEWER, tenants=None)
 
 
 @pytest.fixture
@@ -72,12 +71,32 @@ def test_news_of_another_tenant_are_told_to_nobody(strange: Board, sources: Sour
 
 
 def test_every_route_is_looked_at_or_named(strange: Board) -> None:
-    """Whoever adds a route says here how it is kept within a tenant."""
-    paths = {str(getattr(route, "path", "")) for route in strange.app.routes}
-
+    """Whoever adds a route that reads says here how it is kept within a tenant."""
     unknown = {
         path
-        for path in paths - READ - TRIED
-        if not path.startswith(("/static/", "/api/", "/sign-in", "/sign-out"))
+        for path, methods in routes_of(strange).items()
+        if "GET" in methods and path not in READ and not path.startswith(("/static/", "/api/", "/sign-in"))
     }
     assert unknown == set()
+
+
+def test_whoever_only_sees_changes_nothing(sources: Sources) -> None:
+    """Every route that changes something, whatever will be added, is refused to a viewer."""
+    board = board_of(sources, gate=OnlyGate(VIEWER))
+    page = asyncio.run(ask(board, "/overview")).text
+    headers = {TOKEN_HEADER: page.partition('name="csrf-token" content="')[2][:64]}
+    changing = [path for path, methods in routes_of(board).items() if not methods & {"GET", "HEAD"}]
+
+    for path in changing:
+        answer = asyncio.run(ask(board, path, method="POST", headers=headers, body=b"{}"))
+        assert answer.status == 403, path
+    assert len(changing) >= 2
+
+
+def routes_of(board: Board) -> dict[str, set[str]]:
+    """The methods of each path; those of a mount are GET."""
+    found: dict[str, set[str]] = {}
+    for route in board.app.routes:
+        methods = getattr(route, "methods", None) or {"GET"}
+        found.setdefault(str(getattr(route, "path", "")), set()).update(methods)
+    return found
