@@ -177,7 +177,7 @@ def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: b
 
 
 def _configuration_for(running: RunningSimulator, scenario: Scenario | None) -> dict[str, Any]:
-    """A collector's; with the application that responds, where the scenario lets it and there is one for all."""
+    """A collector's; with the application that responds, where the scenario lets it and it is one for all."""
     document = running.configuration()
     if scenario is not None and _RESPONDS in scenario.behaviour.graph_roles and len(running.tenants) == 1:
         identity = running.tenants[0].identity
