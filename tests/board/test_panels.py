@@ -47,6 +47,7 @@ MAY_BE_EMPTY = {
     ("threats", "flows"),
     ("investigate", "figures"),
     ("investigate", "compare"),
+    ("sql", "answer"),
     ("record", "record"),
     ("record", "alerts"),
     ("health", "needs"),
@@ -55,6 +56,7 @@ MAY_BE_EMPTY = {
     ("health", "quarantine"),
     ("health", "audits"),
     ("health", "credentials"),
+    ("collectors", "history"),
 }
 
 

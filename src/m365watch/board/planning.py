@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS, plain_name
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.rollups.facts import (
@@ -21,7 +21,7 @@ from m365watch.lake.rollups.facts import (
     Rollup,
     Slice,
 )
-from m365watch.lake.rollups.notes import read_day
+from m365watch.lake.rollups.notes import DayRollup, monday_of, read_day, read_week
 from m365watch.lake.schema import AUDIT
 from m365watch.values import dataclass
 
@@ -119,19 +119,21 @@ def plan_source(
     grain_s = query.grain_s(view.range)
     whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
     files_of: dict[str, list[str]] = {}
+    kept: dict[date, DayRollup] = {}
     first, last = day_of(view.range.start_s), day_of(view.range.end_s - 1)
     for day, files in sorted(snapshot.days.items()):
         if not first <= day <= last:
             continue
         rolled = read_day(lake, day) if serves else None
-        counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
+        counted = rolled.sources if rolled is not None else frozenset[str]()
         if rolled is not None and counted <= files:
-            kind = whole if _is_whole(day, view.range) else part
-            files_of.setdefault(f"kept_{kind.name}", []).append(rolled.file(kind))
+            kept[day] = rolled
         else:
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
             files_of.setdefault("plain", []).extend(plain)
+    for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part):
+        files_of.setdefault(f"kept_{name}", []).extend(files_kept)
     within = within_sql(spans or [(view.range.start_s, view.range.end_s)])
     arms = [
         rollup.over_records("read_parquet($plain)", within=within)
@@ -145,13 +147,38 @@ def plan_source(
 def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: int) -> Rollup | Slice:
     """What of a rollup is enough, and least to read: what is sorted by a value of the view comes first."""
     enough = [one for one in rollup.slices if one.grain_s <= grain_s and set(columns) <= set(one.columns)]
-    named = view.narrowing.columns - {"workload", "outcome"}
+    named = view.narrowing.named_columns - {"workload", "outcome"}
     sorted_so = [one for one in enough if one.columns[0] in named]
     if sorted_so:
         return sorted_so[0]
     if named.intersection(rollup.order[:1]):
         return rollup
     return next((one for one in enough if not one.is_narrowed), rollup)
+
+
+def _files_kept(
+    lake: Path,
+    snapshot: Snapshot,
+    span: TimeRange,
+    kept: Mapping[date, DayRollup],
+    whole: Rollup | Slice,
+    part: Rollup | Slice,
+) -> Iterator[tuple[str, list[str]]]:
+    """Names of slices and their files: of whole weeks, of whole days, and of days that the span cuts."""
+    left = dict(kept)
+    if isinstance(whole, Slice) and whole.grain_s == DAY_S:
+        for monday in sorted({monday_of(day) for day in kept}):
+            days = [day for day in snapshot.days if monday_of(day) == monday]
+            of_them = {day: kept[day] for day in days if day in kept}
+            if len(of_them) < len(days) or not all(_is_whole(day, span) for day in days):
+                continue
+            week = read_week(lake, monday)
+            if week is not None and week.is_of(of_them):
+                yield whole.name, [week.file(whole)]
+                left = {day: rolled for day, rolled in left.items() if day not in of_them}
+    for day, rolled in left.items():
+        kind = whole if _is_whole(day, span) else part
+        yield kind.name, rolled.files(kind)
 
 
 def _is_whole(day: date, span: TimeRange) -> bool:
@@ -183,17 +210,19 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
     """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
     parts = ["at_s >= $start_s", "at_s < $end_s"]
     bound: dict[str, object] = {}
-    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
+    wanted = {name: values for name, values in view.narrowing.values.items() if name != "tenant"}
     if view.tenants is not None:
-        wanted["tenant_id"] = view.tenants
-    numbers = {DIMENSIONS[name] for name in NUMBERS}
-    for column, values in wanted.items():
+        wanted["tenant"] = view.tenants
+    for name, values in wanted.items():
+        plain = plain_name(name)
+        column = DIMENSIONS[plain]
         assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        names = [f"{column}_{place}" for place in range(len(values))]
-        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
+        bound_as = [f"{name.replace('-', '_')}_{place}" for place in range(len(values))]
+        one_of = f"{column} IN ({', '.join(f'${one}' for one in bound_as)})"
+        parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
         bound |= {
-            name: int(value) if column in numbers else value
-            for name, value in zip(names, values, strict=True)
+            one: int(value) if plain in NUMBERS else value
+            for one, value in zip(bound_as, values, strict=True)
         }
     return " AND ".join(parts), bound
 

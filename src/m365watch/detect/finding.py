@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from m365watch.detect.alert import Match
 from m365watch.detect.drawing import Told
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.matching import Matcher
+from m365watch.detect.matching import Matcher, kind_of
+from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class OwnFinder:
 
     def __init__(self, rules: Iterable[Rule], knowledge: Knowledge) -> None:
         """`rules` with all that correlations join."""
-        self.matcher = Matcher(rules, knowledge=knowledge)
+        self.sought = list_sought(rules, knowledge)
+        self.matcher = Matcher(self.sought, knowledge=knowledge)
 
     def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
         """All of a batch at once."""
@@ -63,7 +65,7 @@ class OwnFinder:
         looked_at = 0
         for portion in portions:
             told = Told(portion.tenant, portion.received_at)
-            found, looked = self.matcher.match_all(portion.records, portion.headers, told)
+            found, looked = self.matcher.match_all(portion.records, map(kind_of, portion.headers), told)
             matches += found
             looked_at += looked
         self.matcher.trim()

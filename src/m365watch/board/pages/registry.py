@@ -7,12 +7,16 @@ from m365watch.board.pages import (
     alert,
     alerts,
     applications,
+    collectors,
     exchange,
     health,
+    instance,
     investigate,
     overview,
+    search,
     sharepoint,
     sign_ins,
+    sql,
     threats,
 )
 from m365watch.board.panels import Page
@@ -28,7 +32,11 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    search.PAGE,
+    sql.PAGE,
     health.PAGE,
+    collectors.PAGE,
+    instance.PAGE,
 )
 
 
