@@ -128,7 +128,7 @@ ALERT_COLUMNS = (
 
 TRAIL_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
-    Column("time", _INSTANT, "When it was answered."),
+    Column("time", INSTANT, "When it was answered."),
     Column("number", pa.int64(), "The line's number, for each board by itself."),
     Column(
         "name",
