@@ -60,13 +60,13 @@ def test_it_installs_into_a_clean_environment_and_works(
     [wheel] = built.glob("*.whl")
     environment = tmp_path / "environment"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--python", version, environment], check=True, capture_output=True)
-    install = [*uv, "pip", "install", "--python", environment / "bin/python", f"{wheel}{extra}"]
+    subprocess.run([*uv, "venv", "--python", version, str(environment)], check=True, capture_output=True)
+    install = [*uv, "pip", "install", "--python", str(environment / "bin/python"), f"{wheel}{extra}"]
     subprocess.run(install, check=True, capture_output=True)
-    program = environment / "bin/m365watch"
+    program = str(environment / "bin/m365watch")
 
     shown = subprocess.run([program, "version", "--json"], check=True, capture_output=True, text=True).stdout
-    demo = [program, "demo", "--directory", tmp_path / "demo"]
+    demo = [program, "demo", "--no-board", "--directory", str(tmp_path / "demo")]
     done = subprocess.run(demo, check=False, capture_output=True, text=True, timeout=240)
 
     assert json.loads(shown)["python"].startswith(f"CPython {version}")
