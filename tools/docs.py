@@ -6,20 +6,33 @@ differs from what the code says now.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
 from tools import cli_page, detections_page, devo_errors_page, errors_page
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+
+_REFERENCE = re.compile(r"{\s+(\"\$ref\": \"[^\"]+\")\s+}")
+
+
+def render_api() -> str:
+    """The document of the board's API; what only refers to something else is one line."""
+    text = json.dumps(api_document(), indent=1, ensure_ascii=False)
+    return _REFERENCE.sub(r"{\1}", text) + "\n"
+
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.render,
     "detections.md": detections_page.render,
     "devo-errors.md": devo_errors_page.render,
     "errors.md": errors_page.render,
+    "openapi.json": render_api,
     "settings.md": render_reference,
 }
 """Each generated page, and what gives its text."""

@@ -15,6 +15,8 @@ from m365watch.board.access import LoopbackGate
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
+from m365watch.board.token_file import TokenFile
+from m365watch.board.token_gate import TokenGate
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
@@ -60,7 +62,8 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     lake = settings.lake_directory
     facts = None if lake is None else FactsReader(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
-    board = Board(Sources(settings, facts, clock, places), gate=LoopbackGate(), listening=listening)
+    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=LoopbackGate())
+    board = Board(Sources(settings, facts, clock, places), gate=gate, listening=listening)
     server = _Server(
         uvicorn.Config(
             board.app,

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
+from m365watch.board.scopes import Scope
+
 
 class Role(IntEnum):
     """What somebody may do; each may do what those before may."""
@@ -31,6 +33,19 @@ class Access:
     role: Role
     tenants: frozenset[str] | None
     """Ids in lower case; None: all tenants."""
+    scopes: frozenset[Scope] | None = None
+    """What their token is good for; None: they are a person, with all that the role may do."""
+    token: str = ""
+    """The token's own id; empty for a person."""
+
+    @property
+    def is_token(self) -> bool:
+        """Whether they have shown a token, which no other page's request can have."""
+        return self.scopes is not None
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether it may be done with what they have shown."""
+        return self.scopes is None or scope in self.scopes
 
     def may(self, role: Role) -> bool:
         """Whether they may do what `role` may."""

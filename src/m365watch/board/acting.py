@@ -13,7 +13,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.detect.alert import clean_text
 from m365watch.detect.desk import NoSuchAlert
-from m365watch.detect.kept import AlertState
+from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import CollectorError
 
 BODY_BYTES_MAX = 65_536
@@ -29,21 +29,21 @@ class StatesAsked(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class NotAsked(Exception):
+    """What was asked for cannot be meant; the text says why."""
+
+
 async def change_states(request: Request, view: View, sources: Sources) -> Response:
     """Put the alerts that the request names into a state; what became of it, as JSON."""
     if not view.access.may(Role.ANALYST):
         return _answer(403, "your role may not change alerts")
     try:
-        asked = msgspec.json.decode(await _body_of(request), type=StatesAsked)
+        asked = msgspec.json.decode(await read_body(request), type=StatesAsked)
+        changed = await put_states(view, sources, asked)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _answer(400, f"this request cannot be read: {error}")
-    reason = clean_text(asked.reason)
-    if not 0 < len(asked.ids) <= AT_ONCE_MAX:
-        return _answer(400, f"name 1 to {AT_ONCE_MAX} alerts")
-    if asked.state is AlertState.CLOSED and not reason:
-        return _answer(400, "say what it was: closing needs a reason")
-    try:
-        changed = await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
+    except NotAsked as error:
+        return _answer(400, str(error))
     except NoSuchAlert as error:
         return _answer(404, str(error))
     except CollectorError as error:
@@ -52,7 +52,21 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     return _answer(200, f"{words} {asked.state}")
 
 
-async def _body_of(request: Request) -> bytes:
+async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[KeptAlert]:
+    """Put the alerts into the state, all of them or none; what they are then.
+
+    Raises: NotAsked; NoSuchAlert; CollectorError: they cannot be read or written.
+    """
+    reason = clean_text(asked.reason)
+    if not 0 < len(asked.ids) <= AT_ONCE_MAX:
+        raise NotAsked(f"name 1 to {AT_ONCE_MAX} alerts")
+    if asked.state is AlertState.CLOSED and not reason:
+        raise NotAsked("say what it was: closing needs a reason")
+    return await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body. Raises: msgspec.DecodeError: it is too long."""
     body = b""
     async for part in request.stream():
         body += part

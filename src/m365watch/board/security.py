@@ -11,14 +11,17 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access, Gate
+from m365watch.board.api.problems import FORGERY_REFUSED, HOST_REFUSED, problem_answer
+from m365watch.board.token_gate import is_of_the_api
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -92,19 +95,33 @@ class Guarded:
         else:
             await refusal(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host, _, port = _split_host(headers.get("host", ""))
         if host.lower() not in self._hosts or port not in {"", self._port}:
-            return PlainTextResponse("this host is not served here\n", status_code=421)
+            return _refused(scope, 421, "this host is not served here")
         if scope["method"] in _SAFE:
             return None
-        if headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
-            return PlainTextResponse("this comes from another site\n", status_code=403)
         access = self._gate.access_of(HTTPConnection(scope))
+        if access.is_token if access else is_of_the_api(scope["path"]):
+            return None  # no page of somebody else can send a token; the API itself asks whoever has none
+        if headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
+            return _refused(scope, 403, "this comes from another site")
         if access is None or not self._tokens.is_right(access, headers.get(TOKEN_HEADER, "")):
-            return PlainTextResponse("this page is too old: load it again\n", status_code=403)
+            return _refused(scope, 403, "this page is too old: load it again")
         return None
+
+
+def _refused(scope: Scope, status: int, says: str) -> Response:
+    if not is_of_the_api(scope["path"]):
+        return PlainTextResponse(f"{says}\n", status_code=status)
+    if status == HTTPStatus.MISDIRECTED_REQUEST:
+        return problem_answer(HOST_REFUSED, says)
+    return problem_answer(
+        FORGERY_REFUSED,
+        "this would change something, and has neither a token nor that of a page of ours",
+        fix="send Authorization: Bearer TOKEN; m365watch board token create makes one",
+    )
 
 
 def _split_host(text: str) -> tuple[str, str, str]:

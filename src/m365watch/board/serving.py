@@ -1,13 +1,10 @@
-"""The application: routes to pages, panels, exports and JSON, all over the same loaders."""
+"""The application: routes to pages, panels and exports, and the API, all over the same loaders."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -25,7 +22,9 @@ from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.api.serving import Api
 from m365watch.board.exporting import csv_of
+from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
@@ -37,13 +36,8 @@ from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 
-_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
-
-
-class Left(Exception):
-    """The browser went away before the answer was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +61,12 @@ class Board:
         self.app = Starlette(
             routes=[
                 Route("/", self._home),
-                Route("/healthz", self._healthy),
+                *Api(sources, gate=gate).routes,
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 Route("/panel/{page}/{panel}", self._panel),
                 Route("/export/{page}/{panel}.csv", self._export),
-                Route("/api/v1/{page}/{panel}", self._json),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
                 Route("/{page}", self._page),
             ],
@@ -85,9 +78,6 @@ class Board:
 
     async def _home(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
         return RedirectResponse(f"/{PAGES[0].name}", status_code=303)
-
-    async def _healthy(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
-        return PlainTextResponse("ok\n")
 
     async def _page(self, request: Request) -> Response:
         access = self._access_of(request)
@@ -114,7 +104,7 @@ class Board:
             return PlainTextResponse("there is no such panel\n", status_code=404)
         path = f"/{page.name}"
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
         except Left:
@@ -130,7 +120,7 @@ class Board:
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
         except Left:
@@ -138,18 +128,6 @@ class Board:
         name = f"m365watch-{page.name}-{panel.name}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)
-
-    async def _json(self, request: Request) -> Response:
-        view, page, panel = self._asked(request)
-        if page is None or panel is None:
-            return _document({"error": "there is no such panel"}, status=404)
-        try:
-            shape = await _while_there(request, panel.load(view, self._sources))
-        except CollectorError as error:
-            return _document({"error": str(error), "code": error.code}, status=503)
-        except Left:
-            return Response(status_code=499)
-        return _document({"kind": shape.kind, "panel": shape})
 
     async def _change_states(self, request: Request) -> Response:
         return await change_states(request, self._view(request, self._access_of(request)), self._sources)
@@ -195,10 +173,6 @@ class Board:
         return HTMLResponse(self._templates.render(template, **values), status_code=status)
 
 
-def _document(document: dict[str, Any], *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
-
-
 class _Static(StaticFiles):
     """Files that never change under their address."""
 
@@ -206,25 +180,3 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = _FOR_A_YEAR
         return response
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` answers; it is cancelled when the browser goes away.
-
-    Raises: Left; what `work` raises.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_gone(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Left
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.beside import LISTEN, NICENESS
+from m365watch.cli.board_token import token
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.errors import NeedsOperator
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from m365watch.config.settings import Settings
 
 
-def board(
+board = typer.Typer(rich_markup_mode=None)
+board.add_typer(token, name="token")
+
+
+@board.callback(invoke_without_command=True)
+def serve_or_go_on(
+    context: typer.Context,
     config: ConfigOption = None,
     *,
     job: JobOption = None,
@@ -33,11 +40,14 @@ def board(
 ) -> None:
     """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
 
-    Reads the lake, the ledger and the alerts, so it is free to use while `m365watch run` is running. Serves
-    this machine only, until Ctrl-C.
+    Without a command, the pages are served to this machine, until Ctrl-C; the lake, the ledger and the
+    alerts are read for it, so it is free to use while `m365watch run` is running.
 
     Exit codes: 0 stopped; 1 the port cannot be used, or a package is missing; 2 the configuration is wrong.
     """
+    if context.invoked_subcommand is not None:
+        context.obj = config
+        return
     from m365watch.cli.loop import run_in_loop
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
