@@ -70,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.tenants import show_tenants
 
         return show_tenants(tenants=options.tenants, seconds=options.seconds, as_json=options.json)
+    if options.board:
+        from benchmarks.board import RECORDS, show_board
+
+        records = RECORDS if options.records == JUDGED_RECORDS else options.records
+        return show_board(
+            records=records, folder=options.lake, pages=options.page or (), as_json=options.json
+        )
     if options.dedup:
         from benchmarks.dedup import show_dedup
 
@@ -162,9 +169,14 @@ def _run(contender: Contender, source: dict[str, Any], *, records: int) -> Cost:
     return cost
 
 
+def _count(text: str) -> int:
+    """A number; 2M is two million."""
+    return int(float(text[:-1]) * 1e6) if text[-1:] in "mM" else int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--records", type=int, default=JUDGED_RECORDS, help="served by the service")
+    parser.add_argument("--records", type=_count, default=JUDGED_RECORDS, help="served by the service")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each contender")
     parser.add_argument(
         "--only", action="append", metavar="NAME", choices=[contender.name for contender in CONTENDERS]
@@ -173,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--senders", action="store_true", help="what sends to Devo, and nothing else")
     parser.add_argument("--detect", action="store_true", help="200 rules over the records, and nothing else")
     parser.add_argument("--dedup", action="store_true", help="the store of identities, and nothing else")
+    parser.add_argument(
+        "--board", action="store_true", help="the board's pages over 20 million records, nothing else"
+    )
+    parser.add_argument("--lake", type=Path, metavar="FOLDER", help="where the board's lake is, or is made")
+    parser.add_argument("--page", action="append", metavar="NAME", help="of the board's pages only these")
     parser.add_argument("--ids", type=int, default=50_000_000, help="identities that it holds then")
     parser.add_argument(
         "--tenants",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 import structlog
@@ -33,6 +33,7 @@ from m365watch.monitor.observer import RunObserver
 from m365watch.pipeline import Pipeline
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import structlog
 
@@ -27,6 +26,7 @@ from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
 from m365watch.outputs.queue import BatchQueue
 from m365watch.outputs.troubles import OutputTrouble
 from m365watch.outputs.waiting import Handed, Waiting
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

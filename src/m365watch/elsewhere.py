@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.settings import (
@@ -45,6 +44,7 @@ from m365watch.traces import (
     in_queue_file,
     is_database,
 )
+from m365watch.values import dataclass
 
 QUEUES_FOLDER = "queues"
 _DETECTIONS = Path(DETECTIONS_FILE).stem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -34,6 +34,7 @@ from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
 from m365watch.recovery.urls import GraphUrls
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.soundness import aside_name, sync_folder
 from m365watch.model import Feed, Window
+from m365watch.values import dataclass
 
 TOLD_AGAIN = timedelta(days=1)
 """An alert that no lake knows is told if it is no older: what came just before the loss may be told twice."""

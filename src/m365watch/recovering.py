@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -23,6 +22,7 @@ from m365watch.model import ContentType, Feed, Service, TenantId, Window
 from m365watch.reach import ReachedFeed, reach_queries
 from m365watch.recovery.kept import FOLDER, PREFIX, KeptPages, is_recovered
 from m365watch.recovery.tenant import RecoveryMeans, TenantRecovery, Witness
+from m365watch.values import dataclass
 
 _NOTHING = RecoveredSums(0, 0, 0, 0, 0)
 

@@ -7,7 +7,7 @@ import ast
 from sources import list_modules
 
 LAYERS = (
-    {"__init__", "model", "errors", "clock", "progress", "defects"},
+    {"__init__", "values", "model", "errors", "clock", "progress", "defects"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}
@@ -37,7 +37,7 @@ LAYERS = (
 )
 """Each layer imports from those before it and from its own."""
 
-LEAF_MAY_IMPORT = {"model", "errors", "clock", "simulator", "__init__"}
+LEAF_MAY_IMPORT = {"values", "model", "errors", "clock", "simulator", "__init__"}
 """The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -19,6 +18,7 @@ from m365watch.announcements.records import (
 )
 from m365watch.announcements.urls import Kind
 from m365watch.model import TenantId
+from m365watch.values import dataclass
 
 
 class Known(msgspec.Struct):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -46,6 +45,7 @@ from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.monitor.cycles import PullCycles
 from m365watch.recovery.kept import KEPT_LIFE, KeptPages
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -12,7 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Lock
@@ -28,6 +27,7 @@ from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import KEPT, RECORDS, SIGN_INS, Rollup, smallest_with
 from m365watch.lake.rollups.notes import read_day
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.values import dataclass
 
 THREADS = 2
 MEMORY_BYTES = 1 << 30

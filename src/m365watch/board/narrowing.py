@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.detect.alert import clean_text
+from m365watch.values import dataclass
 
 DIMENSIONS = {
     "tenant": "tenant_id",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from m365watch.board.access import Role
 from m365watch.board.shapes import Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.values import dataclass
 
 Loader = Callable[[View, Sources], Coroutine[Any, Any, Shape]]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.detect.knowledge import Enrichment
+from m365watch.values import dataclass
 
 UNKNOWN = "unknown"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -35,6 +34,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 _FOR_A_YEAR = "public, max-age=31536000, immutable"

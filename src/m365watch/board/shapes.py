@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
+
+from m365watch.values import dataclass
 
 Narrows = tuple[str, str]
 """Name and value that a click narrows the view to: ("user", "ann@contoso.example")."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from m365watch.board.alert_memory import AlertMemory
@@ -36,6 +36,7 @@ from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import read_alert
 from m365watch.respond.steps import Plan
 from m365watch.tenancy.standing import TenantStanding
+from m365watch.values import dataclass
 
 ACTIVE = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 
 from m365watch.board.shapes import Cell
 from m365watch.board.view import View
+from m365watch.values import dataclass
 
 TEXT_CHARACTERS_MAX = 240
 _TELL_NOTHING = frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -11,6 +11,7 @@ from starlette.datastructures import QueryParams
 from m365watch.board.access import Access
 from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing
 from m365watch.board.time_range import TimeRange, read_range
+from m365watch.values import dataclass
 
 OPTIONS = (
     "by",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from m365watch.cli.documents import instant
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.errors import CollectorError
+from m365watch.values import dataclass
 
 LOOK_UP_S = 20.0
 """How long the lake may take to find them."""

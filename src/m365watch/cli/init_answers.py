@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import typer
@@ -14,6 +14,7 @@ from m365watch.config.authoring import Answers
 from m365watch.config.clouds import CLOUDS, parse_base_url
 from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
 from m365watch.model import Service
+from m365watch.values import dataclass
 
 CUSTOM = "custom"
 OUTPUTS = ("lake", "files", "console", "devo_platform", "devo_http", "syslog")

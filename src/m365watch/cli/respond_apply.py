@@ -7,7 +7,6 @@ import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import typer
 
@@ -20,6 +19,7 @@ from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.way import open_graph
+from m365watch.values import dataclass
 
 Say = Callable[[str], None]
 

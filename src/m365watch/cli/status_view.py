@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from m365watch.cli.render import (
 from m365watch.cli.terminal import plain
 from m365watch.model import Feed, TenantId
 from m365watch.progress import FeedProgress, RunProgress
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.completeness.account import FeedAudit

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from m365watch.cli.render import count, quoted, span, totals_of, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.tenancy.note import ConfigurationNote
 from m365watch.tenancy.standing import TenantStanding, TenantState
+from m365watch.values import dataclass
 
 GROUPS_SHOWN_MAX = 8
 """Kinds of trouble that are told with their cures below the table."""

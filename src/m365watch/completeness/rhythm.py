@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from statistics import fmean, median
+
+from m365watch.values import dataclass
 
 WEEK_H = 168
 DAY_H = 24

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from m365watch.values import dataclass
 
 TENANT_PLACEHOLDER = "<tenant>"
 """Stands for a tenant that is not known before its administrator has consented."""

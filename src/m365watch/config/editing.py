@@ -21,7 +21,8 @@ _CONTEXT_LINES = 2
 _NAME_INPUT = "name one of them with --input"
 _NOT_PLAIN_IN_BRACKETS = re.compile(r"[][{},]")
 _COMMENT = re.compile(r"#[^\r\n]*")
-_SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
+SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
+"""Keys whose value stands in stars in a difference."""
 
 
 class _Edit(NamedTuple):
@@ -233,7 +234,7 @@ def _without_tenants(text: str, name: str, suffix: str) -> tuple[object, list[st
 def _blotted(text: str, suffix: str) -> str:
     """The text with stars in place of its secrets."""
     root = locate(text, suffix=suffix)
-    spots = [] if root is None else [spot for key, spot in root.walk() if key in _SECRET_NAMES]
+    spots = [] if root is None else [spot for key, spot in root.walk() if key in SECRET_NAMES]
     for spot in sorted((spot for spot in spots if spot.kind == "scalar"), key=_start, reverse=True):
         text = f"{text[: spot.start]}***{text[spot.end :]}"
     return hide_secrets(text)

@@ -7,11 +7,11 @@ import shlex
 import shutil
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.document import TEXT_BYTES_MAX
 from m365watch.errors import NeedsOperator, SettingsRefused
+from m365watch.values import dataclass
 
 _BOM = b"\xef\xbb\xbf"
 _PRIVATE = 0o600

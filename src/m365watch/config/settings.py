@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m365watch.model import Service, TenantId
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.config.targets import TargetSettings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from m365watch.config.settings import (
     UNSET_NETWORK,
     NetworkSettings,
@@ -11,6 +9,7 @@ from m365watch.config.settings import (
     Secret,
     SyslogSettings,
 )
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NewType
 
 import msgspec
 
 from m365watch.detect.extension import Severity
+from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)
 """32 hexadecimal digits, made of rule, group and first evidence."""

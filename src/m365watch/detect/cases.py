@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
+from m365watch.values import dataclass
 
 CASES_BYTES_MAX = 8 * 1_048_576
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

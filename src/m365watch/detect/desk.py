@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from m365watch.detect.extension import Severity
@@ -14,6 +14,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnusable
+from m365watch.values import dataclass
 
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -23,6 +22,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Source
 from m365watch.detect.uses import COUNTED_MAX, Use, groups_of
+from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")
 OWN = frozenset({"Id", "CreationTime"})

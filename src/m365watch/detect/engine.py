@@ -9,7 +9,7 @@ disappears by it is `formerly` the one that takes its place, and is told as an u
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, AlertId, Match
@@ -41,6 +41,7 @@ from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.uses import once_ms
 from m365watch.detect.work import Change, Touched, Work
 from m365watch.model import Header
+from m365watch.values import dataclass
 
 HORIZON_MS = 8 * DAY_MS
 """What is older than this takes no part any more: the feed serves 7 days, newest first."""

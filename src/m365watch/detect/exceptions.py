@@ -13,7 +13,6 @@ still serves the correlations that join its rule, which are excepted by their ow
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert
 from m365watch.detect.rule import Rule
+from m365watch.values import dataclass
 
 FILE_BYTES_MAX = 4 * 1_048_576
 EXCEPTIONS_MAX = 10_000

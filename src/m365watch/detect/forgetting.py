@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from m365watch.detect.due import LakeDue
 from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable
+from m365watch.values import dataclass
 
 ROWS_PER_STEP = 1_000
 FAR_MS = 1 << 60

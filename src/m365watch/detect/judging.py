@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
@@ -23,6 +22,7 @@ from m365watch.detect.extension import Extension, Kind, Severity, Travel
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
 from m365watch.detect.uses import links, once_ms
+from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
 """Kinds whose alerts come with time alone."""

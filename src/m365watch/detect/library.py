@@ -7,7 +7,7 @@ left out, and the others work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -20,6 +20,7 @@ from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import is_derived, list_names
 from m365watch.detect.extension import Extension, Kind, Severity, parse_extension
 from m365watch.detect.rule import Rule
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule

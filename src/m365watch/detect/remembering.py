@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from m365watch.values import dataclass
 
 REMEMBERED_MAX = 100_000
 """Short values whose answers are remembered, over all fields and kinds of records."""

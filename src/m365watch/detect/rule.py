@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from m365watch.detect.condition import Condition, Order
 from m365watch.detect.extension import Extension, Kind, Severity
+from m365watch.values import dataclass
 
 _PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
 _OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)

@@ -10,7 +10,6 @@ Source: the Sigma specification 2; SigmaHQ's rules for the product m365 and what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from sigma.conditions import (
@@ -73,6 +72,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.fields import MAPS
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named
+from m365watch.values import dataclass
 
 Lists = Mapping[str, tuple[str, ...]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
@@ -16,6 +16,7 @@ from m365watch.detect.correlation.risk_window import RULES_MIN
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
 from m365watch.detect.state import DetectionState
+from m365watch.values import dataclass
 
 TALLIES_MAX = 100_000
 """Groups of which a tally is kept in memory; they are read from the file again when there are more."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice, product
 
 from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.extension import Kind
 from m365watch.detect.rule import Joined, Rule
+from m365watch.values import dataclass
 
 _FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
 """Fields that say true or false, and are never absent."""

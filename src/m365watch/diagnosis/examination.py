@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
 
 from m365watch.announcements.urls import Kind
@@ -27,6 +26,7 @@ from m365watch.errors import CollectorError, LedgerUnusable
 from m365watch.model import ContentType, Feed, Service, Window
 from m365watch.progress import FeedProgress
 from m365watch.reach import ReachedTenant
+from m365watch.values import dataclass
 
 DAYS_LISTED = 7
 """How many days are listed, the newest first, until one has content."""

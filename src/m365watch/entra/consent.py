@@ -9,12 +9,13 @@ import base64
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from m365watch.config.settings import Cloud
+from m365watch.values import dataclass
 
 ANY_TENANT = "common"
 """In place of a tenant: whichever one the administrator signs in to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -25,6 +24,7 @@ from m365watch.entra.certificate import (
     thumbprints_of,
 )
 from m365watch.errors import CredentialsRefused
+from m365watch.values import dataclass
 
 RSA_BITS_MIN = 2_048
 """Source: api-contract 1.5."""

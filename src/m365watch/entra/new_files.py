@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from m365watch.errors import NeedsOperator
+from m365watch.values import dataclass
 
 PRIVATE = 0o600
 PUBLIC = 0o644

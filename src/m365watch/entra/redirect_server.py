@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from m365watch.entra.consent_page import HEADERS, Page
 from m365watch.entra.redirects import ForeignAnswer, Redirect, read_redirect
 from m365watch.errors import CollectorError, ConsentRefused, NeedsOperator
 from m365watch.model import TenantId
+from m365watch.values import dataclass
 
 LOOPBACK = "127.0.0.1"
 HEAD_BYTES_MAX = 32 * 1024

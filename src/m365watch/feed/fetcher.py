@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from m365watch.clock import Clock, Random
@@ -21,6 +21,7 @@ from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobKey, Feed, KnownBlob
+from m365watch.values import dataclass
 
 BLOBS_IN_FLIGHT_MAX = 2_000
 """Blobs fetched or being fetched and not yet final."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -31,6 +30,7 @@ from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.monitor.cycles import PullCycles
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from m365watch.lake.files import (
     list_known_files,
 )
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
+from m365watch.values import dataclass
 
 PROBLEMS_MAX = 1000
 """More are counted and not named."""

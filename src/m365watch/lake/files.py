@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, add_action, after_commit, sync_commits
+from m365watch.values import dataclass
 
 ROWS_PER_CHUNK = 8_192
 """Rows that are in memory at a time, whatever the size of a file's row groups."""

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +19,7 @@ import m365watch
 from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.sandbox import Question, Verdict
 from m365watch.lake.schema import AUDIT
+from m365watch.values import dataclass
 
 LIMIT_S = 60.0
 MEMORY_BYTES = 1 << 30

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+
+from m365watch.values import dataclass
 
 AUDIT = "audit"
 """The table's directory below the lake, and its name in SQL."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from deltalake import DeltaTable
 
 from m365watch.lake.files import Progress, open_table
 from m365watch.lake.schema import TABLES
+from m365watch.values import dataclass
 
 KEEP_HOURS_IN_RUN = 2
 """How long a running collector keeps a file that was replaced: far longer than any query lasts."""

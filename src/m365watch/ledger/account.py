@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.ledger.reading import feed_of, instant, instant_s, instant_us
 from m365watch.model import BlobState, Feed
+from m365watch.values import dataclass
 
 _STATES = tuple(BlobState)
 """In the order of the ledger's numbers for them."""

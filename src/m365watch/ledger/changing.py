@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import name_failure, transaction
 from m365watch.ledger.reading import cure_of_version, remembered, require_ledger
 from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.values import dataclass
 
 DROPPED = "quarantine/dropped"
 """Under which name the ledger remembers what was dropped."""

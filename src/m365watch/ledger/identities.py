@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate, chain
 from math import ceil
 from typing import cast
@@ -24,6 +24,7 @@ from m365watch.ledger.routes import Routes
 from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
+from m365watch.values import dataclass
 
 _UNMERGED = f"""
 SELECT number, parts, length(identities) / {IDENTITY_BYTES}, waiting_for = queued FROM batch ORDER BY number

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from m365watch.values import dataclass
 
 _OF_PREFIX = (
     " FROM blob JOIN feed ON feed.id = blob.feed"

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import name_failure, open_database, transaction
 from m365watch.ledger.lock import LedgerLock, cure_beside_collector
 from m365watch.ledger.reading import require_ledger
+from m365watch.values import dataclass
 
 _FEEDS = "SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?))"
 _PUT_BACK = (

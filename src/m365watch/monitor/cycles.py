@@ -9,12 +9,13 @@ Source: devo.md 1, life cycle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import structlog
 
 from m365watch.clock import Clock
 from m365watch.model import Feed
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -19,6 +18,7 @@ import structlog
 from m365watch.model import BlobRef, Header, TenantId
 from m365watch.monitor.known_names import known_names
 from m365watch.monitor.names import Kind, Sighting
+from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from m365watch.errors import OutputUnavailable
 from m365watch.notify.tidings import Notification, Standing
+from m365watch.values import dataclass
 
 _STANDINGS = msgspec.json.Decoder(Standing)
 _NOTIFICATION = msgspec.json.Decoder(Notification)

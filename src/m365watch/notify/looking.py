@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from m365watch.notify.rows import FILE_NAME, NotificationFile
 from m365watch.notify.tidings import Manner, Notification
+from m365watch.values import dataclass
 
 _NOTIFICATION = msgspec.json.Decoder(Notification)
 ASIDE_SHOWN_MAX = 1_000

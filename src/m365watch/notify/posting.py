@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 from yarl import URL
@@ -25,6 +24,7 @@ from m365watch.notify.slack import slack_payload
 from m365watch.notify.teams import teams_payload
 from m365watch.notify.tidings import Notification
 from m365watch.notify.words import one_text, shortened
+from m365watch.values import dataclass
 
 PostTarget = WebhookTarget | SlackTarget | TeamsTarget | PagerDutyTarget
 

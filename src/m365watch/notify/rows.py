@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 from m365watch.detect.alert import AlertId
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
+from m365watch.values import dataclass
 
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from m365watch.clock import Clock, Random
@@ -33,6 +33,7 @@ from m365watch.preflight.report import Check, Checked, Group, Place, Preflight, 
 from m365watch.preflight.tenant import TenantMeans, check_tenant
 from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
+from m365watch.values import dataclass
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from m365watch.app import QUEUES_FOLDER
@@ -27,6 +27,7 @@ from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.report import Check, Checked, bad, good, odd
+from m365watch.values import dataclass
 
 MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 ROOM_LEAST_BYTES = 256 * MEBIBYTE

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from m365watch.entra.session import Session
 from m365watch.errors import CollectorError, NeedsOperator, OutputUnavailable, OutputUnusable
 from m365watch.preflight.machine import nearest_folder, why_unwritable
 from m365watch.preflight.report import Check, Checked, bad, good, odd
+from m365watch.values import dataclass
 
 _RENEW = "have a new one issued"
 _AWAY_FIX = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,6 +52,7 @@ from m365watch.preflight.report import (
     skipped,
 )
 from m365watch.reach import ReachedTenant
+from m365watch.values import dataclass
 
 Tell = Callable[[Check], None]
 LISTED_HOURS = 24

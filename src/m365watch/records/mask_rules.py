@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import regex
 
 from m365watch.clock import Clock
 from m365watch.config.settings import MaskSettings
 from m365watch.records.json_text import SHALLOW, SPACE
+from m365watch.values import dataclass
 
 WILDCARD = "*"
 """The part of a path that stands for every key of an object and every place of an array."""

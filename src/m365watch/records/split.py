@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import msgspec
 
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
+from m365watch.values import dataclass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])

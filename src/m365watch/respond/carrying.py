@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from m365watch.errors import BadAnswer
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import Act, GraphCall, Operation, Remove, Revise
+from m365watch.values import dataclass
 
 Document = Mapping[str, object]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.respond.quoting import UnsafeValue, guid_in, is_account, whole
+from m365watch.values import dataclass
 
 TARGETS_MAX = 20
 """Accounts, rules, links ... of one alert that get a step each."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from m365watch.clock import Clock
@@ -12,6 +11,7 @@ from m365watch.errors import CollectorError, NeedsOperator
 from m365watch.respond.carrying import Deed, Graph, look
 from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
 from m365watch.respond.steps import Plan, Step
+from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ import msgspec
 
 from m365watch.errors import NeedsOperator
 from m365watch.respond.steps import GraphCall
+from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
 LINE_BYTES_MAX = 1_048_576

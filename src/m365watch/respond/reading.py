@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
+from m365watch.values import dataclass
 
 PREFIX_LENGTH_MIN = 4
 """Digits of an alert's id that have to be given at least."""

@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -44,6 +44,7 @@ from m365watch.simulator.tenant import HISTORY, SimulatedTenant
 from m365watch.simulator.throttle import Throttle
 from m365watch.simulator.tokens import GRAPH_PATH, TokenEndpoint
 from m365watch.simulator.webhooks import WebhookCalls
+from m365watch.values import dataclass
 
 _HISTORY_HOURS_MAX = 7 * 24 - 2
 """Two hours short of what can be listed, so that nothing ages out while a test runs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from m365watch.simulator.refusals import refusal
 from m365watch.simulator.scenario import Answer, Call
 from m365watch.simulator.subscriptions import Webhook
 from m365watch.simulator.tenant import SimulatedTenant
+from m365watch.values import dataclass
 
 TICK_S = 0.25
 """How often it is seen what has come out."""

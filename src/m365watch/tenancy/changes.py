@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from m365watch.config.settings import (
     DevoHttpSettings,
@@ -15,6 +15,7 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.model import Feed, TenantId
+from m365watch.values import dataclass
 
 _Reaching = tuple[TenantSettings, ServiceSettings]
 """How a feed is collected: its tenant without services, and its service."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from m365watch.errors import (
     WindowRefused,
 )
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.values import dataclass
 
 WINDOW_MAX = timedelta(hours=24)
 SERVED = timedelta(days=7)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+
+from m365watch.values import dataclass
 
 
 class Fault(Enum):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from multidict import CIMultiDict
 from yarl import URL
 
 from m365watch.entra.transport import RawAnswer
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -17,6 +16,7 @@ import msgspec
 
 from m365watch.feed.urls import CONTENT_ID_LENGTH_MAX
 from m365watch.model import ContentType, TenantId
+from m365watch.values import dataclass
 from m365watch.webhook.reading import Request, RequestRefused
 
 NOTIFIED_SUFFIX = "$IsFromNotification"

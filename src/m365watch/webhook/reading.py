@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 
 import httptools
+
+from m365watch.values import dataclass
 
 HEAD_BYTES_MAX = 16 * 1024
 """The request line and all headers."""

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +21,7 @@ from m365watch.config.settings import WebhookSettings
 from m365watch.defects import defect_of
 from m365watch.errors import NeedsOperator
 from m365watch.model import TenantId
+from m365watch.values import dataclass
 from m365watch.webhook.notified import Notifications, judge_head, parse_notifications
 from m365watch.webhook.reading import Request, RequestRefused, read_request
 

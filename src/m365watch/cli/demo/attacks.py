@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from m365watch.detect.extension import Kind, Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.rule import Rule
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.cli.demo.play import Played

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from m365watch.cli.render import count, totals_of
 from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from rich.console import Console

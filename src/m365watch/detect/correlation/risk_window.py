@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.extension import Severity
+from m365watch.values import dataclass
 
 RULES_MIN = 3
 """So many rules have to agree."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
@@ -17,6 +17,7 @@ from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
+from m365watch.values import dataclass
 
 _ORDERS: dict[Order, Callable[[float, float], bool]] = {
     Order.LESS: lt,

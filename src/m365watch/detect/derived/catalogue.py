@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m365watch.detect.derived import (
@@ -18,6 +17,7 @@ from m365watch.detect.derived import (
     outcome,
     targets,
 )
+from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Reader, Value, View

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from m365watch.config.files import read_small_file
 from m365watch.detect.derived.ip import parse_address
+from m365watch.values import dataclass
 
 LIST_BYTES_MAX = 64 * 1_048_576
 """The largest file of a list: some millions of lines."""

@@ -8,7 +8,9 @@ has the columns, and a rollup of two sets of files is the sum of theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from m365watch.values import dataclass
 
 HOUR_S = 3_600
 

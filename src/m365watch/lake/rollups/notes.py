@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import msgspec
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import Rollup
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""

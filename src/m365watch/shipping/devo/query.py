@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import PREFIX, RECORD, Columns
 from m365watch.shipping.unsayable import Unsayable
+from m365watch.values import dataclass
 
 COUNT = f"{PREFIX}count"
 FIRST = f"{PREFIX}first"

@@ -7,9 +7,8 @@ kept whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from m365watch.records.routing import TABLE_PREFIX, UNION_TABLE
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,6 +16,7 @@ from m365watch.shipping.operations import operations_of
 from m365watch.shipping.sigma.native import Known, native_field, nativize
 from m365watch.shipping.sigma.writing import is_selection, write_detection
 from m365watch.shipping.unsayable import Unsaid, Unsayable
+from m365watch.values import dataclass
 
 LINE_WIDTH = 110
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))

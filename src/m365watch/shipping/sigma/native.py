@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from m365watch.detect.condition import (
     Comparison,
@@ -22,6 +21,7 @@ from m365watch.detect.condition import (
 from m365watch.detect.knowledge import Knowledge
 from m365watch.shipping.operations import may_be_signin
 from m365watch.shipping.unsayable import Unsayable
+from m365watch.values import dataclass
 
 _MANY = Wildcard.MANY
 _ADDRESSES = ("ClientIP", "ClientIPAddress", "ActorIpAddress")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.errors import CollectorError
@@ -13,6 +12,7 @@ from m365watch.testing.simulation.judge import Judge, read_account
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import BlobName, World
+from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from m365watch.model import BlobKey
+from m365watch.values import dataclass
 
 
 @dataclass(slots=True)

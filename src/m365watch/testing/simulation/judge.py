@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import BlobName, World
+from m365watch.values import dataclass
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITING, _DELIVERED, _QUARANTINED, _LOST, _QUEUED, _LEFT_OUT = range(6)

@@ -1,0 +1,366 @@
+"""`./dev bench --board`: how long pages take over 20 million records, and what they take from the collector.
+
+The board is the real one in a process of its own, asked over HTTP as a browser asks it: the page, and then
+all its panels over six connections. Before each page the lake's files are put out of the system's memory, and
+no view is asked for twice. CPU time is the board's own; divided by the cores it is the least that a quiet
+machine needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.board_lake import TENANT, BoardLake, board_lake
+from benchmarks.board_views import filters, find_values, queries
+from benchmarks.measuring import Command, Cost, run_measured
+from benchmarks.service import service_running
+from m365watch.board.pages.registry import PAGES
+from m365watch.board.panels import Page
+
+RECORDS = 20_000_000
+CONNECTIONS = 6
+"""Of one browser to one server."""
+PAGE_MS_MAX, FIRST_LOAD_KB_MAX, TOUCH_MAX = 300, 200, 0.10
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_LIMIT = aiohttp.ClientTimeout(total=120)
+_ASKS_FOR_MORE = {"alert"}
+"""Pages that are about one thing of the ledger's, of which this lake has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One page with all its panels."""
+
+    url: str
+    wall_ms: float
+    cpu_ms: float
+    troubled: int
+    """Panels that said they could not."""
+
+
+@dataclass(slots=True)
+class PageFigures:
+    """All loads of one page."""
+
+    page: str
+    loads: list[Load] = field(default_factory=list)
+
+    def wall_ms(self, share: float) -> float:
+        """So many of the loads took at most so long."""
+        return _quantile([one.wall_ms for one in self.loads], share)
+
+    def cpu_ms(self, share: float) -> float:
+        """The same of CPU time."""
+        return _quantile([one.cpu_ms for one in self.loads], share)
+
+    @property
+    def slowest(self) -> Load:
+        """By CPU time, which a busy machine distorts less."""
+        return max(self.loads, key=lambda one: one.cpu_ms)
+
+
+@dataclass(slots=True)
+class BoardReport:
+    """Everything that was measured, as --json prints it."""
+
+    lake: BoardLake
+    machine: str = field(default_factory=platform.platform)
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    rollups: Cost | None = None
+    """None: they were there already."""
+    rollup_bytes: int = 0
+    start_ms: float = 0.0
+    start_mb: float = 0.0
+    peak_mb: float = 0.0
+    first_load_kb: float = 0.0
+    pages: list[PageFigures] = field(default_factory=list)
+    touch: list[float] = field(default_factory=list)
+    """How much slower the collector was with a busy board beside it, pair by pair."""
+
+
+def show_board(*, records: int, folder: Path | None, pages: Sequence[str], as_json: bool) -> int:
+    """Make the lake where it is not there, measure and show; 1 if a page was too slow."""
+    console = Console(stderr=as_json)
+    folder = folder or Path(tempfile.gettempdir()) / f"board-lake-{records // 1_000_000}M"
+    lake = board_lake(folder, records)
+    report = BoardReport(lake)
+    console.print(
+        f"{lake.records:,} records of {lake.record_bytes:,} bytes, {lake.users:,} users, {lake.days} days:"
+        f" {lake.bytes / 1e9:.1f} GB in {folder}; {report.cores} cores, load {report.load_before:.1f}"
+    )
+    _make_rollups(folder / "lake", report, console)
+    asyncio.run(_measure(folder, lake, report, [one for one in PAGES if not pages or one.name in pages]))
+    _show(report, console)
+    if not pages:
+        report.touch = list(_touches(folder))
+        console.print(f"the collector beside a busy board: {_percent(report.touch)} slower (asked: 10 %)")
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report), indent=1) + "\n")
+    return 0 if all(one.wall_ms(0.95) <= PAGE_MS_MAX for one in report.pages) else 1
+
+
+def _make_rollups(lake: Path, report: BoardReport, console: Console) -> None:
+    """What the collector's upkeep does, in a process of its own as there."""
+    if not _has_rollups(lake):
+        report.rollups = run_measured(
+            Command([sys.executable, "-c", f"{_KEEP}; keep_rollups(Path({str(lake)!r}))"])
+        )
+        cost = report.rollups
+        console.print(
+            f"rollups: {cost.cpu_s:.0f} s of CPU, {cost.cpu_s * 1e6 / report.lake.records:.2f} µs a record,"
+            f" {cost.peak_bytes / 1e6:.0f} MB at most"
+        )
+    report.rollup_bytes = sum(path.stat().st_size for path in (lake / "rollups").rglob("*.parquet"))
+    console.print(f"rollups take {report.rollup_bytes / 1e6:,.0f} MB beside the lake")
+
+
+_KEEP = "from pathlib import Path; from m365watch.lake.rollups.keeping import keep_rollups"
+
+
+def _has_rollups(lake: Path) -> bool:
+    from m365watch.lake.rollups.notes import files_by_day, read_day
+
+    for day, files in files_by_day(lake).items():
+        kept = read_day(lake, day)
+        if kept is None or not set(kept.note.sources) <= files:
+            return False
+    return True
+
+
+async def _measure(folder: Path, lake: BoardLake, report: BoardReport, pages: Sequence[Page]) -> None:
+    values = find_values(folder / "lake")
+    asked = list(queries(lake, filters(values)))
+    with _board(folder, report) as board:
+        async with _browser() as browser:
+            report.first_load_kb = await _first_load_kb(browser, board.url)
+            for page in pages:
+                if page.name in _ASKS_FOR_MORE:
+                    continue
+                figures = PageFigures(page.name)
+                report.pages.append(figures)
+                for query in asked:
+                    more = f"&record={values.record}" if page.name == "record" else ""
+                    _forget(folder / "lake")
+                    figures.loads.append(await _load(browser, board, page, f"{query}{more}"))
+            report.peak_mb = board.memory_mb("VmHWM")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A board that answers."""
+
+    url: str
+    pid: int
+
+    @property
+    def cpu_s(self) -> float:
+        """What it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def memory_mb(self, name: str) -> float:
+        """A figure of the system's."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(rf"{name}:\s+(\d+) kB", status)
+        return int(found[1]) / 1000 if found else 0.0
+
+
+@contextlib.contextmanager
+def _board(folder: Path, report: BoardReport | None = None, *, beside: bool = False) -> Iterator[_Running]:
+    """The board over the lake, as its command starts it."""
+    settings = folder / "m365watch.yaml"
+    settings.write_text(json.dumps(_settings(folder)))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "m365watch",
+        "board",
+        "-c",
+        str(settings),
+        "--listen",
+        f"127.0.0.1:{port}",
+    ]
+    started_s = time.monotonic()
+    with subprocess.Popen(
+        [*command, *(["--beside"] if beside else [])], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        board = _Running(f"http://127.0.0.1:{port}", process.pid)
+        try:
+            _wait_for(port, process)
+            if report is not None:
+                report.start_ms = (time.monotonic() - started_s) * 1e3
+                report.start_mb = board.memory_mb("VmRSS")
+            yield board
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise RuntimeError("the board did not start")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    persistence = {"type": "filesystem", "config": {"directory_name": str(folder / "state")}}
+    credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "x"}
+    return {
+        "globals": {"name": "board", "persistence": persistence},
+        "inputs": {"office365": {"type": "office365", "credentials": credentials}},
+        "outputs": {"lake": {"type": "lake", "config": {"directory": str(folder / "lake")}}},
+    }
+
+
+def _forget(lake: Path) -> None:
+    """Put the lake's files out of the system's memory: the next look reads the disk."""
+    for path in lake.rglob("*.parquet"):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def _browser() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    async with aiohttp.ClientSession(connector=connector, timeout=_LIMIT, auto_decompress=False) as session:
+        yield session
+
+
+async def _load(browser: aiohttp.ClientSession, board: _Running, page: Page, query: str) -> Load:
+    """The page, and then all its panels at once."""
+    cpu_s, started_s = board.cpu_s, time.perf_counter()
+    await _get(browser, f"{board.url}/{page.name}?{query}")
+    panels = [f"{board.url}/panel/{page.name}/{panel.name}?{query}" for panel in page.panels]
+    bodies = await asyncio.gather(*(_get(browser, url) for url in panels))
+    wall_ms = (time.perf_counter() - started_s) * 1e3
+    troubled = sum(b'class="trouble"' in body for body in bodies)
+    return Load(f"/{page.name}?{query}", wall_ms, (board.cpu_s - cpu_s) * 1e3, troubled)
+
+
+async def _get(browser: aiohttp.ClientSession, url: str, *, encoding: str = "identity") -> bytes:
+    async with browser.get(url, headers={"Accept-Encoding": encoding}) as answer:
+        return await answer.read()
+
+
+async def _first_load_kb(browser: aiohttp.ClientSession, url: str) -> float:
+    """The first page, without its panels, and everything that it names, as they come over the wire."""
+    page = await _get(browser, f"{url}/overview")
+    named = set(re.findall(rb'(?:src|href)="(/static/[^"]+)"', page))
+    assets = await asyncio.gather(*(_get(browser, url + one.decode(), encoding="gzip") for one in named))
+    first = await _get(browser, f"{url}/overview", encoding="gzip")
+    return (len(first) + sum(map(len, assets))) / 1e3
+
+
+def _touches(folder: Path, *, pairs: int = 3, records: int = 200_000) -> Iterator[float]:
+    """How much longer the collector takes into a lake while a board is asked page after page, run by run."""
+    from benchmarks.contenders import CONTENDERS
+
+    contender = next(one for one in CONTENDERS if one.name == "lake")
+    with service_running(records) as service:
+        for _ in range(pairs):
+            walls = []
+            for is_busy in (False, True):
+                with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
+                    if is_busy:
+                        board = stack.enter_context(_board(folder, beside=True))
+                        stack.enter_context(_asked_on_and_on(board))
+                    walls.append(run_measured(contender.command(service.full, Path(scratch))).wall_s)
+            yield walls[1] / walls[0] - 1
+
+
+@contextlib.contextmanager
+def _asked_on_and_on(board: _Running) -> Iterator[None]:
+    """While entered, a process of its own asks for one page after the other."""
+    asking = [
+        sys.executable,
+        "-c",
+        f"from benchmarks.board import ask_on; ask_on({board.url!r}, {board.pid})",
+    ]
+    with subprocess.Popen(asking, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def ask_on(url: str, pid: int) -> None:
+    """Load every page over and over, each time over another span."""
+
+    async def ask() -> None:
+        async with _browser() as browser:
+            hours = 0
+            while True:
+                for page in PAGES:
+                    hours += 1
+                    query = (
+                        f"range=30d&user=user{hours}@contoso.example"
+                        if hours % 2
+                        else f"range=7d&type={hours}"
+                    )
+                    with contextlib.suppress(aiohttp.ClientError):
+                        await _load(browser, _Running(url, pid), page, query)
+
+    asyncio.run(ask())
+
+
+def _show(report: BoardReport, console: Console) -> None:
+    table = Table(
+        box=MARKDOWN, title="Pages with all their panels, no view asked for twice", title_justify="left"
+    )
+    table.add_column("page")
+    for column in ("loads", "p50 ms", "p95 ms", "CPU p50 ms", "CPU p95 ms", ""):
+        table.add_column(column, justify="right")
+    for one in report.pages:
+        troubled = sum(load.troubled for load in one.loads)
+        verdict = "[green]pass[/]" if one.wall_ms(0.95) <= PAGE_MS_MAX else "[red]FAIL[/]"
+        table.add_row(
+            one.page,
+            str(len(one.loads)),
+            *(
+                f"{value:,.0f}"
+                for value in (one.wall_ms(0.5), one.wall_ms(0.95), one.cpu_ms(0.5), one.cpu_ms(0.95))
+            ),
+            f"{troubled} panels stopped" if troubled else verdict,
+        )
+    console.print(table)
+    for one in report.pages:
+        if one.wall_ms(0.95) > PAGE_MS_MAX:
+            console.print(f"slowest: {one.slowest.url}: {one.slowest.cpu_ms:,.0f} ms of CPU", markup=False)
+    console.print(
+        f"first load {report.first_load_kb:.0f} kB compressed (asked: {FIRST_LOAD_KB_MAX});"
+        f" the board is there after {report.start_ms:.0f} ms with {report.start_mb:.0f} MB,"
+        f" {report.peak_mb:.0f} MB at most"
+    )
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def _percent(shares: Sequence[float]) -> str:
+    return f"{median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"

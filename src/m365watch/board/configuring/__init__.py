@@ -1,0 +1,1 @@
+"""The collector's configuration, seen and changed from the board."""
