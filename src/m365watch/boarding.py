@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 
-from m365watch.board.access import LoopbackGate
+from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.serving import Board, Listening
+from m365watch.board.sessions import Sessions
+from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
+from m365watch.board.users import Users
 from m365watch.clock import Clock
+from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
 from m365watch.errors import NeedsOperator
@@ -25,26 +32,73 @@ from m365watch.lake.rollups.keeping import keep_rollups
 
 EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
+CERTIFICATE_EVERY_S = 30.0
 END_S = 1
 """How long open connections may take at the end."""
 _log = structlog.get_logger(__name__)
 
 
-def read_listen(text: str) -> Listening:
-    """Host and port of `HOST:PORT`; a port alone is loopback's.
+def read_listen(text: str, board: BoardSettings | None = None) -> Listening:
+    """Host and port of `HOST:PORT`, with what `board` says of it; a port alone is loopback's.
 
-    Raises: NeedsOperator: it is none, or not a loopback address.
+    Raises: NeedsOperator: it is none, or is not loopback's and others would see what comes and goes there.
     """
     host, _, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not (port.isascii() and port.isdigit() and int(port) < 65_536):
         raise NeedsOperator(f"{text!r} is no address to listen at", fix=f"write HOST:PORT, as in {EXAMPLE}")
-    if not _is_loopback(host):
+    board = board or BoardSettings()
+    if not _is_loopback(host) and not board.certificate and not board.proxies:
         raise NeedsOperator(
-            f"the board does not listen at {host}: whoever reaches it there could read every record",
-            fix=f"listen at {EXAMPLE}, and reach it from elsewhere through an SSH tunnel",
+            f"the board does not listen at {host} without TLS: what it shows would travel in the clear",
+            fix="set board.address with board.certificate_file and private_key_file, or with board.proxy;"
+            f" or listen at {EXAMPLE}, and reach it through an SSH tunnel",
         )
-    return Listening("127.0.0.1" if host == "localhost" else host, int(port))
+    host = "127.0.0.1" if host == "localhost" else host
+    return Listening(host, int(port), board.address, board.proxies, board.proxy_headers)
+
+
+def plan_listening(settings: Settings, given: str | None) -> Listening:
+    """Where the board is served: as `given` on the command line, or else as the configuration says.
+
+    Raises: NeedsOperator: it is not to be served there.
+    """
+    board = settings.board or BoardSettings()
+    listening = read_listen(given or board.listen, board)
+    if asks_to_sign_in(listening, board) and board.entra is None:
+        users = Users(settings.state_directory)
+        if not users.list():
+            raise NeedsOperator(
+                f"nobody could sign in to the board at {listening.host}: it has no users",
+                fix="add one: m365watch board user add NAME --role admin; or set board.entra",
+                where=str(users.path),
+            )
+    return listening
+
+
+def asks_to_sign_in(listening: Listening, board: BoardSettings) -> bool:
+    """Whether whoever comes there has to sign in: everybody but people of this machine."""
+    return board.asks_everybody or bool(listening.proxies) or not _is_loopback(listening.host)
+
+
+def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> Entrance | None:
+    """Where people sign in; None where nobody has to."""
+    board = settings.board or BoardSettings()
+    if not asks_to_sign_in(listening, board):
+        return None
+    users = Users(settings.state_directory)
+    sessions = Sessions(idle_s=board.idle_s, life_s=board.session_s, stamp_of=partial(_stamp_in, users))
+    return Entrance(users, sessions, clock, secure=listening.is_secure)
+
+
+def _stamp_in(users: Users, name: str) -> str | None:
+    """The user's stamp; None where there is no such user, or no reading of them: their session is over."""
+    try:
+        user = users.find(name)
+    except NeedsOperator as error:
+        _log.error(f"board: {error}")
+        return None
+    return user.stamp if user else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -62,21 +116,26 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     lake = settings.lake_directory
     facts = None if lake is None else FactsReader(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
-    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=LoopbackGate())
-    board = Board(Sources(settings, facts, clock, places), gate=gate, listening=listening)
-    server = _Server(
-        uvicorn.Config(
-            board.app,
-            host=listening.host,
-            port=listening.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=True,
-            lifespan="off",
-            timeout_graceful_shutdown=END_S,
-        )
+    entrance = open_entrance(settings, listening, clock=clock)
+    gate: Gate = entrance.gate if entrance else LoopbackGate()
+    sources = Sources(settings, facts, clock, places)
+    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
+    board = Board(sources, gate=gate, listening=listening, entrance=entrance)
+    config = uvicorn.Config(
+        board.app,
+        host=listening.host,
+        port=listening.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="off",
+        proxy_headers=False,
+        **tls_of(settings.board),
+        timeout_graceful_shutdown=END_S,
     )
+    server = _Server(config)
+    renewing = asyncio.create_task(_renew(config, settings.board, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
     try:
@@ -84,10 +143,55 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             await server.serve()
     finally:
         stopping.cancel()
+        renewing.cancel()
         if keeping is not None:
             keeping.cancel()
         if facts is not None:
             facts.close()
+
+
+def tls_of(board: BoardSettings | None) -> dict[str, Any]:
+    """What the server is told of the certificate. Raises: NeedsOperator: it cannot be used."""
+    if board is None or board.certificate is None or board.key is None:
+        return {}
+    password = board.key_password.reveal() if board.key_password else ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            board.certificate, board.key, lambda: password
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not a certificate"
+        raise NeedsOperator(
+            f"the board's certificate cannot be used: {reason}",
+            fix="see to board.certificate_file and private_key_file: one PEM each, that belong together",
+            where=str(board.certificate),
+        ) from None
+    return {"ssl_certfile": board.certificate, "ssl_keyfile": board.key, "ssl_keyfile_password": password}
+
+
+async def _renew(config: uvicorn.Config, board: BoardSettings | None, clock: Clock) -> None:
+    """Take a renewed certificate into use, again and again; one that cannot be used leaves the old one."""
+    if board is None or board.certificate is None:
+        return
+    used = _stamps(board)
+    while True:
+        await clock.sleep(CERTIFICATE_EVERY_S)
+        if (now := _stamps(board)) == used or config.ssl is None:
+            continue
+        used = now
+        try:
+            password = tls_of(board)["ssl_keyfile_password"]
+            config.ssl.load_cert_chain(board.certificate, board.key, password)
+        except (OSError, NeedsOperator) as error:
+            _log.error(f"board: {error}; the certificate before it stays in use")
+
+
+def _stamps(board: BoardSettings) -> list[int]:
+    stamps = []
+    for path in (board.certificate, board.key):
+        with contextlib.suppress(OSError):
+            stamps.append(path.stat().st_mtime_ns if path else 0)
+    return stamps
 
 
 class _Server(uvicorn.Server):

@@ -13,7 +13,8 @@ from m365watch.announcements.graph import Announcements
 from m365watch.announcements.poller import HealthMeans
 from m365watch.announcements.urls import AnnouncementUrls, Kind
 from m365watch.clock import Clock, Random
-from m365watch.config.settings import ServiceSettings, TenantSettings, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session
 from m365watch.entra.tokens import TokenSource

@@ -17,6 +17,7 @@ from starlette.types import Message
 from m365watch.board.access import Access, Gate, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.serving import Board, Listening
+from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
 from m365watch.clock import SystemClock
@@ -45,8 +46,15 @@ def sources_of(config: Path) -> Sources:
     return Sources(settings, None if lake is None else FactsReader(lake), SystemClock())
 
 
-def board_of(sources: Sources, *, gate: Gate | None = None) -> Board:
-    return Board(sources, gate=gate or LoopbackGate(), listening=Listening("127.0.0.1", PORT))
+def board_of(
+    sources: Sources,
+    *,
+    gate: Gate | None = None,
+    entrance: Entrance | None = None,
+    listening: Listening | None = None,
+) -> Board:
+    gate = gate or (entrance.gate if entrance else LoopbackGate())
+    return Board(sources, gate=gate, listening=listening or Listening("127.0.0.1", PORT), entrance=entrance)
 
 
 def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:
@@ -61,6 +69,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     leaves: bool = False,
     body: bytes = b"",
+    client: str = "127.0.0.1",
 ) -> Answer:
     """What the board answers; with `leaves`, to a browser that goes away at once."""
     parts = urlsplit(url)
@@ -76,7 +85,7 @@ async def ask(
         "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         "scheme": "http",
         "server": ("127.0.0.1", PORT),
-        "client": ("127.0.0.1", 50_000),
+        "client": (client, 50_000),
         "root_path": "",
     }
     requests: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

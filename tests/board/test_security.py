@@ -50,6 +50,7 @@ from m365watch.board.shapes import (
     Way,
 )
 from m365watch.boarding import read_listen
+from m365watch.config.listening import BoardSettings
 from m365watch.errors import NeedsOperator
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</script>&lt;javascript:x"""
@@ -110,12 +111,14 @@ def test_nothing_is_changed_without_the_pages_token(board: Board) -> None:
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:8365", "192.0.2.1:1", "board.example:8365", "[::]:8365", "x", "127.0.0.1:99999"]
 )
-def test_only_loopback_is_listened_at(listen: str) -> None:
-    """Nobody opens the records to the network by an option alone."""
+@pytest.mark.parametrize("board", [None, BoardSettings(asks_everybody=True, address="https://board.example")])
+def test_only_loopback_is_listened_at_without_tls(listen: str, board: BoardSettings | None) -> None:
+    """Nobody opens the records to the network by an option alone: the refusal names what is to be set."""
     with pytest.raises(NeedsOperator) as refused:
-        read_listen(listen)
+        read_listen(listen, board)
 
     assert "8365" in refused.value.fix
+    assert "board.certificate_file" in refused.value.fix or listen in {"x", "127.0.0.1:99999"}
 
 
 def test_a_port_alone_is_loopbacks() -> None:

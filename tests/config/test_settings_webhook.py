@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from m365watch.config.listening import WebhookSettings
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import WebhookSettings
 from m365watch.errors import SettingsRefused
 from m365watch.monitor.secrets import list_secrets
 from settings_documents import Document, filled_in, mistakes_of, settings_of

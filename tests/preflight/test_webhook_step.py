@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import Secret, Settings, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import Secret, Settings
 from m365watch.diagnosis.findings import Verdict
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.preflight.webhook import check_webhook

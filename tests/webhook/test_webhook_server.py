@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import Secret, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import Secret
 from m365watch.errors import NeedsOperator
 from m365watch.model import ContentType, TenantId
 from m365watch.testing.certificates import Authority

@@ -33,6 +33,10 @@ class Access:
     role: Role
     tenants: frozenset[str] | None
     """Ids in lower case; None: all tenants."""
+    sees_contents: bool = True
+    """Whether subjects, names of files, texts and raw records are shown to them."""
+    session: str = ""
+    """What tells this session from their others; empty where nobody has signed in."""
     scopes: frozenset[Scope] | None = None
     """What their token is good for; None: they are a person, with all that the role may do."""
     token: str = ""

@@ -1,8 +1,8 @@
-"""What stands before every request: the host it names, the page it comes from, and the headers it goes with.
+"""What stands before every request: its host, the page it comes from, who asks, and the headers it goes with.
 
 A page of somebody else in the same browser can send requests here, and can have its own name point to this
 machine. So a request counts only with a host that is ours, and what changes something only with a token
-that no other page can read.
+that no other page can read. Whoever has to sign in first, comes no further than the page for that.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access, Gate
@@ -37,6 +38,11 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 TOKEN_HEADER = "X-CSRF-Token"
+SIGN_IN = "/sign-in"
+_FOR_EVERYBODY = ("/healthz", "/readyz", SIGN_IN)
+_FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
+"""What is answered before anybody has signed in; everything else, whatever it will be, is not."""
+_ACCESS = "m365watch.access"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_SITES = frozenset({"same-origin", "none"})
@@ -51,7 +57,11 @@ class Tokens:
 
     def token_of(self, access: Access) -> str:
         """The token of the pages of that person."""
-        return hmac.new(self._secret, access.name.encode(), hashlib.sha256).hexdigest()
+        return self.token_for(f"{access.name}/{access.session}")
+
+    def token_for(self, text: str) -> str:
+        """The token that goes with a text."""
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
     def is_right(self, access: Access, token: str) -> bool:
         """Whether it is theirs."""
@@ -70,13 +80,19 @@ class Guarded:
         host: str,
         port: int,
         names: Iterable[str] = (),
+        secure: bool = False,
     ) -> None:
-        """Answer requests to `host`, to loopback's names, and to `names`."""
+        """Answer requests to `host`, to loopback's names, and to `names`, which may have a port of theirs.
+
+        `secure` says that browsers come by https.
+        """
         self._app = app
         self._gate = gate
         self._tokens = tokens
-        self._hosts = {one.lower() for one in (*_LOOPBACK, host, f"[{host}]", *names)}
+        self._hosts = {one.lower() for one in (*_LOOPBACK, host, f"[{host}]")}
         self._port = str(port)
+        self._names = {one.lower() for one in names}
+        self._headers = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if secure else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
@@ -86,7 +102,7 @@ class Guarded:
 
         async def send_with_headers(sent: Message) -> None:
             if sent["type"] == "http.response.start":
-                _add_headers(sent)
+                _add_headers(sent, self._headers)
             await send(sent)
 
         refusal = self._refusal(scope)
@@ -97,19 +113,60 @@ class Guarded:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host, _, port = _split_host(headers.get("host", ""))
-        if host.lower() not in self._hosts or port not in {"", self._port}:
+        if not self._is_ours(headers.get("host", "").lower()):
             return _refused(scope, 421, "this host is not served here")
-        if scope["method"] in _SAFE:
-            return None
-        access = self._gate.access_of(HTTPConnection(scope))
-        if access.is_token if access else is_of_the_api(scope["path"]):
-            return None  # no page of somebody else can send a token; the API itself asks whoever has none
-        if headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
+        is_safe = scope["method"] in _SAFE
+        if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
             return _refused(scope, 403, "this comes from another site")
-        if access is None or not self._tokens.is_right(access, headers.get(TOKEN_HEADER, "")):
+        access = self._gate.access_of(HTTPConnection(scope))
+        scope[_ACCESS] = access
+        if access is None:
+            # The API tells whoever has no token so itself, as a document.
+            is_let = _is_for_everybody(scope["path"]) or is_of_the_api(scope["path"])
+            return None if is_let else _first_sign_in(scope, headers)
+        if is_safe or scope["path"] == SIGN_IN or access.is_token:
+            return None
+        if not self._tokens.is_right(access, headers.get(TOKEN_HEADER, "")):
             return _refused(scope, 403, "this page is too old: load it again")
         return None
+
+    def _is_ours(self, asked: str) -> bool:
+        host, _, port = _split_host(asked)
+        return asked in self._names or (host in self._hosts and port in {"", self._port})
+
+
+def access_of(connection: HTTPConnection) -> Access:
+    """Who asks, where `Guarded` has let the request through."""
+    access = connection.scope[_ACCESS]
+    assert isinstance(access, Access)  # noqa: S101 - whoever has none comes to pages for everybody only
+    return access
+
+
+def access_or_none(connection: HTTPConnection) -> Access | None:
+    """The same, where those without a right may come as well."""
+    access = connection.scope[_ACCESS]
+    assert access is None or isinstance(access, Access)  # noqa: S101 - nobody else sets it
+    return access
+
+
+def _is_for_everybody(path: str) -> bool:
+    return path in _FOR_EVERYBODY or path.startswith(_FOR_EVERYBODY_BELOW)
+
+
+def _first_sign_in(scope: Scope, headers: Headers) -> Response:
+    """To the page for that, and back from there to what was asked for; to what is no browser, in words."""
+    if "HX-Request" in headers:
+        current = urlsplit(headers.get("HX-Current-URL", "/"))
+        back = f"{current.path}?{current.query}" if current.query else current.path
+        return Response(status_code=401, headers={"HX-Redirect": _sign_in_url(back)})
+    if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+        query = scope["query_string"].decode("latin-1")
+        return RedirectResponse(_sign_in_url(f"{scope['path']}?{query}" if query else scope["path"]), 303)
+    return PlainTextResponse("sign in first\n", status_code=401)
+
+
+def _sign_in_url(back: str) -> str:
+    return SIGN_IN if back in {"", "/"} else f"{SIGN_IN}?{urlencode({'next': back})}"
 
 
 def _refused(scope: Scope, status: int, says: str) -> Response:
@@ -131,8 +188,8 @@ def _split_host(text: str) -> tuple[str, str, str]:
     return text.partition(":")
 
 
-def _add_headers(sent: MutableMapping[str, Any]) -> None:
+def _add_headers(sent: MutableMapping[str, Any], wanted: Mapping[str, str]) -> None:
     headers = MutableHeaders(scope=sent)
-    for name, value in HEADERS.items():
+    for name, value in wanted.items():
         headers[name] = value
     headers.setdefault("Cache-Control", "no-store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -28,8 +29,10 @@ from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
+from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
-from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens
+from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
+from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
@@ -46,13 +49,36 @@ class Listening:
 
     host: str
     port: int
+    address: str = ""
+    """Where browsers reach it; empty: at host and port."""
+    proxies: tuple[str, ...] = ()
+    """Networks of the proxies that every request comes through; empty: there is none."""
+    proxy_headers: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Where browsers reach it, whatever the configuration says of it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.address or f"http://{host}:{self.port}"
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers come by https."""
+        return self.address.startswith("https:")
+
+    @property
+    def names(self) -> list[str]:
+        """The host of `address`, as browsers name it."""
+        return [urlsplit(self.address).netloc] if self.address else []
 
 
 class Board:
     """The pages of one configuration."""
 
-    def __init__(self, sources: Sources, *, gate: Gate, listening: Listening) -> None:
-        """Nothing listens yet; `app` is the application."""
+    def __init__(
+        self, sources: Sources, *, gate: Gate, listening: Listening, entrance: Entrance | None = None
+    ) -> None:
+        """Nothing listens yet; `app` is the application. `entrance` is where people sign in, if they do."""
         self._sources = sources
         self._gate = gate
         self._templates = Templates()
@@ -60,8 +86,9 @@ class Board:
         self._told = 0
         self.app = Starlette(
             routes=[
+                *(entrance.routes() if entrance else ()),
                 Route("/", self._home),
-                *Api(sources, gate=gate).routes,
+                *Api(sources).routes,
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
@@ -71,7 +98,16 @@ class Board:
                 Route("/{page}", self._page),
             ],
             middleware=[
-                Middleware(Guarded, gate=gate, tokens=self._tokens, host=listening.host, port=listening.port),
+                *_proxies_of(listening),
+                Middleware(
+                    Guarded,
+                    gate=gate,
+                    tokens=self._tokens,
+                    host=listening.host,
+                    port=listening.port,
+                    names=listening.names,
+                    secure=listening.is_secure,
+                ),
                 Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
             ],
         )
@@ -141,6 +177,8 @@ class Board:
             self._told += 1
             try:
                 async for news in tell_news(view, self._sources):
+                    if self._gate.access_of(request) != view.access:
+                        return  # they have signed out, or may do something else by now
                     yield news
             finally:
                 self._told -= 1
@@ -155,9 +193,7 @@ class Board:
         return self._view(request, access), page, page.panel(request.path_params["panel"])
 
     def _access_of(self, request: Request) -> Access:
-        access = self._gate.access_of(request)
-        assert access is not None  # noqa: S101 - the only gate lets everybody in who reaches loopback
-        return access
+        return access_of(request)
 
     def _view(self, request: Request, access: Access) -> View:
         return read_view(request.query_params, access, now=self._sources.clock.now())
@@ -171,6 +207,12 @@ class Board:
         if (view := values.get("view")) is not None:
             values |= {"token": self._tokens.token_of(view.access), "token_header": TOKEN_HEADER}
         return HTMLResponse(self._templates.render(template, **values), status_code=status)
+
+
+def _proxies_of(listening: Listening) -> list[Middleware]:
+    if not listening.proxies:
+        return []
+    return [Middleware(BehindProxy, addresses=listening.proxies, headers=listening.proxy_headers)]
 
 
 class _Static(StaticFiles):

@@ -45,6 +45,8 @@ class KeptToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_at: datetime
     created_by: str
     expires_at: datetime
+    contents: bool = True
+    """Whether subjects, names of files, texts and raw records are shown to it."""
 
     def is_in_force(self, now: datetime) -> bool:
         """Whether it has not expired."""
@@ -65,6 +67,7 @@ class TokenWanted:
     tenants: tuple[str, ...] | None
     created_by: str
     expires_at: datetime
+    contents: bool = True
 
 
 class TokenFile:
@@ -112,6 +115,7 @@ class TokenFile:
             created_at=now,
             created_by=wanted.created_by,
             expires_at=wanted.expires_at,
+            contents=wanted.contents,
         )
         self._change(lambda tokens: _with(tokens, kept, now))
         return f"m365w_{kept.id}_{secret}", kept

@@ -60,4 +60,11 @@ def access_with(kept: KeptToken) -> Access:
     scopes = frozenset(kept.scopes)
     role = Role.ANALYST if scopes & _ANALYSTS else Role.VIEWER
     tenants = None if kept.tenants is None else frozenset(kept.tenants)
-    return Access(f"token {kept.name}", role, tenants, scopes, kept.id)
+    return Access(
+        f"token {kept.name}",
+        role,
+        tenants,
+        sees_contents=kept.contents,
+        scopes=scopes,
+        token=kept.id,
+    )

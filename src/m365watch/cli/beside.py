@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from m365watch.config.settings import Settings
 
 LISTEN = "127.0.0.1:8365"
 NICENESS = 5
@@ -24,40 +27,44 @@ BoardListenOption = Annotated[
     typer.Option(
         "--board-listen",
         metavar="HOST:PORT",
-        help=f"Where, in place of {LISTEN}; loopback only. Implies --board.",
+        help=f"Where, in place of `board.listen`, or {LISTEN}. Implies --board.",
         show_default=False,
     ),
 ]
 
 
-def listen_of(given: str | None, *, wanted: bool) -> str | None:
-    """Where the board listens; None where there is to be none."""
-    return given or (LISTEN if wanted else None)
-
-
 @contextlib.contextmanager
 def board_beside(
-    listen: str | None, *, config: Path | None, job: Path | None, collector: Path | None
+    settings: Settings,
+    listen: str | None,
+    *,
+    wanted: bool,
+    config: Path | None,
+    job: Path | None,
+    collector: Path | None,
 ) -> Iterator[None]:
-    """While entered, the board of the configuration is served at `listen`; None: there is none.
+    """While entered, the board of the configuration is served, at `listen` or where the settings say.
+
+    Neither `listen` nor `wanted`: there is none.
 
     The board ends with its standard input, which is to say with this process, however that ends.
 
     Raises: NeedsOperator: it cannot be served there, or a package is missing.
     """
-    if listen is None:
+    if listen is None and not wanted:
         yield
         return
-    from m365watch.cli.board import require_board
+    from m365watch.cli.board_packages import require_board
 
     require_board()
-    from m365watch.boarding import read_listen
+    from m365watch.boarding import plan_listening
 
-    read_listen(listen)
+    plan_listening(settings, listen)
     named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
     files = [one for flag, path in named.items() if path is not None for one in (flag, str(path))]
+    where = [] if listen is None else ["--listen", listen]
     child = subprocess.Popen(
-        [sys.executable, "-m", "m365watch.cli.main", "board", "--beside", "--listen", listen, *files],
+        [sys.executable, "-m", "m365watch.cli.main", "board", "--beside", *where, *files],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the collector, which then lets go of the board

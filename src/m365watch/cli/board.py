@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.beside import LISTEN, NICENESS
+from m365watch.cli.board_packages import require_board
 from m365watch.cli.board_token import token
+from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.errors import NeedsOperator
 
 if TYPE_CHECKING:
     from m365watch.board.serving import Listening
     from m365watch.config.settings import Settings
 
-
 board = typer.Typer(rich_markup_mode=None)
+board.add_typer(user, name="user")
 board.add_typer(token, name="token")
 
 
@@ -32,44 +33,36 @@ def serve_or_go_on(
     job: JobOption = None,
     collector_file: CollectorOption = None,
     listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where the pages are served; loopback only.")
-    ] = LISTEN,
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help=f"Where the pages are served, in place of `board.listen`, or {LISTEN}.",
+            show_default=False,
+        ),
+    ] = None,
     beside: Annotated[
         bool, typer.Option("--beside", hidden=True, help="Give way to a collector, and end with stdin.")
     ] = False,
 ) -> None:
     """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
 
-    Without a command, the pages are served to this machine, until Ctrl-C; the lake, the ledger and the
-    alerts are read for it, so it is free to use while `m365watch run` is running.
+    Without a command, the pages are served until Ctrl-C: to this machine alone, or where the section `board`
+    of the configuration says, to whoever signs in. The lake, the ledger and the alerts are read for it, so
+    it is free to use while `m365watch run` is running.
 
-    Exit codes: 0 stopped; 1 the port cannot be used, or a package is missing; 2 the configuration is wrong.
+    Exit codes: 0 stopped; 1 it cannot be served there, or a package is missing; 2 the configuration is wrong.
     """
     if context.invoked_subcommand is not None:
         context.obj = config
         return
     from m365watch.cli.loop import run_in_loop
 
-    settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True, for_board=True)
     require_board()
-    from m365watch.boarding import read_listen
+    from m365watch.boarding import plan_listening
 
-    run_in_loop(_serve(settings, read_listen(listen), beside=beside))
-
-
-def require_board() -> None:
-    """Nothing, where the board's packages are there.
-
-    Raises: NeedsOperator.
-    """
-    try:
-        import jinja2  # noqa: F401 - whether it is there
-        import starlette  # noqa: F401 - the same
-        import uvicorn  # noqa: F401 - the same
-    except ImportError as error:
-        raise NeedsOperator(
-            f"the board needs the Python package {error.name}", fix='run: pip install "m365watch[board]"'
-        ) from None
+    run_in_loop(_serve(settings, plan_listening(settings, listen), beside=beside))
 
 
 async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> None:
@@ -82,8 +75,7 @@ async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> N
         os.nice(NICENESS)
         _stop_with_stdin(stop)
     with StopSignals(stop):
-        host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        sys.stderr.write(f"board: http://{host}:{listening.port}/{'' if beside else ' (Ctrl-C ends it)'}\n")
+        sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
         await serve_board(settings, listening, clock=SystemClock(), stop=stop)
 
 

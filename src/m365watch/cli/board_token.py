@@ -61,6 +61,14 @@ def create(
             "--tenant", metavar="ID", help="Only for this tenant; may be repeated. Left out: for all."
         ),
     ] = None,
+    contents: Annotated[
+        bool,
+        typer.Option(
+            "--contents/--no-contents",
+            help="Whether it is shown subjects, names of files, texts and raw records, or only who did what.",
+            show_default=False,
+        ),
+    ] = True,
     days: Annotated[
         int, typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="It expires after so many days.")
     ] = DAYS,
@@ -85,6 +93,7 @@ def create(
             tenants=_tenants_of(tenant, known),
             created_by=getpass.getuser(),
             expires_at=now + timedelta(days=days),
+            contents=contents,
         ),
         now,
     )
@@ -189,7 +198,7 @@ def _page(found: Sequence[KeptToken], now: datetime) -> RenderableType:
         table.add_row(
             Text(plain(one.name), style="bold"),
             Text(one.id),
-            Text(", ".join(one.scopes)),
+            Text(", ".join(one.scopes) + ("" if one.contents else "; no contents")),
             Text("all" if one.tenants is None else "\n".join(one.tenants)),
             Text(f"{one.created_at:%Y-%m-%d} by {plain(one.created_by)}"),
             Text(until) if one.is_in_force(now) else Text(f"{until}, expired", style="red"),
@@ -207,6 +216,7 @@ def _document(kept: KeptToken, now: datetime) -> dict[str, Any]:
         "tenants": None if kept.tenants is None else list(kept.tenants),
         "created_at": instant(kept.created_at),
         "created_by": kept.created_by,
+        "contents": kept.contents,
         "expires_at": instant(kept.expires_at),
         "expired": not kept.is_in_force(now),
     }

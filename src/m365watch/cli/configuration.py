@@ -73,18 +73,23 @@ ProdModeOption = Annotated[
 
 
 def read_settings(
-    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool = False
+    config: Path | None,
+    *,
+    job: Path | None,
+    collector: Path | None,
+    for_reading: bool = False,
+    for_board: bool = False,
 ) -> Settings:
     """The settings of the configuration that the command line, or else the environment, names.
 
     With `for_reading`, for commands that send nothing, no secret has to be there, and the environment's
-    proxy does not matter.
+    proxy does not matter. With `for_board` those of the section `board` have to be there all the same.
 
     Raises:
         SettingsRefused: it cannot be used, or the way to the service cannot; every mistake in it is named.
         typer.BadParameter: none is named, or both kinds are.
     """
-    settings = _read_files(config, job=job, collector=collector, for_reading=for_reading)
+    settings = _read_files(config, job=job, collector=collector, for_reading=for_reading, for_board=for_board)
     if not for_reading:
         _check_ways(settings)
     return settings
@@ -109,7 +114,7 @@ def _check_ways(settings: Settings) -> None:
 
 
 def _read_files(
-    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool
+    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool, for_board: bool
 ) -> Settings:
     from m365watch.config.load import load_server_settings, load_settings
     from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
@@ -117,10 +122,16 @@ def _read_files(
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
     if pair is not None:
         return load_server_settings(
-            job=pair[0], collector=pair[1], environment=os.environ, for_reading=for_reading
+            job=pair[0],
+            collector=pair[1],
+            environment=os.environ,
+            for_reading=for_reading,
+            for_board=for_board,
         )
     named = config or Path(os.environ[CONFIG_VARIABLE])
-    return load_settings(find_config(named), environment=os.environ, for_reading=for_reading)
+    return load_settings(
+        find_config(named), environment=os.environ, for_reading=for_reading, for_board=for_board
+    )
 
 
 def configuration_files(config: Path | None, *, job: Path | None, collector: Path | None) -> tuple[Path, ...]:

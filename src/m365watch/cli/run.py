@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.beside import BoardListenOption, BoardOption, board_beside, listen_of
+from m365watch.cli.beside import BoardListenOption, BoardOption, board_beside
 from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
@@ -98,7 +98,7 @@ def run(
         bars = line_format is LineFormat.TEXT and not (_writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=quiet, bars=bars)
         with board_beside(
-            listen_of(board_listen, wanted=board), config=config, job=job, collector=collector_file
+            settings, board_listen, wanted=board, config=config, job=job, collector=collector_file
         ):
             ending = _collect(collector, view=view, once=once, reload=reload)
         raise typer.Exit(_show_end(ending, settings, told=told, as_json=as_json))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.agreement import check_agreement
+from m365watch.config.board import check_board
 from m365watch.config.certificates import find_certificates
 from m365watch.config.detections import check_detections
 from m365watch.config.document import TEXT_BYTES_MAX, Pairs, Unreadable, parse_document
@@ -33,24 +35,32 @@ _NAME_ANOTHER = "name another file with --config"
 _HOW_TO_BEGIN = "begin with the example of docs/reference/settings.md"
 
 
-def load_settings(path: Path, *, environment: Mapping[str, str], for_reading: bool = False) -> Settings:
+def load_settings(
+    path: Path, *, environment: Mapping[str, str], for_reading: bool = False, for_board: bool = False
+) -> Settings:
     """The settings in the file, JSON or YAML; `${NAME}` in it is taken from `environment`.
 
     With `for_reading`, for commands that send nothing, secrets stay as they are written: neither the
-    environment nor a file has to have them.
+    environment nor a file has to have them. With `for_board` those of the section `board` are read.
 
     Raises:
         SettingsRefused: the file cannot be used; every mistake in it is named.
     """
     path = path.absolute()
     document = _read_document(path)
-    return parse_settings(document, path=path, environment=environment, for_reading=for_reading)
+    wanted = _Wanted(for_reading=for_reading, for_board=for_board)
+    return _settle(document, places=one_place(path), environment=environment, report=Report(), wanted=wanted)
 
 
 def load_server_settings(
-    *, job: Path, collector: Path, environment: Mapping[str, str], for_reading: bool = False
+    *,
+    job: Path,
+    collector: Path,
+    environment: Mapping[str, str],
+    for_reading: bool = False,
+    for_board: bool = False,
 ) -> Settings:
-    """The settings in the two files of Devo's collector server; `for_reading` as for one file.
+    """The settings in the two files of Devo's collector server; the switches are those of one file.
 
     Relative paths start at the folder of the file that they are in.
 
@@ -68,7 +78,8 @@ def load_server_settings(
         documents.append(document)
     joined = join_documents(*documents, job_path=job, collector_path=collector, report=report)
     places = Places(path=collector.absolute(), inputs_path=job.absolute())
-    return _settle(joined, places=places, environment=environment, report=report, for_reading=for_reading)
+    wanted = _Wanted(for_reading=for_reading, for_board=for_board)
+    return _settle(joined, places=places, environment=environment, report=report, wanted=wanted)
 
 
 def parse_settings(
@@ -81,15 +92,33 @@ def parse_settings(
     Raises:
         SettingsRefused: the document cannot be used; every mistake in it is named.
     """
-    report = Report()
-    places = one_place(path)
-    return _settle(document, places=places, environment=environment, report=report, for_reading=for_reading)
+    wanted = _Wanted(for_reading=for_reading)
+    return _settle(document, places=one_place(path), environment=environment, report=Report(), wanted=wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which secrets a command needs."""
+
+    for_reading: bool = False
+    for_board: bool = False
+
+    @property
+    def reads(self) -> bool:
+        return not self.for_reading
+
+    @property
+    def reads_board(self) -> bool:
+        return self.for_board or not self.for_reading
 
 
 def _settle(
-    document: object, *, places: Places, environment: Mapping[str, str], report: Report, for_reading: bool
+    document: object, *, places: Places, environment: Mapping[str, str], report: Report, wanted: _Wanted
 ) -> Settings:
-    tidied = tidy_document(document, environment=environment, report=report, fills_secrets=not for_reading)
+    reads, reads_board = wanted.reads, wanted.reads_board
+    tidied = tidy_document(
+        document, environment=environment, report=report, fills_secrets=reads, fills_board=reads_board
+    )
     if not isinstance(tidied, dict):
         held = "plain text" if isinstance(tidied, str) else show_value(tidied, secret=True)
         report.refuse((), f"holds {held}; give an object with inputs, in JSON or YAML")
@@ -99,13 +128,13 @@ def _settle(
     settle_spellings(tidied, report)
     refuse_redis(tidied, report)
     warn_of_inline_secrets(tidied, places=places, report=report)
-    reads = not for_reading
     guard = guard_for(environment, allows_readable=allows_readable_secrets(tidied, report))
-    fill_in_secrets(tidied, places=places, guard=guard, report=report, reads=reads)
+    fill_in_secrets(tidied, places=places, guard=guard, report=report, reads=reads, reads_board=reads_board)
     check_proofs(tidied, places=places, guard=guard, report=report, reads=reads)
     endpoint = identity_endpoint(tidied, environment=environment, report=report, reads=reads)
     find_certificates(tidied, folder=places.folder, report=report)
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
+    check_board(tidied, places=places, guard=guard, report=report, reads=reads_board)
     check_networks(tidied, places=places, report=report, reads=reads)
     check_detections(tidied, places=places, report=report, reads=reads)
     check_notifications(tidied, report=report)

@@ -28,6 +28,10 @@ SECRET_KEYS = frozenset(
     }
 )
 """Keys whose value is never shown."""
+_SECTIONS_WITH_SECRETS = {
+    *(("credentials",), ("network",), ("second",)),
+    *(("webhook",), ("board",), ("entra",)),
+}
 
 _SHOWN_CHARACTERS_MAX = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -104,7 +108,7 @@ class Report:
     def _show(self, path: KeyPath, value: object) -> str:
         secret = path in self.hidden or not SECRET_KEYS.isdisjoint(path)
         # A text where the whole section should be may well be the secret itself.
-        secret = secret or path[-1:] in {("credentials",), ("network",), ("second",), ("webhook",)}
+        secret = secret or path[-1:] in _SECTIONS_WITH_SECRETS
         # People write a password into a proxy's address; in one that is malformed it may stand anywhere.
         secret = secret or path[-1:] == ("proxy",)
         return show_value(value, secret=secret)

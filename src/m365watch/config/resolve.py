@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
+from m365watch.config.board import resolve_board
 from m365watch.config.clouds import CLOUDS, is_microsofts
 from m365watch.config.detections import is_on, resolve_detections
 from m365watch.config.inputs import (
@@ -91,6 +92,7 @@ def resolve(
         network=network,
         watches_configuration=file.globals.watch_configuration,
         webhook=resolve_webhook(file.globals.webhook),
+        board=resolve_board(file.board, network=network),
         detections=resolve_detections(
             file.detections,
             has_lake=has_lake,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from m365watch.config.board import BoardSection
 from m365watch.config.detections import DetectionsSection
 from m365watch.config.inputs import InputSection
 from m365watch.config.kinds import DEFAULTS, OBJECT, Name, Section
@@ -34,3 +35,6 @@ class ConfigurationFile(Section):
 
     detections: DetectionsSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """The rules that every record goes past, and that make alerts of what they find."""
+
+    board: BoardSection | None = Field(default=None, title=OBJECT)
+    """Where the analyst's pages are served, and who may see what; left out, to this machine alone."""

@@ -6,6 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
+from m365watch.config.board import BOARD, BOARD_ENTRA
 from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.keyrings import is_reference, read_keyring
@@ -33,19 +34,29 @@ _READ_ANEW = "private_key"
 
 
 def fill_in_secrets(
-    document: Document, *, places: Places, guard: FileGuard, report: Report, reads: bool = True
+    document: Document,
+    *,
+    places: Places,
+    guard: FileGuard,
+    report: Report,
+    reads: bool = True,
+    reads_board: bool = True,
 ) -> None:
     """Set every secret that is in a file or the keyring, in place: `token` from `token_file` and so on.
 
-    Where `reads` is false both are left alone, and a mark stands in place of each secret.
+    Where `reads` is false (`reads_board` for those of the section `board`) both are left alone, and a mark
+    stands in place of each secret.
     """
     for path in _sections_with_secrets(document):
+        does_read = reads_board if path[:1] == BOARD else reads
         section = section_at(document, *path)
         for key in sorted(SECRET_KEYS):
             if is_reference(section.get(key)):
-                _fill_in_from_keyring(section, (*path, key), report, reads=reads)
+                _fill_in_from_keyring(section, (*path, key), report, reads=does_read)
             if key != _READ_ANEW and section.get(f"{key}_file") is not None:
-                _fill_in(section, (*path, key), _Files(places.folder_of(path), guard, reads=reads), report)
+                _fill_in(
+                    section, (*path, key), _Files(places.folder_of(path), guard, reads=does_read), report
+                )
 
 
 def allows_readable_secrets(document: Document, report: Report) -> bool:
@@ -88,6 +99,8 @@ def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:
         *(("outputs", name, "config") for name in outputs),
         *networks_in(document),
         WEBHOOK,
+        BOARD,
+        BOARD_ENTRA,
         RESPONSE,
         (*RESPONSE, "second"),
         *((*NOTIFICATIONS, name) for name in section_at(document, *NOTIFICATIONS)),

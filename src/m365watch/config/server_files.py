@@ -33,7 +33,7 @@ def join_documents(
         if key in _GLOBALS:
             globals_.append((_GLOBALS[key], value))
             report.origins[("globals", _GLOBALS[key])] = Origin(collector_path.name, (key,))
-        elif key == "detections":
+        elif key in ("detections", "board"):
             joined.append((key, value))
             report.origins[(key,)] = Origin(collector_path.name, (key,))
         elif key == "loggers":

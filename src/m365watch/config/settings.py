@@ -11,6 +11,7 @@ from m365watch.model import Service, TenantId
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
+    from m365watch.config.listening import BoardSettings, WebhookSettings
     from m365watch.config.targets import TargetSettings
 
 
@@ -73,22 +74,6 @@ class NetworkSettings:
     """How long an answer may bring no byte."""
     tls_minimum: str = "1.2"
     """1.2 or 1.3."""
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookSettings:
-    """The receiver of Microsoft's notifications."""
-
-    address: str
-    """What Microsoft is told, without the tenant at its end."""
-    host: str
-    port: int
-    auth_id: Secret
-    certificate: Path | None = None
-    """PEM, with its chain; None: a proxy has it."""
-    key: Path | None = None
-    key_password: Secret | None = None
-    requests_per_minute: int = 600
 
 
 UNSET_NETWORK = NetworkSettings()
@@ -484,6 +469,8 @@ class Settings:
     """`globals.webhook`; None: there is only polling."""
     detections: DetectionSettings = DetectionSettings()
     """The rules that every record goes past."""
+    board: BoardSettings | None = None
+    """The section `board`; None: there is none, and the pages are for this machine alone."""
 
     @property
     def receivers(self) -> tuple[str, ...]:

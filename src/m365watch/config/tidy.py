@@ -35,13 +35,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def tidy_document(
-    document: object, *, environment: Mapping[str, str], report: Report, fills_secrets: bool = True
+    document: object,
+    *,
+    environment: Mapping[str, str],
+    report: Report,
+    fills_secrets: bool = True,
+    fills_board: bool = True,
 ) -> object:
     """The document with `${NAME}` filled in; what cannot be used is in `report` and left as it is.
 
-    Secrets stay as they are written where `fills_secrets` is false.
+    Secrets stay as they are written where `fills_secrets` is false, those of the section `board` where
+    `fills_board` is.
     """
-    return _Tidying(environment, report, fills_secrets=fills_secrets).tidy(document, ())
+    fills = (fills_secrets, fills_board)
+    return _Tidying(environment, report, fills=fills).tidy(document, ())
 
 
 def is_placeholder(text: str) -> bool:
@@ -69,10 +76,10 @@ def set_aside(document: Document, report: Report) -> None:
 class _Tidying:
     """One walk over one document; counts the values it meets so that it always ends."""
 
-    def __init__(self, environment: Mapping[str, str], report: Report, *, fills_secrets: bool) -> None:
+    def __init__(self, environment: Mapping[str, str], report: Report, *, fills: tuple[bool, bool]) -> None:
         self._environment = environment
         self._report = report
-        self._fills_secrets = fills_secrets
+        self._fills_secrets, self._fills_board = fills
         self._values_left = VALUES_MAX
 
     def tidy(self, value: object, path: KeyPath) -> object:
@@ -135,7 +142,8 @@ class _Tidying:
         if "${" not in text:
             return text
         self._report.hidden.add(path)
-        if not self._fills_secrets and path[-1:] and path[-1] in SECRET_KEYS:
+        fills = self._fills_board if path[:1] == ("board",) else self._fills_secrets
+        if not fills and path[-1:] and path[-1] in SECRET_KEYS:
             return text
         missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:

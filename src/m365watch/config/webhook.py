@@ -11,10 +11,11 @@ from pydantic import AfterValidator, Field
 from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.kinds import ON_OFF, BaseUrl, FilePath, SecretText, Section, Switch, Whole
+from m365watch.config.listening import WebhookSettings
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.places import Places
 from m365watch.config.sections import Document, section_at
-from m365watch.config.settings import Secret, WebhookSettings
+from m365watch.config.settings import Secret
 
 WEBHOOK: tuple[str, str] = ("globals", "webhook")
 AUTH_ID_CHARACTERS_MIN = 16

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from m365watch.config.settings import Settings, WebhookSettings
+from m365watch.config.listening import WebhookSettings
+from m365watch.config.settings import Settings
 from m365watch.errors import NeedsOperator
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.preflight.report import Check, Checked, bad, good, odd

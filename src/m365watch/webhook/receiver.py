@@ -10,7 +10,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.completeness.auditor import Audited
-from m365watch.config.settings import WebhookSettings
+from m365watch.config.listening import WebhookSettings
 from m365watch.errors import NeedsOperator
 from m365watch.model import Feed
 from m365watch.webhook.desk import NotificationDesk

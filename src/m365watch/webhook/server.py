@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.config.settings import WebhookSettings
+from m365watch.config.listening import WebhookSettings
 from m365watch.defects import defect_of
 from m365watch.errors import NeedsOperator
 from m365watch.model import TenantId

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from m365watch.board.access import Access, Gate
+from m365watch.board.access import Access
 from m365watch.board.acting import read_body
 from m365watch.board.api.operations import BASE, Call, Operation
 from m365watch.board.api.pace import Pace
@@ -35,6 +35,7 @@ from m365watch.board.api.problems import (
 )
 from m365watch.board.api.registry import operations
 from m365watch.board.leaving import Left, while_there
+from m365watch.board.security import access_or_none
 from m365watch.board.sources import Sources
 from m365watch.board.token_gate import bearer_of
 from m365watch.defects import defect_of
@@ -44,12 +45,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Api:
-    """The API over the same sources and behind the same gate as the pages."""
+    """The API over the same sources as the pages, and behind the same guard."""
 
-    def __init__(self, sources: Sources, *, gate: Gate) -> None:
+    def __init__(self, sources: Sources) -> None:
         """Nothing is asked yet; `routes` has all of it."""
         self._sources = sources
-        self._gate = gate
         self._pace = Pace(sources.clock)
 
     @property
@@ -89,7 +89,7 @@ class Api:
 
     def _let_in(self, request: Request, operation: Operation) -> Access:
         """Who asks, where they may. Raises: Refused."""
-        access = self._gate.access_of(request)
+        access = access_or_none(request)
         if access is None:
             raise _unknown(request)
         if access.is_token and (wait_s := self._pace.take(access.token)):

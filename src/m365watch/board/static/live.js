@@ -37,9 +37,14 @@ function told(news) {
   told.alerts = news.alerts;
 }
 
+// What a page asks by itself keeps nobody signed in.
+document.addEventListener("htmx:configRequest", (asked) => {
+  if (asked.detail.triggeringEvent?.type === "again") asked.detail.headers["X-By-Itself"] = "1";
+});
+
 if (place) {
   const source = new EventSource(place.dataset.liveUrl);
   source.onmessage = (sent) => told(JSON.parse(sent.data));
-  source.onerror = () => say("lost", "not connected; trying again");
+  source.onerror = () => say("lost", source.readyState === EventSource.CLOSED ? "not connected: load the page again" : "not connected; trying again");
   addEventListener("pagehide", () => source.close());
 }

@@ -1,0 +1,78 @@
+"""How often somebody may try to sign in: so many failures from one address, and for one name, at a time.
+
+The counts stand in a fixed number of places, chosen by a keyed hash: however many addresses and names are
+tried, they take no more memory, and push nobody else's count out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+import secrets
+from array import array
+
+PER_NAME_MAX = 10
+PER_ADDRESS_MAX = 30
+PERIOD_S = 900.0
+"""In which the failures wear off, evenly."""
+_PLACES = 1 << 16
+
+
+class Attempts:
+    """Failed attempts of late, and whether another one is due."""
+
+    def __init__(self) -> None:
+        """Nobody has tried."""
+        self._secret = secrets.token_bytes(16)
+        self._counts = array("f", bytes(4 * _PLACES))
+        self._at_s = array("d", bytes(8 * _PLACES))
+
+    def wait_s(self, name: str, address: str, *, now_s: float) -> int:
+        """How many seconds whoever that is has to wait; 0: none."""
+        return max(
+            self._wait_s(self._place("name", name.casefold()), PER_NAME_MAX, now_s),
+            self._wait_s(self._place("address", block_of(address)), PER_ADDRESS_MAX, now_s),
+        )
+
+    def count(self, name: str, address: str, *, now_s: float) -> None:
+        """Count an attempt, before it is known whether it succeeds."""
+        for place, most in self._places(name, address):
+            self._counts[place] = self._left(place, most, now_s) + 1
+            self._at_s[place] = now_s
+
+    def forgive(self, name: str, address: str, *, now_s: float) -> None:
+        """Take an attempt back that succeeded."""
+        for place, most in self._places(name, address):
+            self._counts[place] = max(0.0, self._left(place, most, now_s) - 1)
+            self._at_s[place] = now_s
+
+    def _places(self, name: str, address: str) -> list[tuple[int, int]]:
+        return [
+            (self._place("name", name.casefold()), PER_NAME_MAX),
+            (self._place("address", block_of(address)), PER_ADDRESS_MAX),
+        ]
+
+    def _place(self, kind: str, value: str) -> int:
+        digest = hashlib.blake2b(f"{kind}/{value}".encode(), key=self._secret, digest_size=4).digest()
+        return int.from_bytes(digest) % _PLACES
+
+    def _left(self, place: int, most: int, now_s: float) -> float:
+        worn = max(0.0, now_s - self._at_s[place]) * most / PERIOD_S
+        return max(0.0, self._counts[place] - worn)
+
+    def _wait_s(self, place: int, most: int, now_s: float) -> int:
+        over = self._left(place, most, now_s) + 1 - most
+        return max(0, math.ceil(over * PERIOD_S / most))
+
+
+def block_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or an IPv6 network that one customer gets."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        mapped = found.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

@@ -1,0 +1,66 @@
+"""Passwords of local users: hashed by argon2id, compared in the same time whoever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+CHARACTERS_MIN = 12
+CHARACTERS_MAX = 256
+AT_ONCE_MAX = 2
+"""Passwords that are compared at the same time: each takes 64 MiB for some 0.1 s."""
+WAITING_MAX = 20
+"""People who wait for that; further ones are told to come again."""
+
+
+class Crowded(Exception):
+    """Too many sign in at the same time."""
+
+
+class Passwords:
+    """Makes hashes, and compares with them."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        """`hasher` decides what a guess costs; by default as RFC 9106 recommends where memory is scarce."""
+        self._hasher = hasher or PasswordHasher()
+        self._nobodys = ""
+        self._turns = asyncio.Semaphore(AT_ONCE_MAX)
+        self._waiting = 0
+
+    def hashed(self, password: str) -> str:
+        """What is kept of the password: salt, parameters and hash."""
+        return self._hasher.hash(password)
+
+    async def is_right(self, password: str, kept: str | None) -> bool:
+        """Whether it is the password of that hash; takes as long where there is none (None).
+
+        Raises: Crowded.
+        """
+        if self._waiting >= WAITING_MAX:
+            raise Crowded
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await asyncio.to_thread(self._compare, password[:CHARACTERS_MAX], kept)
+        finally:
+            self._waiting -= 1
+
+    def _compare(self, password: str, kept: str | None) -> bool:
+        if not self._nobodys:
+            self._nobodys = self.hashed(secrets.token_hex(16))
+        try:
+            return self._hasher.verify(kept or self._nobodys, password) and kept is not None
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def fault_of(password: str, *, name: str) -> str | None:
+    """Why this is no password to be used; None for one that will do."""
+    if not CHARACTERS_MIN <= len(password) <= CHARACTERS_MAX:
+        return f"a password has {CHARACTERS_MIN} to {CHARACTERS_MAX} characters"
+    if name.casefold() in password.casefold() or len(set(password)) < 5:
+        return "this password is easy to guess: several words that have nothing in common are best"
+    return None

@@ -1,0 +1,65 @@
+"""Requests through a proxy: only from its own addresses, with the headers of it that are believed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class BehindProxy:
+    """The application behind one or several proxies."""
+
+    def __init__(self, app: ASGIApp, *, addresses: Iterable[str], headers: Iterable[str]) -> None:
+        """`addresses` are the networks of the proxies, `headers` what of theirs counts, in lower case."""
+        self._app = app
+        self._networks = [ipaddress.ip_network(one) for one in addresses]
+        self._believed = frozenset(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on as the browser made it, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(self._as_asked(scope), receive, send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        if not self._is_proxy((scope.get("client") or ("", 0))[0]):
+            return PlainTextResponse("the board is reached through its proxy only\n", status_code=403)
+        asked_by = Headers(scope=scope).get("x-forwarded-proto", "https")
+        if "x-forwarded-proto" in self._believed and asked_by.strip().lower() != "https":
+            return PlainTextResponse("the board is reached by https only\n", status_code=403)
+        return None
+
+    def _as_asked(self, scope: Scope) -> Scope:
+        asked = {**scope, "scheme": "https", "headers": list(scope["headers"])}
+        headers = MutableHeaders(scope=asked)
+        if "x-forwarded-for" in self._believed:
+            asked["client"] = (self._browser_in(headers.getlist("x-forwarded-for")), 0)
+        if "x-forwarded-host" in self._believed and (host := headers.get("x-forwarded-host")):
+            headers["host"] = host
+        return asked
+
+    def _browser_in(self, lines: list[str]) -> str:
+        """The last address that no proxy of ours has: what stands before it, anybody could have written."""
+        addresses = [one.strip() for line in lines for one in line.split(",") if one.strip()]
+        strangers = [one for one in addresses if not self._is_proxy(one)]
+        return (strangers or addresses or ["unknown"])[-1][:64]
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        return any(found in network for network in self._networks)

@@ -1,0 +1,178 @@
+"""Signing in and out: the page for it, what comes of name and password, and the session's cookie."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from m365watch.board.access import Access
+from m365watch.board.attempts import Attempts
+from m365watch.board.passwords import Crowded, Passwords
+from m365watch.board.rendering import Templates
+from m365watch.board.security import SIGN_IN, Tokens
+from m365watch.board.session_gate import SessionGate, cookie_name
+from m365watch.board.sessions import Sessions
+from m365watch.board.users import Users
+from m365watch.clock import Clock
+from m365watch.errors import NeedsOperator
+
+FORM_BYTES_MAX = 8_192
+_BACK_CHARACTERS_MAX = 2_000
+_WRONG = "The name or the password is not right."
+_TOO_OLD = "This page was too old. Sign in again."
+_CROWDED = "Too many people are signing in. Try again in a moment."
+_FAULT = "Nobody can sign in just now: the board's log says why."
+_SIGNED_OUT = "You are signed out."
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Entrance:
+    """How people come in, and leave."""
+
+    users: Users
+    sessions: Sessions
+    clock: Clock
+    secure: bool
+    """Whether browsers come by https."""
+    passwords: Passwords = field(default_factory=Passwords)
+    attempts: Attempts = field(default_factory=Attempts)
+    templates: Templates = field(default_factory=Templates)
+    tokens: Tokens = field(default_factory=Tokens)
+
+    @property
+    def gate(self) -> SessionGate:
+        """Lets in whoever has signed in."""
+        return SessionGate(self.sessions, cookie=self._cookie, clock=self.clock)
+
+    def routes(self) -> list[BaseRoute]:
+        """Its pages."""
+        return [
+            Route(SIGN_IN, self._show, methods=["GET"]),
+            Route(SIGN_IN, self._take, methods=["POST"]),
+            Route("/sign-out", self._leave, methods=["POST"]),
+        ]
+
+    @property
+    def _cookie(self) -> str:
+        return cookie_name(secure=self.secure)
+
+    @property
+    def _form_cookie(self) -> str:
+        return f"{self._cookie}-form"
+
+    async def _show(self, request: Request) -> Response:
+        says = _SIGNED_OUT if "out" in request.query_params else ""
+        return self._page(request, back=safe_back(request.query_params.get("next", "")), says=says)
+
+    async def _take(self, request: Request) -> Response:
+        form = await _form_of(request)
+        back = safe_back(form.get("next", ""))
+        if not self._is_our_form(request, form):
+            return self._page(request, back=back, fault=_TOO_OLD, status=403)
+        name = form.get("name", "").strip()
+        address, now_s = _address_of(request), self.clock.now().timestamp()
+        wait_s = self.attempts.wait_s(name, address, now_s=now_s)
+        if wait_s:
+            return self._told_to_wait(request, wait_s, back=back, name=name)
+        self.attempts.count(name, address, now_s=now_s)
+        try:
+            user = self.users.find(name)
+            is_right = await self.passwords.is_right(form.get("password", ""), user.hash if user else None)
+        except Crowded:
+            return self._page(request, back=back, name=name, fault=_CROWDED, status=503)
+        except NeedsOperator as error:
+            _log.error(f"board: {error}")
+            return self._page(request, back=back, name=name, fault=_FAULT, status=503)
+        if user is None or not is_right:
+            return self._page(request, back=back, name=name, fault=_WRONG, status=401)
+        self.attempts.forgive(name, address, now_s=now_s)
+        return self.let_in(request, user.access, stamp=user.stamp, back=back)
+
+    def let_in(self, request: Request, access: Access, *, stamp: str, back: str) -> Response:
+        """To the page that was asked for, with a new session; the one that the browser had is over."""
+        self.sessions.close(request.cookies.get(self._cookie, ""))
+        drawn = self.sessions.open(access, stamp=stamp, now_s=self.clock.now().timestamp())
+        answer = RedirectResponse(back, status_code=303)
+        self._set_cookie(answer, self._cookie, drawn)
+        self._drop_cookie(answer, self._form_cookie)
+        return answer
+
+    async def _leave(self, request: Request) -> Response:
+        self.sessions.close(request.cookies.get(self._cookie, ""))
+        answer = Response(status_code=204, headers={"HX-Redirect": f"{SIGN_IN}?out"})
+        self._drop_cookie(answer, self._cookie)
+        return answer
+
+    def _told_to_wait(self, request: Request, wait_s: int, *, back: str, name: str) -> Response:
+        minutes = -(-wait_s // 60)
+        words = "a minute" if minutes == 1 else f"{minutes} minutes"
+        fault = f"Too many attempts. Try again in {words}."
+        answer = self._page(request, back=back, name=name, fault=fault, status=429)
+        answer.headers["Retry-After"] = str(wait_s)
+        return answer
+
+    def _page(
+        self,
+        request: Request,
+        *,
+        back: str,
+        name: str = "",
+        fault: str = "",
+        says: str = "",
+        status: int = 200,
+    ) -> Response:
+        drawn = request.cookies.get(self._form_cookie) or secrets.token_urlsafe(24)
+        page = self.templates.render(
+            "sign_in.html",
+            token=self.tokens.token_for(f"form/{drawn}"),
+            back=back,
+            name=name[:64],
+            fault=fault,
+            says=says,
+            entra=False,
+        )
+        answer = HTMLResponse(page, status_code=status)
+        self._set_cookie(answer, self._form_cookie, drawn)
+        return answer
+
+    def _is_our_form(self, request: Request, form: Mapping[str, str]) -> bool:
+        drawn = request.cookies.get(self._form_cookie, "")
+        right = self.tokens.token_for(f"form/{drawn}")
+        return bool(drawn) and hmac.compare_digest(right.encode(), form.get("token", "").encode())
+
+    def _set_cookie(self, answer: Response, name: str, value: str) -> None:
+        answer.set_cookie(name, value, path="/", httponly=True, secure=self.secure, samesite="lax")
+
+    def _drop_cookie(self, answer: Response, name: str) -> None:
+        answer.delete_cookie(name, path="/", httponly=True, secure=self.secure, samesite="lax")
+
+
+def safe_back(text: str) -> str:
+    """Where to go after signing in: a page of ours, or the first one, whatever the URL says."""
+    is_plain = text.isprintable() and len(text) <= _BACK_CHARACTERS_MAX and "\\" not in text
+    is_ours = is_plain and text.startswith("/") and not text.startswith("//")
+    return text if is_ours and not urlsplit(text).path.startswith(SIGN_IN) else "/"
+
+
+async def _form_of(request: Request) -> dict[str, str]:
+    """The form's fields; none where it is longer than any of ours."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > FORM_BYTES_MAX:
+            return {}
+    fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=10)
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

@@ -1,0 +1,167 @@
+"""Where the board is served, and what that asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from asking import ask, board_of
+from m365watch.board.serving import Board, Listening
+from m365watch.board.sources import Sources
+from m365watch.board.users import Users
+from m365watch.boarding import open_entrance, plan_listening, tls_of
+from m365watch.config.listening import BoardSettings
+from m365watch.config.load import load_settings
+from m365watch.config.settings import Settings
+from m365watch.errors import NeedsOperator, SettingsRefused
+from m365watch.testing.certificates import Authority
+from m365watch.testing.clock import FakeClock
+from signing import user_named
+
+ADDRESS = "https://board.example"
+PROXIED = {"address": ADDRESS, "proxy": {"addresses": "10.0.0.0/24"}}
+HOST = {"host": "board.example"}
+
+
+def settings_with(folder: Path, board: dict[str, Any] | None) -> Settings:
+    credentials = {
+        "tenant_id": str(UUID(int=1)),
+        "client_id": str(UUID(int=2)),
+        "client_secret": "${NOT_THERE}",
+    }
+    document: dict[str, Any] = {"inputs": {"one": {"type": "office365", "credentials": credentials}}}
+    document |= {} if board is None else {"board": board}
+    file = folder / "m365watch.json"
+    file.write_text(json.dumps(document))
+    file.chmod(0o600)
+    return load_settings(file, environment={"KEY": "k"}, for_reading=True, for_board=True)
+
+
+def test_without_a_section_the_board_is_this_machines(tmp_path: Path) -> None:
+    """Nobody has to sign in who could read the files as well."""
+    settings = settings_with(tmp_path, None)
+    listening = plan_listening(settings, None)
+
+    assert (listening.url, open_entrance(settings, listening, clock=FakeClock())) == (
+        "http://127.0.0.1:8365",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("board", "given"),
+    [(PROXIED, "0.0.0.0:8365"), (PROXIED, None), ({"sign_in": True}, None), (PROXIED, "9000")],
+)
+def test_where_somebody_has_to_sign_in_somebody_can(
+    tmp_path: Path, board: dict[str, Any], given: str | None
+) -> None:
+    """A board without users is refused, with the command that adds one; so is loopback behind a proxy."""
+    settings = settings_with(tmp_path, board)
+    with pytest.raises(NeedsOperator) as refused:
+        plan_listening(settings, given)
+    assert "m365watch board user add" in refused.value.fix
+
+    Users(settings.state_directory).put(user_named("ann"))
+
+    assert open_entrance(settings, plan_listening(settings, given), clock=FakeClock()) is not None
+
+
+@pytest.mark.parametrize(
+    ("board", "key"),
+    [
+        ({"certificate_file": "c.pem", "private_key_file": "k.pem"}, "board.address"),
+        ({"certificate_file": "c.pem", "address": ADDRESS}, "board.private_key_file"),
+        ({"proxy": {"addresses": []}, "address": ADDRESS}, "board.proxy.addresses"),
+        ({"proxy": {"addresses": "all"}, "address": ADDRESS}, "board.proxy.addresses"),
+        (
+            {"proxy": {"addresses": "10.0.0.1", "headers": "x-real-ip"}, "address": ADDRESS},
+            "board.proxy.headers",
+        ),
+        (PROXIED | {"certificate_file": "c.pem", "private_key_file": "k.pem"}, "board.proxy"),
+        ({"address": "http://board.example"}, "board.address"),
+        ({"address": f"{ADDRESS}/m365"}, "board.address"),
+        ({"listen": "everywhere"}, "board.listen"),
+        ({"idle_minutes": 0}, "board.idle_minutes"),
+        ({"entra": {"tenant_id": "x"}}, "board.entra.tenant_id"),
+    ],
+)
+def test_a_mistake_is_told_by_its_key(tmp_path: Path, board: dict[str, Any], key: str) -> None:
+    """Every mistake of the section is named where it stands."""
+    (tmp_path / "c.pem").touch()
+    (tmp_path / "k.pem").touch(mode=0o600)
+    with pytest.raises(SettingsRefused) as refused:
+        settings_with(tmp_path, board)
+
+    assert any(one.startswith((f"{key}: ", f"{key}[0]: ")) for one in refused.value.mistakes)
+
+
+def test_the_boards_secrets_are_read_and_no_others(tmp_path: Path) -> None:
+    """The board needs its key's password, and does without the collector's secrets."""
+    issued = Authority(tmp_path).issue("board.example", password="k")
+    issued.key.chmod(0o600)
+    files = {
+        "certificate_file": issued.cert.name,
+        "private_key_file": issued.key.name,
+        "key_password": "${KEY}",
+    }
+
+    board = settings_with(tmp_path, files | {"address": ADDRESS}).board
+
+    assert board is not None
+    assert board.key_password is not None
+    assert board.key_password.reveal() == "k"
+    assert board.key == issued.key
+    assert tls_of(board)["ssl_keyfile"] == issued.key
+
+
+@pytest.fixture
+def proxied(sources: Sources) -> Board:
+    """A board behind a proxy that sets every header."""
+    every = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+    return board_of(sources, listening=Listening("0.0.0.0", 8365, ADDRESS, ("10.0.0.0/24",), every))
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "status"),
+    [
+        ("10.0.0.7", HOST, 200),
+        ("::ffff:10.0.0.7", HOST, 200),
+        ("10.0.1.7", HOST, 403),
+        ("127.0.0.1", HOST, 403),
+        ("", HOST, 403),
+        ("10.0.0.7", HOST | {"x-forwarded-proto": "http"}, 403),
+        ("10.0.0.7", {"host": "inner:1", "x-forwarded-host": "board.example"}, 200),
+        ("10.0.0.7", {"host": "board.example", "x-forwarded-host": "evil.example"}, 421),
+        ("10.0.1.7", HOST | {"x-forwarded-for": "10.0.0.7"}, 403),
+    ],
+)
+def test_only_the_proxy_is_answered(
+    proxied: Board, client: str, headers: dict[str, str], status: int
+) -> None:
+    """Whoever comes past it is refused, whatever they claim."""
+    assert asyncio.run(ask(proxied, "/healthz", headers=headers, client=client)).status == status
+
+
+def test_what_a_proxy_does_not_set_is_not_believed(sources: Sources) -> None:
+    """Headers that are not declared are a browser's, and count for nothing."""
+    listening = Listening("127.0.0.1", 8365, ADDRESS, ("10.0.0.7/32",), ("x-forwarded-for",))
+    board = board_of(sources, listening=listening)
+    headers = HOST | {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
+
+    assert asyncio.run(ask(board, "/healthz", headers=headers, client="10.0.0.7")).status == 200
+
+
+def test_the_address_of_the_section_is_where_it_is_served(tmp_path: Path) -> None:
+    """`--listen` wins over it, and the URL that is told is the one that people type."""
+    settings = settings_with(tmp_path, {"listen": "127.0.0.1:9001"})
+
+    assert plan_listening(settings, None).url == "http://127.0.0.1:9001"
+    assert plan_listening(settings, "[::1]:9002").url == "http://[::1]:9002"
+    public = replace(settings, board=BoardSettings(address=ADDRESS))
+    assert plan_listening(public, None).url == ADDRESS

@@ -1,0 +1,344 @@
+"""Who comes in, how, and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from asking import board_of
+from m365watch.board.access import Access, Role
+from m365watch.board.attempts import PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S, Attempts, block_of
+from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords, fault_of
+from m365watch.board.serving import Board, Listening
+from m365watch.board.session_gate import BY_ITSELF_HEADER
+from m365watch.board.sessions import EACH_MAX, SESSIONS_MAX, Sessions
+from m365watch.board.signing_in import safe_back
+from m365watch.board.sources import Sources
+from m365watch.board.users import Users, new_stamp
+from m365watch.errors import NeedsOperator
+from m365watch.testing.clock import FakeClock
+from signing import IDLE_S, LIFE_S, PASSWORD, QUICK, Browser, entrance_in, user_named
+
+
+@pytest.fixture
+def door(tmp_path: Path, sources: Sources) -> tuple[Board, FakeClock, Users]:
+    """A board that Ann signs in to."""
+    entrance, clock = entrance_in(tmp_path, user_named("ann"), user_named("vera", "viewer"))
+    return board_of(sources, entrance=entrance), clock, entrance.users
+
+
+Door = tuple[Board, FakeClock, Users]
+
+
+def test_nothing_is_shown_before_somebody_has_signed_in(door: Door) -> None:
+    """Pages lead to the sign-in and back again; whatever else is asked for is refused."""
+    stranger = Browser(door[0])
+
+    async def act() -> None:
+        page = await stranger.get("/overview?range=7d")
+        assert (page.status, page.headers["location"]) == (303, "/sign-in?next=%2Foverview%3Frange%3D7d")
+        for url in ("/panel/overview/activity", "/export/overview/recent.csv", "/live", "/nowhere"):
+            assert (await stranger.get(url, accept="*/*")).status == 401
+        swapped = await stranger.get(
+            "/panel/overview/recent",
+            **{"HX-Request": "true", "HX-Current-URL": "http://127.0.0.1:8365/overview?range=7d"},
+        )
+        assert (swapped.status, swapped.headers["hx-redirect"]) == (401, page.headers["location"])
+        assert (await stranger.get("/healthz")).text == "ok\n"
+        assert (await stranger.post("/alerts/state")).status == 401
+
+    asyncio.run(act())
+
+
+def test_every_route_but_the_door_is_shut(door: Door) -> None:
+    """A route that somebody adds tomorrow is not answered to strangers either."""
+    paths = {str(getattr(route, "path", "")) for route in door[0].app.routes}
+    for path in paths - {"/healthz", "/readyz"}:
+        url = path.replace("{page}", "overview").replace("{panel}", "recent")
+        if not path.startswith(("/static", "/sign-in")):
+            assert asyncio.run(Browser(door[0]).get(url, accept="*/*")).status == 401, path
+
+
+def test_name_and_password_open_the_page_that_was_asked_for(door: Door) -> None:
+    """The session's cookie is for no script, no other site and nobody on the way."""
+    ann = Browser(door[0])
+
+    async def act() -> None:
+        answer = await ann.sign_in("Ann", back="/health?range=7d")
+        assert (answer.status, answer.headers["location"]) == (303, "/health?range=7d")
+        page = await ann.get("/overview")
+        assert page.status == 200
+        assert "Sign out" in page.text
+        assert ">ann<" in page.text
+
+    asyncio.run(act())
+    [cookie] = [one for one in ann.set_cookies if one.startswith("m365watch=")]
+    assert {"HttpOnly", "Path=/", "SameSite=lax"} <= {*cookie.split("; ")}
+
+
+def test_behind_https_the_cookie_belongs_to_this_host_alone(tmp_path: Path, sources: Sources) -> None:
+    """Its prefix has the browser refuse one that another host, or an unencrypted page, has set."""
+    entrance, _ = entrance_in(tmp_path, user_named("ann"), secure=True)
+    listening = Listening("0.0.0.0", 8443, "https://board.example:8443")
+    board = board_of(sources, entrance=entrance, listening=listening)
+    ann = Browser(board, host="board.example:8443")
+
+    answer = asyncio.run(ann.sign_in("ann"))
+
+    [cookie] = [one for one in ann.set_cookies if one.startswith("__Host-m365watch=")]
+    assert "Secure" in cookie.split("; ")
+    assert "max-age=31536000" in answer.headers["strict-transport-security"]
+    assert asyncio.run(Browser(board, host="other.example:8443").get("/sign-in")).status == 421
+
+
+def test_a_session_cookie_is_nothing_that_can_be_guessed_or_read_back(door: Door) -> None:
+    """The board keeps the hash of it alone."""
+    sessions = Sessions(idle_s=9, life_s=9, stamp_of=lambda _: "s")
+    drawn = sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=0)
+
+    assert len(drawn) >= 43
+    assert drawn not in repr(vars(sessions))
+    assert sessions.find(drawn[:-1], now_s=1) is None
+    assert sessions.find("", now_s=1) is None
+
+
+@pytest.mark.parametrize(("name", "password"), [("ann", "wrong password!"), ("nobody", PASSWORD), ("", "")])
+def test_whoever_is_refused_learns_nothing(door: Door, name: str, password: str) -> None:
+    """The same words for a wrong name and a wrong password."""
+    answer = asyncio.run(Browser(door[0]).sign_in(name, password))
+
+    assert answer.status == 401
+    assert "The name or the password is not right." in answer.text
+
+
+def test_a_name_that_is_not_there_takes_as_long() -> None:
+    """A hash is computed all the same, so that no clock tells who has an account."""
+
+    class Counting(type(QUICK)):  # type: ignore[misc]
+        verified = 0
+
+        def verify(self, *given: object) -> bool:
+            Counting.verified += 1
+            return bool(super().verify(*given))
+
+    passwords = Passwords(Counting(time_cost=1, memory_cost=8, parallelism=1))
+
+    assert not asyncio.run(passwords.is_right(PASSWORD, None))
+    assert not asyncio.run(passwords.is_right("another one", QUICK.hash(PASSWORD)))
+    assert Counting.verified == 2
+
+
+def test_a_form_of_another_page_signs_nobody_in(door: Door) -> None:
+    """Nobody can be signed in as somebody else without noticing."""
+    body = f"name=ann&password={PASSWORD}&next=/".encode()
+    ann = Browser(door[0])
+
+    assert asyncio.run(ann.post("/sign-in", body=body)).status == 403
+    assert asyncio.run(ann.post("/sign-in", {"sec-fetch-site": "cross-site"}, body=body)).status == 403
+    assert "m365watch" not in ann.cookies
+
+
+@pytest.mark.parametrize(
+    "back",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "/sign-in?x", "x", "", "/a\nb", "/" * 3],
+)
+def test_signing_in_leads_nowhere_else(back: str) -> None:
+    """What a link says of where to go is a page of ours, or is not followed."""
+    assert safe_back(back) == "/"
+
+
+def test_sign_out_ends_the_session(door: Door) -> None:
+    """The cookie that the browser had opens nothing any more."""
+    ann = Browser(door[0])
+
+    async def act() -> None:
+        await ann.sign_in("ann")
+        token, kept = await ann.token(), dict(ann.cookies)
+        assert (await ann.post("/sign-out")).status == 403
+        answer = await ann.post("/sign-out", token)
+        assert (answer.status, answer.headers["hx-redirect"]) == (204, "/sign-in?out")
+        assert "m365watch" not in ann.cookies
+        ann.cookies = kept
+        assert (await ann.get("/overview")).status == 303
+        assert "You are signed out" in (await ann.get("/sign-in?out")).text
+
+    asyncio.run(act())
+
+
+def test_a_session_ends_when_it_is_not_used(door: Door) -> None:
+    """What an open page asks by itself is no use."""
+    board, clock, _ = door
+    ann = Browser(board)
+
+    async def act() -> None:
+        await ann.sign_in("ann")
+        for _ in range(3):
+            await clock.advance(IDLE_S - 1)
+            assert (await ann.get("/overview")).status == 200
+        await clock.advance(IDLE_S - 10)
+        by_itself = await ann.get("/panel/overview/health", **{BY_ITSELF_HEADER: "1"})
+        assert by_itself.status == 200
+        await clock.advance(10)
+        assert (await ann.get("/overview")).status == 303
+
+    asyncio.run(act())
+
+
+def test_a_session_ends_however_much_it_is_used(door: Door) -> None:
+    """After its time somebody has to sign in again."""
+    board, clock, _ = door
+    ann = Browser(board)
+
+    async def act() -> int:
+        await ann.sign_in("ann")
+        for _ in range(round(LIFE_S / IDLE_S * 2)):
+            await clock.advance(IDLE_S / 2)
+            answer = await ann.get("/overview")
+        return answer.status
+
+    assert asyncio.run(act()) == 303
+
+
+@pytest.mark.parametrize("what", ["removed", "demoted", "password", "unreadable"])
+def test_a_change_of_a_user_ends_their_sessions(door: Door, what: str) -> None:
+    """Nobody goes on with rights that they have not any more."""
+    board, _, users = door
+    ann, vera = Browser(board), Browser(board)
+    other = Users(users.path.parent)  # as another process has it
+
+    async def act() -> tuple[int, int]:
+        await ann.sign_in("ann")
+        await vera.sign_in("vera")
+        user = other.find("ann")
+        assert user is not None
+        if what == "removed":
+            other.remove("ann")
+        elif what == "demoted":
+            other.put(replace(user, role="viewer", stamp=new_stamp()))
+        elif what == "password":
+            other.put(replace(user, hash=QUICK.hash("another one"), stamp=new_stamp()))
+        else:
+            other.put(replace(user, contents=False, stamp=new_stamp()))
+        return (await ann.get("/overview")).status, (await vera.get("/overview")).status
+
+    assert asyncio.run(act()) == (303, 200)
+
+
+def test_the_token_of_one_session_is_not_anothers(door: Door) -> None:
+    """What one page can read does nothing in another session."""
+    ann, vera = Browser(door[0]), Browser(door[0])
+
+    async def act() -> tuple[int, int]:
+        await ann.sign_in("ann")
+        await vera.sign_in("vera")
+        stolen = await ann.token()
+        return (await vera.post("/overview", stolen)).status, (await ann.post("/overview", stolen)).status
+
+    assert asyncio.run(act()) == (403, 405)
+
+
+def test_guessing_is_slow(door: Door) -> None:
+    """After some failures nobody may try for that name, even with the right password, for a while."""
+    board, clock, _ = door
+
+    async def act() -> None:
+        for number in range(PER_NAME_MAX):
+            guess = await Browser(board, client=f"192.0.2.{number}").sign_in("ann", "guess guess guess")
+            assert guess.status == 401
+        answer = await Browser(board, client="192.0.2.99").sign_in("ann")
+        assert (answer.status, answer.headers["retry-after"]) == (429, str(round(PERIOD_S / PER_NAME_MAX)))
+        assert "Try again in 2 minutes" in answer.text
+        unknown = [
+            await Browser(board, client="198.51.100.7").sign_in("zoe", "x") for _ in range(PER_NAME_MAX + 1)
+        ]
+        assert [one.status for one in unknown] == [401] * PER_NAME_MAX + [429]
+        assert (await Browser(board, client="192.0.2.99").sign_in("vera")).status == 303
+        await clock.advance(PERIOD_S / PER_NAME_MAX)
+        assert (await Browser(board, client="192.0.2.99").sign_in("ann")).status == 303
+
+    asyncio.run(act())
+
+
+def test_one_address_does_not_try_all_names() -> None:
+    """The attempts of an address count together, an IPv6 network as one, and cost no memory."""
+    attempts = Attempts()
+    size = len(attempts._counts)
+    for number in range(PER_ADDRESS_MAX):
+        attempts.count(f"user{number}", f"2001:db8::{number:x}", now_s=0)
+
+    assert attempts.wait_s("another", "2001:db8::ffff", now_s=0) == PERIOD_S / PER_ADDRESS_MAX
+    assert attempts.wait_s("another", "2001:db8:0:1::1", now_s=0) == 0
+    assert len(attempts._counts) == size
+    assert block_of("::ffff:192.0.2.1") == "192.0.2.1"
+
+
+def test_who_succeeds_is_not_held_back() -> None:
+    """Only failures count."""
+    attempts = Attempts()
+    for _ in range(100):
+        attempts.count("ann", "192.0.2.1", now_s=0)
+        attempts.forgive("ann", "192.0.2.1", now_s=0)
+
+    assert attempts.wait_s("ann", "192.0.2.1", now_s=0) == 0
+
+
+def test_sessions_are_bounded() -> None:
+    """Neither one person nor all together can fill the memory."""
+    sessions = Sessions(idle_s=9, life_s=9, stamp_of=lambda _: "s")
+    mine = [sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=0) for _ in range(EACH_MAX + 1)]
+    for number in range(SESSIONS_MAX - EACH_MAX):
+        sessions.open(Access(f"user{number}", Role.VIEWER, None), stamp="s", now_s=0)
+
+    assert sessions.find(mine[0], now_s=1) is None
+    assert sessions.find(mine[1], now_s=1) is not None
+    sessions.open(Access("last", Role.VIEWER, None), stamp="s", now_s=0)
+    assert sessions.find(mine[2], now_s=1) is None
+
+
+def test_a_crowd_at_the_door_waits_outside() -> None:
+    """Comparing passwords takes memory: only so many are compared or wait at a time."""
+    passwords = Passwords(QUICK)
+
+    async def act() -> list[object]:
+        asked = [passwords.is_right("x", None) for _ in range(WAITING_MAX + 3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert sum(isinstance(one, Crowded) for one in asyncio.run(act())) == 3
+
+
+@pytest.mark.parametrize("password", ["short", "ann is my name", "aaaaaaaaaaaaaaaa", "x" * 300])
+def test_an_easy_password_is_refused(password: str) -> None:
+    """Length is what counts; a name, or one letter again and again, is no password."""
+    assert fault_of(password, name="ann") is not None
+    assert fault_of(PASSWORD, name="ann") is None
+
+
+def test_the_file_of_users_is_its_owners_alone(tmp_path: Path) -> None:
+    """Hashes that others could read are not gone by."""
+    users = Users(tmp_path)
+    users.put(user_named("ann"))
+
+    assert stat.S_IMODE(users.path.stat().st_mode) == 0o600
+    assert PASSWORD not in users.path.read_text()
+    assert "$argon2id$" in users.path.read_text()
+    users.path.chmod(0o640)
+    with pytest.raises(NeedsOperator) as refused:
+        Users(tmp_path).find("ann")
+    assert "chmod 600" in refused.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": 1, "users": [{"name": "a"}]}', "\x00"])
+def test_a_broken_file_of_users_lets_nobody_in(tmp_path: Path, content: str, sources: Sources) -> None:
+    """Who signs in is told that it is not their fault; the log says what to do."""
+    entrance, _ = entrance_in(tmp_path, user_named("ann"))
+    entrance.users.path.write_text(content)
+    entrance.users.path.chmod(0o600)
+
+    answer = asyncio.run(Browser(board_of(sources, entrance=entrance)).sign_in("ann"))
+
+    assert answer.status == 503
+    assert "the board's log says why" in answer.text.replace("&#39;", "'")
