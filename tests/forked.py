@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from elsewhere import count_cpu_s
+from patience import PATIENCE_S
 
 PIPE = subprocess.PIPE
 _REQUEST_BYTES_MAX = 1_048_576
 _WORD = 32
-_ENDS_WITHIN_S = 60.0
 _IMPORTED = (
     "deltalake",
     "m365watch.app",
@@ -131,7 +131,7 @@ def run_forked(program: str | Path, *words: str) -> tuple[int, str]:
 
     async def run() -> tuple[int, str]:
         begun = await fork(program, *words, stderr=PIPE)
-        async with asyncio.timeout(_ENDS_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             _, err = await begun.communicate()
             return await begun.wait(), err.decode()
 

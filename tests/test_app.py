@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
@@ -64,7 +65,7 @@ class Site:
 
     async def collect(self, outputs: dict[str, Any] = LAKE) -> Outcome:
         """A run with `--once`."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.collector(outputs).run(once=True, stop=self.stop)
 
     def verdict(self, output: str = "lake") -> Verdict:
@@ -100,7 +101,7 @@ def test_a_run_that_had_everything_is_done(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.waiting, outcome.problems) == (0, (), ())
     assert verdicts == [FLAWLESS, FLAWLESS]
     assert outcome.progress.caught_up
-    assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count > 20
+    assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count > 5
     status = read_status(settings)
     assert {one.feed: one.blobs_delivered for one in status.feeds} == {
         one.feed: one.blobs_delivered for one in outcome.progress.feeds
@@ -208,6 +209,26 @@ def test_progress_can_be_asked_for_at_any_time(tmp_path: Path) -> None:
     assert run(tmp_path, use) == [0, len(ContentType)]
 
 
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_stop_before_the_start_is_told_from_one_right_after_it(is_early: bool, tmp_path: Path) -> None:
+    """Who had said that it had started ends like any other that is told to stop."""
+
+    async def use(site: Site) -> Outcome:
+        def hear(_logger: object, _level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+            if ": started;" in line["event"]:
+                site.stop.set()
+            return line
+
+        if is_early:
+            site.stop.set()
+        with capture_logs(processors=[hear]):
+            return await site.collector().run(once=False, stop=site.stop)
+
+    outcome = run(tmp_path, use)
+
+    assert (outcome.exit_code, outcome.has_started) == (0, not is_early)
+
+
 def test_what_cannot_come_again_is_forgotten_while_collecting(tmp_path: Path) -> None:
     """The ledger is kept small by the hour, and nothing is stopped for it."""
 
@@ -220,7 +241,7 @@ def test_what_cannot_come_again_is_forgotten_while_collecting(tmp_path: Path) ->
             site.settings(LAKE), clock=HourglassClock(), random=system_random(1), build_output=site.output
         )
         running = asyncio.create_task(collector.run(once=False, stop=site.stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while count_old(ledger):
                 await asyncio.sleep(0.02)
         site.stop.set()
@@ -353,7 +374,7 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
     async def use(site: Site) -> tuple[Outcome, int, Verdict]:
         running = await begun(site)
         site.stop.set()
-        outcome = await asyncio.wait_for(running, 5)
+        outcome = await asyncio.wait_for(running, PATIENCE_S)
         held = len(site.outputs["lake"].disk.records)
         site.outputs["lake"].release()
         site.stop.clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from m365watch.app import Collector
@@ -52,7 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.write_text(json.dumps(document), encoding="utf-8")
             path.chmod(0o600)
             collector = Collector(settings_of(path), clock=SystemClock(), random=system_random(1))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 outcome = await collector.run(once=True, stop=asyncio.Event())
             assert outcome.exit_code == 0
             return path

@@ -6,6 +6,8 @@ import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from patience import PATIENCE_S
+
 from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
@@ -42,7 +44,7 @@ class Restarts:
             random=system_random(1),
             build_output=lambda _: self._output,
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             outcome = await collector.run(once=True, stop=asyncio.Event())
         assert (outcome.exit_code, outcome.problems) == (0, ())
         return len(self._output.disk.records) - before

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
@@ -53,7 +54,7 @@ def validate(
         if around is not None:
             await around(settings.state_directory)
         collector = Collector(settings, clock=SystemClock(), random=system_random(1), build_output=build)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             return await collector.validate()
 
     async def main() -> tuple[CollectorError, ...]:

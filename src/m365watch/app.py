@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,17 +158,13 @@ class Collector:
             if instead is not None:
                 feeds, sources = instead(feeds, session)
             self._run = CollectorRun(
-                parts,
-                feeds,
-                queued,
-                started_at=self._started_at,
-                patience_s=patience_s,
-                instead=sources,
+                parts, feeds, queued, started_at=self._started_at, patience_s=patience_s, instead=sources
             )
             self._run.resume(kept)
             if receiver is not None:
                 desk = self._notification_desk(feeds, self._run, parts)
                 await closing.enter_async_context(receiver.working(desk))
+            has_started = not stop.is_set()
             _log.info(
                 f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
                 f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
@@ -178,7 +175,8 @@ class Collector:
                 if self._reload is not None and not once:
                     reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
                     await closing.enter_async_context(reloader.running())
-            return await self._run.until_end(once=once, stop=stop, audit=audit)
+            outcome = await self._run.until_end(once=once, stop=stop, audit=audit)
+            return replace(outcome, has_started=has_started)
 
     def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[None]:
         means = NotifyingMeans(session, self._build_output, self._clock, self._random)

@@ -60,6 +60,8 @@ class Outcome:
     problems: tuple[str, ...]
     """One sentence for each feed or output that could not go on, with what to do about it."""
     progress: RunProgress
+    has_started: bool = True
+    """Whether start-up was complete before it was told to stop."""
 
 
 @dataclass(slots=True)

@@ -165,20 +165,20 @@ class BlobState(StrEnum):
 
 
 class Header(msgspec.Struct, gc=False, kw_only=True):
-    """The fields of a record that every record needs decoded: identity and route."""
+    """The fields of a record that every record needs decoded: identity, route, and what kind it is of."""
 
     Id: str | None = None
     CreationTime: str | None = None
     Operation: str | None = None
     RecordType: int | str | None = None
     Workload: str | None = None
+    UserType: int | str | None = None
 
 
 class WideHeader(Header, gc=False, kw_only=True):
     """The fields that the lake keeps as typed columns; decoded only if an output asks for them."""
 
     UserId: str | None = None
-    UserType: int | str | None = None
     ResultStatus: str | None = None
     ClientIP: str | None = None
     ActorIpAddress: str | None = None

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -15,7 +17,7 @@ def run_quickly(*options: str) -> tuple[int, dict[str, Any]]:
         cwd=ROOT,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert finished.stdout, finished.stderr.decode()
     return finished.returncode, json.loads(finished.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from ports import kept_port
 
 from chromium import Tab, chromium, find_chromium
 from m365watch.board.pages.registry import PAGES
@@ -54,19 +54,17 @@ class Shown:
 async def shown(config: Path) -> AsyncIterator[Shown]:
     """The board of a configuration, served, and a browser before it."""
     settings = load_settings(config, environment={}, for_reading=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     stop = asyncio.Event()
-    serving = asyncio.create_task(
-        serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
-    )
-    try:
-        async with chromium() as tab:
-            yield Shown(tab, f"http://127.0.0.1:{port}")
-    finally:
-        stop.set()
-        await serving
+    with kept_port() as port:
+        serving = asyncio.create_task(
+            serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
+        )
+        try:
+            async with chromium() as tab:
+                yield Shown(tab, f"http://127.0.0.1:{port}")
+        finally:
+            stop.set()
+            await serving
 
 
 def in_browser(config: Path, act: Callable[[Shown], Awaitable[None]]) -> None:

@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 import pytest
 from deltalake import DeltaTable
+from patience import PATIENCE_S
 
 from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
@@ -230,7 +231,7 @@ def test_a_stopped_query_leaves_the_reader_whole(sources: Sources) -> None:
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             [(total,)] = await sources.ask(view_of("range=30d"), activity.TOTAL)
         return int(total)
 

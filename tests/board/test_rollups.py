@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from m365watch.lake.rollups.facts import HOURS, KEPT
+from m365watch.lake.rollups.facts import KEPT, Rollup, Slice
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import FOLDER, drop_stale, files_by_day, read_day
 from m365watch.lake.schema import AUDIT
@@ -23,6 +23,11 @@ def append(lake: Path, number: int, count: int = 50) -> None:
     writer.append(make_batch(number, [make_part(records, outputs=["lake"], blob=number)]))
 
 
+SLICES = [part for rollup in KEPT for part in rollup.slices]
+KINDS: list[Rollup | Slice] = [*KEPT, *SLICES]
+"""Everything of which a day has a file."""
+
+
 def counted(lake: Path) -> dict[str, int]:
     """The sum of every kind of rollup over all days."""
     kept = [read_day(lake, day) for day in files_by_day(lake)]
@@ -31,7 +36,7 @@ def counted(lake: Path) -> dict[str, int]:
             "SELECT coalesce(sum(n), 0)::BIGINT FROM read_parquet($files)",
             {"files": [one.file(rollup) for one in kept if one is not None]},
         ).fetchall()[0][0]
-        for rollup in KEPT
+        for rollup in KINDS
     }
 
 
@@ -42,7 +47,7 @@ def test_appends_are_added(tmp_path: Path) -> None:
     append(tmp_path, 2, count=30)
     assert keep_rollups(tmp_path) == 1
 
-    assert counted(tmp_path)["hours"] == counted(tmp_path)["actors"] == 80
+    assert {counted(tmp_path)[one] for one in ("activity", "hours", "actors", "mailbox_days")} == {80}
     assert keep_rollups(tmp_path) == 0
 
 
@@ -53,7 +58,7 @@ def test_a_day_has_one_set_of_files(tmp_path: Path) -> None:
         keep_rollups(tmp_path)
 
     [folder] = (tmp_path / FOLDER).iterdir()
-    assert len(list(folder.glob("*.parquet"))) == len(KEPT)
+    assert len(list(folder.glob("*.parquet"))) == len(KINDS)
 
 
 def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
@@ -101,8 +106,11 @@ def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:
     assert keep_rollups(tmp_path) == 1
 
 
-@pytest.mark.parametrize("rollup", KEPT, ids=lambda one: one.name)
-def test_a_rollup_has_the_columns_it_promises(rollup: object) -> None:
-    """Each counts by tenant, so that every one can be narrowed to a scope."""
-    assert "tenant_id" in getattr(rollup, "columns", ())
-    assert set(HOURS.columns) <= set(HOURS.made_of)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda one: one.name)
+def test_a_rollup_has_the_columns_it_promises(kind: Rollup | Slice) -> None:
+    """Each counts by tenant, so that it can be narrowed to a scope; a slice has columns of its whole."""
+    assert "tenant_id" in kind.columns
+    if isinstance(kind, Slice):
+        [whole] = [one for one in KEPT if kind in one.slices]
+        assert set(kind.columns) <= set(whole.columns)
+        assert kind.grain_s >= whole.grain_s

@@ -11,15 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from patience import PATIENCE_S
+from ports import kept_port
 
-LIMIT_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+LIMIT_S = PATIENCE_S
 
 
 async def start(config: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -47,8 +42,7 @@ async def page_at(port: int, path: str) -> str:
 def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) -> None:
     """It says where it is, serves, ends with 0, and beside a collector ends with it."""
 
-    async def run() -> tuple[int | None, str, str]:
-        port = free_port()
+    async def run(port: int) -> tuple[int | None, str, str]:
         beside = ["--beside"] if ending == "stdin" else []
         process = await start(collected, "--listen", str(port), *beside)
         page = await page_at(port, "/overview")
@@ -61,7 +55,8 @@ def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) ->
             await process.wait()
         return process.returncode, page, complaint
 
-    code, page, told = asyncio.run(run())
+    with kept_port() as port:
+        code, page, told = asyncio.run(run(port))
 
     assert code == 0
     assert "<h1>Overview</h1>" in page

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.blobs_view import readable
@@ -210,7 +211,9 @@ def test_a_piece_on_a_terminal_cannot_steer_it(config: Path) -> None:
     """Whoever made the bytes may have thought of that."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "m365watch.cli.main", "quarantine", "-c", str(config), "--show", "1"]
-    ended = subprocess.run(command, stdout=its, stderr=subprocess.PIPE, text=True, timeout=30, check=True)
+    ended = subprocess.run(
+        command, stdout=its, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=True
+    )
     shown = os.read(ours, 10_000)
     os.close(its)
     os.close(ours)
@@ -256,7 +259,9 @@ def test_which_commands_work_beside_a_collector_is_what_the_page_says(
     """docs/operating.md says it once, at its beginning."""
     command = [sys.executable, "-m", "m365watch", *arguments, "-c", str(config)]
     folder = config.parent
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=folder)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=folder
+    )
     first = " ".join(OPERATING.partition("```")[0].split())
 
     assert ended.returncode == exit_code, ended.stderr
@@ -279,7 +284,7 @@ def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(
     """While it runs, exit code 4 and who holds the ledger."""
     command = [sys.executable, "-m", "m365watch.cli.main", "quarantine", "retry", "--all"]
     command += ["-c", str(config)]
-    held = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    held = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     ledger.close()
     done, again = (call(config, "quarantine", "retry", "--feed", "Exchange") for _ in range(2))
 

@@ -48,10 +48,18 @@ def test_a_running_collector_that_is_told_to_stop_exits_with_0(number: signal.Si
 def test_a_signal_before_start_up_is_complete_shows_in_the_exit_code() -> None:
     """130 and 143 as shells have them: nothing was collected."""
     collector = FakeCollector(
-        outcome(progress=run_progress()), until_stopped=True, on_start=lambda: send(signal.SIGTERM)
+        outcome(has_started=False), until_stopped=True, on_start=lambda: send(signal.SIGTERM)
     )
 
     assert asyncio.run(collect(collector, once=False, view=Nothing())).exit_code == 143
+
+
+def test_a_signal_before_the_first_listing_is_a_stop_in_order() -> None:
+    """It had said that it had started; that no feed is known yet is no failure."""
+    nothing = outcome(progress=run_progress())
+    collector = FakeCollector(nothing, until_stopped=True, on_start=lambda: send(signal.SIGTERM))
+
+    assert asyncio.run(collect(collector, once=False, view=Nothing())).exit_code == 0
 
 
 def test_a_run_that_cannot_start_raises_and_leaves_the_signals_alone() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from m365watch.cli.demo.folder import write_private
@@ -44,7 +45,7 @@ def m365watch(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
 

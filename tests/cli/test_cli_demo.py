@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from rich.console import Console
 
 from m365watch.cli.demo.account import invocation, print_account, print_next_commands, shortcomings
@@ -303,7 +304,7 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
         env=os.environ | {"NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     document = json.loads(ended.stdout)

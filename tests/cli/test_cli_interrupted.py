@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 INTERRUPT = """
 import importlib.abc, os, signal, sys
@@ -41,7 +42,7 @@ def test_an_interrupt_ends_it_with_130_and_without_a_traceback(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
 

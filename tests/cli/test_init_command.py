@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from patience import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
@@ -302,7 +303,7 @@ def on_terminal(arguments: list[str], answers: list[str]) -> tuple[str, int]:
         if shown.endswith(": ") and answers:
             os.write(terminal, f"{answers.pop(0)}\n".encode())
     os.close(terminal)
-    return shown, process.wait(timeout=20)
+    return shown, process.wait(timeout=PATIENCE_S)
 
 
 def _read(terminal: int) -> str:

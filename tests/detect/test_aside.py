@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.aside import QUIET_RESTS, AsideFinder
@@ -25,7 +26,7 @@ from rules import TENANT
 
 START = datetime(2024, 3, 5, 8, tzinfo=UTC)
 HOURS = 6
-WAITS_S = 120.0
+WAITS_S = PATIENCE_S
 
 
 class Aside(AsideFinder):

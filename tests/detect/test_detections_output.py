@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.detect.drawing import identify_record
 from m365watch.detect.fields import View
@@ -293,7 +294,7 @@ def test_a_stop_does_not_wait_for_a_file_that_is_made_anew(tmp_path: Path, failu
         output = with_rebuilder(tmp_path, SlowRebuilder(failures=failures), FakeClock())
         await output.open(last_batch=7, position="")
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await output.close()
         return (tmp_path / "state" / FILE_NAME).exists()
 
@@ -392,7 +393,7 @@ def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
         await output.deliver(make_simple_batch(1, make_records(3), output="d"))
         before = output.engine
         output.reread()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while output.engine is before:
                 await asyncio.sleep(0.005)
         await output.deliver(make_simple_batch(2, make_records(6), output="d"))

@@ -49,6 +49,7 @@ FIELDS = (
     "m365.operation",
     "RecordType",
     "Workload",
+    "UserType",
     "UserId",
     "ObjectId",
     "ResultStatus",
@@ -151,7 +152,7 @@ def make_record(dice: random.Random) -> bytes:
         "Operation": dice.choice(["New-InboxRule", " new\u2013inboxrule", "UserLoggedIn", "Other", None]),
         "RecordType": dice.choice([15, "15", 1, None]),
         "Workload": dice.choice(["Exchange", "exchange", "AzureActiveDirectory", None]),
-        "UserType": dice.choice([0, 3, "4"]),
+        "UserType": dice.choice([0, 3, 15, "15", "4", 15.0, True, None, [15]]),
         "UserId": text(),
         "ObjectId": text(),
         "ResultStatus": text(),
@@ -206,15 +207,21 @@ def test_rules_of_other_operations_cost_nothing() -> None:
 
 
 def test_a_rule_without_operations_is_left_out_by_what_the_header_says() -> None:
-    """Its workload, its type, a part of its operation's name."""
+    """Its workload, its type, a part of its operation's name, who is at work."""
     for test in (
+        Asked("UserType", OneOf(frozenset({"2"}))),
+        Asked("m365.human", Like(("true",))),
         Asked("Workload", Like(("Exchange",))),
         Asked("RecordType", OneOf(frozenset({"15"}))),
         Asked("Operation", Like((Wildcard.MANY, "Inbox", Wildcard.MANY))),
     ):
         matcher = Matcher([Rule("1", "r", Severity.LOW, "x.yml", condition=test)])
-        [other] = headers_of([b'{"Operation":"FileAccessed","RecordType":6,"Workload":"SharePoint"}'])
-        [its] = headers_of([b'{"Operation":"New-InboxRule","RecordType":15,"Workload":"Exchange"}'])
+        [other] = headers_of(
+            [b'{"Operation":"FileAccessed","RecordType":6,"Workload":"SharePoint","UserType":3}']
+        )
+        [its] = headers_of(
+            [b'{"Operation":"New-InboxRule","RecordType":15,"Workload":"Exchange","UserType":2}']
+        )
 
         assert operations_of(test) is None
         assert matcher.plan_for(other) is None

@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohttp
 import yaml
+from patience import PATIENCE_S
 
 import guide_commands
 from guide_pages import Click, Fence, differing_line, parts_of
@@ -40,7 +41,7 @@ IDENTITY = "/run/identity"
 END = "2028-01-31"
 """The one date of the guides; a test must not find it past."""
 CREDENTIALS = "credentials-of-systemd"
-_LIMIT_S = 60.0
+_LIMIT_S = PATIENCE_S
 _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
 _EXIT_CODE = re.compile(r"# exit code (\d)")
 _COMMAND = """#!/bin/sh

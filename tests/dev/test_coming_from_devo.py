@@ -16,6 +16,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from patience import PATIENCE_S
 from typer.main import get_command
 
 from m365watch.app import Collector
@@ -243,7 +244,7 @@ async def shell(block: str, folder: Path, environment: Mapping[str, str]) -> str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         printed, told = await ended.communicate()
     assert ended.returncode == 0, told.decode()
     return printed.decode()

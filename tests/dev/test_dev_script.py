@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 DEV = Path(__file__).resolve().parents[2] / "dev"
 
@@ -24,7 +25,7 @@ def run_dev(*arguments: str, script: Path = DEV, **environment: str) -> subproce
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from forked import PIPE, Forked, fork
+from patience import PATIENCE_S
 
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
-LIMIT_S = 60.0
+LIMIT_S = PATIENCE_S
 Process = Forked | asyncio.subprocess.Process
 _COMPLAINT = re.compile(r"error: |\d\d:\d\d:\d\d (warning|error) ")
 FLAWLESS = Verdict([], [], [])

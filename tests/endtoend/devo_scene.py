@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 from forked import Forked
+from patience import PATIENCE_S
+from ports import kept_port
 
 from commands import Ended, Scene, start
 from m365watch.clock import SystemClock
@@ -34,7 +35,6 @@ _LINE = re.compile(
     rb"<14>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (?P<host>[^ ]+) (?P<tag>[^ ]+): (?P<body>.*)", re.DOTALL
 )
 _ADDED = re.compile(rb',"@devo_pulling_id":"\d{13}"(?P<environment>,"@devo_environment":"[^"]*")?}$')
-_PATIENCE_S = 30.0
 _LOOK_AFTER_S = 0.02
 LARGE = Scenario(rules=(Rule(on=(Call.CONTENT,), answer=Answer.HUGE_RECORD, size_bytes=250_000),))
 """Every blob has 250 kB or more, so that some fifty of them fill a batch."""
@@ -167,25 +167,20 @@ async def devo_scene_in(
 ) -> AsyncIterator[DevoScene]:
     """A tenant that publishes nothing more, and a Devo that is not listening yet but has its port."""
     authority = Authority(folder)
-    devo = DevoServer(server_tls(authority), faults=faults, port=free_port())
     clock = SystemClock()
-    async with simulator_running(settings, clock=clock) as running:
-        for content_type in ContentType:
-            running.tenants[0].subscriptions.start(content_type, clock.now())
-        scene = DevoScene(Scene(Place(folder), running), authority, devo)
-        scene.configure()
-        yield scene
+    with kept_port() as port:
+        devo = DevoServer(server_tls(authority), faults=faults, port=port)
+        async with simulator_running(settings, clock=clock) as running:
+            for content_type in ContentType:
+                running.tenants[0].subscriptions.start(content_type, clock.now())
+            scene = DevoScene(Scene(Place(folder), running), authority, devo)
+            scene.configure()
+            yield scene
 
 
 async def until(holds: Callable[[], bool], process: Forked | None = None) -> None:
-    """Return once it holds; an error after half a minute, or when `process` is over before."""
-    async with asyncio.timeout(_PATIENCE_S):
+    """Return once it holds; an error after two minutes, or when `process` is over before."""
+    async with asyncio.timeout(PATIENCE_S):
         while not holds():
             assert process is None or process.returncode is None, "the collector ended too early"
             await asyncio.sleep(_LOOK_AFTER_S)
-
-
-def free_port() -> int:
-    """A port of loopback on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from patience import PATIENCE_S
+from ports import datagram_port
 
 from m365watch.testing.certificates import Authority
 
@@ -25,8 +26,8 @@ _PACKAGES = ("rsyslog", "rsyslog-openssl")
 _PROGRAM = "/usr/sbin/rsyslogd"
 _DRIVER = "rsyslog/lmnsd_ossl.so"
 _INSTALL_S = 300
-_START_S = 20.0
-_STOP_S = 20.0
+_START_S = PATIENCE_S
+_STOP_S = PATIENCE_S
 
 _CONFIGURATION = """
 global(
@@ -110,7 +111,7 @@ class Rsyslog:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         server = authority.issue("localhost", names=["localhost", "127.0.0.1"])
-        self.udp_port = _free_datagram_port()
+        self.udp_port = datagram_port()
         self._configuration = folder / "rsyslog.conf"
         self._configuration.write_text(
             _CONFIGURATION.format(
@@ -177,25 +178,17 @@ class Rsyslog:
         return path.exists() and path.read_text().strip() not in {"", "0"}
 
     def _listens_to_datagrams(self) -> bool:
-        """Whether the port of the datagrams is taken."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", self.udp_port))
-            except OSError:
-                return True
-        return False
+        """Whether the port of the datagrams is taken; to try it out could be in rsyslog's way."""
+        return bool(self._datagram_rows())
 
     def _waiting_datagram_bytes(self) -> int:
+        return sum(int(row[4].partition(":")[2], 16) for row in self._datagram_rows())
+
+    def _datagram_rows(self) -> list[list[str]]:
         """What the machine's table of sockets says of the port of the datagrams (proc(5), /proc/net/udp)."""
         local = f"0100007F:{self.udp_port:04X}"
         rows = (row.split() for row in Path("/proc/net/udp").read_text().splitlines()[1:])
-        return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1] == local)
+        return [row for row in rows if row[1] == local]
 
     def _said(self) -> str:
         return (self._folder / "rsyslog.out").read_text()
-
-
-def _free_datagram_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

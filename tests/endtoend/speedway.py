@@ -18,13 +18,12 @@ from typing import Any
 
 from deltalake import DeltaTable
 from forked import Forked, fork
+from patience import PATIENCE_S
 
 from benchmarks.service import DIGEST_BYTES, Service, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 WITNESSED = Path(__file__).with_name("witnessed.py")
-STARTED_WITHIN_S = 30.0
-CAUGHT_UP_WITHIN_S = 90.0
 _LOOK_S = 0.005
 _TESTIMONY_S = 0.05
 _MERGE_COUNT = 20_000
@@ -78,7 +77,7 @@ class Speedway:
 
     async def until_started(self, process: Forked) -> None:
         """Return once the collector has said that it has started."""
-        async with asyncio.timeout(STARTED_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not self.has_started:
                 assert process.returncode is None, self.said
                 await asyncio.sleep(_LOOK_S)
@@ -117,12 +116,12 @@ class Speedway:
         """Ask it to end; its exit code, and after how many seconds."""
         told_s = monotonic()
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await process.wait(), monotonic() - told_s
 
     async def catch_up(self) -> int:
         """`m365watch run --once`, undisturbed; its exit code."""
-        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await (await self.start("--once")).wait()
 
     async def keep_lake(self) -> Forked:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 from commands import Ended, command, ended, scene_in, start
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import SimulationSettings, simulator_running
@@ -76,7 +78,7 @@ def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
                 lines: list[str] = []
                 assert run.stderr is not None
                 while not lines or "started" not in lines[-1]:
-                    lines.append((await asyncio.wait_for(run.stderr.readline(), 30)).decode())
+                    lines.append((await asyncio.wait_for(run.stderr.readline(), PATIENCE_S)).decode())
                 found = await command("check", "--config", str(scene.file), "--json")
                 scene.check_discreet(found)
             finally:

@@ -42,17 +42,31 @@ DETECTIONS = (
     b'"SensitiveInformationDetections":{"DetectedValues":'
     b'[{"Name":"hidden-card-4111","Value":"paid with hidden-card-4111 in May"}],"ResultsTruncated":false},'
 )
+ON_DEVICE = (
+    b'{"EndpointMetaData":{"SensitiveInformation":[{'
+    + DETECTIONS
+    + b'"SensitiveInformationTypeName":"Card"}]},'
+)
 
 
 class TalkativeSource:
-    """An organisation whose records hold what is to be masked: users, addresses, detected values."""
+    """An organisation whose records hold what is to be masked: users, addresses, detected values.
+
+    What is general elsewhere is of DLP here: of its own it has none in one week of eleven.
+    """
 
     def __init__(self, identity: TenantIdentity, _: datetime) -> None:
         self._organisation = Organisation(5, identity.tenant_id, records_per_day=100)
 
     def records_between(self, start: datetime, end: datetime) -> list[SimulatedRecord]:
-        records = self._organisation.records_between(start, end)
+        records = map(_as_detected, self._organisation.records_between(start, end))
         return [replace(record, body=_with_secrets(record)) for record in records]
+
+
+def _as_detected(record: SimulatedRecord) -> SimulatedRecord:
+    if record.content_type is not ContentType.GENERAL:
+        return record
+    return replace(record, content_type=ContentType.DLP, body=ON_DEVICE + record.body[1:])
 
 
 def _with_secrets(record: SimulatedRecord) -> bytes:

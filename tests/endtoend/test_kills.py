@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from forked import PIPE, Forked, fork
+from patience import PATIENCE_S
 
 from doomed import Moment, ShiftedClock
 from m365watch.clock import SystemClock
@@ -58,7 +59,7 @@ class Crime:
     async def kill_at(self, moment: Moment) -> int:
         """Let a collector end itself at `moment`; its exit code."""
         process = await self.start(moment)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await process.communicate()
         assert process.returncode is not None
         return process.returncode
@@ -75,7 +76,7 @@ class Crime:
     async def finish(self) -> None:
         """Start once more, kill nobody, and compare byte for byte."""
         process = await self.start(Moment("nobody", 0, durable=True))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await process.communicate()
         assert process.returncode == 0
         verdicts = self.judge()

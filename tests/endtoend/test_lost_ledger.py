@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from forked import PIPE, fork
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from doomed import Moment
@@ -56,7 +57,7 @@ class Scene:
         """A run with `--once`; its warnings and errors."""
         collector = self.place.collector(self.document(outputs, services), SystemClock())
         with capture_logs() as lines:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 outcome = await collector.run(once=True, stop=asyncio.Event())
         assert outcome.exit_code == 0, outcome.problems
         return [line["event"] for line in lines if line["log_level"] in ("warning", "error")]
@@ -236,7 +237,7 @@ def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
 async def kill_at(folder: Path, moment: Moment) -> None:
     """A run in a process of its own, with the configuration in `folder`, that ends at `moment`."""
     process = await fork(DOOMED, str(folder), "0", moment.text(), stdout=PIPE)
-    await asyncio.wait_for(process.communicate(), 60)
+    await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == -signal.SIGKILL
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
@@ -68,7 +69,7 @@ class Scene:
 
     async def run(self) -> Outcome:
         collector = Collector(self.settings(), clock=SystemClock(), random=system_random(1))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             return await collector.run(once=True, stop=asyncio.Event())
 
     def alerts(self) -> dict[str, AlertState]:

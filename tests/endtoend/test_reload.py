@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 from commands import Ended, command, ended, start
 from m365watch.clock import SystemClock
 from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from place import LAKE, Place, assert_discreet
 
-PATIENCE_S = 20.0
 AGAIN = "correct what is named; the file is read again once it is saved"
 NAMES = ("office365", "office365_2", "office365_3")
 

@@ -11,6 +11,8 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+from ports import kept_port
+
 from hurry import HurriedClock, run_hurried
 from m365watch.app import Collector
 from m365watch.model import ContentType
@@ -21,14 +23,6 @@ from place import FILES, Place
 
 AUTH_ID = "an-auth-id-that-nobody-guesses"
 PERIOD_S = 3_600.0
-
-
-def free_port() -> int:
-    """A port that nobody listens at just now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +88,9 @@ async def scene_in(folder: Path, scenario: Scenario | None = None) -> AsyncItera
         blob_records=4,
         scenario=scenario,
     )
-    async with simulator_running(settings, clock=clock) as running:
-        yield Scene(Place(folder), running, clock, free_port())
+    with kept_port() as port:
+        async with simulator_running(settings, clock=clock) as running:
+            yield Scene(Place(folder), running, clock, port)
 
 
 def hurried(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -155,9 +150,7 @@ async def test_what_becomes_of_notifications_changes_nothing_in_the_end(tmp_path
 async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None:
     """One line, no webhook at Microsoft, and every record all the same."""
     async with scene_in(tmp_path) as scene:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", scene.port))
-            taken.listen()
+        with socket.create_server(("127.0.0.1", scene.port)):
             async with scene.collecting(period_s=20) as collector:
                 assert delivered(collector)
         assert scene.running.tenants[0].subscriptions.webhook(ContentType.EXCHANGE) is None
@@ -169,9 +162,9 @@ async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None
 async def test_a_webhook_that_microsoft_cannot_reach_leaves_polling_alone(tmp_path: Path) -> None:
     """AF20021: the subscription is started without; `once` never asks for a webhook."""
     async with scene_in(tmp_path) as scene:
-        elsewhere = f"http://127.0.0.1:{free_port()}"
-        async with scene.collecting(period_s=20, address=elsewhere) as collector:
-            assert delivered(collector)
+        with kept_port() as nobody:
+            async with scene.collecting(period_s=20, address=f"http://127.0.0.1:{nobody}") as collector:
+                assert delivered(collector)
         assert scene.requests["webhook validation"] == 2
         assert scene.running.tenants[0].subscriptions.webhook(ContentType.EXCHANGE) is None
         await scene.assert_whole_after_a_poll()

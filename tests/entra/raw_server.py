@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from patience import PATIENCE_S
 
 from m365watch.testing.clock import START
 
@@ -30,7 +31,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def run(loop: Loop, what: Coroutine[Any, Any, T]) -> T:
     """What it comes to, in a loop of that kind; nothing may hang."""
     with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(asyncio.wait_for(what, 20))
+        return runner.run(asyncio.wait_for(what, PATIENCE_S))
 
 
 @dataclass(frozen=True, slots=True)

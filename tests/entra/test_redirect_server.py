@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from urllib.parse import urlencode
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
@@ -195,7 +196,7 @@ def test_a_browser_that_holds_a_connection_open_holds_nothing_up() -> None:
         writer.close()
 
     async def main() -> object:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return (await asyncio.to_thread(serving, browse))[0]
 
     assert asyncio.run(main()) == TENANT

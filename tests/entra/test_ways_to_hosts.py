@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from yarl import URL
 
 from m365watch.clock import SystemClock
@@ -48,7 +49,7 @@ def steps_to(*addresses: str) -> list[Checked]:
 
 async def looked(*addresses: str, network: NetworkSettings = UNSET_NETWORK) -> list[Checked]:
     ways = [way_to(one, network) for one in addresses]
-    async with asyncio.timeout(20), open_session(stall_s=5, total_s=5) as session:
+    async with asyncio.timeout(PATIENCE_S), open_session(stall_s=5, total_s=5) as session:
         return await Network(session, SystemClock(), limit_s=5).look(ways)
 
 

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.feed.budget import FLOOR, PAUSE_S, PAUSE_S_MAX, RequestBudget
 from m365watch.testing.clock import FakeClock
@@ -153,7 +154,7 @@ def test_backfill_leaves_a_reserve_for_live_requests() -> None:
     async def use(made: Run) -> None:
         backfill = made.launch("b", 200, background=True)
         await made.clock.advance(1)
-        await asyncio.wait_for(made.request("a"), 1)
+        await asyncio.wait_for(made.request("a"), PATIENCE_S)
         for task in backfill:
             task.cancel()
 
@@ -261,7 +262,7 @@ def test_who_gives_up_while_waiting_takes_no_turn_along() -> None:
         asked[0].cancel()
         asked[1].cancel()
         await made.clock.advance(59)
-        await asyncio.wait_for(asked[2], 1)
+        await asyncio.wait_for(asked[2], PATIENCE_S)
 
     assert run(1, use).feeds == "xa"
 
@@ -279,6 +280,6 @@ def test_a_turn_that_came_and_was_not_taken_is_given_back() -> None:
                 asked[0].cancel()
                 break
         await moving
-        await asyncio.wait_for(made.request("b"), 1)
+        await asyncio.wait_for(made.request("b"), PATIENCE_S)
 
     assert run(1, use).feeds == "b"

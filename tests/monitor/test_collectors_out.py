@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 from deltalake import DeltaTable
+from patience import PATIENCE_S
 
 from m365watch import __version__
 from m365watch.app import Collector
@@ -277,7 +278,7 @@ def run(
             configure_diagnostics(
                 line_format=LineFormat.TEXT, level=logging.CRITICAL, colour=False, board=collector.board
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await collector.run(once=True, stop=asyncio.Event())
             return running.tenants[0].identity.client_secret
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.detect.extension import Severity
@@ -585,8 +586,8 @@ def test_the_end_of_a_run_waits_for_no_target_that_is_away(tmp_path: Path) -> No
         site.detections.put(make_alert(1))
         await site.pass_by(2)
         site.detections.put(make_alert(2))
-        async with asyncio.timeout(5):
-            await notifier.finish(limit_s=60)
+        async with asyncio.timeout(PATIENCE_S):
+            await notifier.finish(limit_s=3_600)
         await notifier.close()
 
         assert there.tidings == [("new", "1"), ("new", "2")]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from devo_places import DevoPlace, make_devo, records_of, split_line
@@ -261,8 +262,8 @@ def test_a_flush_proves_open_batches(papers: Papers) -> None:
         return receipts
 
     with papers.serve() as server:
-        output = make_devo(papers, server.port, wire=replace(QUICK, retention_s=60.0))
-        receipts = asyncio.run(asyncio.wait_for(run(output), 5))
+        output = make_devo(papers, server.port, wire=replace(QUICK, retention_s=3_600.0))
+        receipts = asyncio.run(asyncio.wait_for(run(output), PATIENCE_S))
 
     assert receipts == [Receipt()] * 4
     assert records_of(server.lines) == RECORDS[10:50]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock, system_random
@@ -203,7 +204,7 @@ def test_syslog_reports_its_figures(transport: str) -> None:
         await output.open(last_batch=0, position="")
         await output.deliver(make_simple_batch(1, make_records(3), output="syslog"))
         await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while sum("Internal - " in line["event"] for line in told) < 1:
                 await asyncio.sleep(0.01)
         await output.close()

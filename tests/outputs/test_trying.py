@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from ports import kept_port
 
 from devo_places import devo_settings
 from m365watch.clock import SystemClock
@@ -160,9 +161,8 @@ def test_a_key_of_another_certificate_is_found_without_a_connection(papers: Pape
 
 def test_a_receiver_that_is_away_is_broken_though_a_run_would_start(papers: Papers) -> None:
     """What it cannot send waits in its queue, and the hint says so."""
-    with papers.serve() as gone:
-        port = gone.port
-    [step] = tried(SyslogSettings("syslog", "localhost", port, wire=QUICK))
+    with kept_port() as port:
+        [step] = tried(SyslogSettings("syslog", "localhost", port, wire=QUICK))
 
     assert (step.verdict, "refused" in step.seen) == (BROKEN, True)
     assert "queue" in str(step.fix)

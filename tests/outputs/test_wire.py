@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import uvloop
+from patience import PATIENCE_S
+from ports import kept_port
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputClosed, OutputUnavailable
@@ -41,10 +42,10 @@ def first(faults: Faults, *, count: int = 1) -> Callable[[int], Faults]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+def free_port() -> Iterator[int]:
+    """A port on which nothing listens but what the test has listen there."""
+    with kept_port() as port:
+        yield port
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -107,12 +108,14 @@ def test_what_the_peer_took_and_did_not_read_is_sent_again(papers: Papers) -> No
     chunks = make_chunks(6)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=1.0)) as sender:
+        async with opened(server.port, papers.tls, LONG) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await until(lambda: server.received_bytes >= 40_000)
             await asyncio.sleep(0.2)  # Everything has been with the peer's system for a while.
             assert not delivery.done()
             server.die()
+            await until(lambda: len(server.connections) > 1)
+            await sender.flush()
             await delivery
 
     with papers.serve(first(Faults(stall_after_bytes=40_000))) as server:
@@ -147,7 +150,7 @@ def test_a_peer_that_pauses_is_waited_for(papers: Papers) -> None:
     chunks = make_chunks(100, chunk_bytes=100_000)
 
     async def run() -> int:
-        async with opened(server.port, papers.tls, replace(QUICK, sending_timeout_s=5.0)) as sender:
+        async with opened(server.port, papers.tls, QUICK) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await until(lambda: server.received_bytes >= 1_000_000)
             await asyncio.sleep(0.3)
@@ -193,7 +196,7 @@ def test_a_flush_proves_what_was_read(papers: Papers) -> None:
             await asyncio.gather(*deliveries)
 
     with papers.serve() as server:
-        asyncio.run(asyncio.wait_for(run(), 5))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
     assert server.lines == lines_in(chunks)
     assert server.connections[0].ended
@@ -212,7 +215,7 @@ def test_a_flush_that_proves_nothing_sends_again(papers: Papers) -> None:
             return sender.figures.breaks
 
     with papers.serve(first(Faults(resets_at_end=True))) as server:
-        assert asyncio.run(asyncio.wait_for(run(), 5)) == 1
+        assert asyncio.run(asyncio.wait_for(run(), PATIENCE_S)) == 1
 
     assert [connection.parser.lines for connection in server.connections] == [lines_in(chunks)] * 2
 
@@ -222,7 +225,7 @@ def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
     chunks = make_chunks(30)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(LONG, sending_timeout_s=5.0)) as sender:
+        async with opened(server.port, papers.tls, LONG) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await until(lambda: server.received_bytes >= 40_000)
             flush = asyncio.create_task(sender.flush())
@@ -235,7 +238,7 @@ def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
 
     faults = Faults(stall_after_bytes=40_000, receive_buffer_bytes=16_384)
     with papers.serve(first(faults)) as server:
-        asyncio.run(asyncio.wait_for(run(), 10))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
         server.wait_until_over()
 
     assert server.connections[1].parser.lines == lines_in(chunks)
@@ -255,7 +258,7 @@ def test_the_bare_end_of_a_connection_is_no_proof_in_tls(papers: Papers) -> None
             return asyncio.get_running_loop().time() - started_s
 
     with papers.serve(lambda _: Faults(says_goodbye=False)) as server:
-        took_s = asyncio.run(asyncio.wait_for(run(), 10))
+        took_s = asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
         server.wait_until_over()
 
     assert took_s >= 0.6
@@ -285,7 +288,7 @@ def test_a_defect_in_a_connection_does_not_keep_it_away(
             await sender.deliver(chunks)
 
     with papers.serve() as server, capture_logs() as lines:
-        asyncio.run(asyncio.wait_for(run(), 10))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
     assert set(server.lines) == set(lines_in(chunks))
     assert any("ZeroDivisionError" in str(line["event"]) for line in lines)
@@ -343,7 +346,7 @@ def test_a_sender_that_is_held_up_asks_for_proof(
                 await asyncio.gather(*(sender.deliver([chunk], size_bytes=size_bytes) for chunk in pair))
 
     with papers.serve() as server:
-        asyncio.run(asyncio.wait_for(run(), 10))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
     assert server.lines == lines_in(chunks)
     assert [connection.ended for connection in server.connections] == [True] * 3
@@ -374,7 +377,7 @@ def test_a_peer_that_closes_after_so_many_bytes_every_time_gets_everything(
 
     async def run() -> None:
         async with opened(server.port, papers.tls, LONG, deliveries_max=1) as sender:
-            await asyncio.wait_for(sender.deliver(chunks), 20)
+            await asyncio.wait_for(sender.deliver(chunks), PATIENCE_S)
 
     with papers.serve(lambda _: Faults(close_after_bytes=60_000, closes_by_reset=by_reset)) as server:
         asyncio.run(run())
@@ -389,7 +392,7 @@ def test_a_peer_that_never_takes_a_chunk_is_given_up(papers: Papers) -> None:
     async def run() -> list[BaseException | None]:
         async with opened(server.port, papers.tls, LONG) as sender:
             deliveries = [asyncio.create_task(sender.deliver([chunk])) for chunk in make_chunks(3)]
-            await asyncio.wait(deliveries, timeout=10)
+            await asyncio.wait(deliveries, timeout=PATIENCE_S)
             return [delivery.exception() for delivery in deliveries]
 
     with papers.serve(lambda _: Faults(close_after_bytes=5_000)) as server:
@@ -405,7 +408,7 @@ def test_nothing_is_repeated_beyond_the_retention(papers: Papers) -> None:
     in_the_systems = 6 * 1024 * 1024
 
     async def run() -> int:
-        settings = replace(QUICK, retention_bytes=500_000, retention_s=60.0)
+        settings = replace(LONG, retention_bytes=500_000)
         async with opened(server.port, papers.tls, settings) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await until(lambda: len(server.connections) > 1)
@@ -489,7 +492,7 @@ def test_a_name_that_is_not_found_is_named(papers: Papers) -> None:
     """It may pass, so that it is a warning first and then an error of the delivery."""
 
     async def run() -> None:
-        settings = replace(QUICK, connecting_retries=1, sending_timeout_s=5.0)
+        settings = replace(QUICK, connecting_retries=1)
         async with opened(443, papers.tls, settings, address="nothing.invalid") as sender:
             await sender.deliver(make_chunks(1))
 
@@ -604,7 +607,7 @@ def test_what_is_not_kept_and_finds_nobody_is_refused(papers: Papers) -> None:
             await until(lambda: sender.figures.connections == 0)
             server.__exit__(None, None, None)
             with pytest.raises(OutputUnavailable, match="the connection was refused"):
-                await asyncio.wait_for(sender.send_unkept(b"notice\n"), 2)
+                await asyncio.wait_for(sender.send_unkept(b"notice\n"), PATIENCE_S)
 
     server = papers.serve()
     with server:
@@ -623,7 +626,7 @@ def test_close_sends_what_is_not_kept_before_it_leaves(papers: Papers) -> None:
             saying.cancel()
 
     with papers.serve() as server:
-        asyncio.run(asyncio.wait_for(run(), 5))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
         server.wait_until_over()
 
     assert server.lines == [b"record", b"stopped"]
@@ -641,7 +644,7 @@ def test_what_nobody_waits_for_and_is_not_sent_is_counted(papers: Papers) -> Non
         saying = asyncio.create_task(sender.send_unkept(b"stopped\n"))
         await asyncio.sleep(0)
         saying.cancel()
-        await asyncio.wait_for(sender.close(), 2)
+        await asyncio.wait_for(sender.close(), PATIENCE_S)
 
     server = papers.serve()
     with server, capture_logs() as lines:
@@ -678,7 +681,7 @@ def test_a_peer_that_closes_without_reading_stays_in_trouble(papers: Papers, sec
         async with opened(server.port, tls, replace(LONG, sending_retries=2)) as sender:
             for _ in range(2):
                 with pytest.raises(OutputClosed):
-                    await asyncio.wait_for(sender.deliver(make_chunks(3)), 10)
+                    await asyncio.wait_for(sender.deliver(make_chunks(3)), PATIENCE_S)
                 found.append(str(sender.trouble))
             await until(lambda: len(server.connections) >= 6)
             server.faults = lambda _: Faults()
@@ -723,7 +726,7 @@ def test_an_empty_delivery_is_delivered(papers: Papers) -> None:
 
     async def run() -> None:
         async with opened(server.port, papers.tls, LONG) as sender:
-            await asyncio.wait_for(sender.deliver([]), 1)
+            await asyncio.wait_for(sender.deliver([]), PATIENCE_S)
 
     with papers.serve() as server:
         asyncio.run(run())
@@ -740,7 +743,7 @@ def test_what_goes_wrong_in_making_chunks_reaches_the_caller(papers: Papers) -> 
     async def run() -> None:
         async with opened(server.port, papers.tls, LONG) as sender:
             with pytest.raises(ZeroDivisionError):
-                await asyncio.wait_for(sender.deliver(make()), 2)
+                await asyncio.wait_for(sender.deliver(make()), PATIENCE_S)
 
     with papers.serve() as server:
         asyncio.run(run())
@@ -760,7 +763,7 @@ def test_close_ends_what_is_open_with_an_error(papers: Papers) -> None:
             await delivery
 
     with papers.serve(lambda _: Faults(stall_after_bytes=100_000)) as server:
-        asyncio.run(asyncio.wait_for(run(), 10))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -781,7 +784,7 @@ def test_cuts_at_random_places_lose_nothing(papers: Papers, seed: int) -> None:
             return sender.figures.repeated_bytes
 
     with papers.serve(lambda number: cuts[number] if number < len(cuts) else Faults()) as server:
-        repeated_bytes = asyncio.run(asyncio.wait_for(run(), 20))
+        repeated_bytes = asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
         server.wait_until_over()
 
     counts = Counter(server.lines)

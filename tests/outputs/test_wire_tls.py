@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import Secret, TlsSettings
@@ -173,14 +174,14 @@ def test_both_versions_are_spoken(papers: Papers, version: ssl.TLSVersion) -> No
     chunks = make_chunks(20)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=60.0)) as sender:
+        async with opened(server.port, papers.tls, replace(QUICK, retention_s=3_600.0)) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await asyncio.sleep(0)
             await sender.flush()
             await delivery
 
     with DevoServer(server_tls(papers.authority, newest=version, oldest=version)) as server:
-        asyncio.run(asyncio.wait_for(run(), 5))
+        asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
     assert server.lines == lines_in(chunks)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from patience import PATIENCE_S
+
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import TlsSettings, WireSettings
 from m365watch.outputs.wire import WireSender
@@ -20,13 +22,13 @@ QUICK = WireSettings(
     connecting_retries=3,
     connecting_wait_first_s=0.01,
     connecting_wait_max_s=0.05,
-    sending_timeout_s=0.5,
+    sending_timeout_s=30.0,
     sending_retries=3,
     sending_wait_first_s=0.01,
     sending_wait_max_s=0.05,
     retention_s=0.1,
 )
-"""As the defaults, with shorter waits."""
+"""As the defaults, with shorter waits; a peer that is only slow, as on a busy machine, is not left."""
 
 
 class Papers:
@@ -90,7 +92,7 @@ def opened(port: int, tls: TlsSettings | None, settings: WireSettings = QUICK, *
     return Opened(make_sender(port, tls, settings, **options))
 
 
-LONG = replace(QUICK, retention_s=60.0)
+LONG = replace(QUICK, retention_s=3_600.0)
 """Nothing is released by time, so that a slow reader loses nothing where connections break."""
 
 
@@ -117,7 +119,7 @@ def lines_in(chunks: Sequence[bytes]) -> list[bytes]:
     return b"".join(chunks).splitlines()
 
 
-async def until(happened: Callable[[], bool], *, within_s: float = 5.0) -> None:
+async def until(happened: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     """Return once it has happened."""
     async with asyncio.timeout(within_s):
         while not happened():

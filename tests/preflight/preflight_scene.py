@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 from m365watch.clock import Clock, SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import ServiceSettings, Settings
@@ -22,7 +24,7 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 
 Change = Callable[[dict[str, Any]], None]
 FILES = {"files": {"type": "files", "config": {"directory": "out"}}}
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 OK, NOTE, BROKEN, SKIPPED = Verdict.OK, Verdict.NOTE, Verdict.BROKEN, Verdict.SKIPPED
 
 
@@ -43,7 +45,7 @@ async def groups_of(
     limit_s: float = LIMIT_S,
 ) -> list[Group]:
     """Every group of a preflight of all tenants."""
-    async with asyncio.timeout(30), open_session(stall_s=limit_s, total_s=limit_s) as session:
+    async with asyncio.timeout(PATIENCE_S), open_session(stall_s=limit_s, total_s=limit_s) as session:
         means = Means(settings, session, clock or SystemClock(), system_random(1), limit_s, free)
         progress = Progress(total=3 + len(settings.tenants))
         found = [group async for group in check_all(means, settings.tenants, progress)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ports import kept_port
 
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.settings import Secret, Settings
@@ -40,13 +41,11 @@ def test_there_is_no_step_without_webhook_mode(tmp_path: Path) -> None:
 
 def test_a_port_that_can_be_had_is_given_back(tmp_path: Path) -> None:
     """Looking changes nothing: it can be had again."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    for _ in range(2):
-        [step] = check_webhook(settings_with(tmp_path, webhook_at(port)))
-        assert step.verdict is Verdict.OK
-        assert "https://hook.example/told has to lead there" in step.seen
+    with kept_port() as port:
+        for _ in range(2):
+            [step] = check_webhook(settings_with(tmp_path, webhook_at(port)))
+            assert step.verdict is Verdict.OK
+            assert "https://hook.example/told has to lead there" in step.seen
 
 
 def test_a_port_that_is_taken_is_broken_unless_a_collector_runs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 import typer
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from m365watch.cli.simulate import simulate
@@ -115,7 +116,7 @@ def test_it_speaks_to_a_person(simulated: Simulate) -> None:
     assert running.stdout is not None
     lines = [running.stdout.readline() for _ in range(4)]
     running.terminate()
-    _, errors = running.communicate(timeout=10)
+    _, errors = running.communicate(timeout=PATIENCE_S)
     assert lines[0].startswith("simulated tenant at http://127.0.0.1:")
     assert [line.split()[0] for line in lines[1:]] == ["tenant_id", "client_id", "client_secret"]
     assert "hint: --write-config" in errors
@@ -126,7 +127,7 @@ def test_it_leaves_the_truth_behind(simulated: Simulate, tmp_path: Path) -> None
     running = simulated("--json", "--truth", str(tmp_path / "truth"))
     first_document(running)
     running.terminate()
-    assert running.wait(20) == 0
+    assert running.wait(PATIENCE_S) == 0
     records = (tmp_path / "truth" / "records.ndjson").read_bytes().splitlines()
     attacks = (tmp_path / "truth" / "attacks.ndjson").read_bytes().splitlines()
     assert all("CreationTime" in json.loads(record) for record in records)
@@ -155,7 +156,7 @@ def test_lines_that_are_no_records_are_told_and_served(simulated: Simulate, tmp_
         assert reply.headers["X-Records-Unreadable"] == "6"
     running.terminate()
 
-    warning = running.communicate(timeout=20)[1].splitlines()[0]
+    warning = running.communicate(timeout=PATIENCE_S)[1].splitlines()[0]
     assert warning.startswith(f"warning: {file}: 6 of 8 lines are no JSON objects (line 3, 4, 5, 6, 7 ...)")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.settings import Secret
@@ -103,7 +104,7 @@ def run(
     test: Callable[[Running], Awaitable[None]], settings: WebhookSettings = SETTINGS, **more: float
 ) -> None:
     async def main() -> None:
-        async with running(settings, **more) as one, asyncio.timeout(20):
+        async with running(settings, **more) as one, asyncio.timeout(PATIENCE_S):
             await test(one)
 
     asyncio.run(main())

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,14 +20,20 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.planning import (
+    Query,
+    Snapshot,
+    Spans,
+    condition_of,
+    day_of,
+    joined,
+    plan_source,
+)
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import KEPT, RECORDS, SIGN_INS, Rollup, smallest_with
-from m365watch.lake.rollups.notes import read_day
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE
-from m365watch.values import dataclass
+from m365watch.lake.rollups.facts import HOUR_S, KEPT
+from m365watch.lake.schema import AUDIT_TABLE
 
 THREADS = 2
 MEMORY_BYTES = 1 << 30
@@ -42,30 +48,7 @@ _TRIES_MAX = 3
 _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """SQL over `facts`, and the columns of it that the SQL names."""
-
-    sql: str
-    needs: frozenset[str] = frozenset()
-    of_sign_ins: bool = False
-    """Whether the facts are sign-ins, with what only their records say."""
-    of: Rollup | None = None
-    """What the facts are, where the columns of the query do not say it."""
-    exact: bool = False
-    """Whether every record counts by itself, to the second."""
-    newest: int = 0
-    """So many rows are wanted, the newest first: older days are read only if newer ones have fewer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The table as it was at one version."""
-
-    version: int
-    days: Mapping[date, frozenset[str]]
+__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Snapshot"]
 
 
 EMPTY = Snapshot(-1, {})
@@ -83,8 +66,13 @@ class FactsReader:
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-lake")
         self._connection = duckdb.connect(
             ":memory:",
-            config={"threads": THREADS, "memory_limit": f"{MEMORY_BYTES >> 20}MiB", "temp_directory": ""},
+            config={
+                "threads": THREADS,
+                "memory_limit": f"{MEMORY_BYTES >> 20}MiB",
+                "temp_directory": "",
+            },
         )
+        self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
@@ -179,12 +167,33 @@ class FactsReader:
     ) -> list[Row]:
         if not query.newest:
             return self._read(connection, snapshot, view, query, given)
+        if query.every and query.rollup not in KEPT and view.range.has_full_hours:
+            spans = self._newest_hours(connection, snapshot, view, query)
+            days = {day_of(at_s) for span in spans for at_s in range(*span, HOUR_S)}
+            return self._read(connection, snapshot.of_days(days), view, query, given, spans=spans)
         rows: list[Row] = []
         for part in newest_first(snapshot):
             rows += self._read(connection, part, view, query, given)
             if len(rows) >= query.newest:
                 break
         return rows[: query.newest]
+
+    def _newest_hours(
+        self, connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, view: View, query: Query
+    ) -> Spans:
+        """The newest hours that together have as many records as are wanted."""
+        asked = Query(
+            f"SELECT at_s // {HOUR_S} AS hour, CAST(sum(n) AS BIGINT) FROM facts WHERE {query.every}"
+            " GROUP BY ALL ORDER BY hour DESC"
+        )
+        hours: list[int] = []
+        found = 0
+        for hour, count in self._read(connection, snapshot, view, asked, {}):
+            if found >= query.newest:
+                break
+            hours.append(hour)
+            found += count
+        return joined(hours)
 
     def _read(
         self,
@@ -193,19 +202,19 @@ class FactsReader:
         view: View,
         query: Query,
         given: Mapping[str, object],
+        *,
+        spans: Spans = (),
     ) -> list[Row]:
-        source = plan_source(self._lake, snapshot, view, query)
+        source = plan_source(self._lake, snapshot, view, query, spans=spans)
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
-        facts = " UNION ALL ".join(
-            f"SELECT {', '.join(['at_s', *source.rollup.columns, 'n'])} FROM ({arm}) WHERE {condition}"
-            for arm in source.arms
-        )
+        named = ", ".join(["at_s", "last_s", *source.columns, "n"])
+        facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
         further = query.sql.removeprefix("WITH ")
-        sql = f"WITH facts AS ({facts}){' ' if further == query.sql else ', '}{further}"
+        sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == query.sql else ', '}{further}"
         connection.execute(sql, {name: values[name] for name in set(_NAMED.findall(sql))})
         return connection.fetchmany(ROWS_MAX)
 
@@ -217,67 +226,6 @@ def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
     while taken < len(days):
         yield Snapshot(snapshot.version, {day: snapshot.days[day] for day in days[taken : taken + count]})
         taken, count = taken + count, count * 2
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the facts of a query come from."""
-
-    rollup: Rollup
-    arms: tuple[str, ...]
-    files: Mapping[str, Sequence[str]]
-
-
-def plan_source(lake: Path, snapshot: Snapshot, view: View, query: Query) -> Source | None:
-    """Rollups as far as they serve, and the lake's own files for the rest; None where there is nothing."""
-    if view.tenants == () or (query.of_sign_ins and view.narrowing.columns - set(SIGN_INS.columns)):
-        return None
-    wanted = query.needs | view.narrowing.columns | {"tenant_id"}
-    rollup = query.of or (
-        SIGN_INS if query.of_sign_ins else RECORDS if query.exact else smallest_with(wanted)
-    )
-    serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
-    kept: list[str] = []
-    plain: list[str] = []
-    first, last = _day(view.range.start_s), _day(view.range.end_s - 1)
-    for day, files in sorted(snapshot.days.items()):
-        if not first <= day <= last:
-            continue
-        rolled = read_day(lake, day) if serves else None
-        counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
-        if rolled is not None and counted <= files:
-            kept.append(rolled.file(rollup))
-        else:
-            counted = frozenset()
-        plain += [str(lake / AUDIT / path) for path in sorted(files - counted)]
-    arms = [
-        *([rollup.over_rollups("read_parquet($kept)")] if kept else []),
-        *([rollup.over_records("read_parquet($plain)")] if plain else []),
-    ]
-    return Source(rollup, tuple(arms), {"kept": kept, "plain": plain}) if arms else None
-
-
-def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
-    """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
-    parts = ["at_s >= $start_s", "at_s < $end_s"]
-    bound: dict[str, object] = {}
-    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
-    if view.tenants is not None:
-        wanted["tenant_id"] = view.tenants
-    numbers = {DIMENSIONS[name] for name in NUMBERS}
-    for column, values in wanted.items():
-        assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        names = [f"{column}_{place}" for place in range(len(values))]
-        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
-        bound |= {
-            name: int(value) if column in numbers else value
-            for name, value in zip(names, values, strict=True)
-        }
-    return " AND ".join(parts), bound
-
-
-def _day(seconds: int) -> date:
-    return datetime.fromtimestamp(seconds, UTC).date()
 
 
 def _key(given: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

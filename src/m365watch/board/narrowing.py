@@ -45,6 +45,10 @@ class Narrowing:
         """The same, and `value` alone under `name`."""
         return Narrowing({**self.values, name: (value,)})
 
+    def with_values(self, name: str, values: Iterable[str]) -> Narrowing:
+        """The same, and these values alone under `name`."""
+        return Narrowing({**self.values, name: tuple(values)})
+
     def without(self, name: str, value: str) -> Narrowing:
         """The same, less one value."""
         left = {one: tuple(x for x in kept if (one, x) != (name, value)) for one, kept in self.values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
@@ -74,6 +75,10 @@ class View:
     def narrowed_url(self, path: str, name: str, value: str) -> str:
         """`path` in this view, narrowed to one value."""
         return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+
+    def narrowed(self, name: str, values: Iterable[str]) -> View:
+        """The same, narrowed to these values: what is asked about a few that another query has found."""
+        return replace(self, narrowing=self.narrowing.with_values(name, values))
 
     def widened_url(self, path: str, name: str, value: str) -> str:
         """`path` in this view without one value."""

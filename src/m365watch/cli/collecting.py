@@ -69,8 +69,9 @@ async def collect(
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
-    started = bool(outcome.progress.feeds)
-    exit_code = outcome.exit_code if started or signals.exit_code is None else signals.exit_code
+    exit_code = outcome.exit_code
+    if signals.exit_code is not None and not outcome.has_started:
+        exit_code = signals.exit_code
     return Ending(outcome, exit_code, signal_code=signals.exit_code)
 
 

@@ -1,34 +1,29 @@
 """Matches found in a process of its own, so that a busy collector has another core for it.
 
-The child knows nothing but rules: it reads records and writes matches. Where it ends, for whatever reason,
-the engine goes on without it and finds matches itself; nothing is lost, for nothing counts before
-it is in the engine's file.
+The child (`seeking.py`) knows nothing but rules: it reads records and writes matches. Where it ends, for
+whatever reason, the engine goes on without it and finds matches itself; nothing is lost, for nothing
+counts before it is in the engine's file.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
-import queue
 import select
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from m365watch.detect.alert import Match
 from m365watch.detect.finding import Found, OwnFinder
 from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.matching import PLANS_MAX, Kind, kind_of
 from m365watch.detect.rule import Rule
-from m365watch.records.headers import headers_of
+from m365watch.detect.seeking import PIPE_BYTES, Answer, End, Part, Piece, read_frame, write_frame
 
 if TYPE_CHECKING:
     from m365watch.detect.engine import Portion
@@ -42,38 +37,7 @@ PIECE_RECORDS = 1_000
 ANSWER_S_MAX = 20.0
 """A child that has not answered for so long has come to harm."""
 _ENDS_S = 2.0
-_PIPE_BYTES = 1 << 20
-_SIZE_BYTES = 8
-_COLLECT_EVERY = 100_000
-_SWITCH_EVERY_S = 0.001
 _log = structlog.get_logger(__name__)
-
-
-class Part(msgspec.Struct, array_like=True):
-    """Records of one tenant that came together."""
-
-    tenant: str
-    received_at: datetime
-    records: Sequence[bytes]
-
-
-class Piece(msgspec.Struct, tag="find", array_like=True):
-    """Records to be looked at, some `PIECE_RECORDS` of them."""
-
-    parts: list[Part]
-
-
-class End(msgspec.Struct, tag="end", array_like=True):
-    """A batch has come to its end."""
-
-    counts: bool
-
-
-class Answer(msgspec.Struct, array_like=True):
-    """What came of a piece; the first one, of no records, says that the child is ready."""
-
-    matches: list[Match]
-    looked_at: int
 
 
 class ChildLost(Exception):
@@ -158,7 +122,7 @@ class AsideFinder:
         self._rests = 0
         if self._child is None:
             try:
-                self._child = Child(self._rules, self._told)
+                self._child = Child(self._rules, self._told, may_match=self._own.matcher.may_match)
             except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
                 self._give_up(f"cannot be started: {error}")
 
@@ -182,14 +146,38 @@ class AsideFinder:
             child.stop()
 
 
+class _Wanted(dict[Kind, bool]):
+    """Whether records of a kind are asked for, once it is known; bounded."""
+
+    def __init__(self, may_match: Callable[[Kind], bool]) -> None:
+        super().__init__()
+        self._may_match = may_match
+
+    def __missing__(self, kind: Kind) -> bool:
+        if len(self) >= PLANS_MAX:
+            self.clear()
+        found = self[kind] = self._may_match(kind)
+        return found
+
+
 class Child:
     """The process, seen from the collector."""
 
-    def __init__(self, rules: Sequence[Rule], knowledge: Knowledge | Callable[[], Knowledge]) -> None:
-        """Start it, and hand it the rules. Raises: OSError, and what `pickle` raises."""
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        knowledge: Knowledge | Callable[[], Knowledge],
+        *,
+        may_match: Callable[[Kind], bool],
+    ) -> None:
+        """Start it, and hand it the rules, and later the records that `may_match` one of them.
+
+        Raises: OSError, and what `pickle` raises.
+        """
+        self._wanted = _Wanted(may_match)
         told = pickle.dumps((tuple(rules), knowledge))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "m365watch.detect.aside"],
+            [sys.executable, "-P", "-m", "m365watch.detect.seeking"],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -226,11 +214,12 @@ class Child:
         while self._awaited:
             # A batch that broke off left answers behind.
             self._answer()
-        pieces = list(_cut(portions))
-        for piece in pieces:
+        pieces = 0
+        for piece in self._cut(portions):
             self._tell(piece)
             self._awaited += 1
-        for _ in pieces:
+            pieces += 1
+        for _ in range(pieces):
             answer = self._answer()
             yield Found(answer.matches, answer.looked_at)
 
@@ -249,6 +238,32 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _cut(self, portions: Iterable[Portion]) -> Iterator[Piece]:
+        """The portions in pieces; a large one is a piece of its own."""
+        parts: list[Part] = []
+        count = 0
+        for portion in portions:
+            part = self._part_of(portion)
+            parts.append(part)
+            count += len(part.records)
+            if count >= PIECE_RECORDS:
+                yield Piece(parts)
+                parts, count = [], 0
+        if count:
+            yield Piece(parts)
+
+    def _part_of(self, portion: Portion) -> Part:
+        """The portion, but for what no rule can match."""
+        numbers: dict[Kind, int] = {}
+        found: list[int] = []
+        records: list[bytes] = []
+        wanted = self._wanted
+        for record, kind in zip(portion.records, map(kind_of, portion.headers), strict=True):
+            if wanted[kind]:
+                found.append(numbers.setdefault(kind, len(numbers)))
+                records.append(record)
+        return Part(portion.tenant, portion.received_at, list(numbers), found, records)
 
     def _tell(self, what: Piece | End) -> None:
         try:
@@ -270,106 +285,11 @@ class Child:
         return bool(select.select([self._outlet], [], [], timeout_s)[0])
 
 
-def _cut(portions: Iterable[Portion]) -> Iterator[Piece]:
-    """The portions in pieces; a large one is a piece of its own."""
-    parts: list[Part] = []
-    count = 0
-    for portion in portions:
-        parts.append(Part(portion.tenant, portion.received_at, portion.records))
-        count += len(portion.records)
-        if count >= PIECE_RECORDS:
-            yield Piece(parts)
-            parts, count = [], 0
-    if parts:
-        yield Piece(parts)
-
-
-def write_frame(pipe: int, frame: bytes) -> None:
-    """Write its size and then all of it. Raises: OSError."""
-    for text in (len(frame).to_bytes(_SIZE_BYTES, "little"), frame):
-        left = memoryview(text)
-        while left:
-            left = left[os.write(pipe, left) :]
-
-
-def read_frame(pipe: int) -> bytes | None:
-    """The next frame; None where the other side has ended."""
-    size = _read(pipe, _SIZE_BYTES)
-    return None if size is None else _read(pipe, int.from_bytes(size, "little"))
-
-
-def _read(pipe: int, size: int) -> bytes | None:
-    pieces: list[bytes] = []
-    while size:
-        piece = os.read(pipe, min(size, _PIPE_BYTES))
-        if not piece:
-            return None
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
-
-
 def _widen(pipe: int) -> None:
     """A pipe of a megabyte wakes the other side less often; where there is none, it works all the same."""
     try:
         import fcntl
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except (ImportError, AttributeError, OSError):
         pass
-
-
-# In the child -----------------------------------------------------------------------------------------
-
-
-def serve(inlet: int, outlet: int) -> None:
-    """Answer until the other side ends."""
-    told = read_frame(inlet)
-    if told is None:
-        return
-    rules, knowledge = pickle.loads(told)  # noqa: S301 - written by the process that started this one
-    finder = OwnFinder(rules, knowledge() if callable(knowledge) else knowledge)
-    gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 5, 5)
-    encode = msgspec.msgpack.Encoder().encode
-    decode = msgspec.msgpack.Decoder(Piece | End).decode
-    frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_read_on, args=(inlet, frames), daemon=True).start()
-    write_frame(outlet, encode(Answer([], 0)))
-    while (frame := frames.get()) is not None:
-        match decode(frame):
-            case Piece() as piece:
-                write_frame(outlet, encode(_answer_to(piece, finder)))
-            case End(counts):
-                (finder.settle if counts else finder.take_back)()
-
-
-def _read_on(inlet: int, frames: queue.SimpleQueue[bytes | None]) -> None:
-    """Take in whatever comes, so that neither side ever waits for the other one's reading."""
-    while (frame := read_frame(inlet)) is not None:
-        frames.put(frame)
-    frames.put(None)
-
-
-def _answer_to(piece: Piece, finder: OwnFinder) -> Answer:
-    from m365watch.detect.engine import Portion
-
-    portions = [
-        Portion(part.tenant, part.received_at, part.records, headers_of(part.records)) for part in piece.parts
-    ]
-    [found] = finder.find(portions)
-    # Values go as they are written: whoever keeps a match needs them in no other way.
-    return Answer([msgspec.structs.replace(one, values={}) for one in found.matches], found.looked_at)
-
-
-def main() -> None:
-    """The child: it ends with the collector, and by no signal that is meant for that one."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    sys.setswitchinterval(_SWITCH_EVERY_S)
-    with suppress(OSError):
-        serve(sys.stdin.fileno(), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    main()

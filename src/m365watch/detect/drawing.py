@@ -225,7 +225,16 @@ def _groups(
 ) -> list[tuple[str, ...]]:
     """The groups of which a match adds something to what has been seen."""
     use = wanted.use
-    groups = groups_of([known[place].folded for place in wanted.group], use)
+    group: tuple[str, ...] = ()
+    for place in wanted.group:
+        folded = known[place].folded
+        if len(folded) != 1:
+            groups = groups_of([known[place].folded for place in wanted.group], use)
+            break
+        group += folded
+    else:
+        # Nearly every field of a group has one value.
+        groups = [group]
     if not use.bucket_ms:
         return groups
     text = _counted(wanted, known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from m365watch.detect.alert import Match
 from m365watch.detect.drawing import Told
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.matching import Matcher
+from m365watch.detect.matching import Matcher, kind_of
 from m365watch.detect.rule import Rule
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OwnFinder:
         looked_at = 0
         for portion in portions:
             told = Told(portion.tenant, portion.received_at)
-            found, looked = self.matcher.match_all(portion.records, portion.headers, told)
+            found, looked = self.matcher.match_all(portion.records, map(kind_of, portion.headers), told)
             matches += found
             looked_at += looked
         self.matcher.trim()

@@ -25,6 +25,7 @@ from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import UNREADABLE, decode_by
 from m365watch.detect.plans import Plan
+from m365watch.detect.prospects import list_promising
 from m365watch.detect.remembering import Memory
 from m365watch.detect.rule import Rule
 from m365watch.detect.sightings import Sightings
@@ -33,21 +34,38 @@ from m365watch.model import Header
 
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""
-_KNOWN_FIELDS = frozenset({"Operation", "m365.operation", "RecordType", "Workload"})
-"""What is known of a record before it is decoded."""
+_KNOWN_FIELDS = {
+    "Operation": "Operation",
+    "m365.operation": "Operation",
+    "RecordType": "RecordType",
+    "Workload": "Workload",
+    "UserType": "UserType",
+    "m365.human": "UserType",
+}
+"""What is known of a record before it is decoded, and the field of its header that tells it."""
+
+
+Kind = tuple[str | None, int | str | None, str | None, int | None]
+"""What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
+
+
+def kind_of(header: Header) -> Kind:
+    """The kind of the record with this header; a user's type counts where it is plain."""
+    actor = header.UserType
+    return header.Operation, header.RecordType, header.Workload, actor if type(actor) is int else None
 
 
 class Matcher:
     """The rules, by the kinds of records that they can match."""
 
     def __init__(self, rules: Iterable[Rule], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
-        """`rules` include those that correlations join."""
-        kept = list(rules)
+        """`rules` include those that correlations join; of those that can come to nothing none is asked."""
+        kept = list_promising(rules, knowledge)
         self.knowledge = knowledge
         uses = plan_uses(kept)
         self._by_operation: dict[str, list[Fulfilled]] = {}
         self._residual: list[Fulfilled] = []
-        self._plans: dict[tuple[object, object, object], Plan | None] = {}
+        self._plans: dict[Kind, Plan | None] = {}
         self._shared: dict[object, Plan] = {}
         self._memory = Memory()
         self._version = knowledge.look()
@@ -68,11 +86,14 @@ class Matcher:
 
     def plan_for(self, header: Header) -> Plan | None:
         """How a record with this header is looked at; None where no rule can match it."""
-        kind = (header.Operation, header.RecordType, header.Workload)
+        return self.plan_of(kind_of(header))
+
+    def plan_of(self, kind: Kind) -> Plan | None:
+        """The same, for records of a kind."""
         try:
             return self._plans[kind]
         except KeyError:
-            plan = self._make_plan(header)
+            plan = self._make_plan(kind)
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
                 self._shared.clear()
@@ -80,36 +101,38 @@ class Matcher:
             self._plans[kind] = plan
             return plan
 
-    def _make_plan(self, header: Header) -> Plan | None:
-        known = {
-            name: value
-            for name in ("Operation", "RecordType", "Workload")
-            if (value := getattr(header, name)) is not None
-        }
-        view = View(known, knowledge=self.knowledge)
-        rules: list[Fulfilled] = []
-        conditions: list[Condition | bool] = []
-        for one in self._candidates(header.Operation):
-            left = specialise(one.rule.condition or Some(()), lambda test: self._holds(test, view))
-            if left is not False:
-                rules.append(one)
-                conditions.append(left)
-        if not rules:
+    def may_match(self, kind: Kind) -> bool:
+        """Whether some rule can match a record of the kind; cheaper than its plan."""
+        return self._plans[kind] is not None if kind in self._plans else bool(self._left_for(kind))
+
+    def _make_plan(self, kind: Kind) -> Plan | None:
+        left = self._left_for(kind)
+        if not left:
             return None
         # Kinds of which the rules ask the same share what has been learned.
-        shared = (tuple(one.rule.id for one in rules), tuple(conditions))
+        shared = (tuple(one.rule.id for one, _ in left), tuple(condition for _, condition in left))
         plan = self._shared.get(shared)
         if plan is None:
+            rules, conditions = zip(*left, strict=True)
             plan = Plan(rules, conditions, knowledge=self.knowledge, memory=self._memory)
             self._shared[shared] = plan
         return plan
 
+    def _left_for(self, kind: Kind) -> list[tuple[Fulfilled, Condition | bool]]:
+        """The rules that records of the kind may fulfil, and what is left to be asked for each."""
+        fields = zip(("Operation", "RecordType", "Workload", "UserType"), kind, strict=True)
+        view = View({name: value for name, value in fields if value is not None}, knowledge=self.knowledge)
+        found = [
+            (one, specialise(one.rule.condition or Some(()), lambda test: self._holds(test, view)))
+            for one in self._candidates(kind[0])
+        ]
+        return [(one, left) for one, left in found if left is not False]
+
     def _holds(self, test: Test, view: View) -> bool | None:
         """Whether a test holds on what is known beforehand; None where it is about something else."""
-        field = "Operation" if test.field == "m365.operation" else test.field
-        if field in self._constant:
+        if test.field in self._constant:
             return compile_condition(test)(View({}, knowledge=self.knowledge))
-        is_known = test.field in _KNOWN_FIELDS and field in view.record
+        is_known = test.field is not None and _KNOWN_FIELDS.get(test.field) in view.record
         if not is_known or isinstance(test.comparison, SameAs):
             return None
         return compile_condition(test)(view)
@@ -122,17 +145,17 @@ class Matcher:
         return {one.rule.id: one for one in every}.values()
 
     def match_all(
-        self, records: Sequence[bytes], headers: Sequence[Header], told: Told
+        self, records: Sequence[bytes], kinds: Iterable[Kind], told: Told
     ) -> tuple[list[Match], int]:
         """The matches of many records, and how many of these some rule could have matched."""
         plans, match_by = self._plans, self.match_by
         found: list[Match] = []
         looked_at = 0
-        for record, header in zip(records, headers, strict=True):
+        for record, kind in zip(records, kinds, strict=True):
             try:
-                plan = plans[header.Operation, header.RecordType, header.Workload]
+                plan = plans[kind]
             except KeyError:
-                plan = self.plan_for(header)
+                plan = self.plan_of(kind)
             if plan is not None:
                 looked_at += 1
                 matches = match_by(plan, record, told)

@@ -55,7 +55,8 @@ class Plan:
         if not can_be_asked(self._conditions):
             return None
         # Where a match is likely, what it keeps is read at once.
-        beside = _union([one.read for one in self.rules]) or () if self._has_unguarded else ()
+        drawn = _union([_ALWAYS_NEEDED, *(one.read for one in self.rules)])
+        beside = drawn or () if self._has_unguarded else ()
         return Questions(
             self._conditions,
             knowledge=self._knowledge,

@@ -7,14 +7,15 @@ it says "not yet" has not enough matches for its rule, wherever these lie in tim
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
 from m365watch.detect.correlation.risk_window import RULES_MIN
 from m365watch.detect.kept import GroupKey
-from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
+from m365watch.detect.prospects import may_be_fulfilled
+from m365watch.detect.rule import Correlation, Joined, Rule
 from m365watch.detect.state import DetectionState
 from m365watch.values import dataclass
 
@@ -123,13 +124,3 @@ def _reaches(most: int, correlation: Correlation) -> bool:
         case Order.MORE:
             return most > correlation.threshold
     return True
-
-
-def may_be_fulfilled(expression: Expression, present: Collection[str]) -> bool:
-    """Whether the expression can hold in some stretch of time, of the rules that have matched at all."""
-    if isinstance(expression, Named):
-        return expression.rule_id in present
-    if expression.operator == "not":
-        return True
-    parts = [may_be_fulfilled(part, present) for part in expression.parts]
-    return all(parts) if expression.operator == "and" else any(parts)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant, is_narrow
@@ -107,10 +108,8 @@ async def figures(view: View, sources: Sources) -> Shape:
     """How much there is of it, and how bad it looks."""
     if not is_about_something(view):
         return Tiles([], empty=NOBODY)
-    rows, alerts = await asyncio.gather(
-        sources.ask(view, trails.figures(_names(view)), **_mentioned(view)), _alerts(view, sources)
-    )
-    total, failed, people, addresses, apps, sessions, first, last = rows[0] if rows else (0,) * 8
+    row, alerts = await asyncio.gather(_figures(view, sources), _alerts(view, sources))
+    total, failed, people, addresses, apps, sessions, first, last = row
     waiting = [one for one in alerts if one.state in ACTIVE]
     worst = max((one.alert.severity for one in waiting), key=lambda one: one.rank, default=None)
     risk = sum(one.alert.risk for one in waiting)
@@ -128,13 +127,44 @@ async def figures(view: View, sources: Sources) -> Shape:
     )
 
 
+async def _figures(view: View, sources: Sources) -> Sequence[int]:
+    """Records, failures, people, addresses, applications, sessions, first and last instant."""
+    if view.mentions:
+        rows = await sources.ask(view, trails.figures(_names(view)), **_mentioned(view))
+        return rows[0] if rows else (0,) * 8
+    totals, values = await asyncio.gather(sources.ask(view, trails.TOTALS), sources.ask(view, trails.VALUES))
+    if not totals:
+        return (0,) * 8
+    total, failed, first, last = totals[0]
+    numbers = {row[0]: row[5] for row in values}
+    columns = ("user_id", "client_ip", "app_id", "session")
+    return (total, failed, *(numbers.get(one, 0) for one in columns), first, last)
+
+
+async def _lanes(view: View, sources: Sources) -> list[Row]:
+    """Name of the column, value, instant, count: of each column the most frequent values."""
+    if not is_about_something(view):
+        return await sources.ask(view, trails.WORKLOAD_LANES)
+    if view.mentions:
+        return await sources.ask(view, trails.lanes(_names(view)), **_mentioned(view))
+    tops: dict[str, list[str]] = defaultdict(list)
+    for column, value, *_ in await sources.ask(view, trails.VALUES):
+        if len(tops[column]) < trails.LANES_MAX:
+            tops[column].append(value)
+    courses = [_course(view, sources, column, values) for column, values in tops.items()]
+    return [row for rows in await asyncio.gather(*courses) for row in rows]
+
+
+async def _course(view: View, sources: Sources, column: str, tops: list[str]) -> list[Row]:
+    dimension = trails.DIMENSION_OF.get(column)
+    of_them = view.narrowed(dimension, tops) if dimension else view
+    return await sources.ask(of_them, trails.course(column), tops=tops)
+
+
 async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
     instants = steps_of(view.range)
-    query, given = trails.lanes(_names(view)), _mentioned(view)
-    if not is_about_something(view):
-        query, given = trails.WORKLOAD_LANES, {}
-    rows, alerts = await asyncio.gather(sources.ask(view, query, **given), _alerts(view, sources))
+    rows, alerts = await asyncio.gather(_lanes(view, sources), _alerts(view, sources))
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
@@ -274,7 +304,8 @@ async def compare(view: View, sources: Sources) -> Shape:
     against = view.option("by", tuple(name for name, _ in AGAINST))
     span = view.range
     other = span.before if against == "before" else TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
-    query, given = trails.values(_names(view)), _mentioned(view)
+    query = trails.values(_names(view)) if view.mentions else trails.VALUES
+    given = _mentioned(view)
     now, before = await asyncio.gather(
         sources.ask(view, query, **given), sources.ask(replace(view, range=other), query, **given)
     )

@@ -265,7 +265,9 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
 
 async def top_people(view: View, sources: Sources) -> Shape:
     """Who did most, what it was, and how it went over the time."""
-    rows = await sources.ask(view, activity.TOP_PERSONS, spark_s=spark_step_s(view.range))
+    tops = [user for user, _ in await sources.ask(view, activity.TOP_PERSONS)]
+    of_them = view.narrowed("user", tops)
+    rows = await sources.ask(of_them, activity.DEEDS, spark_s=spark_step_s(view.range)) if tops else []
     sparks = sparks_of(view.range, [(user, at, count) for user, at, _, count in rows])
     totals: Counter[str] = Counter()
     operations: dict[str, Counter[str]] = defaultdict(Counter)

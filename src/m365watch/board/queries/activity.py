@@ -66,15 +66,20 @@ ADMIN_ACTIVITIES = Query(
     frozenset({"operation", "record_type", "user_type", "user_id"}),
 )
 TOP_PERSONS = Query(
-    "WITH tops AS (SELECT user_id, sum(n) AS number FROM facts"
-    f" WHERE {PEOPLE} GROUP BY ALL ORDER BY number DESC, user_id LIMIT 12)"
-    " SELECT user_id, at_s // $spark_s * $spark_s AS t, operation, CAST(sum(n) AS BIGINT)"
-    " FROM facts SEMI JOIN tops USING (user_id) GROUP BY ALL",
+    f"SELECT user_id, CAST(sum(n) AS BIGINT) AS number FROM facts WHERE {PEOPLE}"
+    " GROUP BY ALL ORDER BY number DESC, user_id LIMIT 12",
+    frozenset({"user_id"}),
+)
+DEEDS = Query(
+    "SELECT user_id, at_s // $spark_s * $spark_s AS t, operation, CAST(sum(n) AS BIGINT)"
+    " FROM facts GROUP BY ALL",
     frozenset({"user_id", "operation"}),
 )
+"""What a few people did, and when."""
 RECENT = Query(
     "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts ORDER BY at_s DESC LIMIT 100",
     frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),
     exact=True,
     newest=100,
+    every="true",
 )

@@ -75,9 +75,9 @@ ADMINISTRATION = Query(
     frozenset({"operation", "workload", "user_type", "user_id", "record_type"}),
 )
 FOREIGN = mailboxes(
-    f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {_COUNT} AS number, max(at_s)"
+    f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {_COUNT} AS number, max(last_s)"
     f" FROM facts WHERE {IS_FOREIGN} GROUP BY mailbox, user_id, client_ip, operation, program"
-    " ORDER BY max(at_s) DESC, number DESC LIMIT 100"
+    " ORDER BY max(last_s) DESC, number DESC LIMIT 100"
 )
 READING = mailboxes(
     f"SELECT {_STEP} AS t, CASE WHEN throttled = 'true' THEN 'throttled' WHEN access = '' THEN 'not said'"
@@ -94,6 +94,6 @@ def reading_by(column: str) -> Query:
 
 
 DELETING = mailboxes(
-    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT mailbox), max(at_s) FROM facts"
+    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
     f" WHERE {_DELETED} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
 )

@@ -11,13 +11,10 @@ IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
 IS_DOWNLOAD = "regexp_matches(lower(operation), '^file(syncdownloaded|downloaded)')"
 IS_UPLOAD = "regexp_matches(lower(operation), '^file(syncuploaded|uploaded)')"
 IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)')"
-_DOWNLOADS = f"CAST(coalesce(sum(n) FILTER ({IS_DOWNLOAD}), 0) AS BIGINT)"
-_UPLOADS = f"CAST(coalesce(sum(n) FILTER ({IS_UPLOAD}), 0) AS BIGINT)"
-IS_ANONYMOUS = "(starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous'))"
-IS_GUEST = (
-    "(lower(coalesce(try(raw->>'$.TargetUserOrGroupType'), '')) IN ('guest', 'partner')"
-    " OR contains(lower(coalesce(try(raw->>'$.TargetUserOrGroupName'), '')), '#ext#'))"
-)
+_DOWNLOADS = "CAST(coalesce(sum(n) FILTER (deed = 'download'), 0) AS BIGINT)"
+_UPLOADS = "CAST(coalesce(sum(n) FILTER (deed = 'upload'), 0) AS BIGINT)"
+IS_ANONYMOUS = "anonymous"
+IS_GUEST = "guest"
 IS_SHARING = (
     "record_type = 14 AND NOT starts_with(lower(operation), 'sitecollectionadmin')"
     " AND NOT starts_with(lower(operation), 'sharingpolicy')"
@@ -32,8 +29,8 @@ def files(sql: str) -> Query:
 FIGURES = files(
     f"SELECT CAST(coalesce(sum(n) FILTER (workload = 'SharePoint'), 0) AS BIGINT),"
     f" CAST(coalesce(sum(n) FILTER (workload = 'OneDrive'), 0) AS BIGINT), {_DOWNLOADS}, {_UPLOADS},"
-    f" CAST(coalesce(sum(n) FILTER ({IS_DELETION}), 0) AS BIGINT),"
-    " CAST(coalesce(sum(n) FILTER (lower(operation) = 'filemalwaredetected'), 0) AS BIGINT) FROM facts"
+    " CAST(coalesce(sum(n) FILTER (deed = 'deletion'), 0) AS BIGINT),"
+    " CAST(coalesce(sum(n) FILTER (deed = 'malware'), 0) AS BIGINT) FROM facts"
 )
 SHARING_FIGURES = Query(
     f"SELECT CAST(count(*) FILTER ({IS_GUEST}) AS BIGINT), CAST(count(*) FILTER ({IS_ANONYMOUS}) AS BIGINT)"

@@ -59,8 +59,8 @@ APPLICATIONS = sign_ins(
     f"SELECT app_id, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 ODD_WAYS = sign_ins(
-    f"SELECT way, user_id, client_ip, left(agent, 80), {_COUNT} AS number, {FAILURES}, max(at_s) FROM facts"
-    " WHERE way <> '' GROUP BY ALL ORDER BY max(at_s) DESC, number DESC LIMIT 60"
+    f"SELECT way, user_id, client_ip, left(agent, 80), {_COUNT} AS number, {FAILURES}, max(last_s) FROM facts"
+    " WHERE way <> '' GROUP BY ALL ORDER BY max(last_s) DESC, number DESC LIMIT 60"
 )
 FIRST_SEEN = sign_ins(
     f"WITH known AS (SELECT user_id, network, system, min(at_s) AS first_at,"
@@ -77,18 +77,22 @@ FIRST_SEEN = sign_ins(
 SESSIONS = sign_ins(
     "SELECT session, any_value(user_id), count(DISTINCT client_ip) AS addresses,"
     " count(DISTINCT network) AS networks, count(DISTINCT system) AS systems,"
-    f" count(DISTINCT agent) AS agents, {_COUNT}, max(at_s)"
+    f" count(DISTINCT agent) AS agents, {_COUNT}, max(last_s)"
     " FROM facts WHERE session <> '' GROUP BY session"
     " HAVING networks > 1 OR systems > 1 OR agents > 1"
     " ORDER BY networks DESC, addresses DESC, 8 DESC LIMIT 60"
 )
-ACCOUNTS = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, tenant_id FROM facts"
-    " WHERE workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation),"
+_IS_ACCOUNT = (
+    "workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation),"
     " '(add|delete|invite|disable|enable|restore) .*user|guest|strongauth|security info|authentication"
     "|risk|reset .*password|change .*password')"
-    " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed') ORDER BY at_s DESC LIMIT 100",
+    " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
+)
+ACCOUNTS = Query(
+    "SELECT at_s, operation, user_id, client_ip, outcome, tenant_id FROM facts"
+    f" WHERE {_IS_ACCOUNT} ORDER BY at_s DESC LIMIT 100",
     frozenset({"operation", "user_id", "client_ip", "outcome", "workload"}),
     exact=True,
     newest=100,
+    every=_IS_ACCOUNT,
 )

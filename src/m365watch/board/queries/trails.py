@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from m365watch.board.lake_reader import Query
 from m365watch.lake.rollups.facts import TRACES
@@ -11,9 +11,9 @@ TRAIL_MAX = 200
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
 
-def traces(sql: str, *, newest: int = 0) -> Query:
+def traces(sql: str, *, newest: int = 0, every: str = "") -> Query:
     """A query over records."""
-    return Query(sql, of=TRACES, exact=True, newest=newest)
+    return Query(sql, of=TRACES, exact=True, newest=newest, every=every)
 
 
 BY_ID = traces(
@@ -46,6 +46,34 @@ def _long(mentions: Iterable[str], *, times: str) -> str:
         f" WHERE {_where(mentions)} GROUP BY ALL),"
         f" pairs AS (SELECT t, unnest([{pairs}], recursive := true), n FROM alike),"
         " long AS (SELECT name, value, t, sum(n) AS n FROM pairs WHERE value <> '' GROUP BY ALL)"
+    )
+
+
+DIMENSION_OF = {"user_id": "user", "client_ip": "ip", "app_id": "app"}
+"""The name in a URL of the columns that a view is narrowed by to see the course of their values."""
+_SETS = ", ".join(f"({one})" for one in _COLUMNS)
+_NAME = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
+VALUES = Query(
+    f"WITH sets AS (SELECT {_NAME} AS name, coalesce({', '.join(_COLUMNS)}) AS value, sum(n) AS count,"
+    " min(at_s) AS first_at, max(last_s) AS last_at FROM facts"
+    f" GROUP BY GROUPING SETS ({_SETS})),"
+    " placed AS (SELECT *, row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place,"
+    " count(*) OVER (PARTITION BY name) AS number FROM sets WHERE value <> '')"
+    " SELECT name, value, CAST(count AS BIGINT), first_at, last_at, number FROM placed"
+    f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
+)
+"""Column, value, count, first and last instant, how many values the column has; the most frequent first."""
+TOTALS = Query(
+    "SELECT CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS"
+    " BIGINT), min(at_s), max(last_s) FROM facts"
+)
+
+
+def course(column: str) -> Query:
+    """Name of a column of ours, value, instant, count."""
+    return Query(
+        f"SELECT '{column}', {column}, at_s // $step_s * $step_s, CAST(sum(n) AS BIGINT) FROM facts"
+        f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
     )
 
 
@@ -86,9 +114,10 @@ def figures(mentions: Iterable[str]) -> Query:
     )
 
 
-def trail(mentions: Iterable[str]) -> Query:
+def trail(mentions: Sequence[str]) -> Query:
     """The newest records."""
     return traces(
         f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {TRAIL_MAX}",
         newest=TRAIL_MAX,
+        every="" if mentions else "true",
     )

@@ -1,18 +1,20 @@
 """What is counted: the columns of the facts, how each is made of a record, which of them rollups have.
 
-A fact is `n` records that are alike in some columns and of one time `at_s` (seconds since 1970). A record
-by itself is a fact with `n` = 1. Sums of `n` are therefore the same over records and over any rollup that
-has the columns, and a rollup of two sets of files is the sum of theirs.
+A fact is `n` records that are alike in some columns, the first of them at `at_s` and the last at `last_s`
+(seconds since 1970), both in one span of time. A record by itself is a fact with `n` = 1. Sums of `n`, the
+least `at_s` and the greatest `last_s` are therefore the same over records and over any rollup that has the
+columns, and a rollup of two sets of files is the sum of theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from m365watch.values import dataclass
 
 HOUR_S = 3_600
+DAY_S = 86_400
 
 _SECONDS = "epoch_us(coalesce(created_at, received_at)) // 1000000"
 _DONE = "'', 'true', 'success', 'succeeded', 'partiallysucceeded'"
@@ -35,18 +37,20 @@ MADE_OF = {
 """SQL over `audit` by column of the facts."""
 
 
-def _text(path: str) -> str:
-    return f"coalesce(try(raw->>'{path}'), '')"
+def _told(place: int) -> str:
+    """What stands under the path at that place of a rollup's `told`; empty where nothing does."""
+    return f"coalesce(told[{place}], '')"
 
 
-def _named(array: str, name: str) -> str:
-    """The value that a list of names and values has under a name; empty where there is none."""
+def _named(place: int, name: str) -> str:
+    """The value that a told list of names and values has under a name; empty where there is none."""
     shape = """'[{"Name":"VARCHAR","Value":"VARCHAR"}]'"""
-    pairs = f"from_json(raw->'$.{array}', {shape})"
+    pairs = f"from_json(told[{place}], {shape})"
     return f"coalesce(try(list_filter({pairs}, lambda one: one.Name = '{name}')[1].Value), '')"
 
 
-_AGENT = _named("ExtendedProperties", "UserAgent")
+_SIGN_IN_TOLD = ("$.ErrorNumber", "$.LogonError", "$.ExtendedProperties", "$.DeviceProperties")
+_AGENT = _named(3, "UserAgent")
 
 SIGN_IN_MADE_OF = {
     "tenant_id": MADE_OF["tenant_id"],
@@ -55,20 +59,18 @@ SIGN_IN_MADE_OF = {
     "app_id": MADE_OF["app_id"],
     "outcome": (
         "CASE WHEN lower(operation) = 'userloginfailed'"
-        f" OR {_text('$.ErrorNumber')} NOT IN ('', '0') THEN 'failed' ELSE 'ok' END"
+        f" OR {_told(1)} NOT IN ('', '0') THEN 'failed' ELSE 'ok' END"
     ),
     "operation": MADE_OF["operation"],
     "workload": MADE_OF["workload"],
     "record_type": "record_type",
     "user_type": "user_type",
-    "error": f"coalesce(nullif({_text('$.LogonError')}, ''), {_text('$.ErrorNumber')})",
+    "error": f"coalesce(nullif({_told(2)}, ''), {_told(1)})",
     "agent": f"left({_AGENT}, 300)",
-    "system": f"left({_named('DeviceProperties', 'OS')}, 60)",
-    "browser": f"left({_named('DeviceProperties', 'BrowserType')}, 60)",
-    "request": f"left({_named('ExtendedProperties', 'RequestType')}, 60)",
-    "session": (
-        f"lower(left(coalesce(nullif({_named('DeviceProperties', 'SessionId')}, ''), session_id, ''), 60))"
-    ),
+    "system": f"left({_named(4, 'OS')}, 60)",
+    "browser": f"left({_named(4, 'BrowserType')}, 60)",
+    "request": f"left({_named(3, 'RequestType')}, 60)",
+    "session": (f"lower(left(coalesce(nullif({_named(4, 'SessionId')}, ''), session_id, ''), 60))"),
 }
 """The same of sign-ins, whose outcome, program and device only the record itself says."""
 _NETWORK = (
@@ -103,6 +105,18 @@ SIGN_IN_DERIVED = {
 IS_SIGN_IN = "lower(operation) IN ('userloggedin', 'userloginfailed')"
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A rollup once more, by fewer columns or longer spans: much smaller, and enough for most questions."""
+
+    name: str
+    columns: tuple[str, ...]
+    """The most telling one first: its files are sorted by it."""
+    grain_s: int = DAY_S
+    is_narrowed: bool = False
+    """Whether it serves those questions alone that name a value of its first column."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollup:
     """By which columns one set of counts is kept."""
@@ -111,47 +125,84 @@ class Rollup:
     made_of: dict[str, str]
     only: str = "true"
     """Which records are counted."""
+    told: tuple[str, ...] = ()
+    """Paths into a record's own text, read together: reading them takes most of the time."""
     derived: Mapping[str, str] = field(default_factory=dict)
     """Further columns, made of those of `made_of`."""
     grain_s: int = HOUR_S
     """The length of the spans that it counts; 1 where every second stays apart."""
+    order: tuple[str, ...] = ("user_id",)
+    """What its files are sorted by: who asks for one value reads a small part of them."""
+    slices: tuple[Slice, ...] = ()
+    """The smallest first."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns it counts by, beside the hour."""
         return (*self.made_of, *self.derived)
 
-    def over_records(self, files: str) -> str:
-        """Facts with `at_s` to the second and `n` = 1, from the lake's own files."""
+    def over_records(self, files: str, *, within: str = "true") -> str:
+        """Facts with `at_s` to the second and `n` = 1, from the lake's own files; `within` spares reading."""
+        paths = ", ".join(f"'{path}'" for path in self.told)
+        told = f", try(json_extract_string(raw, [{paths}])) AS told" if paths else ""
+        records = f"SELECT *{told} FROM {files} WHERE {within} AND {self.only}"
         made = ", ".join(f"{sql} AS {name}" for name, sql in self.made_of.items())
-        facts = f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM {files} WHERE {self.only}"
-        if not self.derived:
-            return facts
-        derived = ", ".join(f"{sql} AS {name}" for name, sql in self.derived.items())
-        return f"SELECT at_s, {', '.join(self.made_of)}, {derived}, n FROM ({facts})"
+        facts = f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM ({records})"
+        derived = "".join(f", {sql} AS {name}" for name, sql in self.derived.items())
+        return f"SELECT at_s, at_s AS last_s, {', '.join(self.made_of)}{derived}, n FROM ({facts})"
 
-    def over_rollups(self, files: str) -> str:
-        """Facts as a rollup's files hold them."""
-        return f"SELECT at_s, {', '.join(self.columns)}, n FROM {files}"
+    def over_rollups(self, files: str, columns: Iterable[str] | None = None) -> str:
+        """Facts as files of the rollup or of one of its slices hold them, with these columns."""
+        named = ", ".join(self.columns if columns is None else columns)
+        return f"SELECT at_s, last_s, {named}, n FROM {files}"
 
-    def summed(self, facts: str) -> str:
-        """The facts `facts`, span by span."""
-        names = ", ".join(self.columns)
-        span = f"at_s // {self.grain_s} * {self.grain_s}"
+    def summed(self, facts: str, part: Slice | None = None) -> str:
+        """The facts `facts`, span by span, as this rollup or a slice of it has them."""
+        columns = self.columns if part is None else part.columns
+        grain_s = self.grain_s if part is None else part.grain_s
+        names = ", ".join(columns)
+        first = self.order if part is None else part.columns[:1]
+        order = ", ".join(dict.fromkeys([*first, "at_s", *columns]))
         return (
-            f"SELECT {span} AS at_s, {names}, CAST(sum(n) AS BIGINT) AS n FROM ({facts})"
-            f" GROUP BY {span}, {names} ORDER BY {span}, {names}"
+            f"SELECT min(at_s) AS at_s, max(last_s) AS last_s, {names}, CAST(sum(n) AS BIGINT) AS n"
+            f" FROM ({facts}) GROUP BY at_s // {grain_s}, {names} ORDER BY {order}"
         )
 
 
-def _some(*names: str) -> dict[str, str]:
-    return {name: MADE_OF[name] for name in names}
-
-
-HOURS = Rollup("hours", _some("tenant_id", "workload", "record_type", "operation", "user_type", "outcome"))
-ACTORS = Rollup("actors", {**HOURS.made_of, **_some("user_id")})
-ADDRESSES = Rollup("addresses", {**HOURS.made_of, **_some("client_ip")})
-SIGN_INS = Rollup("sign_ins", SIGN_IN_MADE_OF, only=IS_SIGN_IN, derived=SIGN_IN_DERIVED, grain_s=1)
+_KIND = ("tenant_id", "workload", "record_type", "operation", "user_type", "outcome")
+"""What few values tell apart: all slices have them but those of the commonest questions."""
+ACTIVITY = Rollup(
+    "activity",
+    {**MADE_OF, "session": "lower(coalesce(session_id, ''))"},
+    slices=(
+        Slice("persons", ("user_id", "tenant_id")),
+        Slice("places", ("client_ip", "tenant_id")),
+        Slice("hours", _KIND, HOUR_S),
+        Slice("apps", ("app_id", *_KIND), HOUR_S),
+        Slice("addresses", ("client_ip", *_KIND)),
+        Slice("actors", ("user_id", *_KIND)),
+        Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, is_narrowed=True),
+        Slice("everything", ("client_ip", *_KIND, "user_id", "app_id", "session")),
+    ),
+)
+"""Every record: what anybody did in an hour, from one address, with one application."""
+SIGN_INS = Rollup(
+    "sign_ins",
+    SIGN_IN_MADE_OF,
+    only=IS_SIGN_IN,
+    told=_SIGN_IN_TOLD,
+    derived=SIGN_IN_DERIVED,
+    grain_s=1,
+    slices=(
+        Slice("sign_in_hours", _KIND, HOUR_S),
+        Slice("sign_in_errors", ("user_id", "error", *_KIND)),
+        Slice("sign_in_browsers", ("browser_name", "system", "app_id", *_KIND)),
+        Slice(
+            "sign_in_sessions",
+            ("user_id", *_KIND, "session", "client_ip", "network", "system", "agent", "browser_name"),
+        ),
+    ),
+)
 """To the second: hardly two of them are alike, and only the records say what is in it."""
 _RARE_TYPES = "11, 13, 24, 28, 29, 30, 31, 33, 40, 41, 47, 63, 64, 65, 98, 261, 295, 296, 297"
 """DLP, eDiscovery, threats, reports, quarantine, alerts, Power Automate, Copilot, the audit itself."""
@@ -177,35 +228,74 @@ IS_CHANGE = (
 """Changes made by people, sharing, verdicts: so few of all records that their own text can be kept."""
 CHANGES = Rollup(
     "changes",
-    {**MADE_OF, "object": "coalesce(object_id, '')", "record": "id", "raw": "raw"},
+    {
+        **MADE_OF,
+        "object": "coalesce(object_id, '')",
+        "record": "id",
+        "guest": (f"lower({_told(1)}) IN ('guest', 'partner') OR contains(lower({_told(2)}), '#ext#')"),
+        "anonymous": "starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous')",
+        "raw": "raw",
+    },
     only=f"({IS_CHANGE})",
+    told=("$.TargetUserOrGroupType", "$.TargetUserOrGroupName"),
     grain_s=1,
+    order=("record_type", "operation", "user_id"),
 )
 """Changes one by one, with their own text: a table of them reads no other record."""
 MAILBOXES = Rollup(
     "mailboxes",
     {
         **MADE_OF,
-        "mailbox": f"lower({_text('$.MailboxOwnerUPN')})",
-        "logon": f"left({_text('$.LogonType')}, 4)",
-        "access": f"left({_named('OperationProperties', 'MailAccessType')}, 12)",
-        "throttled": f"lower(left({_named('OperationProperties', 'IsThrottled')}, 5))",
-        "program": f"left(regexp_extract({_text('$.ClientInfoString')}, '^(Client=)?([^;]*)', 2), 60)",
-        "folder": f"left(coalesce(nullif({_text('$.Folders[0].Path')}, ''), {_text('$.Folder.Path')}), 120)",
+        "mailbox": f"lower({_told(1)})",
+        "logon": f"left({_told(2)}, 4)",
+        "access": f"left({_named(3, 'MailAccessType')}, 12)",
+        "throttled": f"lower(left({_named(3, 'IsThrottled')}, 5))",
+        "program": f"left(regexp_extract({_told(4)}, '^(Client=)?([^;]*)', 2), 60)",
+        "folder": f"left(coalesce(nullif({_told(5)}, ''), {_told(6)}), 120)",
     },
     only="record_type IN (2, 3, 50)",
+    told=(
+        *("$.MailboxOwnerUPN", "$.LogonType", "$.OperationProperties", "$.ClientInfoString"),
+        *("$.Folders[0].Path", "$.Folder.Path"),
+    ),
+    slices=(
+        Slice("reading_hours", (*_KIND, "access", "throttled", "logon"), HOUR_S),
+        Slice("mailbox_days", ("user_id", *_KIND, "mailbox", "logon", "access", "throttled")),
+        Slice("mailbox_programs", ("user_id", *_KIND, "mailbox", "logon", "access", "client_ip", "program")),
+        Slice("mailbox_folders", ("user_id", *_KIND, "access", "folder")),
+    ),
 )
 """What was done in mailboxes: in whose, as whom, with which program, in which folder."""
+_DEED = (
+    "CASE WHEN regexp_matches(lower(operation), '^file(syncdownloaded|downloaded)') THEN 'download'"
+    " WHEN regexp_matches(lower(operation), '^file(syncuploaded|uploaded)') THEN 'upload'"
+    " WHEN regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)') THEN 'deletion'"
+    " WHEN lower(operation) = 'filemalwaredetected' THEN 'malware' ELSE '' END"
+)
+_USE = ("tenant_id", "workload", "outcome", "deed")
 FILES = Rollup(
     "files",
     {
         **MADE_OF,
-        "site": f"lower(rtrim(left({_text('$.SiteUrl')}, 200), '/'))",
-        "extension": f"lower(left({_text('$.SourceFileExtension')}, 20))",
-        "agent": f"left({_text('$.UserAgent')}, 120)",
+        "site": f"lower(rtrim(left({_told(1)}, 200), '/'))",
+        "extension": f"lower(left({_told(2)}, 20))",
+        "agent": f"left({_told(3)}, 120)",
     },
     only="record_type IN (4, 6, 14, 36)",
-    derived={"program": _BROWSER},
+    told=("$.SiteUrl", "$.SourceFileExtension", "$.UserAgent"),
+    derived={"program": _BROWSER, "deed": _DEED},
+    slices=(
+        Slice("file_hours", (*_KIND, "deed"), HOUR_S),
+        Slice("file_persons", ("user_id", *_USE)),
+        Slice("file_sites", ("site", *_USE, "user_id")),
+        Slice("file_places", ("client_ip", *_USE, "user_id")),
+        Slice("file_extensions", ("extension", *_USE, "user_id")),
+        Slice("file_programs", ("program", *_USE, "user_id")),
+        Slice(
+            "file_days",
+            ("user_id", *_KIND, "deed", "site", "client_ip", "extension", "program", "app_id"),
+        ),
+    ),
 )
 """What was done with files, pages and lists: on which site, to which kind of file, with which program."""
 RECORDS = Rollup("records", MADE_OF)
@@ -221,11 +311,5 @@ TRACES = Rollup(
     },
 )
 """Every record by itself, and what it is about; its own text is read where a query names it."""
-KEPT = (HOURS, ACTORS, ADDRESSES, SIGN_INS, CHANGES, MAILBOXES, FILES)
-"""Those that are kept on disk, the smallest first."""
-
-
-def smallest_with(columns: frozenset[str]) -> Rollup:
-    """The smallest rollup of all records that counts by these columns; `RECORDS` where none does."""
-    among = (HOURS, ACTORS, ADDRESSES)
-    return next((one for one in among if columns <= set(one.columns)), RECORDS)
+KEPT = (ACTIVITY, SIGN_INS, CHANGES, MAILBOXES, FILES)
+"""Those that are kept on disk, each with its slices."""

@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 
 from m365watch.lake.files import list_files, open_table
-from m365watch.lake.rollups.facts import Rollup
+from m365watch.lake.rollups.facts import Rollup, Slice
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 4
+FORMAT = 5
 """Changes with the columns: rollups of another format do not count."""
 NOTE = "note.json"
 
@@ -48,7 +48,7 @@ class DayRollup:
     folder: Path
     note: Note
 
-    def file(self, rollup: Rollup) -> str:
+    def file(self, rollup: Rollup | Slice) -> str:
         """Where the counts of that kind are."""
         return str(self.folder / f"{rollup.name}-{self.note.tag}.parquet")
 

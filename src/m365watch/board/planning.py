@@ -1,0 +1,203 @@
+"""What the facts of a query are: the smallest rollups that will do, and records where none does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.time_range import TimeRange
+from m365watch.board.view import View
+from m365watch.lake.rollups.facts import (
+    ACTIVITY,
+    DAY_S,
+    HOUR_S,
+    KEPT,
+    RECORDS,
+    SIGN_INS,
+    Rollup,
+    Slice,
+)
+from m365watch.lake.rollups.notes import read_day
+from m365watch.lake.schema import AUDIT
+from m365watch.values import dataclass
+
+Spans = Sequence[tuple[int, int]]
+"""Half-open spans of seconds."""
+_WORD = re.compile(r"[a-z_]+")
+_AT = re.compile(r"\bat_s\b")
+_BOUNDS = re.compile(r"min\(at_s\)(?: AS at_s)?")
+_HOURS = re.compile(r"at_s // 3600")
+_STEPS = re.compile(r"at_s // \$(?:step|spark)_s(?: \* \$(?:step|spark)_s)?")
+"""A spark's step is one or more of a chart's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """SQL over `facts`, and the columns of it that the SQL names."""
+
+    sql: str
+    needs: frozenset[str] = frozenset()
+    of_sign_ins: bool = False
+    """Whether the facts are sign-ins, with what only their records say."""
+    of: Rollup | None = None
+    """What the facts are, where the columns of the query do not say it."""
+    exact: bool = False
+    """Whether every record counts by itself, to the second."""
+    newest: int = 0
+    """So many rows are wanted, the newest first: older days are read only if newer ones have fewer."""
+    every: str = ""
+    """A condition over `ACTIVITY` that the newest records fulfil, and no others; empty if none can tell.
+
+    Then only the hours are read that have such records.
+    """
+
+    @property
+    def rollup(self) -> Rollup:
+        """What its facts are."""
+        return self.of or (SIGN_INS if self.of_sign_ins else RECORDS if self.exact else ACTIVITY)
+
+    def columns(self, view: View) -> tuple[str, ...]:
+        """The columns that it needs in that view."""
+        wanted = self.needs | _words_of(self.sql) | view.narrowing.columns | {"tenant_id"}
+        return tuple(one for one in self.rollup.columns if one in wanted)
+
+    def grain_s(self, span: TimeRange) -> int:
+        """How long the spans may be whose records it does not tell apart."""
+        if self.exact:
+            return 1
+        bare = _BOUNDS.sub("", self.sql)
+        if not _AT.search(bare):
+            return DAY_S
+        bare = _HOURS.sub("", bare)
+        if _AT.search(_STEPS.sub("", bare)) or span.step_s % HOUR_S:
+            return HOUR_S if not _AT.search(bare) else 1
+        return DAY_S if span.step_s % DAY_S == 0 and "at_s // 3600" not in self.sql else HOUR_S
+
+
+@cache
+def _words_of(sql: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(sql))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The table as it was at one version."""
+
+    version: int
+    days: Mapping[date, frozenset[str]]
+
+    def of_days(self, days: Collection[date]) -> Snapshot:
+        """The same of these days alone."""
+        return Snapshot(self.version, {day: files for day, files in self.days.items() if day in days})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the facts of a query come from."""
+
+    rollup: Rollup
+    columns: tuple[str, ...]
+    arms: tuple[str, ...]
+    files: Mapping[str, Sequence[str]]
+
+
+def plan_source(
+    lake: Path, snapshot: Snapshot, view: View, query: Query, *, spans: Spans = ()
+) -> Source | None:
+    """Rollups as far as they serve, and the lake's own files for the rest; None where there is nothing.
+
+    Of records by themselves only those in `spans` are read, where there are some.
+    """
+    rollup, columns = query.rollup, query.columns(view)
+    if view.tenants == () or view.narrowing.columns - set(rollup.columns):
+        return None
+    serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
+    grain_s = query.grain_s(view.range)
+    whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
+    files_of: dict[str, list[str]] = {}
+    first, last = day_of(view.range.start_s), day_of(view.range.end_s - 1)
+    for day, files in sorted(snapshot.days.items()):
+        if not first <= day <= last:
+            continue
+        rolled = read_day(lake, day) if serves else None
+        counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
+        if rolled is not None and counted <= files:
+            kind = whole if _is_whole(day, view.range) else part
+            files_of.setdefault(f"kept_{kind.name}", []).append(rolled.file(kind))
+        else:
+            counted = frozenset()
+        if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
+            files_of.setdefault("plain", []).extend(plain)
+    within = within_sql(spans or [(view.range.start_s, view.range.end_s)])
+    arms = [
+        rollup.over_records("read_parquet($plain)", within=within)
+        if name == "plain"
+        else rollup.over_rollups(f"read_parquet(${name})", columns)
+        for name in files_of
+    ]
+    return Source(rollup, columns, tuple(arms), files_of) if arms else None
+
+
+def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: int) -> Rollup | Slice:
+    """What of a rollup is enough, and least to read: what is sorted by a value of the view comes first."""
+    enough = [one for one in rollup.slices if one.grain_s <= grain_s and set(columns) <= set(one.columns)]
+    named = view.narrowing.columns - {"workload", "outcome"}
+    sorted_so = [one for one in enough if one.columns[0] in named]
+    if sorted_so:
+        return sorted_so[0]
+    if named.intersection(rollup.order[:1]):
+        return rollup
+    return next((one for one in enough if not one.is_narrowed), rollup)
+
+
+def _is_whole(day: date, span: TimeRange) -> bool:
+    start_s = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+    return span.start_s <= start_s and start_s + DAY_S <= span.end_s
+
+
+def within_sql(spans: Spans) -> str:
+    """Whether a record can be of these spans, in words by which whole parts of files are passed over."""
+    parts = [
+        f"(created_at >= to_timestamp({int(start_s)}) AND created_at < to_timestamp({int(end_s)}))"
+        for start_s, end_s in spans
+    ]
+    return f"({' OR '.join([*parts, 'created_at IS NULL'])})"
+
+
+def joined(hours: Collection[int]) -> list[tuple[int, int]]:
+    """The spans of these hours since 1970, neighbours in one."""
+    spans: list[tuple[int, int]] = []
+    for hour in sorted(hours):
+        start_s = hour * HOUR_S
+        if spans and spans[-1][1] == start_s:
+            start_s = spans.pop()[0]
+        spans.append((start_s, (hour + 1) * HOUR_S))
+    return spans
+
+
+def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
+    """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
+    parts = ["at_s >= $start_s", "at_s < $end_s"]
+    bound: dict[str, object] = {}
+    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
+    if view.tenants is not None:
+        wanted["tenant_id"] = view.tenants
+    numbers = {DIMENSIONS[name] for name in NUMBERS}
+    for column, values in wanted.items():
+        assert column in rollup.columns  # noqa: S101 - the source was chosen for it
+        names = [f"{column}_{place}" for place in range(len(values))]
+        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
+        bound |= {
+            name: int(value) if column in numbers else value
+            for name, value in zip(names, values, strict=True)
+        }
+    return " AND ".join(parts), bound
+
+
+def day_of(seconds: int) -> date:
+    """The day of an instant, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).date()
