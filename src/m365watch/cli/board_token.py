@@ -23,6 +23,33 @@ if TYPE_CHECKING:
 
 DAYS = 90
 DAYS_MAX = 3_650
+ScopeOption = Annotated[
+    list[Scope] | None,
+    typer.Option(
+        "--scope",
+        "-s",
+        metavar="SCOPE",
+        help="What it is good for; may be repeated: "
+        + "; ".join(f"{one} ({SAYS[one]})" for one in Scope)
+        + ". Left out: read.",
+        show_default=False,
+    ),
+]
+TenantOption = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", metavar="ID", help="Only for this tenant; may be repeated. Left out: for all."),
+]
+ContentsOption = Annotated[
+    bool,
+    typer.Option(
+        "--contents/--no-contents",
+        help="Whether it is shown subjects, names of files, texts and raw records, or only who did what.",
+        show_default=False,
+    ),
+]
+DaysOption = Annotated[
+    int, typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="It expires after so many days.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 token = typer.Typer(
@@ -43,35 +70,10 @@ def create(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    scope: Annotated[
-        list[Scope] | None,
-        typer.Option(
-            "--scope",
-            "-s",
-            metavar="SCOPE",
-            help="What it is good for; may be repeated: "
-            + "; ".join(f"{one} ({SAYS[one]})" for one in Scope)
-            + ". Left out: read.",
-            show_default=False,
-        ),
-    ] = None,
-    tenant: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tenant", metavar="ID", help="Only for this tenant; may be repeated. Left out: for all."
-        ),
-    ] = None,
-    contents: Annotated[
-        bool,
-        typer.Option(
-            "--contents/--no-contents",
-            help="Whether it is shown subjects, names of files, texts and raw records, or only who did what.",
-            show_default=False,
-        ),
-    ] = True,
-    days: Annotated[
-        int, typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="It expires after so many days.")
-    ] = DAYS,
+    scope: ScopeOption = None,
+    tenant: TenantOption = None,
+    contents: ContentsOption = True,
+    days: DaysOption = DAYS,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token, and print it: it is shown this once, and kept nowhere.
