@@ -205,7 +205,18 @@ def test_the_id_of_a_secret_in_a_file_is_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"client_secret": "${M365_SECRET}"}, {"client_secret": None, "client_secret_file": "not-there"}]
+    "given",
+    [
+        {"client_secret": "${M365_SECRET}"},
+        {"client_secret": None, "client_secret_file": "not-there"},
+        {"client_secret": None, "client_secret_file": "${CREDENTIALS_DIRECTORY}/m365_secret"},
+        {"client_secret": None, "federated_token_file": "${AZURE_FEDERATED_TOKEN_FILE}"},
+        {
+            "client_secret": None,
+            "certificate_file": "${CREDENTIALS_DIRECTORY}/cer",
+            "private_key_file": "${CREDENTIALS_DIRECTORY}/key",
+        },
+    ],
 )
 def test_who_only_reads_needs_no_secret(tmp_path: Path, given: Document) -> None:
     """The ledger beside a running collector is read from another terminal, by another user perhaps."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.alive import WITHIN_MINUTES, alive_line
 from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
@@ -27,6 +29,23 @@ if TYPE_CHECKING:
 
 WATCH_PERIOD_S = 2.0
 
+AliveOption = Annotated[
+    bool,
+    typer.Option(
+        "--alive",
+        help="Say in one line whether a collector runs and gets on, and end with 0 or 1: a health check.",
+    ),
+]
+WithinOption = Annotated[
+    int,
+    typer.Option(
+        metavar="MINUTES",
+        min=1,
+        help="With --alive: how long ago its last answer of Microsoft may be, longer than the settings'"
+        " request periods.",
+    ),
+]
+
 
 def status(
     config: ConfigOption = None,
@@ -42,6 +61,8 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again every 2 s until Ctrl-C.")
     ] = False,
+    alive: AliveOption = False,
+    within: WithinOption = WITHIN_MINUTES,
 ) -> None:
     """Show how every feed stands: watermark, lag, blobs by state, records, and what to do about errors.
 
@@ -60,9 +81,13 @@ def status(
 
     if metrics and (as_json or watch):
         raise typer.BadParameter("--metrics goes with neither --json nor --watch")
+    if alive and (as_json or watch or metrics):
+        raise typer.BadParameter("--alive goes with none of --json, --metrics and --watch")
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     arguments = arguments_for(config, job=job, collector=collector_file)
     clock = SystemClock()
+    if alive:
+        raise typer.Exit(_say_alive(settings, clock, timedelta(minutes=within)))
 
     def read() -> Standing:
         return _read(settings, arguments, clock)
@@ -79,6 +104,17 @@ def status(
     except KeyboardInterrupt:
         if not watch:
             raise
+
+
+def _say_alive(settings: Settings, clock: Clock, within: timedelta) -> int:
+    """One line on stdout, and the exit code."""
+    from m365watch.inspection import read_status, who_collects
+
+    holder = who_collects(settings)
+    feeds = [] if holder is None else read_status(settings).feeds
+    is_alive, line = alive_line(holder, feeds, now=clock.now(), within=within)
+    write_line(line)
+    return 0 if is_alive else 1
 
 
 def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:

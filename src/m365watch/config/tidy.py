@@ -28,6 +28,8 @@ _OFF: Document = {"enabled": False}
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate", "federated_token")}
+"""Secrets, and the files they lie in: whoever sends nothing needs neither."""
 _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\.\.\.|\u2026)\s*")
 _PLACEHOLDER_WITHIN = re.compile(r"<[A-Za-z][^<>]*>")
 _ODD_IN_KEYS = re.compile(r"[|\x00-\x1f\x7f\ud800-\udfff]")
@@ -143,7 +145,7 @@ class _Tidying:
             return text
         self._report.hidden.add(path)
         fills = self._fills_board if path[:1] == ("board",) else self._fills_secrets
-        if not fills and path[-1:] and path[-1] in SECRET_KEYS:
+        if not fills and not _FOR_SECRETS.isdisjoint(path[-1:]):
             return text
         missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:
