@@ -29,6 +29,7 @@ from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.tenancy.watching import FileWatch
 
 EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
@@ -136,6 +137,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     )
     server = _Server(config)
     renewing = asyncio.create_task(_renew(config, settings.board, clock))
+    following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
     try:
@@ -143,6 +145,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             await server.serve()
     finally:
         stopping.cancel()
+        following.cancel()
         renewing.cancel()
         if keeping is not None:
             keeping.cancel()
@@ -216,6 +219,14 @@ def _refused_port(listening: Listening) -> Iterator[None]:
             f"the board cannot listen at {listening.host}:{listening.port}: perhaps another program does",
             fix="name another one: --listen 127.0.0.1:PORT",
         ) from None
+
+
+async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> None:
+    """Show what belongs to the configuration as it is by now, whoever changes it."""
+    watch = FileWatch([path], clock)
+    while True:
+        await watch.changed()
+        await sources.take_up()
 
 
 async def _keep_rollups(lake: Path, clock: Clock) -> None:

@@ -55,6 +55,7 @@ MAY_BE_EMPTY = {
     ("health", "quarantine"),
     ("health", "audits"),
     ("health", "credentials"),
+    ("collectors", "history"),
 }
 
 

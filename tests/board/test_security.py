@@ -13,6 +13,16 @@ import pytest
 
 from asking import HOST, ask, view_of
 from m365watch.board.exporting import csv_of
+from m365watch.board.instances import (
+    Act,
+    Editor,
+    Instance,
+    Instances,
+    Past,
+    PastShown,
+    ServiceShown,
+    Trial,
+)
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
@@ -149,7 +159,17 @@ def shapes_of(text: str) -> list[Shape]:
     cell = HeatCell("ok", 0.5, text)
     heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
     empty = Grid((), (), empty=Empty(text, text))
-    return [chart, ranking, grid, tiles, Several([chart, grid]), heat, empty, *case_shapes_of(text)]
+    return [
+        chart,
+        ranking,
+        grid,
+        tiles,
+        Several([chart, grid]),
+        heat,
+        empty,
+        *case_shapes_of(text),
+        *configured_shapes_of(text),
+    ]
 
 
 def case_shapes_of(text: str) -> list[Shape]:
@@ -167,6 +187,25 @@ def case_shapes_of(text: str) -> list[Shape]:
         Records([shown], text),
         Matrix([(text, [Met(text, text, 1, 2, 3, way.url)])], text),
         Lanes(0, 3600, 2, [(text, [lane])], [(0.5, text)]),
+    ]
+
+
+def configured_shapes_of(text: str) -> list[Shape]:
+    """The shapes of the configuration."""
+    act = Act(text, text, text)
+    service = ServiceShown(text, text, "ok", text, act)
+    way = Way(text, "/instance", text)
+    url = "/instance"
+    one = Instance(text, text, text, text, "high", url, text, text, [(text, text)], [service], [act], text)
+    past = [
+        PastShown(1, text, text, text, [("added", text)], act, None, text),
+        PastShown(2, text, text, text, [], None, way),
+    ]
+    return [
+        Instances([one] * 7, text, [way], [text]),
+        Editor(text, text, text, text, is_new=True, templates=[way], chosen=text, back=url),
+        Past(past, text),
+        Trial(text, text, text),
     ]
 
 

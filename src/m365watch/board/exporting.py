@@ -6,14 +6,17 @@ import csv
 import io
 from collections.abc import Iterator
 
+from m365watch.board.configuring.rows import rows_of
 from m365watch.board.shapes import (
     Case,
     Chart,
+    Configured,
     Grid,
     Heat,
     Lanes,
     Listing,
     Matrix,
+    Plain,
     Queue,
     Ranking,
     Records,
@@ -35,12 +38,12 @@ def csv_of(shape: Shape) -> str:
     """Every part of the panel, one below the other, each with its headings."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    for row in _rows_of(shape):
+    for row in rows_of(shape) if isinstance(shape, Configured) else _rows_of(shape):
         writer.writerow([_safe(one) for one in row])
     return sink.getvalue()
 
 
-def _rows_of(shape: Shape) -> Iterator[list[str]]:
+def _rows_of(shape: Plain) -> Iterator[list[str]]:
     match shape:
         case Several(parts=parts):
             for number, part in enumerate(parts):

@@ -40,6 +40,8 @@ class Page:
     panels: tuple[Panel, ...]
     says: str = ""
     role: Role = Role.VIEWER
+    is_timeless: bool = False
+    """Whether it shows what is, whatever time and filters are chosen."""
     under: str = ""
     """The page of the navigation that leads to it; empty where it stands there itself."""
 

@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.api.serving import Api
+from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
@@ -84,6 +85,7 @@ class Board:
         self._templates = Templates()
         self._tokens = Tokens()
         self._told = 0
+        configuring = Configuring(sources, self._templates, self._access_of)
         self.app = Starlette(
             routes=[
                 *(entrance.routes() if entrance else ()),
@@ -92,6 +94,7 @@ class Board:
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
+                *configuring.routes(),
                 Route("/panel/{page}/{panel}", self._panel),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),

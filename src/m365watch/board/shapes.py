@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import ClassVar
 
+from m365watch.board.instances import Editor, Instances, Past, Trial
 from m365watch.values import dataclass
 
 Narrows = tuple[str, str]
@@ -369,4 +370,6 @@ class Heat:
     empty: Empty | None = None
 
 
-Shape = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Configured = Instances | Editor | Past | Trial
+Shape = Plain | Configured

@@ -9,6 +9,7 @@ from dataclasses import field
 from pathlib import Path
 
 from m365watch.board.alert_memory import AlertMemory
+from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.view import View
 from m365watch.clock import Clock
@@ -27,7 +28,7 @@ from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rule import Rule
 from m365watch.detecting import bring_by_hand, files_of, load_rules
-from m365watch.errors import LedgerUnusable, OutputUnusable
+from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
@@ -41,7 +42,7 @@ from m365watch.values import dataclass
 ACTIVE = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sources:
     """Where everything on the pages comes from."""
 
@@ -51,6 +52,8 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
+    """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _rules: dict[object, Mapping[str, Rule]] = field(default_factory=dict)
 
@@ -58,6 +61,14 @@ class Sources:
     def knows_places(self) -> bool:
         """Whether addresses can be looked up at all."""
         return not isinstance(self.places, NoEnrichment)
+
+    async def take_up(self) -> None:
+        """Go on with the settings as they stand in the file now; those of before where it has mistakes.
+
+        The lake, and what is known of addresses, stay those of the start.
+        """
+        with suppress(CollectorError):
+            self.settings = await asyncio.to_thread(self.desk.settings_now, self.settings)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The query's rows; none where there is no lake.

@@ -18,6 +18,7 @@ OPTIONS = (
     "by",
     *("alert", "state", "severity", "rule", "technique"),
     *("session", "mailbox", "site", "text", "record"),
+    *("instance", "template", "past"),
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")

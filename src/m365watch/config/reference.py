@@ -8,16 +8,17 @@ import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import get_origin
+from typing import NamedTuple, get_origin
 
 from pydantic.fields import FieldInfo
 
 from m365watch.config.clouds import CLOUDS
-from m365watch.config.inputs import DlpSection, HealthSection, ServiceSection
+from m365watch.config.inputs import DlpSection, HealthSection, InputSection, ServiceSection
 from m365watch.config.kinds import NO_EFFECT, Output, Section
 from m365watch.config.load import example_settings
 from m365watch.config.network import InputNetworkSection, NetworkSection
 from m365watch.config.notifications import NotificationKeys
+from m365watch.config.outputs import OUTPUT_TYPES, LakeOutput
 from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
@@ -127,6 +128,31 @@ def _render_section(path: str, section: type[Section]) -> str:
     head = [f"## {heading}\n", f"{inspect.getdoc(section)}\n"]
     table = ["| key | wants | if left out | meaning |", "|---|---|---|---|", *rows, ""]
     return "\n".join(head + table if rows else head)
+
+
+class KeyRow(NamedTuple):
+    """One key that may stand in a section."""
+
+    path: str
+    """From the section: `credentials.tenant_id`."""
+    wants: str
+    default: str
+    meaning: str
+
+
+def keys_below(kind: str, type_: str) -> list[KeyRow]:
+    """The keys of one input or, of that type, one output, but for those without effect."""
+    section = OUTPUT_TYPES.get(type_, LakeOutput) if kind == "outputs" else InputSection
+    rows = []
+    for path, inner in _list_sections("", section):
+        words = words_below(inner)
+        beside = _SAID_ELSEWHERE[inner].model_fields if inner in _SAID_ELSEWHERE else {}
+        for name, one in inner.model_fields.items():
+            if NO_EFFECT not in one.metadata and name not in beside:
+                shown = f"{path}.{name}".lstrip(".")
+                default = _render_default(one).strip("*`")
+                rows.append(KeyRow(shown, one.title or "", default, words.get(name, "")))
+    return rows
 
 
 def words_below(section: type[Section]) -> dict[str, str]:

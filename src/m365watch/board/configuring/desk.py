@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from m365watch.board.configuring.changes import (
@@ -39,6 +39,7 @@ from m365watch.config.replacing import FileText, read_whole, replace_whole
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.config.spots import locate
 from m365watch.errors import NeedsOperator, SettingsRefused
+from m365watch.values import dataclass
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""
@@ -85,9 +86,9 @@ class Judged:
 class ConfigurationDesk:
     """Reads and changes one file at a time."""
 
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    _bases: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _bases: OrderedDict[str, str] = field(default_factory=OrderedDict, repr=False)
     """Texts with their secrets, which leave this process only as a difference, in stars."""
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -101,6 +102,16 @@ class ConfigurationDesk:
         while len(self._bases) > BASES_MAX:
             self._bases.popitem(last=False)
         return Current(file, base)
+
+    def settings_now(self, settings: Settings) -> Settings:
+        """The settings that the file stands for now, secrets unread; those of two files stay as they are.
+
+        Raises: SettingsRefused.
+        """
+        current = self.read(settings)
+        if _is_in_two_files(settings, current):
+            return settings
+        return check_text(current.file, current.file.text, environment=self.environment)
 
     def judge(self, settings: Settings, change: Change, base: str) -> Judged:
         """What the change would come to; nothing is changed.
@@ -233,9 +244,7 @@ def _secret_notes(original: str, changed: Changed, suffix: str) -> list[str]:
         return []
     new = section_text(changed.text, changed.path, suffix=suffix)
     written = [path for path in secret_paths(new) if _at(new, path) != _at(original, path)]
-    return [
-        f"{show_path((*changed.path, *path))}: another secret, which is shown nowhere" for path in written
-    ]
+    return [f"{show_path((*changed.path, *path))}: a new secret, which is shown nowhere" for path in written]
 
 
 def _at(section: str, path: KeyPath) -> str | None:

@@ -7,8 +7,10 @@ from m365watch.board.pages import (
     alert,
     alerts,
     applications,
+    collectors,
     exchange,
     health,
+    instance,
     investigate,
     overview,
     sharepoint,
@@ -29,6 +31,8 @@ PAGES: tuple[Page, ...] = (
     investigate.PAGE,
     investigate.RECORD,
     health.PAGE,
+    collectors.PAGE,
+    instance.PAGE,
 )
 
 

@@ -1,0 +1,153 @@
+"""What administrators do on the pages of the configuration: a change is looked at, made, or tried."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from m365watch.board.access import Access, Role
+from m365watch.board.configuring.changes import Change
+from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
+from m365watch.board.configuring.effects import words_of_effect
+from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
+from m365watch.board.rendering import Templates
+from m365watch.board.sources import Sources
+from m365watch.errors import CollectorError, SettingsRefused
+
+BODY_BYTES_MAX = 262_144
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """A change, and the text that it is for."""
+
+    change: Change
+    base: str
+
+
+class Configuring:
+    """The routes that change the configuration."""
+
+    def __init__(
+        self, sources: Sources, templates: Templates, access_of: Callable[[Request], Access]
+    ) -> None:
+        """`access_of` says who asks."""
+        self._sources = sources
+        self._access_of = access_of
+        self._trials = Trials(sources, templates)
+
+    def routes(self) -> list[Route]:
+        """Where a change is looked at, made and tried."""
+        return [
+            Route("/collectors/review", self._review, methods=["POST"]),
+            Route("/collectors/apply", self._apply, methods=["POST"]),
+            Route("/collectors/try", self._try, methods=["POST"]),
+        ]
+
+    async def _review(self, request: Request) -> Response:
+        asked = await self._asked(request, Asked)
+        if isinstance(asked, Response):
+            return asked
+        try:
+            judged = await asyncio.to_thread(
+                self._sources.desk.judge, self._sources.settings, asked.change, asked.base
+            )
+        except ChangedMeanwhile as error:
+            return _changed(error)
+        except CollectorError as error:
+            return _answer(422, error.what)
+        then = await asyncio.to_thread(words_of_effect, self._sources.settings, asked.change, judged.settings)
+        return _document(200, _judged_document(judged, then))
+
+    async def _apply(self, request: Request) -> Response:
+        asked = await self._asked(request, Asked)
+        if isinstance(asked, Response):
+            return asked
+        access, sources = self._access_of(request), self._sources
+        try:
+            past = await asyncio.to_thread(
+                sources.desk.apply,
+                sources.settings,
+                asked.change,
+                asked.base,
+                by=access.name,
+                at_s=sources.clock.now().timestamp(),
+            )
+        except ChangedMeanwhile as error:
+            return _changed(error)
+        except SettingsRefused as error:
+            return _answer(422, "; ".join(error.mistakes))
+        except CollectorError as error:
+            return _answer(503, str(error))
+        _log.info(f"board: {access.name} {past.what}", change=past.number)
+        await sources.take_up()
+        return _document(200, {"says": f"Change {past.number}: {past.what}", "number": past.number})
+
+    async def _try(self, request: Request) -> Response:
+        asked = await self._asked(request, TrialAsked)
+        if isinstance(asked, Response):
+            return asked
+        try:
+            told = await self._trials.begin(asked)
+        except ChangedMeanwhile as error:
+            return _changed(error)
+        except Busy:
+            return _answer(429, "another preflight is under way; wait for its end")
+        except CollectorError as error:
+            return _answer(422, error.what)
+        return StreamingResponse(_lines(told), media_type="application/x-ndjson")
+
+    async def _asked(self, request: Request, kind: type[T]) -> T | Response:
+        access = self._access_of(request)
+        if not access.may(Role.ADMIN) or access.tenants is not None:
+            return _answer(403, "your role may not change the configuration")
+        try:
+            return msgspec.json.decode(await _body_of(request), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _answer(400, f"this request cannot be read: {error}")
+
+
+async def _lines(told: AsyncGenerator[dict[str, object], None]) -> AsyncGenerator[bytes, None]:
+    async for one in told:
+        yield msgspec.json.encode(one) + b"\n"
+
+
+def _judged_document(judged: Judged, then: list[str]) -> dict[str, object]:
+    return {
+        "can": judged.changed is not None and not judged.mistakes,
+        "what": judged.changed.what if judged.changed else "",
+        "mistakes": [{"says": one.says, "line": one.line} for one in judged.mistakes],
+        "notes": list(judged.notes),
+        "difference": judged.difference,
+        "then": then,
+    }
+
+
+async def _body_of(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise msgspec.DecodeError("it is too long")
+    return body
+
+
+def _changed(error: ChangedMeanwhile) -> Response:
+    says = "The file was changed meanwhile, and nothing of yours is in it. Load the page again."
+    return _document(409, {"says": says, "difference": error.difference})
+
+
+def _answer(status: int, words: str) -> Response:
+    return _document(status, {"says": words})
+
+
+def _document(status: int, document: dict[str, object]) -> Response:
+    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")

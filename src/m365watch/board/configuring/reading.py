@@ -1,0 +1,86 @@
+"""The configuration and the run that uses it, as pages read them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+from m365watch.board.configuring.desk import Current
+from m365watch.board.shapes import Empty
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.config.settings import Settings
+from m365watch.errors import LedgerUnusable, SettingsRefused
+from m365watch.inspection import read_configuration, who_collects
+from m365watch.tenancy.note import ConfigurationNote
+from m365watch.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that cannot be read."""
+
+    mistakes: tuple[str, ...]
+    fix: str
+
+    @property
+    def empty(self) -> Empty:
+        """What a panel says of it."""
+        return Empty(f"The configuration cannot be read: {'; '.join(self.mistakes)}", self.fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run, and what it has of the configuration."""
+
+    collector: str | None
+    """Who collects; None: nobody is seen to."""
+    loaded_at: datetime | None = None
+    is_behind: bool = False
+    """Whether the file was written after it was read last."""
+    mistakes: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+async def read_current(sources: Sources) -> Current | Refused:
+    """The file as it is, or why it cannot be read."""
+    try:
+        return await asyncio.to_thread(sources.desk.read, sources.settings)
+    except SettingsRefused as error:
+        return Refused(tuple(error.mistakes), error.fix or "")
+
+
+async def read_standing(view: View, sources: Sources) -> Standing:  # noqa: ARG001 - a source's signature
+    """How the run of the configuration stands."""
+    return await asyncio.to_thread(_standing, sources.settings)
+
+
+def _standing(settings: Settings) -> Standing:
+    collector = who_collects(settings)
+    note = _note_of(settings)
+    if note is None:
+        return Standing(collector)
+    written_at = _written_at(settings.path)
+    read_s = max(note.loaded_s, note.refused_s or 0.0)
+    return Standing(
+        collector,
+        note.loaded_at,
+        collector is not None and written_at is not None and written_at.timestamp() > read_s,
+        tuple(note.mistakes) if note.refused_s is not None else (),
+        tuple(note.needs_restart),
+    )
+
+
+def _note_of(settings: Settings) -> ConfigurationNote | None:
+    try:
+        return read_configuration(settings)
+    except LedgerUnusable:
+        return None
+
+
+def _written_at(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None

@@ -1,0 +1,181 @@
+"""A preflight run from a page: of the configuration, or of a change that is not made yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+import msgspec
+
+from m365watch.board.configuring.changes import Change
+from m365watch.board.rendering import Templates
+from m365watch.board.sources import Sources
+from m365watch.clock import system_random
+from m365watch.config.application import check_text
+from m365watch.config.settings import Settings, TenantSettings
+from m365watch.diagnosis.findings import Verdict
+from m365watch.entra.session import open_session
+from m365watch.errors import SettingsRefused
+from m365watch.preflight.course import Means, Progress, check_all, refused
+from m365watch.preflight.report import Check, Group, Place, Preflight
+
+ANSWER_S = 20.0
+"""How long one answer of a server may take."""
+TOLD_EVERY_S = 0.25
+_TITLES = {
+    Place.MACHINE: "This machine",
+    Place.NETWORK: "The network",
+    Place.OUTPUTS: "The outputs",
+}
+_WORDS = {Verdict.OK: "in order", Verdict.NOTE: "odd", Verdict.BROKEN: "broken", Verdict.SKIPPED: "not tried"}
+_TONES = {Verdict.OK: "ok", Verdict.NOTE: "medium", Verdict.BROKEN: "critical", Verdict.SKIPPED: "muted"}
+
+
+class Busy(Exception):
+    """One preflight is run at a time."""
+
+
+class TrialAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a page asks for."""
+
+    base: str = ""
+    change: Change | None = None
+    """What the configuration is tried with; None: as it stands."""
+    of: str = ""
+    """`inputs.NAME` or `outputs.NAME`: this instance alone; empty: everything."""
+
+
+class Trials:
+    """Runs them, one at a time."""
+
+    def __init__(self, sources: Sources, templates: Templates) -> None:
+        """Nothing runs yet."""
+        self._sources = sources
+        self._templates = templates
+        self._is_busy = False
+
+    async def begin(self, asked: TrialAsked) -> AsyncGenerator[dict[str, object], None]:
+        """What is told of it, as it comes: how far it is, groups, and the sums.
+
+        Raises: Busy; ChangedMeanwhile; SettingsRefused: a change that cannot be made.
+        """
+        if self._is_busy:
+            raise Busy
+        self._is_busy = True
+        try:
+            settings = await asyncio.to_thread(self._settings_of, asked)
+        except BaseException:
+            self._is_busy = False
+            raise
+        told = self._told(settings, asked.of)
+        # Begun here, so that its end comes whoever leaves meanwhile.
+        await anext(told)
+        return told
+
+    def _settings_of(self, asked: TrialAsked) -> Settings | SettingsRefused:
+        """The settings with their secrets, or what keeps a run from having them."""
+        desk, settings = self._sources.desk, self._sources.settings
+        current = desk.read(settings)
+        text = current.file.text
+        if asked.change is not None:
+            judged = desk.judge(settings, asked.change, asked.base)
+            if judged.changed is None or judged.mistakes:
+                raise SettingsRefused([one.says for one in judged.mistakes], where=str(settings.path))
+            text = judged.changed.text
+        try:
+            return check_text(current.file, text, environment=desk.environment, for_reading=False)
+        except SettingsRefused as error:
+            return error
+
+    async def _told(
+        self, settings: Settings | SettingsRefused, of: str
+    ) -> AsyncGenerator[dict[str, object], None]:
+        preflight = Preflight()
+        try:
+            yield {"kind": "begin"}
+            if isinstance(settings, SettingsRefused):
+                preflight = refused(settings)
+                for group in preflight.groups:
+                    yield self._group(group)
+            else:
+                async with aclosing(self._course(*_narrowed(settings, of))) as course:
+                    async for found in course:
+                        if isinstance(found, Group):
+                            group = _group_of(found, is_narrowed=bool(of))
+                            preflight.groups.append(group)
+                            yield self._group(group)
+                        else:
+                            yield {"kind": "progress", "says": found}
+            yield {"kind": "end", "says": _summary(preflight), "broken": preflight.is_broken}
+        finally:
+            self._is_busy = False
+
+    async def _course(
+        self, settings: Settings, tenants: list[TenantSettings]
+    ) -> AsyncGenerator[Group | str, None]:
+        """Groups as they are known, and what is looked at meanwhile."""
+        progress = Progress(total=len(tenants) + 3)
+        clock = self._sources.clock
+        async with open_session(stall_s=ANSWER_S, total_s=ANSWER_S) as session:
+            means = Means(settings, session, clock, system_random(), ANSWER_S)
+            async with aclosing(check_all(means, tenants, progress)) as groups:
+                waiting = asyncio.ensure_future(anext(groups, None))
+                said = ""
+                try:
+                    while True:
+                        done, _ = await asyncio.wait({waiting}, timeout=TOLD_EVERY_S)
+                        if done:
+                            group = waiting.result()
+                            if group is None:
+                                return
+                            yield group
+                            waiting = asyncio.ensure_future(anext(groups, None))
+                        elif (words := _progress_words(progress)) != said:
+                            said = words
+                            yield said
+                finally:
+                    waiting.cancel()
+                    await asyncio.gather(waiting, return_exceptions=True)
+
+    def _group(self, group: Group) -> dict[str, object]:
+        title = _TITLES.get(group.place, f"Tenant {group.name}")
+        html = self._templates.render(
+            "trial_group.html", title=title, group=group, words=_WORDS, tones=_TONES
+        )
+        return {"kind": "group", "html": html}
+
+
+def _narrowed(settings: Settings, of: str) -> tuple[Settings, list[TenantSettings]]:
+    """The settings with what the instance needs alone, and its tenants."""
+    kind, _, name = of.partition(".")
+    if kind == "inputs" and name:
+        return replace(settings, outputs=()), [one for one in settings.tenants if one.input_name == name]
+    if kind == "outputs" and name:
+        return replace(settings, outputs=tuple(one for one in settings.outputs if one.name == name)), []
+    return settings, list(settings.tenants)
+
+
+def _group_of(group: Group, *, is_narrowed: bool) -> Group:
+    """The group; of one instance's trial without what counts all that the configuration has."""
+    if not is_narrowed or group.place is not Place.MACHINE:
+        return group
+    steps = [
+        step
+        for step in group.steps
+        if step.check is not Check.CONFIGURATION or step.verdict is not Verdict.OK
+    ]
+    return replace(group, steps=tuple(steps))
+
+
+def _progress_words(progress: Progress) -> str:
+    named = [f"{what}, {step}" if step else what for what, step in progress.under_way.items()]
+    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+    return f"{progress.done} of {progress.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
+
+
+def _summary(preflight: Preflight) -> str:
+    counts = preflight.counts
+    sums = ", ".join(f"{counts[verdict]:,} {_WORDS[verdict]}" for verdict in Verdict if counts[verdict])
+    return f"{'Something is broken' if preflight.is_broken else 'Nothing is broken'}: {sums}"

@@ -1,0 +1,122 @@
+"""A tenant added to a running collector from the page, in a browser, and taken out again by one click."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from chromium import Tab
+from m365watch.app import Collector
+from m365watch.clock import SystemClock, system_random
+from m365watch.config.load import load_settings
+from m365watch.reloading import Reload
+from m365watch.simulator.identities import derive_identities
+from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from test_in_browser import AXE, VIOLATIONS, _browser, shown
+
+__all__ = ["_browser"]
+PATIENCE_S = 40.0
+LOOK_S = 0.05
+SIMULATED = SimulationSettings(
+    seed=8, tenants=derive_identities(8, count=2), days=1, records_per_day=40, live=False
+)
+OPEN = "document.querySelector('dialog.change').open"
+TRIED = "['yes', 'no'].includes(document.querySelector('.trial-says').dataset.broken)"
+
+
+@asynccontextmanager
+async def collecting(folder: Path) -> AsyncIterator[tuple[Path, RunningSimulator]]:
+    """A collector that runs with the first of two tenants, and its configuration."""
+    clock = SystemClock()
+    async with simulator_running(SIMULATED, clock=clock) as running:
+        document = running.configuration(outputs={"lake": {"type": "lake"}})
+        del document["inputs"]["office365_2"]
+        file = folder / "m365watch.json"
+        file.write_text(json.dumps(document, indent=2))
+        file.chmod(0o600)
+        settings = load_settings(file, environment={})
+        reload = Reload([file], lambda _: load_settings(file, environment={}), clock)
+        stop = asyncio.Event()
+        collector = Collector(settings, clock=clock, random=system_random(1), reload=reload)
+        run = asyncio.create_task(collector.run(once=False, stop=stop))
+        try:
+            await until(lambda: tenants_in(folder) == {running.tenants[0].identity.tenant_id})
+            yield file, running
+        finally:
+            stop.set()
+            await run
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(LOOK_S)
+
+
+def tenants_in(folder: Path) -> set[str]:
+    """Those whose records are in the lake."""
+    lake = folder / "lake" / "audit"
+    if not (lake / "_delta_log").exists():
+        return set()
+    return set(DeltaTable(lake).to_pyarrow_dataset().to_table(columns=["tenant_id"])["tenant_id"].to_pylist())
+
+
+async def put(tab: Tab, text: str) -> None:
+    """What somebody types into the editor."""
+    await tab.run(
+        f"((box) => {{ box.value = {json.dumps(text)}; box.dispatchEvent(new Event('input'"
+        ", {bubbles: true})); })(document.getElementById('instance-text'))"
+    )
+
+
+async def can_be_read(tab: Tab) -> list[Any]:
+    assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
+    await tab.run(AXE.read_text())
+    found: list[Any] = await tab.run(VIOLATIONS)
+    return found
+
+
+def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
+    """Typed, judged, tried, reviewed, in the file; collected without a restart; and undone by one click."""
+
+    async def act() -> None:
+        async with collecting(tmp_path) as (file, running), shown(file) as page:
+            before, tab = file.read_text(), page.tab
+            new = running.configuration()["inputs"]["office365_2"]
+            await tab.look(1280)
+            await tab.open(f"{page.url}/instance?instance=inputs")
+            await tab.until("document.querySelectorAll('.mistake .at-line').length === 2")
+            assert await can_be_read(tab) == []
+
+            await put(tab, json.dumps(new, indent=2))
+            await tab.until("!document.querySelector('.mistake')")
+            await tab.click("[data-try-typed]")
+            await tab.until(TRIED)
+            assert await tab.run("document.querySelector('.trial-says').dataset.broken") == "no"
+            await tab.run("document.querySelector('form.editor').requestSubmit()")
+            await tab.until(OPEN)
+            difference = await tab.run("document.querySelector('.difference').textContent")
+            assert new["credentials"]["tenant_id"] in difference
+            assert new["credentials"]["client_secret"] not in difference
+            assert await can_be_read(tab) == []
+            await tab.click("[data-change-apply]")
+            await tab.until("location.pathname === '/collectors'")
+            await tab.settled()
+            await until(lambda: tenants_in(tmp_path) == {one.identity.tenant_id for one in running.tenants})
+
+            await tab.look(390, theme="light")
+            await tab.open(f"{page.url}/collectors")
+            assert await tab.run("document.querySelectorAll('.instances .instance').length") == 3
+            assert await can_be_read(tab) == []
+            await tab.click("[data-at-once]")
+            await until(lambda: file.read_text() == before)
+            await tab.until("document.querySelectorAll('.past li').length === 2")
+            assert tab.complaints == []
+
+    asyncio.run(act())

@@ -1,0 +1,342 @@
+"""The configuration changed from the board: shown first, kept, undone, and no secret leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configured import INPUT, OTHER, SECRET, YAML, Configured, remove, switch, undo, write
+from m365watch.board.access import Access, Role
+from m365watch.board.configuring.history import FOLDER
+from m365watch.board.configuring.parameters import OUTPUTS, template_of
+from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
+from m365watch.board.rendering import Templates
+
+MARK = "<kept secret>"
+
+
+@pytest.fixture
+def it(tmp_path: Path) -> Configured:
+    return Configured(tmp_path)
+
+
+def editable(it: Configured, instance: str) -> str:
+    """The text that the editor of an instance begins with."""
+    found: str = json.loads(it.get(f"/api/v1/instance/editor?instance={instance}").body)["panel"]["text"]
+    return found
+
+
+def test_a_change_is_shown_made_kept_and_undone(it: Configured) -> None:
+    """The difference first; then every other byte stays; then one click brings the old text back."""
+    shown = it.review(switch("outputs", "devo", on=False))
+    assert "+    enabled: false" in shown["difference"]
+    assert it.text() == YAML
+
+    made = it.apply(switch("outputs", "devo", on=False))
+    assert it.text() == YAML.replace("    type: devo_http\n", "    enabled: false\n    type: devo_http\n")
+    assert stat.S_IMODE(it.file.stat().st_mode) == 0o600
+    history = it.get("/panel/collectors/history").text
+    assert "stopped output devo" in history
+    assert "by ann" in history
+
+    it.apply(undo(made["number"]))
+    assert it.text() == YAML
+    assert "undone by change 2" in it.get("/panel/collectors/history").text
+    it.apply(undo(2))
+    assert "enabled: false" in it.text()
+
+
+def test_an_instance_is_added_edited_and_removed(it: Configured) -> None:
+    """Its text stands where it belongs; the page shows it at once, and the others as before."""
+    it.apply(write("inputs", "second", INPUT.format(tenant=OTHER), is_new=True))
+    assert OTHER in it.get("/panel/collectors/inputs").text
+    assert it.text().startswith(YAML[: YAML.index("outputs:")])
+
+    it.apply(write("inputs", "second", editable(it, "inputs.second") + "environment: test\n"))
+    assert 'client_secret: "typed-by-hand"' in it.text()
+    assert "environment: test" in it.text()
+
+    it.apply(remove("inputs", "second"))
+    assert it.text() == YAML
+
+
+def test_a_service_is_paused_and_the_others_go_on(it: Configured) -> None:
+    """Where no service was named, all that are collected are; a start of it changes one word."""
+    it.apply(switch("inputs", "office365", on=False, service="exchange"))
+    paused = {service.service for one in it.sources.settings.tenants for service in one.services}
+    assert paused == {"azure_active_directory", "sharepoint", "general_audit", "dlp"}
+    assert ">paused<" in it.get("/panel/collectors/inputs").text
+
+    before = it.text()
+    it.apply(switch("inputs", "office365", on=True, service="exchange"))
+    assert it.text() == before.replace("{enabled: false}", "{enabled: true}")
+
+
+def test_the_first_output_pushes_no_lake_out(tmp_path: Path) -> None:
+    """Without outputs there is a lake by default, which is written down beside the first one named."""
+    it = Configured(tmp_path, YAML[: YAML.index("outputs:")])
+    assert "by default" in it.get("/panel/collectors/outputs").text
+
+    it.apply(write("outputs", "files", "type: files", is_new=True))
+
+    assert [one.name for one in it.sources.settings.outputs] == ["lake", "files"]
+
+
+def test_no_secret_comes_to_a_browser(it: Configured) -> None:
+    """Not on a page, in a document, an export, a difference, the history or an answer."""
+    new = write("outputs", "devo", editable(it, "outputs.devo").replace("ours", "ours, compression: none"))
+    answers = [it.post("/collectors/review", new), it.post("/collectors/apply", new)]
+    typed = editable(it, "inputs.office365").replace(f'"{MARK}"', f'"{SECRET}3"')
+    answers += [it.post("/collectors/apply", write("inputs", "office365", typed))]
+    for panel in ("standing", "inputs", "outputs", "history", "trial"):
+        answers += [it.get(f"/{way}/collectors/{panel}") for way in ("panel", "api/v1")]
+        answers.append(it.get(f"/export/collectors/{panel}.csv"))
+    for instance in ("inputs.office365", "outputs.devo"):
+        answers += [it.get(f"/{way}/instance/editor?instance={instance}") for way in ("panel", "api/v1")]
+    folder = it.sources.settings.state_directory / FOLDER
+    kept = [path.read_text() for path in folder.iterdir()]
+
+    assert {answer.status for answer in answers} == {200}
+    assert not any(SECRET in text for text in [*(answer.text for answer in answers), *kept])
+    assert f"{SECRET}3" in it.text()
+    assert f"{SECRET}2" in it.text()
+    again = it.review(write("inputs", "office365", typed.replace(f"{SECRET}3", f"{SECRET}4")))
+    assert "a new secret, which is shown nowhere" in again["notes"][0]
+
+
+def test_the_history_is_its_owners_alone(it: Configured) -> None:
+    """Its folder and its files."""
+    it.apply(switch("outputs", "devo", on=False))
+    folder = it.sources.settings.state_directory / FOLDER
+
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())]
+
+    assert modes == [0o700, 0o600]
+
+
+def test_a_file_that_somebody_else_changed_is_not_overwritten(it: Configured) -> None:
+    """Whoever comes second is told what is another by now, and may load the page again."""
+    base = it.base
+    it.file.write_text(YAML.replace("# ours", "# theirs"))
+
+    refused = it.post("/collectors/apply", switch("outputs", "devo", on=False), base)
+
+    assert refused.status == 409
+    assert "+# theirs" in json.loads(refused.body)["difference"]
+    assert it.text() == YAML.replace("# ours", "# theirs")
+    strange = it.post("/collectors/review", switch("outputs", "devo", on=False), "0" * 32)
+    assert strange.status == 409
+
+
+MISTAKES = {
+    "placeholder": (INPUT.format(tenant="<tenant>"), 3, "is a placeholder"),
+    "unknown key": (INPUT.format(tenant=OTHER) + "cloudd: worldwide\n", 6, 'did you mean "cloud"?'),
+    "value": (INPUT.format(tenant="nobody"), 3, "is not a GUID"),
+    "missing": ("type: office365\ncredentials: {client_id: x}\n", 2, "tenant_id: is missing"),
+    "syntax": ("type: [office365\nid: 1\n", 2, "expected"),
+    "bomb": ("a: &a [x, x]\nb: [*a, *a]\n", 2, "aliases"),
+    "tag": ("type: !!python/name:os.system x\n", 1, "tags"),
+    "deep": ("type: " + "[" * 3000 + "\n", 0, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named_with_its_line(it: Configured, name: str) -> None:
+    """As it is typed; and it does not go into the file."""
+    text, line, words = MISTAKES[name]
+    asked = write("inputs", "second", text, is_new=True)
+
+    judged = it.review(asked)
+
+    assert judged["can"] is False
+    assert [one for one in judged["mistakes"] if words in one["says"] and one["line"] == line], judged
+    assert it.post("/collectors/apply", asked).status == 422
+    assert it.text() == YAML
+
+
+OURS = "https://http-eu.example"
+TYPED = "typed-by-hand"
+FILES = "type: files\nconfig:\n  directory: {}\n"
+HTTP = 'type: devo_http\nconfig: {{endpoint: "{}", domain: ours, token: "{}"}}\n'
+REFUSED = {
+    "absolute path": write("outputs", "x", FILES.format("/etc/cron.d"), is_new=True),
+    "path upwards": write("outputs", "x", FILES.format("a/../../b"), is_new=True),
+    "link": write("outputs", "x", FILES.format("link/b"), is_new=True),
+    "secret file": write("outputs", "x", "type: devo_http\nconfig: {token_file: /etc/shadow}\n", is_new=True),
+    "variable": write("outputs", "x", HTTP.format("https://evil.example", "${PATH}"), is_new=True),
+    "keyring": write("outputs", "x", HTTP.format("https://evil.example", "keyring:a/b"), is_new=True),
+    "kept secret elsewhere": write("outputs", "devo", HTTP.format("https://evil.example", MARK)),
+    "kept secret shown": write(
+        "outputs", "devo", HTTP.format("https://http-eu.example", MARK).replace("ours", MARK)
+    ),
+    "kept secret of another": write("outputs", "x", HTTP.format("https://evil.example", MARK), is_new=True),
+    "cloud": write(
+        "inputs", "office365", INPUT.format(tenant=OTHER).replace("typed-by-hand", MARK) + "cloud: china\n"
+    ),
+    "path in a name": write("outputs", "../x", "type: files", is_new=True),
+    "markup in a name": write("outputs", "<b>", "type: files", is_new=True),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_page_may_not_do_is_refused(it: Configured, name: str) -> None:
+    """Reading files and variables through the configuration, or sending a kept secret to somebody else."""
+    (it.file.parent / "link").symlink_to("/etc")
+
+    judged = it.review(REFUSED[name])
+
+    assert judged["can"] is False
+    assert judged["mistakes"]
+    assert it.post("/collectors/apply", REFUSED[name]).status == 422
+    assert it.post("/collectors/try", REFUSED[name]).status == 422
+    assert it.text() == YAML
+
+
+def test_an_undo_sends_no_secret_elsewhere(it: Configured) -> None:
+    """A secret that was typed after a change does not go where that change would have sent it."""
+    evil = HTTP.format("https://evil.example", "typed")
+    number = it.apply(write("outputs", "devo", evil))["number"]
+    it.apply(
+        undo_of_edit := write("outputs", "devo", HTTP.format("https://http-eu.example", "the right one"))
+    )
+    assert undo_of_edit
+    judged = it.review(undo(number + 1))
+
+    assert judged["can"] is False
+    assert "would be sent elsewhere" in judged["mistakes"][0]["says"]
+
+
+def test_what_was_changed_since_is_not_undone(it: Configured) -> None:
+    """A change of the same instance comes first; what needs a secret again is created anew with its text."""
+    first = it.apply(switch("outputs", "devo", on=False))["number"]
+    it.apply(switch("outputs", "devo", on=True))
+    assert "changed again since" in it.review(undo(first))["mistakes"][0]["says"]
+
+    gone = it.apply(remove("outputs", "devo"))["number"]
+    assert "kept nowhere" in it.review(undo(gone))["mistakes"][0]["says"]
+    assert f"past={gone}" in it.get("/panel/collectors/history").text
+    anew = it.get(f"/panel/instance/editor?instance=outputs&past={gone}").text
+    assert "http-eu.example" in anew
+    assert "99999" in it.review(undo(99999))["mistakes"][0]["says"]
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Access("bob", Role.ANALYST, tenants=None),
+        Access("carol", Role.ADMIN, tenants=frozenset({OTHER})),
+    ],
+)
+def test_others_than_administrators_of_everything_change_nothing(tmp_path: Path, access: Access) -> None:
+    """Nor do they see what belongs to all tenants."""
+    it = Configured(tmp_path, access=access)
+
+    for path in ("review", "apply", "try"):
+        body = json.dumps({"change": switch("outputs", "devo", on=False), "base": ""}).encode()
+        assert it.send(f"/collectors/{path}", body).status == 403
+    assert "cde3d36d" not in it.get("/panel/collectors/inputs").text
+    assert "cde3d36d" not in it.get("/panel/instance/editor?instance=inputs.office365").text
+    assert it.text() == YAML
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'{"change": {"act": "format"}, "base": ""}', b"[" * 100_000, b" " * 300_000, b"\xff"],
+)
+def test_a_request_that_cannot_be_read_is_refused(it: Configured, body: bytes) -> None:
+    """Whatever it is, and however long."""
+    for path in ("review", "apply", "try"):
+        assert it.send(f"/collectors/{path}", body).status == 400
+
+
+def test_without_a_history_nothing_is_changed(it: Configured) -> None:
+    """What could not be undone is not made."""
+    state = it.sources.settings.state_directory
+    state.write_text("a file where a folder should be")
+
+    refused = it.post("/collectors/apply", switch("outputs", "devo", on=False))
+
+    assert refused.status == 503
+    assert "history" in refused.text
+    assert it.text() == YAML
+
+
+def test_a_file_that_cannot_be_read_is_told(it: Configured) -> None:
+    """With the line; and where the inputs are another file's, with whose they are."""
+    it.file.write_text("inputs: [\n")
+    assert "line 2" in it.get("/panel/collectors/inputs").text
+    it.file.unlink()
+    assert "cannot be read" in it.get("/panel/collectors/inputs").text
+    it.file.write_text("outputs: {lake: {type: lake}}\n")
+    judged = it.post("/collectors/review", switch("outputs", "lake", on=False))
+    assert "collector server" in judged.text
+
+
+def test_mistakes_that_were_there_before_are_no_hindrance(it: Configured) -> None:
+    """Somebody who mends one instance is not kept from it by another."""
+    it.file.write_text(
+        YAML.replace("domain: ours", "domain: ours, bogus: 1").replace("cloud: worldwide", "cloud: mars")
+    )
+
+    mended = editable(it, "inputs.office365").replace("mars", "worldwide").replace(f'"{MARK}"', '"again"')
+    judged = it.review(write("inputs", "office365", mended))
+
+    assert judged["can"] is True
+    assert "it was so before" in judged["notes"][-1]
+
+
+@pytest.mark.parametrize("type_", OUTPUTS)
+def test_a_template_is_right_once_it_is_filled_in(it: Configured, type_: str) -> None:
+    """What it lacks are values, and the files of a certificate."""
+    name, text = template_of("outputs", type_)
+    text = text.replace("directory: lake", "directory: second")
+    judged = it.review(write("outputs", f"{name}_2", text, is_new=True))
+
+    expected = ("is a placeholder", "give its whole path")
+    assert all(any(words in one["says"] for words in expected) for one in judged["mistakes"]), judged
+
+
+def test_the_keys_beside_the_editor_are_those_of_the_schema(it: Configured) -> None:
+    """Of an input, and of an output by its type."""
+    of_input = json.loads(it.get("/api/v1/instance/keys?instance=inputs.office365").body)["panel"]["rows"]
+    of_devo = json.loads(it.get("/api/v1/instance/keys?instance=outputs.devo").body)["panel"]["rows"]
+
+    assert {"credentials.tenant_id", "services.<service>.enabled"} <= {one["text"] for one in of_input}
+    assert "config.endpoint" in {one["text"] for one in of_devo}
+
+
+def test_one_preflight_runs_at_a_time(it: Configured) -> None:
+    """Whoever leaves it makes room for the next."""
+    trials = Trials(it.sources, Templates())
+
+    async def act() -> list[dict[str, Any]]:
+        asked = TrialAsked(of="outputs.lake")
+        first = await trials.begin(asked)
+        with pytest.raises(Busy):
+            await trials.begin(asked)
+        await first.aclose()
+        async with aclosing(await trials.begin(asked)) as told:
+            return [one async for one in told]
+
+    told = asyncio.run(act())
+
+    assert [one["kind"] for one in told if one["kind"] != "progress"][-1] == "end"
+    assert any("This machine" in str(one.get("html")) for one in told)
+
+
+def test_a_configuration_that_no_run_could_use_is_told_step_by_step(it: Configured) -> None:
+    """A variable that is missing is a broken step with its cure, and nothing else is tried."""
+    it.file.write_text(YAML.replace(f'"{SECRET}"', "${M365_MISSING}"))
+
+    answer = it.send("/collectors/try", b"{}")
+
+    assert "the environment lacks M365_MISSING" in answer.text
+    assert json.loads(answer.text.splitlines()[-1])["broken"] is True
+    assert os.environ.get("M365_MISSING") is None
