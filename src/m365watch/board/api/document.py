@@ -108,7 +108,6 @@ def _parameter(one: Parameter) -> dict[str, Any]:
             "items": schema,
             "minItems": 1,
             "maxItems": VALUES_MAX,
-            "uniqueItems": True,
         }
     return {
         "name": one.name,

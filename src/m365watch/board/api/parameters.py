@@ -141,12 +141,11 @@ def read_values(
         if not parameter.is_right(value):
             raise Refused(PARAMETER_WRONG, f"{name}: {_shown(value)} is not {parameter.wanted}")
         values = found.setdefault(name, [])
-        if value not in values:
-            values.append(value)
+        values.append(value)
         if len(values) > (VALUES_MAX if parameter.repeats else 1):
             most = f"{VALUES_MAX} values" if parameter.repeats else "one value"
             raise Refused(PARAMETER_WRONG, f"{name}: it can have {most} at most")
-    return {name: tuple(values) for name, values in found.items()}
+    return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
 
 
 def time_pairs(values: Values, now: datetime) -> list[tuple[str, str]]:
