@@ -46,7 +46,7 @@ QUERIES = {
 } | MADE
 NOT_THE_SAME = {"sign_ins FIRST_SEEN": (2, 3), "sign_ins SESSIONS": (1,)}
 """Columns for which any of several values will do."""
-VIEWS = ("", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000")
+VIEWS = ("range=30d", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000")
 
 
 @pytest.fixture(scope="module")

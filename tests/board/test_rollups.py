@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +11,18 @@ import pytest
 
 from m365watch.lake.rollups.facts import KEPT, Rollup, Slice
 from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.rollups.notes import FOLDER, drop_stale, files_by_day, read_day
+from m365watch.lake.rollups.notes import (
+    FOLDER,
+    days_kept,
+    drop_stale,
+    files_by_day,
+    monday_of,
+    read_day,
+    read_week,
+)
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part, make_records
+from m365watch.testing.batches import make_batch, make_part, make_record, make_records
 
 
 def append(lake: Path, number: int, count: int = 50) -> None:
@@ -34,7 +43,7 @@ def counted(lake: Path) -> dict[str, int]:
     return {
         rollup.name: duckdb.execute(
             "SELECT coalesce(sum(n), 0)::BIGINT FROM read_parquet($files)",
-            {"files": [one.file(rollup) for one in kept if one is not None]},
+            {"files": [file for one in kept if one is not None for file in one.files(rollup)]},
         ).fetchall()[0][0]
         for rollup in KINDS
     }
@@ -61,6 +70,25 @@ def test_a_day_has_one_set_of_files(tmp_path: Path) -> None:
     assert len(list(folder.glob("*.parquet"))) == len(KINDS)
 
 
+def test_a_little_more_is_counted_by_itself(tmp_path: Path) -> None:
+    """A large day is not counted again for a few records; parts of a size become one."""
+    append(tmp_path, 1, count=900)
+    keep_rollups(tmp_path)
+    [day] = files_by_day(tmp_path)
+    counts = []
+    for number in range(2, 7):
+        append(tmp_path, number, count=20)
+        keep_rollups(tmp_path)
+        kept = read_day(tmp_path, day)
+        assert kept is not None
+        counts.append(len(kept.note.parts))
+    assert max(counts) == 2
+    assert counted(tmp_path)["persons"] == 1000
+    last = read_day(tmp_path, day)
+    assert last is not None
+    assert last.sources == files_by_day(tmp_path)[day]
+
+
 def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
     """A rollup of files that are no more does not count, and is made again."""
     append(tmp_path, 1)
@@ -72,7 +100,7 @@ def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
     assert keep_rollups(tmp_path) == 1
     kept = read_day(tmp_path, day)
     assert kept is not None
-    assert set(kept.note.sources) == files_by_day(tmp_path)[day]
+    assert kept.sources == files_by_day(tmp_path)[day]
     assert counted(tmp_path)["hours"] == 100
 
 
@@ -93,6 +121,33 @@ def test_what_is_erased_from_the_lake_is_erased_here(tmp_path: Path) -> None:
 
     assert drop_stale(tmp_path) == 1
     assert read_day(tmp_path, day) is None
+
+
+def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
+    """And what is erased from one of its days is erased from the week, at once."""
+    append(tmp_path, 1)
+    [day] = files_by_day(tmp_path)
+    monday = monday_of(day)
+    later = [make_record(number).replace(b"2026-11-17", b"2026-11-24") for number in range(10)]
+    AuditWriter(tmp_path, app_id="m365watch/lake/test").append(
+        make_batch(2, [make_part(later, outputs=["lake"], blob=2)])
+    )
+    keep_rollups(tmp_path)
+
+    week = read_week(tmp_path, monday)
+    assert week is not None
+    assert week.is_of(days_kept(tmp_path, monday))
+    assert read_week(tmp_path, monday + timedelta(days=7)) is None
+    [persons] = [one for one in SLICES if one.name == "persons"]
+    [(count,)] = duckdb.execute(
+        "SELECT sum(n)::BIGINT FROM read_parquet($file)", {"file": week.file(persons)}
+    ).fetchall()
+    assert count == 50
+
+    shutil.rmtree(tmp_path / FOLDER / day.isoformat())
+    drop_stale(tmp_path)
+    assert read_week(tmp_path, monday) is None
+    assert not week.folder.exists()
 
 
 def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:

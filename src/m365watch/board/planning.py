@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from m365watch.lake.rollups.facts import (
     Rollup,
     Slice,
 )
-from m365watch.lake.rollups.notes import read_day
+from m365watch.lake.rollups.notes import DayRollup, monday_of, read_day, read_week
 from m365watch.lake.schema import AUDIT
 from m365watch.values import dataclass
 
@@ -119,19 +119,21 @@ def plan_source(
     grain_s = query.grain_s(view.range)
     whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
     files_of: dict[str, list[str]] = {}
+    kept: dict[date, DayRollup] = {}
     first, last = day_of(view.range.start_s), day_of(view.range.end_s - 1)
     for day, files in sorted(snapshot.days.items()):
         if not first <= day <= last:
             continue
         rolled = read_day(lake, day) if serves else None
-        counted = frozenset(rolled.note.sources) if rolled is not None else frozenset[str]()
+        counted = rolled.sources if rolled is not None else frozenset[str]()
         if rolled is not None and counted <= files:
-            kind = whole if _is_whole(day, view.range) else part
-            files_of.setdefault(f"kept_{kind.name}", []).append(rolled.file(kind))
+            kept[day] = rolled
         else:
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
             files_of.setdefault("plain", []).extend(plain)
+    for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part):
+        files_of.setdefault(f"kept_{name}", []).extend(files_kept)
     within = within_sql(spans or [(view.range.start_s, view.range.end_s)])
     arms = [
         rollup.over_records("read_parquet($plain)", within=within)
@@ -152,6 +154,31 @@ def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: 
     if named.intersection(rollup.order[:1]):
         return rollup
     return next((one for one in enough if not one.is_narrowed), rollup)
+
+
+def _files_kept(
+    lake: Path,
+    snapshot: Snapshot,
+    span: TimeRange,
+    kept: Mapping[date, DayRollup],
+    whole: Rollup | Slice,
+    part: Rollup | Slice,
+) -> Iterator[tuple[str, list[str]]]:
+    """Names of slices and their files: of whole weeks, of whole days, and of days that the span cuts."""
+    left = dict(kept)
+    if isinstance(whole, Slice) and whole.grain_s == DAY_S:
+        for monday in sorted({monday_of(day) for day in kept}):
+            days = [day for day in snapshot.days if monday_of(day) == monday]
+            of_them = {day: kept[day] for day in days if day in kept}
+            if len(of_them) < len(days) or not all(_is_whole(day, span) for day in days):
+                continue
+            week = read_week(lake, monday)
+            if week is not None and week.is_of(of_them):
+                yield whole.name, [week.file(whole)]
+                left = {day: rolled for day, rolled in left.items() if day not in of_them}
+    for day, rolled in left.items():
+        kind = whole if _is_whole(day, span) else part
+        yield kind.name, rolled.files(kind)
 
 
 def _is_whole(day: date, span: TimeRange) -> bool:

@@ -12,8 +12,7 @@ BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
 IS_RULE = "regexp_matches(lower(operation), 'inboxrule|sweeprule')"
 IS_FORWARDING = (
     "(lower(operation) IN ('set-mailbox', 'set-remotedomain', 'set-hostedoutboundspamfilterpolicy')"
-    " AND regexp_matches(raw, '\"(Forwarding(Smtp)?Address|DeliverToMailboxAndForward|AutoForwardEnabled"
-    "|AutoForwardingMode)\"'))"
+    " AND forwards)"
 )
 IS_FLOW = (
     "regexp_matches(lower(operation), 'transportrule|connector|journalrule|remotedomain|accepteddomain')"

@@ -69,9 +69,7 @@ SHARING = Query(
     newest=200,
 )
 DOMAINS = Query(
-    "SELECT regexp_extract(replace(lower(try(raw->>'$.TargetUserOrGroupName')), '#ext#', ''),"
-    " '[@_]([^@_]+)$', 1)"
-    f" AS domain, CAST(count(*) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+    "SELECT domain, CAST(count(*) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {IS_SHARING} AND {IS_GUEST} GROUP BY ALL HAVING domain <> '' ORDER BY number DESC, 1 LIMIT 12",
     of=CHANGES,
 )

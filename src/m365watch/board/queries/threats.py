@@ -30,16 +30,12 @@ def told(condition: str, *, limit: int = 100) -> Query:
 
 
 def most(value: str, condition: str) -> Query:
-    """Value of an expression of ours, times; the most frequent first."""
+    """Value of a column of ours, times; the most frequent first."""
     return Query(
         f"SELECT {value} AS value, CAST(count(*) AS BIGINT) AS number FROM facts WHERE {condition}"
         " GROUP BY ALL HAVING value <> '' ORDER BY number DESC, 1 LIMIT 10",
         of=CHANGES,
     )
-
-
-def _text(path: str) -> str:
-    return f"left(coalesce(try(raw->>'{path}'), ''), 200)"
 
 
 def _count(condition: str) -> str:
@@ -58,12 +54,9 @@ ALERTS = told(IS_ALERT)
 COMPLIANCE = told(IS_COMPLIANCE)
 TEAMS = told(IS_TEAMS)
 FLOWS = told(IS_FLOW)
-COPILOT = told(
-    f"{IS_COPILOT} AND (contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
-    " OR contains(raw, '\"XPIADetected\":true'))"
-)
-MAIL_BY_ACTION = most(_text("$.PolicyAction"), IS_MAIL)
-MAIL_BY_SENDER = most(f"lower({_text('$.P2Sender')})", IS_MAIL)
-MAIL_BY_RECIPIENT = most(f"lower({_text('$.Recipients[0]')})", IS_MAIL)
-COPILOT_BY_HOST = most(_text("$.CopilotEventData.AppHost"), IS_COPILOT)
+COPILOT = told(f"{IS_COPILOT} AND sensitive")
+MAIL_BY_ACTION = most("verdict", IS_MAIL)
+MAIL_BY_SENDER = most("sender", IS_MAIL)
+MAIL_BY_RECIPIENT = most("recipient", IS_MAIL)
+COPILOT_BY_HOST = most("host", IS_COPILOT)
 COPILOT_BY_USER = most("user_id", IS_COPILOT)

@@ -15,6 +15,8 @@ from m365watch.values import dataclass
 
 HOUR_S = 3_600
 DAY_S = 86_400
+ROWS_PER_GROUP = 16_384
+"""Rows of a file that are read or passed over together: about a thirtieth of a large organisation's day."""
 
 _SECONDS = "epoch_us(coalesce(created_at, received_at)) // 1000000"
 _DONE = "'', 'true', 'success', 'succeeded', 'partiallysucceeded'"
@@ -135,6 +137,7 @@ class Rollup:
     """What its files are sorted by: who asks for one value reads a small part of them."""
     slices: tuple[Slice, ...] = ()
     """The smallest first."""
+    rows_per_group: int = ROWS_PER_GROUP
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -177,6 +180,8 @@ ACTIVITY = Rollup(
     slices=(
         Slice("persons", ("user_id", "tenant_id")),
         Slice("places", ("client_ip", "tenant_id")),
+        Slice("app_persons", ("app_id", "tenant_id", "user_id")),
+        Slice("app_places", ("app_id", "tenant_id", "client_ip")),
         Slice("hours", _KIND, HOUR_S),
         Slice("apps", ("app_id", *_KIND), HOUR_S),
         Slice("addresses", ("client_ip", *_KIND)),
@@ -197,6 +202,10 @@ SIGN_INS = Rollup(
         Slice("sign_in_hours", _KIND, HOUR_S),
         Slice("sign_in_errors", ("user_id", "error", *_KIND)),
         Slice("sign_in_browsers", ("browser_name", "system", "app_id", *_KIND)),
+        Slice(
+            "sign_in_apps",
+            ("app_id", *_KIND, "user_id", "client_ip", "network", "system", "browser_name", "error"),
+        ),
         Slice(
             "sign_in_sessions",
             ("user_id", *_KIND, "session", "client_ip", "network", "system", "agent", "browser_name"),
@@ -234,10 +243,27 @@ CHANGES = Rollup(
         "record": "id",
         "guest": (f"lower({_told(1)}) IN ('guest', 'partner') OR contains(lower({_told(2)}), '#ext#')"),
         "anonymous": "starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous')",
+        "domain": f"regexp_extract(replace(lower({_told(2)}), '#ext#', ''), '[@_]([^@_]+)$', 1)",
+        "forwards": (
+            "regexp_matches(raw, '\"(Forwarding(Smtp)?Address|DeliverToMailboxAndForward|AutoForwardEnabled"
+            "|AutoForwardingMode)\"')"
+        ),
+        "verdict": f"left({_told(3)}, 200)",
+        "sender": f"lower(left({_told(4)}, 200))",
+        "recipient": f"lower(left({_told(5)}, 200))",
+        "host": f"left({_told(6)}, 200)",
+        "sensitive": (
+            "contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
+            " OR contains(raw, '\"XPIADetected\":true')"
+        ),
         "raw": "raw",
     },
     only=f"({IS_CHANGE})",
-    told=("$.TargetUserOrGroupType", "$.TargetUserOrGroupName"),
+    told=(
+        *("$.TargetUserOrGroupType", "$.TargetUserOrGroupName", "$.PolicyAction", "$.P2Sender"),
+        *("$.Recipients[0]", "$.CopilotEventData.AppHost"),
+    ),
+    rows_per_group=2_048,
     grain_s=1,
     order=("record_type", "operation", "user_id"),
 )

@@ -5,31 +5,42 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import msgspec
 
-from m365watch.lake.rollups.facts import KEPT
+from m365watch.lake.rollups.facts import DAY_S, KEPT, ROWS_PER_GROUP
 from m365watch.lake.rollups.notes import (
     FOLDER,
     FORMAT,
     NOTE,
+    WEEKS,
     DayRollup,
     Note,
+    Part,
+    WeekNote,
+    WeekRollup,
+    days_kept,
     drop_stale,
     files_by_day,
+    monday_of,
     read_day,
+    read_week,
+    tags_of,
 )
 from m365watch.lake.schema import AUDIT
 
 DAYS_PER_RUN_MAX = 400
 MEMORY = "512MiB"
-ROWS_PER_GROUP = 16_384
-"""Rows of a file that are read or passed over together: about a thirtieth of a large organisation's day."""
+GROWTH = 4
+"""What is new takes in a part before it that is less than so many times as large."""
+_ALL_S = 1 << 40
+"""Longer than anything: a week is not told apart by time."""
 
 
 def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
@@ -52,6 +63,7 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
             except duckdb.IOException:
                 continue
             done += 1
+        _keep_weeks(lake, present)
         # An erasure may have come in between: what it took out is not to stay here.
         drop_stale(lake)
         return done
@@ -59,50 +71,103 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
 
 def _is_due(lake: Path, day: date, files: frozenset[str]) -> bool:
     kept = read_day(lake, day)
-    return kept is None or set(kept.note.sources) != files
+    return kept is None or kept.sources != files
 
 
 def _make_day(lake: Path, day: date, files: frozenset[str]) -> None:
-    """Count the day's files; those that a rollup has counted already are not read again."""
+    """Count the day's files; those that a rollup has counted already are not read again.
+
+    What is new is a part of its own, and takes in the smaller parts before it: so a record is counted again
+    only as often as the day grows by a quarter.
+    """
     kept = read_day(lake, day)
-    counted = set(kept.note.sources) if kept is not None else set()
-    if not counted <= files:
-        kept, counted = None, set()
+    if kept is not None and not kept.sources <= files:
+        kept = None
     folder = lake / FOLDER / day.isoformat()
     folder.mkdir(parents=True, exist_ok=True)
-    new = [str(lake / AUDIT / path) for path in sorted(files - counted)]
-    note = Note(FORMAT, sorted(files), _tag(files))
+    parts = [] if kept is None else list(kept.note.parts)
+    new = sorted(files - (frozenset() if kept is None else kept.sources))
+    sources, size = list(new), sum((lake / AUDIT / path).stat().st_size for path in new)
+    taken: list[Part] = []
+    while parts and parts[-1].size_bytes < GROWTH * size:
+        taken.append(parts.pop())
+        sources += taken[-1].sources
+        size += taken[-1].size_bytes
+    made = Part(sorted(sources), _tag(sources), size)
+    _count(DayRollup(folder, Note(FORMAT, [made])), taken, [str(lake / AUDIT / path) for path in new])
+    note = Note(FORMAT, [*parts, made])
+    _put_note(folder, note, [part.tag for part in note.parts])
+
+
+def _count(day: DayRollup, taken: list[Part], new: list[str]) -> None:
+    """Write the files of the day's one part, from the parts taken in and from new files of the lake."""
+    [part] = day.note.parts
     with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
         connection.execute("SET enable_progress_bar = false")
         for rollup in KEPT:
             facts = rollup.over_records("read_parquet($new)")
             given: dict[str, object] = {"new": new}
-            if kept is not None:
+            if taken:
                 facts += " UNION ALL " + rollup.over_rollups("read_parquet($kept)")
-                given["kept"] = [kept.file(rollup)]
-            made = DayRollup(folder, note).file(rollup)
-            _write(connection, rollup.summed(facts), given, made)
-            for part in rollup.slices:
-                whole: dict[str, object] = {"whole": [made]}
-                counts = rollup.summed(rollup.over_rollups("read_parquet($whole)"), part)
-                _write(connection, counts, whole, DayRollup(folder, note).file(part))
+                given["kept"] = [day.file(rollup, one) for one in taken]
+            whole = day.file(rollup, part)
+            _write(connection, rollup.summed(facts), given, whole, rows=rollup.rows_per_group)
+            for one in rollup.slices:
+                counts = rollup.summed(rollup.over_rollups("read_parquet($whole)"), one)
+                _write(connection, counts, {"whole": [whole]}, day.file(one, part))
+
+
+def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> None:
+    """Let the files with these tags count from now on, and remove the others."""
     fresh = folder / f"{NOTE}.new"
     fresh.write_bytes(msgspec.json.encode(note))
     _sync(fresh)
     fresh.replace(folder / NOTE)
     for path in folder.glob("*.parquet"):
-        if not path.stem.endswith(note.tag):
+        if not path.stem.endswith(tuple(tags)):
             path.unlink(missing_ok=True)
 
 
-def _write(connection: duckdb.DuckDBPyConnection, sql: str, given: dict[str, object], path: str) -> None:
-    rows = connection.sql(sql, params=given)
-    rows.write_parquet(path, compression="zstd", row_group_size=ROWS_PER_GROUP)
+def _keep_weeks(lake: Path, present: Collection[date]) -> None:
+    """Add up the days of every week that is over: most of what a day has, the next day has too."""
+    mondays = {monday_of(day) for day in present}
+    for monday in sorted(mondays - {monday_of(max(present))} if present else ()):
+        days, week = days_kept(lake, monday), read_week(lake, monday)
+        if days and (week is None or not week.is_of(days)):
+            _make_week(lake, monday, days)
+
+
+def _make_week(lake: Path, monday: date, days: Mapping[date, DayRollup]) -> None:
+    tags = tags_of(days)
+    week = WeekRollup(lake / FOLDER / WEEKS / monday.isoformat(), WeekNote(tags, _tag(tags.values())))
+    week.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
+        connection.execute("SET enable_progress_bar = false")
+        for rollup in KEPT:
+            for part in [one for one in rollup.slices if one.grain_s == DAY_S]:
+                facts = rollup.over_rollups("read_parquet($days)", part.columns)
+                given: dict[str, object] = {
+                    "days": [file for day in days.values() for file in day.files(part)]
+                }
+                counts = rollup.summed(facts, replace(part, grain_s=_ALL_S))
+                _write(connection, counts, given, week.file(part))
+    _put_note(week.folder, week.note, [week.note.tag])
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    given: dict[str, object],
+    path: str,
+    *,
+    rows: int = ROWS_PER_GROUP,
+) -> None:
+    connection.sql(sql, params=given).write_parquet(path, compression="zstd", row_group_size=rows)
     _sync(Path(path))
 
 
-def _tag(files: frozenset[str]) -> str:
-    return hashlib.blake2b("\n".join(sorted(files)).encode(), digest_size=8).hexdigest()
+def _tag(names: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def _sync(path: Path) -> None:

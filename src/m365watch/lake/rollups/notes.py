@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -26,19 +26,30 @@ from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 5
+FORMAT = 7
 """Changes with the columns: rollups of another format do not count."""
 NOTE = "note.json"
+WEEKS = "weeks"
+"""Below `FOLDER`: a folder for each week, named by its Monday."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some of a day's files of the lake, counted together."""
+
+    sources: list[str]
+    """Paths below the table's directory, sorted."""
+    tag: str
+    """A part of the names of its own files; another set of sources has another."""
+    size_bytes: int
+    """What the sources have together."""
 
 
 class Note(msgspec.Struct, frozen=True):
     """Which files of the lake a day's rollup counts, and in which files it is."""
 
     format: int
-    sources: list[str]
-    """Paths below the table's directory, sorted."""
-    tag: str
-    """A part of the names of its own files; another set of sources has another."""
+    parts: list[Part]
+    """The largest and oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,72 @@ class DayRollup:
     folder: Path
     note: Note
 
-    def file(self, rollup: Rollup | Slice) -> str:
+    @property
+    def sources(self) -> frozenset[str]:
+        """All files of the lake that it counts."""
+        return frozenset(path for part in self.note.parts for path in part.sources)
+
+    @property
+    def tag(self) -> str:
+        """Another for every set of sources."""
+        return "-".join(part.tag for part in self.note.parts)
+
+    def files(self, kind: Rollup | Slice) -> list[str]:
         """Where the counts of that kind are."""
-        return str(self.folder / f"{rollup.name}-{self.note.tag}.parquet")
+        return [self.file(kind, part) for part in self.note.parts]
+
+    def file(self, kind: Rollup | Slice, part: Part) -> str:
+        """Where those of one part are."""
+        return str(self.folder / f"{kind.name}-{part.tag}.parquet")
+
+
+class WeekNote(msgspec.Struct, frozen=True):
+    """Of which days' rollups those of a week are the sum."""
+
+    tags: dict[str, str]
+    """The day's own tag by the day; a day without records is not there."""
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeekRollup:
+    """One week's slices on disk, of those that count by days."""
+
+    folder: Path
+    note: WeekNote
+
+    def file(self, part: Slice) -> str:
+        """Where the counts of that kind are."""
+        return str(self.folder / f"{part.name}-{self.note.tag}.parquet")
+
+    def is_of(self, days: Mapping[date, DayRollup]) -> bool:
+        """Whether it is the sum of these days."""
+        return self.note.tags == tags_of(days)
+
+
+def tags_of(days: Mapping[date, DayRollup]) -> dict[str, str]:
+    """What a week's note says of these days."""
+    return {day.isoformat(): rolled.tag for day, rolled in sorted(days.items())}
+
+
+def monday_of(day: date) -> date:
+    """The first day of its week."""
+    return day - timedelta(days=day.weekday())
+
+
+def read_week(lake: Path, monday: date) -> WeekRollup | None:
+    """The week's rollup; None where there is none."""
+    folder = lake / FOLDER / WEEKS / monday.isoformat()
+    try:
+        return WeekRollup(folder, msgspec.json.decode((folder / NOTE).read_bytes(), type=WeekNote))
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def days_kept(lake: Path, monday: date) -> dict[date, DayRollup]:
+    """The rollups of the days of a week."""
+    days = (monday + timedelta(days=number) for number in range(7))
+    return {day: kept for day in days if (kept := read_day(lake, day)) is not None}
 
 
 def read_day(lake: Path, day: date) -> DayRollup | None:
@@ -81,13 +155,22 @@ def drop_stale(lake: Path, present: Mapping[date, Collection[str]] | None = None
         return 0
     present = files_by_day(lake) if present is None else present
     removed = 0
-    for folder in [one for one in (lake / FOLDER).iterdir() if one.is_dir()]:
+    for folder in _folders(lake / FOLDER):
         day = _day_of(folder)
         kept = None if day is None else read_day(lake, day)
-        if day is None or kept is None or not set(kept.note.sources) <= set(present.get(day, ())):
+        if day is None or kept is None or not kept.sources <= set(present.get(day, ())):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
+    for folder in _folders(lake / FOLDER / WEEKS):
+        monday = _day_of(folder)
+        week = None if monday is None else read_week(lake, monday)
+        if monday is None or week is None or not week.is_of(days_kept(lake, monday)):
+            shutil.rmtree(folder, ignore_errors=True)
     return removed
+
+
+def _folders(place: Path) -> list[Path]:
+    return [one for one in place.iterdir() if one.is_dir() and one.name != WEEKS] if place.is_dir() else []
 
 
 def _day_of(folder: Path) -> date | None:
