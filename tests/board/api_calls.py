@@ -51,10 +51,13 @@ class Door:
         self.board: Board = board_of(sources, gate=gate)
         self._sources = sources
         self._made = 0
+        self._of_people: dict[Access, Board] = {}
 
     def ask_as(self, access: Access, url: str) -> Answer:
         """What the API answers to somebody who has signed in."""
-        return asyncio.run(ask(board_of(self._sources, gate=SameGate(access)), url))
+        if access not in self._of_people:
+            self._of_people[access] = board_of(self._sources, gate=SameGate(access))
+        return asyncio.run(ask(self._of_people[access], url))
 
     def token(self, *scopes: Scope, tenants: tuple[str, ...] | None = None, name: str = "") -> str:
         """A new token."""

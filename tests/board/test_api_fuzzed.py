@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,11 +23,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api_calls import Door
-from asking import HOST, ask
+from asking import HOST, ask, sources_of
 from m365watch.board.access import Role
 from m365watch.board.api.registry import api_document, operations
 from m365watch.board.scopes import Scope
-from m365watch.board.sources import Sources
 
 
 def without_security(document: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +121,10 @@ def test_what_is_not_allowed_is_refused(door: Door, label: str) -> None:
     judge()
 
 
-@pytest.fixture
-def door(sources: Sources, tmp_path: Path) -> Door:
-    return Door(sources, tmp_path)
+@pytest.fixture(scope="module")
+def door(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """One for all tests here: its pages take longer to make than to ask."""
+    sources = sources_of(collected)
+    yield Door(sources, tmp_path_factory.mktemp("tokens"))
+    assert sources.facts is not None
+    sources.facts.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api_calls import NOBODYS_TENANT, Door, mistakes_of
-from asking import EVERYTHING, ask, document_of, view_of
+from asking import EVERYTHING, ask, document_of, sources_of, view_of
 from m365watch.board.access import Role
 from m365watch.board.api.alerts import LIMIT_MAX
 from m365watch.board.api.operations import Operation
@@ -33,9 +33,13 @@ EVERY_SCOPE = tuple(Scope)
 EVERY_ALERT = "/api/v1/alerts?range=90d"
 
 
-@pytest.fixture
-def door(sources: Sources, tmp_path: Path) -> Door:
-    return Door(sources, tmp_path)
+@pytest.fixture(scope="module")
+def door(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """One for all tests here: its pages take longer to make than to ask."""
+    sources = sources_of(collected)
+    yield Door(sources, tmp_path_factory.mktemp("tokens"))
+    assert sources.facts is not None
+    sources.facts.close()
 
 
 @pytest.fixture

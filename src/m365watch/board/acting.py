@@ -38,7 +38,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     if not view.access.may(Role.ANALYST):
         return _answer(403, "your role may not change alerts")
     try:
-        asked = msgspec.json.decode(await read_body(request), type=StatesAsked)
+        asked = msgspec.json.decode(await body_of(request), type=StatesAsked)
         changed = await put_states(view, sources, asked)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _answer(400, f"this request cannot be read: {error}")
@@ -65,8 +65,8 @@ async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[K
     return await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
 
 
-async def read_body(request: Request) -> bytes:
-    """The body. Raises: msgspec.DecodeError: it is too long."""
+async def body_of(request: Request) -> bytes:
+    """What the request brings. Raises: DecodeError: it is too long."""
     body = b""
     async for part in request.stream():
         body += part

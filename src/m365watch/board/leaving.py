@@ -1,4 +1,4 @@
-"""Work that ends when nobody waits for it any more."""
+"""Work for a browser, which ends when the browser goes away."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _T = TypeVar("_T")
 
 
 class Left(Exception):
-    """Whoever asked went away before the answer was there."""
+    """The browser went away before the answer was there."""
 
 
 async def while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` answers; it is cancelled when whoever asked goes away.
+    """What `work` answers; it is cancelled when the browser goes away.
 
     Raises: Left; what `work` raises.
     """

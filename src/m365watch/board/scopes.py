@@ -14,6 +14,8 @@ class Scope(StrEnum):
     """Acknowledges alerts, closes them with a reason, and opens them again."""
     EXPORT = "export"
     """Takes panels along as CSV."""
+    SQL = "sql"
+    """Asks SQL over the records of its tenants."""
     METRICS = "metrics"
     """Reads the collector's figures as Prometheus scrapes them."""
 
@@ -22,6 +24,7 @@ SAYS = {
     Scope.READ: "read panels and alerts",
     Scope.ALERTS_WRITE: "acknowledge, close and reopen alerts",
     Scope.EXPORT: "take panels along as CSV",
+    Scope.SQL: "ask SQL",
     Scope.METRICS: "scrape /metrics",
 }
 """Each in a few words, for help texts and documents."""

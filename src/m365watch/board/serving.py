@@ -27,11 +27,12 @@ from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
-from m365watch.board.narrowing import DIMENSIONS
+from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
+from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -96,6 +97,7 @@ class Board:
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 *configuring.routes(),
                 Route("/panel/{page}/{panel}", self._panel),
+                *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
                 Route("/{page}", self._page),
@@ -134,7 +136,13 @@ class Board:
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
         view = self._view(request, access)
         path = f"/{page.name}"
-        url = view.narrowed_url(path, name, value) if name in DIMENSIONS and value else view.url(path)
+        if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
+            name = f"{NOT}{name}"
+        url = (
+            view.narrowed_url(path, name, value)
+            if name in {*DIMENSIONS, *NEGATED} and value
+            else view.url(path)
+        )
         return RedirectResponse(url, status_code=303)
 
     async def _panel(self, request: Request) -> Response:
@@ -197,6 +205,9 @@ class Board:
 
     def _access_of(self, request: Request) -> Access:
         return access_of(request)
+
+    def _view_of(self, request: Request) -> View:
+        return self._view(request, self._access_of(request))
 
     def _view(self, request: Request, access: Access) -> View:
         return read_view(request.query_params, access, now=self._sources.clock.now())

@@ -12,7 +12,7 @@ from m365watch.clock import Clock
 from m365watch.errors import CollectorError
 
 _log = structlog.get_logger(__name__)
-_ANALYSTS = frozenset({Scope.ALERTS_WRITE, Scope.EXPORT})
+_ANALYSTS = frozenset({Scope.ALERTS_WRITE, Scope.EXPORT, Scope.SQL})
 """What an analyst may do, and a viewer may not."""
 
 

@@ -6,14 +6,17 @@ from starlette.responses import Response
 
 from m365watch.board.access import Role
 from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
-from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, options_of, text
-from m365watch.board.api.problems import NOT_THERE, ROLE_MISSING, Refused
+from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
+from m365watch.board.api.problems import NOT_THERE, ROLE_MISSING, SCOPE_MISSING, Refused
 from m365watch.board.api.schemas import panel_document
 from m365watch.board.exporting import csv_of
 from m365watch.board.pages.registry import PAGES, page_named
 from m365watch.board.panels import Page, Panel
 from m365watch.board.scopes import Scope
 from m365watch.board.view import OPTIONS
+
+_SCOPES = {"sql": Scope.SQL}
+"""What the panels of a page need, where it is not `read`."""
 
 
 def panel_operations() -> list[Operation]:
@@ -34,6 +37,7 @@ def _panel_operation(page: Page, panel: Panel) -> Operation:
         tag=page.title,
         answer=answer,
         gives=schema_named("PanelAnswer"),
+        scope=_SCOPES.get(page.name, Scope.READ),
         role=page.role,
         parameters=(*TIME, *NARROWING, *options_of(page.name)),
     )
@@ -46,6 +50,9 @@ async def _export(call: Call) -> Response:
         raise Refused(NOT_THERE, "there is no such panel")
     if not call.who.may(page.role):
         raise Refused(ROLE_MISSING, f"{page.title} is for the role {page.role.name.lower()}")
+    scope = _SCOPES.get(page.name)
+    if scope is not None and not call.who.allows(scope):
+        raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")
     text = csv_of(await panel.load(call.view, call.sources))
     name = f"m365watch-{page.name}-{panel.name}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -69,7 +76,7 @@ _EXPORT = Operation(
         matching("panel", r"[a-z-]{1,40}", "The panel.", "the name of a panel", in_path=True),
         *TIME,
         *NARROWING,
-        *(text(name, "As the page has it.") for name in OPTIONS),
+        *(option(name) for name in OPTIONS),
     ),
     may_answer=(404,),
 )

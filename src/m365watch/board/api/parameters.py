@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from m365watch.board.api.problems import PARAMETER_WRONG, Refused
-from m365watch.board.narrowing import OUTCOMES, VALUES_MAX
+from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX
 from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
 from m365watch.board.view import MENTIONS, OPTIONS
 from m365watch.values import dataclass
@@ -47,10 +48,10 @@ def one_of(
     return Parameter(name, says, schema, known.__contains__, wanted, repeats, in_path)
 
 
-def text(name: str, says: str, *, repeats: bool = False) -> Parameter:
+def text(name: str, says: str, *, repeats: bool = False, longest: int = TEXT_MAX) -> Parameter:
     """A parameter that is any text, but none of spaces alone."""
-    schema = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": r"\S"}
-    wanted = f"a text of 1 to {TEXT_MAX} characters"
+    schema = {"type": "string", "minLength": 1, "maxLength": longest, "pattern": r"\S"}
+    wanted = f"a text of 1 to {longest:,} characters"
     return Parameter(
         name, says, schema, lambda one: 0 < len(one) <= TEXT_MAX and bool(one.strip()), wanted, repeats
     )
@@ -86,7 +87,7 @@ TIME = (
     instant("from", "The start of the time, in place of `range`. More than 6 hours begin with a full hour."),
     instant("to", "Its end, which does not belong to it; left out: now."),
 )
-NARROWING = (
+_NARROWING = (
     text("tenant", "The tenant's id.", repeats=True),
     text("workload", "The workload, as records name it.", repeats=True),
     whole("type", "The number of the record type.", 0, 999_999_999, repeats=True),
@@ -96,6 +97,14 @@ NARROWING = (
     one_of("result", OUTCOMES, "What came of it.", repeats=True),
     text("ip", "The address.", repeats=True),
     text("app", "The application's id.", repeats=True),
+)
+NARROWING = (
+    *_NARROWING,
+    *(
+        replace(one, name=f"{NOT}{one.name}", says=f"{one.says[:-1]}, which it must not be.")
+        for one in _NARROWING
+        if f"{NOT}{one.name}" in NEGATED
+    ),
 )
 _OPTIONS_SAY = {
     "by": "How a panel that can be shown in several ways is: its `choices` name them.",
@@ -108,23 +117,29 @@ _OPTIONS_SAY = {
     "mailbox": "The mailbox that it is about.",
     "site": "The site that it is about.",
     "text": "A text that its records hold.",
+    "q": "A filter, as docs/search.md says how they are written.",
+    "sql": "One SELECT, over the tables that docs/lake.md describes.",
     "record": "The record: its time in seconds, a colon, and its id, as in the URLs of records.",
 }
+_LONGEST = {"q": 2_000, "sql": 8_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
-_ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",)} | {
+_ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
+    **dict.fromkeys(("instance", "template", "past"), ("instance",)),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
     **dict.fromkeys(MENTIONS, ("investigate",)),
 }
 """The pages that an option is for; of one that is not here, all."""
 
 
+def option(name: str) -> Parameter:
+    """An option of a page."""
+    says = _OPTIONS_SAY.get(name, f"The option `{name}` of the page.")
+    return text(name, says, longest=_LONGEST.get(name, TEXT_MAX))
+
+
 def options_of(page: str) -> tuple[Parameter, ...]:
     """What the panels of a page may be asked for beside their time and what narrows them."""
-    return tuple(
-        text(name, _OPTIONS_SAY.get(name, f"The option `{name}` of the page."))
-        for name in OPTIONS
-        if not (pages := _ON_PAGES.get(name, ())) or page in pages
-    )
+    return tuple(option(name) for name in OPTIONS if not (pages := _ON_PAGES.get(name, ())) or page in pages)
 
 
 def read_values(

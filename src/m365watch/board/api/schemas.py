@@ -5,6 +5,7 @@ Source: JSON Schema 2020-12, as OpenAPI 3.1 has it.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, get_args
 
 import msgspec
@@ -26,6 +27,9 @@ def _with_kind(shape: Shape) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(shape)
     if isinstance(shape, Several):
         plain["parts"] = [_with_kind(one) for one in shape.parts]
+    for one in fields(shape):
+        if isinstance(inner := getattr(shape, one.name), _SHAPES):
+            plain[one.name] = _with_kind(inner)
     return {"kind": shape.kind, **plain}
 
 

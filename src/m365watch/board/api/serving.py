@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from m365watch.board.access import Access
-from m365watch.board.acting import read_body
+from m365watch.board.acting import body_of
 from m365watch.board.api.operations import BASE, Call, Operation
 from m365watch.board.api.pace import Pace
 from m365watch.board.api.parameters import read_values
@@ -39,7 +39,7 @@ from m365watch.board.security import access_or_none
 from m365watch.board.sources import Sources
 from m365watch.board.token_gate import bearer_of
 from m365watch.defects import defect_of
-from m365watch.errors import CollectorError
+from m365watch.errors import CollectorError, FilterRefused, QueryRefused
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +78,8 @@ class Api:
             return await while_there(request, operation.answer(call))
         except Refused as refused:
             return refused.answer()
+        except (FilterRefused, QueryRefused) as error:
+            return problem_answer(PARAMETER_WRONG, error.what, fix=error.fix, code=error.code)
         except CollectorError as error:
             return unavailable_answer(error)
         except Left:
@@ -117,7 +119,7 @@ async def _body(request: Request, form: type[msgspec.Struct]) -> msgspec.Struct:
     if kind != "application/json":
         raise Refused(MEDIA_WRONG, "send it with Content-Type: application/json")
     try:
-        return msgspec.json.decode(await read_body(request), type=form)
+        return msgspec.json.decode(await body_of(request), type=form)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(BODY_WRONG, f"the body cannot be read: {error}") from None
 
