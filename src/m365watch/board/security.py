@@ -42,7 +42,8 @@ SIGN_IN = "/sign-in"
 _FOR_EVERYBODY = ("/healthz", "/readyz", SIGN_IN)
 _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
-_ACCESS = "m365watch.access"
+ACCESS = "m365watch.access"
+"""Where a request's scope says who asks."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_SITES = frozenset({"same-origin", "none"})
@@ -119,7 +120,7 @@ class Guarded:
         if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
             return _refused(scope, 403, "this comes from another site")
         access = self._gate.access_of(HTTPConnection(scope))
-        scope[_ACCESS] = access
+        scope[ACCESS] = access
         if access is None:
             # The API tells whoever has no token so itself, as a document.
             is_let = _is_for_everybody(scope["path"]) or is_of_the_api(scope["path"])
@@ -137,14 +138,14 @@ class Guarded:
 
 def access_of(connection: HTTPConnection) -> Access:
     """Who asks, where `Guarded` has let the request through."""
-    access = connection.scope[_ACCESS]
+    access = connection.scope[ACCESS]
     assert isinstance(access, Access)  # noqa: S101 - whoever has none comes to pages for everybody only
     return access
 
 
 def access_or_none(connection: HTTPConnection) -> Access | None:
     """The same, where those without a right may come as well."""
-    access = connection.scope[_ACCESS]
+    access = connection.scope[ACCESS]
     assert access is None or isinstance(access, Access)  # noqa: S101 - nobody else sets it
     return access
 

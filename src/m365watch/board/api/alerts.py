@@ -174,11 +174,13 @@ async def _change_many(call: Call) -> Response:
 
 async def _put(call: Call, ids: Sequence[str], state: AlertState, reason: str) -> list[KeptAlert]:
     try:
-        return await put_states(call.view, call.sources, StatesAsked(ids, state, reason))
+        changed = await put_states(call.view, call.sources, StatesAsked(ids, state, reason))
     except NotAsked as error:
         raise Refused(BODY_WRONG, str(error)) from None
     except NoSuchAlert:
         raise _no_such(", ".join(ids)) from None
+    call.tell(f"{state}: {' '.join(one.alert.id for one in changed)}")
+    return changed
 
 
 def _no_such(given_id: str) -> Refused:

@@ -31,6 +31,8 @@ class Call:
     now: datetime
     values: Values = field(default_factory=dict)
     body: Any = None
+    tell: Callable[[str], None] = lambda _: None
+    """Says on the trail what was done, beside the address."""
 
     @property
     def who(self) -> Access:
@@ -72,6 +74,8 @@ class Operation:
     scope: Scope | None = Scope.READ
     """None: any token will do."""
     role: Role = Role.VIEWER
+    shows_contents: bool = False
+    """Whether it is nothing for whoever does not see the contents of records."""
     is_open: bool = False
     """Whether anybody may ask, without a token and without having signed in."""
     parameters: Sequence[Parameter] = ()

@@ -39,6 +39,7 @@ def _panel_operation(page: Page, panel: Panel) -> Operation:
         gives=schema_named("PanelAnswer"),
         scope=_SCOPES.get(page.name, Scope.READ),
         role=page.role,
+        shows_contents=page.shows_contents,
         parameters=(*TIME, *NARROWING, *options_of(page.name)),
     )
 
@@ -48,8 +49,8 @@ async def _export(call: Call) -> Response:
     panel = page.panel(call.one("panel")) if page else None
     if page is None or panel is None:
         raise Refused(NOT_THERE, "there is no such panel")
-    if not call.who.may(page.role):
-        raise Refused(ROLE_MISSING, f"{page.title} is for the role {page.role.name.lower()}")
+    if not page.is_for(call.who):
+        raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role")
     scope = _SCOPES.get(page.name)
     if scope is not None and not call.who.allows(scope):
         raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")

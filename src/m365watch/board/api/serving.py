@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from m365watch.board.leaving import Left, while_there
 from m365watch.board.security import access_or_none
 from m365watch.board.sources import Sources
 from m365watch.board.token_gate import bearer_of
+from m365watch.board.trail import tell
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, FilterRefused, QueryRefused
 
@@ -101,6 +103,8 @@ class Api:
             raise Refused(SCOPE_MISSING, f"this needs the scope {operation.scope}; the token has {has}")
         if not access.may(operation.role):
             raise Refused(ROLE_MISSING, f"this is for the role {operation.role.name.lower()}")
+        if operation.shows_contents and not access.sees_contents:
+            raise Refused(ROLE_MISSING, "this shows what is in records, which the token may not see")
         return access
 
     async def _read(self, request: Request, operation: Operation, access: Access | None) -> Call:
@@ -111,7 +115,8 @@ class Api:
             raise Refused(PARAMETER_WRONG, f"{named[0]}: it belongs into the path")
         values = read_values(operation.parameters, pairs)
         body = None if operation.body is None else await _body(request, operation.body)
-        return Call(access, self._sources, self._sources.clock.now(), values, body)
+        told = partial(tell, request.scope)
+        return Call(access, self._sources, self._sources.clock.now(), values, body, told)
 
 
 async def _body(request: Request, form: type[msgspec.Struct]) -> msgspec.Struct:
