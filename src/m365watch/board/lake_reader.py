@@ -32,6 +32,7 @@ from m365watch.board.planning import (
 )
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
+from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
@@ -136,7 +137,15 @@ class FactsReader:
         for attempt in range(1, _TRIES_MAX + 1):
             snapshot = self._look()
             narrowed = tuple(view.narrowing.pairs())
-            key = (snapshot.version, query, view.range, view.tenants, narrowed, _key(given))
+            key = (
+                snapshot.version,
+                query,
+                view.range,
+                view.tenants,
+                view.access.sees_contents,
+                narrowed,
+                _key(given),
+            )
             if key in self._answers:
                 return self._answers[key]
             try:
@@ -215,7 +224,7 @@ class FactsReader:
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
-        named = ", ".join(["at_s", "last_s", *source.columns, "n"])
+        named = ", ".join(["at_s", "last_s", *columns_for(view, source.columns), "n"])
         facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
