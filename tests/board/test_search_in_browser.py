@@ -50,7 +50,7 @@ def test_a_search_by_the_keyboard(collected: Path) -> None:
         await tab.until(f"document.querySelectorAll('.hits tbody > tr').length > {before}")
         await tab.until("document.querySelector('[data-stop]').hidden")
         await tab.run("document.querySelector('.hits tbody > tr > td:last-child').click()")
-        await tab.until("document.querySelector('tr.under .fields')")
+        await tab.until("document.querySelector('tr.under')")
         await tab.run("document.getElementById('saved').open = true")
         await tab.run("document.getElementById('keep-name').value = 'Directory'")
         await tab.run("document.querySelector('[data-keep]').requestSubmit()")
