@@ -39,8 +39,8 @@ RECORDS = Operation(
     path=f"{BASE}/records",
     title="Find records",
     says=(
-        "Those of the time that the filter `q` holds for, the newest days first, each as Microsoft sent it, one"
-        " a line. Where reading ends early, the last line is an object with the key `error` alone."
+        "Those of the time that the filter `q` holds for, the newest days first, each as Microsoft sent it,"
+        " one a line. Where reading ends early, the last line is an object with the key `error` alone."
     ),
     tag="Records",
     answer=_list,
