@@ -988,3 +988,39 @@ def test_a_batch_that_was_handed_over_is_never_replaced_by_another(tmp_path: Pat
     run(House(tmp_path, (lake, files), disk=FullDisk(0)), use)
 
     assert sorted(lake.disk.records) == sorted(files.disk.records) == make_records(4)
+
+
+class PreparingOutput(FakeOutput):
+    """Writes down what it is told, in order."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.told: list[tuple[str, int]] = []
+
+    def prepare(self, batch: Batch) -> None:
+        if ("prepare", batch.number) not in self.told:
+            self.told.append(("prepare", batch.number))
+
+    async def deliver(self, batch: Batch) -> Receipt:
+        self.told.append(("deliver", batch.number))
+        await asyncio.sleep(LINGER_S * 8)
+        return await super().deliver(batch)
+
+
+def test_an_output_hears_of_the_next_batch_while_one_is_delivered(tmp_path: Path) -> None:
+    """It can begin with it; and gets it only once the one before is committed."""
+    output = PreparingOutput("lake")
+    house = House(tmp_path, (output,))
+
+    async def use(house: House) -> None:
+        await house.trickle(4)
+        await house.finish()
+
+    run(house, use)
+
+    numbers = [number for told, number in output.told if told == "deliver"]
+    expected = [("deliver", numbers[0])]
+    for number in numbers[1:]:
+        expected += [("prepare", number), ("deliver", number)]
+    assert len(numbers) == 4
+    assert output.told == expected

@@ -1,6 +1,6 @@
-"""Writes the generated pages of docs/reference, or says which of them have drifted from the code.
+"""Writes what is generated: the pages of docs/reference, and the bill of what a run is made of.
 
-`python -m tools.docs` writes them; with `--check` it writes nothing and ends with 1 where a page
+`python -m tools.docs` writes it; with `--check` it writes nothing and ends with 1 where a page
 differs from what the code says now.
 """
 
@@ -11,16 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from m365watch.config.reference import render_reference
-from tools import cli_page, detections_page, devo_errors_page, errors_page
+from tools import cli_page, detections_page, devo_errors_page, errors_page, sbom
 
-REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[1]
 
 PAGES: dict[str, Callable[[], str]] = {
-    "cli.md": cli_page.render,
-    "detections.md": detections_page.render,
-    "devo-errors.md": devo_errors_page.render,
-    "errors.md": errors_page.render,
-    "settings.md": render_reference,
+    "deploy/sbom.cdx.json": sbom.render_bill,
+    "docs/reference/cli.md": cli_page.render,
+    "docs/reference/detections.md": detections_page.render,
+    "docs/reference/devo-errors.md": devo_errors_page.render,
+    "docs/reference/errors.md": errors_page.render,
+    "docs/reference/settings.md": render_reference,
 }
 """Each generated page, and what gives its text."""
 
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
             write_page(name, text)
         return 0
     for name in drifted:
-        sys.stderr.write(f"docs/reference/{name} has drifted from the code\n")
+        sys.stderr.write(f"{name} has drifted from the code\n")
     if drifted:
         sys.stderr.write("hint: ./dev docs\n")
     return 1 if drifted else 0
@@ -50,15 +51,15 @@ def list_drifted() -> dict[str, str]:
 
 def read_page(name: str) -> str:
     """The page as it is; empty where there is none."""
-    path = REFERENCE / name
+    path = ROOT / name
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def write_page(name: str, text: str) -> None:
     """Puts the page in its place."""
-    REFERENCE.mkdir(parents=True, exist_ok=True)
-    (REFERENCE / name).write_text(text, encoding="utf-8")
-    sys.stdout.write(f"docs/reference/{name}\n")
+    (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+    (ROOT / name).write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{name}\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.news import News
-from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output
+from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output, Prepares
 from m365watch.outputs.queue import BatchQueue
 from m365watch.outputs.troubles import OutputTrouble
 from m365watch.outputs.waiting import Handed, Waiting
@@ -80,6 +80,7 @@ class OutputLane:
     def __init__(self, queued: QueuedOutput, means: LaneMeans, *, is_alone: bool) -> None:
         """An output that `is_alone` and writes at once does without the disk: its pace is the run's."""
         self.output = queued.output
+        self._preparing = self.output if isinstance(self.output, Prepares) else None
         self._means = means
         self._trouble = OutputTrouble(self.output, ledger=means.ledger, calls=means.calls, clock=means.clock)
         self._queue = queued.queue
@@ -298,7 +299,18 @@ class OutputLane:
                 size_bytes = batch.size_bytes if self.output.batches_at_once_max > 1 else 0
                 self._open.append(Handed(one, batch, size_bytes, task))
             self._news.tell()
+        await self._announce()
         await self._flush()
+
+    async def _announce(self) -> None:
+        """Let the output begin with the next batch while the one before is delivered and committed."""
+        if self._preparing is None or not self._open:
+            return
+        # A delivery that began just now takes its batch over first, and what was prepared of it.
+        await asyncio.sleep(0)
+        batch = self._waiting[0].batch if self._waiting else None
+        if batch is not None and batch.record_count:
+            self._preparing.prepare(batch)
 
     async def _hand_over(self, batch: Batch) -> Receipt | None:
         """The output's receipt; None where the batch has nothing for it."""

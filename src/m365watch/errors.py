@@ -34,6 +34,7 @@
     |   |-- LakeUnusable        the lake cannot be looked after: its disk, or another engine's changes
     |   |-- ErasureOpen         the erasure of another person has to be finished first
     |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
+    |   |-- FilterRefused       the filter cannot be read, at a place that is named
     |   `-- QueryStopped        the query met a limit, or the lake could not be read
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
@@ -389,6 +390,20 @@ class QueryRefused(NeedsOperator):
     """
 
     code = "query_refused"
+
+
+class FilterRefused(NeedsOperator):
+    """The filter cannot be read, from the named character on.
+
+    Correct it there: docs/search.md says how filters are written.
+    """
+
+    code = "filter_refused"
+
+    def __init__(self, what: str, *, at: int, fix: str, where: str = "") -> None:
+        """`at` is the place in the filter's text, counted from 0."""
+        super().__init__(f"character {at + 1}: {what}", fix=fix, where=where)
+        self.at = at
 
 
 class QueryStopped(NeedsOperator):

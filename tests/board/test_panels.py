@@ -44,6 +44,7 @@ MAY_BE_EMPTY = {
     ("threats", "flows"),
     ("investigate", "figures"),
     ("investigate", "compare"),
+    ("sql", "answer"),
     ("record", "record"),
     ("record", "alerts"),
     ("health", "needs"),

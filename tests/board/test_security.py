@@ -38,6 +38,8 @@ from m365watch.board.shapes import (
     Heat,
     HeatCell,
     HeatRow,
+    HitRow,
+    Hits,
     Lane,
     Lanes,
     Line,
@@ -45,12 +47,14 @@ from m365watch.board.shapes import (
     Mark,
     Matrix,
     Met,
+    Passage,
     Queue,
     Ranked,
     Ranking,
     RecordLine,
     Records,
     RecordShown,
+    Refused,
     Said,
     Several,
     Shape,
@@ -159,6 +163,16 @@ def shapes_of(text: str) -> list[Shape]:
     cell = HeatCell("ok", 0.5, text)
     heat = Heat(0, 3600, 1, [HeatRow(text, [cell], text, text, url="/health")], cut=text)
     empty = Grid((), (), empty=Empty(text, text))
+    hits = Hits(
+        [Heading(text)],
+        [
+            HitRow([Cell(text, url="/record")]),
+            HitRow([Cell(text, ("user", text))], Passage(text, text, text)),
+        ],
+        *(chart, 2, 2, 1, f"/search/part?{urlencode({'q': text})}"),
+        none=Empty(text, text),
+    )
+    refused = Hits((), (), chart, 0, 0, 0, refused=Refused(text, 1, text, text))
     return [
         chart,
         ranking,
@@ -167,6 +181,8 @@ def shapes_of(text: str) -> list[Shape]:
         Several([chart, grid]),
         heat,
         empty,
+        hits,
+        refused,
         *case_shapes_of(text),
         *configured_shapes_of(text),
     ]

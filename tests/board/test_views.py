@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asking import view_of
 from m365watch.board.access import Access, Role
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS, OUTCOMES, VALUES_MAX
+from m365watch.board.narrowing import DIMENSIONS, NEGATED, NUMBERS, OUTCOMES, VALUES_MAX, plain_name
 from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
@@ -31,6 +31,7 @@ QUERIES = st.fixed_dictionaries(
         "from": st.sampled_from(["2026-11-20T10:00Z", "1795000000", "never", "9" * 40]),
         "to": st.sampled_from(["2026-11-21T10:20Z", "1795400000", "-1"]),
         **{name: values_of(name) for name in DIMENSIONS},
+        **{name: values_of(plain_name(name)) for name in NEGATED},
     },
 )
 
@@ -62,6 +63,16 @@ def test_a_narrowing_is_taken_out_again() -> None:
 
     assert narrowed.narrowing.of("user") == ("ann@contoso.example",)
     assert narrowed.widened_url("/overview", "user", "ann@contoso.example") == view.url("/overview")
+
+
+def test_what_must_not_be_there_adds_up() -> None:
+    """Each value that is left out stays left out when another one is; one of several is taken out again."""
+    view = view_of("not-user=ann%40x", now=NOW)
+
+    both = view_of(urlsplit(view.narrowed_url("/overview", "not-user", "bob@x")).query, now=NOW)
+
+    assert both.narrowing.of("not-user") == ("ann@x", "bob@x")
+    assert both.widened_url("/overview", "not-user", "bob@x") == view.url("/overview")
 
 
 def test_values_are_bounded() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -154,6 +156,16 @@ def test_a_batch_that_breaks_off_leaves_nothing_behind(tmp_path: Path, expected:
     state.close()
 
     assert found == expected
+
+
+def test_a_child_imports_little() -> None:
+    """It is started while much is to be done: what reads rules and settings is not imported for it."""
+    code = "import sys, m365watch.detect.seeking; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+
+    assert "m365watch.detect.matching" in loaded
+    assert not loaded & {"pydantic", "structlog", "yaml", "sqlite3", "asyncio", "m365watch.config.settings"}
 
 
 def test_a_quiet_collector_has_no_child(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -33,9 +33,10 @@ from m365watch.detect.condition import (
 from m365watch.detect.drawing import Told
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.fields import View
-from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import decode_record
 from m365watch.detect.matching import Matcher, operations_of
+from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from rules import TENANT
@@ -96,6 +97,11 @@ KEPT = Extension(
 )
 OWN_IDS = ("a", " b", "", "caf\\u00e9", "[1", "x" * 120)
 OWN_TIMES = (b"T00:00:00", b"T07:00:01", b"T07:00:01Z", b"T07:00:01.25", b" 07:00:01", b"T25:00:00")
+
+
+def make_matcher(rules: Sequence[Rule], *, knowledge: Knowledge = NOTHING_KNOWN) -> Matcher:
+    """What looks for these rules."""
+    return Matcher(list_sought(rules, knowledge), knowledge=knowledge)
 
 
 def make_condition(dice: random.Random, depth: int = 0) -> Condition:
@@ -187,7 +193,7 @@ def test_every_rule_finds_what_it_finds_by_itself(seed: int) -> None:
     ]
     alone = [compile_condition(condition) for condition in conditions]
     # Few rules together: one that has to be asked in any case would make up for another's guard.
-    matchers = [Matcher(rules[at : at + 2], knowledge=KNOWLEDGE) for at in range(0, len(rules), 2)]
+    matchers = [make_matcher(rules[at : at + 2], knowledge=KNOWLEDGE) for at in range(0, len(rules), 2)]
     for record in [make_record(dice) for _ in range(60)]:
         view = View(decode_record(record) or {}, knowledge=KNOWLEDGE, tenant=TENANT)
         expected = [rule.id for rule, holds in zip(rules, alone, strict=True) if holds(view)]
@@ -200,7 +206,7 @@ def test_every_rule_finds_what_it_finds_by_itself(seed: int) -> None:
 def test_rules_of_other_operations_cost_nothing() -> None:
     """A record that no rule can match is not decoded at all."""
     rule = Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("Operation", Like(("New-InboxRule",))))
-    matcher = Matcher([rule])
+    matcher = make_matcher([rule])
     [header] = headers_of([b'{"Operation":"FileAccessed"}'])
 
     assert matcher.plan_for(header) is None
@@ -215,7 +221,7 @@ def test_a_rule_without_operations_is_left_out_by_what_the_header_says() -> None
         Asked("RecordType", OneOf(frozenset({"15"}))),
         Asked("Operation", Like((Wildcard.MANY, "Inbox", Wildcard.MANY))),
     ):
-        matcher = Matcher([Rule("1", "r", Severity.LOW, "x.yml", condition=test)])
+        matcher = make_matcher([Rule("1", "r", Severity.LOW, "x.yml", condition=test)])
         [other] = headers_of(
             [b'{"Operation":"FileAccessed","RecordType":6,"Workload":"SharePoint","UserType":3}']
         )
@@ -231,7 +237,7 @@ def test_a_rule_without_operations_is_left_out_by_what_the_header_says() -> None
 def test_what_is_remembered_is_bounded() -> None:
     """A million users do not make a million answers."""
     rule = Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("UserId", Like(("ann",))))
-    matcher = Matcher([rule])
+    matcher = make_matcher([rule])
     matcher._memory.most = 50
     for number in range(500):
         record = json.dumps({"Operation": "x", "UserId": f"u{number}"}).encode()
@@ -251,7 +257,7 @@ def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) ->
         for number in range(8)
     ]
     rules = [replace(one, extension=KEPT) for one in rules]
-    matcher = Matcher(rules, knowledge=KNOWLEDGE)
+    matcher = make_matcher(rules, knowledge=KNOWLEDGE)
     models = [make_record(dice) for _ in range(12)]
     found = 0
     for number in range(200):
@@ -261,7 +267,7 @@ def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) ->
         alike = matcher.match(record, TOLD, header=header)
         found += len(alike)
 
-        assert alike == Matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
+        assert alike == make_matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
     assert found
 
 
@@ -277,7 +283,7 @@ def test_what_is_remembered_is_forgotten_when_a_list_changes() -> None:
     """A new name in a file of VIPs counts for a record that is like one before."""
     vips = Growing({"bob@contoso.example"})
     condition = Every((Asked("Operation", Like(("x",))), Asked("m365.vip", Like(("true",)))))
-    matcher = Matcher(
+    matcher = make_matcher(
         [Rule("1", "r", Severity.LOW, "x.yml", condition=condition)], knowledge=Knowledge(vips=vips)
     )
     record = b'{"Id":"1","CreationTime":"2026-11-02T00:00:00","Operation":"x","UserId":"ann@contoso.example"}'

@@ -30,6 +30,7 @@ OF_COMMANDS_THAT_ASK = {
     "alerts_refused",
     "consent_refused",
     "erasure_open",
+    "filter_refused",
     "lake_held",
     "lake_missing",
     "lake_unusable",

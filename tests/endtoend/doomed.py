@@ -21,7 +21,7 @@ from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Batch, Receipt
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import Output, Prepares
 from place import Place
 
 
@@ -68,6 +68,10 @@ class DoomedOutput:
 
     async def open(self, *, last_batch: int, position: str, newest_batch: int | None = None) -> int:
         return await self._output.open(last_batch=last_batch, position=position, newest_batch=newest_batch)
+
+    def prepare(self, batch: Batch) -> None:
+        if isinstance(self._output, Prepares):
+            self._output.prepare(batch)
 
     async def deliver(self, batch: Batch) -> Receipt:
         self._deliveries += 1

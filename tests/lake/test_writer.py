@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from lake_place import WRITER_ID, LakePlace, file_size_limit, records_of, rows_of
 from m365watch.clock import SystemClock
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.parquet import Part
 from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter
 from m365watch.model import Batch
 from m365watch.outputs.lake import LakeOutput
@@ -191,8 +193,8 @@ def test_a_commit_whose_answer_was_lost_is_found(tmp_path: Path) -> None:
     """After any failure the table is read again before the batch is."""
 
     class LosesAnswers(AuditWriter):
-        def append(self, batch: Batch) -> None:
-            super().append(batch)
+        def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
+            super().append(batch, parts)
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):

@@ -13,7 +13,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.config.settings import MaskSettings
+from m365watch.config.settings import ANY_TEXT, MaskSettings
 from m365watch.model import TenantId, WideHeader
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking import Masker
@@ -413,6 +413,22 @@ class Ticking(FakeClock):
     def monotonic_s(self) -> float:
         self.looks += 1
         return self.looks / 100
+
+
+@pytest.mark.parametrize(
+    "value", [b'"a"', b'"line\\nbreak"', b'""', b"12", b"true", b'["a",{"b":"c"}]', b'"\\ud83d"', b"null"]
+)
+def test_the_pattern_of_any_text_is_read_as_any_other(value: bytes) -> None:
+    """It is known without being searched for, and masks what the expression would."""
+    record = b'{"Subject":' + value + b"}"
+    written_otherwise = "(?s)(?:.+)"
+
+    found, expected = (
+        masker(MaskSettings(("Subject",), "***", (pattern,))).mask(split_of(record), wide=False).records
+        for pattern in (ANY_TEXT, written_otherwise)
+    )
+
+    assert found == expected
 
 
 def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:

@@ -34,7 +34,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     if not view.access.may(Role.ANALYST):
         return _answer(403, "your role may not change alerts")
     try:
-        asked = msgspec.json.decode(await _body_of(request), type=StatesAsked)
+        asked = msgspec.json.decode(await body_of(request), type=StatesAsked)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _answer(400, f"this request cannot be read: {error}")
     reason = clean_text(asked.reason)
@@ -52,7 +52,8 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     return _answer(200, f"{words} {asked.state}")
 
 
-async def _body_of(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
+    """What the request brings. Raises: DecodeError: it is too long."""
     body = b""
     async for part in request.stream():
         body += part

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from m365watch.board.configuring.rows import rows_of
 from m365watch.board.shapes import (
     Case,
     Chart,
     Configured,
+    Drawn,
     Grid,
     Heat,
+    Hits,
     Lanes,
     Listing,
     Matrix,
-    Plain,
     Queue,
     Ranking,
     Records,
@@ -26,12 +29,14 @@ from m365watch.board.shapes import (
     Waiting,
 )
 from m365watch.board.time_range import instant_text
+from m365watch.board.words import visible
 
 _ALERT = (
     *("alert", "severity", "title", "state", "about", "records"),
     *("first", "last", "techniques", "note"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+"""Signs with which a formula begins, the wide ones of East Asian keyboards too."""
 
 
 def csv_of(shape: Shape) -> str:
@@ -43,7 +48,7 @@ def csv_of(shape: Shape) -> str:
     return sink.getvalue()
 
 
-def _rows_of(shape: Plain) -> Iterator[list[str]]:
+def _rows_of(shape: Drawn) -> Iterator[list[str]]:
     match shape:
         case Several(parts=parts):
             for number, part in enumerate(parts):
@@ -69,8 +74,8 @@ def _rows_of(shape: Plain) -> Iterator[list[str]]:
             yield from _case_rows(shape)
 
 
-def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes) -> Iterator[list[str]]:
-    """What alerts and investigations are made of."""
+def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes | Hits) -> Iterator[list[str]]:
+    """What alerts, investigations and searches are made of."""
     match shape:
         case Queue(rows=alerts):
             yield list(_ALERT)
@@ -83,6 +88,9 @@ def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes) -> Iter
         case Listing(rows=said):
             yield ["what", "when", "note", "commands"]
             yield from ([one.text, one.at, one.note, "\n".join(one.commands)] for one in said)
+        case Hits(headings=headings, rows=hits):
+            yield [one.text for one in headings]
+            yield from ([cell.text for cell in one.cells] for one in hits)
         case Records(rows=records):
             yield ["time", "id", "what", "says", "record"]
             yield from ([one.at, one.id, one.title, one.says, one.raw] for one in records)
@@ -113,6 +121,19 @@ def _heat_rows(heat: Heat) -> Iterator[list[str]]:
         yield [instant_text(heat.start_s + place * heat.step_s), *(cell.says for cell in cells)]
 
 
+def csv_line(cells: Sequence[str]) -> str:
+    """One row, as text that hides nothing and that no spreadsheet calculates."""
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerow([_safe(one) for one in cells])
+    return sink.getvalue()
+
+
+def json_line(document: object) -> bytes:
+    """One line of NDJSON."""
+    return msgspec.json.encode(document) + b"\n"
+
+
 def _safe(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """A text that no spreadsheet takes for a formula, and of which nothing hides or turns round a part."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) or shown.startswith(_FORMULA) else shown

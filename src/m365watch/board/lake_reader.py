@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
+from m365watch.board.hits_reader import HitsReader
 from m365watch.board.planning import (
     Query,
     Snapshot,
@@ -29,6 +30,7 @@ from m365watch.board.planning import (
     joined,
     plan_source,
 )
+from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
@@ -98,6 +100,8 @@ class FactsReader:
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
         self._log_at_ns = 0
+        self.hits = HitsReader(lake)
+        self.sql = SqlReader(lake)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
@@ -137,6 +141,8 @@ class FactsReader:
             asking.connection.interrupt()
         self._threads.shutdown(cancel_futures=True)
         self._connection.close()
+        self.hits.close()
+        self.sql.close()
 
     def _look(self) -> Snapshot:
         with self._looking:

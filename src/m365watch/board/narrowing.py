@@ -20,6 +20,9 @@ DIMENSIONS = {
     "app": "app_id",
 }
 """The column of the facts by the name in a URL."""
+NOT = "not-"
+"""What the name in a URL begins with where its value must not be there."""
+NEGATED = tuple(f"{NOT}{name}" for name in DIMENSIONS if name not in {"tenant", "result"})
 NUMBERS = frozenset({"type", "usertype"})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
@@ -39,11 +42,17 @@ class Narrowing:
     @property
     def columns(self) -> frozenset[str]:
         """The columns that it needs."""
-        return frozenset(DIMENSIONS[name] for name in self.values)
+        return frozenset(DIMENSIONS[plain_name(name)] for name in self.values)
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """Those of which it names values that have to be there."""
+        return frozenset(DIMENSIONS[name] for name in self.values if name in DIMENSIONS)
 
     def with_value(self, name: str, value: str) -> Narrowing:
-        """The same, and `value` alone under `name`."""
-        return Narrowing({**self.values, name: (value,)})
+        """The same, and `value` alone under `name`; a negated name keeps the others that it has."""
+        others = tuple(one for one in self.of(name) if one != value) if name in NEGATED else ()
+        return Narrowing({**self.values, name: (*others, value)[-VALUES_MAX:]})
 
     def with_values(self, name: str, values: Iterable[str]) -> Narrowing:
         """The same, and these values alone under `name`."""
@@ -56,7 +65,7 @@ class Narrowing:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Name and value, in the order in which a URL has them."""
-        return [(name, value) for name in DIMENSIONS for value in self.of(name)]
+        return [(name, value) for name in (*DIMENSIONS, *NEGATED) for value in self.of(name)]
 
 
 NOT_NARROWED = Narrowing()
@@ -67,13 +76,19 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
     found: dict[str, list[str]] = {}
     for name, given in query:
         value = clean_text(given)
-        if name not in DIMENSIONS or not value or not _can_be(name, value):
+        plain = plain_name(name)
+        if name not in {*DIMENSIONS, *NEGATED} or not value or not _can_be(plain, value):
             continue
-        value = value.lower() if name in {"user", "tenant", "ip", "app"} else value
+        value = value.lower() if plain in {"user", "tenant", "ip", "app"} else value
         kept = found.setdefault(name, [])
         if value not in kept and len(kept) < VALUES_MAX:
             kept.append(value)
-    return Narrowing({name: tuple(found[name]) for name in DIMENSIONS if name in found})
+    return Narrowing({name: tuple(found[name]) for name in (*DIMENSIONS, *NEGATED) if name in found})
+
+
+def plain_name(name: str) -> str:
+    """The name of the dimension, negated or not."""
+    return name.removeprefix(NOT)
 
 
 def _can_be(name: str, value: str) -> bool:

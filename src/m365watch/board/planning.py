@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS, plain_name
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.rollups.facts import (
@@ -147,7 +147,7 @@ def plan_source(
 def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: int) -> Rollup | Slice:
     """What of a rollup is enough, and least to read: what is sorted by a value of the view comes first."""
     enough = [one for one in rollup.slices if one.grain_s <= grain_s and set(columns) <= set(one.columns)]
-    named = view.narrowing.columns - {"workload", "outcome"}
+    named = view.narrowing.named_columns - {"workload", "outcome"}
     sorted_so = [one for one in enough if one.columns[0] in named]
     if sorted_so:
         return sorted_so[0]
@@ -210,17 +210,19 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
     """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
     parts = ["at_s >= $start_s", "at_s < $end_s"]
     bound: dict[str, object] = {}
-    wanted = {DIMENSIONS[name]: values for name, values in view.narrowing.values.items() if name != "tenant"}
+    wanted = {name: values for name, values in view.narrowing.values.items() if name != "tenant"}
     if view.tenants is not None:
-        wanted["tenant_id"] = view.tenants
-    numbers = {DIMENSIONS[name] for name in NUMBERS}
-    for column, values in wanted.items():
+        wanted["tenant"] = view.tenants
+    for name, values in wanted.items():
+        plain = plain_name(name)
+        column = DIMENSIONS[plain]
         assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        names = [f"{column}_{place}" for place in range(len(values))]
-        parts.append(f"{column} IN ({', '.join(f'${name}' for name in names)})")
+        bound_as = [f"{name.replace('-', '_')}_{place}" for place in range(len(values))]
+        one_of = f"{column} IN ({', '.join(f'${one}' for one in bound_as)})"
+        parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
         bound |= {
-            name: int(value) if column in numbers else value
-            for name, value in zip(names, values, strict=True)
+            one: int(value) if plain in NUMBERS else value
+            for one, value in zip(bound_as, values, strict=True)
         }
     return " AND ".join(parts), bound
 

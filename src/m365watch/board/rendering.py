@@ -11,8 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from m365watch.board.narrowing import NUMBERS
+from m365watch.board.narrowing import NUMBERS, plain_name
 from m365watch.board.pages.registry import PAGES
+from m365watch.board.pages.sql import EXAMPLES
 from m365watch.board.shapes import Chart, Shape
 from m365watch.board.time_range import PRESETS
 from m365watch.board.view import View
@@ -58,9 +59,11 @@ class Templates:
         self._environment.filters.update(filters)
         self._environment.globals |= {
             "dimensions": _DIMENSION_WORDS,
+            "dimension_words": dimension_words,
             "pages": PAGES,
             "presets": PRESETS,
             "value_words": value_words,
+            "examples": EXAMPLES,
             "static": f"/static/{self.version}",
         }
 
@@ -78,8 +81,15 @@ def _finalise(value: object) -> object:
     return visible(value) if type(value) is str else value
 
 
+def dimension_words(name: str) -> str:
+    """What narrows a view, as people read it: User, or User is not."""
+    plain = plain_name(name)
+    return _DIMENSION_WORDS[plain] + ("" if name == plain else " is not")
+
+
 def value_words(name: str, value: str) -> str:
     """A value that narrows a view, as people read it."""
+    name = plain_name(name)
     if name == "workload":
         return workload_words(value)
     if name in NUMBERS:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,12 +25,14 @@ from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
+from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
-from m365watch.board.narrowing import DIMENSIONS
+from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
+from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -41,13 +41,8 @@ from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
 
-_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
-
-
-class Left(Exception):
-    """The browser went away before the answer was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +97,7 @@ class Board:
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 *configuring.routes(),
                 Route("/panel/{page}/{panel}", self._panel),
+                *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Route("/api/v1/{page}/{panel}", self._json),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
@@ -144,7 +140,13 @@ class Board:
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
         view = self._view(request, access)
         path = f"/{page.name}"
-        url = view.narrowed_url(path, name, value) if name in DIMENSIONS and value else view.url(path)
+        if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
+            name = f"{NOT}{name}"
+        url = (
+            view.narrowed_url(path, name, value)
+            if name in {*DIMENSIONS, *NEGATED} and value
+            else view.url(path)
+        )
         return RedirectResponse(url, status_code=303)
 
     async def _panel(self, request: Request) -> Response:
@@ -153,7 +155,7 @@ class Board:
             return PlainTextResponse("there is no such panel\n", status_code=404)
         path = f"/{page.name}"
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
         except Left:
@@ -169,7 +171,7 @@ class Board:
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
         except Left:
@@ -183,7 +185,7 @@ class Board:
         if page is None or panel is None:
             return _document({"error": "there is no such panel"}, status=404)
         try:
-            shape = await _while_there(request, panel.load(view, self._sources))
+            shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return _document({"error": str(error), "code": error.code}, status=503)
         except Left:
@@ -220,6 +222,9 @@ class Board:
     def _access_of(self, request: Request) -> Access:
         return access_of(request)
 
+    def _view_of(self, request: Request) -> View:
+        return self._view(request, self._access_of(request))
+
     def _view(self, request: Request, access: Access) -> View:
         return read_view(request.query_params, access, now=self._sources.clock.now())
 
@@ -251,25 +256,3 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = _FOR_A_YEAR
         return response
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` answers; it is cancelled when the browser goes away.
-
-    Raises: Left; what `work` raises.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_gone(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Left
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -370,6 +370,56 @@ class Heat:
     empty: Empty | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a text stands in: a few words before it, itself, a few after."""
+
+    before: str
+    found: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """One record that was looked for."""
+
+    cells: Sequence[Cell]
+    passage: Passage | None = None
+    """Where a text that was looked for stands in the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What somebody typed that cannot be read, from which character on, why, and what to do."""
+
+    text: str
+    at: int
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Records that were looked for, as far as the lake has been searched."""
+
+    kind: ClassVar = "hits"
+    headings: Sequence[Heading]
+    rows: Sequence[HitRow]
+    chart: Chart
+    count: int
+    searched: int
+    """Records that were looked at."""
+    left: int
+    """Records that have still to be looked at."""
+    more: str = ""
+    """The URL of the next part; empty where all has been searched."""
+    refused: Refused | None = None
+    none: Empty | None = None
+    """What to do if there turns out to be no hit at all."""
+    empty: Empty | None = None
+
+
 Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
+Drawn = Plain | Hits
 Configured = Instances | Editor | Past | Trial
-Shape = Plain | Configured
+Shape = Drawn | Configured

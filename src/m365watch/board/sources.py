@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
+from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
+from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import FactsReader, Query, Row
+from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
@@ -30,6 +33,9 @@ from m365watch.detect.rule import Rule
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.lake.filters.finding import Hit
+from m365watch.lake.filters.terms import Term
+from m365watch.lake.reader import QueryAnswer
 from m365watch.notify.looking import WhoKnows, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -76,6 +82,45 @@ class Sources:
         Raises: QueryStopped; LakeUnusable.
         """
         return [] if self.facts is None else await self.facts.ask(view, query, **given)
+
+    async def find_hits(self, view: View, term: Term | None, *, before_s: int | None, rows: int) -> PartFound:
+        """The records of the view that a filter holds for, in the newest part of the lake before `before_s`.
+
+        Raises: FilterRefused; QueryStopped; LakeUnusable.
+        """
+        if self.facts is None:
+            return NOTHING_FOUND
+        part = await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
+        if view.access.sees_contents:
+            return part
+        newest = [without_contents(hit) for hit in part.found.newest]
+        return replace(part, found=replace(part.found, newest=newest))
+
+    def read_hits(
+        self, view: View, term: Term | None, *, most: int
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        """All such records as they were sent, at most so many, the newest days first.
+
+        Raises: FilterRefused; and, as they are read, QueryStopped and LakeUnusable.
+        """
+        asked = asked_of(view, term)
+        if self.facts is None:
+            return _nothing()
+        chunks = self.facts.hits.read(asked, most=most)
+        return chunks if view.access.sees_contents else _bare(chunks)
+
+    async def ask_sql(
+        self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
+    ) -> QueryAnswer | None:
+        """What an analyst's SQL says of the view's tenants, whatever its time; None where there is no lake.
+
+        Raises: LakeMissing; QueryRefused; QueryStopped.
+        """
+        may = view.access.may(Role.ANALYST) and view.access.sees_contents
+        assert may  # noqa: S101 - the page and the export ask before
+        if self.facts is None:
+            return None
+        return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
 
     async def list_alerts(
         self,
@@ -193,3 +238,14 @@ class Sources:
             return []
         tenants = view.tenants
         return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]
+
+
+async def _nothing() -> AsyncIterator[list[tuple[Hit, bytes]]]:
+    nothing: tuple[list[tuple[Hit, bytes]], ...] = ()
+    for one in nothing:
+        yield one
+
+
+async def _bare(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+    async for hits in chunks:
+        yield [(without_contents(hit), b"") for hit, _ in hits]

@@ -18,12 +18,15 @@ _OPTIONS = (
     "by",
     *("alert", "state", "severity", "rule", "technique"),
     *("session", "mailbox", "site", "text", "record"),
+    *("q", "sql"),
     *("instance", "template", "past"),
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")
 """What an investigation may be about that no column has by itself; of `text` any record that holds it."""
 _OPTION_CHARACTERS_MAX = 300
+_LONG = {"q": 2_001, "sql": 8_001}
+"""One character more than may be: whoever reads it says so, and takes no part of it for the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,9 @@ class View:
 
 def read_view(query: QueryParams, access: Access, *, now: datetime) -> View:
     """The view that a URL's query means; never refuses one."""
-    options = [(name, query[name][:_OPTION_CHARACTERS_MAX]) for name in _OPTIONS if query.get(name)]
+    options = [
+        (name, query[name][: _LONG.get(name, _OPTION_CHARACTERS_MAX)]) for name in _OPTIONS if query.get(name)
+    ]
     return View(
         access=access,
         now=now,

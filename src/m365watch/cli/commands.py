@@ -22,6 +22,7 @@ PLACES = {
     "blobs": "m365watch.cli.blobs:blobs",
     "retry": "m365watch.cli.blobs:retry",
     "query": "m365watch.cli.query:query",
+    "search": "m365watch.cli.search:search",
     "drift": "m365watch.cli.drift:drift",
     "board": "m365watch.cli.board:board",
     "alerts": "m365watch.cli.alerts:alerts",

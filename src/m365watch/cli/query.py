@@ -60,19 +60,20 @@ def query(
     from m365watch.lake.reader import LakeReader
 
     text = sys.stdin.read() if sql == "-" else sql
-    reader = LakeReader(lake or _lake_directory(config, job=job, collector=collector_file))
+    reader = LakeReader(lake or lake_directory(config, job=job, collector=collector_file))
     tenants = None if not tenant else [one.lower() for one in tenant]
     try:
         answer = reader.query(text, tenants=tenants, limit_s=timeout_secs, rows_max=limit)
     except QueryRefused as refusal:
         show_failure(refusal)
         raise typer.Exit(EXIT_USAGE) from None
-    _show(answer, RowFormat.JSON if as_json else row_format)
+    show_answer(answer, RowFormat.JSON if as_json else row_format)
     if reader.is_empty():
         sys.stderr.write("the lake is empty: no record has arrived yet\n")
 
 
-def _lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
+def lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
+    """The lake of a configuration. Raises: SettingsRefused: it has none."""
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
@@ -80,7 +81,7 @@ def _lake_directory(config: Path | None, *, job: Path | None, collector: Path | 
     return settings.lake_directory
 
 
-def _show(answer: QueryAnswer, row_format: RowFormat) -> None:
+def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:
     """The rows on stdout; on stderr, whether there are more."""
     from m365watch.cli.rows import csv_text, json_text, rows_view, whole_table
     from m365watch.cli.terminal import stdout_console

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from m365watch.config.inputs import DlpSection, InputSection, MaskSection, ServiceSection
-from m365watch.config.settings import MaskSettings
+from m365watch.config.settings import ANY_TEXT, MaskSettings
 
 MASKED = "***"
 
 _CONDITIONS = ("PolicyDetails", "*", "Rules", "*", "ConditionsMatched", "SensitiveInformation", "*")
 _ON_DEVICE = ("EndpointMetaData", "SensitiveInformation", "*")
 _DETECTIONS = "SensitiveInformationDetections"
-_ANY_TEXT = "(?s).+"
 
 DETECTED_VALUES = tuple(
-    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (_ANY_TEXT,))
+    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (ANY_TEXT,))
     for place in (_CONDITIONS, _ON_DEVICE)
     for detections in ((_DETECTIONS,), (_DETECTIONS, "*"))
 )

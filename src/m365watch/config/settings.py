@@ -80,6 +80,10 @@ UNSET_NETWORK = NetworkSettings()
 """What holds where nobody said anything."""
 
 
+ANY_TEXT = "(?s).+"
+"""The pattern that matches any text whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskSettings:
     """One rule of `obfuscation_data`."""

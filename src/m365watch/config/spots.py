@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from m365watch.config.document import NESTED_TOO_DEEPLY, Unreadable
@@ -16,6 +17,8 @@ from m365watch.values import dataclass
 if TYPE_CHECKING:
     import yaml
 
+REMEMBERED_MAX = 6
+"""Texts whose places are remembered: one change asks for those of the same two again and again."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
@@ -52,6 +55,7 @@ class Spot:
             yield from element.walk()
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def locate(text: str, *, suffix: str) -> Spot | None:
     """Where everything stands in `text`, which is told JSON or YAML as `parse_document` tells it.
 

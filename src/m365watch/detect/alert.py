@@ -9,7 +9,7 @@ from typing import NewType
 
 import msgspec
 
-from m365watch.detect.extension import Severity
+from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)

@@ -24,6 +24,7 @@ from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.matching import PLANS_MAX, Kind, kind_of
 from m365watch.detect.rule import Rule
 from m365watch.detect.seeking import PIPE_BYTES, Answer, End, Part, Piece, read_frame, write_frame
+from m365watch.detect.uses import Sought
 
 if TYPE_CHECKING:
     from m365watch.detect.engine import Portion
@@ -67,10 +68,9 @@ class AsideFinder:
 
         What open files are a part of goes into no other process: `recipe` makes the same knowledge there.
         """
-        self._rules = tuple(rules)
-        self._told: Callable[[], Knowledge] | Knowledge = recipe or knowledge
+        self._told = knowledge if recipe is None or knowledge.is_plain else recipe
         self._busy_records = busy_records
-        self._own = OwnFinder(self._rules, knowledge)
+        self._own = OwnFinder(rules, knowledge)
         self._child: Child | None = None
         self._asked = False
         self._rests = 0
@@ -122,7 +122,7 @@ class AsideFinder:
         self._rests = 0
         if self._child is None:
             try:
-                self._child = Child(self._rules, self._told, may_match=self._own.matcher.may_match)
+                self._child = Child(self._own.sought, self._told, may_match=self._own.matcher.may_match)
             except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
                 self._give_up(f"cannot be started: {error}")
 
@@ -165,17 +165,17 @@ class Child:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        sought: Sequence[Sought],
         knowledge: Knowledge | Callable[[], Knowledge],
         *,
         may_match: Callable[[Kind], bool],
     ) -> None:
-        """Start it, and hand it the rules, and later the records that `may_match` one of them.
+        """Start it, and hand it what is sought, and later the records that `may_match` one of them.
 
         Raises: OSError, and what `pickle` raises.
         """
         self._wanted = _Wanted(may_match)
-        told = pickle.dumps((tuple(rules), knowledge))
+        told = pickle.dumps((tuple(sought), knowledge))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "m365watch.detect.seeking"],
             bufsize=0,

@@ -32,6 +32,7 @@ from m365watch.detect.judging import NO_EXCEPTIONS, judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher
+from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
@@ -223,7 +224,7 @@ def find_alerts(
 
     `now` is when it is looked at, for rules about silence; a day after the last record where it is absent.
     """
-    matcher = Matcher(rules, knowledge=knowledge)
+    matcher = Matcher(list_sought(rules, knowledge), knowledge=knowledge)
     matches: list[Match] = []
     told = Told(tenant, _EPOCH)
     times = []

@@ -11,22 +11,25 @@ import msgspec
 
 from m365watch.detect.alert import Match, clean_text
 from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
-from m365watch.detect.condition import list_fields
+from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
-from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.looks import Parts, Read
 from m365watch.detect.remembering import Memory
-from m365watch.detect.rule import Rule
+from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Source
-from m365watch.detect.uses import COUNTED_MAX, Use, groups_of
+from m365watch.detect.uses import COUNTED_MAX, Sought, Use, groups_of
 from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")
 OWN = frozenset({"Id", "CreationTime"})
 """What no two records have in common."""
+SAID_BYTES_MAX = 2_048
+"""What a match says at greater length is written down each time."""
+_WEIGHED_BYTES = 64
+"""So many bytes weigh as much as one short value."""
 _write = msgspec.json.Encoder().encode
 
 
@@ -41,9 +44,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Fulfilled:
-    """A rule whose condition holds, and what its matches are for."""
+    """A condition that holds, and what its matches are for."""
 
-    rule: Rule
+    rule_id: str
+    severity: Severity
+    """The rule's own."""
+    condition: Condition
     uses: tuple[Use, ...]
     raises: tuple[tuple[Severity, Predicate], ...]
     read: frozenset[str] | None
@@ -51,24 +57,22 @@ class Fulfilled:
 
     def severity_of(self, view: View) -> Severity:
         """The rule's severity, or a higher one that a selection asks for."""
-        found = self.rule.severity
+        found = self.severity
         for severity, holds in self.raises:
             if severity.rank > found.rank and holds(view):
                 found = severity
         return found
 
 
-def fulfil(rule: Rule, uses: tuple[Use, ...]) -> Fulfilled:
+def fulfil(sought: Sought) -> Fulfilled:
     """The rule, ready for records that fulfil it."""
-    raising = [
-        (one.to, rule.selections[one.when]) for one in rule.extension.raises if one.when in rule.selections
-    ]
-    names: set[str] | None = {name for use in uses for name in use.fields}
-    for _, condition in raising:
+    names: set[str] | None = {name for use in sought.uses for name in use.fields}
+    for _, condition in sought.raises:
         fields = list_fields(condition)
         names = None if fields is None or names is None else names | fields
     read = None if names is None else frozenset(need for name in names for need in needs_of(name))
-    return Fulfilled(rule, uses, tuple((to, compile_condition(one)) for to, one in raising), read)
+    raises = tuple((to, compile_condition(one)) for to, one in sought.raises)
+    return Fulfilled(sought.rule_id, sought.severity, sought.condition, sought.uses, raises, read)
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +103,15 @@ class _Wanted:
     group: tuple[int, ...]
     kept: tuple[tuple[str, int], ...]
     counted: tuple[int, ...]
+    said: dict[object, tuple[dict[str, str], bytes]]
+    """What matches say whose kept fields have these lines, and that as it is kept."""
+    memory: Memory
+
+    def remember(self, lines: tuple[str, ...], said: tuple[dict[str, str], bytes]) -> None:
+        """Have it at hand for the next match that says the same."""
+        if len(said[1]) <= SAID_BYTES_MAX:
+            self.said[lines] = said
+            self.memory.values += 1 + len(said[1]) // _WEIGHED_BYTES
 
 
 def can_be_drawn(rules: Sequence[Fulfilled]) -> bool:
@@ -119,7 +132,7 @@ class Drawing:
         late = dict.fromkeys(
             name for one in rules for use in one.uses for name in use.kept if name not in early
         )
-        raising = {one.rule.id: one for one in rules if one.raises}
+        raising = {one.rule_id: one for one in rules if one.raises}
         needs = {name: needs_of(name) for name in (*early, *late)}
         needs |= {rule_id: tuple(sorted(one.read or ())) for rule_id, one in raising.items()}
         wanted = dict.fromkeys(need for one in needs.values() for need in one)
@@ -148,12 +161,12 @@ class Drawing:
         self._early = tuple(source_of(name) for name in (*early, *raising))
         self._late = tuple(source_of(name) for name in late)
         self._keyed = tuple((source.place, source.picked) for source in keyed.values())
-        self._severities = [one.rule.severity for one in rules]
+        self._severities = [one.severity for one in rules]
         # A raised severity comes after the rule's own, and counts in its place.
-        known = (*(one.rule.id for one in rules), *early, *raising, *late)
+        known = (*(one.rule_id for one in rules), *early, *raising, *late)
         places = {name: place for place, name in enumerate(known)}
         self._kind = (places["Operation"], places["RecordType"])
-        self._wanted = tuple(_wanted(one, use, places) for one in rules for use in one.uses)
+        self._wanted = tuple(_wanted(one, use, places, memory) for one in rules for use in one.uses)
 
     def matches(self, record: bytes, read: Read, told: Told, sightings: Sightings) -> list[Match] | None:
         """A match for every use of each rule, and each group; None where the record has no plain id or time.
@@ -212,9 +225,9 @@ def draw_alone(
     found: list[Match] = []
     for one in rules:
         names = dict.fromkeys(name for use in one.uses for name in use.fields)
-        places = {name: place for place, name in enumerate((*names, one.rule.id))}
+        places = {name: place for place, name in enumerate((*names, one.rule_id))}
         known = [*(show_field(view, name) for name in names), one.severity_of(view)]
-        for wanted in [_wanted(one, use, places) for use in one.uses]:
+        for wanted in [_wanted(one, use, places, Memory()) for use in one.uses]:
             groups = _groups(wanted, known, told.tenant, at_ms, sightings)
             found += _draw(wanted, groups, known, (told.tenant, at_ms, identity, shown_id))
     return found
@@ -256,8 +269,15 @@ def _draw(
 ) -> list[Match]:
     """The matches of one use; `own` has tenant, time, identity and id of the record."""
     tenant, at_ms, identity, record_id = own
-    values = {name: line for name, place in wanted.kept if (line := known[place].line)}
-    counted, written = _counted(wanted, known), _write(values)
+    lines = tuple([known[place].line for _, place in wanted.kept])
+    # The matches of an account mostly say the same.
+    said = wanted.said.get(lines)
+    if said is None:
+        values = {name: line for (name, _), line in zip(wanted.kept, lines, strict=True) if line}
+        said = values, _write(values)
+        wanted.remember(lines, said)
+    values, written = said
+    counted = _counted(wanted, known)
     return [
         Match(
             wanted.use.rule_id,
@@ -276,14 +296,16 @@ def _draw(
     ]
 
 
-def _wanted(one: Fulfilled, use: Use, places: dict[str, int]) -> _Wanted:
+def _wanted(one: Fulfilled, use: Use, places: dict[str, int], memory: Memory) -> _Wanted:
     return _Wanted(
         use,
-        one.rule.id,
-        places[one.rule.id],
+        one.rule_id,
+        places[one.rule_id],
         tuple(places[name] for name in use.group),
         tuple((name, places[name]) for name in use.kept),
         tuple(places[name] for name in use.counted),
+        memory.make(),
+        memory,
     )
 
 

@@ -34,11 +34,11 @@ from m365watch.detect.judging import (
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.pending import Pending
+from m365watch.detect.purposes import once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
-from m365watch.detect.uses import once_ms
 from m365watch.detect.work import Change, Touched, Work
 from m365watch.model import Header
 from m365watch.values import dataclass

@@ -12,29 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from m365watch.detect.severity import Severity as Severity  # noqa: PLC0414 - known by both names
+
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 PERIOD_S_MAX = 90 * 86_400
 """The longest span that a rule may look back over."""
-
-
-class Severity(StrEnum):
-    """How bad an alert is; Sigma's levels."""
-
-    INFORMATIONAL = "informational"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        """0 to 4."""
-        return _RANKS[self.value]
-
-
-_RANKS = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
 class Kind(StrEnum):

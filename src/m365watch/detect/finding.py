@@ -9,6 +9,7 @@ from m365watch.detect.alert import Match
 from m365watch.detect.drawing import Told
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.matching import Matcher, kind_of
+from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class OwnFinder:
 
     def __init__(self, rules: Iterable[Rule], knowledge: Knowledge) -> None:
         """`rules` with all that correlations join."""
-        self.matcher = Matcher(rules, knowledge=knowledge)
+        self.sought = list_sought(rules, knowledge)
+        self.matcher = Matcher(self.sought, knowledge=knowledge)
 
     def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
         """All of a batch at once."""

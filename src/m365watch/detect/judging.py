@@ -19,9 +19,9 @@ from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.purposes import links, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
-from m365watch.detect.uses import links, once_ms
 from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})

@@ -76,6 +76,12 @@ class Knowledge:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named lists that replace those of the packs."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is made of values alone, and of no files."""
+        lists = (self.vips, self.admins, self.indicators)
+        return isinstance(self.enrichment, NoEnrichment) and all(isinstance(one, frozenset) for one in lists)
+
     def is_own_domain(self, domain: str, *, tenant: str) -> bool:
         """Whether mail to the domain, or to one below it, stays in the organisation."""
         own = self.accepted_domains | self.tenant_domains.get(tenant, frozenset())

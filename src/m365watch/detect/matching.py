@@ -25,11 +25,9 @@ from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import UNREADABLE, decode_by
 from m365watch.detect.plans import Plan
-from m365watch.detect.prospects import list_promising
 from m365watch.detect.remembering import Memory
-from m365watch.detect.rule import Rule
 from m365watch.detect.sightings import Sightings
-from m365watch.detect.uses import plan_uses
+from m365watch.detect.uses import Sought
 from m365watch.model import Header
 
 PLANS_MAX = 20_000
@@ -58,11 +56,9 @@ def kind_of(header: Header) -> Kind:
 class Matcher:
     """The rules, by the kinds of records that they can match."""
 
-    def __init__(self, rules: Iterable[Rule], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
-        """`rules` include those that correlations join; of those that can come to nothing none is asked."""
-        kept = list_promising(rules, knowledge)
+    def __init__(self, sought: Iterable[Sought], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
+        """What is sought with this knowledge, as `purposes` lists it."""
         self.knowledge = knowledge
-        uses = plan_uses(kept)
         self._by_operation: dict[str, list[Fulfilled]] = {}
         self._residual: list[Fulfilled] = []
         self._plans: dict[Kind, Plan | None] = {}
@@ -71,14 +67,11 @@ class Matcher:
         self._version = knowledge.look()
         self.sightings = Sightings()
         self._constant = constant_fields(knowledge)
-        for rule in kept:
-            possible = tuple(use for use in uses.get(rule.id, ()) if not use.is_idle(self._constant))
-            if rule.condition is not None and possible:
-                self._place(fulfil(rule, possible))
+        for one in sought:
+            self._place(fulfil(one))
 
     def _place(self, one: Fulfilled) -> None:
-        condition = one.rule.condition
-        names = operations_of(condition) if condition is not None else None
+        names = operations_of(one.condition)
         if names is None:
             self._residual.append(one)
         for name in names or ():
@@ -110,7 +103,7 @@ class Matcher:
         if not left:
             return None
         # Kinds of which the rules ask the same share what has been learned.
-        shared = (tuple(one.rule.id for one, _ in left), tuple(condition for _, condition in left))
+        shared = (tuple(one.rule_id for one, _ in left), tuple(condition for _, condition in left))
         plan = self._shared.get(shared)
         if plan is None:
             rules, conditions = zip(*left, strict=True)
@@ -123,7 +116,7 @@ class Matcher:
         fields = zip(("Operation", "RecordType", "Workload", "UserType"), kind, strict=True)
         view = View({name: value for name, value in fields if value is not None}, knowledge=self.knowledge)
         found = [
-            (one, specialise(one.rule.condition or Some(()), lambda test: self._holds(test, view)))
+            (one, specialise(one.condition, lambda test: self._holds(test, view)))
             for one in self._candidates(kind[0])
         ]
         return [(one, left) for one, left in found if left is not False]
@@ -142,7 +135,7 @@ class Matcher:
             return (*self._by_operation.get(normalise_operation(operation), ()), *self._residual)
         # Fast decoders refuse some records; it stands in the record whether it could be read or not.
         every = chain(*self._by_operation.values(), self._residual)
-        return {one.rule.id: one for one in every}.values()
+        return {one.rule_id: one for one in every}.values()
 
     def match_all(
         self, records: Sequence[bytes], kinds: Iterable[Kind], told: Told

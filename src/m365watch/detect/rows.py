@@ -9,8 +9,8 @@ from types import MappingProxyType
 import msgspec
 
 from m365watch.detect.alert import Match
-from m365watch.detect.extension import Severity
 from m365watch.detect.kept import GroupKey, Row
+from m365watch.detect.severity import Severity
 
 _VALUES = msgspec.json.Decoder(dict[str, str])
 

@@ -89,8 +89,8 @@ def serve(inlet: int, outlet: int) -> None:
     told = read_frame(inlet)
     if told is None:
         return
-    rules, knowledge = pickle.loads(told)  # noqa: S301 - written by the process that started this one
-    matcher = Matcher(rules, knowledge=knowledge() if callable(knowledge) else knowledge)
+    sought, knowledge = pickle.loads(told)  # noqa: S301 - written by the process that started this one
+    matcher = Matcher(sought, knowledge=knowledge() if callable(knowledge) else knowledge)
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, 5, 5)
     encode = msgspec.msgpack.Encoder().encode

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice, product
 
-from m365watch.detect.correlation.novelty import bucket_of
-from m365watch.detect.extension import Kind
-from m365watch.detect.rule import Joined, Rule
+from m365watch.detect.condition import Condition
+from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
 
 _FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
@@ -50,97 +49,16 @@ class Use:
         return frozenset((*self.group, *self.kept, *self.counted))
 
 
-def plan_uses(rules: Iterable[Rule]) -> dict[str, tuple[Use, ...]]:
-    """By the id of each rule with a condition, for whom its matches are kept."""
-    by_id = {rule.id: rule for rule in rules}
-    outer: dict[str, list[Rule]] = {}
-    for rule in by_id.values():
-        if rule.correlation is not None:
-            for source in rule.correlation.sources:
-                outer.setdefault(source, []).append(rule)
-    uses: dict[str, tuple[Use, ...]] = {}
-    for rule in by_id.values():
-        if rule.condition is not None:
-            joining = outer.get(rule.id, ())
-            if links(rule):
-                uses[rule.id] = (_own_use(rule, outer),) if rule.alerts or joining else ()
-            else:
-                own = (_own_use(rule, outer),) if rule.alerts else ()
-                uses[rule.id] = (*own, *(_joined_use(one, rule.id, outer) for one in joining))
-    return uses
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A rule's condition, and what the records that fulfil it are kept for; plain values alone."""
 
-
-def links(rule: Rule) -> bool:
-    """Whether correlations join the rule's episodes, and not the matches themselves."""
-    return rule.correlation is not None or rule.kind is not Kind.EACH
-
-
-def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
-    extension = rule.extension
-    group, spreads, requires = extension.group_by, True, False
-    if extension.first_seen is not None:
-        group, requires = extension.first_seen.key, True
-    elif extension.several is not None and extension.several.keys:
-        group = extension.several.keys
-    elif not group and rule.kind is not Kind.LOW:
-        group, spreads = tuple(dict.fromkeys(extension.entity.values())), False
-    extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
-    kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
-    change = extension.gradient or extension.deviation
-    counted = (change.value,) if change is not None and change.value else ()
-    required = ("m365.place",) if rule.kind is Kind.TRAVEL else ()
-    bucket_ms = bucket_of(extension.first_seen) if extension.first_seen is not None else 0
-    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted, required, bucket_ms)
-
-
-def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use:
-    correlation = rule.correlation
-    assert correlation is not None  # noqa: S101 - only correlations are among the outer rules
-    kept = dict.fromkeys((*kept_fields(rule), *_kept_for_others(rule, outer)))
-    counted = tuple(correlation.aliases.get(name, {}).get(source, name) for name in correlation.fields)
-    return Use(
-        rule.id,
-        correlation.group_fields(source),
-        spreads=True,
-        requires_group=True,
-        kept=tuple(kept),
-        counted=counted,
-        bucket_ms=once_ms(rule),
-        by_counted=True,
-    )
-
-
-def once_ms(rule: Rule) -> int:
-    """The stretch of time in which a counted value counts once; 0 where each record counts."""
-    correlation, once = rule.correlation, rule.extension.once
-    return once * 1000 if once and correlation is not None and correlation.joined is Joined.DISTINCT else 0
-
-
-def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
-    """What the correlations that join the rule's episodes, and those beyond them, will want to know."""
-    kept: list[str] = []
-    left, seen = [rule], {rule.id}
-    while left:
-        inner = left.pop()
-        for one in outer.get(inner.id, ()):
-            if one.id not in seen and one.correlation is not None:
-                seen.add(one.id)
-                left.append(one)
-                aliases = one.correlation.aliases
-                kept += kept_fields(one)
-                kept += one.correlation.group_fields(inner.id)
-                kept += (aliases.get(name, {}).get(inner.id, name) for name in one.correlation.fields)
-    return kept
-
-
-def kept_fields(rule: Rule) -> tuple[str, ...]:
-    """The fields whose values an alert of the rule repeats."""
-    named = [name for name in rule.placeholders if name[:1].isupper() or name.startswith("m365.")]
-    correlation = rule.correlation
-    grouped = correlation.group_by if correlation is not None else rule.extension.group_by
-    aliases = correlation.aliases if correlation is not None else {}
-    wanted = dict.fromkeys((*rule.extension.entity.values(), *named, *grouped))
-    return tuple(name for name in wanted if name not in aliases)
+    rule_id: str
+    severity: Severity
+    condition: Condition
+    uses: tuple[Use, ...]
+    raises: tuple[tuple[Severity, Condition], ...] = ()
+    """A higher severity, and when it holds."""
 
 
 def groups_of(choices: Sequence[tuple[str, ...]], use: Use) -> list[tuple[str, ...]]:

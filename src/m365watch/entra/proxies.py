@@ -11,7 +11,6 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import unquote
-from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -54,6 +53,9 @@ def _configured(proxy: ProxySettings) -> Proxy:
 
 
 def _of_environment(scheme: str, host: str) -> Proxy | None:
+    # Loaded only where the environment is asked: it brings an HTTP client of its own.
+    from urllib.request import getproxies, proxy_bypass
+
     named = getproxies().get(scheme)
     if not named or proxy_bypass(host):
         return None

@@ -10,8 +10,9 @@ from itertools import accumulate, chain
 from typing import cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from m365watch.lake.kernels import cast as cast_values
+from m365watch.lake.kernels import coalesce, run_end_decode
 from m365watch.lake.schema import AUDIT_SCHEMA, PARTITION
 from m365watch.model import Batch, BatchPart, WideHeader
 
@@ -27,8 +28,13 @@ def tabulate(batch: Batch) -> pa.Table:
     columns["raw"], columns["raw_bytes"] = _raw_columns(
         [record for part in batch.parts for record in part.records]
     )
-    columns[PARTITION] = pc.coalesce(columns["created_at"], columns["received_at"]).cast(pa.date32())
+    columns[PARTITION] = _days(columns["created_at"], columns["received_at"])
     return pa.table([columns[name] for name in AUDIT_SCHEMA.names], schema=AUDIT_SCHEMA)
+
+
+def _days(created: pa.Array, received: pa.Array) -> pa.Array:
+    """The day of each record: its own, or that of its fetching where it tells no time."""
+    return cast_values(coalesce(created, received) if created.null_count else created, pa.date32())
 
 
 def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
@@ -55,7 +61,7 @@ def _table_runs(part: BatchPart) -> list[tuple[str, int]]:
 def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType) -> pa.Array:
     """Each of `values` as often as `counts` says; no Python value is made for a record."""
     ends = pa.array(list(accumulate(counts)), pa.int32())
-    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, pa.array(values, kind)))
+    return run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, pa.array(values, kind)))
 
 
 def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
@@ -143,7 +149,8 @@ def read_instants(values: list[str | None]) -> pa.Array:
     """The times in `values`; the usual form, without a zone, is read in one go."""
     instant = AUDIT_SCHEMA.field("created_at").type
     try:
-        return pc.cast(pa.array(values, pa.string()), pa.timestamp("us")).cast(instant)
+        local = cast_values(pa.array(values, pa.string()), pa.timestamp("us"))
+        return cast_values(local, instant)
     except (pa.ArrowInvalid, UnicodeEncodeError):
         return pa.array([_instant(value) for value in values], instant)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.erased import key_of, list_marks
 from m365watch.lake.holding import list_records
 from m365watch.lake.notices import NoticeWriter
+from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.upkeep import Upkeep
 from m365watch.lake.writer import (
@@ -28,6 +29,7 @@ from m365watch.lake.writer import (
     ForeignTable,
     file_prefix,
     plain_reason,
+    write_batch,
 )
 from m365watch.model import Batch
 from m365watch.monitor.notices import Notice
@@ -59,6 +61,8 @@ class Delivery:
         self._lock: int | None = None
         self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S, retention=retention)
         self._commits = 0
+        self._newest = 0
+        """The last batch that is known to be in the lake."""
 
     def take_over(self) -> int:
         """The number of the last batch of this output that is in the lake; 0 for none. Makes nothing.
@@ -107,7 +111,8 @@ class Delivery:
             self.close()
             raise
         self._writer = writer
-        return writer.last_batch
+        self._newest = writer.last_batch
+        return self._newest
 
     @contextmanager
     def _failures_named(self) -> Iterator[None]:
@@ -127,22 +132,62 @@ class Delivery:
                 where=self._where,
             ) from failure
 
-    def append(self, batch: Batch) -> None:
-        """Make the batch durable, unless it is in the lake already.
+    def holds(self, number: int) -> bool:
+        """Whether the batch of this number is in the lake.
+
+        Raises: OutputUnavailable: the table cannot be read.
+        """
+        with self._batch_named(number):
+            return number <= self._audit().last_batch
+
+    def write(self, batch: Batch) -> list[Part]:
+        """The files of the batch, which count for nothing before `append` has been given them.
+
+        May be called in another thread than everything else here, and while that is at work.
+
+        Raises: OutputUnavailable: there are no files.
+        """
+        if batch.number <= self._newest:
+            # Its files are there, and named in its commit.
+            return []
+        with self._batch_named(batch.number):
+            return write_batch(self._directory, batch, app_id=self._app_id)
+
+    def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
+        """Make the batch durable, unless it is in the lake already; `parts` are its files, if written.
 
         Raises: OutputUnavailable: nothing of the batch counts.
         """
         try:
-            if self._writer is None:
-                self._writer = self._open_writer()
-            self._writer.append(batch)
-        except (*WRITE_FAILURES, ForeignTable) as failure:
+            with self._batch_named(batch.number):
+                self._audit().append(batch, parts)
+        except OutputUnavailable:
             # Whether the commit got in is read from the table at the next try.
             self._writer = None
-            raise OutputUnavailable(
-                f"batch {batch.number} could not be written: {plain_reason(failure)}", where=self._where
-            ) from failure
+            raise
+        self._newest = batch.number
         self._look_after()
+
+    def forget(self, parts: Sequence[Part]) -> None:
+        """Remove files that no commit will name; one that stays goes with the others like it (`vacuum`)."""
+        for part in parts:
+            with suppress(OSError):
+                (self._directory / AUDIT / part.path).unlink(missing_ok=True)
+
+    def _audit(self) -> AuditWriter:
+        if self._writer is None:
+            self._writer = self._open_writer()
+        return self._writer
+
+    @contextmanager
+    def _batch_named(self, number: int) -> Iterator[None]:
+        """What fails in the block is told as that of the batch."""
+        try:
+            yield
+        except (*WRITE_FAILURES, ForeignTable) as failure:
+            raise OutputUnavailable(
+                f"batch {number} could not be written: {plain_reason(failure)}", where=self._where
+            ) from failure
 
     def append_notices(self, notices: Sequence[Notice]) -> None:
         """Make the notices durable in `collectors_out`; a failure leaves `audit` as it is.

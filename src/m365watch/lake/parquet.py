@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from m365watch.lake.kernels import bounds_of
 from m365watch.lake.schema import PARTITION, TableShape
 from m365watch.values import dataclass
 
@@ -125,10 +125,10 @@ class _Figures:
         self._rows += rows.num_rows
         for name in self.shape.statistics:
             self._nulls[name] += rows[name].null_count
-            bounds = pc.min_max(rows[name]).as_py()
-            if bounds["min"] is not None:
-                self._least[name] = min(bounds["min"], self._least.get(name, bounds["min"]))
-                self._greatest[name] = max(bounds["max"], self._greatest.get(name, bounds["max"]))
+            if bounds := bounds_of(rows[name]):
+                least, greatest = bounds
+                self._least[name] = min(least, self._least.get(name, least))
+                self._greatest[name] = max(greatest, self._greatest.get(name, greatest))
 
     def as_json(self) -> str:
         return json.dumps(

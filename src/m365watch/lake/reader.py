@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -57,11 +58,12 @@ class LakeReader:
         limit_s: float = LIMIT_S,
         memory_bytes: int = MEMORY_BYTES,
         rows_max: int = ROWS_MAX,
+        ending: Ending | None = None,
     ) -> QueryAnswer:
         """What `sql`, exactly one SELECT, says about the rows of `tenants` (None: of all).
 
         The SQL runs in a child process that sees nothing but these rows, and ends after
-        `limit_s` seconds or at about `memory_bytes`. An empty lake answers with no rows.
+        `limit_s` seconds, at about `memory_bytes`, or by `ending`. An empty lake answers with no rows.
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
@@ -80,7 +82,7 @@ class LakeReader:
             rows_max=rows_max,
         )
         for _ in range(VANISHED_MAX):
-            line, _, body = _ask(question).partition(b"\n")
+            line, _, body = _ask(question, ending or Ending()).partition(b"\n")
             verdict = msgspec.json.decode(line, type=Verdict)
             if not verdict.vanished:
                 break
@@ -121,7 +123,31 @@ class LakeReader:
         return str(self._directory)
 
 
-def _ask(question: Question) -> bytes:
+class Ending:
+    """Ends a query from another thread: the child that runs, and any that would begin."""
+
+    def __init__(self) -> None:
+        """Nothing has ended yet."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def end(self) -> None:
+        """From any thread; the query fails, and nobody waits for it."""
+        with self._lock:
+            self._is_over = True
+            if self._child is not None:
+                self._child.kill()
+
+    def watch(self, child: subprocess.Popen[bytes] | None) -> None:
+        """Know the child that runs; None: none does."""
+        with self._lock:
+            self._child = child
+            if self._is_over and child is not None:
+                child.kill()
+
+
+def _ask(question: Question, ending: Ending) -> bytes:
     """What the child wrote; it is gone when this returns."""
     command = [sys.executable, "-P", "-m", "m365watch.lake.sandbox"]
     with subprocess.Popen(
@@ -131,6 +157,7 @@ def _ask(question: Question) -> bytes:
         stderr=subprocess.PIPE,
         env=_bare_environment(),
     ) as child:
+        ending.watch(child)
         try:
             told, complaint = child.communicate(
                 msgspec.json.encode(question), timeout=question.limit_s + _GRACE_S
@@ -138,6 +165,7 @@ def _ask(question: Question) -> bytes:
         except subprocess.TimeoutExpired:
             raise _overdue(question) from None
         finally:
+            ending.watch(None)
             child.kill()
     if child.returncode in (-signal.SIGALRM, -signal.SIGXCPU):
         raise _overdue(question)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
@@ -372,6 +371,9 @@ def _steps(fates: list[_Fate]) -> Iterator[list[_Fate]]:
 
 def _kept_rows(path: Path, shape: TableShape, doomed: Doomed) -> Iterator[pa.Table]:
     """The rows that stay."""
+    # A collector that only asks whether anything is due does without: it takes a while to load.
+    import pyarrow.compute as pc
+
     for rows in read_chunks(path, shape):
         tables = pc.coalesce(rows["devo_table"], ALL)
         gone = [table for table in pc.unique(tables).to_pylist() if doomed.takes(table)]

@@ -15,12 +15,12 @@ from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
+from m365watch.lake.kernels import keep_equal, unique
 from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, write_part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
@@ -125,7 +125,7 @@ class AuditWriter:
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         self.app_id = app_id
-        self._name = file_prefix(app_id)
+        self._lake = directory
         self._table = OpenTable(directory, AUDIT_TABLE)
 
     @property
@@ -138,26 +138,39 @@ class AuditWriter:
         """The number of the batch before `last_batch`; 0 for none."""
         return self._table.number_of(_before(self.app_id))
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
         """Make the batch durable as one commit; one that is in already is left alone.
+
+        `parts` are its files, if they have been written.
 
         Raises: any of WRITE_FAILURES: whether the batch got in, a new AuditWriter will tell.
         """
         last_batch = self.last_batch
         if batch.number <= last_batch:
             return
-        parts = [
-            write_part(
-                self._table.directory,
-                AUDIT_TABLE,
-                day=day,
-                name=f"{self._name}-{batch.number:012}",
-                chunks=[rows],
-                compression=FRESH,
-            )
-            for day, rows in sorted(_rows_by_day(batch).items())
-        ]
+        if parts is None:
+            parts = write_batch(self._lake, batch, app_id=self.app_id)
         self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
+
+
+def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
+    """The files of the batch, one for each day, durable; no commit names them yet.
+
+    Never of a batch that is in the table: its files would be written anew under the eyes of readers.
+
+    Raises: any of WRITE_FAILURES.
+    """
+    return [
+        write_part(
+            lake / AUDIT_TABLE.name,
+            AUDIT_TABLE,
+            day=day,
+            name=f"{file_prefix(app_id)}-{batch.number:012}",
+            chunks=[rows],
+            compression=FRESH,
+        )
+        for day, rows in sorted(_rows_by_day(batch).items())
+    ]
 
 
 def file_prefix(app_id: str) -> str:
@@ -242,12 +255,12 @@ def _cut_by_day(part: BatchPart) -> Iterator[tuple[str, BatchPart]]:
 
 
 def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
-    days = pc.unique(rows[PARTITION]).to_pylist()
+    days = unique(rows[PARTITION])
     if len(days) == 1:
         yield days[0], rows
         return
     for day in sorted(days):
-        yield day, rows.filter(pc.equal(rows[PARTITION], pa.scalar(day, pa.date32())))
+        yield day, keep_equal(rows, PARTITION, pa.scalar(day, pa.date32()))
 
 
 def after_commit(version: int) -> PostCommitHookProperties:

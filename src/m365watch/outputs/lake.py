@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.clock import Clock
 from m365watch.config.settings import RetentionSettings
-from m365watch.errors import OutputUnusable
+from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
 from m365watch.outputs.port import HeldPiece, MarkedPiece
 
 if TYPE_CHECKING:
     from m365watch.lake.delivery import Delivery
+    from m365watch.lake.parquet import Part
 
 _T = TypeVar("_T")
 
@@ -35,7 +37,11 @@ def app_id_of(name: str, writer_id: str) -> str:
 
 
 class LakeOutput:
-    """The lake below `directory`, written by one thread of its own."""
+    """The lake below `directory`: one thread of its own writes the batches' files, another one commits them.
+
+    So the files of a batch are written while the one before is committed, here and in the ledger; its own
+    commit still waits for both, so that the lake is never more than one batch ahead.
+    """
 
     needs_wide_headers = True
     batches_at_once_max = 1
@@ -63,6 +69,8 @@ class LakeOutput:
         self._clock = clock
         self._delivery: Delivery | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
+        self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"files-of-lake-{name}")
+        self._prepared: tuple[Batch, Future[list[Part]]] | None = None
 
     async def take_over(self) -> int:
         """The number of the last batch in the lake; 0 for none.
@@ -111,6 +119,12 @@ class LakeOutput:
         delivery = self._delivery
         return await self._in_thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
 
+    def prepare(self, batch: Batch) -> None:
+        """Begin to write the files of `batch`, which is delivered next."""
+        if self._delivery is not None and (self._prepared is None or self._prepared[0] is not batch):
+            self._drop_prepared()
+            self._prepared = batch, self._writing.submit(self._delivery.write, batch)
+
     async def deliver(self, batch: Batch) -> Receipt:
         """Commit the batch, unless it is in the lake already.
 
@@ -119,8 +133,28 @@ class LakeOutput:
         delivery = self._delivery
         if delivery is None:
             raise OutputUnusable("the lake is not open", fix="open it first", where=self.name)
-        await self._in_thread(lambda: delivery.append(batch))
+        files = self._take_prepared(batch)
+        if files is None:
+            if await self._in_thread(lambda: delivery.holds(batch.number)):
+                return Receipt()
+            files = self._writing.submit(delivery.write, batch)
+        parts = await asyncio.wrap_future(files)
+        await self._in_thread(lambda: delivery.append(batch, parts))
         return Receipt()
+
+    def _take_prepared(self, batch: Batch) -> Future[list[Part]] | None:
+        """The files of this very batch, if they are being written; those of another one are given up."""
+        if self._prepared is None or self._prepared[0] is not batch:
+            self._drop_prepared()
+            return None
+        files, self._prepared = self._prepared[1], None
+        return files
+
+    def _drop_prepared(self) -> None:
+        """Remove what was prepared and is not delivered; before anything else is written under its names."""
+        if self._prepared is not None and self._delivery is not None:
+            self._writing.submit(_forget, self._delivery, self._prepared[1])
+        self._prepared = None
 
     async def write_notices(self, notices: Sequence[Notice]) -> None:
         """Commit what the collector says of itself to the table `collectors_out`.
@@ -136,6 +170,8 @@ class LakeOutput:
 
     async def close(self) -> None:
         """Stop the upkeep and the thread; every acknowledged batch is durable already."""
+        self._drop_prepared()
+        await asyncio.to_thread(self._writing.shutdown)
         if self._delivery is not None:
             await self._in_thread(self._delivery.close)
             self._delivery = None
@@ -164,3 +200,9 @@ class LakeOutput:
             clock=self._clock,
             retention=self._retention,
         )
+
+
+def _forget(delivery: Delivery, files: Future[list[Part]]) -> None:
+    """Remove the files, which have been written when this comes to its turn."""
+    with suppress(OutputUnavailable):
+        delivery.forget(files.result())

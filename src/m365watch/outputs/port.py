@@ -81,6 +81,18 @@ class MayBeAway(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """An output that can begin with a batch before it is to deliver it."""
+
+    def prepare(self, batch: Batch) -> None:
+        """`batch` is delivered next, perhaps: it is not to count for anything before that.
+
+        Called while the batch before it is delivered or committed, once or more often.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HeldPiece:
     """Some of the records that an output holds."""

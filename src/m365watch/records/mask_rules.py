@@ -6,13 +6,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import field
-
-import regex
+from typing import TYPE_CHECKING
 
 from m365watch.clock import Clock
-from m365watch.config.settings import MaskSettings
+from m365watch.config.settings import ANY_TEXT, MaskSettings
 from m365watch.records.json_text import SHALLOW, SPACE
 from m365watch.values import dataclass
+
+if TYPE_CHECKING:
+    import regex
 
 WILDCARD = "*"
 """The part of a path that stands for every key of an object and every place of an array."""
@@ -30,8 +32,8 @@ class Rule:
     value: str
     written: str
     """`value` as a JSON string."""
-    patterns: tuple[regex.Pattern[str], ...]
-    """Empty: the whole value is replaced."""
+    patterns: tuple[regex.Pattern[str] | None, ...]
+    """Empty: the whole value is replaced. None in it stands for `ANY_TEXT`."""
 
     @property
     def names(self) -> list[str]:
@@ -49,10 +51,17 @@ def compile_rules(masks: Sequence[MaskSettings]) -> list[Rule]:
             path=mask.path,
             value=mask.value,
             written=json.dumps(mask.value),
-            patterns=tuple(regex.compile(pattern) for pattern in mask.patterns),
+            patterns=tuple(None if one == ANY_TEXT else _compiled(one) for one in mask.patterns),
         )
         for mask in masks
     ]
+
+
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    """The pattern, made ready; what does that is loaded only where there is one."""
+    import regex
+
+    return regex.compile(pattern)
 
 
 class Place:
@@ -140,6 +149,9 @@ class PatternTime:
         """The spans of `text` that the rule's patterns match, none of them empty."""
         found: list[tuple[int, int]] = []
         for pattern in rule.patterns:
+            if pattern is None:
+                found += [(0, len(text))] if text else []
+                continue
             left_s = min(VALUE_S_MAX, self._ends_at_s - self.clock.monotonic_s())
             try:
                 if left_s <= 0:

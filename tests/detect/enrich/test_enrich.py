@@ -262,6 +262,8 @@ def test_people_and_indicators_come_from_files_and_settings(tmp_path: Path, cloc
     assert (seen.values("m365.vip"), seen.values("m365.admin")) == ((True,), (False,))
     assert seen.values("m365.indicator") == ("203.0.113.9", "login.rogue.example")
     assert view_of(knowledge, UserId="root@contoso.example").values("m365.admin") == (True,)
+    assert not knowledge.is_plain
+    assert knowledge_with(clock).is_plain
 
 
 def test_a_rule_says_what_it_lacks(tables: tuple[Path, ...], tmp_path: Path, clock: HandClock) -> None:

@@ -9,6 +9,8 @@ from m365watch.errors import SettingsRefused
 from m365watch.inspection import who_collects
 from m365watch.tenancy.changes import plan_change
 
+_AT_ONCE = "The running collector takes it up within seconds."
+_ASKED = "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
 _PAUSED = "Nothing is lost if it is started again within 7 days, for as long as Microsoft serves the content."
 _REMOVED = "What was collected stays in the lake and at every output."
 
@@ -17,28 +19,25 @@ def words_of_effect(settings: Settings, change: Change, new: Settings | None) ->
     """What a run does with it, a sentence each; none for a change that cannot be made."""
     if new is None:
         return []
-    said = [_run_words(settings, new)]
+    said = _run_words(settings, new)
     if isinstance(change, Switch) and not change.on and change.kind == "inputs":
         said.append(_PAUSED)
     if isinstance(change, Remove):
         said.append(_REMOVED)
-    return said + _restart_words(settings, new)
+    return said
 
 
-def _run_words(settings: Settings, new: Settings) -> str:
+def _run_words(settings: Settings, new: Settings) -> list[str]:
+    """What is taken up at once, and what a run cannot take up while it lasts."""
     if who_collects(settings) is None:
-        return "No collector is seen to run; the next one begins with it."
-    if not new.watches_configuration:
-        return "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
-    return "The running collector takes it up within seconds."
-
-
-def _restart_words(settings: Settings, new: Settings) -> list[str]:
-    """What a run cannot take up while it lasts."""
-    if who_collects(settings) is None:
-        return []
+        return ["No collector is seen to run; the next one begins with it."]
     try:
         now = load_settings(settings.path, environment={}, for_reading=True)
     except SettingsRefused:
         now = settings
-    return list(plan_change(now, new).needs_restart)
+    planned = plan_change(now, new)
+    said = [_AT_ONCE if new.watches_configuration else _ASKED] if planned.text else []
+    if planned.needs_restart:
+        waits = ", ".join(line.removesuffix("; needs a restart") for line in planned.needs_restart)
+        said.append(f"The collector has to be restarted for it: {waits}.")
+    return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.document import Pairs, parse_document
@@ -60,8 +61,12 @@ def outputs_of(text: str, *, suffix: str) -> list[OutputText]:
 
 
 def _below(text: str, key: str, suffix: str) -> Values:
-    document = _object(_plain(parse_document(text, suffix=suffix)))
-    return _object(document.get(key))
+    return _object(_document_of(text, suffix).get(key))
+
+
+@lru_cache(maxsize=2)
+def _document_of(text: str, suffix: str) -> Values:
+    return _object(_plain(parse_document(text, suffix=suffix)))
 
 
 def _input(name: str, section: Values) -> InputText:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
+from m365watch.board.narrowing import NOT
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.shapes import (
@@ -60,6 +61,9 @@ def is_narrow(view: View, kept: KeptAlert) -> bool:
     for name, kinds in _KINDS_OF.items():
         wanted = view.narrowing.of(name)
         if wanted and not any(kind in kinds and value.lower() in wanted for kind, value in alert.entities):
+            return False
+        unwanted = view.narrowing.of(f"{NOT}{name}")
+        if unwanted and any(kind in kinds and value.lower() in unwanted for kind, value in alert.entities):
             return False
     rule, technique = view.given("rule"), view.given("technique")
     return (not rule or rule == alert.rule_id) and (not technique or technique in alert.techniques)

@@ -88,7 +88,7 @@ def _file_tile(view: View, current: Current | Refused, found: Standing) -> Tile:
     if found.is_behind:
         return Tile(name, "not read yet", "the collector reads it within seconds", tone="medium")
     if found.needs_restart:
-        return Tile(name, "needs a restart", found.needs_restart[0], tone="medium")
+        return Tile(name, "restart due", found.needs_restart[0], tone="medium")
     if found.loaded_at is None:
         return Tile(name, "not used yet", str(current.file.path), tone="muted")
     ago = span_words((view.now - found.loaded_at).total_seconds())

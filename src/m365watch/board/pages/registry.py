@@ -13,8 +13,10 @@ from m365watch.board.pages import (
     instance,
     investigate,
     overview,
+    search,
     sharepoint,
     sign_ins,
+    sql,
     threats,
 )
 from m365watch.board.panels import Page
@@ -30,6 +32,8 @@ PAGES: tuple[Page, ...] = (
     alert.PAGE,
     investigate.PAGE,
     investigate.RECORD,
+    search.PAGE,
+    sql.PAGE,
     health.PAGE,
     collectors.PAGE,
     instance.PAGE,

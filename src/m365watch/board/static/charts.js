@@ -76,7 +76,7 @@ function narrow(plot, chart) {
   location.assign(url);
 }
 
-function draw(box) {
+export function draw(box) {
   const chart = JSON.parse(box.dataset.chart);
   box.plot?.destroy();
   box.replaceChildren();

@@ -82,7 +82,7 @@ function changedMeanwhile(news) {
   showList(box.querySelector(".notes"), []);
   box.querySelector(".then").textContent = "";
   const button = box.querySelector("[data-change-apply]");
-  button.textContent = "Load again";
+  button.textContent = form() ? "Go on with what is typed" : "Load again";
   button.disabled = false;
   if (!box.open) box.showModal();
 }
@@ -110,6 +110,7 @@ async function review(change, base, title, atOnce = false) {
 
 async function apply() {
   const box = dialog();
+  if (!pending && form()) { goOn(); return; }
   if (!pending) { location.reload(); return; }
   const asked = pending;
   pending = null;
@@ -125,6 +126,17 @@ async function apply() {
   if (form()) { setTimeout(() => location.assign(form().dataset.back), 600); return; }
   for (const after of LOOK_AGAIN_MS) setTimeout(loadAgain, after);
   loadAgain();
+}
+
+// What is typed stays, and is held against the file as it is by now.
+async function goOn() {
+  dialog().close();
+  const place = document.querySelector("#panel-editor .panel-body").getAttribute("hx-get");
+  const fresh = new DOMParser().parseFromString(await (await fetch(place)).text(), "text/html");
+  const base = fresh.querySelector("form.editor")?.dataset.base;
+  if (base) form().dataset.base = base;
+  else toast("The instance is not there any more");
+  judge();
 }
 
 function loadAgain() {

@@ -18,7 +18,7 @@ function otherRange(step) {
 function withoutFilters() {
   const url = new URL(location.href);
   for (const name of [...url.searchParams.keys()]) {
-    if (!["range", "from", "to", "by", "alert", "session", "mailbox", "site", "text", "record"].includes(name)) url.searchParams.delete(name);
+    if (!["range", "from", "to", "by", "alert", "session", "mailbox", "site", "text", "record", "q", "sql"].includes(name)) url.searchParams.delete(name);
   }
   location.assign(url);
 }

@@ -8,7 +8,7 @@ from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.numbers import read_number
-from m365watch.detect.extension import Severity
+from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
 
 RULES_MIN = 3

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
 from m365watch.clock import Clock
 from m365watch.config.settings import DetectionSettings
 from m365watch.detect.enrich.addresses import Addresses
@@ -16,6 +19,10 @@ def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = sa
     `tell` gets a line for each file that cannot be read, once it is found out.
     """
     given = settings.enrich
+
+    def lists_of(files: Sequence[Path], named: Sequence[str] = ()) -> Collection[str]:
+        return Lists(files, clock=clock, named=named, tell=tell) if files or named else frozenset[str]()
+
     addresses = Addresses(
         given.databases,
         tor=Lists(given.tor_lists, clock=clock, tell=tell),
@@ -27,9 +34,9 @@ def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = sa
     tells = addresses.tells
     return Knowledge(
         accepted_domains=settings.accepted_domains,
-        vips=Lists(given.vip_lists, clock=clock, named=given.vips, tell=tell),
-        admins=Lists(given.admin_lists, clock=clock, named=given.admins, tell=tell),
-        indicators=Lists(given.indicator_lists, clock=clock, tell=tell),
+        vips=lists_of(given.vip_lists, named=given.vips),
+        admins=lists_of(given.admin_lists, named=given.admins),
+        indicators=lists_of(given.indicator_lists),
         enrichment=addresses if tells else NoEnrichment(),
         tells=tells,
     )

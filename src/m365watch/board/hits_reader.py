@@ -1,0 +1,173 @@
+"""The search for the pages: a filter over what a view may see, part by part, stopped with whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from m365watch.board.narrowing import plain_name
+from m365watch.board.view import View
+from m365watch.errors import FilterRefused, LakeUnusable
+from m365watch.lake.filters.conditions import condition_of, leaves_of
+from m365watch.lake.filters.fields import Kind, field_named
+from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
+from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
+from m365watch.lake.filters.terms import Every, Holds, Match, Not, Term, Wanted
+
+AT_ONCE_MAX = 2
+"""Searches that run at the same time; the others wait."""
+SORTED_MAX = 50_000
+"""Hits of one part that are put in order, records and all."""
+EXPORT_LIMIT_S = 300.0
+"""How long one part of an export may take, however slowly it is taken."""
+_TRIES_MAX = 3
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class PartFound:
+    """What one part has, and what there is besides."""
+
+    found: Found
+    searched: int = 0
+    """Records of the part."""
+    left: int = 0
+    """Records of the parts that are older."""
+    next_before_s: int | None = None
+    """Where the next part ends; None where there is none."""
+
+
+NOTHING_FOUND = PartFound(Found())
+
+
+def asked_of(view: View, term: Term | None) -> Asked:
+    """The filter within what the view may see and is narrowed to.
+
+    Raises: FilterRefused.
+    """
+    if term is not None and not view.access.sees_contents:
+        _refuse_contents(term)
+    terms = (*([term] if term is not None else []), *_narrowed(view))
+    condition = condition_of(Every(terms) if terms else None)
+    span = Span(view.range.start_s, view.range.end_s)
+    return Asked(condition, span, view.tenants, view.range.step_s)
+
+
+def _refuse_contents(term: Term) -> None:
+    """Refuse what would tell somebody of contents who may not see them, if only by what is found."""
+    for leaf in leaves_of(term):
+        at = leaf.words.at if isinstance(leaf, Holds) else leaf.values[0].at
+        if isinstance(leaf, Holds) or leaf.field.reads_raw or leaf.field.name == "object":
+            raise FilterRefused("you see no contents of records", at=at, fix="name another field")
+
+
+def without_contents(hit: Hit) -> Hit:
+    """The hit without what may be a subject, the name of a file, or a text."""
+    return replace(hit, object_id="", raw="")
+
+
+def _narrowed(view: View) -> list[Term]:
+    """What narrows every page, in terms of a filter; values of one name are alternatives, and whole."""
+    terms: list[Term] = []
+    for name, values in view.narrowing.values.items():
+        plain = plain_name(name)
+        field = field_named(plain)
+        if plain == "tenant" or field is None:
+            continue
+        whole = field if field.kind in {Kind.NUMBER, Kind.RESULT} else replace(field, kind=Kind.TEXT)
+        is_quoted = whole.kind is Kind.TEXT
+        match = Match(whole, tuple(Wanted(one, 0, is_quoted) for one in values))
+        terms.append(match if name == plain else Not(match))
+    return terms
+
+
+class HitsReader:
+    """Answers searches in one lake; used by one event loop."""
+
+    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS) -> None:
+        """Nothing is opened yet."""
+        self._finder = Finder(lake, part_records=part_records)
+        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-search")
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._finder.close()
+
+    async def find(self, asked: Asked, *, before_s: int | None, rows: int) -> PartFound:
+        """What the newest part before `before_s` has; whoever stops waiting stops the search.
+
+        Raises: QueryStopped; LakeUnusable.
+        """
+        if before_s is not None:
+            end_s = min(asked.span.end_s, before_s)
+            if end_s <= asked.span.start_s:
+                return NOTHING_FOUND
+            asked = replace(asked, span=replace(asked.span, end_s=end_s))
+        return await self._stoppable(partial(self._find, asked, rows))
+
+    async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        """The hits with their records, at most so many, from the newest days on.
+
+        The newest come first, but among those of a part that has more than `SORTED_MAX` of them.
+
+        Raises: QueryStopped; LakeUnusable.
+        """
+        left = most
+        for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
+            found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
+            if found.count:
+                async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):
+                    yield hits[:left]
+                    left -= len(hits)
+                    if left <= 0:
+                        return
+
+    async def _read(
+        self, part: Part, asked: Asked, *, in_order: bool
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        stop = Stop()
+        chunks = self._finder.read(part, asked, in_order=in_order, stop=stop, limit_s=EXPORT_LIMIT_S)
+        loop = asyncio.get_running_loop()
+        try:
+            while (hits := await loop.run_in_executor(self._threads, next, chunks, None)) is not None:
+                yield hits
+        finally:
+            stop.set()
+            # Behind the step that may still run: a generator cannot be closed from two threads.
+            self._threads.submit(chunks.close)
+
+    def _find(self, asked: Asked, rows: int, *, stop: Stop) -> PartFound:
+        for attempt in range(1, _TRIES_MAX + 1):
+            parts = self._finder.plan(asked)
+            if not parts:
+                return NOTHING_FOUND
+            try:
+                found = self._finder.find(parts[0], asked, rows=rows, stop=stop)
+            except LakeUnusable:
+                # Upkeep may have merged the file away; the newest version of the table does without it.
+                if attempt < _TRIES_MAX:
+                    continue
+                raise
+            left = sum(one.records for one in parts[1:])
+            return PartFound(found, parts[0].records, left, _begin_s(parts[0]) if parts[1:] else None)
+        raise AssertionError("a try either answers or raises")
+
+    async def _stoppable(self, work: Callable[..., _T]) -> _T:
+        """What `work` answers, which is given something by which it can be stopped."""
+        stop = Stop()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(stop=stop))
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+
+def _begin_s(part: Part) -> int:
+    return int(datetime.combine(part.first, time(), UTC).timestamp())

@@ -1,0 +1,146 @@
+"""Search: any records, by a filter, the newest first and part by part."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.hits_reader import PartFound
+from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import field_url
+from m365watch.board.series import steps_of
+from m365watch.board.shapes import Cell, Chart, Empty, Heading, HitRow, Hits, Line, Passage, Refused, Shape
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import workload_words
+from m365watch.errors import FilterRefused
+from m365watch.lake.filters.conditions import condition_of, text_pattern
+from m365watch.lake.filters.finding import Hit
+from m365watch.lake.filters.reading import read_filter
+from m365watch.lake.filters.terms import Term
+
+ROWS_SHOWN = 200
+"""Rows of one search; the others are counted."""
+PASSAGE_BEFORE, PASSAGE_AFTER = 14, 160
+"""Characters of a record around a text that was looked for."""
+_ABOUT = "What it was about"
+_COLUMNS = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result")
+_NO_HITS = Empty(
+    "No record in this time is as the filter has it.",
+    "Values are compared whole: user:alice*, object~invoice and plain words find parts."
+    " Or choose a longer time.",
+)
+
+
+async def hits(view: View, sources: Sources) -> Shape:
+    """The newest records that the filter holds for, from the newest part of the lake."""
+    text = view.given("q")
+    try:
+        term = read_filter(text)
+        part = await sources.find_hits(view, term, before_s=None, rows=ROWS_SHOWN)
+    except FilterRefused as refusal:
+        what = refusal.what.partition(": ")[2]
+        return Hits((), (), _chart(view, {}), 0, 0, 0, refused=Refused(text, refusal.at, what, refusal.fix))
+    is_empty = not (part.searched or part.left)
+    return _shape(view, term, part, shown=0, empty=await no_records(view, sources) if is_empty else None)
+
+
+async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) -> Hits:
+    """The same of the next part, before `before_s`, where `shown` rows are shown already.
+
+    Raises: FilterRefused; QueryStopped; LakeUnusable.
+    """
+    term = read_filter(view.given("q"))
+    rows = max(0, ROWS_SHOWN - shown)
+    part = await sources.find_hits(view, term, before_s=before_s, rows=rows)
+    return _shape(view, term, part, shown=shown)
+
+
+def _shape(view: View, term: Term | None, part: PartFound, *, shown: int, empty: Empty | None = None) -> Hits:
+    words = condition_of(term).words
+    patterns = [re.compile(text_pattern(one)) for one in words]
+    rows = [_row(view, one, patterns) for one in part.found.newest]
+    before_s = part.next_before_s
+    more = {} if before_s is None else {"before": str(before_s), "shown": str(shown + len(rows))}
+    return Hits(
+        [Heading(one) for one in (*_COLUMNS, "Where it stands" if words else _ABOUT)],
+        rows,
+        _chart(view, dict(part.found.steps)),
+        part.found.count,
+        part.searched,
+        part.left,
+        more=view.url("/search/part", **more) if more else "",
+        none=_NO_HITS,
+        empty=empty,
+    )
+
+
+def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]]) -> HitRow:
+    """The last column says what the record was about or, where a text is looked for, where that stands."""
+    cells = _cells(view, hit)
+    if not patterns:
+        return HitRow([*cells, Cell(hit.object_id, url=field_url(view, "ObjectId", hit.object_id))])
+    return HitRow(cells, _passage(hit.raw, patterns))
+
+
+def _chart(view: View, steps: dict[int, int]) -> Chart:
+    instants = steps_of(view.range)
+    line = Line("Records", [steps.get(one, 0) for one in instants], "c1")
+    return Chart(instants, view.range.step_s, [line])
+
+
+EXPORT_COLUMNS = (
+    *("time", "workload", "record type", "operation", "user", "user type", "address", "result", "object"),
+    *("application", "session", "tenant", "id"),
+)
+
+
+def export_row(hit: Hit) -> list[str]:
+    """A hit as a row of a table for other programs."""
+    numbers = ("" if one is None else str(one) for one in (hit.record_type, hit.user_type))
+    record_type, user_type = numbers
+    at = f"{datetime.fromtimestamp(hit.at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    what = (hit.workload, record_type, hit.operation, hit.user_id, user_type, hit.client_ip, hit.outcome)
+    return [at, *what, hit.object_id, hit.app_id, hit.session_id, hit.tenant_id, hit.id]
+
+
+def _cells(view: View, hit: Hit) -> list[Cell]:
+    opens = view.url("/record", record=f"{hit.at_s}:{hit.id}") if hit.id else ""
+    return [
+        Cell(f"{datetime.fromtimestamp(hit.at_s, UTC):%m-%d %H:%M:%S}", sorts=hit.at_s, url=opens),
+        Cell(workload_words(hit.workload), narrows=("workload", hit.workload) if hit.workload else None),
+        Cell(hit.operation, narrows=("operation", hit.operation) if hit.operation else None),
+        Cell(hit.user_id, narrows=("user", hit.user_id) if hit.user_id else None),
+        Cell(hit.client_ip, narrows=("ip", hit.client_ip) if hit.client_ip else None),
+        Cell(hit.outcome, tone=hit.outcome, narrows=("result", hit.outcome)),
+    ]
+
+
+def _passage(raw: str, patterns: list[re.Pattern[str]]) -> Passage:
+    """Where the first of the words that is there stands; the record's beginning where it is beyond."""
+    for pattern in patterns:
+        if found := pattern.search(raw):
+            start, end = found.span()
+            return Passage(
+                ("…" if start > PASSAGE_BEFORE else "") + raw[max(0, start - PASSAGE_BEFORE) : start],
+                raw[start : min(end, start + PASSAGE_AFTER)],
+                raw[end : end + PASSAGE_AFTER],
+            )
+    return Passage(raw[:PASSAGE_AFTER], "", "")
+
+
+PAGE = Page(
+    "search",
+    "Search",
+    (
+        Panel(
+            "hits",
+            "Records",
+            hits,
+            says="The newest first; a time opens the record, any other value narrows the view to it.",
+            tall="rows",
+        ),
+    ),
+    says="How filters are written stands in docs/search.md.",
+)

@@ -1,0 +1,18 @@
+"""Which values there are of a column of the facts, the most frequent first."""
+
+from __future__ import annotations
+
+from m365watch.board.lake_reader import Query
+
+VALUES_MAX = 12
+
+
+def values_of(column: str) -> Query:
+    """Value and count of those that hold what was typed."""
+    return Query(
+        f"SELECT {column}, CAST(sum(n) AS BIGINT) FROM facts"
+        f" WHERE contains(lower(CAST({column} AS VARCHAR)), $typed) AND CAST({column} AS VARCHAR) <> ''"
+        f" GROUP BY 1 ORDER BY starts_with(lower(CAST({column} AS VARCHAR)), $typed) DESC, 2 DESC, 1"
+        f" LIMIT {VALUES_MAX}",
+        frozenset({column}),
+    )

@@ -1,0 +1,237 @@
+"""The routes of the search: its further parts, completions, exports, and searches that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from m365watch.board.access import Role
+from m365watch.board.acting import body_of
+from m365watch.board.completing import complete, list_values
+from m365watch.board.exporting import csv_line, json_line
+from m365watch.board.leaving import Left, while_there
+from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
+from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
+from m365watch.board.saved_searches import NAME_MAX, OF_ONE_MAX, URL_MAX, SavedSearches, TooMany
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.detect.alert import clean_text
+from m365watch.errors import CollectorError, FilterRefused
+from m365watch.lake.filters.finding import Hit
+from m365watch.lake.filters.reading import read_filter
+from m365watch.lake.reader import QueryAnswer
+
+EXPORTED_MAX = 100_000
+"""Records of one export: the newest."""
+_NDJSON = "application/x-ndjson"
+
+
+class KeepAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a page sends to keep its search."""
+
+    name: str
+    page: Literal["search", "sql"] = "search"
+    shared: bool = False
+
+
+class SearchRoutes:
+    """What the page of the search asks for beside its panel."""
+
+    def __init__(
+        self, sources: Sources, *, view_of: Callable[[Request], View], html: Callable[..., Response]
+    ) -> None:
+        """`view_of` says what a request is about, `html` renders a template."""
+        self._sources = sources
+        self._view_of = view_of
+        self._html = html
+        self._searches = SavedSearches(sources.settings.state_directory)
+
+    def routes(self) -> list[Route]:
+        """In front of the routes of all panels."""
+        return [
+            Route("/search/part", self._part),
+            Route("/search/complete", self._complete),
+            Route("/values", self._values),
+            Route("/search/saved", self._saved),
+            Route("/search/saved", self._keep, methods=["POST"]),
+            Route("/search/saved/{number:int}/remove", self._remove, methods=["POST"]),
+            Route("/export/search/hits.csv", self._csv),
+            Route("/export/search/hits.ndjson", self._ndjson),
+            Route("/export/sql/answer.csv", self._sql_csv),
+            Route("/export/sql/answer.ndjson", self._sql_ndjson),
+        ]
+
+    async def _part(self, request: Request) -> Response:
+        """What an older part of the lake has, as the page asks for one after the other."""
+        view = self._view_of(request)
+        before_s, shown = (_number(request.query_params.get(name, "")) for name in ("before", "shown"))
+        try:
+            part = find_part(view, self._sources, before_s=before_s, shown=shown)
+            shape = await while_there(request, part)
+        except CollectorError as error:
+            fix = getattr(error, "fix", "") or ""
+            return self._html("trouble.html", status=503, what=error.what, fix=fix)
+        except Left:
+            return Response(status_code=499)
+        return self._html("part.html", shape=shape, view=view, path="/search")
+
+    async def _complete(self, request: Request) -> Response:
+        """What may come at the place at which somebody types."""
+        view = self._view_of(request)
+        at = _number(request.query_params.get("at", ""))
+        try:
+            found = await while_there(request, complete(view, self._sources, view.given("q"), at))
+        except CollectorError as error:
+            return _document({"error": str(error), "code": error.code}, status=503)
+        except Left:
+            return Response(status_code=499)
+        return _document(found)
+
+    async def _values(self, request: Request) -> Response:
+        """Values of what a page may be narrowed by."""
+        name, typed = (request.query_params.get(one, "") for one in ("dimension", "typed"))
+        view = self._view_of(request)
+        try:
+            found = await while_there(request, list_values(view, self._sources, name, typed))
+        except CollectorError as error:
+            return _document({"error": str(error), "code": error.code}, status=503)
+        except Left:
+            return Response(status_code=499)
+        return _document({"choices": found})
+
+    async def _saved(self, request: Request) -> Response:
+        view = self._view_of(request)
+        try:
+            found = await asyncio.to_thread(self._searches.list, view.access)
+        except CollectorError as error:
+            return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
+        return self._html("saved.html", saved=found, view=view)
+
+    async def _keep(self, request: Request) -> Response:
+        """Keep the search whose URL's query this request has."""
+        view = self._view_of(request)
+        try:
+            asked = msgspec.json.decode(await body_of(request), type=KeepAsked)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _says(400, f"this request cannot be read: {error}")
+        name = clean_text(asked.name)
+        url = view.url("/sql" if asked.page == "sql" else "/search")
+        if not 0 < len(name) <= NAME_MAX:
+            return _says(400, f"a name has 1 to {NAME_MAX} characters")
+        if len(url) > URL_MAX:
+            return _says(400, "this search is too long to be kept")
+        keep = partial(
+            self._searches.keep,
+            *(view.access, name, url),
+            is_shared=asked.shared,
+            now_s=int(view.now.timestamp()),
+        )
+        try:
+            await asyncio.to_thread(keep)
+        except TooMany:
+            return _says(400, f"you keep {OF_ONE_MAX} searches: remove one first")
+        except CollectorError as error:
+            return _says(503, error.what)
+        return _says(200, f"Kept as {name}")
+
+    async def _remove(self, request: Request) -> Response:
+        view = self._view_of(request)
+        try:
+            gone = await asyncio.to_thread(self._searches.remove, view.access, request.path_params["number"])
+        except CollectorError as error:
+            return _says(503, error.what)
+        return _says(200, "Removed") if gone else _says(404, "there is no such search of yours")
+
+    async def _csv(self, request: Request) -> Response:
+        async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[str]:
+            yield csv_line(EXPORT_COLUMNS)
+            try:
+                async for hits in chunks:
+                    yield "".join(csv_line(export_row(hit)) for hit, _ in hits)
+            except CollectorError as error:
+                yield csv_line([f"The export ends here, and is not whole: {error}"])
+
+        return await self._exported(request, lines, "csv", "text/csv; charset=utf-8")
+
+    async def _ndjson(self, request: Request) -> Response:
+        async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[bytes]:
+            try:
+                async for hits in chunks:
+                    yield b"".join(raw + b"\n" for _, raw in hits)
+            except CollectorError as error:
+                yield json_line({"error": f"the export ends here, and is not whole: {error}"})
+
+        return await self._exported(request, lines, "ndjson", _NDJSON)
+
+    async def _sql_csv(self, request: Request) -> Response:
+        def written(told: QueryAnswer) -> str:
+            rows = ([text_of(one) for one in row] for row in told.rows)
+            return "".join(map(csv_line, [list(told.columns), *rows]))
+
+        return await self._answered(request, written, "csv", "text/csv; charset=utf-8")
+
+    async def _sql_ndjson(self, request: Request) -> Response:
+        def written(told: QueryAnswer) -> bytes:
+            return b"".join(map(json_line, objects_of(told)))
+
+        return await self._answered(request, written, "ndjson", _NDJSON)
+
+    async def _answered(
+        self, request: Request, written: Callable[[QueryAnswer], str | bytes], kind: str, media_type: str
+    ) -> Response:
+        view = self._view_of(request)
+        sql = view.given("sql")
+        if not (view.access.may(Role.ANALYST) and view.access.sees_contents):
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        if not 0 < len(sql) <= SQL_MAX:
+            return PlainTextResponse("one SELECT is wanted\n", status_code=400)
+        try:
+            asking = self._sources.ask_sql(view, sql, rows_max=EXPORTED_MAX)
+            told = await while_there(request, asking)
+            body = b"" if told is None else await asyncio.to_thread(written, told)
+        except CollectorError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        except Left:
+            return Response(status_code=499)
+        return Response(body, media_type=media_type, headers=_attached(view, "sql", kind))
+
+    async def _exported(
+        self, request: Request, lines: Callable[..., AsyncIterator[Any]], kind: str, media_type: str
+    ) -> Response:
+        view = self._view_of(request)
+        is_whole = kind == "ndjson"
+        if not view.access.may(Role.ANALYST) or (is_whole and not view.access.sees_contents):
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        try:
+            term = read_filter(view.given("q"))
+            chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)
+        except FilterRefused as refusal:
+            return PlainTextResponse(f"{refusal}\n", status_code=400)
+        return StreamingResponse(
+            lines(chunks), media_type=media_type, headers=_attached(view, "search", kind)
+        )
+
+
+def _says(status: int, words: str) -> Response:
+    return _document({"says": words}, status=status)
+
+
+def _attached(view: View, name: str, kind: str) -> dict[str, str]:
+    """The heading by which a browser keeps the answer as a file."""
+    return {"Content-Disposition": f'attachment; filename="m365watch-{name}-{view.now:%Y%m%d-%H%M%S}.{kind}"'}
+
+
+def _document(document: object, *, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
+
+
+def _number(text: str) -> int:
+    """A number of a URL; 0 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else 0

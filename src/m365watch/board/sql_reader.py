@@ -1,0 +1,45 @@
+"""What analysts write themselves: SQL in a confined process, which ends with whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
+
+AT_ONCE_MAX = 2
+"""Processes that run at the same time; the other questions wait."""
+LIMIT_S = 30.0
+
+
+class SqlReader:
+    """Answers SQL about one lake; used by one event loop."""
+
+    def __init__(self, lake: Path) -> None:
+        """Nothing runs yet."""
+        self._reader = LakeReader(lake)
+        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-sql")
+
+    def close(self) -> None:
+        """Begin nothing more; what runs ends by its limit of time."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def ask(
+        self, sql: str, *, tenants: Sequence[str] | None, rows_max: int, limit_s: float = LIMIT_S
+    ) -> QueryAnswer:
+        """What `sql` says about the records of `tenants`; whoever stops waiting ends its process.
+
+        Raises: LakeMissing; QueryRefused; QueryStopped.
+        """
+        ending = Ending()
+        ask = partial(
+            self._reader.query, sql, tenants=tenants, limit_s=limit_s, rows_max=rows_max, ending=ending
+        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except asyncio.CancelledError:
+            ending.end()
+            raise

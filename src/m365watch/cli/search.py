@@ -1,0 +1,201 @@
+"""`m365watch search`: the records of the lake that a filter holds for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
+from m365watch.cli.failures import EXIT_USAGE, show_failure
+from m365watch.cli.periods import parse_period
+from m365watch.cli.query import RowFormat, lake_directory, show_answer
+from m365watch.errors import FilterRefused
+
+if TYPE_CHECKING:
+    from m365watch.lake.files import Progress
+    from m365watch.lake.filters.conditions import Condition
+    from m365watch.lake.filters.finding import Asked, Finder, Hit
+    from m365watch.lake.reader import QueryAnswer
+    from m365watch.model import Window
+
+DAYS_BACK = 7
+CONTEXT_MAX = 60
+"""Characters of a filter that are shown on either side of a mistake."""
+_COLUMNS = {
+    "time": "TIMESTAMP",
+    "workload": "VARCHAR",
+    "operation": "VARCHAR",
+    "user_id": "VARCHAR",
+    "client_ip": "VARCHAR",
+    "result": "VARCHAR",
+    "object_id": "VARCHAR",
+}
+_FURTHER = {
+    "record_type": "INTEGER",
+    "user_type": "INTEGER",
+    "app_id": "VARCHAR",
+    "session_id": "VARCHAR",
+    "tenant_id": "VARCHAR",
+    "id": "VARCHAR",
+}
+"""What csv and json have besides."""
+
+
+def search(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILTER", help="What is looked for; left out, every record."),
+    ] = None,
+    *,
+    config: ConfigOption = None,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    lake: Annotated[
+        Path | None, typer.Option("--lake", metavar="DIR", help="The lake, instead of a configuration.")
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="T", help="The first instant; left out, 7 days before the end.")
+    ] = "",
+    end: Annotated[
+        str, typer.Option("--to", metavar="T", help="The instant after the last; left out, now.")
+    ] = "",
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", "-t", metavar="ID", help="Only this tenant's records; may be repeated."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="Show at most so many.")
+    ] = 100,
+    row_format: Annotated[
+        RowFormat, typer.Option("--format", "-f", help="How the records are written; csv and json have more.")
+    ] = RowFormat.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the records as they were sent, one a line.")
+    ] = False,
+) -> None:
+    """Find records by a filter, the newest first; works while `m365watch run` is running.
+
+    `m365watch search 'user:alice op:New-InboxRule ip:10.0.0.0/8 -result:ok "text in raw"'`: terms beside each
+    other have all to hold; OR and brackets make alternatives, - or NOT negates. Values are compared whole, in
+    any case: * is any run of characters, field~part finds a part. docs/search.md has all of it. A filter that
+    begins with - comes after --.
+
+    Exit codes: 0 done, whatever was found; 1 failed; 2 the filter or the period is wrong.
+    """
+    from m365watch.clock import SystemClock
+    from m365watch.lake.files import require_lake
+    from m365watch.lake.filters.finding import Asked
+    from m365watch.lake.filters.parts import Span
+
+    condition = _condition(" ".join(words or []))
+    period = _period(start, end, now=SystemClock().now())
+    directory = lake or lake_directory(config, job=job, collector=collector_file)
+    require_lake(directory)
+    span = Span(int(period.start.timestamp()), int(period.end.timestamp()))
+    asked = Asked(condition, span, tenants=tuple(one.lower() for one in tenant) if tenant else None)
+    if raw:
+        _print_raw(directory, asked, limit)
+    else:
+        _print_hits(directory, asked, limit, RowFormat.JSON if as_json else row_format)
+
+
+def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) -> None:
+    """The hits on stdout; on stderr, how many there are of how many records."""
+    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.clock import SystemClock
+    from m365watch.lake.filters.finding import Finder
+
+    with ProgressLine(SystemClock()) as progress:
+        hits, count, searched = _find(Finder(directory), asked, limit, progress)
+    show_answer(_answer(hits, is_wide=wanted is not RowFormat.TABLE), wanted)
+    of_all = f"{count:,} of {searched:,} records"
+    shown = f", of which the newest {len(hits):,} are shown; --limit N shows more"
+    sys.stderr.write(f"{of_all}{'' if count == len(hits) else shown}\n")
+
+
+def _condition(text: str) -> Condition:
+    """What the filter says; one that cannot be read is shown with the place, and ends the command."""
+    from m365watch.cli.terminal import plain
+    from m365watch.lake.filters.conditions import condition_of
+    from m365watch.lake.filters.reading import read_filter
+
+    try:
+        return condition_of(read_filter(text))
+    except FilterRefused as refusal:
+        shown = plain(text[max(0, refusal.at - CONTEXT_MAX) : refusal.at + CONTEXT_MAX])
+        blanks = len(plain(text[max(0, refusal.at - CONTEXT_MAX) : refusal.at]))
+        sys.stderr.write(f"  {shown}\n  {' ' * blanks}^\n")
+        show_failure(refusal)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _period(start: str, end: str, *, now: datetime) -> Window:
+    last = end or f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    try:
+        first = start or (datetime.fromisoformat(last.strip()) - timedelta(days=DAYS_BACK)).isoformat()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"--to {end}: write 2026-11-01 or 2026-11-01T09:30Z") from None
+    return parse_period(first, last, now=now)
+
+
+def _find(finder: Finder, asked: Asked, limit: int, progress: Progress) -> tuple[list[Hit], int, int]:
+    """The newest hits, how many there are, and of how many records."""
+    hits: list[Hit] = []
+    count = searched = 0
+    parts = finder.plan(asked)
+    total = sum(part.records for part in parts)
+    for part in parts:
+        progress("searching", searched, total)
+        found = finder.find(part, asked, rows=limit - len(hits))
+        hits += found.newest
+        count += found.count
+        searched += part.records
+    return hits, count, searched
+
+
+def _print_raw(directory: Path, asked: Asked, limit: int) -> None:
+    """The records themselves, byte for byte."""
+    from m365watch.lake.filters.finding import Finder
+
+    finder, left = Finder(directory), limit
+    try:
+        for part in finder.plan(asked):
+            newest = finder.find(part, asked, rows=left)
+            first_s = min((hit.at_s for hit in newest.newest), default=None)
+            if first_s is None:
+                continue
+            narrow = replace(asked, span=replace(asked.span, start_s=max(asked.span.start_s, first_s)))
+            for chunk in finder.read(part, narrow, in_order=True):
+                for _, record in chunk[:left]:
+                    sys.stdout.buffer.write(record + b"\n")
+                left -= len(chunk)
+                if left <= 0:
+                    break
+            if left <= 0:
+                break
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(hits: list[Hit], *, is_wide: bool) -> QueryAnswer:
+    """The hits as rows."""
+    from m365watch.lake.reader import QueryAnswer
+
+    columns = _COLUMNS | (_FURTHER if is_wide else {})
+    rows: list[tuple[object, ...]] = []
+    for hit in hits:
+        at = datetime.fromtimestamp(hit.at_s, UTC)
+        row: list[object] = [at, hit.workload, hit.operation, hit.user_id, hit.client_ip, hit.outcome]
+        row.append(hit.object_id)
+        if is_wide:
+            row += [hit.record_type, hit.user_type, hit.app_id, hit.session_id, hit.tenant_id, hit.id]
+        rows.append(tuple(row))
+    return QueryAnswer(tuple(columns), tuple(columns.values()), rows, truncated=False)

@@ -1,0 +1,49 @@
+"""The few functions of Arrow's that writing a batch needs, called by their names.
+
+`pyarrow.compute` makes a documented Python function of each of some 300 when it is imported, which takes
+18 ms of a start. What these functions call, and with what, it has from the module that is used here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyarrow._compute import CastOptions, call_function
+
+Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
+
+
+def cast(values: Values, kind: pa.DataType) -> Values:
+    """The values as `kind`.
+
+    Raises: pa.ArrowInvalid: one of them cannot be.
+    """
+    return call_function("cast", [values], CastOptions.safe(kind))
+
+
+def coalesce(values: pa.Array, others: pa.Array) -> pa.Array:
+    """Each of `values`, or that of `others` where it is null."""
+    return call_function("coalesce", [values, others])
+
+
+def run_end_decode(runs: pa.RunEndEncodedArray) -> pa.Array:
+    """Each value as often as its run is long."""
+    return call_function("run_end_decode", [runs])
+
+
+def unique(values: pa.ChunkedArray) -> list[Any]:
+    """Each different value once, in the order of their first places."""
+    found: list[Any] = call_function("unique", [values]).to_pylist()
+    return found
+
+
+def keep_equal(rows: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
+    """The rows whose column `name` has `value`."""
+    return call_function("filter", [rows, call_function("equal", [rows[name], value])])
+
+
+def bounds_of(values: pa.ChunkedArray) -> tuple[Any, Any] | None:
+    """The least and the greatest value; None where all are null."""
+    found = call_function("min_max", [values]).as_py()
+    return None if found["min"] is None else (found["min"], found["max"])

@@ -1,0 +1,127 @@
+"""Searches that are kept: one's own, and what others share within the same tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from asking import Answer, ask, board_of, document_of
+from m365watch.board.access import Access, Role
+from m365watch.board.saved_searches import OF_ONE_MAX, SavedSearches, TooMany
+from m365watch.board.security import TOKEN_HEADER
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+from m365watch.errors import NeedsOperator
+
+ANN = Access("ann", Role.ANALYST, tenants=frozenset({"t1", "t2"}))
+BOB = Access("bob", Role.VIEWER, tenants=frozenset({"t1"}))
+CAT = Access("cat", Role.VIEWER, tenants=frozenset({"t1", "t2", "t3"}))
+ROOT = Access("root", Role.ADMIN, tenants=None)
+
+
+def names(searches: SavedSearches, access: Access) -> list[str]:
+    return [one.name for one in searches.list(access)]
+
+
+def test_a_search_is_its_owners_until_it_is_shared(tmp_path: Path) -> None:
+    """Others see what is shared, and only those who may see every tenant that its owner sees."""
+    searches = SavedSearches(tmp_path / "state")
+    searches.keep(ANN, "mine", "/search?q=a", is_shared=False, now_s=1)
+    searches.keep(ANN, "ours", "/search?q=b", is_shared=True, now_s=1)
+    searches.keep(ROOT, "of all", "/search?q=c", is_shared=True, now_s=1)
+
+    assert names(searches, ANN) == ["mine", "ours"]
+    assert names(searches, BOB) == []
+    assert names(searches, CAT) == ["ours"]
+    assert names(searches, ROOT) == ["of all", "ours"]
+    assert [one.is_own for one in searches.list(ROOT)] == [True, False]
+
+
+def test_a_name_is_one_search(tmp_path: Path) -> None:
+    """Who keeps another one under a name has that one, and nobody removes what is somebody else's."""
+    searches = SavedSearches(tmp_path)
+    searches.keep(ANN, "it", "/search?q=a", is_shared=True, now_s=1)
+    searches.keep(ANN, "it", "/search?q=b", is_shared=True, now_s=2)
+    searches.keep(CAT, "it", "/search?q=c", is_shared=False, now_s=3)
+
+    [own] = searches.list(ANN)
+    assert own.url == "/search?q=b"
+    assert not searches.remove(CAT, own.id)
+    assert names(searches, CAT) == ["it", "it"]
+    assert searches.remove(ANN, own.id)
+    assert names(searches, CAT) == ["it"]
+
+
+def test_there_is_a_most(tmp_path: Path) -> None:
+    """One person's searches are bounded; one that takes another's place is no more."""
+    searches = SavedSearches(tmp_path)
+    for number in range(OF_ONE_MAX):
+        searches.keep(ANN, f"n{number}", "/search", is_shared=False, now_s=1)
+
+    searches.keep(ANN, "n0", "/search?q=new", is_shared=False, now_s=1)
+    with pytest.raises(TooMany):
+        searches.keep(ANN, "one more", "/search", is_shared=False, now_s=1)
+    searches.keep(BOB, "of another", "/search", is_shared=False, now_s=1)
+    assert len(searches.list(ANN)) == OF_ONE_MAX
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A file that is none of ours is one error, with what to do."""
+    (tmp_path / "searches.sqlite").write_bytes(b"no database" * 200)
+    searches = SavedSearches(tmp_path)
+
+    with pytest.raises(NeedsOperator, match=r"searches\.sqlite"):
+        searches.list(ANN)
+    with pytest.raises(NeedsOperator):
+        searches.keep(ANN, "it", "/search", is_shared=False, now_s=1)
+
+
+class GateFor:
+    """Whoever comes is the same person."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def access_of(self, connection: HTTPConnection) -> Access:
+        return self._access
+
+
+def post(board: Board, url: str, document: Any) -> Answer:
+    """A change, as the page sends it."""
+    page = asyncio.run(ask(board, "/search")).text
+    token = re.search(r'name="csrf-token" content="([0-9a-f]{64})"', page)
+    assert token
+    headers = {TOKEN_HEADER: token[1]}
+    return asyncio.run(ask(board, url, method="POST", headers=headers, body=json.dumps(document).encode()))
+
+
+def test_a_page_keeps_its_search(sources: Sources, tmp_path: Path) -> None:
+    """The view with its time, filters and text, under a name that is never markup; and removes it again."""
+    there = replace(sources, settings=replace(sources.settings, state_directory=tmp_path))
+    board = board_of(there, gate=GateFor(ANN))
+    asked = {"name": "<b>it</b>", "page": "search", "shared": True}
+
+    kept = post(board, "/search/saved?range=24h&user=ann%40x&q=op%3ASend", asked)
+    listed = asyncio.run(ask(board, "/search/saved")).text
+    number = re.search(r'data-remove="(\d+)"', listed)
+
+    assert (kept.status, document_of(kept)["says"]) == (200, "Kept as <b>it</b>")
+    assert 'href="/search?range=24h&amp;user=ann%40x&amp;q=op%3ASend"' in listed
+    assert "&lt;b&gt;it&lt;/b&gt;" in listed
+    assert number
+    assert post(board_of(there, gate=GateFor(CAT)), f"/search/saved/{number[1]}/remove", {}).status == 404
+    assert post(board, f"/search/saved/{number[1]}/remove", {}).status == 200
+    assert "No search is kept yet" in asyncio.run(ask(board, "/search/saved")).text
+
+
+@pytest.mark.parametrize("wrong", [{}, {"name": ""}, {"name": "x" * 81}, {"name": "x", "page": "other"}, []])
+def test_what_cannot_be_meant_is_not_kept(board: Board, wrong: object) -> None:
+    """A name is wanted, of a page that there is."""
+    assert post(board, "/search/saved", wrong).status == 400

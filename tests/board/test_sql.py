@@ -1,0 +1,162 @@
+"""SQL on the board: an analyst's own, over their tenants and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from asking import EVERYTHING, ask, board_of, document_of, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.pages import sql
+from m365watch.board.serving import Board
+from m365watch.board.shapes import Grid
+from m365watch.board.sources import Sources
+from m365watch.errors import QueryStopped
+
+STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+VIEWER = Access("vera", Role.VIEWER, tenants=None)
+
+
+class GateFor:
+    """Whoever comes is the same person."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def access_of(self, connection: HTTPConnection) -> Access:
+        return self._access
+
+
+def test_sql_answers_and_its_values_lead_on(sources: Sources) -> None:
+    """Numbers sort as numbers, users and addresses lead to all that has them, nulls are muted."""
+    text = (
+        "SELECT user_id, client_ip, count(*) AS n, NULL AS nothing, max(created_at) AS last, [1, 2] AS list,"
+        " encode('é') AS bytes, 1.5::DECIMAL(5, 2) AS price FROM audit WHERE client_ip IS NOT NULL"
+        " GROUP BY ALL ORDER BY n DESC"
+    )
+    shape = asyncio.run(sql.answer(view_of(urlencode({"sql": text})), sources))
+
+    assert isinstance(shape, Grid)
+    assert [one.text for one in shape.headings][:3] == ["user_id", "client_ip", "n"]
+    assert [one.numeric for one in shape.headings][:3] == [False, False, True]
+    first = shape.rows[0]
+    assert first[0].url.startswith("/investigate?user=")
+    assert first[1].url.startswith("/investigate?ip=")
+    assert float(first[2].text) == first[2].sorts
+    assert (first[3].text, first[3].tone) == ("", "muted")
+    assert first[4].text.endswith("Z")
+    assert [one.text for one in first[5:]] == ["[1, 2]", "c3a9", "1.50"]
+
+
+HOSTILE = [
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('{lake}/audit/_delta_log/00000000000000000000.json')",
+    "COPY audit TO '/tmp/stolen.csv'",
+    "ATTACH '/tmp/other.db' AS other",
+    "INSTALL httpfs",
+    "PRAGMA database_list",
+    "SELECT 1; SELECT 2",
+    "SELECT * FROM question",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> None:
+    """Files, other databases, extensions, settings, variables of the program: one line, and no traceback."""
+    text = text.format(lake=sources.settings.lake_directory)
+    answer = asyncio.run(ask(board, f"/panel/sql/answer?{urlencode({'sql': text})}"))
+
+    assert answer.status == 200
+    assert 'class="empty trouble"' in answer.text
+    assert "Traceback" not in answer.text
+    assert "root:" not in answer.text
+
+
+def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:
+    """Neither by the table, nor by an alias, nor by what the table itself was made of."""
+    tables = ("audit", "exchange", "alerts", '"cloud.office365.management"')
+    text = f"SELECT {' + '.join(f'(SELECT count(*) FROM {one})' for one in tables)} AS n"
+    for access, seen in ((STRANGER, False), (EVERYTHING, True)):
+        told = asyncio.run(sources.ask_sql(view_of("", access), text, rows_max=1))
+        assert told is not None
+        assert bool(told.rows[0][0]) is seen
+
+
+def test_bombs_are_stopped(sources: Sources) -> None:
+    """One that would never end, one that would take all memory."""
+    endless = "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b"
+    greedy = "SELECT list(repeat('x', 1000) || range::VARCHAR) FROM range(100000000)"
+    for text, limit_s, words in ((endless, 1.0, "longer than"), (greedy, 60.0, "more memory")):
+        with pytest.raises(QueryStopped, match=words):
+            asyncio.run(sources.ask_sql(view_of(), text, rows_max=10, limit_s=limit_s))
+
+
+def test_whoever_leaves_ends_the_process(sources: Sources) -> None:
+    """The child that works for a browser that went away is killed, and not left to its limit."""
+
+    def children() -> set[str]:
+        found = set[str]()
+        for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+            with suppress(OSError):  # a thread that has just ended
+                found.update((task / "children").read_text().split())
+        return found
+
+    async def act() -> None:
+        before = children()
+        text = "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b"
+        asking = asyncio.create_task(sources.ask_sql(view_of(), text, rows_max=1, limit_s=250.0))
+        while not children() - before:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(60):
+            while children() - before:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(act())
+
+
+def test_only_analysts_ask_sql(sources: Sources) -> None:
+    """Neither the page, nor the panel, nor the document, nor an export answers to anybody else."""
+    viewer = board_of(sources, gate=GateFor(VIEWER))
+    query = urlencode({"sql": "SELECT 1"})
+
+    for place in ("/sql", "/panel/sql/answer", "/api/v1/sql/answer", "/export/sql/answer.csv"):
+        assert asyncio.run(ask(viewer, f"{place}?{query}")).status == 404, place
+    assert asyncio.run(ask(viewer, f"/export/sql/answer.ndjson?{query}")).status == 404
+    assert "/sql" not in asyncio.run(ask(viewer, "/search")).text
+
+
+def test_an_answer_is_exported(board: Board) -> None:
+    """As rows for a spreadsheet and as lines of JSON, formulas made harmless in the one alone."""
+    query = urlencode({"sql": "SELECT '=1' AS a, 2 AS b, NULL AS c UNION ALL SELECT 'x', 3, NULL ORDER BY b"})
+
+    table = asyncio.run(ask(board, f"/export/sql/answer.csv?{query}"))
+    lines = asyncio.run(ask(board, f"/export/sql/answer.ndjson?{query}"))
+    wrong = asyncio.run(ask(board, f"/export/sql/answer.csv?{urlencode({'sql': 'SELEC 1'})}"))
+    nothing = asyncio.run(ask(board, "/export/sql/answer.csv"))
+
+    assert list(csv.reader(io.StringIO(table.text))) == [["a", "b", "c"], ["'=1", "2", ""], ["x", "3", ""]]
+    assert [json.loads(one) for one in lines.body.splitlines()] == [
+        {"a": "=1", "b": 2, "c": None},
+        {"a": "x", "b": 3, "c": None},
+    ]
+    assert (wrong.status, nothing.status) == (503, 400)
+    assert "Traceback" not in wrong.text
+
+
+def test_sql_that_is_too_long_is_not_cut(board: Board) -> None:
+    """A part of a question is another question."""
+    document = document_of(asyncio.run(ask(board, f"/api/v1/sql/answer?{urlencode({'sql': 'x' * 9_000})}")))
+
+    assert "longer than 8,000" in document["panel"]["empty"]["why"]
