@@ -15,16 +15,20 @@ import structlog
 import uvicorn
 
 from m365watch.board.access import Gate, LoopbackGate
+from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
+from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import Sessions
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.trail import KeptTrail
 from m365watch.board.users import Users
 from m365watch.clock import Clock
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
+from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.tenancy.watching import FileWatch
@@ -90,6 +94,19 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     return Entrance(users, sessions, clock, secure=listening.is_secure)
 
 
+def open_trail(settings: Settings, *, clock: Clock) -> KeptTrail | None:
+    """Where it is noted who sees and does what; None where nothing can be written, which is complained of."""
+    try:
+        journal = TrailJournal(
+            settings.state_directory, lake=settings.lake_directory, collector_name=settings.collector_name
+        )
+    except OSError as error:
+        why = error.strerror or str(error)
+        _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}")
+        return None
+    return KeptTrail(journal, clock=clock)
+
+
 def _stamp_in(users: Users, name: str) -> str | None:
     """The user's stamp; None where there is no such user, or no reading of them: their session is over."""
     try:
@@ -116,9 +133,14 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     facts = None if lake is None else FactsReader(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
     entrance = open_entrance(settings, listening, clock=clock)
+    asking = open_session() if entrance and settings.board and settings.board.entra else None
+    if asking and entrance and settings.board and (entra := settings.board.entra):
+        way = asking.over(entra.network)
+        entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     gate: Gate = entrance.gate if entrance else LoopbackGate()
     sources = Sources(settings, facts, clock, places)
-    board = Board(sources, gate=gate, listening=listening, entrance=entrance)
+    trail = open_trail(settings, clock=clock)
+    board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
     config = uvicorn.Config(
         board.app,
         host=listening.host,
@@ -137,6 +159,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
+    shipping = asyncio.create_task(trail.run()) if trail is not None else None
     try:
         with _refused_port(listening):
             await server.serve()
@@ -144,8 +167,13 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
         stopping.cancel()
         following.cancel()
         renewing.cancel()
-        if keeping is not None:
-            keeping.cancel()
+        for task in (keeping, shipping):
+            if task is not None:
+                task.cancel()
+        if asking is not None:
+            await asking.close()
+        if trail is not None:
+            await asyncio.to_thread(trail.close)
         if facts is not None:
             facts.close()
 

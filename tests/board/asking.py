@@ -19,6 +19,7 @@ from m365watch.board.lake_reader import FactsReader
 from m365watch.board.serving import Board, Listening
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.trail import Trail
 from m365watch.board.view import View, read_view
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
@@ -52,9 +53,16 @@ def board_of(
     gate: Gate | None = None,
     entrance: Entrance | None = None,
     listening: Listening | None = None,
+    trail: Trail | None = None,
 ) -> Board:
     gate = gate or (entrance.gate if entrance else LoopbackGate())
-    return Board(sources, gate=gate, listening=listening or Listening("127.0.0.1", PORT), entrance=entrance)
+    return Board(
+        sources,
+        gate=gate,
+        listening=listening or Listening("127.0.0.1", PORT),
+        entrance=entrance,
+        trail=trail,
+    )
 
 
 def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:

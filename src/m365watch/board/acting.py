@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from m365watch.board.access import Role
 from m365watch.board.sources import Sources
+from m365watch.board.trail import tell
 from m365watch.board.view import View
 from m365watch.detect.alert import clean_text
 from m365watch.detect.desk import NoSuchAlert
@@ -48,6 +49,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
         return _answer(404, str(error))
     except CollectorError as error:
         return _answer(503, error.what)
+    tell(request.scope, f"{asked.state}: {' '.join(one.alert.id for one in changed)}")
     words = "1 alert is" if len(changed) == 1 else f"{len(changed)} alerts are"
     return _answer(200, f"{words} {asked.state}")
 

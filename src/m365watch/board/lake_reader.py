@@ -32,6 +32,7 @@ from m365watch.board.planning import (
 )
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
+from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
@@ -246,7 +247,7 @@ class FactsReader:
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)
-        named = ", ".join(["at_s", "last_s", *source.columns, "n"])
+        named = ", ".join(["at_s", "last_s", *columns_for(view, source.columns), "n"])
         facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
@@ -269,4 +270,5 @@ def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
 def _key(view: View, query: Query, given: Mapping[str, object]) -> object:
     """What an answer depends on, beside the table."""
     bound = tuple((name, repr(value)) for name, value in sorted(given.items()))
-    return query, view.range, view.tenants, tuple(view.narrowing.pairs()), bound
+    seen = view.tenants, view.access.sees_contents
+    return query, view.range, seen, tuple(view.narrowing.pairs()), bound

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from m365watch.board.access import Role
+from m365watch.board.access import Access, Role
 from m365watch.board.shapes import Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -40,10 +40,16 @@ class Page:
     panels: tuple[Panel, ...]
     says: str = ""
     role: Role = Role.VIEWER
+    shows_contents: bool = False
+    """Whether it is nothing without contents: whoever does not see them, does not see it."""
     is_timeless: bool = False
     """Whether it shows what is, whatever time and filters are chosen."""
     under: str = ""
     """The page of the navigation that leads to it; empty where it stands there itself."""
+
+    def is_for(self, access: Access) -> bool:
+        """Whether they may see it."""
+        return access.may(self.role) and (access.sees_contents or not self.shows_contents)
 
     def panel(self, name: str) -> Panel | None:
         """Its panel of that name."""

@@ -39,7 +39,8 @@ SIGN_IN = "/sign-in"
 _FOR_EVERYBODY = ("/healthz", SIGN_IN)
 _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
-_ACCESS = "m365watch.access"
+ACCESS = "m365watch.access"
+"""Where a request's scope says who asks."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_SITES = frozenset({"same-origin", "none"})
@@ -116,7 +117,7 @@ class Guarded:
         if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
             return PlainTextResponse("this comes from another site\n", status_code=403)
         access = self._gate.access_of(HTTPConnection(scope))
-        scope[_ACCESS] = access
+        scope[ACCESS] = access
         if access is None:
             return None if _is_for_everybody(scope["path"]) else _first_sign_in(scope, headers)
         if is_safe or scope["path"] == SIGN_IN:
@@ -132,7 +133,7 @@ class Guarded:
 
 def access_of(connection: HTTPConnection) -> Access:
     """Who asks, where `Guarded` has let the request through."""
-    access = connection.scope[_ACCESS]
+    access = connection.scope[ACCESS]
     assert isinstance(access, Access)  # noqa: S101 - whoever has none comes to pages for everybody only
     return access
 

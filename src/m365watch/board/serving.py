@@ -36,6 +36,7 @@ from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.trail import Noted, Trail
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
@@ -78,9 +79,18 @@ class Board:
     """The pages of one configuration."""
 
     def __init__(
-        self, sources: Sources, *, gate: Gate, listening: Listening, entrance: Entrance | None = None
+        self,
+        sources: Sources,
+        *,
+        gate: Gate,
+        listening: Listening,
+        entrance: Entrance | None = None,
+        trail: Trail | None = None,
     ) -> None:
-        """Nothing listens yet; `app` is the application. `entrance` is where people sign in, if they do."""
+        """Nothing listens yet; `app` is the application.
+
+        `entrance` is where people sign in, if they do, `trail` where it is noted what they do.
+        """
         self._sources = sources
         self._gate = gate
         self._templates = Templates()
@@ -105,6 +115,7 @@ class Board:
             ],
             middleware=[
                 *_proxies_of(listening),
+                *([Middleware(Noted, trail=trail, clock=sources.clock)] if trail else ()),
                 Middleware(
                     Guarded,
                     gate=gate,
@@ -127,7 +138,7 @@ class Board:
     async def _page(self, request: Request) -> Response:
         access = self._access_of(request)
         page = page_named(request.path_params["page"])
-        if page is None or not access.may(page.role):
+        if page is None or not page.is_for(access):
             return self._nothing_here(request, access)
         view = self._view(request, access)
         shown = pages_shown(access)
@@ -215,7 +226,7 @@ class Board:
     def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
         access = self._access_of(request)
         page = page_named(request.path_params["page"])
-        if page is None or not access.may(page.role):
+        if page is None or not page.is_for(access):
             return self._view(request, access), None, None
         return self._view(request, access), page, page.panel(request.path_params["panel"])
 

@@ -15,21 +15,26 @@ from starlette.routing import BaseRoute, Route
 
 from m365watch.board.access import Access
 from m365watch.board.attempts import Attempts
+from m365watch.board.id_token import TokenWrong
+from m365watch.board.openid import BACK, NotSignedIn, OpenIdSignIn
 from m365watch.board.passwords import Crowded, Passwords
 from m365watch.board.rendering import Templates
 from m365watch.board.security import SIGN_IN, Tokens
 from m365watch.board.session_gate import SessionGate, cookie_name
 from m365watch.board.sessions import Sessions
+from m365watch.board.trail import tell
 from m365watch.board.users import Users
 from m365watch.clock import Clock
-from m365watch.errors import NeedsOperator
+from m365watch.errors import NeedsOperator, RetryLater
 
+ENTRA = f"{SIGN_IN}/entra"
 FORM_BYTES_MAX = 8_192
 _BACK_CHARACTERS_MAX = 2_000
 _WRONG = "The name or the password is not right."
 _TOO_OLD = "This page was too old. Sign in again."
 _CROWDED = "Too many people are signing in. Try again in a moment."
 _FAULT = "Nobody can sign in just now: the board's log says why."
+_NO_ENTRA = "Signing in with Microsoft does not work just now: the board's log says why."
 _SIGNED_OUT = "You are signed out."
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +52,8 @@ class Entrance:
     attempts: Attempts = field(default_factory=Attempts)
     templates: Templates = field(default_factory=Templates)
     tokens: Tokens = field(default_factory=Tokens)
+    openid: OpenIdSignIn | None = None
+    """Signing in with Entra; None: there is none."""
 
     @property
     def gate(self) -> SessionGate:
@@ -59,6 +66,7 @@ class Entrance:
             Route(SIGN_IN, self._show, methods=["GET"]),
             Route(SIGN_IN, self._take, methods=["POST"]),
             Route("/sign-out", self._leave, methods=["POST"]),
+            *([Route(ENTRA, self._to_entra), Route(BACK, self._from_entra)] if self.openid else ()),
         ]
 
     @property
@@ -92,6 +100,8 @@ class Entrance:
         except NeedsOperator as error:
             _log.error(f"board: {error}")
             return self._page(request, back=back, name=name, fault=_FAULT, status=503)
+        if user is not None:
+            tell(request.scope, "", name=user.name)  # names that nobody has may be somebody's password
         if user is None or not is_right:
             return self._page(request, back=back, name=name, fault=_WRONG, status=401)
         self.attempts.forgive(name, address, now_s=now_s)
@@ -105,6 +115,41 @@ class Entrance:
         self._set_cookie(answer, self._cookie, drawn)
         self._drop_cookie(answer, self._form_cookie)
         return answer
+
+    async def _to_entra(self, request: Request) -> Response:
+        assert self.openid is not None  # noqa: S101 - else there is no such route
+        back = safe_back(request.query_params.get("next", ""))
+        browser = secrets.token_urlsafe(24)
+        try:
+            url = await self.openid.begin(browser, back=back)
+        except RetryLater as error:
+            _log.error(f"board: {error.where}: {error.what}")
+            return self._page(request, back=back, fault=_NO_ENTRA, status=503)
+        answer = RedirectResponse(url, status_code=303)
+        self._set_cookie(answer, self._entra_cookie, browser)
+        return answer
+
+    async def _from_entra(self, request: Request) -> Response:
+        assert self.openid is not None  # noqa: S101 - else there is no such route
+        browser = request.cookies.get(self._entra_cookie, "")
+        try:
+            access, back = await self.openid.end(browser, request.query_params)
+        except NotSignedIn as error:
+            return self._page(request, back="/", fault=str(error), status=403)
+        except RetryLater as error:
+            _log.error(f"board: {error.where}: {error.what}")
+            return self._page(request, back="/", fault=_NO_ENTRA, status=503)
+        except TokenWrong as error:
+            _log.error(f"board: signing in with Entra: the id token is refused: {error}")
+            return self._page(request, back="/", fault=_NO_ENTRA, status=403)
+        tell(request.scope, "Entra", name=access.name)
+        answer = self.let_in(request, access, stamp="", back=back)
+        self._drop_cookie(answer, self._entra_cookie)
+        return answer
+
+    @property
+    def _entra_cookie(self) -> str:
+        return f"{self._cookie}-entra"
 
     async def _leave(self, request: Request) -> Response:
         self.sessions.close(request.cookies.get(self._cookie, ""))
@@ -138,7 +183,7 @@ class Entrance:
             name=name[:64],
             fault=fault,
             says=says,
-            entra=False,
+            entra=self.openid is not None,
         )
         answer = HTMLResponse(page, status_code=status)
         self._set_cookie(answer, self._form_cookie, drawn)

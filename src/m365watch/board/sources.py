@@ -15,6 +15,7 @@ from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, with
 from m365watch.board.lake_reader import FactsReader, Query, Row
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
+from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
 from m365watch.detect.desk import (
@@ -145,7 +146,7 @@ class Sources:
             )
         except OutputUnusable:
             return None
-        return [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
+        return [alert_for(view, one) for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
 
     @property
     def _alert_file(self) -> Path:
@@ -157,7 +158,8 @@ class Sources:
             kept = await asyncio.to_thread(find_alert, self._alert_file, given)
         except (NoSuchAlert, OutputUnusable):
             return None
-        return kept if view.tenants is None or kept.alert.tenant.lower() in view.tenants else None
+        is_theirs = view.tenants is None or kept.alert.tenant.lower() in view.tenants
+        return alert_for(view, kept) if is_theirs else None
 
     async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
@@ -177,11 +179,15 @@ class Sources:
     async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
         """What was done over Graph to contain such an alert."""
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        if not view.access.sees_contents:
+            return []
         journal = Journal(self.settings.state_directory)
         return await asyncio.to_thread(journal.list_deeds, kept.alert.id, *kept.alert.formerly)
 
     async def plan_for(self, view: View, kept: KeptAlert) -> Plan:
         """What would contain such an alert. Raises: OutputUnusable."""
+        if not view.access.sees_contents:
+            return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
         found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
         return plan_response(found.alert or kept.alert, found.matches)

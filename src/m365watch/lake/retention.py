@@ -34,7 +34,7 @@ from m365watch.lake.files import (
     replace_files,
 )
 from m365watch.lake.parquet import MERGED, Part, write_part
-from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.schema import AUDIT, TABLES, TableShape
 from m365watch.lake.tables import APART
 from m365watch.values import dataclass
 
@@ -207,7 +207,7 @@ def retain(
 
 def _of_table(retention: RetentionSettings, shape: TableShape) -> RetentionSettings:
     """What holds for one Delta table: some are one of Devo's tables each, `audit` has all the others."""
-    if shape.devo_table:
+    if shape.name != AUDIT:
         own = next((one for one in retention.tables if one.table == shape.devo_table), None)
         return RetentionSettings(
             (own.days if own else None) or retention.days, own.size_bytes if own else None

@@ -32,7 +32,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE, NOTICE_TABLE, TABLES, TableShape
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 
 THREADS = 2
@@ -138,8 +138,9 @@ def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
     if question.tenants is not None:
         for rows in tables.values():
             rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
-        # Notices speak of every tenant; who may see some tenants only sees none of them.
-        tables[NOTICE_TABLE.name].allowed = pc.scalar(value=False)
+        # These speak of every tenant; who may see some tenants only sees none of them.
+        for shape in OF_ALL_TENANTS:
+            tables[shape.name].allowed = pc.scalar(value=False)
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         statement = only_select(question.sql)
         _create_views(connection, tables, question.sql)

@@ -14,6 +14,8 @@ COLLECTORS_OUT = "collectors_out"
 """The same for what collectors say of themselves."""
 ALERTS = "alerts"
 """The same for what the detections have found."""
+BOARD_TRAIL = "board_trail"
+"""The same for who has seen and done what on the board."""
 NOTICES = "devo.collectors.out"
 """Devo's table of what collectors say of themselves."""
 ALERT_RECORDS = "cloud.office365.alerts"
@@ -123,6 +125,29 @@ ALERT_COLUMNS = (
     Column("formerly", _TEXTS, "Ids that it had before: a late record has moved its start, or joined two."),
 )
 
+TRAIL_COLUMNS = (
+    Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
+    Column("time", _INSTANT, "When it was answered."),
+    Column("number", pa.int64(), "The line's number, for each board by itself."),
+    Column(
+        "name",
+        pa.string(),
+        "Who it was: a user, `local user`, or a token; empty for strangers.",
+    ),
+    Column("role", pa.string(), "`viewer`, `analyst` or `admin`."),
+    Column("address", pa.string(), "Where the request came from."),
+    Column("session", pa.string(), "What tells one of their sessions from another."),
+    Column(
+        "action",
+        pa.string(),
+        "`sign_in`, `sign_out`, `refused`, `view`, `export`, `api` or `change`.",
+    ),
+    Column("status", pa.int32(), "The status of the answer."),
+    Column("path", pa.string(), "What was asked for: `/record`, `/export/exchange/rules.csv`."),
+    Column("query", pa.string(), "The rest of the URL: time, filters, the record's or the alert's id."),
+    Column("says", pa.string(), "What was changed."),
+)
+
 
 @dataclass(frozen=True)
 class TableShape:
@@ -169,5 +194,13 @@ ALERT_TABLE = TableShape(
     plain_texts=("id", "explanation"),
     devo_table=ALERT_RECORDS,
 )
-TABLES = (AUDIT_TABLE, NOTICE_TABLE, ALERT_TABLE)
+TRAIL_TABLE = TableShape(
+    BOARD_TRAIL,
+    TRAIL_COLUMNS,
+    statistics=("time", "name", "action"),
+    plain_texts=("query", "says"),
+)
+TABLES = (AUDIT_TABLE, NOTICE_TABLE, ALERT_TABLE, TRAIL_TABLE)
+OF_ALL_TENANTS = (NOTICE_TABLE, TRAIL_TABLE)
+"""Tables that speak of every tenant, and are therefore for those alone who may see all of them."""
 AUDIT_SCHEMA = AUDIT_TABLE.schema

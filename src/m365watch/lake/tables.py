@@ -11,7 +11,7 @@ UNION = "cloud.office365.management"
 UNION_ALIAS = "management"
 APART = {shape.devo_table: shape.name for shape in TABLES if shape.devo_table}
 """Devo's names of the tables that are no part of `audit`, and what they are called here."""
-NO_AUDIT = frozenset({*APART, *APART.values()})
+NO_AUDIT = frozenset({*APART, *(shape.name for shape in TABLES if shape.name != AUDIT)})
 """The names that have nothing to do with `audit`."""
 _PREFIX = f"{UNION}."
 _ALWAYS = tuple(f"{_PREFIX}{last}" for last in ("azureactivedirectory", "exchange", "onedrive", "sharepoint"))

@@ -35,6 +35,7 @@ from m365watch.simulator.lateness import Calendar, whole_hour
 from m365watch.simulator.listing import Pages
 from m365watch.simulator.machine import APP_SERVICE_PATH, IDENTITY_HEADER, Machine
 from m365watch.simulator.model import RecordSource
+from m365watch.simulator.openid import OpenId
 from m365watch.simulator.publication import History, Publication
 from m365watch.simulator.registration import Registration
 from m365watch.simulator.replay import ReplaySource
@@ -95,6 +96,8 @@ class RunningSimulator:
     started_at: datetime
     issuer: Issuer
     """Makes the federated tokens that the applications trust."""
+    openid: OpenId
+    """Whoever signs in to an application with OpenID Connect."""
     _inspection: Inspection = field(repr=False)
 
     @property
@@ -217,6 +220,7 @@ def _assemble(
     url = issuer.base_url
     gate = Gate(tenants, url=url, clock=clock, latency_s=settings.latency_s, shared=shared)
     inspection = Inspection(tenants, gate)
+    openid = OpenId(tenants, gate, base_url=url, seed=settings.seed)
     webhooks = WebhookCalls(tenants, gate)
     application = web.Application()
     ahead_s = _behaviour(settings).clock_ahead_s
@@ -227,10 +231,11 @@ def _assemble(
             *Service(tenants, gate, webhooks).routes(),
             *GraphService(tenants, gate).routes(),
             *Machine(tenants[0], gate, issuer).routes(),
+            *openid.routes(),
             *inspection.routes(),
         ]
     )
-    running = RunningSimulator(url, tuple(tenants), clock.now(), issuer, inspection)
+    running = RunningSimulator(url, tuple(tenants), clock.now(), issuer, openid, inspection)
     return running, application, webhooks
 
 

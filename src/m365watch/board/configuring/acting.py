@@ -19,6 +19,7 @@ from m365watch.board.configuring.effects import words_of_effect
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
 from m365watch.board.rendering import Templates
 from m365watch.board.sources import Sources
+from m365watch.board.trail import tell
 from m365watch.errors import CollectorError, SettingsRefused
 
 BODY_BYTES_MAX = 262_144
@@ -88,6 +89,7 @@ class Configuring:
         except CollectorError as error:
             return _answer(503, str(error))
         _log.info(f"board: {access.name} {past.what}", change=past.number)
+        tell(request.scope, f"{past.what} (change {past.number})")
         await sources.take_up()
         return _document(200, {"says": f"Change {past.number}: {past.what}", "number": past.number})
 

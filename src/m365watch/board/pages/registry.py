@@ -47,4 +47,4 @@ def page_named(name: str) -> Page | None:
 
 def pages_shown(access: Access) -> list[Page]:
     """The pages of the navigation that somebody may see, in its order."""
-    return [one for one in PAGES if access.may(one.role) and not one.under]
+    return [one for one in PAGES if one.is_for(access) and not one.under]

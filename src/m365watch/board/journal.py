@@ -1,0 +1,133 @@
+"""The trail on disk until it is in the lake: a line is durable before what it tells of is answered."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import structlog
+
+from m365watch.lake.trail import Deed, TrailWriter
+from m365watch.lake.writer import WRITE_FAILURES, ForeignTable, plain_reason
+
+SLOTS = 8
+"""Boards over one state directory that write at the same time, each into a file of its own."""
+FILE_BYTES_MAX = 32 << 20
+"""What waits for a lake at most, twice: then the older half goes. Without a lake that is all there is."""
+_MODE = 0o600
+_log = structlog.get_logger(__name__)
+
+
+class TrailJournal:
+    """A file of lines, which `ship` brings to the lake; used by one thread at a time."""
+
+    def __init__(
+        self,
+        state_directory: Path,
+        *,
+        lake: Path | None,
+        collector_name: str,
+        bytes_max: int = FILE_BYTES_MAX,
+    ) -> None:
+        """Take the first file that no other board has."""
+        self._bytes_max = bytes_max
+        state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lake = lake
+        for slot in range(1, SLOTS + 1):
+            self.path = state_directory / f"board-trail-{slot}.ndjson"
+            self._file: BinaryIO = os.fdopen(
+                os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE), "r+b"
+            )
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                self._file.close()
+        else:
+            raise OSError(f"{SLOTS} boards write here already")
+        self._app_id = f"m365watch/board_trail/{collector_name}/{slot}"
+        self._writer: TrailWriter | None = None
+        self._complaint = ""
+        self._numbered = 0
+        """The number of the last line that is known; 0 before the lake and the file were looked at."""
+
+    def append(self, deeds: Sequence[Deed]) -> None:
+        """Make the lines durable, under numbers of their own. Raises: OSError."""
+        self._look()
+        lines = []
+        for one in deeds:
+            self._numbered += 1
+            lines.append(msgspec.json.encode(msgspec.structs.replace(one, number=self._numbered)) + b"\n")
+        if self.path.stat().st_size > self._bytes_max:
+            self._set_aside()
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def ship(self) -> bool:
+        """Bring what waits to the lake; False where it goes on waiting."""
+        self._look()
+        deeds = self._read()
+        if not deeds:
+            return True
+        writer = self._open()
+        if writer is None:
+            return False
+        try:
+            writer.append(deeds)
+        except (*WRITE_FAILURES, ForeignTable) as failure:
+            self._writer = None
+            self._complain(plain_reason(failure))
+            return False
+        os.ftruncate(self._file.fileno(), 0)
+        os.fsync(self._file.fileno())
+        self._complaint = ""
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _look(self) -> None:
+        """Go on after the last number that the lake or the file has."""
+        if self._numbered:
+            return
+        writer = self._open()
+        in_lake = writer.last_number if writer is not None else 0
+        self._numbered = max((one.number for one in self._read()), default=0)
+        self._numbered = max(self._numbered, in_lake)
+
+    def _open(self) -> TrailWriter | None:
+        if self._writer is None and self._lake is not None:
+            try:
+                self._writer = TrailWriter(self._lake, app_id=self._app_id)
+            except (*WRITE_FAILURES, ForeignTable) as failure:
+                self._complain(plain_reason(failure))
+        return self._writer
+
+    def _read(self) -> list[Deed]:
+        """The lines that wait; one that a crash cut short was answered to nobody."""
+        self._file.seek(0)
+        found = []
+        for line in self._file:
+            try:
+                found.append(msgspec.json.decode(line, type=Deed))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        return found
+
+    def _set_aside(self) -> None:
+        """Begin the file anew; what was in it is kept beside it, in place of what was there before."""
+        self._file.seek(0)
+        self.path.with_suffix(".older").write_bytes(self._file.read())
+        self.path.with_suffix(".older").chmod(_MODE)
+        os.ftruncate(self._file.fileno(), 0)
+
+    def _complain(self, why: str) -> None:
+        if why != self._complaint:
+            self._complaint = why
+            _log.warning(f"board: the trail waits for the lake: {why}; its lines are kept in {self.path}")

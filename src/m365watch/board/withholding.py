@@ -1,0 +1,110 @@
+"""What somebody without sight of contents is shown: who did what, when and from where, and no more.
+
+Of a record's own text those values stay that are named below, and those that are nothing but an address, a
+number, an instant or an id; every other text is emptied, under whatever name it stands. It is done in
+the query, before anything is compared with it, so that no search tells what is in a text either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from m365watch.board.view import View
+from m365watch.detect.alert import Alert
+from m365watch.detect.kept import KeptAlert
+
+SHOWN_NAMES = (
+    *("Id", "Operation", "Workload", "CreationTime", "OrganizationId", "OrganizationName", "TenantName"),
+    *("UserId", "UserKey", "ActorUserId", "MailboxOwnerUPN", "SendAsUserSmtp", "TargetUserOrGroupName"),
+    *("TargetUserOrGroupType", "P1Sender", "P2Sender", "Sender", "SenderIp", "Recipient", "ClientIP"),
+    *("ClientIPAddress", "ActorIpAddress", "UserIp", "ResultStatus", "LogonError", "ErrorNumber"),
+    *("AppId", "ApplicationId", "ClientAppId", "ApplicationDisplayName", "AppName", "Application", "AppHost"),
+    *("ClientInfoString", "ClientApplication", "ClientProcessName", "ClientVersion", "UserAgent"),
+    *("BrowserName", "BrowserVersion", "Platform", "OriginatingServer", "SessionId", "LogonType", "ItemType"),
+    *("EventSource", "SourceFileExtension", "AuthenticationMethod", "AuthenticationType", "AuthType"),
+    *("RequestType", "DeliveryAction", "Directionality", "Verdict", "PolicyAction", "DetectionMethod"),
+    *("DetectionType", "Severity", "AlertSeverity", "AlertType", "Category", "AlertCategory", "Status"),
+    *("PolicyName", "RuleName", "PolicyId", "RuleId", "CommunicationType", "Source", "SourceWorkload"),
+    *("OldRole", "NewRole", "Scope", "Permission", "ResourceId", "CorrelationId", "TeamGuid", "LabelId"),
+)
+"""Fields whose values stay, whatever they are."""
+SHOWN_SETTINGS = (
+    *("UserAgent", "RequestType", "OS", "BrowserType", "SessionId", "IsCompliant", "IsCompliantAndManaged"),
+    *("TrustType", "MailAccessType", "IsThrottled", "ForwardTo", "RedirectTo", "ForwardAsAttachmentTo"),
+    *("ForwardingSmtpAddress", "ForwardingAddress", "DeliverToMailboxAndForward", "DeleteMessage"),
+    *("MarkAsRead", "StopProcessingRules", "AccessRights", "User", "Trustee", "Identity.Mailbox"),
+    *("AutoForwardEnabled", "AutoForwardingMode", "AuditEnabled", "UnifiedAuditLogIngestionEnabled"),
+    *("Role.DisplayName", "Role.ObjectID", "Role.TemplateId", "Role.WellKnownObjectName"),
+    *(
+        "User.UPN",
+        "Actor.ServicePrincipalNames",
+        "ConsentAction.Permissions",
+        "ConsentContext.IsAdminConsent",
+    ),
+)
+"""The same where a list has names with values."""
+SHOWN_ENTITIES = frozenset(
+    {"user", "actor", "target", "grantee", "guest", "recipient", "sender", "address", "app", "mailbox"}
+    | {"site", "session", "tenant", "domain"}
+)
+"""Kinds of what an alert is about that are no contents."""
+WITHHELD = "What its records say is withheld from you; the rule says below what it looks for."
+
+NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
+
+_TEXT = r'(?:[^"\\]|\\.)*'
+_SAFE = (
+    r"(?:[A-Za-z0-9._%+#\-]{1,120}@[A-Za-z0-9.\-]{1,120}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    r"|[0-9A-Fa-f.:\[\]]{0,45}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{4,25}|[+\-]?[0-9.,]{1,20}|[Tt]rue|[Ff]alse)"
+)
+"""A value that is an address of mail, a GUID, an address, an instant, a number or a switch, and no more."""
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return "|".join(one.replace(".", r"\.") for one in names)
+
+
+_WHOLE = "|".join(
+    (
+        rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*"{_TEXT}"',
+        rf'"(?:{_names(SHOWN_NAMES)})"\s*:\s*"{_TEXT}"',
+        rf'"{_TEXT}"\s*:\s*"{_SAFE}"',
+    )
+)
+_PARTS = (
+    rf"({_WHOLE})",
+    # A setting of which the name stays, and any other field, whose name stays as well.
+    rf'("Name"\s*:\s*"[A-Za-z0-9_.]{{1,60}}"\s*,\s*"(?:New|Old)?Value"\s*:\s*"){_TEXT}(")',
+    rf'("{_TEXT}"\s*:\s*"){_TEXT}(")',
+    # The name of what is no text, and a text in a list.
+    rf'("{_TEXT}"\s*:)',
+    rf'("{_SAFE}")',
+    rf'("){_TEXT}(")',
+)
+_PATTERN = "|".join(_PARTS)
+_REWRITTEN = r"\1\2\3\4\5\6\7\8\9"
+_RAW = f"CASE WHEN json_valid(raw) THEN regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g') ELSE '' END"
+_OBJECT = (
+    f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object"
+    " ELSE regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') END"
+)
+_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''"}
+"""SQL by column of the facts."""
+
+
+def columns_for(view: View, columns: Iterable[str]) -> list[str]:
+    """The columns of the facts, as whoever looks may read them."""
+    if view.access.sees_contents:
+        return list(columns)
+    return [f"{_INSTEAD[one]} AS {one}" if one in _INSTEAD else one for one in columns]
+
+
+def alert_for(view: View, kept: KeptAlert) -> KeptAlert:
+    """The alert, as whoever looks may read it."""
+    return kept if view.access.sees_contents else replace(kept, alert=_without_contents(kept.alert))
+
+
+def _without_contents(alert: Alert) -> Alert:
+    entities = tuple((kind, value) for kind, value in alert.entities if kind in SHOWN_ENTITIES)
+    return replace(alert, entities=entities, explanation=WITHHELD, group=(), notes=())

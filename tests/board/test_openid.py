@@ -1,0 +1,222 @@
+"""Signing in with Entra: who comes in, with which rights, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+
+from asking import Answer, board_of
+from m365watch.board.access import Access, Role
+from m365watch.board.id_token import access_in, has_too_many_groups
+from m365watch.board.openid import OpenIdSignIn
+from m365watch.board.signing_in import Entrance
+from m365watch.board.sources import Sources
+from m365watch.clock import SystemClock
+from m365watch.config.listening import EntraSignInSettings, GrantSettings
+from m365watch.config.settings import NetworkSettings, Secret
+from m365watch.entra.session import open_session
+from m365watch.simulator.openid import OpenId
+from m365watch.simulator.server import SimulationSettings, simulator_running
+from signing import Browser, entrance_in
+
+GROUP = "bbbbbbbb-0000-4000-8000-00000000000b"
+TENANT = "cccccccc-0000-4000-8000-00000000000c"
+GRANTS = (
+    GrantSettings("Board.Analyst", "analyst"),
+    GrantSettings(GROUP, "viewer", (TENANT,), contents=False),
+)
+ADDRESS = "http://127.0.0.1:8365"
+
+
+class Provider:
+    """A board whose people come from a simulated Entra."""
+
+    def __init__(self, entrance: Entrance, openid: OpenId, browser: Browser) -> None:
+        self.entrance = entrance
+        self.openid = openid
+        self.browser = browser
+
+    async def sign_in(self, back: str = "/health") -> Answer:
+        """All the way: to Entra, and back with what it answers."""
+        return await self.browser.get(await self.callback(back))
+
+    async def callback(self, back: str = "/health") -> str:
+        """Where Entra sends the browser back to."""
+        away = await self.browser.get(f"/sign-in/entra?next={back}")
+        assert away.status == 303, away.text
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(away.headers["location"], allow_redirects=False) as said,
+        ):
+            assert said.status == 302, await said.text()
+            return said.headers["Location"].removeprefix(ADDRESS)
+
+    async def access(self) -> Access | None:
+        """Whose session the browser has."""
+        now_s = self.entrance.clock.now().timestamp()
+        return self.entrance.sessions.find(self.browser.cookies.get("m365watch", ""), now_s=now_s)
+
+
+@asynccontextmanager
+async def provider(folder: Path, sources: Sources) -> AsyncIterator[Provider]:
+    settings = SimulationSettings(seed=5, days=0.01, users=12, records_per_day=10, live=False)
+    async with simulator_running(settings, clock=SystemClock()) as running:
+        identity = running.tenants[0].identity
+        entrance, _ = entrance_in(folder)
+        entrance.clock = SystemClock()
+        session = open_session()
+        entra = EntraSignInSettings(
+            f"{running.url}/{identity.tenant_id}/v2.0",
+            identity.client_id,
+            Secret(identity.client_secret),
+            GRANTS,
+            NetworkSettings(),
+        )
+        entrance.openid = OpenIdSignIn(entra, session, address=ADDRESS, clock=entrance.clock)
+        try:
+            yield Provider(entrance, running.openid, Browser(board_of(sources, entrance=entrance)))
+        finally:
+            await session.close()
+
+
+def with_provider(folder: Path, sources: Sources, act: Callable[[Provider], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with provider(folder, sources) as found:
+            await act(found)
+
+    asyncio.run(run())
+
+
+def test_somebody_with_a_role_comes_in(tmp_path: Path, sources: Sources) -> None:
+    """By code with a challenge, state and nonce; documents and keys are asked for once."""
+
+    async def act(found: Provider) -> None:
+        page = await found.browser.get("/sign-in?next=/health")
+        assert 'href="/sign-in/entra?next=%2Fhealth"' in page.text
+        answer = await found.sign_in()
+        assert (answer.status, answer.headers["location"]) == (303, "/health")
+        access = await found.access()
+        assert access is not None
+        assert (access.name, access.role, access.tenants) == ("ann@contoso.example", Role.ANALYST, None)
+        found.openid.person["roles"] = []
+        found.openid.person["groups"] = ["other", GROUP]
+        await found.sign_in()
+        access = await found.access()
+        assert access is not None
+        assert (access.role, access.tenants, access.sees_contents) == (
+            Role.VIEWER,
+            frozenset({TENANT}),
+            False,
+        )
+        assert found.openid.asked.count("discovery") == found.openid.asked.count("keys") == 1
+
+    with_provider(tmp_path, sources, act)
+
+
+WRONG: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "another issuer": ({"iss": "https://evil.example/v2.0"}, {}),
+    "another application": ({"aud": "11111111-1111-4111-8111-111111111111"}, {}),
+    "several applications": ({"aud": ["x"]}, {}),
+    "another tenant": ({"tid": TENANT}, {}),
+    "another sign-in": ({"nonce": "x"}, {}),
+    "over": ({"exp": 1_000}, {}),
+    "no end": ({"exp": None}, {}),
+    "old": ({"iat": 1_000}, {}),
+    "not yet": ({"nbf": 9_999_999_999}, {}),
+    "no algorithm": ({}, {"alg": "none"}),
+    "another algorithm": ({}, {"alg": "HS256"}),
+    "an extension": ({}, {"crit": ["x"]}),
+    "another key": ({}, {"kid": "unknown"}),
+}
+
+
+def test_a_token_that_is_not_right_lets_nobody_in(tmp_path: Path, sources: Sources) -> None:
+    """Whatever is wrong with it: the page says no more than that it does not work."""
+
+    async def act(found: Provider) -> None:
+        for what, (changes, head) in WRONG.items():
+            found.openid.changes, found.openid.head = dict(changes), dict(head)
+            answer = await found.sign_in()
+            assert answer.status == 403, what
+            assert "does not work just now" in answer.text
+            assert await found.access() is None
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_who_has_no_role_is_told_so(tmp_path: Path, sources: Sources) -> None:
+    """An account of the tenant is not enough."""
+
+    async def act(found: Provider) -> None:
+        found.openid.person["roles"] = ["Other"]
+        answer = await found.sign_in()
+        assert (answer.status, await found.access()) == (403, None)
+        assert "has no role here" in answer.text
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_what_comes_back_is_for_the_browser_that_went(tmp_path: Path, sources: Sources) -> None:
+    """Not for another browser, not twice, not under another state, and not where Entra says no."""
+
+    async def act(found: Provider) -> None:
+        stolen = await found.callback()
+        other = Browser(found.browser.board)
+        assert (await other.get(stolen)).status == 403
+        assert (await found.browser.get(stolen)).status == 403
+        url = await found.callback()
+        state = parse_qs(urlsplit(url).query)["state"][0]
+        assert (await found.browser.get(url.replace(state, "x" * 43))).status == 403
+        assert (await found.browser.get(url)).status == 303
+        assert (await found.browser.get(url)).status == 403
+        denied = await found.callback()
+        state = parse_qs(urlsplit(denied).query)["state"][0]
+        answer = await found.browser.get(f"/sign-in/entra/back?error=access_denied&state={state}")
+        assert "Microsoft did not sign you in" in answer.text
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_a_new_key_is_fetched_and_an_old_one_is_none(tmp_path: Path, sources: Sources) -> None:
+    """Entra changes its keys without asking; an unknown one is looked for once a minute."""
+
+    async def act(found: Provider) -> None:
+        assert found.entrance.openid is not None
+        assert (await found.sign_in()).status == 303
+        found.openid.renew_key()
+        assert (await found.sign_in()).status == 403
+        found.entrance.openid._keys_at_s -= 100
+        assert (await found.sign_in()).status == 303
+
+    with_provider(tmp_path, sources, act)
+
+
+@pytest.mark.parametrize("name", ["issuer", "token_endpoint", "jwks_uri", "authorization_endpoint"])
+def test_discovery_leads_to_the_issuer_alone(tmp_path: Path, sources: Sources, name: str) -> None:
+    """A document that names another host, or another issuer, is not gone by."""
+
+    async def act(found: Provider) -> None:
+        found.openid.document = {name: "http://127.0.0.2:1/x"}
+        answer = await found.browser.get("/sign-in/entra")
+        assert answer.status == 503
+        assert found.openid.asked == ["discovery"]
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_the_first_grant_counts() -> None:
+    """In the order of the configuration; groups that Entra left out are none."""
+    both = {"roles": ["Board.Analyst"], "groups": [GROUP], "preferred_username": "a\nb"}
+    access = access_in(both, GRANTS)
+
+    assert access is not None
+    assert (access.name, access.role) == ("ab", Role.ANALYST)
+    assert access_in({"groups": GROUP}, GRANTS) is None
+    assert has_too_many_groups({"_claim_names": {"groups": "src1"}})
+    assert not has_too_many_groups(both)

@@ -1,0 +1,203 @@
+"""Who has seen and done what: on disk before it is answered, in the lake once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from asking import ask, board_of, view_of
+from m365watch.board.journal import TrailJournal
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+from m365watch.board.trail import KeptTrail
+from m365watch.lake.reader import LakeReader
+from m365watch.lake.trail import Deed
+from m365watch.testing.clock import FakeClock
+from signing import Browser, entrance_in, user_named
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class Memory:
+    """A trail that is looked at."""
+
+    def __init__(self) -> None:
+        self.deeds: list[Deed] = []
+
+    async def note(self, deed: Deed) -> None:
+        self.deeds.append(deed)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        return [(one.name, one.action, one.path) for one in self.deeds]
+
+
+def deed(number: int = 0, **more: object) -> Deed:
+    given: dict[str, object] = {
+        "number": number,
+        "time": NOW,
+        "name": "ann",
+        "role": "analyst",
+        "address": "192.0.2.1",
+        "session": "s",
+        "action": "view",
+        "status": 200,
+        "path": "/overview",
+        "query": "",
+        "says": "",
+    }
+    return Deed(**(given | more))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def watched(tmp_path: Path, sources: Sources) -> tuple[Board, Memory]:
+    """A board that people sign in to, and its trail."""
+    entrance, _ = entrance_in(tmp_path, user_named("ann"), user_named("vera", "viewer"))
+    trail = Memory()
+    return board_of(sources, entrance=entrance, trail=trail), trail
+
+
+def test_what_somebody_sees_and_does_is_noted(watched: tuple[Board, Memory], sources: Sources) -> None:
+    """Signing in and out, looks, exports, documents and changes, each with who it was and from where."""
+    board, trail = watched
+    ann = Browser(board, client="192.0.2.7")
+    alert = (asyncio.run(sources.list_alerts(view_of("range=30d"))) or [])[0].alert.id
+
+    async def act() -> None:
+        await ann.sign_in("ANN", "wrong wrong wrong")
+        await ann.sign_in("ann")
+        token = await ann.token()
+        await ann.get("/panel/overview/recent")
+        await ann.get("/record?record=1:x")
+        await ann.get("/export/overview/recent.csv?range=7d")
+        await ann.get("/api/v1/overview/recent")
+        body = json.dumps({"ids": [alert], "state": "acknowledged"}).encode()
+        await ann.post("/alerts/state", token, body=body)
+        await ann.post("/sign-out", token)
+
+    asyncio.run(act())
+
+    assert trail.told() == [
+        ("ann", "refused", "/sign-in"),
+        ("ann", "sign_in", "/sign-in"),
+        ("ann", "view", "/overview"),
+        ("ann", "view", "/record"),
+        ("ann", "export", "/export/overview/recent.csv"),
+        ("ann", "api", "/api/v1/overview/recent"),
+        ("ann", "change", "/alerts/state"),
+        ("ann", "sign_out", "/sign-out"),
+    ]
+    assert {one.address for one in trail.deeds} == {"192.0.2.7"}
+    assert trail.deeds[3].query == "record=1:x"
+    assert trail.deeds[6].says == f"acknowledged: {alert}"
+    assert len({one.session for one in trail.deeds[2:]}) == 1
+
+
+def test_what_is_refused_to_somebody_is_noted(watched: tuple[Board, Memory]) -> None:
+    """A viewer who tries more than they may stands there, once a minute; strangers do not fill the trail."""
+    board, trail = watched
+    vera, stranger = Browser(board), Browser(board)
+
+    async def act() -> None:
+        for _ in range(5):
+            await stranger.get("/overview")
+            await stranger.sign_in("my secret password", "x")
+        await vera.sign_in("vera")
+        for _ in range(3):
+            await vera.post("/alerts/state")
+
+    asyncio.run(act())
+
+    assert trail.told() == [
+        ("", "refused", "/sign-in"),
+        ("vera", "sign_in", "/sign-in"),
+        ("vera", "refused", "/alerts/state"),
+    ]
+    assert "my secret" not in repr(trail.deeds)
+
+
+def test_a_panel_belongs_to_the_look_at_its_page(sources: Sources) -> None:
+    """Asked for by itself, or long after, it is a look of its own."""
+    trail = Memory()
+    board = board_of(sources, trail=trail)
+
+    async def act() -> None:
+        await ask(board, "/panel/exchange/rules?range=7d")
+        await ask(board, "/panel/exchange/flow?range=7d")
+        await ask(board, "/panel/exchange/rules?range=24h")
+
+    asyncio.run(act())
+
+    assert [(one.name, one.path, one.query) for one in trail.deeds] == [
+        ("local user", "/panel/exchange/rules", "range=7d"),
+        ("local user", "/panel/exchange/rules", "range=24h"),
+    ]
+
+
+def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
+    """Whatever is brought again, also after a crash between the lake and the file, is there once."""
+    state, lake = tmp_path / "state", tmp_path / "lake"
+    journal = TrailJournal(state, lake=lake, collector_name="one")
+    journal.append([deed(), deed(time=NOW + timedelta(days=1), name="vera")])
+    kept = journal.path.read_bytes()
+    assert kept.count(b"\n") == 2
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+    assert journal.ship()
+    assert journal.path.read_bytes() == b""
+    journal.close()
+
+    journal.path.write_bytes(kept + b'{"number": 9, "na')  # what a crash leaves
+    again = TrailJournal(state, lake=lake, collector_name="one")
+    assert again.ship()
+    again.append([deed(name="zoe")])
+    assert again.ship()
+    again.close()
+
+    found = LakeReader(lake).query("SELECT number, name FROM board_trail ORDER BY number")
+    assert found.rows == [(1, "ann"), (2, "vera"), (3, "zoe")]
+    assert LakeReader(lake).query("SELECT * FROM board_trail", tenants=["t"]).rows == []
+
+
+def test_two_boards_write_apart(tmp_path: Path) -> None:
+    """Neither waits for the other, and none of their lines is lost."""
+    state, lake = tmp_path / "state", tmp_path / "lake"
+    one, two = (TrailJournal(state, lake=lake, collector_name="one") for _ in range(2))
+    one.append([deed(name="ann")])
+    two.append([deed(name="vera")])
+    assert one.ship()
+    assert two.ship()
+
+    found = LakeReader(lake).query("SELECT name FROM board_trail ORDER BY name").rows
+    assert (one.path == two.path, found) == (False, [("ann",), ("vera",)])
+    one.close()
+    two.close()
+
+
+def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
+    """Without a lake the file is begun anew, and one like it is kept."""
+    journal = TrailJournal(tmp_path, lake=None, collector_name="one", bytes_max=10_000)
+    long = deed(query="x" * 500, says="y" * 500)
+    for _ in range(3):
+        journal.append([long] * 9)
+    journal.append([deed(name="last")])
+
+    assert not journal.ship()
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["board-trail-1.ndjson", "board-trail-1.older"]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4 * 10_000
+    assert b'"last"' in journal.path.read_bytes()
+    journal.close()
+
+
+def test_a_disk_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
+    """What cannot be written down is complained of; the board goes on."""
+    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    trail = KeptTrail(journal, clock=FakeClock())
+    journal._file.close()
+    journal._file = journal.path.open("rb")
+
+    asyncio.run(trail.note(deed()))
+    trail.close()

@@ -1,0 +1,175 @@
+"""Somebody without sight of contents: no subject, no name of a file, no text of a record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from starlette.requests import HTTPConnection
+
+from asking import ask, board_of, view_of
+from every_address import every_answer
+from m365watch.board.access import Access, Role
+from m365watch.board.queries import trails
+from m365watch.board.sources import Sources
+from m365watch.board.withholding import _OBJECT, _RAW
+
+BLIND = Access("bob", Role.ADMIN, tenants=None, sees_contents=False)
+CONTENTS = {"subject", "sourcefilename", "filename", "itemname", "destinationfilename", "messagename"}
+"""Fields whose values are contents, whatever they are."""
+
+
+class OnlyGate:
+    """Everybody is the same."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+
+    def access_of(self, connection: HTTPConnection) -> Access:
+        return self.access
+
+
+def contents_of(sources: Sources) -> set[str]:
+    """Subjects and names of files that records of the lake have, long enough to be nothing else."""
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    rows = duckdb.execute(
+        "SELECT raw FROM read_parquet($files)", {"files": DeltaTable(lake / "audit").file_uris()}
+    ).fetchall()
+    found = {value for (raw,) in rows for value in values_in(json.loads(raw))}
+    return {value for value in found if len(value) >= 10 and not re.fullmatch(r"[\w.@-]+@[\w.-]+", value)}
+
+
+def values_in(value: Any, name: str = "") -> Iterator[str]:
+    match value:
+        case dict():
+            for key, child in value.items():
+                yield from values_in(child, key.lower())
+        case list():
+            for child in value:
+                yield from values_in(child, name)
+        case str() if name in CONTENTS:
+            yield value
+
+
+def shown(sources: Sources, access: Access, contents: set[str], *, only: str = "") -> dict[str, set[str]]:
+    """Which contents each address shows."""
+    board = board_of(sources, gate=OnlyGate(access))
+    found = {}
+    for url in every_answer(sources):
+        if url.startswith(only):
+            text = asyncio.run(ask(board, url)).text
+            if here := {one for one in contents if one in text}:
+                found[url] = here
+    return found
+
+
+def test_no_subject_and_no_name_of_a_file_reaches_who_must_not_see_them(sources: Sources) -> None:
+    """Pages, panels, documents and exports, whatever they will be; others see them there."""
+    contents = contents_of(sources)
+    seeing = Access("ann", Role.ADMIN, tenants=None)
+    assert len(contents) > 50
+
+    assert shown(sources, BLIND, contents) == {}
+    assert len(shown(sources, seeing, contents, only="/api/")) >= 5
+
+
+def test_who_must_not_see_contents_still_sees_who_did_what(sources: Sources) -> None:
+    """People, addresses, operations and times stay, and so do the counts."""
+    rows = [
+        asyncio.run(sources.ask(view_of("range=30d", access), trails.trail([])))
+        for access in (Access("ann", Role.VIEWER, tenants=None), BLIND)
+    ]
+
+    assert sorted(row[:7] for row in rows[0]) == sorted(row[:7] for row in rows[1])
+
+
+def test_no_search_tells_what_is_in_a_text(sources: Sources) -> None:
+    """Who cannot see a subject cannot find it either."""
+    subject = max(sorted(contents_of(sources)), key=len).lower()
+    words = {"text": subject, "escaped": json.dumps(subject, ensure_ascii=False)[1:-1]}
+    query = trails.trail(["text"])
+
+    assert asyncio.run(sources.ask(view_of("range=30d"), query, **words)) != []
+    assert asyncio.run(sources.ask(view_of("range=30d", BLIND), query, **words)) == []
+
+
+HIDDEN = "Budget 2027 plan"
+GUID = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "Subject": HIDDEN,
+            "Item": {"Subject": f'x "{HIDDEN}" \\', "ParentFolder": {"Path": f"\\In\\{HIDDEN}"}},
+        },
+        {"Recipients": ["ann@contoso.example", HIDDEN], "Lists": [[HIDDEN], [{"Any": [HIDDEN]}]]},
+        {
+            "Parameters": [
+                {"Name": "SubjectContainsWords", "Value": HIDDEN},
+                {"Name": HIDDEN, "Value": HIDDEN},
+            ]
+        },
+        {"ModifiedProperties": [{"Name": "Title", "NewValue": HIDDEN, "OldValue": HIDDEN}]},
+        {"Data": json.dumps({"UserId": "ann@contoso.example", "Subject": HIDDEN}), "Name": HIDDEN},
+        {"AccessedResources": [{"ID": f"https://x.example/{HIDDEN}", "Name": HIDDEN}], "UserId ": HIDDEN},
+        {
+            "ObjectId": f"https://contoso.example/sites/a/{HIDDEN}.docx",
+            "Query": f'ann@contoso.example" {HIDDEN}',
+        },
+    ],
+)
+def test_of_a_record_stays_what_is_no_content(record: dict[str, Any]) -> None:
+    """Whatever stands under an unknown name is emptied; what is left is a record all the same."""
+    record |= {
+        "UserId": "ann@contoso.example",
+        "ClientIP": "192.0.2.7",
+        "RecordType": 2,
+        "Operation": "Send It",
+    }
+    raw = json.dumps(record)
+    [(left,)] = duckdb.execute(f"SELECT {_RAW} FROM (SELECT $raw AS raw)", {"raw": raw}).fetchall()
+
+    assert HIDDEN not in left
+    told = json.loads(left)
+    assert told.keys() == record.keys()
+    assert [told[name] for name in ("UserId", "ClientIP", "RecordType", "Operation")] == [
+        "ann@contoso.example",
+        "192.0.2.7",
+        2,
+        "Send It",
+    ]
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "no record", '{"Subject": "Budget 2027 plan', '{"Subject": Budget 2027 plan}']
+)
+def test_what_cannot_be_read_is_withheld_whole(raw: str) -> None:
+    """Nobody knows what is contents in what is no JSON."""
+    assert duckdb.execute(f"SELECT {_RAW} FROM (SELECT $raw AS raw)", {"raw": raw}).fetchall() == [("",)]
+
+
+@pytest.mark.parametrize(
+    ("target", "left"),
+    [
+        ("https://x.sharepoint.com/sites/hr/Shared/Budget.docx", "https://x.sharepoint.com/sites/hr"),
+        ("https://x.sharepoint.com/personal/ann_x/a.txt", "https://x.sharepoint.com/personal/ann_x"),
+        ("https://x.sharepoint.com/Shared/Budget.docx", "https://x.sharepoint.com/"),
+        ("contoso\\ann\\Forward budget", ""),
+        ("ann@contoso.example", "ann@contoso.example"),
+        (GUID, GUID),
+    ],
+)
+def test_of_a_file_its_site_stays(target: str, left: str) -> None:
+    """What a record is about is shown as far as it is no name that somebody gave a file or a rule."""
+    found = duckdb.execute(f"SELECT {_OBJECT} FROM (SELECT $object AS object)", {"object": target})
+
+    assert found.fetchall() == [(left,)]
