@@ -355,3 +355,30 @@ def test_an_alert_of_whole_periods_outlives_its_records(tmp_path: Path) -> None:
 
     assert len(before) == 1
     assert bench.alerts() == before
+
+
+def test_the_matches_of_a_rule_that_is_gone_go_after_some_days(tmp_path: Path) -> None:
+    """Not at once: with a mistake in its file a rule is away until somebody mends it."""
+    days = [
+        rule_text(
+            {"s": {"Operation": "One"}, "condition": "s"},
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"first_seen": {"key": ["UserId"], "period": "60d", "learn": "1d"}},
+        )
+        for number in range(2)
+    ]
+    bench = Bench(tmp_path, load_good(tmp_path, *days))
+    bench.take(0)
+    bench.library = load_good(tmp_path, days[0])
+
+    def left(days_on: int) -> int:
+        bench.state.close()
+        bench.open()
+        bench.engine.look(now=NOW + timedelta(days=days_on))
+        return bench.state.count()["matches"]
+
+    assert [left(days_on) for days_on in (1, 8)] == [2, 2]
+    bench.library = load_good(tmp_path, *days)
+    assert left(9) == 2
+    bench.library = load_good(tmp_path, days[0])
+    assert [left(days_on) for days_on in (10, 17, 18)] == [2, 2, 1]

@@ -269,3 +269,23 @@ def test_a_copy_of_a_rule_of_the_packs_takes_its_place(tmp_path: Path) -> None:
     assert [str(one) for one in library.mistakes] == []
     assert [(str(rule.severity), rule.path) for rule in library.find("B02")] == [("low", "mine/b02.yml")]
     assert len(library.rules) == len(load_packs().rules)
+
+
+def test_a_key_that_is_written_twice_is_told(tmp_path: Path) -> None:
+    """YAML would let the second one count, and nobody would miss the first; the rules beside it go on."""
+    text = rule_text(DETECTION, title="Double").replace("level: medium", "level: medium\nlevel: low")
+    good = rule_text(DETECTION, id="5f1c6c0e-7d0b-4a51-9a4e-000000000002")
+    library = load_text(tmp_path, text, good)
+    line = text.splitlines().index("level: low") + 1
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    [mistake] = library.mistakes
+    assert str(mistake).startswith("rules/mine.yml:1 (Double): ")
+    assert mistake.text == f"line {line}: the key level stands in line {line - 1} already; keep one of them"
+
+
+def test_the_same_key_in_two_maps_is_no_mistake(tmp_path: Path) -> None:
+    """Each selection has its own Operation, and an anchor may be used again."""
+    detection = {"a": {"Operation": "x"}, "b": {"Operation": "y"}, "condition": "a or b"}
+
+    assert load_good(tmp_path, rule_text(detection)).rules

@@ -52,6 +52,15 @@ def test_the_files_shown_are_accepted(tmp_path: Path) -> None:
     assert found.vips == ("ceo@contoso.com",)
 
 
+def test_the_filter_shown_is_taken(tmp_path: Path) -> None:
+    """Its rule is one of the packs'."""
+    (tmp_path / "filter.yml").write_text(block("filter"), encoding="utf-8")
+    before, after = load_packs(), load_packs(directories=[tmp_path])
+
+    assert after.mistakes == ()
+    assert [one.name for one in after.rules if one not in before.rules] == ["b02_inbox_rule_hides_mail"]
+
+
 def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
     """Their rule is one of the packs'."""
     (tmp_path / "exceptions.yml").write_text(block("exceptions"), encoding="utf-8")

@@ -411,6 +411,7 @@ class Engine:
         self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
             self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
+        self.state.absent.forget(self._by_id.keys(), now_ms=now_ms)
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
 
     def _count(self, work: Work) -> list[Change]:

@@ -29,7 +29,8 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
+from sigma.filters import SigmaFilter
+from sigma.rule import SigmaLogSource, SigmaRule
 from sigma.types import (
     Placeholder,
     SigmaBool,
@@ -118,9 +119,9 @@ class Source:
     """Whether the rule has our key, and so names fields as this page says."""
 
 
-def check_product(rule: SigmaRule) -> str:
-    """The rule's service, in lower case. Raises: Untranslatable: it is about another product."""
-    product, service = _product_and_service(rule)
+def check_product(rule: SigmaRule | SigmaFilter) -> str:
+    """The service of a rule or filter, in lower case. Raises: Untranslatable: it is about another product."""
+    product, service = logsource_of(rule.logsource)
     if product not in PRODUCTS:
         raise Untranslatable(
             f"logsource.product: {product or 'none'} is not m365, whose records this collector has"
@@ -128,9 +129,8 @@ def check_product(rule: SigmaRule) -> str:
     return service
 
 
-def _product_and_service(rule: SigmaRule) -> tuple[str, str]:
-    """Both in lower case. Old rules of SigmaHQ call the product a service, and the service a category."""
-    source = rule.logsource
+def logsource_of(source: SigmaLogSource) -> tuple[str, str]:
+    """Product and service in lower case. Old rules of SigmaHQ call these service and category."""
     product, service = (source.product or "").lower(), (source.service or "").lower()
     if not product and service in PRODUCTS:
         return service, (source.category or "").lower().replace("threatmanagement", "threat_management")
@@ -138,7 +138,7 @@ def _product_and_service(rule: SigmaRule) -> tuple[str, str]:
 
 
 def _source_of(rule: SigmaRule, lists: Lists) -> Source:
-    return Source(_product_and_service(rule)[1], lists, is_ours="m365watch" in rule.custom_attributes)
+    return Source(logsource_of(rule.logsource)[1], lists, is_ours="m365watch" in rule.custom_attributes)
 
 
 def convert_condition(rule: SigmaRule, *, lists: Lists) -> Condition:
@@ -149,6 +149,13 @@ def convert_condition(rule: SigmaRule, *, lists: Lists) -> Condition:
     source = _source_of(rule, lists)
     parts = [_convert(parsed.parsed, source, 0) for parsed in rule.detection.parsed_condition]
     return parts[0] if len(parts) == 1 else Some(tuple(parts))
+
+
+def convert_filter(found: SigmaFilter, *, lists: Lists) -> Condition:
+    """The condition of a filter. Raises: Untranslatable, SigmaError."""
+    source = Source(logsource_of(found.logsource)[1], lists, is_ours="m365watch" in found.custom_attributes)
+    parts = [_convert(parsed.parsed, source, 0) for parsed in found.filter.parsed_condition]
+    return parts[0] if len(parts) == 1 else Every(tuple(parts))
 
 
 def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from m365watch.detect.absent import AbsentRules
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.due import LakeDue
 from m365watch.detect.history import StateChange, StateHistory
@@ -80,6 +81,7 @@ class DetectionState:
             ) from None
         self.lake_due = LakeDue(self._database)
         self.history = StateHistory(self._database)
+        self.absent = AbsentRules(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
