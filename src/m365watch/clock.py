@@ -49,6 +49,11 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def thread_cpu_s() -> float:
+    """Seconds of work that the calling thread has done; only differences mean anything."""
+    return time.thread_time()
+
+
 def system_random(seed: int | None = None) -> Random:
     """A source of jitter; with a seed, the same jitter every time."""
     return random.Random(seed)  # noqa: S311 - spreads retries, guards nothing

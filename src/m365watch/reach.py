@@ -12,7 +12,7 @@ from m365watch.announcements.api import HealthApi
 from m365watch.announcements.graph import Announcements
 from m365watch.announcements.poller import HealthMeans
 from m365watch.announcements.urls import AnnouncementUrls, Kind
-from m365watch.clock import Clock, Random
+from m365watch.clock import Clock, Random, thread_cpu_s
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.entra.rotation import Applications
@@ -205,7 +205,7 @@ class Reach:
             return known
         if service.service.content is GraphContent.SERVICE_HEALTH:
             return tenant, service, self._health(tenant, service)
-        return tenant, service, _reached_feed(tenant, service, access, self._clock)
+        return tenant, service, _reached_feed(tenant, service, access)
 
     def _health(self, tenant: TenantSettings, service: ServiceSettings) -> ReachedFeed:
         announcements = _reach_announcements(
@@ -256,7 +256,7 @@ def _reached_health(
     return ReachedFeed(
         TenantAccess(api, SubscriptionKeeper(api, clock)),
         PollSettings(service.start_at, timedelta(), service.request_period_s),
-        _treatment(service, tenant, clock, override_tag=service.override_tag or UNION_TABLE),
+        _treatment(service, tenant, override_tag=service.override_tag or UNION_TABLE),
         HealthMeans(
             announcements, frozenset(kinds), announced.pages, partial(announced.sweep, tenant.tenant_id)
         ),
@@ -310,26 +310,22 @@ def _graph_tokens(
     )
 
 
-def _reached_feed(
-    tenant: TenantSettings, service: ServiceSettings, access: TenantAccess, clock: Clock
-) -> ReachedFeed:
+def _reached_feed(tenant: TenantSettings, service: ServiceSettings, access: TenantAccess) -> ReachedFeed:
     lookback = timedelta(seconds=tenant.lookback_s)
     return ReachedFeed(
         access,
         PollSettings(service.start_at, lookback, service.request_period_s),
-        _treatment(service, tenant, clock, override_tag=service.override_tag),
+        _treatment(service, tenant, override_tag=service.override_tag),
     )
 
 
-def _treatment(
-    service: ServiceSettings, tenant: TenantSettings, clock: Clock, *, override_tag: str | None
-) -> Treatment:
+def _treatment(service: ServiceSettings, tenant: TenantSettings, *, override_tag: str | None) -> Treatment:
     if not service.masks:
         return Treatment(override_tag, tenant.environment)
     # What masks is loaded only where something is masked.
     from m365watch.records.masking import Masker
 
-    return Treatment(override_tag, tenant.environment, Masker(service.masks, clock=clock))
+    return Treatment(override_tag, tenant.environment, Masker(service.masks, spent_s=thread_cpu_s))
 
 
 def _health_limit(tenant: TenantSettings) -> int | None:

@@ -169,7 +169,8 @@ def test_a_panel_that_fails_says_so_by_itself(sources: Sources) -> None:
     assert "this took longer than 20 s" in fragment.text
     assert "choose a shorter time" in fragment.text
     assert (document.status, export.status) == (503, 503)
-    assert "choose a shorter time" in document_of(document)["error"]
+    assert document_of(document)["fix"] == "choose a shorter time"
+    assert document_of(document)["code"] == "query_stopped"
     assert asyncio.run(ask(broken, "/panel/overview/health")).status == 200
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.excepting import BY, close_excepted
 from m365watch.detect.exceptions import Exceptions, list_unknown, read_exceptions
-from m365watch.detect.kept import News
+from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library
 from m365watch.detect.state import DetectionState
@@ -82,6 +83,33 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
     assert state.list_outbox() == []
     [change] = Engine(library.rules, state).take(portions[1:], number=2, now=NOW)
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
+
+
+def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Library) -> None:
+    """With its reason, once; what an analyst has closed keeps the analyst's."""
+    state = DetectionState(tmp_path / "d.sqlite")
+    users = ("ann", "bob", "eve")
+    records = [record(number, Operation="One", UserId=user) for number, user in enumerate(users)]
+    Engine(library.rules, state).take([Portion(TENANT, NOW, records, headers_of(records))], number=1, now=NOW)
+    ids = {kept.alert.entity("user"): kept.alert.id for kept in state.list_alerts()}
+    with state.transaction():
+        state.set_state(ids["bob"], AlertState.CLOSED, reason="a test", by="ann", at_ms=1)
+    rules = library.by_id()
+    some = read(tmp_path, "exceptions: [{rule: B08, entity: {user: '*b*'}, reason: the backup}]")
+    more = read(tmp_path, "exceptions: [{rule: B08, entity: {user: '[ab]*'}, reason: the backup}]")
+
+    assert close_excepted(state, rules, Exceptions(), at_ms=2) == 0
+    assert close_excepted(state, rules, some, at_ms=3) == 0
+    assert [close_excepted(state, rules, more, at_ms=at_ms) for at_ms in (4, 5)] == [1, 0]
+    found = {
+        kept.alert.entity("user"): (kept.state, kept.reason, kept.changed_by, kept.changed_at_ms)
+        for kept in state.list_alerts()
+    }
+    assert found == {
+        "ann": (AlertState.CLOSED, "exception: the backup", BY, 4),
+        "bob": (AlertState.CLOSED, "a test", "ann", 1),
+        "eve": (AlertState.OPEN, "", "", 0),
+    }
 
 
 @pytest.mark.parametrize(

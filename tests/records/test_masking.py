@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,12 +14,12 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m365watch.clock import thread_cpu_s
 from m365watch.config.settings import ANY_TEXT, MaskSettings
 from m365watch.model import TenantId, WideHeader
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking import Masker
 from m365watch.records.split import SplitBlob, split_blob
-from m365watch.testing.clock import FakeClock
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 USER = MaskSettings(("UserId",), "***", ())
@@ -28,7 +29,7 @@ LETTERS = MaskSettings(("a", "*", "b"), "", ("[x-z]+", "w"))
 
 
 def masker(*masks: MaskSettings) -> Masker:
-    return Masker(masks, clock=FakeClock(NOW))
+    return Masker(masks, spent_s=lambda: 0.0)
 
 
 def split_of(*records: bytes, wide: bool = False) -> SplitBlob:
@@ -396,7 +397,7 @@ def test_a_pattern_that_takes_too_long_costs_the_value_and_no_time() -> None:
 def test_time_for_patterns_is_bounded_for_a_whole_blob() -> None:
     """Many values just below the bound of one would add up."""
     records = [b'{"Subject":"a","n":%d}' % number for number in range(1_000)]
-    slow = Masker([MaskSettings(("Subject",), "***", ("b",))], clock=Ticking(NOW))
+    slow = Masker([MaskSettings(("Subject",), "***", ("b",))], spent_s=Ticking())
 
     found = slow.mask(split_of(*records), wide=False)
 
@@ -405,14 +406,32 @@ def test_time_for_patterns_is_bounded_for_a_whole_blob() -> None:
     assert found.records[-1] == b'{"Subject":"***","n":999}'
 
 
-class Ticking(FakeClock):
-    """A clock that goes on by 10 ms with every look, as if a pattern had been at work since the last."""
+class Ticking:
+    """10 ms more with every look, as if a pattern had been at work since the last."""
 
     looks = 0
 
-    def monotonic_s(self) -> float:
+    def __call__(self) -> float:
         self.looks += 1
         return self.looks / 100
+
+
+def test_a_collector_that_the_machine_lets_wait_masks_no_more_for_it() -> None:
+    """What passes while it does no work is no time of the patterns."""
+    records = [b'{"Subject":"a","n":%d}' % number for number in range(3)]
+    kept = Masker([MaskSettings(("Subject",), "***", ("b",))], spent_s=Waiting())
+
+    found = kept.mask(split_of(*records), wide=False)
+
+    assert (found.records, found.overruns) == (records, 0)
+
+
+class Waiting:
+    """What a thread has spent that sleeps for much longer than a blob may take, at every look."""
+
+    def __call__(self) -> float:
+        time.sleep(0.2)
+        return thread_cpu_s()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from m365watch.cli.simulate import simulate
 from m365watch.clock import SystemClock
+from m365watch.config.load import parse_settings
 from m365watch.entra.assertion import claims_for, sign
 from m365watch.entra.certificate import thumbprints_of
 from m365watch.entra.credentials import ASSERTION_TYPE
@@ -73,6 +74,17 @@ def test_it_says_where_it_is_and_how_to_collect_from_it(simulated: Simulate, tmp
     assert configuration["inputs"]["office365_2"]["credentials"] == second
     assert document["command"] == f"m365watch run --config '{file}'"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_where_it_lets_itself_be_answered_the_configuration_can(simulated: Simulate, tmp_path: Path) -> None:
+    """The scenario for responses needs no editing: the application stands in the file already."""
+    file = tmp_path / "try.json"
+    document = first_document(simulated("--json", "--scenario", "may-respond", "--write-config", str(file)))
+    [tenant] = document["tenants"]
+    response = parse_settings(json.loads(file.read_text()), path=file, environment={}).detections.response
+
+    assert response is not None
+    assert response.client_id == tenant["client_id"]
 
 
 def test_it_takes_a_certificate_and_gives_a_federated_token(simulated: Simulate, tmp_path: Path) -> None:

@@ -166,5 +166,7 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if method not in _SAFE:
         return "sign_out" if path == "/sign-out" else "change"
+    if path.startswith("/api/v1/export/"):
+        return "export"
     parts = path.split("/")
     return {"export": "export", "api": "api"}.get(parts[1], "view")

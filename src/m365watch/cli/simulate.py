@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from m365watch.simulator.server import RunningSimulator, SimulationSettings
 
 
+_RESPONDS = "User.RevokeSessions.All"
+"""A permission of Graph that only an application for responding has."""
 _TOKEN_LIFE_S = 7 * 86_400
 _LINES_NAMED_MAX = 5
 
@@ -161,7 +163,7 @@ def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: b
         with StopSignals(stop):
             async with simulator_running(settings, clock=SystemClock(), port=port) as running:
                 if files.configuration is not None:
-                    text = json.dumps(running.configuration(), indent=2) + "\n"
+                    text = json.dumps(_configuration_for(running, settings.scenario), indent=2) + "\n"
                     _write_private(files.configuration, text)
                 if files.federated_token is not None:
                     token = running.issuer.token(SystemClock().now(), life_s=_TOKEN_LIFE_S)
@@ -172,6 +174,16 @@ def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: b
                     _write_truth(running, files.truth)
 
     run_in_loop(serve())
+
+
+def _configuration_for(running: RunningSimulator, scenario: Scenario | None) -> dict[str, Any]:
+    """A collector's; with the application that responds, where the scenario lets it and it is one for all."""
+    document = running.configuration()
+    if scenario is not None and _RESPONDS in scenario.behaviour.graph_roles and len(running.tenants) == 1:
+        identity = running.tenants[0].identity
+        keys = {"client_id": identity.client_id, "client_secret": identity.client_secret}
+        document["detections"] = {"response": {"credentials": keys}}
+    return document
 
 
 def _make_folder(folder: Path) -> None:

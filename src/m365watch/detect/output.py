@@ -19,6 +19,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.excepting import close_excepted
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
@@ -180,9 +181,19 @@ class DetectionOutput:
         return self._engine
 
     def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Engine:
-        return Engine(
+        engine = Engine(
             rules, state, knowledge=self._knowledge, exceptions=self._exceptions, finder=self._finder
         )
+        with suppress(OutputUnavailable):  # the next batch meets the same disk and says so
+            self._close_excepted(engine)
+        return engine
+
+    def _close_excepted(self, engine: Engine) -> None:
+        by_id = {rule.id: rule for rule in engine.rules}
+        at_ms = round(self._clock.now().timestamp() * 1000)
+        count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
+        if count:
+            _log.info(f"detections: closed as excepted meanwhile: {count:,} open alert(s)")
 
     def _load_rules(self) -> list[Rule]:
         return self._with_risk(self._rules())

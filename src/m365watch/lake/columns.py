@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from m365watch.lake.kernels import cast as cast_values
 from m365watch.lake.kernels import coalesce, run_end_decode
-from m365watch.lake.schema import AUDIT_SCHEMA, PARTITION
+from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
 from m365watch.model import Batch, BatchPart, WideHeader
 
 _INT32_MAX = 2**31 - 1
@@ -23,11 +23,10 @@ _ADDRESSES_MAX = 8192
 
 def tabulate(batch: Batch) -> pa.Table:
     """The batch as rows of `audit`, in its own order; one row per record, whatever it holds."""
-    headers = [cast("WideHeader", header) for part in batch.parts for header in part.headers]
+    headers = cast("list[WideHeader]", list(chain.from_iterable(part.headers for part in batch.parts)))
     columns = _feed_columns(batch) | _header_columns(headers)
-    columns["raw"], columns["raw_bytes"] = _raw_columns(
-        [record for part in batch.parts for record in part.records]
-    )
+    records = list(chain.from_iterable(part.records for part in batch.parts))
+    columns["raw"], columns["raw_bytes"] = _raw_columns(records)
     columns[PARTITION] = _days(columns["created_at"], columns["received_at"])
     return pa.table([columns[name] for name in AUDIT_SCHEMA.names], schema=AUDIT_SCHEMA)
 
@@ -40,10 +39,11 @@ def _days(created: pa.Array, received: pa.Array) -> pa.Array:
 def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
     parts = [part for part in batch.parts if part.records]
     counts = [len(part.records) for part in parts]
-    instant = AUDIT_SCHEMA.field("received_at").type
+    received_at = [part.received_at.astimezone(UTC).replace(tzinfo=None) for part in parts]
     tables = list(chain.from_iterable(map(_table_runs, parts)))
     return {
-        "received_at": _repeated([part.received_at for part in parts], counts, instant),
+        # Arrow looks for a library of time zones that is not there at each time with a zone.
+        "received_at": cast_values(_repeated(received_at, counts, pa.timestamp("us")), INSTANT),
         "tenant_id": _repeated([part.feed.tenant_id for part in parts], counts, pa.string()),
         "content_type": _repeated([part.feed.content_type.value for part in parts], counts, pa.string()),
         "devo_table": _repeated([table for table, _ in tables], [count for _, count in tables], pa.string()),
@@ -147,12 +147,11 @@ def _whole_number(value: int | str | None) -> int | None:
 
 def read_instants(values: list[str | None]) -> pa.Array:
     """The times in `values`; the usual form, without a zone, is read in one go."""
-    instant = AUDIT_SCHEMA.field("created_at").type
     try:
         local = cast_values(pa.array(values, pa.string()), pa.timestamp("us"))
-        return cast_values(local, instant)
+        return cast_values(local, INSTANT)
     except (pa.ArrowInvalid, UnicodeEncodeError):
-        return pa.array([_instant(value) for value in values], instant)
+        return pa.array([_instant(value) for value in values], INSTANT)
 
 
 def _instant(value: str | None) -> datetime | None:

@@ -44,6 +44,9 @@ def keep_equal(rows: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
 
 
 def bounds_of(values: pa.ChunkedArray) -> tuple[Any, Any] | None:
-    """The least and the greatest value; None where all are null."""
+    """The least and the greatest value, times without their zone; None where all are null."""
+    if pa.types.is_timestamp(values.type):
+        # Python's own zone of each would be looked for anew, in a library that is not there.
+        values = cast(values, pa.timestamp(values.type.unit))
     found = call_function("min_max", [values]).as_py()
     return None if found["min"] is None else (found["min"], found["max"])

@@ -22,7 +22,8 @@ ALERT_RECORDS = "cloud.office365.alerts"
 """The table under which alerts are known where tables have Devo's names."""
 PARTITION = "day"
 
-_INSTANT = pa.timestamp("us", tz="UTC")
+INSTANT = pa.timestamp("us", tz="UTC")
+"""The type of every time in the lake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ AUDIT_COLUMNS = (
     Column(
         PARTITION, pa.date32(), "Day of `created_at` (of `received_at` where that is null); the partition."
     ),
-    Column("created_at", _INSTANT, "`CreationTime`, read as UTC; null where it is no time."),
-    Column("received_at", _INSTANT, "When the collector had fetched the record's blob."),
+    Column("created_at", INSTANT, "`CreationTime`, read as UTC; null where it is no time."),
+    Column("received_at", INSTANT, "When the collector had fetched the record's blob."),
     Column("tenant_id", pa.string(), "The tenant that was asked, whatever `OrganizationId` says."),
     Column("content_type", pa.string(), "The feed the record came by, for example `Audit.Exchange`."),
     Column(
@@ -75,7 +76,7 @@ AUDIT_COLUMNS = (
 
 NOTICE_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
-    Column("time", _INSTANT, "When it was said."),
+    Column("time", INSTANT, "When it was said."),
     Column(
         "level", pa.string(), "`info`, `warning` (odd, nothing lost) or `error` (lost, or a person needed)."
     ),
@@ -96,8 +97,8 @@ ENTITY = pa.struct([pa.field("kind", pa.string()), pa.field("value", pa.string()
 
 ALERT_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `first_seen_at`; the partition."),
-    Column("first_seen_at", _INSTANT, "When the first of its records was created."),
-    Column("last_seen_at", _INSTANT, "When the last of its records was created."),
+    Column("first_seen_at", INSTANT, "When the first of its records was created."),
+    Column("last_seen_at", INSTANT, "When the last of its records was created."),
     Column("tenant_id", pa.string(), "The tenant."),
     Column("id", pa.string(), "The alert's id, as `m365watch alerts` has it."),
     Column("detection", pa.string(), "The rule's number in the catalogue; empty for rules of your own."),
@@ -108,7 +109,7 @@ ALERT_COLUMNS = (
     Column("state", pa.string(), "`open`, `acknowledged` or `closed`."),
     Column("reason", pa.string(), "What whoever changed the state has noted; null where nobody has."),
     Column("changed_by", pa.string(), "Who changed the state last; null where nobody has."),
-    Column("changed_at", _INSTANT, "When; null where nobody has."),
+    Column("changed_at", INSTANT, "When; null where nobody has."),
     Column("user_id", pa.string(), "The first user whom it is about; null where it names none."),
     Column("client_ip", pa.string(), "The first address that it is about; null where it names none."),
     Column("entities", pa.list_(ENTITY), "All that it is about: pairs of `kind` and `value`."),
@@ -127,7 +128,7 @@ ALERT_COLUMNS = (
 
 TRAIL_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
-    Column("time", _INSTANT, "When it was answered."),
+    Column("time", INSTANT, "When it was answered."),
     Column("number", pa.int64(), "The line's number, for each board by itself."),
     Column(
         "name",

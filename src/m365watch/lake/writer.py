@@ -241,13 +241,13 @@ def _rows_by_day(batch: Batch) -> dict[date, pa.Table]:
 
 def _cut_by_day(part: BatchPart) -> Iterator[tuple[str, BatchPart]]:
     """The part by the days that its records name; left whole, under no day, where those are many."""
-    days = [(header.CreationTime or "")[:10] for header in part.headers]
-    distinct = set(days)
+    distinct = {(header.CreationTime or "")[:10] for header in part.headers}
     if len(distinct) == 1:
-        yield days[0], part
+        yield distinct.pop(), part
     elif len(distinct) > DAYS_CUT_MAX:
         yield "", part
     else:
+        days = [(header.CreationTime or "")[:10] for header in part.headers]
         yield from (
             (said, part.at([place for place, day in enumerate(days) if day == said]))
             for said in sorted(distinct)

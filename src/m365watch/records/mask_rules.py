@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from m365watch.clock import Clock
 from m365watch.config.settings import ANY_TEXT, MaskSettings
 from m365watch.records.json_text import SHALLOW, SPACE
 from m365watch.values import dataclass
@@ -132,10 +131,11 @@ class PatternTime:
     """The time that patterns may take in one blob: what is not searched in time is masked whole.
 
     A pattern can take exponential time over text that somebody wrote on purpose; the
-    collector must neither wait for it nor let the text pass.
+    collector must neither wait for it nor let the text pass. What counts is work, as it does in the
+    search's own bound: a collector that the machine did not let on must mask no more than that.
     """
 
-    clock: Clock
+    spent_s: Callable[[], float]
     records: int
     overruns: int = 0
     """Values that were masked whole because time was up."""
@@ -143,7 +143,7 @@ class PatternTime:
 
     def __post_init__(self) -> None:
         """Half a second, and a millisecond more for each record."""
-        self._ends_at_s = self.clock.monotonic_s() + _BLOB_S + _RECORD_S * self.records
+        self._ends_at_s = self.spent_s() + _BLOB_S + _RECORD_S * self.records
 
     def find(self, rule: Rule, text: str) -> list[tuple[int, int]]:
         """The spans of `text` that the rule's patterns match, none of them empty."""
@@ -152,7 +152,7 @@ class PatternTime:
             if pattern is None:
                 found += [(0, len(text))] if text else []
                 continue
-            left_s = min(VALUE_S_MAX, self._ends_at_s - self.clock.monotonic_s())
+            left_s = min(VALUE_S_MAX, self._ends_at_s - self.spent_s())
             try:
                 if left_s <= 0:
                     raise TimeoutError  # noqa: TRY301 - the same end as the search's own

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from m365watch.clock import Clock
 from m365watch.config.settings import MaskSettings
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
@@ -28,13 +27,13 @@ class Masker:
     not looked at any closer.
     """
 
-    def __init__(self, masks: Sequence[MaskSettings], *, clock: Clock) -> None:
-        """`clock` bounds the time that patterns may take.
+    def __init__(self, masks: Sequence[MaskSettings], *, spent_s: Callable[[], float]) -> None:
+        """`spent_s` says how much work this thread has done: that bounds what patterns may take.
 
         Raises: regex.error: a pattern is no regular expression.
         """
         rules = compile_rules(masks)
-        self._clock = clock
+        self._spent_s = spent_s
         self._top = Place([(rule, 0) for rule in rules])
         self._signs = _signs_of(rules)
 
@@ -46,7 +45,7 @@ class Masker:
         not be read is a fragment: quarantine keeps it as served, in the ledger's own
         directory, and no output gets it.
         """
-        time = PatternTime(self._clock, len(split.records))
+        time = PatternTime(self._spent_s, len(split.records))
         masked: dict[int, bytes] = {}
         fragments = dict[int, Fragment]()
         for number in self._within_reach(split.records):

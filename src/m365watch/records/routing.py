@@ -22,7 +22,7 @@ class Router:
 
     def __init__(self) -> None:
         """The tables are worked out once per Workload and Operation and remembered, up to a bound."""
-        self._tables: dict[str | None, str] = {}
+        self._tables = _Tables()
         self._filled: dict[tuple[str, str | None, str | None], str] = {}
 
     def tables(self, headers: list[Header], *, override_tag: str | None) -> list[str]:
@@ -31,8 +31,8 @@ class Router:
         In `override_tag`, {workload} and {operation} stand for the record's own, each one level.
         """
         if override_tag is None:
-            known = self._tables
-            return [known.get(header.Workload) or self._table(header.Workload) for header in headers]
+            tables = self._tables
+            return [tables[header.Workload] for header in headers]
         if "{" not in override_tag:
             return [override_tag] * len(headers)
         filled = self._filled
@@ -41,17 +41,21 @@ class Router:
             for header in headers
         ]
 
-    def _table(self, workload: str | None) -> str:
-        if len(self._tables) >= _WORKLOADS_MAX:
-            self._tables.clear()
-        table = self._tables[workload] = table_of(workload)
-        return table
-
     def _fill(self, override_tag: str, header: Header) -> str:
         if len(self._filled) >= _FILLED_MAX:
             self._filled.clear()
         table = fill_tag(override_tag, workload=header.Workload, operation=header.Operation)
         self._filled[override_tag, header.Workload, header.Operation] = table
+        return table
+
+
+class _Tables(dict[str | None, str]):
+    """The table of each Workload that was asked for, up to a bound."""
+
+    def __missing__(self, workload: str | None) -> str:
+        if len(self) >= _WORKLOADS_MAX:
+            self.clear()
+        table = self[workload] = table_of(workload)
         return table
 
 
