@@ -49,6 +49,8 @@ class Instance:
     facts: Sequence[tuple[str, str]] = ()
     services: Sequence[ServiceShown] = ()
     acts: Sequence[Act] = ()
+    copy: str = ""
+    """Where another one is begun with its parameters."""
     trial: str = ""
     """What a preflight of it is asked for by; empty where it cannot be tried."""
 
