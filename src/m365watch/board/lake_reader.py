@@ -82,7 +82,7 @@ class FactsReader:
     def __init__(self, lake: Path, *, memory_bytes: int = MEMORY_BYTES, limit_s: float = LIMIT_S) -> None:
         """Nothing is opened yet."""
         self._lake = lake
-        self._log = lake / AUDIT / "_delta_log"
+        self._commits = lake / AUDIT / "_delta_log"
         self._memory_mib = memory_bytes >> 20
         self._limit_s = limit_s
         self._table: DeltaTable | None = None
@@ -100,7 +100,7 @@ class FactsReader:
         self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
-        self._log_at_ns = 0
+        self._committed_at_ns = 0
         self.hits = HitsReader(lake)
         self.sql = SqlReader(lake)
 
@@ -151,8 +151,8 @@ class FactsReader:
                 self._table = open_table(self._lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
-            elif (changed_at_ns := self._log.stat().st_mtime_ns) != self._log_at_ns:
-                self._log_at_ns = changed_at_ns
+            elif (changed_at_ns := self._commits.stat().st_mtime_ns) != self._committed_at_ns:
+                self._committed_at_ns = changed_at_ns
                 self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
