@@ -142,7 +142,8 @@ class Noted:
         if action not in _LOOKS and action != "refused":
             return False
         place = f"/{path.split('/')[2]}" if is_panel else path
-        key = (action, place, query if action in _LOOKS else "", who)
+        asked = "&".join(sorted(query.split("&"))) if action in _LOOKS else ""
+        key = (action, place, asked, who)
         now_s = self._clock.now().timestamp()
         told_s = self._lately.get(key)
         lasts_s = AGAIN_S if is_panel else REFUSED_AGAIN_S if action == "refused" else 0.0
