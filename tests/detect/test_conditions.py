@@ -146,10 +146,10 @@ def test_a_pattern_that_could_take_for_ever_is_refused(tmp_path: Path, pattern: 
 def test_a_pattern_costs_time_in_line_with_the_text(tmp_path: Path, pattern: str) -> None:
     """Patterns that stall other engines for years are over in well under a second."""
     library = load_good(tmp_path, rule_text({"s": {"X|re": pattern}, "condition": "s"}))
-    started = time.perf_counter()
+    started = time.process_time()
     alerts_of(library, [record(X="a" * 200_000 + "!")])
 
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_lone_surrogate_stops_no_pattern(tmp_path: Path) -> None:

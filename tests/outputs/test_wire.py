@@ -300,15 +300,15 @@ def test_a_peer_that_does_not_answer_an_end_keeps_the_retention_running(papers: 
 
     async def run() -> float:
         async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.3)) as sender:
+            started_s = asyncio.get_running_loop().time()
             delivery = asyncio.create_task(sender.deliver(chunks))
             await asyncio.sleep(0)
-            started_s = asyncio.get_running_loop().time()
             await sender.flush()
             await delivery
             return asyncio.get_running_loop().time() - started_s
 
     with papers.serve(lambda _: Faults(answers_end=False)) as server:
-        assert 0.25 <= asyncio.run(run()) < 2
+        assert 0.25 <= asyncio.run(run()) < PATIENCE_S
 
     assert server.lines == lines_in(chunks)
 
@@ -317,7 +317,8 @@ def test_a_flush_without_a_way_to_the_peer_returns_at_once(papers: Papers, free_
     """There is nothing to find out; the delivery stays open until the retries are used up."""
 
     async def run() -> float:
-        sender = make_sender(free_port, papers.tls, replace(QUICK, connecting_wait_first_s=5.0))
+        settings = replace(LONG, connecting_wait_first_s=60.0, connecting_wait_max_s=60.0)
+        sender = make_sender(free_port, papers.tls, settings)
         await sender.open()
         delivery = asyncio.create_task(sender.deliver(make_chunks(1)))
         await asyncio.sleep(0.1)
@@ -329,7 +330,7 @@ def test_a_flush_without_a_way_to_the_peer_returns_at_once(papers: Papers, free_
             await delivery
         return elapsed_s
 
-    assert asyncio.run(run()) < 1
+    assert asyncio.run(run()) < 20
 
 
 @pytest.mark.parametrize(("deliveries_max", "size_bytes"), [(2, 0), (100, PROOF_BYTES // 2)])
