@@ -6,14 +6,26 @@ differs from what the code says now.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
 from tools import cli_page, detections_page, devo_errors_page, errors_page, sbom
 
 ROOT = Path(__file__).resolve().parents[1]
+
+_REFERENCE = re.compile(r"{\s+(\"\$ref\": \"[^\"]+\")\s+}")
+
+
+def render_api() -> str:
+    """The document of the board's API; what only refers to something else is one line."""
+    text = json.dumps(api_document(), indent=1, ensure_ascii=False)
+    return _REFERENCE.sub(r"{\1}", text) + "\n"
+
 
 PAGES: dict[str, Callable[[], str]] = {
     "deploy/sbom.cdx.json": sbom.render_bill,
@@ -21,6 +33,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/detections.md": detections_page.render,
     "docs/reference/devo-errors.md": devo_errors_page.render,
     "docs/reference/errors.md": errors_page.render,
+    "docs/reference/openapi.json": render_api,
     "docs/reference/settings.md": render_reference,
 }
 """Each generated page, and what gives its text."""

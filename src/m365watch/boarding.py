@@ -22,6 +22,8 @@ from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import Sessions
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.token_file import TokenFile
+from m365watch.board.token_gate import TokenGate
 from m365watch.board.trail import KeptTrail
 from m365watch.board.users import Users
 from m365watch.clock import Clock
@@ -139,6 +141,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
         entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     gate: Gate = entrance.gate if entrance else LoopbackGate()
     sources = Sources(settings, facts, clock, places)
+    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, clock=clock)
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
     config = uvicorn.Config(

@@ -25,6 +25,7 @@ LAYERS = (
         "recovering",
         "replaying",
         "inspection",
+        "metrics",
         "diagnosis",
         "preflight",
         "traces",

@@ -63,7 +63,8 @@ class Configured:
         self.sources = sources_of(self.file)
         self.sources.desk.environment = {"M365_TOKEN": "x", "PATH": "/bin"}
         admin = Access("ann", Role.ADMIN, tenants=None)
-        self.board: Board = board_of(self.sources, gate=OneGate(access or admin))
+        self.gate = OneGate(access or admin)
+        self.board: Board = board_of(self.sources, gate=self.gate)
 
     def get(self, url: str) -> Answer:
         return asyncio.run(ask(self.board, url))

@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 
-from configured import INPUT, OTHER, SECRET, YAML, Configured, remove, switch, undo, write
+from asking import board_of
+from configured import INPUT, OTHER, SECRET, TENANT, YAML, Configured, remove, switch, undo, write
 from m365watch.board.access import Access, Role
 from m365watch.board.configuring.history import FOLDER
 from m365watch.board.configuring.parameters import OUTPUTS, template_of
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
 from m365watch.board.rendering import Templates
+from m365watch.diagnosis.findings import Verdict
+from m365watch.preflight.report import Check, Checked, Group, Place
+from test_trail import Memory
 
 MARK = "<kept secret>"
 
@@ -25,6 +29,11 @@ MARK = "<kept secret>"
 @pytest.fixture
 def it(tmp_path: Path) -> Configured:
     return Configured(tmp_path)
+
+
+def base_of(it: Configured) -> str:
+    """What a page would say of the text, whatever that is."""
+    return it.sources.desk.read(it.sources.settings).base
 
 
 def editable(it: Configured, instance: str) -> str:
@@ -273,6 +282,10 @@ def test_a_file_that_cannot_be_read_is_told(it: Configured) -> None:
     """With the line; and where the inputs are another file's, with whose they are."""
     it.file.write_text("inputs: [\n")
     assert "line 2" in it.get("/panel/collectors/inputs").text
+    unreadable = json.loads(
+        it.post("/collectors/review", switch("outputs", "devo", on=False), base_of(it)).body
+    )
+    assert "line 2" in unreadable["mistakes"][0]["says"]
     it.file.unlink()
     assert "cannot be read" in it.get("/panel/collectors/inputs").text
     it.file.write_text("outputs: {lake: {type: lake}}\n")
@@ -302,6 +315,58 @@ def test_a_template_is_right_once_it_is_filled_in(it: Configured, type_: str) ->
 
     expected = ("is a placeholder", "give its whole path")
     assert all(any(words in one["says"] for words in expected) for one in judged["mistakes"]), judged
+
+
+def test_the_trail_says_what_was_changed(it: Configured) -> None:
+    """In words, with who it was; what was only looked at while somebody typed is no deed."""
+    trail = Memory()
+    it.board = board_of(it.sources, gate=it.gate, trail=trail)
+    it.review(switch("outputs", "devo", on=False))
+    it.apply(switch("outputs", "devo", on=False))
+
+    assert [(one.name, one.says) for one in trail.deeds if one.action == "change"] == [
+        ("ann", "stopped output devo (change 1)")
+    ]
+
+
+def test_an_instance_is_copied_without_its_secret(it: Configured) -> None:
+    """Under a name of its own; the secret is typed."""
+    found = json.loads(it.get("/api/v1/instance/editor?instance=inputs&template=inputs.office365").body)
+
+    assert found["panel"]["name"] == "office365_2"
+    assert TENANT in found["panel"]["text"]
+    assert MARK in found["panel"]["text"]
+    judged = it.review(write("inputs", "office365_2", found["panel"]["text"], is_new=True))
+    assert "type the secret" in judged["mistakes"][0]["says"]
+
+
+def test_what_is_changed_elsewhere_is_shown(it: Configured) -> None:
+    """A file that somebody edits is taken up, and one with mistakes leaves all as it was."""
+    it.file.write_text(YAML.replace(TENANT, OTHER))
+    asyncio.run(it.sources.take_up())
+    assert [one.tenant_id for one in it.sources.settings.tenants] == [OTHER]
+
+    it.file.write_text(YAML.replace("office365:", "office365: ["))
+    asyncio.run(it.sources.take_up())
+    assert [one.tenant_id for one in it.sources.settings.tenants] == [OTHER]
+
+
+def test_what_a_preflight_sees_is_never_markup() -> None:
+    """Whatever a server answers."""
+    hostile = "<img src=x onerror=alert(1)>"
+    step = Checked(Check.TOKEN, Verdict.BROKEN, hostile, hostile, hostile)
+    group = Group(Place.TENANT, hostile, (step,))
+
+    page = Templates().render(
+        "trial_group.html",
+        title=hostile,
+        group=group,
+        words={Verdict.BROKEN: hostile},
+        tones={Verdict.BROKEN: "high"},
+    )
+
+    assert "<img" not in page
+    assert page.count("&lt;img src=x") == 4
 
 
 def test_the_keys_beside_the_editor_are_those_of_the_schema(it: Configured) -> None:

@@ -121,17 +121,17 @@ def test_no_vector_is_anything_but_text_at_any_address(infested: Sources) -> Non
     seen = 0
     for url in every_answer(infested, has_alerts=False):
         answer = asyncio.run(ask(board, url))
-        assert answer.status == 200, url
+        assert answer.status == (400 if url.startswith("/export/sql/") else 200), url  # no SQL is given
         assert answer.headers["x-content-type-options"] == "nosniff"
         seen += "alert" in answer.text
         if url.startswith("/api/"):
             assert answer.headers["content-type"] == "application/json"
             json.loads(answer.body)
-        elif url.startswith("/export/"):
+        elif url.startswith("/export/") and answer.status == 200:
             assert answer.headers["content-type"].startswith("text/csv")
             rows = csv.reader(io.StringIO(answer.text))
             assert [cell for row in rows for cell in row if cell.startswith(FORMULA)] == [], url
-        else:
+        elif answer.status == 200:
             page = Suspicious()
             page.feed(answer.text)
             assert page.found == [], url

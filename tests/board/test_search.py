@@ -332,3 +332,12 @@ def test_values_are_offered_where_a_page_is_narrowed(board: Board) -> None:
     assert offered("dimension=result&typed=f") == ["failed"]
     assert offered("dimension=workload&typed=exch&workload=SharePoint") == []
     assert offered("dimension=nonsense&typed=a") == []
+
+
+def test_what_is_investigated_is_searched_for(sources: Sources) -> None:
+    """The text, session, mailbox or site of an investigation holds for the search that it leads to."""
+    every = searched(sources, "range=30d&q=workload:Exchange")
+    some = searched(sources, "range=30d&q=workload:Exchange&text=InboxRule")
+
+    assert 0 < some.count < every.count
+    assert some.count == searched(sources, "range=30d&q=workload:Exchange+inboxrule").count

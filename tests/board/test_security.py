@@ -212,7 +212,9 @@ def configured_shapes_of(text: str) -> list[Shape]:
     service = ServiceShown(text, text, "ok", text, act)
     way = Way(text, "/instance", text)
     url = "/instance"
-    one = Instance(text, text, text, text, "high", url, text, text, [(text, text)], [service], [act], text)
+    one = Instance(
+        text, text, text, text, "high", url, text, text, [(text, text)], [service], [act], url, text
+    )
     past = [
         PastShown(1, text, text, text, [("added", text)], act, None, text),
         PastShown(2, text, text, text, [], None, way),

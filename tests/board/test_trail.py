@@ -125,14 +125,14 @@ def test_a_panel_belongs_to_the_look_at_its_page(sources: Sources) -> None:
     board = board_of(sources, trail=trail)
 
     async def act() -> None:
-        await ask(board, "/panel/exchange/rules?range=7d")
-        await ask(board, "/panel/exchange/flow?range=7d")
+        await ask(board, "/exchange?user=x&range=7d")
+        await ask(board, "/panel/exchange/flow?range=7d&user=x")
         await ask(board, "/panel/exchange/rules?range=24h")
 
     asyncio.run(act())
 
     assert [(one.name, one.path, one.query) for one in trail.deeds] == [
-        ("local user", "/panel/exchange/rules", "range=7d"),
+        ("local user", "/exchange", "user=x&range=7d"),
         ("local user", "/panel/exchange/rules", "range=24h"),
     ]
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from m365watch.cli.metrics import metrics_text
+from m365watch.metrics import metrics_text
 from m365watch.model import BlobKey, BlobRef, Header, KnownBlob
 from m365watch.monitor.latency import BOUNDS_S, LatencyBook
 from m365watch.notify.looking import TargetFigures

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
+from m365watch.board.scopes import Scope
 from m365watch.values import dataclass
 
 
@@ -36,6 +37,19 @@ class Access:
     """Whether subjects, names of files, texts and raw records are shown to them."""
     session: str = ""
     """What tells this session from their others; empty where nobody has signed in."""
+    scopes: frozenset[Scope] | None = None
+    """What their token is good for; None: they are a person, with all that the role may do."""
+    token: str = ""
+    """The token's own id; empty for a person."""
+
+    @property
+    def is_token(self) -> bool:
+        """Whether they have shown a token, which no other page's request can have."""
+        return self.scopes is not None
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether it may be done with what they have shown."""
+        return self.scopes is None or scope in self.scopes
 
     def may(self, role: Role) -> bool:
         """Whether they may do what `role` may."""

@@ -14,7 +14,7 @@ from m365watch.board.trail import tell
 from m365watch.board.view import View
 from m365watch.detect.alert import clean_text
 from m365watch.detect.desk import NoSuchAlert
-from m365watch.detect.kept import AlertState
+from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import CollectorError
 
 BODY_BYTES_MAX = 65_536
@@ -30,21 +30,21 @@ class StatesAsked(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class NotAsked(Exception):
+    """What was asked for cannot be meant; the text says why."""
+
+
 async def change_states(request: Request, view: View, sources: Sources) -> Response:
     """Put the alerts that the request names into a state; what became of it, as JSON."""
     if not view.access.may(Role.ANALYST):
         return _answer(403, "your role may not change alerts")
     try:
         asked = msgspec.json.decode(await body_of(request), type=StatesAsked)
+        changed = await put_states(view, sources, asked)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _answer(400, f"this request cannot be read: {error}")
-    reason = clean_text(asked.reason)
-    if not 0 < len(asked.ids) <= AT_ONCE_MAX:
-        return _answer(400, f"name 1 to {AT_ONCE_MAX} alerts")
-    if asked.state is AlertState.CLOSED and not reason:
-        return _answer(400, "say what it was: closing needs a reason")
-    try:
-        changed = await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
+    except NotAsked as error:
+        return _answer(400, str(error))
     except NoSuchAlert as error:
         return _answer(404, str(error))
     except CollectorError as error:
@@ -52,6 +52,19 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     tell(request.scope, f"{asked.state}: {' '.join(one.alert.id for one in changed)}")
     words = "1 alert is" if len(changed) == 1 else f"{len(changed)} alerts are"
     return _answer(200, f"{words} {asked.state}")
+
+
+async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[KeptAlert]:
+    """Put the alerts into the state, all of them or none; what they are then.
+
+    Raises: NotAsked; NoSuchAlert; CollectorError: they cannot be read or written.
+    """
+    reason = clean_text(asked.reason)
+    if not 0 < len(asked.ids) <= AT_ONCE_MAX:
+        raise NotAsked(f"name 1 to {AT_ONCE_MAX} alerts")
+    if asked.state is AlertState.CLOSED and not reason:
+        raise NotAsked("say what it was: closing needs a reason")
+    return await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
 
 
 async def body_of(request: Request) -> bytes:

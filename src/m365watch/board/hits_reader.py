@@ -51,12 +51,19 @@ def asked_of(view: View, term: Term | None) -> Asked:
 
     Raises: FilterRefused.
     """
-    if term is not None and not view.access.sees_contents:
-        _refuse_contents(term)
-    terms = (*([term] if term is not None else []), *_narrowed(view))
+    given = [*([term] if term is not None else []), *_mentioned(view)]
+    if not view.access.sees_contents:
+        for one in given:
+            _refuse_contents(one)
+    terms = (*given, *_narrowed(view))
     condition = condition_of(Every(terms) if terms else None)
     span = Span(view.range.start_s, view.range.end_s)
     return Asked(condition, span, view.tenants, view.range.step_s)
+
+
+def _mentioned(view: View) -> list[Term]:
+    """What an investigation is about, where one has led here: it stands somewhere in the record."""
+    return [Holds(Wanted(value, 0, is_quoted=True)) for _, value in view.mentions]
 
 
 def _refuse_contents(term: Term) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from m365watch.board.pieces import Empty, Way
 from m365watch.values import dataclass
-
-if TYPE_CHECKING:
-    from m365watch.board.shapes import Empty, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,8 @@ class Instance:
     facts: Sequence[tuple[str, str]] = ()
     services: Sequence[ServiceShown] = ()
     acts: Sequence[Act] = ()
+    copy: str = ""
+    """Where another one is begun with its parameters."""
     trial: str = ""
     """What a preflight of it is asked for by; empty where it cannot be tried."""
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping, MutableMapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +21,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access, Gate
+from m365watch.board.api.problems import FORGERY_REFUSED, HOST_REFUSED, problem_answer
+from m365watch.board.token_gate import is_of_the_api
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -36,7 +39,7 @@ HEADERS = {
 }
 TOKEN_HEADER = "X-CSRF-Token"
 SIGN_IN = "/sign-in"
-_FOR_EVERYBODY = ("/healthz", SIGN_IN)
+_FOR_EVERYBODY = ("/healthz", "/readyz", SIGN_IN)
 _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
 ACCESS = "m365watch.access"
@@ -112,18 +115,20 @@ class Guarded:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "").lower()):
-            return PlainTextResponse("this host is not served here\n", status_code=421)
+            return _refused(scope, 421, "this host is not served here")
         is_safe = scope["method"] in _SAFE
         if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
-            return PlainTextResponse("this comes from another site\n", status_code=403)
+            return _refused(scope, 403, "this comes from another site")
         access = self._gate.access_of(HTTPConnection(scope))
         scope[ACCESS] = access
         if access is None:
-            return None if _is_for_everybody(scope["path"]) else _first_sign_in(scope, headers)
-        if is_safe or scope["path"] == SIGN_IN:
+            # The API tells whoever has no token so itself, as a document.
+            is_let = _is_for_everybody(scope["path"]) or is_of_the_api(scope["path"])
+            return None if is_let else _first_sign_in(scope, headers)
+        if is_safe or scope["path"] == SIGN_IN or access.is_token:
             return None
         if not self._tokens.is_right(access, headers.get(TOKEN_HEADER, "")):
-            return PlainTextResponse("this page is too old: load it again\n", status_code=403)
+            return _refused(scope, 403, "this page is too old: load it again")
         return None
 
     def _is_ours(self, asked: str) -> bool:
@@ -135,6 +140,13 @@ def access_of(connection: HTTPConnection) -> Access:
     """Who asks, where `Guarded` has let the request through."""
     access = connection.scope[ACCESS]
     assert isinstance(access, Access)  # noqa: S101 - whoever has none comes to pages for everybody only
+    return access
+
+
+def access_or_none(connection: HTTPConnection) -> Access | None:
+    """The same, where those without a right may come as well."""
+    access = connection.scope[ACCESS]
+    assert access is None or isinstance(access, Access)  # noqa: S101 - nobody else sets it
     return access
 
 
@@ -156,6 +168,18 @@ def _first_sign_in(scope: Scope, headers: Headers) -> Response:
 
 def _sign_in_url(back: str) -> str:
     return SIGN_IN if back in {"", "/"} else f"{SIGN_IN}?{urlencode({'next': back})}"
+
+
+def _refused(scope: Scope, status: int, says: str) -> Response:
+    if not is_of_the_api(scope["path"]):
+        return PlainTextResponse(f"{says}\n", status_code=status)
+    if status == HTTPStatus.MISDIRECTED_REQUEST:
+        return problem_answer(HOST_REFUSED, says)
+    return problem_answer(
+        FORGERY_REFUSED,
+        "this would change something, and has neither a token nor that of a page of ours",
+        fix="send Authorization: Bearer TOKEN; m365watch board token create makes one",
+    )
 
 
 def _split_host(text: str) -> tuple[str, str, str]:

@@ -1,11 +1,10 @@
-"""The application: routes to pages, panels, exports and JSON, all over the same loaders."""
+"""The application: routes to pages, panels and exports, and the API, all over the same loaders."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Access, Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.api.serving import Api
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
@@ -101,7 +101,7 @@ class Board:
             routes=[
                 *(entrance.routes() if entrance else ()),
                 Route("/", self._home),
-                Route("/healthz", self._healthy),
+                *Api(sources).routes,
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
@@ -109,7 +109,6 @@ class Board:
                 Route("/panel/{page}/{panel}", self._panel),
                 *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
-                Route("/api/v1/{page}/{panel}", self._json),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
                 Route("/{page}", self._page),
             ],
@@ -131,9 +130,6 @@ class Board:
 
     async def _home(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
         return RedirectResponse(f"/{PAGES[0].name}", status_code=303)
-
-    async def _healthy(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
-        return PlainTextResponse("ok\n")
 
     async def _page(self, request: Request) -> Response:
         access = self._access_of(request)
@@ -191,18 +187,6 @@ class Board:
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)
 
-    async def _json(self, request: Request) -> Response:
-        view, page, panel = self._asked(request)
-        if page is None or panel is None:
-            return _document({"error": "there is no such panel"}, status=404)
-        try:
-            shape = await while_there(request, panel.load(view, self._sources))
-        except CollectorError as error:
-            return _document({"error": str(error), "code": error.code}, status=503)
-        except Left:
-            return Response(status_code=499)
-        return _document({"kind": shape.kind, "panel": shape})
-
     async def _change_states(self, request: Request) -> Response:
         return await change_states(request, self._view(request, self._access_of(request)), self._sources)
 
@@ -254,10 +238,6 @@ def _proxies_of(listening: Listening) -> list[Middleware]:
     if not listening.proxies:
         return []
     return [Middleware(BehindProxy, addresses=listening.proxies, headers=listening.proxy_headers)]
-
-
-def _document(document: dict[str, Any], *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
 
 
 class _Static(StaticFiles):

@@ -7,18 +7,12 @@ from dataclasses import field
 from typing import ClassVar
 
 from m365watch.board.instances import Editor, Instances, Past, Trial
+from m365watch.board.pieces import Empty as Empty  # noqa: PLC0414 - for others to import from here
+from m365watch.board.pieces import Way as Way  # noqa: PLC0414 - the same
 from m365watch.values import dataclass
 
 Narrows = tuple[str, str]
 """Name and value that a click narrows the view to: ("user", "ann@contoso.example")."""
-
-
-@dataclass(frozen=True, slots=True)
-class Empty:
-    """Why there is nothing to show, and what to do about it."""
-
-    why: str
-    then: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +134,6 @@ class Several:
     choices: Sequence[tuple[str, str]] = field(default=())
     """Values and words of the option `by` that the panel may be shown by."""
     chosen: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A link in words: to an entity, a filter, a page."""
-
-    text: str
-    url: str
-    kind: str = ""
-    """What it is, in a word that stands before it: user, address."""
 
 
 @dataclass(frozen=True, slots=True)

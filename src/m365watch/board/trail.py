@@ -27,6 +27,8 @@ _SAYS = "m365watch.says"
 _NAME = "m365watch.name"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
+_CHANGES_NOTHING = frozenset({"/collectors/review"})
+"""What is sent with a body, again and again while somebody types, and only looked at."""
 _REFUSALS = frozenset({401, 403, 421, 429})
 _LOOKS = frozenset({"view", "api"})
 _log = structlog.get_logger(__name__)
@@ -140,7 +142,8 @@ class Noted:
         if action not in _LOOKS and action != "refused":
             return False
         place = f"/{path.split('/')[2]}" if is_panel else path
-        key = (action, place, query if action in _LOOKS else "", who)
+        asked = "&".join(sorted(query.split("&"))) if action in _LOOKS else ""
+        key = (action, place, asked, who)
         now_s = self._clock.now().timestamp()
         told_s = self._lately.get(key)
         lasts_s = AGAIN_S if is_panel else REFUSED_AGAIN_S if action == "refused" else 0.0
@@ -164,7 +167,11 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
     if path.startswith(SIGN_IN):
         is_in = method == "POST" or path.endswith("/back")
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
+    if path in _CHANGES_NOTHING:
+        return ""
     if method not in _SAFE:
         return "sign_out" if path == "/sign-out" else "change"
+    if path.startswith("/api/v1/export/"):
+        return "export"
     parts = path.split("/")
     return {"export": "export", "api": "api"}.get(parts[1], "view")

@@ -14,7 +14,7 @@ from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing
 from m365watch.board.time_range import TimeRange, read_range
 from m365watch.values import dataclass
 
-_OPTIONS = (
+OPTIONS = (
     "by",
     *("alert", "state", "severity", "rule", "technique"),
     *("session", "mailbox", "site", "text", "record"),
@@ -97,7 +97,7 @@ class View:
 def read_view(query: QueryParams, access: Access, *, now: datetime) -> View:
     """The view that a URL's query means; never refuses one."""
     options = [
-        (name, query[name][: _LONG.get(name, _OPTION_CHARACTERS_MAX)]) for name in _OPTIONS if query.get(name)
+        (name, query[name][: _LONG.get(name, _OPTION_CHARACTERS_MAX)]) for name in OPTIONS if query.get(name)
     ]
     return View(
         access=access,

@@ -7,9 +7,10 @@ the query, before anything is compared with it, so that no search tells what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from m365watch.board.shapes import RecordLine
 from m365watch.board.view import View
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import KeptAlert
@@ -51,6 +52,7 @@ SHOWN_ENTITIES = frozenset(
 """Kinds of what an alert is about that are no contents."""
 WITHHELD = "What its records say is withheld from you; the rule says below what it looks for."
 
+EMPTIED = "withheld"
 NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
 
 _TEXT = r'(?:[^"\\]|\\.)*'
@@ -89,7 +91,8 @@ _OBJECT = (
     f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object"
     " ELSE regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') END"
 )
-_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''"}
+_RECIPIENT = f"CASE WHEN regexp_full_match(recipient, '{_SAFE}') THEN recipient ELSE '' END"
+_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''", "recipient": _RECIPIENT}
 """SQL by column of the facts."""
 
 
@@ -98,6 +101,17 @@ def columns_for(view: View, columns: Iterable[str]) -> list[str]:
     if view.access.sees_contents:
         return list(columns)
     return [f"{_INSTEAD[one]} AS {one}" if one in _INSTEAD else one for one in columns]
+
+
+def told_lines(view: View, lines: Sequence[RecordLine]) -> list[RecordLine]:
+    """The lines of a record; those that were emptied say so."""
+    if view.access.sees_contents:
+        return list(lines)
+    following = [*(one.depth for one in lines[1:]), 0]
+    return [
+        one if one.value or depth > one.depth else replace(one, value=EMPTIED, url="")
+        for one, depth in zip(lines, following, strict=True)
+    ]
 
 
 def alert_for(view: View, kept: KeptAlert) -> KeptAlert:

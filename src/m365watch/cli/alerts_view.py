@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -21,6 +22,7 @@ from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.document import document_of
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -278,32 +280,8 @@ def told_document(told: Sequence[WhoKnows]) -> list[dict[str, Any]]:
 
 def alert_document(kept: KeptAlert) -> dict[str, Any]:
     """One alert as JSON has it."""
-    alert = kept.alert
-    return {
-        "id": alert.id,
-        "severity": str(alert.severity),
-        "state": str(kept.state),
-        "reason": kept.reason,
-        "changed_by": kept.changed_by,
-        "changed_at": instant(instant_of(kept.changed_at_ms)) if kept.changed_at_ms else None,
-        "detection": alert.detection,
-        "rule_id": alert.rule_id,
-        "title": alert.title,
-        "tenant": alert.tenant,
-        "entities": [{"kind": kind, "value": value} for kind, value in alert.entities],
-        "first_seen_at": instant(alert.first_seen_at),
-        "last_seen_at": instant(alert.last_seen_at),
-        "count": alert.count,
-        "explanation": alert.explanation,
-        "techniques": list(alert.techniques),
-        "tactics": list(alert.tactics),
-        "check": list(alert.check),
-        "contain": list(alert.contain),
-        "risk": alert.risk,
-        "notes": list(alert.notes),
-        "evidence": list(alert.evidence),
-        "formerly": list(alert.formerly),
-    }
+    document: dict[str, Any] = msgspec.to_builtins(document_of(kept))
+    return document
 
 
 def rebuilt_document(told: Rebuilt) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from m365watch.cli.beside import LISTEN, NICENESS
 from m365watch.cli.board_packages import require_board
+from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 board = typer.Typer(rich_markup_mode=None)
 board.add_typer(user, name="user")
+board.add_typer(token, name="token")
 
 
 @board.callback(invoke_without_command=True)

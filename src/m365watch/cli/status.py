@@ -165,7 +165,7 @@ def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigu
 
 def print_metrics(read: Callable[[], Standing]) -> None:
     """Everything on stdout in Prometheus' text format."""
-    from m365watch.cli.metrics import metrics_text
+    from m365watch.metrics import metrics_text
     from m365watch.monitor.latency import LatencyBook
 
     standing = read()

@@ -105,6 +105,7 @@ class Configuring:
             return _answer(429, "another preflight is under way; wait for its end")
         except CollectorError as error:
             return _answer(422, error.what)
+        tell(request.scope, f"preflight of {asked.of or 'everything'}")
         return StreamingResponse(_lines(told), media_type="application/x-ndjson")
 
     async def _asked(self, request: Request, kind: type[T]) -> T | Response:

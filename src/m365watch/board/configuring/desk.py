@@ -224,7 +224,10 @@ def _kept_under(settings: Settings, number: int) -> Kept:
 
 
 def _is_in_two_files(settings: Settings, current: Current) -> bool:
-    root = locate(current.file.text, suffix=current.file.suffix)
+    try:
+        root = locate(current.file.text, suffix=current.file.suffix)
+    except Unreadable:
+        return False
     return bool(settings.tenants) and root is not None and root.member("inputs") is None
 
 

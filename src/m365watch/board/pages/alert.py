@@ -19,6 +19,7 @@ from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, S
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.time_range import HOUR_S, TimeRange
 from m365watch.board.view import View
+from m365watch.board.withholding import told_lines
 from m365watch.board.words import workload_words
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
@@ -105,7 +106,9 @@ def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> Rec
         f"{workload_words(workload)} · {operation}",
         "; ".join(filter(None, (failed, details_of(raw) or target))),
         ways,
-        lines_of(raw, lit_paths(raw, lights), lambda name, value: field_url(view, name, value)),
+        told_lines(
+            view, lines_of(raw, lit_paths(raw, lights), lambda name, value: field_url(view, name, value))
+        ),
         raw,
         tone="failed" if failed or outcome == "failed" else "",
     )

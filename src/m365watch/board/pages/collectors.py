@@ -233,6 +233,7 @@ def _input_row(view: View, one: InputText, known: _Known, *, is_last: bool) -> I
         facts=_input_facts(one, tenants),
         services=[known.service(one, service) for service in _SERVICE_WORDS],
         acts=acts,
+        copy=view.url("/instance", instance="inputs", template=f"inputs.{one.name}"),
         trial=f"inputs.{one.name}" if one.is_on else "",
     )
 
@@ -295,6 +296,7 @@ def _output_row(view: View, one: OutputText, shown: _OutputState, *, is_last: bo
         fix,
         facts=[("Waiting", counted(waiting, "blob", "blobs"))] if waiting else (),
         acts=_acts("outputs", one.name, is_on=one.is_on, is_last=is_last),
+        copy=view.url("/instance", instance="outputs", template=f"outputs.{one.name}"),
         trial=f"outputs.{one.name}" if one.is_on else "",
     )
 

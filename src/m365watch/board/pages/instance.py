@@ -55,7 +55,7 @@ def _existing(view: View, current: Current, kind: str, name: str) -> Editor:
 
 
 def _new(view: View, sources: Sources, current: Current, kind: str) -> Editor:
-    chosen, text = template_of(kind, view.given("template"))
+    chosen, text = _beginning(current, kind, view.given("template"))
     number = view.given("past")
     if number.isdecimal():
         past = find_past(sources.settings.state_directory, int(number[:9]))
@@ -66,6 +66,14 @@ def _new(view: View, sources: Sources, current: Current, kind: str) -> Editor:
     name = _free_name(current, kind, chosen)
     back = view.url("/collectors", instance="", template="", past="")
     return Editor(kind, name, text, current.base, is_new=True, templates=ways, chosen=chosen, back=back)
+
+
+def _beginning(current: Current, kind: str, template: str) -> tuple[str, str]:
+    """The name and the text of a template, or of an instance that is copied."""
+    of, _, name = template.partition(".")
+    if of == kind and name and (copied := current.section((kind, name))):
+        return name, without_secrets(copied)
+    return template_of(kind, template)
 
 
 def _free_name(current: Current, kind: str, wanted: str) -> str:

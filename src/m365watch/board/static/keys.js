@@ -25,7 +25,7 @@ function withoutFilters() {
 
 const keys = {
   "?": () => help.showModal(),
-  "/": () => document.getElementById("value")?.focus(),
+  "/": () => ["filter", "sql", "value"].map((id) => document.getElementById(id)).find(Boolean)?.focus(),
   "[": () => otherRange(-1),
   "]": () => otherRange(1),
   r: () => { again(); toast("Loading again"); },

@@ -1,4 +1,4 @@
-"""The figures of `status` in Prometheus' text format, for a text file that a node exporter reads.
+"""The figures of `status` in Prometheus' text format, for a node exporter's text file and for scraping.
 
 Source: Prometheus, "Exposition formats", text format 0.0.4.
 """
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.memory import KnownApplication
-from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook
+from m365watch.monitor.latency import BOUNDS_S, Histogram, Series, SeriesKey
 from m365watch.progress import FeedProgress, OutputProgress, RunProgress
 
 if TYPE_CHECKING:
     from m365watch.notify.looking import TargetFigures
 
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "m365watch_"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _Rows = Iterable[tuple[Mapping[str, str], float]]
@@ -24,7 +25,7 @@ _Rows = Iterable[tuple[Mapping[str, str], float]]
 
 def metrics_text(
     progress: RunProgress,
-    book: LatencyBook,
+    book: Iterable[tuple[SeriesKey, Series]],
     applications: Sequence[KnownApplication] = (),
     *,
     now: datetime,
@@ -110,7 +111,7 @@ def _output_lines(outputs: list[OutputProgress]) -> list[str]:
     ]
 
 
-def _latency_lines(book: LatencyBook) -> list[str]:
+def _latency_lines(book: Iterable[tuple[SeriesKey, Series]]) -> list[str]:
     """One histogram for each step, content type, workload and output; tenants are added up."""
     merged: dict[tuple[str, str, str, str], Histogram] = {}
     for key, series in book:

@@ -1,0 +1,83 @@
+"""Panels for programs: the pages' own loaders, answered as JSON or as CSV."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from m365watch.board.access import Role
+from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
+from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
+from m365watch.board.api.problems import NOT_THERE, ROLE_MISSING, SCOPE_MISSING, Refused
+from m365watch.board.api.schemas import panel_document
+from m365watch.board.exporting import csv_of
+from m365watch.board.pages.registry import PAGES, page_named
+from m365watch.board.panels import Page, Panel
+from m365watch.board.scopes import Scope
+from m365watch.board.view import OPTIONS
+
+_SCOPES = {"sql": Scope.SQL}
+"""What the panels of a page need, where it is not `read`."""
+
+
+def panel_operations() -> list[Operation]:
+    """One for each panel of each page, and one that gives any of them as CSV."""
+    return [*(_panel_operation(page, panel) for page in PAGES for panel in page.panels), _EXPORT]
+
+
+def _panel_operation(page: Page, panel: Panel) -> Operation:
+    async def answer(call: Call) -> Response:
+        return given(panel_document(await panel.load(call.view, call.sources)))
+
+    return Operation(
+        name=f"{page.name}.{panel.name}",
+        method="GET",
+        path=f"{BASE}/{page.name}/{panel.name}",
+        title=f"{page.title}: {panel.title}",
+        says=panel.says,
+        tag=page.title,
+        answer=answer,
+        gives=schema_named("PanelAnswer"),
+        scope=_SCOPES.get(page.name, Scope.READ),
+        role=page.role,
+        shows_contents=page.shows_contents,
+        parameters=(*TIME, *NARROWING, *options_of(page.name)),
+    )
+
+
+async def _export(call: Call) -> Response:
+    page = page_named(call.one("page"))
+    panel = page.panel(call.one("panel")) if page else None
+    if page is None or panel is None:
+        raise Refused(NOT_THERE, "there is no such panel")
+    if not page.is_for(call.who):
+        raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role")
+    scope = _SCOPES.get(page.name)
+    if scope is not None and not call.who.allows(scope):
+        raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")
+    text = csv_of(await panel.load(call.view, call.sources))
+    name = f"m365watch-{page.name}-{panel.name}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+_EXPORT = Operation(
+    name="export",
+    method="GET",
+    path=f"{BASE}/export/{{page}}/{{panel}}",
+    title="Any panel as CSV",
+    says="The same rows as the JSON has, in a table. No value begins a formula of a spreadsheet.",
+    tag="Export",
+    answer=_export,
+    gives={"type": "string"},
+    media_type="text/csv",
+    scope=Scope.EXPORT,
+    role=Role.ANALYST,
+    parameters=(
+        one_of("page", (one.name for one in PAGES), "The page.", in_path=True),
+        matching("panel", r"[a-z-]{1,40}", "The panel.", "the name of a panel", in_path=True),
+        *TIME,
+        *NARROWING,
+        *(option(name) for name in OPTIONS),
+    ),
+    may_answer=(404,),
+)

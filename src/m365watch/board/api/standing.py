@@ -1,0 +1,202 @@
+"""How the board and the collector stand, for what watches over them: alive, ready, and figures to scrape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated
+
+import msgspec
+from starlette.responses import PlainTextResponse, Response
+
+from m365watch.board.access import Access
+from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
+from m365watch.board.api.parameters import one_of
+from m365watch.board.api.problems import KINDS
+from m365watch.board.scopes import Scope
+from m365watch.board.sources import Sources
+from m365watch.config.settings import Settings
+from m365watch.errors import CollectorError
+from m365watch.inspection import read_configuration, read_expiry, read_latency, read_status
+from m365watch.metrics import MEDIA_TYPE, metrics_text
+from m365watch.notify.looking import TargetFigures, read_standings
+
+TAG = "Standing"
+LOOK_LIMIT_S = 5.0
+"""How long the lake and the ledger may take to be looked at."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One thing that the pages read."""
+
+    name: Annotated[str, msgspec.Meta(description="lake or ledger")]
+    ready: bool
+    code: Annotated[
+        str, msgspec.Meta(description="Why it is not: a code of docs/reference/errors.md; else empty.")
+    ] = ""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether everything that the pages read can be read."""
+
+    ready: bool
+    parts: list[Part]
+
+
+class ProblemSaid(msgspec.Struct, frozen=True):
+    """One way in which a request goes wrong."""
+
+    code: str
+    status: int
+    title: str
+
+
+async def _alive(call: Call) -> Response:  # noqa: ARG001 - every operation is handed the call
+    return PlainTextResponse("ok\n")
+
+
+async def _ready(call: Call) -> Response:
+    parts = await asyncio.gather(_lake_part(call.sources), _ledger_part(call.sources.settings))
+    found = [one for one in parts if one is not None]
+    is_ready = all(one.ready for one in found)
+    return given(Readiness(is_ready, found), status=200 if is_ready else 503)
+
+
+async def _lake_part(sources: Sources) -> Part | None:
+    """How the lake is; None where the configuration has none."""
+    facts = sources.facts
+    if facts is None:
+        return None
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            found = await facts.snapshot()
+    except TimeoutError:
+        return Part("lake", ready=False, code="unavailable")
+    except CollectorError as error:
+        return Part("lake", ready=False, code=error.code)
+    is_there = found.version >= 0
+    return Part("lake", ready=is_there, code="" if is_there else "lake_missing")
+
+
+async def _ledger_part(settings: Settings) -> Part:
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            await asyncio.to_thread(read_configuration, settings)
+    except TimeoutError:
+        return Part("ledger", ready=False, code="unavailable")
+    except CollectorError as error:
+        return Part("ledger", ready=False, code=error.code)
+    return Part("ledger", ready=True)
+
+
+async def _metrics(call: Call) -> Response:
+    text = await asyncio.to_thread(figures_of, call.sources, call.who)
+    return Response(text, media_type=MEDIA_TYPE)
+
+
+def figures_of(sources: Sources, access: Access) -> str:
+    """What `m365watch status --metrics` prints, of the tenants of somebody's scope alone.
+
+    Outputs and targets of notifications are those of all tenants together, and shown to whom may see all.
+
+    Raises: LedgerUnusable; OutputUnusable.
+    """
+    settings, now, tenants = sources.settings, sources.clock.now(), access.tenants
+    progress, applications = read_status(settings), read_expiry(settings)
+    book = [*read_latency(settings)]
+    if tenants is None:
+        return metrics_text(progress, book, applications, now=now, targets=_targets(sources))
+    applications = [
+        msgspec.structs.replace(one, tenants=shown)
+        for one in applications
+        if (shown := [tenant for tenant in one.tenants if tenant.lower() in tenants])
+    ]
+    feeds = [one for one in progress.feeds if one.feed.tenant_id.lower() in tenants]
+    series = [one for one in book if one[0].tenant_id.lower() in tenants]
+    return metrics_text(replace(progress, feeds=feeds, outputs=[]), series, applications, now=now)
+
+
+def _targets(sources: Sources) -> tuple[TargetFigures, ...]:
+    detections = sources.settings.detections
+    if not detections.enabled or not detections.targets:
+        return ()
+    names = {one.name for one in detections.targets}
+    now_ms = round(sources.clock.now().timestamp() * 1000)
+    return tuple(read_standings(sources.settings.state_directory, names, now_ms=now_ms).figures)
+
+
+async def _problem(call: Call) -> Response:
+    kind = next(one for one in KINDS if one.code == call.one("code"))
+    return given(ProblemSaid(kind.code, kind.status, kind.title))
+
+
+def standing_operations(document: Callable[[], Mapping[str, object]]) -> list[Operation]:
+    """What watches over the board asks; `document` describes the API."""
+
+    async def describe(call: Call) -> Response:  # noqa: ARG001 - every operation is handed the call
+        return given(document())
+
+    return [
+        Operation(
+            name="openapi",
+            method="GET",
+            path=f"{BASE}/openapi.json",
+            title="This document",
+            tag=TAG,
+            answer=describe,
+            gives={"type": "object"},
+            scope=None,
+        ),
+        Operation(
+            name="problem",
+            method="GET",
+            path=f"{BASE}/problems/{{code}}",
+            title="What a kind of problem is",
+            tag=TAG,
+            answer=_problem,
+            gives=schema_named("ProblemSaid"),
+            parameters=(one_of("code", (one.code for one in KINDS), "The problem's code.", in_path=True),),
+            is_open=True,
+        ),
+        *_WATCHED,
+    ]
+
+
+_WATCHED = (
+    Operation(
+        name="alive",
+        method="GET",
+        path="/healthz",
+        title="Whether the board lives",
+        tag=TAG,
+        answer=_alive,
+        gives={"type": "string"},
+        media_type="text/plain",
+        is_open=True,
+    ),
+    Operation(
+        name="ready",
+        method="GET",
+        path="/readyz",
+        title="Whether lake and ledger can be read",
+        says="503, with the same document, where one of them cannot.",
+        tag=TAG,
+        answer=_ready,
+        gives=schema_named("Readiness"),
+        is_open=True,
+    ),
+    Operation(
+        name="metrics",
+        method="GET",
+        path="/metrics",
+        title="The collector's figures, for Prometheus",
+        says="Those of `m365watch status --metrics`, of the tenants that the token is for.",
+        tag=TAG,
+        answer=_metrics,
+        gives={"type": "string"},
+        media_type="text/plain",
+        scope=Scope.METRICS,
+    ),
+)
+DOCUMENTS = (Readiness, ProblemSaid)

@@ -1,0 +1,95 @@
+"""What watches over the board: it lives, it is ready, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api_calls import Door
+from asking import ask, board_of, document_of
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.scopes import Scope
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+from m365watch.errors import LakeUnusable
+
+
+class BrokenLake:
+    """A lake that cannot be opened."""
+
+    async def snapshot(self) -> object:
+        raise LakeUnusable("it cannot be read", fix="see to its disk")
+
+
+def test_what_lives_and_can_be_read_says_so_to_anybody(sources: Sources, tmp_path: Path) -> None:
+    """Without a token, and with no figure in it."""
+    door = Door(sources, tmp_path)
+
+    assert door.call("/healthz").text == "ok\n"
+    ready = door.call("/readyz")
+    assert ready.status == 200
+    assert document_of(ready) == {
+        "ready": True,
+        "parts": [
+            {"name": "lake", "ready": True, "code": ""},
+            {"name": "ledger", "ready": True, "code": ""},
+        ],
+    }
+
+
+def test_what_cannot_be_read_is_named(sources: Sources, tmp_path: Path) -> None:
+    """The lake, the ledger, or both; the board lives all the same."""
+    no_lake = board_of(replace(sources, facts=cast("FactsReader", BrokenLake())))
+    nothing = board_of(
+        replace(
+            sources,
+            facts=FactsReader(tmp_path / "lake"),
+            settings=replace(sources.settings, state_directory=tmp_path),
+        )
+    )
+    for board, codes in (
+        (no_lake, {"lake": "lake_unusable", "ledger": ""}),
+        (nothing, {"lake": "lake_missing", "ledger": "ledger_unusable"}),
+    ):
+        ready = asyncio.run(ask(board, "/readyz"))
+
+        assert ready.status == 503
+        assert {one["name"]: one["code"] for one in document_of(ready)["parts"]} == codes
+        assert asyncio.run(ask(board, "/healthz")).status == 200
+
+
+def test_the_figures_are_those_of_status(board: Board, sources: Sources) -> None:
+    """On loopback they are scraped as they are; every family can be read."""
+    answer = asyncio.run(ask(board, "/metrics"))
+
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        (one.name, one.labels.get("lot"))
+        for family in text_string_to_metric_families(answer.text)
+        for one in family.samples
+    }
+    assert ("m365watch_feed_records_total", "delivered") in found
+    assert ("m365watch_read_timestamp_seconds", None) in found
+
+
+def test_a_tokens_tenant_has_its_own_figures(sources: Sources, tmp_path: Path) -> None:
+    """All feeds of the tenant, and nothing of what all tenants share."""
+    door = Door(sources, tmp_path)
+    tenant = sources.settings.tenants[0].tenant_id.lower()
+
+    text = door.call("/metrics", door.token(Scope.METRICS, tenants=(tenant,))).text
+
+    assert f'tenant="{sources.settings.tenants[0].tenant_id}"' in text
+    assert "m365watch_output" not in text
+    assert "m365watch_latency_seconds_count" in text
+
+
+@pytest.mark.parametrize("path", ["/healthz?x=1", "/readyz?x=1"])
+def test_nothing_more_can_be_asked_of_them(board: Board, path: str) -> None:
+    """What is not known is refused there, too."""
+    assert asyncio.run(ask(board, path)).status == 400
