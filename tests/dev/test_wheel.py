@@ -1,35 +1,82 @@
-"""What `pip install .` puts on a machine is the whole package."""
+"""What `pip install .` puts on a machine is the whole package, and it works there."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
-    """Scenarios, the mark of typed packages and whatever else is not Python come along."""
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-        str(ROOT),
-    ]
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that was made of it."""
+    folder = tmp_path_factory.mktemp("built")
+    # Without --wheel or --sdist, the wheel is made from the unpacked source distribution.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
+    return folder
+
+
+def test_the_wheel_holds_every_file_of_the_package(built: Path) -> None:
+    """Scenarios, the mark of typed packages and whatever else is not Python come along."""
+    [wheel] = built.glob("*.whl")
 
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("m365watch/")}
         assert "m365watch = m365watch.cli.main:main" in read_entry_points(archive)
 
     assert list_package_files() - packed == set()
+
+
+def test_the_source_distribution_can_be_tested_and_has_nothing_of_a_machine(built: Path) -> None:
+    """Tests, locks and papers are in it; environments, caches and secrets are not."""
+    [source] = built.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert {"dev", "requirements.lock", "tests/conftest.py", "README.md", "LICENSE"} <= names
+    assert [
+        name for name in names if ".venv" in name or "__pycache__" in name or name.endswith("m365_secret")
+    ] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["", "[all]"])
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_it_installs_into_a_clean_environment_and_works(
+    built: Path, tmp_path: Path, version: str, extra: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what the index offers today; collecting, detecting and asking included."""
+    if shutil.which(f"python{version}") is None:
+        pytest.skip(f"Python {version} is not here")
+    [wheel] = built.glob("*.whl")
+    environment = tmp_path / "environment"
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--python", version, str(environment)], check=True, capture_output=True)
+    install = [*uv, "pip", "install", "--python", str(environment / "bin/python"), f"{wheel}{extra}"]
+    subprocess.run(install, check=True, capture_output=True)
+    program = str(environment / "bin/m365watch")
+
+    shown = subprocess.run([program, "version", "--json"], check=True, capture_output=True, text=True).stdout
+    demo = [program, "demo", "--no-board", "--directory", str(tmp_path / "demo")]
+    done = subprocess.run(demo, check=False, capture_output=True, text=True, timeout=240)
+
+    assert json.loads(shown)["python"].startswith(f"CPython {version}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "0 lost" in done.stdout
+    size = sum(
+        path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink()
+    )
+    with capsys.disabled():
+        sys.stdout.write(f"\nm365watch{extra} on Python {version}: {size / 1e6:,.0f} MB\n")
 
 
 def list_package_files() -> set[str]:

@@ -31,12 +31,21 @@ def demo(
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Go on with live traffic until Ctrl-C.")
     ] = False,
+    board: Annotated[
+        bool | None,
+        typer.Option(
+            "--board/--no-board",
+            help="Serve the board at the end, until Ctrl-C. Left out: where a person looks on.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, no tables.")] = False,
 ) -> None:
     """Try everything on a simulated tenant: no credentials, nothing leaves this machine.
 
     Starts a simulated Microsoft 365 tenant, collects its history and some live traffic into a lake, accounts
-    for every blob, and asks the lake a few questions in SQL.
+    for every blob, names each attack with the alert that tells of it, asks the lake a few questions in SQL,
+    and serves the board with a link to the gravest one. What it shows is what `run` does; nothing is staged.
 
     Exit codes: 0 everything arrived; 1 something is missing, and why; 130 or 143 stopped before the end.
     """
@@ -46,6 +55,8 @@ def demo(
     from m365watch.cli.diagnostics import configure_diagnostics
     from m365watch.cli.loop import run_in_loop
 
+    if board and as_json:
+        raise typer.BadParameter("--board goes not with --json")
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.INFO, colour=False)
     with demo_folder(directory) as folder:
         plan = PlayPlan(
@@ -57,11 +68,12 @@ def demo(
         if played.stopped_by is not None:
             sys.stderr.write("stopped before the end; nothing is broken by it, start the demo again\n")
             raise typer.Exit(played.stopped_by)
-        raise typer.Exit(_tell(played, folder=folder, as_json=as_json))
+        wants_board = board if board is not None else stdout_console().is_terminal and sys.stdin.isatty()
+        raise typer.Exit(_tell(played, folder=folder, as_json=as_json, wants_board=wants_board))
 
 
-def _tell(played: Played, *, folder: Path, as_json: bool) -> int:
-    """Ask the lake, print the account, and answer the exit code."""
+def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: bool) -> int:
+    """Ask the lake, print the account, serve the board, and answer the exit code of the account."""
     from m365watch.cli.demo import account, findings
     from m365watch.cli.demo.attacks import judge_played
     from m365watch.cli.documents import as_json as to_json
@@ -79,4 +91,9 @@ def _tell(played: Played, *, folder: Path, as_json: bool) -> int:
     console = stdout_console()
     account.print_account(console, played, answers, judged)
     account.print_next_commands(console, answers, folder=folder)
+    if wants_board and played.settings is not None:
+        from m365watch.cli.demo.showing import show_board
+        from m365watch.cli.loop import run_in_loop
+
+        run_in_loop(show_board(played.settings, judged, console=console))
     return exit_code

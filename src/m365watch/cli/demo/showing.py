@@ -1,0 +1,69 @@
+"""The demo's board: served once the account is told, with a link to the gravest attack that was found."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from m365watch.cli.beside import LISTEN
+from m365watch.cli.demo.attacks import JudgedAttack
+from m365watch.errors import NeedsOperator
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from m365watch.config.settings import Settings
+
+
+def gravest(judged: Sequence[JudgedAttack]) -> JudgedAttack | None:
+    """Of the attacks that were found the one with the alert of the highest severity, the first of several."""
+    found = [one for one in judged if one.alert is not None]
+    return max(found, key=lambda one: one.alert.severity.rank if one.alert else 0, default=None)
+
+
+def path_to(judged: Sequence[JudgedAttack]) -> tuple[str, str]:
+    """What the link leads to, in words, and its path on the board."""
+    one = gravest(judged)
+    if one is None or one.alert is None:
+        return "The board", "/"
+    return f"{one.attack.title}, on the board", f"/alert?alert={one.alert.id}"
+
+
+def free_address() -> tuple[str, int]:
+    """The board's usual address, or one with a free port where something else listens there."""
+    host, _, port = LISTEN.rpartition(":")
+    for wanted in (int(port), 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, wanted))
+            except OSError:
+                continue
+            return host, int(probe.getsockname()[1])
+    raise NeedsOperator("no port of this machine is free", fix="run the demo with --no-board")
+
+
+async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, console: Console) -> None:
+    """Serve the board until Ctrl-C, and say where; nothing of it leaves this machine.
+
+    Raises: NeedsOperator: a package of it is missing, or its port is taken from under it.
+    """
+    from m365watch.cli.board_packages import require_board
+
+    require_board()
+    from m365watch.board.serving import Listening
+    from m365watch.boarding import serve_board
+    from m365watch.cli.signals import StopSignals
+    from m365watch.clock import SystemClock
+
+    listening = Listening(*free_address())
+    says, path = path_to(judged)
+    console.print(Text(f"\n{says} (Ctrl-C ends it):", style="dim"))
+    console.print(Text(f"  {listening.url}{path}", style="bold cyan"), soft_wrap=True)
+    stop = asyncio.Event()
+    with StopSignals(stop):
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop)

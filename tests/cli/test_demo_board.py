@@ -1,0 +1,117 @@
+"""The demo's last word: the board, with a link to the gravest attack."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+from patience import PATIENCE_S
+
+from m365watch.cli.beside import LISTEN
+from m365watch.cli.demo.attacks import JudgedAttack
+from m365watch.cli.demo.showing import free_address, gravest, path_to
+from m365watch.cli.demo.tenant import StagedAttack
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from run_figures import NOW
+
+
+def judged(title: str, severity: Severity | None) -> JudgedAttack:
+    """An attack that was found by an alert of that severity, or not at all."""
+    attack = StagedAttack(title, NOW, ())
+    if severity is None:
+        return JudgedAttack(attack, None, None, 0)
+    at_ms = round(NOW.timestamp() * 1000)
+    alert = Alert(
+        id=AlertId(title),
+        rule_id="r",
+        title="t",
+        severity=severity,
+        tenant="t",
+        group=(),
+        entities=(),
+        first_at_ms=at_ms,
+        last_at_ms=at_ms,
+        count=1,
+        evidence=(),
+        explanation="",
+    )
+    return JudgedAttack(attack, alert, timedelta(0), 0)
+
+
+def test_the_link_leads_to_the_gravest_attack_that_was_found() -> None:
+    """The first of several; what was not found is no link."""
+    all_of_them = [
+        judged("low", Severity.LOW),
+        judged("first", Severity.CRITICAL),
+        judged("second", Severity.CRITICAL),
+        judged("missed", None),
+    ]
+
+    assert gravest(all_of_them) is all_of_them[1]
+    assert path_to(all_of_them) == ("first, on the board", "/alert?alert=first")
+    assert path_to([judged("missed", None)]) == ("The board", "/")
+
+
+def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> None:
+    """A board that runs already is no reason to end the demo."""
+    host, _, port = LISTEN.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
+        try:
+            other.bind((host, int(port)))
+            other.listen()
+        except OSError:
+            pass  # somebody else's listens there: as good
+
+        assert free_address()[1] not in {0, int(port)}
+
+
+def test_the_demo_serves_its_board_until_it_is_asked_to_end(tmp_path: Path) -> None:
+    """The page of the alert is there; Ctrl-C ends it with the account's own exit code."""
+    sizes = ["--days", "1", "--records-per-day", "300"]
+    command = [sys.executable, "-m", "m365watch.cli.main", "demo", "--directory", "demo", *sizes, "--board"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"NO_COLOR": "1"}, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        said = ""
+        try:
+            while not (found := re.search(r"^ +(http://127\.0\.0\.1:\d+/\S*)$", said, re.MULTILINE)):
+                line = demo.stdout.readline()
+                assert line, said
+                said += line
+            page = fetch(found[1])
+        finally:
+            demo.send_signal(signal.SIGINT)
+        assert demo.wait(PATIENCE_S) == 0
+
+    assert "(Ctrl-C ends it):" in said
+    assert "<h1" in page
+
+
+def fetch(url: str) -> str:
+    """The page, once the board listens: the demo says where just before."""
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_document_and_a_board_are_not_had_together() -> None:
+    """Exit code 2, before anything begins."""
+    command = [sys.executable, "-m", "m365watch.cli.main", "demo", "--board", "--json"]
+
+    assert subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE_S).returncode == 2
