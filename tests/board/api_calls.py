@@ -59,11 +59,19 @@ class Door:
             self._of_people[access] = board_of(self._sources, gate=SameGate(access))
         return asyncio.run(ask(self._of_people[access], url))
 
-    def token(self, *scopes: Scope, tenants: tuple[str, ...] | None = None, name: str = "") -> str:
+    def token(
+        self,
+        *scopes: Scope,
+        tenants: tuple[str, ...] | None = None,
+        name: str = "",
+        contents: bool = True,
+    ) -> str:
         """A new token."""
         self._made += 1
         now = datetime.now(UTC)
-        wanted = TokenWanted(name or f"t{self._made}", scopes, tenants, "tester", now + timedelta(days=1))
+        wanted = TokenWanted(
+            name or f"t{self._made}", scopes, tenants, "tester", now + timedelta(days=1), contents
+        )
         return self.file.create(wanted, now)[0]
 
     def call(self, url: str, token: str = "", *, method: str = "GET", body: object = None) -> Answer:

@@ -29,6 +29,7 @@ from m365watch.detect.output import FILE_NAME
 
 GUARDED = [one for one in operations() if not one.is_open]
 READING = [one for one in GUARDED if one.method == "GET"]
+CONTENTS = [one for one in READING if one.shows_contents or one.name == "sql.answer"]
 EVERY_SCOPE = tuple(Scope)
 EVERY_ALERT = "/api/v1/alerts?range=90d"
 
@@ -131,6 +132,18 @@ def test_a_tokens_tenants_are_all_that_it_sees(door: Door, sources: Sources, ope
     assert "@" not in shown
     assert "Audit." not in shown
     assert not [one.tenant_id for one in sources.settings.tenants if one.tenant_id.lower() in shown.lower()]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [one for one in READING if one.shows_contents or one.name == "sql.answer"],
+    ids=lambda one: one.name,
+)
+def test_a_token_without_contents_is_shown_none(door: Door, operation: Operation) -> None:
+    """What is nothing but contents is refused; the rest is withheld where it is read, as for people."""
+    answer = door.call(path_of(operation), door.token(*EVERY_SCOPE, contents=False))
+
+    assert answer.status == 403 or "You see no contents of records" in answer.text
 
 
 def test_alerts_are_paged_without_gap_or_repeat(door: Door) -> None:
@@ -288,6 +301,18 @@ def test_a_token_has_its_pace(door: Door) -> None:
     assert int(held[0].headers["retry-after"]) >= 1
     assert document_of(held[0])["code"] == "too_many"
     assert door.call("/api/v1/alerts?limit=1", other).status == 200
+
+
+def test_records_are_found_as_they_were_sent(door: Door) -> None:
+    """Each is a line of its own, as many as were asked for; a filter that cannot be read is told where."""
+    token = door.token(Scope.EXPORT)
+
+    found = door.call("/api/v1/records?q=workload:exchange&range=30d&limit=7", token)
+    refused = door.call("/api/v1/records?q=user:", token)
+
+    records = [json.loads(line) for line in found.text.splitlines()]
+    assert [one["Workload"] for one in records] == ["Exchange"] * 7
+    assert (refused.status, document_of(refused)["code"]) == (400, "filter_refused")
 
 
 def test_a_panel_is_taken_along_as_csv(door: Door) -> None:

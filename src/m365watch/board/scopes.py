@@ -13,7 +13,7 @@ class Scope(StrEnum):
     ALERTS_WRITE = "alerts:write"
     """Acknowledges alerts, closes them with a reason, and opens them again."""
     EXPORT = "export"
-    """Takes panels along as CSV."""
+    """Takes panels along as CSV, and records as they were sent."""
     SQL = "sql"
     """Asks SQL over the records of its tenants."""
     METRICS = "metrics"
@@ -23,7 +23,7 @@ class Scope(StrEnum):
 SAYS = {
     Scope.READ: "read panels and alerts",
     Scope.ALERTS_WRITE: "acknowledge, close and reopen alerts",
-    Scope.EXPORT: "take panels along as CSV",
+    Scope.EXPORT: "take panels along as CSV, and records",
     Scope.SQL: "ask SQL",
     Scope.METRICS: "scrape /metrics",
 }

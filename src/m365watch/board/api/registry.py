@@ -9,13 +9,14 @@ from m365watch.board.api.alerts import alert_operations
 from m365watch.board.api.document import document_of
 from m365watch.board.api.operations import Operation
 from m365watch.board.api.panels import panel_operations
+from m365watch.board.api.records import RECORDS
 from m365watch.board.api.standing import standing_operations
 
 
 @cache
 def operations() -> tuple[Operation, ...]:
     """Each of them; a path that is written out stands before one with a name in its place."""
-    found = [*standing_operations(api_document), *alert_operations(), *panel_operations()]
+    found = [*standing_operations(api_document), *alert_operations(), RECORDS, *panel_operations()]
     return tuple(sorted(found, key=lambda one: "{" in one.path))
 
 
