@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.board_lake import TENANT, BoardLake, board_lake
+from benchmarks.board_search import SearchFigure, search, searches
 from benchmarks.board_views import filters, find_values, queries
 from benchmarks.measuring import Command, Cost, run_measured
 from benchmarks.service import service_running
@@ -45,8 +46,8 @@ CONNECTIONS = 6
 PAGE_MS_MAX, FIRST_LOAD_KB_MAX, TOUCH_MAX = 300, 200, 0.10
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _LIMIT = aiohttp.ClientTimeout(total=120)
-_ASKS_FOR_MORE = {"alert"}
-"""Pages that are about one thing of the ledger's, of which this lake has none."""
+_LEFT_OUT = {"alert", "instance", "sql", "search"}
+"""Pages about one thing that this lake has not, and those that answer what somebody writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class BoardReport:
     peak_mb: float = 0.0
     first_load_kb: float = 0.0
     pages: list[PageFigures] = field(default_factory=list)
+    searches: list[SearchFigure] = field(default_factory=list)
     touch: list[float] = field(default_factory=list)
     """How much slower the collector was with a busy board beside it, pair by pair."""
 
@@ -152,7 +154,7 @@ async def _measure(folder: Path, lake: BoardLake, report: BoardReport, pages: Se
         async with _browser() as browser:
             report.first_load_kb = await _first_load_kb(browser, board.url)
             for page in pages:
-                if page.name in _ASKS_FOR_MORE:
+                if page.name in _LEFT_OUT:
                     continue
                 figures = PageFigures(page.name)
                 report.pages.append(figures)
@@ -160,6 +162,11 @@ async def _measure(folder: Path, lake: BoardLake, report: BoardReport, pages: Se
                     more = f"&record={values.record}" if page.name == "record" else ""
                     _forget(folder / "lake")
                     figures.loads.append(await _load(browser, board, page, f"{query}{more}"))
+            for words in searches(values):
+                _forget(folder / "lake")
+                report.searches.append(
+                    await search(lambda url: _get(browser, board.url + url), lambda: board.cpu_s, lake, words)
+                )
             report.peak_mb = board.memory_mb("VmHWM")
 
 
@@ -348,6 +355,15 @@ def _show(report: BoardReport, console: Console) -> None:
     for one in report.pages:
         if one.wall_ms(0.95) > PAGE_MS_MAX:
             console.print(f"slowest: {one.slowest.url}: {one.slowest.cpu_ms:,.0f} ms of CPU", markup=False)
+    table = Table(box=MARKDOWN, title="Searches over a week, to their end", title_justify="left")
+    table.add_column("filter")
+    for column in ("records", "hits", "first ms", "all ms", "CPU ms", "records/s"):
+        table.add_column(column, justify="right")
+    for found in report.searches:
+        figures = (found.records, found.hits, found.first_ms, found.wall_ms, found.cpu_ms)
+        speed = found.records / found.wall_ms * 1e3
+        table.add_row(found.words, *(f"{one:,.0f}" for one in (*figures, speed)))
+    console.print(table)
     console.print(
         f"first load {report.first_load_kb:.0f} kB compressed (asked: {FIRST_LOAD_KB_MAX});"
         f" the board is there after {report.start_ms:.0f} ms with {report.start_mb:.0f} MB,"
