@@ -96,9 +96,10 @@ def queries(lake: BoardLake, narrowed: list[Mapping[str, str]]) -> Iterator[str]
         for span_s in SPANS.values():
             end_s = lake.end_s - shift_s
             start_s = max(end_s - span_s, lake.start_s)
-            yield urlencode({"from": _instant(start_s), "to": _instant(end_s), **narrowing})
+            yield urlencode({"from": instant(start_s), "to": instant(end_s), **narrowing})
             shift_s = (shift_s + 3_600) % 43_200
 
 
-def _instant(seconds: int) -> str:
+def instant(seconds: int) -> str:
+    """An instant as URLs have it."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from m365watch.board.serving import Board
     from m365watch.board.sources import Sources
 
-# Nothing that is judged by the wall: on a busy machine an example takes as long as it takes.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+# Nothing that is judged by the wall: on a busy machine an example takes as long as it takes. Nor by luck:
+# each run has the same examples, and others come with `--hypothesis-profile=others`.
+settings.register_profile("others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("others"), derandomize=True, database=None)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:

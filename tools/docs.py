@@ -14,7 +14,7 @@ from pathlib import Path
 
 from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
-from tools import cli_page, detections_page, devo_errors_page, errors_page, sbom
+from tools import cli_page, detections_page, devo_errors_page, errors_page, sbom, structure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,6 +35,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/errors.md": errors_page.render,
     "docs/reference/openapi.json": render_api,
     "docs/reference/settings.md": render_reference,
+    "docs/reference/structure.svg": structure.render,
 }
 """Each generated page, and what gives its text."""
 

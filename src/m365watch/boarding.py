@@ -158,7 +158,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
         timeout_graceful_shutdown=END_S,
     )
     server = _Server(config)
-    renewing = asyncio.create_task(_renew(config, settings.board, clock))
+    renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
@@ -200,7 +200,7 @@ def tls_of(board: BoardSettings | None) -> dict[str, Any]:
     return {"ssl_certfile": board.certificate, "ssl_keyfile": board.key, "ssl_keyfile_password": password}
 
 
-async def _renew(config: uvicorn.Config, board: BoardSettings | None, clock: Clock) -> None:
+async def renew_certificate(config: uvicorn.Config, board: BoardSettings | None, clock: Clock) -> None:
     """Take a renewed certificate into use, again and again; one that cannot be used leaves the old one."""
     if board is None or board.certificate is None:
         return

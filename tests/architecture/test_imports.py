@@ -5,37 +5,7 @@ from __future__ import annotations
 import ast
 
 from sources import list_modules
-
-LAYERS = (
-    {"__init__", "values", "model", "errors", "clock", "progress", "defects"},
-    {"config", "records", "ledger", "feed.windows"},
-    {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}
-    | {"shipping", "notify"},
-    {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
-    {"collection"},
-    {
-        "app",
-        "detecting",
-        "hunting",
-        "notifying",
-        "outputting",
-        "reloading",
-        "rebuilding",
-        "recovering",
-        "replaying",
-        "inspection",
-        "metrics",
-        "diagnosis",
-        "preflight",
-        "traces",
-        "elsewhere",
-        "keeping",
-        "testing",
-    },
-    {"cli", "board", "boarding", "__main__"},
-)
-"""Each layer imports from those before it and from its own."""
+from tools.layers import LAYERS
 
 LEAF_MAY_IMPORT = {"values", "model", "errors", "clock", "simulator", "__init__"}
 """The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""

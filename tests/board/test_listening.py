@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+import uvicorn
 
 from asking import ask, board_of
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.board.users import Users
-from m365watch.boarding import open_entrance, plan_listening, tls_of
+from m365watch.boarding import (
+    CERTIFICATE_EVERY_S,
+    open_entrance,
+    plan_listening,
+    renew_certificate,
+    tls_of,
+)
 from m365watch.config.listening import BoardSettings
 from m365watch.config.load import load_settings
 from m365watch.config.settings import Settings
@@ -118,6 +127,52 @@ def test_the_boards_secrets_are_read_and_no_others(tmp_path: Path) -> None:
     assert board.key_password.reveal() == "k"
     assert board.key == issued.key
     assert tls_of(board)["ssl_keyfile"] == issued.key
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> None:
+    """The next connection has it; one that cannot be used leaves the old one."""
+    authority = Authority(tmp_path)
+    first, second = (authority.issue("localhost") for _ in range(2))
+    paths = BoardSettings(address=ADDRESS, certificate=tmp_path / "b.pem", key=tmp_path / "b.key")
+
+    def put(cert: bytes, key: bytes, at_s: int) -> None:
+        for path, content in ((paths.certificate, cert), (paths.key, key)):
+            assert path is not None
+            path.write_bytes(content)
+            os.utime(path, (at_s, at_s))
+
+    async def served(port: int) -> bytes:
+        trusting = ssl.create_default_context(cafile=authority.chain)
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
+        )
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return bytes(shown)
+
+    async def act() -> list[bytes]:
+        put(first.cert.read_bytes(), first.key.read_bytes(), 1)
+        config = uvicorn.Config(lambda: None, lifespan="off", **tls_of(paths))
+        config.load()
+        clock = FakeClock()
+        renewing = asyncio.create_task(renew_certificate(config, paths, clock))
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", ssl=config.ssl)
+        port = server.sockets[0].getsockname()[1]
+        found = [await served(port)]
+        for number, content in (
+            (2, (b"no", b"no")),
+            (3, (second.cert.read_bytes(), second.key.read_bytes())),
+        ):
+            put(*content, number)
+            await clock.advance(CERTIFICATE_EVERY_S)
+            found.append(await served(port))
+        renewing.cancel()
+        server.close()
+        return found
+
+    before, unusable, after = asyncio.run(act())
+
+    assert before == unusable != after
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,10 @@ from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader, Query
 from m365watch.board.pages.registry import PAGES
-from m365watch.board.queries import activity, exchange, sharepoint, sign_ins
+from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
 from m365watch.errors import QueryStopped
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.rollups.notes import FOLDER
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {
@@ -96,52 +93,6 @@ def test_the_overview_counts_every_record(sources: Sources) -> None:
     [(total,)] = asyncio.run(sources.ask(view_of("range=30d"), activity.TOTAL))
 
     assert total == rows > 0
-
-
-QUERIES = {
-    "by workload": activity.over_time("workload"),
-    "by type": activity.over_time("record_type"),
-    "people": activity.PERSONS,
-    "addresses": activity.ADDRESSES,
-    "changes": activity.CHANGES_OVER_TIME,
-    "administration": activity.ADMIN_ACTIVITIES,
-    "outcomes": sign_ins.OUTCOMES,
-    "errors": sign_ins.ERRORS,
-    "networks": sign_ins.NETWORKS,
-    "browsers": sign_ins.BROWSERS,
-    "changes of Exchange": exchange.CHANGE_FIGURES,
-    "mailboxes": exchange.MAILBOX_FIGURES,
-    "files": sharepoint.FIGURES,
-}
-
-
-@pytest.mark.parametrize("name", QUERIES)
-@pytest.mark.parametrize("narrowed", ["", "workload=AzureActiveDirectory", "usertype=0"])
-def test_rollups_change_no_number(collected: Path, name: str, narrowed: str) -> None:
-    """A query answers the same from rollups, from records, and from half of each."""
-    view = view_of(f"range=30d&{narrowed}")
-    lake = collected.parent / "lake"
-
-    def answer() -> list[tuple[object, ...]]:
-        sources = sources_of(collected)
-        assert sources.facts is not None
-        try:
-            return sorted(asyncio.run(sources.ask(view, QUERIES[name])), key=repr)
-        finally:
-            sources.facts.close()
-
-    keep_rollups(lake)
-    rolled = answer()
-    (lake / FOLDER).rename(lake / "elsewhere")
-    try:
-        plain = answer()
-        keep_rollups(lake, days_max=2)
-        half = answer()
-    finally:
-        shutil.rmtree(lake / FOLDER, ignore_errors=True)
-        (lake / "elsewhere").rename(lake / FOLDER)
-
-    assert rolled == plain == half != []
 
 
 def test_a_narrowed_view_counts_what_is_narrow(sources: Sources) -> None:

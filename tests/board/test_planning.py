@@ -25,6 +25,7 @@ from m365watch.board.queries import (
 from m365watch.board.view import View
 from m365watch.lake.rollups.facts import ACTIVITY, SIGN_INS, TRACES
 from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.rollups.notes import FOLDER, files_by_day
 
 MODULES = (activity, applications, exchange, sharepoint, sign_ins, threats, trails)
 MADE = {
@@ -49,23 +50,30 @@ NOT_THE_SAME = {"sign_ins FIRST_SEEN": (2, 3), "sign_ins SESSIONS": (1,)}
 VIEWS = ("range=30d", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000")
 
 
+IN_HALF = ("range=30d", "user")
+
+
 @pytest.fixture(scope="module")
-def lakes(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The collected lake twice: without rollups and with them."""
+def lakes(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The collected lake three times: without rollups, with them, and with those of half its days."""
     folder = tmp_path_factory.mktemp("counted")
-    for name in ("plain", "counted"):
+    for name in ("plain", "counted", "half"):
         shutil.copytree(collected.parent / "lake", folder / name, ignore=shutil.ignore_patterns("rollups*"))
-    assert keep_rollups(folder / "counted") > 0
-    return folder / "plain", folder / "counted"
+    days = keep_rollups(folder / "counted")
+    assert days > 4
+    shutil.copytree(folder / "counted" / FOLDER, folder / "half" / FOLDER)
+    for day in sorted(files_by_day(folder / "half"))[::2]:
+        shutil.rmtree(folder / "half" / FOLDER / day.isoformat())
+    return folder / "plain", folder / "counted", folder / "half"
 
 
 @pytest.fixture
-def readers(lakes: tuple[Path, Path]) -> Iterator[tuple[FactsReader, FactsReader]]:
-    """A reader that finds no rollups, and one that does."""
-    plain, counted = map(FactsReader, lakes)
-    yield plain, counted
-    plain.close()
-    counted.close()
+def readers(lakes: tuple[Path, Path, Path]) -> Iterator[list[FactsReader]]:
+    """A reader that finds no rollups, one that does, and one that finds some."""
+    found = [FactsReader(lake) for lake in lakes]
+    yield found
+    for one in found:
+        one.close()
 
 
 def given_to(query: Query, view: View, tops: list[str]) -> dict[str, object]:
@@ -87,9 +95,9 @@ def plainly(name: str, rows: list[Row]) -> list[Row]:
 
 
 @pytest.mark.parametrize("asked", [*VIEWS, "user", "ip"])
-def test_rollups_answer_as_the_records_do(asked: str, readers: tuple[FactsReader, FactsReader]) -> None:
+def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]) -> None:
     """For every query of every page, whatever the view is narrowed to; a rollup is only quicker."""
-    records, rolled = readers
+    records, rolled, half = readers
 
     async def compare() -> None:
         view = view_of(asked if "=" in asked else "", now=datetime.now(UTC))
@@ -103,12 +111,14 @@ def test_rollups_answer_as_the_records_do(asked: str, readers: tuple[FactsReader
             given = given_to(query, view, busy["user"])
             plain = plainly(name, await records.ask(view, query, **given))
             assert plain == plainly(name, await rolled.ask(view, query, **given)), name
+            if asked in IN_HALF:
+                assert plain == plainly(name, await half.ask(view, query, **given)), name
 
     asyncio.run(compare())
 
 
 def test_a_question_about_days_is_not_read_by_hours(
-    lakes: tuple[Path, Path], readers: tuple[FactsReader, FactsReader]
+    lakes: tuple[Path, Path, Path], readers: list[FactsReader]
 ) -> None:
     """And what names a person is read where all of that person stands together."""
     counted, snapshot = lakes[1], asyncio.run(readers[1].snapshot())

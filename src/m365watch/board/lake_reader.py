@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from threading import Lock
@@ -36,18 +36,22 @@ from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
-from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.values import dataclass
 
 THREADS = 2
 MEMORY_BYTES = 1 << 30
 LIMIT_S = 20.0
 AT_ONCE_MAX = 4
 """Queries that run at the same time; the others wait."""
+STOP_AGAIN_S = 0.05
 KEPT_ANSWERS_MAX = 512
 ROWS_MAX = 10_000
 _TRIES_MAX = 3
 """Upkeep may take away a file that is being read; then the query begins again with the newest version."""
 
+_DIFFERENT = re.compile(r"count\(DISTINCT (\w+)\)")
+"""Counted are numbers of 64 bits in place of texts: of half a million, two are alike once in 10^8 times."""
 _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
@@ -57,12 +61,30 @@ __all__ = ["EMPTY", "FactsReader", "Query", "Row", "Snapshot"]
 EMPTY = Snapshot(-1, {})
 
 
+@dataclass(slots=True, eq=False)
+class _Asking:
+    """A query at work, and how many wait for it: panels of one page ask for the same."""
+
+    connection: duckdb.DuckDBPyConnection
+    working: Future[list[Row]]
+    waiting: int = 0
+
+    def stop(self) -> None:
+        """End it, at the latest when it begins: an interrupt that comes before says nothing."""
+        if not self.working.cancel() and not self.working.done():
+            self.connection.interrupt()
+            asyncio.get_running_loop().call_later(STOP_AGAIN_S, self.stop)
+
+
 class FactsReader:
     """Answers queries about one lake; used by one event loop."""
 
-    def __init__(self, lake: Path) -> None:
+    def __init__(self, lake: Path, *, memory_bytes: int = MEMORY_BYTES, limit_s: float = LIMIT_S) -> None:
         """Nothing is opened yet."""
         self._lake = lake
+        self._commits = lake / AUDIT / "_delta_log"
+        self._memory_mib = memory_bytes >> 20
+        self._limit_s = limit_s
         self._table: DeltaTable | None = None
         self._snapshot = EMPTY
         self._looking = Lock()
@@ -71,12 +93,14 @@ class FactsReader:
             ":memory:",
             config={
                 "threads": THREADS,
-                "memory_limit": f"{MEMORY_BYTES >> 20}MiB",
+                "memory_limit": f"{self._memory_mib}MiB",
                 "temp_directory": "",
             },
         )
         self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
+        self._asking: dict[object, _Asking] = {}
+        self._committed_at_ns = 0
         self.hits = HitsReader(lake)
         self.sql = SqlReader(lake)
 
@@ -87,20 +111,26 @@ class FactsReader:
 
         Raises: QueryStopped: it took too long or too much memory; LakeUnusable.
         """
-        loop = asyncio.get_running_loop()
-        connection = self._connection.cursor()
-        working = loop.run_in_executor(self._threads, self._answer, connection, view, query, given)
+        key = _key(view, query, given)
+        asking = self._asking.get(key)
+        if asking is None or asking.working.done():
+            connection = self._connection.cursor()
+            working = self._threads.submit(self._answer, connection, view, query, given)
+            asking = self._asking[key] = _Asking(connection, working)
+        asking.waiting += 1
         try:
-            async with asyncio.timeout(LIMIT_S):
-                return await working
+            async with asyncio.timeout(self._limit_s):
+                return await asyncio.shield(asyncio.wrap_future(asking.working))
         except TimeoutError:
-            connection.interrupt()
             raise QueryStopped(
-                f"this took longer than {LIMIT_S:g} s", fix="choose a shorter time, or narrow the view"
+                f"this took longer than {self._limit_s:g} s", fix="choose a shorter time, or narrow the view"
             ) from None
-        except asyncio.CancelledError:
-            connection.interrupt()
-            raise
+        finally:
+            asking.waiting -= 1
+            if not asking.waiting:
+                asking.stop()
+                if self._asking.get(key) is asking:
+                    del self._asking[key]
 
     async def snapshot(self) -> Snapshot:
         """The table as it is now."""
@@ -108,7 +138,8 @@ class FactsReader:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._connection.interrupt()
+        for asking in self._asking.values():
+            asking.connection.interrupt()
         self._threads.shutdown(cancel_futures=True)
         self._connection.close()
         self.hits.close()
@@ -120,7 +151,8 @@ class FactsReader:
                 self._table = open_table(self._lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
-            else:
+            elif (changed_at_ns := self._commits.stat().st_mtime_ns) != self._committed_at_ns:
+                self._committed_at_ns = changed_at_ns
                 self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
@@ -136,16 +168,7 @@ class FactsReader:
     ) -> list[Row]:
         for attempt in range(1, _TRIES_MAX + 1):
             snapshot = self._look()
-            narrowed = tuple(view.narrowing.pairs())
-            key = (
-                snapshot.version,
-                query,
-                view.range,
-                view.tenants,
-                view.access.sees_contents,
-                narrowed,
-                _key(given),
-            )
+            key = (snapshot.version, _key(view, query, given))
             if key in self._answers:
                 return self._answers[key]
             try:
@@ -160,7 +183,7 @@ class FactsReader:
                 ) from failure
             except duckdb.OutOfMemoryException as failure:
                 raise QueryStopped(
-                    f"this needs more memory than {MEMORY_BYTES >> 20} MiB",
+                    f"this needs more memory than {self._memory_mib} MiB",
                     fix="choose a shorter time, or narrow the view",
                 ) from failure
             self._keep(key, rows)
@@ -228,8 +251,9 @@ class FactsReader:
         facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
-        further = query.sql.removeprefix("WITH ")
-        sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == query.sql else ', '}{further}"
+        asked = _DIFFERENT.sub(r"count(DISTINCT hash(\1))", query.sql)
+        further = asked.removeprefix("WITH ")
+        sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == asked else ', '}{further}"
         connection.execute(sql, {name: values[name] for name in set(_NAMED.findall(sql))})
         return connection.fetchmany(ROWS_MAX)
 
@@ -243,5 +267,8 @@ def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
         taken, count = taken + count, count * 2
 
 
-def _key(given: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, repr(value)) for name, value in sorted(given.items()))
+def _key(view: View, query: Query, given: Mapping[str, object]) -> object:
+    """What an answer depends on, beside the table."""
+    bound = tuple((name, repr(value)) for name, value in sorted(given.items()))
+    seen = view.tenants, view.access.sees_contents
+    return query, view.range, seen, tuple(view.narrowing.pairs()), bound

@@ -131,13 +131,12 @@ def plan_source(
         else:
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
-            files_of.setdefault("plain", []).extend(plain)
+            files_of.setdefault(f"plain_{day:%Y%m%d}" if spans else "plain", []).extend(plain)
     for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part):
         files_of.setdefault(f"kept_{name}", []).extend(files_kept)
-    within = within_sql(spans or [(view.range.start_s, view.range.end_s)])
     arms = [
-        rollup.over_records("read_parquet($plain)", within=within)
-        if name == "plain"
+        rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range))
+        if name.startswith("plain")
         else rollup.over_rollups(f"read_parquet(${name})", columns)
         for name in files_of
     ]
@@ -184,6 +183,13 @@ def _files_kept(
 def _is_whole(day: date, span: TimeRange) -> bool:
     start_s = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     return span.start_s <= start_s and start_s + DAY_S <= span.end_s
+
+
+def _within(name: str, spans: Spans, span: TimeRange) -> str:
+    """The condition of the records of one arm: where many spans are read, each day has its own short one."""
+    day = name.removeprefix("plain_")
+    of_day = [one for one in spans if f"{day_of(one[0]):%Y%m%d}" <= day <= f"{day_of(one[1] - 1):%Y%m%d}"]
+    return within_sql(of_day or [(span.start_s, span.end_s)])
 
 
 def within_sql(spans: Spans) -> str:

@@ -91,7 +91,8 @@ _OBJECT = (
     f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object"
     " ELSE regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') END"
 )
-_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''"}
+_RECIPIENT = f"CASE WHEN regexp_full_match(recipient, '{_SAFE}') THEN recipient ELSE '' END"
+_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''", "recipient": _RECIPIENT}
 """SQL by column of the facts."""
 
 

@@ -17,6 +17,9 @@ HOUR_S = 3_600
 DAY_S = 86_400
 ROWS_PER_GROUP = 16_384
 """Rows of a file that are read or passed over together: about a thirtieth of a large organisation's day."""
+ROWS_READ_TOGETHER = 122_880
+"""The same of slices, of which most is read: a name stands once in each group, however often it comes, and
+counting different ones takes a fifth of the time."""
 
 _SECONDS = "epoch_us(coalesce(created_at, received_at)) // 1000000"
 _DONE = "'', 'true', 'success', 'succeeded', 'partiallysucceeded'"
@@ -117,6 +120,7 @@ class Slice:
     grain_s: int = DAY_S
     is_narrowed: bool = False
     """Whether it serves those questions alone that name a value of its first column."""
+    rows_per_group: int = ROWS_READ_TOGETHER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,8 +190,8 @@ ACTIVITY = Rollup(
         Slice("apps", ("app_id", *_KIND), HOUR_S),
         Slice("addresses", ("client_ip", *_KIND)),
         Slice("actors", ("user_id", *_KIND)),
-        Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, is_narrowed=True),
-        Slice("everything", ("client_ip", *_KIND, "user_id", "app_id", "session")),
+        Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, True, ROWS_PER_GROUP),
+        Slice("everything", ("client_ip", *_KIND, "user_id", "app_id", "session"), rows_per_group=49_152),
     ),
 )
 """Every record: what anybody did in an hour, from one address, with one application."""
@@ -200,15 +204,18 @@ SIGN_INS = Rollup(
     grain_s=1,
     slices=(
         Slice("sign_in_hours", _KIND, HOUR_S),
-        Slice("sign_in_errors", ("user_id", "error", *_KIND)),
         Slice("sign_in_browsers", ("browser_name", "system", "app_id", *_KIND)),
-        Slice(
-            "sign_in_apps",
-            ("app_id", *_KIND, "user_id", "client_ip", "network", "system", "browser_name", "error"),
-        ),
         Slice(
             "sign_in_sessions",
             ("user_id", *_KIND, "session", "client_ip", "network", "system", "agent", "browser_name"),
+        ),
+        Slice("sign_in_errors", ("user_id", *_KIND, "error", "app_id")),
+        Slice(
+            "sign_in_apps",
+            (
+                *("app_id", *_KIND, "user_id", "session"),
+                *("client_ip", "network", "system", "agent", "browser_name"),
+            ),
         ),
     ),
 )
@@ -286,9 +293,12 @@ MAILBOXES = Rollup(
     ),
     slices=(
         Slice("reading_hours", (*_KIND, "access", "throttled", "logon"), HOUR_S),
-        Slice("mailbox_days", ("user_id", *_KIND, "mailbox", "logon", "access", "throttled")),
-        Slice("mailbox_programs", ("user_id", *_KIND, "mailbox", "logon", "access", "client_ip", "program")),
-        Slice("mailbox_folders", ("user_id", *_KIND, "access", "folder")),
+        Slice("mailbox_days", ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled")),
+        Slice(
+            "mailbox_programs",
+            ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "client_ip", "program"),
+        ),
+        Slice("mailbox_folders", ("user_id", *_KIND, "app_id", "access", "folder")),
     ),
 )
 """What was done in mailboxes: in whose, as whom, with which program, in which folder."""

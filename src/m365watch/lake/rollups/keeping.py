@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from m365watch.lake.rollups.facts import DAY_S, KEPT, ROWS_PER_GROUP
+from m365watch.lake.rollups.facts import DAY_S, KEPT
 from m365watch.lake.rollups.notes import (
     FOLDER,
     FORMAT,
@@ -114,7 +114,7 @@ def _count(day: DayRollup, taken: list[Part], new: list[str]) -> None:
             _write(connection, rollup.summed(facts), given, whole, rows=rollup.rows_per_group)
             for one in rollup.slices:
                 counts = rollup.summed(rollup.over_rollups("read_parquet($whole)"), one)
-                _write(connection, counts, {"whole": [whole]}, day.file(one, part))
+                _write(connection, counts, {"whole": [whole]}, day.file(one, part), rows=one.rows_per_group)
 
 
 def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> None:
@@ -150,7 +150,7 @@ def _make_week(lake: Path, monday: date, days: Mapping[date, DayRollup]) -> None
                     "days": [file for day in days.values() for file in day.files(part)]
                 }
                 counts = rollup.summed(facts, replace(part, grain_s=_ALL_S))
-                _write(connection, counts, given, week.file(part))
+                _write(connection, counts, given, week.file(part), rows=part.rows_per_group)
     _put_note(week.folder, week.note, [week.note.tag])
 
 
@@ -160,7 +160,7 @@ def _write(
     given: dict[str, object],
     path: str,
     *,
-    rows: int = ROWS_PER_GROUP,
+    rows: int,
 ) -> None:
     connection.sql(sql, params=given).write_parquet(path, compression="zstd", row_group_size=rows)
     _sync(Path(path))

@@ -1,0 +1,76 @@
+"""A query takes so much time and memory and no more, and nothing at all once nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from asking import view_of
+from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader, Query
+from m365watch.errors import QueryStopped
+
+ENDLESS = "SELECT sum(one.range * other.range) FROM range(100_000_000) one, range({number}) other"
+GREEDY = Query("SELECT list(range ORDER BY range DESC) FROM range(50_000_000)")
+BRIEF = Query("SELECT 42")
+
+
+def endless(number: int) -> Query:
+    """One that takes hours, and is no other's."""
+    return Query(ENDLESS.format(number=1_000_000 + number))
+
+
+def test_whoever_goes_away_stops_the_query(collected: Path) -> None:
+    """All places are taken by queries of browsers that leave; the next one finds a place at once."""
+
+    async def leave() -> list[tuple[object, ...]]:
+        begun_s = time.process_time()
+        asked = [asyncio.create_task(reader.ask(view_of(), endless(number))) for number in range(AT_ONCE_MAX)]
+        while time.process_time() - begun_s < 0.2:  # They are at work.
+            await asyncio.sleep(0.005)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        return await reader.ask(view_of(), BRIEF)
+
+    reader = FactsReader(collected.parent / "lake")
+    assert asyncio.run(leave()) == [(42,)]
+    reader.close()
+
+
+def test_a_query_that_takes_too_long_is_stopped(collected: Path) -> None:
+    """It says what to do, and its place is free."""
+    reader = FactsReader(collected.parent / "lake", limit_s=0.2)
+    with pytest.raises(QueryStopped, match=r"longer than 0\.2 s"):
+        asyncio.run(reader.ask(view_of(), endless(0)))
+    reader.close()  # Waits for what is still at work.
+
+
+def test_a_query_that_needs_too_much_memory_is_stopped(collected: Path) -> None:
+    """And the process goes on."""
+    reader = FactsReader(collected.parent / "lake", memory_bytes=64 << 20)
+    with pytest.raises(QueryStopped, match="more memory than 64 MiB"):
+        asyncio.run(reader.ask(view_of(), GREEDY))
+    assert asyncio.run(reader.ask(view_of(), BRIEF)) == [(42,)]
+    reader.close()
+
+
+def test_two_that_ask_the_same_are_answered_once(collected: Path) -> None:
+    """And the one that leaves takes nothing from the one that stays."""
+
+    async def both() -> list[tuple[object, ...]]:
+        staying = asyncio.create_task(reader.ask(view_of(), some))
+        leaving = asyncio.create_task(reader.ask(view_of(), some))
+        await asyncio.sleep(0)
+        assert len(reader._asking) == 1
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        return await staying
+
+    some = Query("SELECT sum(range) FROM range(30_000_000)")
+    reader = FactsReader(collected.parent / "lake")
+    assert asyncio.run(both()) == [(449_999_985_000_000,)]
+    assert not reader._asking
+    reader.close()

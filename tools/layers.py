@@ -1,0 +1,34 @@
+"""The layers of the package: what may import what. Held by tests/architecture, drawn by `structure`."""
+
+from __future__ import annotations
+
+LAYERS = (
+    {"__init__", "values", "model", "errors", "clock", "progress", "defects"},
+    {"config", "records", "ledger", "feed.windows"},
+    {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
+    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}
+    | {"shipping", "notify"},
+    {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
+    {"collection"},
+    {
+        "app",
+        "detecting",
+        "hunting",
+        "notifying",
+        "outputting",
+        "reloading",
+        "rebuilding",
+        "recovering",
+        "replaying",
+        "inspection",
+        "metrics",
+        "diagnosis",
+        "preflight",
+        "traces",
+        "elsewhere",
+        "keeping",
+        "testing",
+    },
+    {"cli", "board", "boarding", "__main__"},
+)
+"""Each layer imports from those before it and from its own."""
