@@ -132,7 +132,7 @@ MUTANTS = (
                 "            answer = Answer(200, answer.headers, b'[]')\n",
             ),
         ),
-        hint=44,
+        hint=3,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(

@@ -105,6 +105,8 @@ _APART = frozenset({Fault.ERASED, Fault.NARROW})
 """What is decided by a source of its own, so that all else of a seed is as it was before it was there."""
 QUIET_SEEDS = 0.25
 """The share of seeds in which only one feed is ill, and the others are watched for delays."""
+QUIET_REFUSALS = 0.7
+"""The share of those in which tokens are revoked as well."""
 
 
 class Fate(Enum):
@@ -237,7 +239,8 @@ def make_plan(seed: int, random: Random) -> Plan:
     plan = _with_cut_learning(Random(f"{seed}/learning"), plan)
     plan = _with_parts(Random(f"{seed}/parts"), plan)
     plan = _with_erasures(Random(f"{seed}/erased"), plan)
-    return _narrowed(Random(f"{seed}/narrow"), plan)
+    plan = _narrowed(Random(f"{seed}/narrow"), plan)
+    return _refusing_tokens(Random(f"{seed}/tokens"), plan)
 
 
 def _with_cut_learning(random: Random, plan: Plan) -> Plan:
@@ -284,6 +287,17 @@ def _narrowed(random: Random, plan: Plan) -> Plan:
         return plan
     narrow_s = random.choice((30.0, 200.0, 3_000.0))
     return replace(plan, narrow_s=narrow_s, faults=plan.faults | {Fault.NARROW})
+
+
+def _refusing_tokens(random: Random, plan: Plan) -> Plan:
+    """Tokens are revoked in most of the quiet histories: no other trouble hides what becomes of that."""
+    if not plan.is_quiet or random.random() >= QUIET_REFUSALS:
+        return plan
+    return replace(
+        plan,
+        faults=plan.faults | {Fault.NOT_AUTHORISED},
+        spans=plan.spans | {Fault.NOT_AUTHORISED: ((0.0, math.inf),)},
+    )
 
 
 def _routes(random: Random, plan: Plan) -> tuple[tuple[str, ...], ...]:
