@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from m365watch.detect.library import load_packs
+from m365watch.detect.library import load_beside_packs, load_packs
 from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
 
 RULE = rule_text({"s": {"Operation": "New-InboxRule"}, "condition": "s"}, name="mine")
@@ -120,3 +120,13 @@ def test_a_filter_of_the_user_is_about_a_rule_of_the_packs(tmp_path: Path) -> No
 
     assert library.mistakes == ()
     assert after.condition != before.condition
+
+
+def test_a_file_that_is_tried_alone_may_name_rules_of_the_packs(tmp_path: Path) -> None:
+    """As it will be read by a run; only its own rules count."""
+    path = tmp_path / "mine.yml"
+    path.write_text("---\n".join([RULE, filter_text(["b02_inbox_rule_hides_mail", "nobody"])]))
+    library = load_beside_packs([path])
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    assert [mistake.text for mistake in library.mistakes] == ["filter.rules: there is no rule nobody"]

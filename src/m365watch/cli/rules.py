@@ -138,11 +138,11 @@ def validate(
     from m365watch.cli.render import count
     from m365watch.cli.rules_view import mistakes_document
     from m365watch.cli.terminal import plain
-    from m365watch.detect.library import load_library
+    from m365watch.detect.library import load_beside_packs
     from m365watch.detecting import load_exceptions, load_rules
 
     if paths:
-        library, lines = load_library(paths), list[str]()
+        library, lines = load_beside_packs(paths), list[str]()
     else:
         from m365watch.detect.exceptions import list_unknown
 

@@ -6,7 +6,7 @@ left out, and the others work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
@@ -137,6 +137,15 @@ def load_packs(
     """The rules of these packs (all where none is named) and directories; `lists` replaces their lists."""
     chosen = list(names) or list_packs()
     return load_library([*(PACKS_DIRECTORY / name for name in chosen), *directories], lists=lists)
+
+
+def load_beside_packs(places: Sequence[Path]) -> Library:
+    """The rules of these places alone, which may name rules of the packs as in a run."""
+    if any(place.resolve().is_relative_to(PACKS_DIRECTORY) for place in places):
+        return load_library(places)
+    packed = {(rule.id, rule.path) for rule in load_packs().rules}
+    library = load_packs(directories=places)
+    return replace(library, rules=tuple(one for one in library.rules if (one.id, one.path) not in packed))
 
 
 def load_library(places: Iterable[Path], *, lists: Mapping[str, tuple[str, ...]] = {}) -> Library:
