@@ -17,7 +17,7 @@ from m365watch.adoption import AdoptionParts, adopt
 from m365watch.announcements.poller import FOLDER as ANNOUNCED_FOLDER
 from m365watch.announcements.poller import PREFIX as ANNOUNCED_PREFIX
 from m365watch.clock import Clock, Random
-from m365watch.collection import AuditRun, CollectorRun, Outcome, RunParts, audited_feeds
+from m365watch.collection import AuditRun, CollectorRun, Outcome, RunParts, audited_feeds, flight_for
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
@@ -34,6 +34,7 @@ from m365watch.entra.session import Session, open_session
 from m365watch.errors import CollectorError
 from m365watch.expiry.registration import Registration
 from m365watch.expiry.watch import ExpiryWatch
+from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.comparing import Absent, read_states
@@ -148,7 +149,7 @@ class Collector:
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
-            parts = self._parts(ledger, calls)
+            parts = self._parts(ledger, calls, flight_for(outputs))
             applications = Applications(session, self._clock)
             receiver = None if once or instead else await self._open_receiver(closing)
             reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
@@ -254,11 +255,11 @@ class Collector:
 
         return ExpiryWatch(self._settings.tenants, ask=ask, ledger=ledger, calls=calls, clock=self._clock)
 
-    def _parts(self, ledger: SqliteLedger, calls: LedgerThread) -> RunParts:
-        troubles = Troubles(ledger, calls, self._clock, self._on_change)
-        return RunParts(
-            ledger, calls, troubles, PullCycles(self._clock), clock=self._clock, random=self._random
-        )
+    def _parts(self, ledger: SqliteLedger, calls: LedgerThread, flight: BytesInFlight) -> RunParts:
+        clock = self._clock
+        troubles = Troubles(ledger, calls, clock, self._on_change)
+        cycles = PullCycles(clock)
+        return RunParts(ledger, calls, troubles, cycles, clock=clock, random=self._random, flight=flight)
 
     async def _open_receiver(self, closing: AsyncExitStack) -> Receiver | None:
         """The receiver of notifications, where one is wanted and can listen."""

@@ -25,21 +25,12 @@ from m365watch.errors import QueryStopped
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {
-    ("sign-ins", "odd-ways"),
     ("sign-ins", "sessions"),
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
-    ("exchange", "forwarding"),
-    ("applications", "credentials"),
-    ("applications", "roles"),
-    ("applications", "by-role"),
     ("applications", "gates"),
-    ("threats", "alerts"),
     ("threats", "mail"),
     ("threats", "mail-by"),
-    ("threats", "teams"),
-    ("threats", "cleanup"),
-    ("threats", "compliance"),
     ("threats", "copilot-touched"),
     ("threats", "flows"),
     ("investigate", "figures"),
@@ -52,7 +43,6 @@ MAY_BE_EMPTY = {
     ("health", "waiting"),
     ("health", "quarantine"),
     ("health", "audits"),
-    ("health", "credentials"),
     ("collectors", "history"),
 }
 

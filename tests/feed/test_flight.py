@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m365watch.collection import BYTES_IN_FLIGHT_MAX
+from m365watch.collection import BYTES_IN_FLIGHT_MAX, BYTES_PREPARED_MAX, flight_for
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.tries import FETCHES_MAX
+from m365watch.model import Batch
 from m365watch.testing.loop import run_jumping
+from m365watch.testing.outputs import FakeOutput
 
 BOUND = 100
 
@@ -196,3 +199,28 @@ def test_a_tenant_of_giants_that_hangs_is_guessed_small_enough_to_leave_room() -
     guess.learn(200 * 1024 * 1024)
 
     assert FETCHES_MAX * guess.size_bytes <= BYTES_IN_FLIGHT_MAX * 3 // 4
+
+
+class PreparingOutput(FakeOutput):
+    """Begins with a batch before it is to deliver it."""
+
+    def prepare(self, batch: Batch) -> None:
+        """Nothing to do here."""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "bytes_max"),
+    [
+        ([FakeOutput("files")], BYTES_IN_FLIGHT_MAX),
+        ([FakeOutput("files"), PreparingOutput("lake")], BYTES_IN_FLIGHT_MAX + BYTES_PREPARED_MAX),
+    ],
+)
+def test_an_output_that_prepares_a_batch_has_room_for_it(outputs: list[FakeOutput], bytes_max: int) -> None:
+    """What it writes ahead keeps nobody from being fetched; others need no more than before."""
+
+    async def main() -> tuple[bool, bool]:
+        flight = flight_for(outputs)
+        await flight.acquire(1)
+        return flight.admits(bytes_max - 1), flight.admits(bytes_max)
+
+    assert asyncio.run(main()) == (True, False)
