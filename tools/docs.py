@@ -14,7 +14,7 @@ from pathlib import Path
 
 from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
-from tools import cli_page, detections_page, devo_errors_page, errors_page, sbom, structure
+from tools import cli_page, detections_page, devo_errors_page, errors_page, parsed_packs, sbom, structure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +36,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/openapi.json": render_api,
     "docs/reference/settings.md": render_reference,
     "docs/reference/structure.svg": structure.render,
+    "src/m365watch/detect/packs/parsed.json": parsed_packs.render,
 }
 """Each generated page, and what gives its text."""
 

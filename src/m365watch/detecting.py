@@ -51,9 +51,11 @@ def load_rules(settings: DetectionSettings) -> Library:
 @cache
 def _load_packs(names: tuple[str, ...]) -> Library:
     """The rules of packs alone: these come with the program, and change with it only."""
-    from m365watch.detect.library import PACKS_DIRECTORY, load_library
+    from m365watch.detect.library import PACKS_DIRECTORY, Library, load_library
+    from m365watch.detect.parsed import read_parsed
 
-    return load_library([PACKS_DIRECTORY / name for name in names])
+    parsed = read_parsed(PACKS_DIRECTORY, names)
+    return load_library([PACKS_DIRECTORY / name for name in names]) if parsed is None else Library(parsed)
 
 
 def knowledge_of(
