@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -30,14 +31,16 @@ from m365watch.detect.restoring import restore_alerts
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable
-from m365watch.hunting import portions_of, slices
 from m365watch.lake.alerts import read_alerts
-from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.soundness import aside_name, sync_folder
 from m365watch.model import Feed, Window
 from m365watch.values import dataclass
+
+if TYPE_CHECKING:
+    # Every start asks whether there is something to make anew; few have, and load what reads the lake.
+    from m365watch.lake.scan import LakeScan
 
 TOLD_AGAIN = timedelta(days=1)
 """An alert that no lake knows is told if it is no older: what came just before the loss may be told twice."""
@@ -190,6 +193,8 @@ class Rebuild:
             first_day = datetime.fromordinal(begun).replace(tzinfo=UTC)
         else:
             self._learn_since(state)
+        from m365watch.hunting import portions_of
+
         scans = self._scans(Window(first_day, end + FUTURE))
         for day in _days(first_day, end + FUTURE):
             number = day.toordinal() * SLICES_PER_DAY_MAX
@@ -209,6 +214,8 @@ class Rebuild:
 
     def _learn_since(self, state: DetectionState) -> None:
         """Since when each tenant is watched: what is new can be told after a while of that only."""
+        from m365watch.lake.scan import LakeScan, ScanAsked
+
         for lake in lakes_present(self._asked.lakes, table=AUDIT):
             scan = LakeScan(lake, ScanAsked(_EVER))
             for tenant, first in scan.earliest(claimed_max=timedelta(milliseconds=OLDEST_MS)).items():
@@ -217,6 +224,8 @@ class Rebuild:
 
     def _scans(self, period: Window) -> list[tuple[LakeScan, frozenset[date]]]:
         """The lakes, each with the days of which it has records."""
+        from m365watch.lake.scan import LakeScan, ScanAsked
+
         lakes = lakes_present(self._asked.lakes, table=AUDIT)
         scans = [LakeScan(lake, ScanAsked(period)) for lake in lakes]
         return [(scan, scan.days_present()) for scan in scans]
@@ -315,6 +324,8 @@ _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC
 def _slices_of(
     scans: Sequence[tuple[LakeScan, frozenset[date]]], day: datetime
 ) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+    from m365watch.hunting import slices
+
     for scan, present in scans:
         if day.date() in present:
             yield from slices(scan, Window(day, day + _DAY))

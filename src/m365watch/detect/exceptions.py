@@ -18,7 +18,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m365watch.config.files import read_small_file
@@ -74,6 +73,8 @@ class Exceptions:
 
 def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
     """The exceptions of a file, and a line for each mistake in it; those with a mistake are left out."""
+    import yaml
+
     try:
         content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
         if len(content) > FILE_BYTES_MAX:
@@ -99,6 +100,8 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
 
 def _lines_of(content: bytes) -> list[int]:
     """The line on which each exception begins; none where they stand in an unusual way."""
+    import yaml
+
     node: Any = yaml.compose(content, Loader=yaml.SafeLoader)
     if isinstance(node, yaml.MappingNode):
         node = next((value for key, value in node.value if key.value == "exceptions"), None)

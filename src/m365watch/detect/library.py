@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-import yaml
-
 from m365watch.config.files import read_small_file
 from m365watch.detect.compile import BadPattern, compile_condition
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import is_derived, list_names
-from m365watch.detect.documents import Document, load_documents, reason_of
 from m365watch.detect.extension import Extension, Kind, Severity, parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
 from m365watch.detect.rule import Rule
@@ -28,6 +25,8 @@ from m365watch.values import dataclass
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule
     from sigma.rule import SigmaRule
+
+    from m365watch.detect.documents import Document
 
 PACKS_DIRECTORY = Path(__file__).parent / "packs"
 FILE_BYTES_MAX = 1_048_576
@@ -203,6 +202,10 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 
 def _read_file(path: Path, shown: str, reading: _Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
+    import yaml
+
+    from m365watch.detect.documents import load_documents, reason_of
+
     try:
         documents = list(load_documents(_read_text(path)))
     except yaml.YAMLError as error:

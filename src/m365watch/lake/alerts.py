@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable
 
@@ -25,6 +23,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import LakeHeld, LakeUnusable, OutputUnavailable
 from m365watch.lake.files import hold_lake, list_files, open_table, read_chunks, replace_files
+from m365watch.lake.kernels import drop_listed
 from m365watch.lake.parquet import FRESH, Part, write_part
 from m365watch.lake.schema import ALERT_TABLE, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES, ForeignTable, OpenTable, file_prefix, plain_reason
@@ -133,7 +132,7 @@ class AlertShelf:
 
 def _without(path: Path, ids: pa.Array) -> Iterator[pa.Table]:
     for rows in read_chunks(path, ALERT_TABLE):
-        kept = rows.filter(pc.invert(pc.is_in(rows["id"], ids)))
+        kept = drop_listed(rows, "id", ids)
         if kept.num_rows:
             yield kept
 
@@ -187,6 +186,8 @@ def read_alerts(lake: Path, *, since: datetime) -> Iterator[KeptAlert]:
 
     Raises: LakeUnusable; any of WRITE_FAILURES.
     """
+    import pyarrow.dataset as ds
+
     table = open_table(lake, ALERT_TABLE)
     if table is None:
         return

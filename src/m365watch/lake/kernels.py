@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from pyarrow._compute import CastOptions, call_function
+from pyarrow._compute import CastOptions, SetLookupOptions, call_function
 
 Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
 
@@ -41,6 +41,12 @@ def unique(values: pa.ChunkedArray) -> list[Any]:
 def keep_equal(rows: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
     """The rows whose column `name` has `value`."""
     return call_function("filter", [rows, call_function("equal", [rows[name], value])])
+
+
+def drop_listed(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """The rows whose column `name` has none of `values`."""
+    listed = call_function("is_in", [rows[name]], SetLookupOptions(values))
+    return call_function("filter", [rows, call_function("invert", [listed])])
 
 
 def bounds_of(values: pa.ChunkedArray) -> tuple[Any, Any] | None:
