@@ -15,7 +15,6 @@ from pathlib import Path
 
 from patience import PATIENCE_S
 
-from m365watch.cli.beside import LISTEN
 from m365watch.cli.demo.attacks import JudgedAttack
 from m365watch.cli.demo.showing import free_address, gravest, path_to
 from m365watch.cli.demo.tenant import StagedAttack
@@ -63,15 +62,15 @@ def test_the_link_leads_to_the_gravest_attack_that_was_found() -> None:
 
 def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> None:
     """A board that runs already is no reason to end the demo."""
-    host, _, port = LISTEN.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
-        try:
-            other.bind((host, int(port)))
-            other.listen()
-        except OSError:
-            pass  # somebody else's listens there: as good
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
 
-        assert free_address()[1] not in {0, int(port)}
+        host, port = free_address(f"127.0.0.1:{taken}")
+
+    assert host == "127.0.0.1"
+    assert port not in {0, taken}
 
 
 def test_the_demo_serves_its_board_until_it_is_asked_to_end(tmp_path: Path) -> None:

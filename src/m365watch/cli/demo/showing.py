@@ -33,9 +33,9 @@ def path_to(judged: Sequence[JudgedAttack]) -> tuple[str, str]:
     return f"{one.attack.title}, on the board", f"/alert?alert={one.alert.id}"
 
 
-def free_address() -> tuple[str, int]:
+def free_address(usual: str = LISTEN) -> tuple[str, int]:
     """The board's usual address, or one with a free port where something else listens there."""
-    host, _, port = LISTEN.rpartition(":")
+    host, _, port = usual.rpartition(":")
     for wanted in (int(port), 0):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
