@@ -75,6 +75,12 @@ class AsideFinder:
         self._asked = False
         self._rests = 0
         self._is_given_up = False
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """What became of the child, where it was given up."""
+        return self._trouble
 
     @property
     def child(self) -> Child | None:
@@ -138,6 +144,7 @@ class AsideFinder:
     def _give_up(self, reason: str) -> None:
         _log.warning(f"detections: the process that finds matches {reason}; the collector does it itself now")
         self._is_given_up = True
+        self._trouble = reason
         self._stop()
 
     def _stop(self) -> None:

@@ -37,7 +37,7 @@ from m365watch.detect.pending import Pending
 from m365watch.detect.purposes import once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
 from m365watch.model import Header
@@ -117,6 +117,7 @@ class Engine:
         self._pending = Pending.of(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
+        self._trouble: str | None = None
         self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
@@ -155,6 +156,7 @@ class Engine:
                 self._judge(work)
                 self._pending.keep(self.state)
                 self.state.write("batch", str(number))
+                self._keep_figures(portions)
         except BaseException:
             self.finder.take_back()
             self._pending.doubt()
@@ -162,6 +164,14 @@ class Engine:
         self.finder.settle()
         self.figures.records += sum(len(portion.records) for portion in portions)
         return self._count(work)
+
+    def _keep_figures(self, portions: Sequence[Portion]) -> None:
+        """For who looks from another process."""
+        before = int(self.state.read(RECORDS) or 0)
+        self.state.write(RECORDS, str(before + sum(len(portion.records) for portion in portions)))
+        if self.finder.trouble != self._trouble:
+            self._trouble = self.finder.trouble
+            self.state.write(TROUBLE, self._trouble)
 
     def look(self, *, now: datetime) -> list[Change]:
         """Let time alone count: periods that are over, and what is too old to be kept.

@@ -27,6 +27,11 @@ class Found(NamedTuple):
 class Finder(Protocol):
     """Finds matches, batch by batch."""
 
+    @property
+    def trouble(self) -> str:
+        """Why it works less quickly than it should, until the next start; empty where it does not."""
+        ...
+
     def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
         """The matches of a batch's records, some at a time; the batch ends with one of the next two."""
         ...
@@ -53,6 +58,8 @@ MakesFinder = Callable[[Sequence[Rule], Knowledge], Finder]
 
 class OwnFinder:
     """Finds matches here and now."""
+
+    trouble = ""
 
     def __init__(self, rules: Iterable[Rule], knowledge: Knowledge) -> None:
         """`rules` with all that correlations join."""

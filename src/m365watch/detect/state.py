@@ -40,6 +40,8 @@ ROWS_AT_ONCE = 500
 OUTBOX_MAX = 100_000
 """Alerts that wait to be told of; each waits once, however often it changes."""
 HOUR_MS = 3_600_000
+RECORDS, TROUBLE = "records", "finder"
+"""Under these names the engine keeps how many records it has judged, and what makes it slow."""
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000
 _MATCHES = (
