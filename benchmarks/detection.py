@@ -44,9 +44,10 @@ from m365watch.detect.condition import (
     Test,
     Wildcard,
 )
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.fields import View
 from m365watch.detect.library import Library, load_library, load_packs
+from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.model import ContentType
