@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from m365watch.model import ContentType, Feed
+from m365watch.model import ContentType, Feed, TenantId
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.throttling import HOUR_S, HOURS_KEPT, TENANTS_MAX, ThrottlingBook
 from m365watch.testing.clock import START, FakeClock
 
-TENANT = "11111111-1111-4111-8111-111111111111"
+TENANT = TenantId("11111111-1111-4111-8111-111111111111"
 NOW_H = int(START.timestamp()) // HOUR_S
 
 
@@ -35,7 +35,7 @@ def test_what_is_remembered_is_added_to() -> None:
     again.add("[]")
 
     assert again.by_tenant == {TENANT: {NOW_H: 2}}
-    assert ThrottlingBook.of_body("no JSON").by_tenant == {}
+    assert not ThrottlingBook.of_body("no JSON").by_tenant
 
 
 def test_old_hours_and_many_tenants_are_left_out() -> None:
