@@ -9,7 +9,7 @@ from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.throttling import HOUR_S, HOURS_KEPT, TENANTS_MAX, ThrottlingBook
 from m365watch.testing.clock import START, FakeClock
 
-TENANT = TenantId("11111111-1111-4111-8111-111111111111"
+TENANT = TenantId("11111111-1111-4111-8111-111111111111")
 NOW_H = int(START.timestamp()) // HOUR_S
 
 
