@@ -201,8 +201,8 @@ PAGE = Page(
             says="Hours without content, and why. Unusual is what the feed's own past makes unlikely.",
             tall="rows",
         ),
-        Panel("outputs", "Outputs", health_delivery.outputs, width=6, tall="rows", is_live=True),
-        Panel("credentials", "Credentials", health_delivery.credentials, width=6, tall="rows"),
+        Panel("outputs", "Outputs", health_delivery.outputs, width=5, tall="rows", is_live=True),
+        Panel("credentials", "Credentials", health_delivery.credentials, width=7, tall="rows"),
         Panel("waiting", "Failed and tried again", health_delivery.waiting, width=6, tall="rows"),
         Panel("quarantine", "Quarantine", health_delivery.quarantine, width=6, tall="rows"),
         Panel(

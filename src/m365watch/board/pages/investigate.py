@@ -17,7 +17,7 @@ from m365watch.board.pages.alerts import about, instant, is_narrow
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.queries import activity, trails
-from m365watch.board.series import steps_of
+from m365watch.board.series import steps_of, ticks_of
 from m365watch.board.shapes import (
     Cell,
     Empty,
@@ -42,7 +42,6 @@ from m365watch.detect.kept import KeptAlert
 WEEK_S = 7 * 86_400
 ABOUT = ("user", "ip", "app", "operation")
 """What narrows a view to something that can be investigated, beside what is mentioned."""
-TICKS = 6
 COMPARED_SHOWN_MAX = 40
 NOBODY = Empty(
     "Nobody and nothing is named yet.",
@@ -181,7 +180,7 @@ async def timeline(view: View, sources: Sources) -> Shape:
         view.range.step_s,
         len(instants),
         groups,
-        _ticks(instants, view.range.step_s),
+        ticks_of(instants[0], span_s=len(instants) * view.range.step_s),
         empty=None if groups else await no_records(view, sources),
     )
 
@@ -212,15 +211,6 @@ def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int
         if marks:
             lanes.append(Lane(str(severity).capitalize(), "", str(severity), marks=marks, total=len(marks)))
     return lanes
-
-
-def _ticks(instants: Sequence[int], step_s: int) -> list[tuple[float, str]]:
-    places = [len(instants) * number // TICKS for number in range(TICKS)]
-    is_short = len(instants) * step_s <= 2 * 86_400
-    form = "%H:%M" if is_short else "%-d %b %H:%M" if step_s < 86_400 else "%-d %b"
-    return [
-        (place / len(instants), f"{datetime.fromtimestamp(instants[place], UTC):{form}}") for place in places
-    ]
 
 
 async def alerts_about(view: View, sources: Sources) -> Shape:
