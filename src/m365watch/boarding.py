@@ -19,7 +19,8 @@ from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.serving import Board, Listening
-from m365watch.board.sessions import Sessions
+from m365watch.board.sessions import FILE_NAME as SESSIONS_FILE
+from m365watch.board.sessions import Sessions, SessionTimes, house_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.token_file import TokenFile
@@ -92,7 +93,13 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     if not asks_to_sign_in(listening, board):
         return None
     users = Users(settings.state_directory)
-    sessions = Sessions(idle_s=board.idle_s, life_s=board.session_s, stamp_of=partial(_stamp_in, users))
+    entra = board.entra
+    sessions = Sessions(
+        SessionTimes(board.idle_s, board.session_s),
+        stamp_of=partial(_stamp_in, users),
+        path=settings.state_directory / SESSIONS_FILE,
+        house=house_of(entra.issuer, entra.client_id, entra.grants) if entra else "",
+    )
     return Entrance(users, sessions, clock, secure=listening.is_secure)
 
 
@@ -177,6 +184,8 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             await asking.close()
         if trail is not None:
             await asyncio.to_thread(trail.close)
+        if entrance is not None:
+            entrance.sessions.shut()
         if facts is not None:
             facts.close()
 
