@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from asking import ask, board_of, view_of
 from m365watch.board.journal import TrailJournal
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
-from m365watch.board.trail import KeptTrail
+from m365watch.board.trail import KeptTrail, NoTrail
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.trail import Deed
 from m365watch.testing.clock import FakeClock
@@ -28,8 +29,12 @@ class Memory:
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
 
-    async def note(self, deed: Deed) -> None:
+    async def note(self, deed: Deed) -> bool:
         self.deeds.append(deed)
+        return True
+
+    async def trouble(self) -> str:
+        return ""
 
     def told(self) -> list[tuple[str, str, str]]:
         return [(one.name, one.action, one.path) for one in self.deeds]
@@ -192,12 +197,50 @@ def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_disk_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
-    """What cannot be written down is complained of; the board goes on."""
+def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, sources: Sources) -> None:
+    """Nobody changes or takes along what cannot be written down; looks go on, and Health says so."""
     journal = TrailJournal(tmp_path, lake=None, collector_name="one")
     trail = KeptTrail(journal, clock=FakeClock())
-    journal._file.close()
-    journal._file = journal.path.open("rb")
+    kept = journal._file
+    full = journal.path.open("rb")
+    journal._file = full  # type: ignore[assignment]
+    entrance, _ = entrance_in(tmp_path, user_named("ann"))
+    board = board_of(replace(sources, trail_trouble=lambda: trail.complaint), entrance=entrance, trail=trail)
+    ann = Browser(board)
 
-    asyncio.run(trail.note(deed()))
+    async def act() -> list[int]:
+        await ann.sign_in("ann")
+        token = await ann.token()
+        answers = [
+            await ann.get("/overview"),
+            await ann.get("/export/overview/recent.csv"),
+            await ann.post("/alerts/state", token, body=b'{"ids": [], "state": "open"}'),
+            await ann.get("/panel/health/needs"),
+        ]
+        assert "make room" in answers[1].text.lower()
+        assert "cannot be written down" in answers[3].text
+        journal._file = kept
+        full.close()
+        answers += [await ann.get("/export/overview/recent.csv"), await ann.post("/sign-out", token)]
+        return [one.status for one in answers]
+
+    assert asyncio.run(act()) == [200, 503, 503, 200, 200, 204]
+    assert [one.action for one in journal._read()] == ["export", "sign_out"]
     trail.close()
+
+
+def test_an_export_that_is_not_noted_is_not_answered(sources: Sources) -> None:
+    """Also where the disk fills between the look at it and the line."""
+
+    class Full(Memory):
+        async def note(self, deed: Deed) -> bool:
+            return False
+
+    answer = asyncio.run(ask(board_of(sources, trail=Full()), "/export/overview/recent.csv"))
+    nothing = asyncio.run(
+        ask(board_of(sources, trail=NoTrail("no space left")), "/export/overview/recent.csv")
+    )
+
+    assert (answer.status, nothing.status) == (503, 503)
+    assert "@" not in answer.text + nothing.text
+    assert "no space left" in nothing.text

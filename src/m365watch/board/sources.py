@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
@@ -61,6 +61,8 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    trail_trouble: Callable[[], str] = lambda: ""
+    """Why who sees and does what cannot be written down; empty where it can."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
