@@ -55,6 +55,7 @@ from m365watch.notifying import NotifyingMeans, notifying
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.outputting import make_output
+from m365watch.pipeline import pacing
 from m365watch.progress import RunProgress
 from m365watch.reach import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.records.identity import IdentityMaker
@@ -149,7 +150,7 @@ class Collector:
             await closing.enter_async_context(self.board.posting(takers))
             queued, kept = await self._open_queues(outputs, ledger, calls, closing)
             session = await closing.enter_async_context(open_session())
-            parts = self._parts(ledger, calls, flight_for(outputs))
+            parts = self._parts(ledger, calls, flight_for(pacing(queued)))
             applications = Applications(session, self._clock)
             receiver = None if once or instead else await self._open_receiver(closing)
             reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
@@ -300,6 +301,7 @@ class Collector:
             clock=self._clock,
             random=self._random,
             on_request=cycles.count_request,
+            on_throttled=cycles.count_throttled,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
             announced=self._kept_announcements(),
             applications=applications,

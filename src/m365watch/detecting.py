@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
     from m365watch.detect.output import DetectionOutput
+    from m365watch.detect.port import MakesEngine
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
     from m365watch.detect.surroundings import RulesRead
@@ -93,7 +94,8 @@ def make_detections(
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return []
-    from m365watch.detect.aside import AsideFinder, spare_cores
+    from m365watch.detect.aside import AsideEngine, spare_cores
+    from m365watch.detect.engine import Engine
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
@@ -101,6 +103,7 @@ def make_detections(
     for mistake in mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the exception does not hold")
     own = OwnRules(detections)
+    aside: MakesEngine = partial(AsideEngine, recipe=partial(knowledge_of, detections))
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
@@ -110,7 +113,7 @@ def make_detections(
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
-        finder=partial(AsideFinder, recipe=partial(knowledge_of, detections)) if spare_cores() > 0 else None,
+        engine=aside if spare_cores() > 0 else Engine,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),

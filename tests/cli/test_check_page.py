@@ -8,7 +8,8 @@ import pytest
 
 from m365watch.cli.check_view import Page, progress_line, summary_line
 from m365watch.diagnosis.findings import Verdict
-from m365watch.preflight.course import Progress
+from m365watch.errors import SettingsRefused
+from m365watch.preflight.course import Progress, refused
 from m365watch.preflight.report import Check, Checked, Group, Place, Preflight, bad, good, odd, skipped
 
 TOKEN = bad(Check.TOKEN, "AADSTS7000222: expired", fix="create another", subject="client_secret")
@@ -37,6 +38,26 @@ def test_a_pipe_gets_words_and_whole_lines(capsys: pytest.CaptureFixture[str]) -
         "  hint: create another",
         "skipped roles         waits for token",
     ]
+
+
+def test_steps_that_wait_for_one_and_the_same_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A configuration that cannot be read is one mistake, and not nineteen lines more; the sums have all."""
+    mistake = SettingsRefused(["there is no such file"], where="none.yaml", fix="do it")
+    preflight = refused(mistake)
+    Page(shows_groups=True).show_all(preflight)
+    shown(tenant(1, TOKEN, ROLES, skipped(Check.AUDIT, Check.TOKEN)))
+
+    assert capsys.readouterr().out.splitlines() == [
+        "this machine",
+        "broken  configuration none.yaml: there is no such file",
+        "  hint: do it",
+        f"skipped permissions   waits for configuration; so do the {len(Check) - 2} steps after it",
+        "tenant tenant-1",
+        "broken  token         client_secret: AADSTS7000222: expired",
+        "  hint: create another",
+        "skipped roles         waits for token; so does the step after it",
+    ]
+    assert summary_line(preflight).endswith(f"1 broken, {len(Check) - 1} skipped")
 
 
 def test_a_terminal_gets_marks_and_colour(

@@ -102,8 +102,9 @@ def test_a_call_that_will_not_do_is_refused(words: list[str], told: str) -> None
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "give the whole REDIRECT, or --code CODE"),
-        (["http://localhost:8400/consent", "--code", "x"], "give the whole REDIRECT, or --code CODE"),
+        ([], "give the whole REDIRECT in quotes, - to have it read from standard input, or --code"),
+        (["http://localhost:8400/consent", "--code", "x"], "give the whole REDIRECT in quotes"),
+        (["-"], "standard input has no line; give it the address that the browser shows"),
         (["http://localhost:8400/consent"], "REDIRECT has no query"),
         (["http://localhost:1/x?code=y"], "REDIRECT does not start with http://localhost:8400/consent"),
         (["--code", "x", "--keep", "nowhere"], "--keep: nowhere is not there"),

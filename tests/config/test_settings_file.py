@@ -270,12 +270,9 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
-        (
-            "none.json",
-            "name another file with --config, or begin with the example of docs/reference/settings.md",
-        ),
+        ("none.json", "name another file with --config, or let `m365watch init` write a first one"),
         (".", "name the file in it with --config"),
-        ("empty.yaml", "begin with the example of docs/reference/settings.md"),
+        ("empty.yaml", "let `m365watch init` write a first one"),
         ("cut.json", "correct the file and start again"),
     ],
 )

@@ -16,10 +16,11 @@ import yaml
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.kept import News
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_library
+from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
@@ -238,7 +239,7 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
     for number in range(0, len(records), 7):
         engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW)
         if dice.random() < 0.5:
-            notices = engine.state.list_outbox()
+            notices = engine.state.outbox.list_waiting()
             for notice in notices:
                 formers = [former for former in notice.alert.formerly if told.pop(former, None)]
                 if notice.what is News.WITHDRAWN:
@@ -248,7 +249,7 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
                     told[notice.alert.id] = notice.alert
                 else:
                     told[notice.alert.id] = notice.alert
-            engine.state.forget_notices(notice.number for notice in notices)
+            engine.state.outbox.forget(notice.number for notice in notices)
             kept = {one.alert.id: one.alert for one in engine.state.list_alerts()}
 
             assert told == kept

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Engine, Portion
+from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Engine
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.library import Library
+from m365watch.detect.portions import Portion
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
@@ -72,10 +73,10 @@ def test_a_batch_counts_once(bench: Bench) -> None:
 def test_an_alert_is_told_as_new_once(bench: Bench) -> None:
     """What comes later is an update of it."""
     assert [change.what for change in bench.take(0)] == [News.NEW]
-    bench.state.forget_notices(one.number for one in bench.state.list_outbox())
+    bench.state.outbox.forget(one.number for one in bench.state.outbox.list_waiting())
     assert [change.what for change in bench.take(60)] == [News.UPDATED]
 
-    assert [(one.what, one.alert.count) for one in bench.state.list_outbox()] == [(News.UPDATED, 2)]
+    assert [(one.what, one.alert.count) for one in bench.state.outbox.list_waiting()] == [(News.UPDATED, 2)]
 
 
 def test_a_record_that_changes_nothing_is_not_told(bench: Bench) -> None:
@@ -89,7 +90,7 @@ def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> N
     """The id is another; who knew the old one is shown the new, with what was made of it."""
     bench.take(HOUR)
     [old] = bench.state.list_alerts()
-    bench.state.forget_notices(one.number for one in bench.state.list_outbox())
+    bench.state.outbox.forget(one.number for one in bench.state.outbox.list_waiting())
     bench.state.set_state(old.alert.id, AlertState.ACKNOWLEDGED, reason="looking", by="ann", at_ms=5)
     bench.take(0)
 
@@ -98,7 +99,9 @@ def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> N
     assert new.alert.formerly == (old.alert.id,)
     assert (new.state, new.reason, new.changed_by) == (AlertState.ACKNOWLEDGED, "looking", "ann")
     assert bench.state.find_alert(old.alert.id) == new
-    assert [(one.what, one.alert.id) for one in bench.state.list_outbox()] == [(News.UPDATED, new.alert.id)]
+    assert [(one.what, one.alert.id) for one in bench.state.outbox.list_waiting()] == [
+        (News.UPDATED, new.alert.id)
+    ]
 
 
 def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
@@ -119,7 +122,7 @@ def test_an_alert_nobody_has_heard_of_is_new_under_its_last_name(bench: Bench) -
     bench.take(HOUR)
     bench.take(0)
 
-    assert [one.what for one in bench.state.list_outbox()] == [News.NEW]
+    assert [one.what for one in bench.state.outbox.list_waiting()] == [News.NEW]
 
 
 def test_a_closed_alert_stays_closed_over_an_update(bench: Bench) -> None:

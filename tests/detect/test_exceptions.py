@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from m365watch.detect.cases import find_alerts
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import BY, close_excepted
 from m365watch.detect.exceptions import Exceptions, list_unknown, read_exceptions
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library
+from m365watch.detect.portions import Portion
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record, rule_text
@@ -80,7 +81,7 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
 
     assert engine.take(portions[:1], number=1, now=NOW) == []
     assert state.list_alerts() == []
-    assert state.list_outbox() == []
+    assert state.outbox.list_waiting() == []
     [change] = Engine(library.rules, state).take(portions[1:], number=2, now=NOW)
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
 
@@ -163,3 +164,24 @@ def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Libr
     assert list_unknown(exceptions, library.rules) == [
         "B08 has no entity usr, only user: the exception excepts nothing"
     ]
+
+
+def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path) -> None:
+    """A kilobyte that stands for a billion exceptions."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "exceptions.yml"
+    path.write_text("\n".join([*lines, "exceptions: *a8", ""]))
+    exceptions, (mistake,) = read_exceptions(path)
+
+    assert exceptions.every == ()
+    assert "aliases (*name) unfold to more than 100,000 values here" in mistake
+
+
+def test_what_is_no_yaml_at_all_is_one_line(tmp_path: Path) -> None:
+    """Also where the parser has more to say."""
+    path = tmp_path / "exceptions.yml"
+    path.write_bytes(b"a\0b")
+
+    (mistake,) = read_exceptions(path)[1]
+    assert mistake.isprintable()

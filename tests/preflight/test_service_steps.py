@@ -287,6 +287,38 @@ def test_a_certificate_is_tried_like_a_secret(tmp_path: Path) -> None:
     assert "upload the certificate of credentials.certificate_file" in str(token.fix)
 
 
+@pytest.mark.parametrize("has_second", [False, True])
+def test_a_key_of_another_certificate_is_told_before_a_token_is_asked_for(
+    tmp_path: Path, has_second: bool
+) -> None:
+    """It is seen on this machine; where another credential is left, that one is tried and will do."""
+    authority = Authority(tmp_path)
+    one, other = (
+        authority.issue("app", key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+        for _ in range(2)
+    )
+    mixed = CertificateSettings(one.cert, key=other.key)
+
+    async def main() -> list[Group]:
+        async with simulating() as running:
+            settings = settings_of(tmp_path, running)
+            [secret] = settings.tenants[0].credentials
+            proofs = (mixed, secret) if has_second else (mixed,)
+            return await groups_of(
+                replace(settings, tenants=(replace(settings.tenants[0], credentials=proofs),))
+            )
+
+    steps = tenant_group(asyncio.run(main())).steps
+    [life] = [step for step in steps if step.check is Check.CREDENTIAL and step.subject == mixed.name]
+    tokens = [(step.verdict, step.waits_for) for step in steps if step.check is Check.TOKEN]
+
+    assert life.verdict is (NOTE if has_second else BROKEN)
+    assert life.seen == f"the key in {other.key} does not belong to the certificate {one.cert}"
+    assert life.fix == "give the key that the certificate was made with"
+    assert tokens == [(SKIPPED, Check.CREDENTIAL), (OK, None)][: len(tokens)]
+    assert len(tokens) == 1 + has_second
+
+
 def test_a_token_for_another_audience_is_found(tmp_path: Path) -> None:
     """An emulator or a proxy may answer with whatever it has."""
 

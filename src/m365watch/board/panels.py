@@ -44,6 +44,8 @@ class Page:
     """Whether it is nothing without contents: whoever does not see them, does not see it."""
     is_timeless: bool = False
     """Whether it shows what is, whatever time and filters are chosen."""
+    is_taken_along: bool = True
+    """Whether its panels are tables for a spreadsheet too."""
     under: str = ""
     """The page of the navigation that leads to it; empty where it stands there itself."""
 

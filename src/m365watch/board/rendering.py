@@ -71,9 +71,9 @@ class Templates:
         """The template with the values."""
         return self._environment.get_template(template).render(**values)
 
-    def render_shape(self, shape: Shape, *, view: View, path: str) -> str:
-        """One panel's body."""
-        return self.render("panel.html", shape=shape, view=view, path=path)
+    def render_shape(self, shape: Shape, *, view: View, path: str, title: str) -> str:
+        """The body of the panel of that title."""
+        return self.render("panel.html", shape=shape, view=view, path=path, panel_title=title)
 
 
 def _finalise(value: object) -> object:

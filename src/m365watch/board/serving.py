@@ -171,7 +171,7 @@ class Board:
             defect = defect_of(error, where=f"board panel {page.name}/{panel.name}")
             _log.error(str(defect), code=defect.code)
             return self._html("trouble.html", what=f"This panel has a defect: {defect.what}", fix=defect.fix)
-        return HTMLResponse(self._templates.render_shape(shape, view=view, path=path))
+        return HTMLResponse(self._templates.render_shape(shape, view=view, path=path, title=panel.title))
 
     async def _export(self, request: Request) -> Response:
         view, page, panel = self._asked(request)

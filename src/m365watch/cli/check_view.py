@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,7 @@ class Page:
         self._has_shown = True
         title = _TITLES.get(group.place, f"tenant {quoted(group.name)}")
         self._print(Text(title, style="bold"))
+        steps = _with_skipped_together(steps)
         for step, following in zip(steps, [*steps[1:], None], strict=True):
             self._show_step(step)
             # Steps in a row that one act mends have one hint.
@@ -115,6 +118,26 @@ class Page:
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)
+
+
+def _with_skipped_together(steps: Sequence[Checked]) -> list[Checked]:
+    """The same steps, those in a row as one that were skipped because of one and the same step."""
+    shown: list[Checked] = []
+    for reason, group in groupby(steps, key=_why_skipped):
+        row = list(group)
+        if reason is None or len(row) == 1:
+            shown += row
+            continue
+        others = "the step" if len(row) == 2 else f"the {len(row) - 1} steps"
+        verb = "does" if len(row) == 2 else "do"
+        shown.append(replace(row[0], seen=f"{row[0].seen}; so {verb} {others} after it"))
+    return shown
+
+
+def _why_skipped(step: Checked) -> str | None:
+    """Which step it waits for; None where that is not all there is to say of it."""
+    is_bare = step.verdict is Verdict.SKIPPED and not step.subject
+    return step.waits_for if is_bare else None
 
 
 def _names_subject(step: Checked) -> bool:

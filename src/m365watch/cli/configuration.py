@@ -173,7 +173,7 @@ def choose_pair(
         return None
     if all(path.exists() for path in standard):
         return standard
-    raise typer.BadParameter("name a configuration with --config")
+    raise typer.BadParameter("name a configuration with --config; `m365watch init` writes a first one")
 
 
 def find_config(named: Path) -> Path:

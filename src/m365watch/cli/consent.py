@@ -219,9 +219,6 @@ def exchange(
         require_somebody(yes=yes, instead="add --yes to write the tenant, or --no-write to only see it")
     file = read_config(config)
     application = _read_application(file, input_name)
-    if redirect is None and code is None and sys.stdin.isatty():
-        sys.stderr.write("paste the whole address that the browser was sent back to: ")
-        redirect = "-"
     address, query = _answer_given(redirect, code)
     if keep is not None:
         attempt = _kept_attempt(keep, application)
@@ -369,11 +366,19 @@ def _answer_given(redirect: str | None, code: str | None) -> tuple[str, str]:
     """The address that was given without its query, and the query; raises typer.BadParameter."""
     from urllib.parse import urlencode
 
+    if redirect in (None, "-") and code is None and sys.stdin.isatty():
+        sys.stderr.write("paste the whole address that the browser was sent back to: ")
+        sys.stderr.flush()
+        redirect = "-"
     if (redirect is None) == (code is None):
-        raise typer.BadParameter("give the whole REDIRECT, or --code CODE")
+        raise typer.BadParameter(
+            "give the whole REDIRECT in quotes, - to have it read from standard input, or --code CODE"
+        )
     if code is not None:
         return "", urlencode({"code": code.strip()})
     text = sys.stdin.readline() if redirect == "-" else redirect or ""
+    if not text.strip():
+        raise typer.BadParameter("standard input has no line; give it the address that the browser shows")
     address, mark, query = text.strip().partition("?")
     if not mark:
         raise typer.BadParameter("REDIRECT has no query; give the whole address that the browser shows")

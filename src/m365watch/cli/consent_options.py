@@ -56,7 +56,7 @@ def read_config(config: Path | None) -> FileText:
 
     named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     if named is None:
-        raise typer.BadParameter("name a configuration with --config")
+        raise typer.BadParameter("name a configuration with --config; `m365watch init` writes a first one")
     return read_whole(find_config(named))
 
 

@@ -32,7 +32,7 @@ from m365watch.errors import SettingsRefused
 IMAGE_VARIABLE = "COLLECTOR_IMAGE"
 """The variable in which Devo's containers have the name of their image."""
 _NAME_ANOTHER = "name another file with --config"
-_HOW_TO_BEGIN = "begin with the example of docs/reference/settings.md"
+_HOW_TO_BEGIN = "let `m365watch init` write a first one"
 
 
 def load_settings(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from m365watch.clock import Clock
-from m365watch.config.settings import TenantSettings
+from m365watch.config.settings import CertificateSettings, TenantSettings
 from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.reachable import cure_of
-from m365watch.errors import CollectorError
+from m365watch.errors import CollectorError, CredentialsRefused
 from m365watch.expiry.ends import CredentialKind, Judged, judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.present import is_unasked
@@ -19,7 +19,7 @@ from m365watch.expiry.registered import ends_without_answer, registered_ends, wh
 from m365watch.expiry.registration import Registration, Standing
 from m365watch.expiry.words import cure_of as life_fix
 from m365watch.expiry.words import life_text, unknown_cure
-from m365watch.preflight.report import Check, Checked, bad, good, odd
+from m365watch.preflight.report import Check, Checked, bad, good, odd, skipped
 from m365watch.reach import ReachedTenant
 from m365watch.values import dataclass
 
@@ -40,6 +40,55 @@ class Tried:
     """Of the first credential that works."""
     tenant: TenantSettings
     """The tenant with that credential alone; as it was where none works."""
+
+
+class KeyPairs:
+    """Whether certificates and their keys belong together, which takes no network to see.
+
+    Each pair is read once, however many tenants it is for.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._found: dict[CertificateSettings, CredentialsRefused | None] = {}
+
+    def faults_of(self, tenant: TenantSettings) -> dict[str, CredentialsRefused]:
+        """Why a certificate of the tenant's cannot sign, by its name below `credentials`. Reads files."""
+        certificates = [one for one in tenant.credentials if isinstance(one, CertificateSettings)]
+        found = ((one.name, self._fault_of(one)) for one in certificates)
+        return {name: fault for name, fault in found if fault is not None}
+
+    def _fault_of(self, certificate: CertificateSettings) -> CredentialsRefused | None:
+        if certificate not in self._found:
+            self._found[certificate] = _read_fault(certificate)
+        return self._found[certificate]
+
+
+def _read_fault(certificate: CertificateSettings) -> CredentialsRefused | None:
+    # The library takes a while to import, and most applications have a secret.
+    from m365watch.entra.key_pair import read_pair
+
+    try:
+        read_pair(certificate)
+    except CredentialsRefused as fault:
+        return fault
+    return None
+
+
+def with_faults(
+    lives: Sequence[Checked], faults: Mapping[str, CredentialsRefused], tenant: TenantSettings
+) -> list[Checked]:
+    """The same lives, with what keeps a certificate from signing in the place of how long it would live.
+
+    Where another credential of the tenant's is left to be tried, that is odd and not broken.
+    """
+    make = bad if len(faults) == len(tenant.credentials) else odd
+    return [
+        make(life.check, faults[life.subject].what, fix=cure_of(faults[life.subject]), subject=life.subject)
+        if life.subject in faults and life.verdict is not Verdict.BROKEN
+        else life
+        for life in lives
+    ]
 
 
 def check_lives(tenant: TenantSettings, known: KnownApplication, now: datetime) -> list[Checked]:
@@ -113,11 +162,17 @@ def believe_entra(lives: Sequence[Checked], tokens: Sequence[Checked]) -> list[C
     ]
 
 
-async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:
-    """A token by each credential; where one works, another that does not is a note."""
+async def try_credentials(tenant: TenantSettings, reach: Reach, faulty: Collection[str] = ()) -> Tried:
+    """A token by each credential; where one works, another that does not is a note.
+
+    Those named in `faulty` are known not to work, and not tried.
+    """
     names = [one.name for one in tenant.credentials]
-    outcomes: list[str | CollectorError] = []
+    outcomes: list[str | CollectorError | None] = []
     for one in tenant.credentials:
+        if one.name in faulty:
+            outcomes.append(None)
+            continue
         try:
             outcomes.append(await reach(replace(tenant, credentials=(one,))).tokens.current())
         except CollectorError as error:
@@ -134,7 +189,9 @@ async def try_credentials(tenant: TenantSettings, reach: Reach) -> Tried:
     return Tried(steps, token if isinstance(token, str) else None, alone)
 
 
-def _judge_outcome(name: str, got: str | CollectorError, *, is_needed: bool) -> Checked:
+def _judge_outcome(name: str, got: str | CollectorError | None, *, is_needed: bool) -> Checked:
+    if got is None:
+        return skipped(Check.TOKEN, Check.CREDENTIAL, subject=name)
     if isinstance(got, str):
         return good(Check.TOKEN, "Entra gave a token", subject=name)
     make = bad if is_needed else odd

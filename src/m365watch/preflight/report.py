@@ -77,7 +77,12 @@ class Group:
     @property
     def is_untried(self) -> bool:
         """Whether not even a token was asked for, since the network leads nowhere."""
-        return any(step.check is Check.TOKEN and step.verdict is Verdict.SKIPPED for step in self.steps)
+        return any(
+            step.check is Check.TOKEN
+            and step.verdict is Verdict.SKIPPED
+            and step.waits_for is not Check.CREDENTIAL
+            for step in self.steps
+        )
 
     def broken_step(self, *checks: Check) -> Check | None:
         """The first of `checks` (of all, where none is given) that is broken here."""

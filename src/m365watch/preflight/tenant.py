@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,12 +30,14 @@ from m365watch.feed.answers import ListedSubscription
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 from m365watch.model import ContentType, Service, Window
 from m365watch.preflight.credentials import (
+    KeyPairs,
     Reach,
     Registrations,
     Tried,
     believe_entra,
     check_lives,
     try_credentials,
+    with_faults,
 )
 from m365watch.preflight.network import Network
 from m365watch.preflight.report import (
@@ -75,6 +77,7 @@ class TenantMeans:
     """Where a collector keeps what Graph told it of credentials; it may not be there."""
     limit_s: float
     """How long one answer may take."""
+    pairs: KeyPairs = field(default_factory=KeyPairs)
 
 
 async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> Group:
@@ -86,7 +89,8 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
     now = means.clock.now()
     finding, _ = judge_settings(tenant, None, now)
     known = await asyncio.to_thread(known_now, tenant, means.ledger)
-    steps = [checked(finding), *check_lives(tenant, known, now)]
+    faults = await asyncio.to_thread(means.pairs.faults_of, tenant)
+    steps = [checked(finding), *with_faults(check_lives(tenant, known, now), faults, tenant)]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:
         return [
@@ -95,10 +99,11 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
             *_graph_waits(tenant, stopped),
         ]
     tell(Check.TOKEN)
-    tried = await try_credentials(tenant, means.reach)
+    tried = await try_credentials(tenant, means.reach, faults)
     if tried.token is not None:
         await means.registrations.complete(known, tenant)
-    steps = [checked(finding), *believe_entra(check_lives(tenant, known, now), tried.steps), *tried.steps]
+    lives = with_faults(check_lives(tenant, known, now), faults, tenant)
+    steps = [checked(finding), *believe_entra(lives, tried.steps), *tried.steps]
     if tried.token is None:
         skips = all_skipped([*_CLAIMS, *_SERVED], Check.TOKEN)
         return [*steps, *skips, *_graph_waits(tenant, Check.TOKEN)]
