@@ -41,6 +41,8 @@ MAY_BE_EMPTY = {
     ("health", "needs"),
     ("health", "gaps"),
     ("health", "waiting"),
+    ("health", "throttling"),
+    ("health", "notifications"),
     ("health", "quarantine"),
     ("health", "audits"),
     ("collectors", "history"),

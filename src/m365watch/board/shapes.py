@@ -134,6 +134,8 @@ class Several:
     choices: Sequence[tuple[str, str]] = field(default=())
     """Values and words of the option `by` that the panel may be shown by."""
     chosen: str = ""
+    span: Sequence[str] = ()
+    """Both ends of the other time, where one may be chosen (by the options `then_from` and `then_to`)."""
 
 
 @dataclass(frozen=True, slots=True)
