@@ -164,3 +164,24 @@ def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Libr
     assert list_unknown(exceptions, library.rules) == [
         "B08 has no entity usr, only user: the exception excepts nothing"
     ]
+
+
+def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path) -> None:
+    """A kilobyte that stands for a billion exceptions."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "exceptions.yml"
+    path.write_text("\n".join([*lines, "exceptions: *a8", ""]))
+    exceptions, (mistake,) = read_exceptions(path)
+
+    assert exceptions.every == ()
+    assert "aliases (*name) unfold to more than 100,000 values here" in mistake
+
+
+def test_what_is_no_yaml_at_all_is_one_line(tmp_path: Path) -> None:
+    """Also where the parser has more to say."""
+    path = tmp_path / "exceptions.yml"
+    path.write_bytes(b"a\0b")
+
+    (mistake,) = read_exceptions(path)[1]
+    assert mistake.isprintable()

@@ -75,34 +75,34 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
     """The exceptions of a file, and a line for each mistake in it; those with a mistake are left out."""
     import yaml
 
+    from m365watch.detect.documents import load_document, reason_of
+
     try:
         content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
         if len(content) > FILE_BYTES_MAX:
             return Exceptions(), [f"{path}: is larger than {FILE_BYTES_MAX} bytes"]
-        document = yaml.safe_load(content)
+        document, root = load_document(content)
     except FileNotFoundError:
         return Exceptions(), [f"{path}: there is no such file"]
+    except yaml.YAMLError as error:
+        return Exceptions(), [f"{path}: is no YAML: {reason_of(error)}"]
     except ValueError as error:
         return Exceptions(), [f"{path}: {error}"]
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark is not None else ""
-        return Exceptions(), [
-            f"{path}: is no YAML: {line}{getattr(error, 'problem', None) or 'not understood'}"
-        ]
+    except RecursionError:
+        return Exceptions(), [f"{path}: is nested too deeply"]
     found = document.get("exceptions") if isinstance(document, dict) else document
     if document is None or found is None:
         return Exceptions(), []
     if not isinstance(found, list):
         return Exceptions(), [f"{path}: exceptions: is no list"]
-    return _parse(found, str(path), _lines_of(content))
+    return _parse(found, str(path), _lines_of(root))
 
 
-def _lines_of(content: bytes) -> list[int]:
+def _lines_of(root: Any) -> list[int]:
     """The line on which each exception begins; none where they stand in an unusual way."""
     import yaml
 
-    node: Any = yaml.compose(content, Loader=yaml.SafeLoader)
+    node = root
     if isinstance(node, yaml.MappingNode):
         node = next((value for key, value in node.value if key.value == "exceptions"), None)
     return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
