@@ -301,6 +301,7 @@ class Collector:
             clock=self._clock,
             random=self._random,
             on_request=cycles.count_request,
+            on_throttled=cycles.count_throttled,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
             announced=self._kept_announcements(),
             applications=applications,

@@ -39,7 +39,7 @@ from m365watch.detect.portions import Together
 from m365watch.detect.purposes import list_sought, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
 
@@ -88,6 +88,9 @@ class Engine:
         self._pending = Pending.of(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
+        self.trouble = ""
+        """What makes it slower than it should be, until the next start."""
+        self._told_trouble: str | None = None
         self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
@@ -120,6 +123,7 @@ class Engine:
                 self._judge(work)
                 self._pending.keep(self.state)
                 self.state.write("batch", str(number))
+                self._keep_figures(records)
         except BaseException:
             self.matcher.sightings.take_back()
             self._pending.doubt()
@@ -143,6 +147,13 @@ class Engine:
         self.figures.matches += len(matches)
         self._keep(matches, work)
         return records
+
+    def _keep_figures(self, records: int) -> None:
+        """For who looks from another process."""
+        self.state.write(RECORDS, str(int(self.state.read(RECORDS) or 0) + records))
+        if self.trouble != self._told_trouble:
+            self._told_trouble = self.trouble
+            self.state.write(TROUBLE, self.trouble)
 
     def look(self, *, now: datetime) -> list[Change]:
         """Let time alone count: periods that are over, and what is too old to be kept.

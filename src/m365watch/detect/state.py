@@ -37,6 +37,8 @@ SPAN_MATCHES_MAX = 50_000
 ROWS_AT_ONCE = 500
 """Rows that are written by one statement."""
 HOUR_MS = 3_600_000
+RECORDS, TROUBLE = "records", "finder"
+"""Under these names the engine keeps how many records it has judged, and what makes it slow."""
 _HOLD = "hold"
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000

@@ -148,7 +148,9 @@ class Upkeep:
             [sys.executable, "-P", "-m", "m365watch.lake.upkeep", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the collector, which then stops the child
+            # Ctrl-C is for the collector, which then stops the child. No session of its own: Linux shares
+            # cores among sessions first, and there the child's niceness would count for nothing.
+            process_group=0,
         )
         return True
 
