@@ -203,7 +203,7 @@ def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, so
     trail = KeptTrail(journal, clock=FakeClock())
     kept = journal._file
     full = journal.path.open("rb")
-    journal._file = full  # type: ignore[assignment]
+    journal._file = full
     entrance, _ = entrance_in(tmp_path, user_named("ann"))
     board = board_of(replace(sources, trail_trouble=lambda: trail.complaint), entrance=entrance, trail=trail)
     ann = Browser(board)

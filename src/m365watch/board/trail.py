@@ -150,7 +150,9 @@ class Noted:
             if sent["type"] == "http.response.start":
                 is_closed = not await self._note(scope, sent["status"])
                 if is_closed:
-                    await _unnoted(scope, await self._trail.trouble() or "the disk takes nothing")(scope, receive, send)
+                    await _unnoted(scope, await self._trail.trouble() or "the disk takes nothing")(
+                        scope, receive, send
+                    )
             if not is_closed:
                 await send(sent)
 
