@@ -128,7 +128,7 @@ class Sessions:
                 with self._file:
                     self._file.execute("UPDATE session SET used_at = ? WHERE key = ?", (now_s, key))
             return msgspec.json.decode(rights, type=_Rights).access(name, key[:16])
-        except (sqlite3.Error, msgspec.DecodeError, ValueError) as error:
+        except (sqlite3.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
             _log.error(f"board: sessions cannot be read: {error}; nobody is let in by one")
             return None
 
