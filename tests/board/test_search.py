@@ -65,6 +65,19 @@ def test_a_search_counts_what_the_lake_has(
     assert times == sorted(times, reverse=True)
 
 
+def test_whoever_types_a_first_name_is_told_how_names_are_found(sources: Sources) -> None:
+    """A name without @ is that before it, whole; where nobody has it, the way to all that begin so is said."""
+    whole = searched(sources, urlencode({"range": "30d", "q": "user:AARAV.rao"}))
+    part = searched(sources, urlencode({"range": "30d", "q": "user:aarav"}))
+    other = searched(sources, urlencode({"range": "30d", "q": "op:nothing-of-the-kind user:aarav.rao@x"}))
+
+    assert whole.count > 0 == part.count == other.count
+    assert part.none is not None
+    assert "user:aarav* finds" in part.none.then
+    assert other.none is not None
+    assert "user:aarav* finds" not in other.none.then
+
+
 def test_the_filters_of_the_page_hold_for_the_search(sources: Sources, collected: Path) -> None:
     """Time, workload and result narrow a search as they narrow a chart."""
     shape = searched(sources, "range=30d&workload=Exchange&workload=OneDrive&result=ok&q=-op:Send")
