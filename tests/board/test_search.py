@@ -66,7 +66,7 @@ def test_a_search_counts_what_the_lake_has(
 
 
 def test_whoever_types_a_first_name_is_told_how_names_are_found(sources: Sources) -> None:
-    """A name without @ is all of that before it; where nobody has it, the way to all that begin so is said."""
+    """Without @ a name is all that stands before it; where nobody has it, the way to parts is said."""
     rows = asyncio.run(sources.ask(view_of("range=30d"), activity.share_of("user_id")))
     name = next(user.partition("@")[0] for user, _ in rows if "." in user.partition("@")[0] and "@" in user)
     whole, part, other = (
