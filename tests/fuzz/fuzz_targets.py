@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fuzz_answers
 import fuzz_records
+import fuzz_requests
 import fuzz_rules
 import fuzz_settings
 from fuzz_contract import Target
@@ -13,4 +14,5 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_settings.TARGETS,
     *fuzz_rules.TARGETS,
     *fuzz_answers.TARGETS,
+    *fuzz_requests.TARGETS,
 )

@@ -125,7 +125,7 @@ def order_of(body: bytes) -> AuditOrder | None:
     """The order in a request's text; None where it makes no sense, as anything may stand there."""
     try:
         fields: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict):
         return None
