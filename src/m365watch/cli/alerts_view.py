@@ -22,6 +22,7 @@ from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.document import document_of
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
@@ -115,7 +116,7 @@ def _summary(kept: KeptAlert) -> Text:
         text.append(f"\n{plain(who)}", style="bold")
     if alert.count > 1:
         text.append(f", {alert.count:,} records", style="dim")
-    if kept.state is not AlertState.OPEN:
+    if kept.state is not AlertState.OPEN or kept.changed_by == REOPENED_BY:
         text.append(f"\n{_state_words(kept)}", style="green")
     return text
 
@@ -201,7 +202,8 @@ def _state_words(kept: KeptAlert) -> str:
     if not kept.changed_at_ms:
         return str(kept.state)
     reason = f": {kept.reason}" if kept.reason else ""
-    return plain(f"{kept.state} by {kept.changed_by}, {moment(instant_of(kept.changed_at_ms))}{reason}")
+    state = "opened again" if kept.state is AlertState.OPEN else kept.state
+    return plain(f"{state} by {kept.changed_by}, {moment(instant_of(kept.changed_at_ms))}{reason}")
 
 
 def _step_words(step: str) -> str:

@@ -12,6 +12,7 @@ SUBJECT_CHARACTERS_MAX = 180
 ID_SHOWN = 8
 """Digits of an alert's id that stand for it in commands."""
 CHECKS_SHOWN = 6
+STEPS_SHOWN = 6
 
 _TIDINGS = {
     Tiding.NEW: "",
@@ -21,6 +22,8 @@ _TIDINGS = {
     Tiding.REOPENED: "opened again: ",
     Tiding.WITHDRAWN: "withdrawn: ",
 }
+_AT_WORK = frozenset({Tiding.NEW, Tiding.UPDATED, Tiding.REOPENED})
+"""After these somebody has something to do."""
 _WITHDRAWN = (
     "There is no such alert any more: a record that came late has shown that there was nothing, "
     "it belongs to another alert, or an exception holds for it."
@@ -54,6 +57,8 @@ def lead_of(notification: Notification) -> str:
         return ""
     if notification.tiding is Tiding.WITHDRAWN:
         return _WITHDRAWN
+    if standing.is_opened_again and notification.tiding in (Tiding.REOPENED, Tiding.UPDATED):
+        return f"{state_of(standing)}. {standing.alert.explanation}"
     return state_of(standing) if _is_of_state(notification.tiding) else standing.alert.explanation
 
 
@@ -101,7 +106,7 @@ def list_lines(notification: Notification) -> list[str]:
     """What is to be looked at next, or the worst of many alerts."""
     if notification.digest is not None:
         return _lines_of_digest(notification.digest)
-    if notification.standing is None or notification.tiding not in (Tiding.NEW, Tiding.UPDATED):
+    if notification.standing is None or notification.tiding not in _AT_WORK:
         return []
     return list(notification.standing.alert.check[:CHECKS_SHOWN])
 
@@ -123,6 +128,18 @@ def command_of(notification: Notification) -> str:
     if notification.standing is None:
         return "m365watch alerts list"
     return f"m365watch alerts show {notification.standing.alert.id[:ID_SHOWN]}"
+
+
+def contain_of(notification: Notification) -> str:
+    """How it is contained, and the command that plans it; empty where there is nothing to contain."""
+    standing = notification.standing
+    if standing is None or notification.is_test or notification.tiding not in _AT_WORK:
+        return ""
+    steps = ", ".join(one.replace("_", " ") for one in standing.alert.contain[:STEPS_SHOWN])
+    more = len(standing.alert.contain) - STEPS_SHOWN
+    steps += f" and {more} more" if more > 0 else ""
+    command = f"m365watch respond {standing.alert.id[:ID_SHOWN]}"
+    return f"How to contain it: {steps} ({command})" if steps else f"How to contain it: {command}"
 
 
 def one_line(alert: Alert) -> str:
