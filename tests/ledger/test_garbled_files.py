@@ -14,7 +14,7 @@ from m365watch.completeness.requests import order_of
 from m365watch.detect import desk
 from m365watch.detect.state import DetectionState
 from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
-from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import ContentType, Feed, TenantId, Window
 from m365watch.tenancy.note import MEMORY, configuration_note
