@@ -116,7 +116,7 @@ class TrailJournal:
         for line in self._file:
             try:
                 found.append(msgspec.json.decode(line, type=Deed))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
         return found
 

@@ -357,6 +357,39 @@ class Heat:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A place on a map."""
+
+    latitude: float
+    longitude: float
+    says: str
+    size: float
+    """How much there is of it, above 0 to 1."""
+    tone: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """From one place to another: latitude and longitude of both."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorldMap:
+    """Where on earth."""
+
+    kind: ClassVar = "map"
+    spots: Sequence[Spot]
+    tracks: Sequence[Track] = ()
+    cut: str = ""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """What a text stands in: a few words before it, itself, a few after."""
 
@@ -406,6 +439,6 @@ class Hits:
 
 
 Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
-Drawn = Plain | Hits
+Drawn = Plain | WorldMap | Hits
 Configured = Instances | Editor | Past | Trial
 Shape = Drawn | Configured

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
+from m365watch.board.pages import sign_in_places
 from m365watch.board.panels import Page, Panel
 from m365watch.board.places import Tally, locate, travellers
 from m365watch.board.queries import sign_ins
@@ -335,8 +336,17 @@ PAGE = Page(
         Panel("sessions", "Sessions in several places", sessions, tall="rows"),
         Panel("first-seen", "First seen networks", first_seen, width=6, tall="chart"),
         Panel("failing", "Most failures", failing, width=6, tall="chart"),
-        Panel("where-from", "Where from", where_from, width=6, tall="chart"),
-        Panel("programs", "With what", programs, width=6, tall="chart"),
+        Panel("where-from", "Where from", where_from, tall="rows"),
+        Panel("programs", "With what", programs, tall="rows"),
+        Panel("map", "Where on earth", sign_in_places.world, width=8, tall="chart", is_live=True),
+        Panel("towns", "Places", sign_in_places.towns, width=4, tall="chart"),
+        Panel(
+            "journeys",
+            "Impossible journeys",
+            sign_in_places.journeys,
+            says="Places are those of the address tables, and rough; both addresses may be a VPN's.",
+            tall="rows",
+        ),
         Panel("countries", "Several countries, and operators of networks", countries, tall="rows"),
         Panel("shared", "Shared addresses, people on the move", shared, tall="rows"),
         Panel("accounts", "Accounts and sign-in methods", accounts, tall="rows"),

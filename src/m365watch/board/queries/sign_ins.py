@@ -95,6 +95,15 @@ SESSIONS = sign_ins(
     " ORDER BY networks DESC, addresses DESC, 8 DESC LIMIT 60"
 )
 """Those in several networks, systems or programs, which are few: only of them is it counted in how many."""
+VISITS = sign_ins(
+    "WITH seen AS (SELECT user_id, client_ip, at_s, lag(client_ip) OVER come AS before,"
+    " lead(client_ip) OVER come AS after FROM facts WHERE outcome = 'ok' AND client_ip <> ''"
+    " WINDOW come AS (PARTITION BY user_id ORDER BY at_s, client_ip))"
+    " SELECT user_id, client_ip, at_s FROM seen"
+    " WHERE before IS DISTINCT FROM client_ip OR after IS DISTINCT FROM client_ip"
+    " ORDER BY at_s DESC LIMIT 10000"
+)
+"""When somebody came from another address than the time before, or goes to another with the next."""
 _IS_ACCOUNT = (
     "workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation),"
     " '(add|delete|invite|disable|enable|restore) .*user|guest|strongauth|security info|authentication"
