@@ -26,6 +26,7 @@ from m365watch.detect.judging import (
     PERIOD_KINDS,
     Moment,
     find_episodes,
+    judge_exceptions,
     links_of,
     make_alert,
     period_of,
@@ -333,10 +334,9 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            excepted = self.exceptions.find(rule, alert)
-            shown = rule.alerts and excepted is None
-            note = () if excepted is None else (f"Excepted: {excepted.reason}",)
-            self._settle(_noted(alert, note), old.get(alert.id), formers, work, shown=shown)
+            verdict = judge_exceptions(rule, episode, self.exceptions)
+            shown = rule.alerts and not verdict.is_whole
+            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)

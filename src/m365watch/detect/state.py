@@ -204,6 +204,16 @@ class DetectionState:
         ).fetchone()
         return None if row is None else match_of(row, key)
 
+    def _has_match(self, match: Match) -> bool:
+        """Whether the very same is kept."""
+        row = row_of(match)
+        found = self._database.execute(
+            "SELECT rule, tenant, grp, at, identity, source, record, severity, vals, counted FROM match"
+            " WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+            (*row[:4], row[4], row[5]),
+        ).fetchone()
+        return bool(found == row)
+
     def drop_match(self, match: Match) -> None:
         """Forget a match."""
         self._database.execute(
@@ -438,6 +448,8 @@ class DetectionState:
                 )
                 touched.append((key, at))
         for match in links:
+            if self._has_match(match):
+                continue
             self.drop_match(match)
             self.add_matches([match])
             self._database.execute(
