@@ -86,6 +86,7 @@ CATALOGUE: dict[str, Derived] = {
         mailboxes.mailbox_alias, ("Operation", "MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")
     ),
     "changed_app": Derived(targets.changed_app, ("ModifiedProperties", "ExtendedProperties", "ObjectId")),
+    "target_user": Derived(targets.target_user, ("ObjectId",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
     "telling_subjects": Derived(subjects.telling_subjects, ("AffectedItems",)),

@@ -31,6 +31,7 @@ _APPLICATION = "Application_"
 _APP_IDS = (
     "ModifiedProperties.Application.AppId.new",
     "ModifiedProperties.ServicePrincipal.AppId.new",
+    "ModifiedProperties.AppId.new",
     "ExtendedProperties.additionalDetails.AppId",
 )
 
@@ -46,9 +47,10 @@ def changed_app(view: View) -> tuple[Value, ...]:
     owners, in which ObjectId is the owner.
     """
     for name in _APP_IDS:
-        found = view.first(name)
-        if found:
-            return (found,)
+        for value in view.values(name):
+            found = str(value)
+            if found and found[0] != "[":  # a list of one, which has its element as well
+                return (found,)
     found = view.first("ObjectId")
     return (found,) if found and "@" not in found else ()
 
@@ -59,6 +61,12 @@ def app_object(view: View) -> tuple[Value, ...]:
     if not found and view.first("ObjectId").startswith(_APPLICATION):
         found = view.first("ObjectId").removeprefix(_APPLICATION)
     return (found,) if found else ()
+
+
+def target_user(view: View) -> tuple[Value, ...]:
+    """The user that a change is about, by name; nothing where it is about something else."""
+    found = view.first("ObjectId")
+    return (found,) if "@" in found else ()
 
 
 def _identities(view: View) -> Iterator[tuple[int, str]]:
