@@ -135,7 +135,7 @@ class CollectorRun:
         self._calls = parts.calls
         self._troubles = parts.troubles
         self._cycles = parts.cycles
-        self._observer = RunObserver(parts.ledger, parts.calls, parts.clock)
+        self._observer = RunObserver(parts.ledger, parts.calls, parts.clock, parts.cycles.throttling)
         self._pipeline = Pipeline(
             outputs,
             {feed: reached.treatment for feed, reached in feeds.items()},
@@ -309,7 +309,7 @@ class CollectorRun:
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         answering = asyncio.create_task(self._desk.run(), name="answering")
         watching = asyncio.create_task(self._watch.run(), name="watching")
-        tasks = (polling, fetching, delivering, upkeep, answering, watching)
+        tasks = [polling, fetching, delivering, upkeep, answering, watching]
         failure: CollectorError | None = None
         try:
             failure = await self._wait_end(polling, tasks[1:], stop)
@@ -318,6 +318,8 @@ class CollectorRun:
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
             if failure is None and once:
+                # While the outputs are busy with the last batches the ledger has little to do.
+                tasks.append(asyncio.create_task(self._calls(self._ledger.shorten_wal), name="shortening"))
                 draining = self._draining(leaving=False)
                 failure = await self._wait_end(draining, (delivering,), stop)
                 draining.cancel()

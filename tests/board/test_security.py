@@ -58,10 +58,13 @@ from m365watch.board.shapes import (
     Said,
     Several,
     Shape,
+    Spot,
     Tile,
     Tiles,
+    Track,
     Waiting,
     Way,
+    WorldMap,
 )
 from m365watch.boarding import read_listen
 from m365watch.config.listening import BoardSettings
@@ -203,6 +206,7 @@ def case_shapes_of(text: str) -> list[Shape]:
         Records([shown], text),
         Matrix([(text, [Met(text, text, 1, 2, 3, way.url)])], text),
         Lanes(0, 3600, 2, [(text, [lane])], [(0.5, text)]),
+        WorldMap([Spot(1, 2, text, 0.5, "c1", way.url)], [Track((1, 2), (3, 4), text)], text),
     ]
 
 

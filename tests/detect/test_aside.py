@@ -30,6 +30,7 @@ from m365watch.detect.port import Detects
 from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
+from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
@@ -124,11 +125,13 @@ def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Ale
 def test_a_child_that_is_killed_is_done_without(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:
-    """Between two batches: this process takes the rest over, knowing what the child has written."""
+    """Between two batches: this process takes over, knowing what the child has written, and says so."""
     engine = make_aside(tmp_path)
 
     assert take_all(engine, {4: lambda: os.kill(child_of(engine).pid, signal.SIGKILL)})[0] == expected[0]
     assert engine.child is None
+    records = sum(portion.count for portions in batches() for portion in portions)
+    assert read_standing(engine.state.path) == DetectionStanding(records, "has ended")
 
 
 def test_a_child_that_ends_within_a_batch_loses_nothing(

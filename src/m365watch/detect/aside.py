@@ -97,6 +97,7 @@ class AsideEngine:
         self._child: Child | None = None
         self._quiet_looks = 0
         self._is_given_up = False
+        self._trouble = ""
 
     @property
     def child(self) -> Child | None:
@@ -154,6 +155,7 @@ class AsideEngine:
                 figures=self.figures,
             )
             self._is_behind = False
+        self._own.trouble = self._trouble
         return self._own
 
     def _start_if_busy(self, records: int) -> None:
@@ -180,6 +182,7 @@ class AsideEngine:
     def _give_up(self, reason: str) -> None:
         _log.warning(f"detections: the process that does them {reason}; the collector does it itself now")
         self._is_given_up = True
+        self._trouble = reason
         self._stop()
 
     def _stop(self) -> None:

@@ -13,17 +13,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
+from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
     Moment,
     find_episodes,
+    judge_exceptions,
     links_of,
     make_alert,
     period_of,
@@ -39,7 +42,7 @@ from m365watch.detect.portions import Together
 from m365watch.detect.purposes import list_sought, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
 
@@ -88,6 +91,9 @@ class Engine:
         self._pending = Pending.of(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
+        self.trouble = ""
+        """What makes it slower than it should be, until the next start."""
+        self._told_trouble: str | None = None
         self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
@@ -120,6 +126,7 @@ class Engine:
                 self._judge(work)
                 self._pending.keep(self.state)
                 self.state.write("batch", str(number))
+                self._keep_figures(records)
         except BaseException:
             self.matcher.sightings.take_back()
             self._pending.doubt()
@@ -143,6 +150,13 @@ class Engine:
         self.figures.matches += len(matches)
         self._keep(matches, work)
         return records
+
+    def _keep_figures(self, records: int) -> None:
+        """For who looks from another process."""
+        self.state.write(RECORDS, str(int(self.state.read(RECORDS) or 0) + records))
+        if self.trouble != self._told_trouble:
+            self._told_trouble = self.trouble
+            self.state.write(TROUBLE, self.trouble)
 
     def look(self, *, now: datetime) -> list[Change]:
         """Let time alone count: periods that are over, and what is too old to be kept.
@@ -320,10 +334,9 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            excepted = self.exceptions.find(rule, alert)
-            shown = rule.alerts and excepted is None
-            note = () if excepted is None else (f"Excepted: {excepted.reason}",)
-            self._settle(_noted(alert, note), old.get(alert.id), formers, work, shown=shown)
+            verdict = judge_exceptions(rule, episode, self.exceptions)
+            shown = rule.alerts and not verdict.is_whole
+            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
@@ -355,15 +368,26 @@ class Engine:
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
         if known is not None and known.alert == alert and known.shown == shown:
             return
-        history = known or next(iter(formers), None)
-        kept = KeptAlert(alert, shown) if history is None else replace(history, alert=alert, shown=shown)
-        self.state.put_alert(kept)
+        parts = [*([] if known is None else [known]), *formers]
+        self._keep_alert(KeptAlert(alert, shown), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:
             what = News.UPDATED if was_shown and not untold else News.NEW
             self._tell(what, alert, work)
         elif was_shown:
             self._tell(News.WITHDRAWN, alert, work)
+
+    def _keep_alert(self, kept: KeptAlert, parts: Sequence[KeptAlert], work: Work) -> None:
+        """Keep an alert that `parts` have become; what was closed opens if anything has come to it."""
+        if parts:
+            closings = self.state.closings.list(kept.alert.id)
+            standing = stand(kept.alert, parts, closings, now_ms=work.now_ms)
+            kept = place(kept, standing)
+            if kept.shown and turns(parts, standing):
+                self.state.history.add(
+                    kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
+                )
+        self.state.put_alert(kept)
 
     def _tell(self, what: News, alert: Alert, work: Work) -> None:
         self.state.tell(what, alert)
