@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from functools import partial
@@ -126,8 +127,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def serve_board(settings: Settings, listening: Listening, *, clock: Clock, stop: asyncio.Event) -> None:
-    """Serve the pages until `stop` is set; rollups are kept meanwhile.
+async def serve_board(
+    settings: Settings,
+    listening: Listening,
+    *,
+    clock: Clock,
+    stop: asyncio.Event,
+    listener: socket.socket | None = None,
+) -> None:
+    """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     Raises: NeedsOperator: the port cannot be used.
     """
@@ -165,7 +173,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     shipping = asyncio.create_task(trail.run()) if trail is not None else None
     try:
         with _refused_port(listening):
-            await server.serve()
+            await server.serve(None if listener is None else [listener])
     finally:
         stopping.cancel()
         following.cancel()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +66,12 @@ class Played:
     """What the tenant was under."""
 
 
-async def play(plan: PlayPlan, *, console: Console) -> Played:
-    """Run the demo up to the account; narrates on stderr.
+Tell = Callable[[Played], Awaitable[int]]
+"""Tells the account while the tenant is still there; gives the exit code."""
+
+
+async def play(plan: PlayPlan, *, console: Console, tell: Tell) -> int:
+    """Run the demo, narrated on stderr, and have it told; the exit code.
 
     Raises: NeedsOperator: the tenant or the collector could not start.
     """
@@ -75,7 +80,11 @@ async def play(plan: PlayPlan, *, console: Console) -> Played:
     output_path = plan.config_path.with_name("tenant.txt")
     async with tenant_running(plan.tenant, output_path=output_path) as introduction:
         write_private(plan.config_path, demo_configuration(introduction.configuration))
-        return await course.run(introduction.attacks)
+        played = await course.run(introduction.attacks)
+        if played.stopped_by is not None:
+            say("stopped before the end; nothing is broken by it, start the demo again")
+            return played.stopped_by
+        return await tell(played)
 
 
 class Course:
