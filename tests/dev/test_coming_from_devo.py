@@ -1,4 +1,4 @@
-"""What docs/coming-from-devo.md says is so: its files load, its commands run, its queries find something."""
+"""What docs/tutorials/coming-from-devo.md says is so: its files load, its commands run, its queries find something."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from m365watch.testing.batches import make_batch, make_part
 from m365watch.testing.certificates import Authority
 from m365watch.testing.devo_server import DevoServer, server_tls
 
-PAGE = (Path(__file__).parents[2] / "docs" / "coming-from-devo.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "coming-from-devo.md").read_text(encoding="utf-8")
 ENVIRONMENT = {"M365_SECRET": "made up"}
 OLD_STATE = "7d793037a0760186574b0282f2f435e7"
 """The kind of name that the old collector's files of state have."""

@@ -1,4 +1,4 @@
-"""The rule of docs/writing-a-detection.md does what the page says of it."""
+"""The rule of docs/tutorials/adding-a-rule.md does what the page says of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from m365watch.cli.program import app
 from m365watch.detect.library import load_packs
 from tools import detections_page
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "writing-a-detection.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "adding-a-rule.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_the_rule_and_its_cases_are_good_as_they_stand(

@@ -36,6 +36,8 @@ LIVE_S = 2.5
 LIVE_S_MAX = 5.0
 """Live traffic is collected for `LIVE_S`, and longer, up to this, if nothing has arrived by then."""
 POLL_S = 1
+EXCEPTIONS_NAME = "exceptions.yml"
+NO_EXCEPTIONS = "exceptions: []   # what is expected time and again: docs/detection.md\n"
 _LOOK_S = 0.1
 _REPORT_S = 2.0
 
@@ -80,6 +82,7 @@ async def play(plan: PlayPlan, *, console: Console, tell: Tell) -> int:
     output_path = plan.config_path.with_name("tenant.txt")
     async with tenant_running(plan.tenant, output_path=output_path) as introduction:
         write_private(plan.config_path, demo_configuration(introduction.configuration))
+        plan.config_path.with_name(EXCEPTIONS_NAME).write_text(NO_EXCEPTIONS)
         played = await course.run(introduction.attacks)
         if played.stopped_by is not None:
             say("stopped before the end; nothing is broken by it, start the demo again")
@@ -167,10 +170,11 @@ def is_complete(progress: RunProgress) -> bool:
 
 
 def demo_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The tenant's own `configuration` with quick polls, and with the lake as its output."""
+    """The tenant's own `configuration` with quick polls, the lake as its output, and a file for exceptions."""
     lake = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
     inputs = {name: _with_quick_polls(tenant) for name, tenant in configuration["inputs"].items()}
-    return configuration | {"inputs": inputs, "outputs": lake}
+    detections = configuration.get("detections", {}) | {"exceptions_file": EXCEPTIONS_NAME}
+    return configuration | {"inputs": inputs, "outputs": lake, "detections": detections}
 
 
 def _with_quick_polls(tenant: dict[str, Any]) -> dict[str, Any]:

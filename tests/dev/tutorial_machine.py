@@ -1,7 +1,8 @@
-"""The machine that a guide is followed on: its commands run, and the portal is the simulator's.
+"""The machine that a tutorial is followed on: its commands run, and the portal is the simulator's.
 
-Nothing of a guide is changed but its folder, which is a test's, its one date, which lies ahead, and where
-Microsoft is: `init` is told a cloud of its own, and a configuration that is written by hand gets one.
+Nothing of a tutorial is changed but its folder, which is a test's, its one date, which lies ahead, and where
+Microsoft is: `init` is told a cloud of its own, and a configuration that is written by hand gets one. The
+demo's tenant is less busy. What a program that stays open is asked with goes on from there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import configparser
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -23,8 +25,8 @@ import aiohttp
 import yaml
 from patience import PATIENCE_S
 
-import guide_commands
-from guide_pages import Click, Fence, differing_line, parts_of
+import tutorial_commands
+from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 from m365watch.clock import SystemClock
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.scenario import parse_scenario
@@ -33,19 +35,20 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
 OWN = {TENANT: "contoso.example"}
-"""The one tenant of most guides, and its domain."""
+"""The one tenant of most tutorials, and its domain."""
 PLACE = "/srv/m365watch"
-"""The folder of the guides."""
+"""The folder of the tutorials."""
 IDENTITY = "/run/identity"
 """Where an issuer writes its tokens."""
 END = "2028-01-31"
-"""The one date of the guides; a test must not find it past."""
+"""The one date of the tutorials; a test must not find it past."""
 CREDENTIALS = "credentials-of-systemd"
 _LIMIT_S = PATIENCE_S
 _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
 _EXIT_CODE = re.compile(r"# exit code (\d)")
 _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
+demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 1000; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
     before=
@@ -63,6 +66,8 @@ until_stopped() {
 case "$1 $2 $*" in
     init*) set -- "$@" --cloud custom --login-url "$SIMULATOR" --management-url "$SIMULATOR" \
         --graph-url "$SIMULATOR/graph" ;;
+    "demo "*--no-board*) demo "$@" ;;
+    "demo "*) demo "$@" --board ;;
     "consent serve"*) set -- "$@" --port 0 ;;
     run*--once*|run*--validate*) ;;
     run*) until_stopped "$@" ;;
@@ -70,6 +75,13 @@ esac
 m365watch "$@"
 """
 
+
+_TERMINAL = """\
+if [ -f "$TERMINAL" ]; then . "$TERMINAL"; fi
+trap '{ export -p; printf "cd %s\\n" "'"'"'$PWD'"'"'"; } >"$TERMINAL"' EXIT
+"""
+_STAYS_OPEN = {"m365watch demo\n": "  http://"}
+"""What has a terminal of its own, and what its last line has in it once it is at rest."""
 
 Variables = Callable[[RunningSimulator], Mapping[str, str]]
 """What the environment of a place has, by the simulator that it is to meet."""
@@ -81,7 +93,7 @@ def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
 
 
 class Machine:
-    """A folder, a clipboard, and the commands of the guide; the portal's acts change the simulator."""
+    """A folder, a clipboard, and the commands of the tutorial; the portal's acts change the simulator."""
 
     def __init__(
         self, folder: Path, running: RunningSimulator, commands: Path, variables: Mapping[str, str]
@@ -91,7 +103,11 @@ class Machine:
         self._running = running
         self._clipboard = ""
         self._unit = ""
-        """The systemd unit, as far as the guide has written it."""
+        """The systemd unit, as far as the tutorial has written it."""
+        self._names: Names | None = None
+        """Where what a page names is called otherwise here."""
+        self._open: list[asyncio.subprocess.Process] = []
+        """What has a terminal of its own until the page is over."""
         self._variables = {
             "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
             "HOME": str(folder),
@@ -99,8 +115,9 @@ class Machine:
             "COLUMNS": "80",
             "NO_COLOR": "1",
             "PYTHON": sys.executable,
-            "COMMANDS": str(Path(guide_commands.__file__)),
+            "COMMANDS": str(Path(tutorial_commands.__file__)),
             "SOCKET": str(commands),
+            "TERMINAL": str(folder / "terminal"),
             "SIMULATOR": running.url,
             "AZURE_TENANT_ID": TENANT,
             "AZURE_CLIENT_ID": APPLICATION,
@@ -120,8 +137,19 @@ class Machine:
         path.write_text(text)
         path.chmod(0o700)
 
-    async def follow(self, page: str) -> None:
-        """Do all that the page says, and hold what it shows against what is printed."""
+    async def follow(self, page: str, *, learns_names: bool = False) -> None:
+        """Do all that the page says, and hold what it shows against what is printed.
+
+        With `learns_names` people, addresses and alerts may be others here, each the same at every place.
+        """
+        self._names = Names() if learns_names else None
+        try:
+            await self._follow(page)
+        finally:
+            codes = [await self._close(process) for process in self._open]
+        assert not any(codes), f"what had a terminal of its own ended with {codes}"
+
+    async def _follow(self, page: str) -> None:
         printed: str | None = None
         for part in parts_of(page):
             if isinstance(part, Click):
@@ -132,6 +160,8 @@ class Machine:
     async def _try(self, block: Fence, before: str | None) -> str | None:
         """What the block prints, if it has commands; one of output is held against `before`."""
         match block:
+            case Fence(kind="sh") if block.text in _STAYS_OPEN:
+                return await self._start(block)
             case Fence(kind="sh"):
                 return await self._run(block)
             case Fence(kind="text"):
@@ -199,6 +229,7 @@ class Machine:
     def _begin_again(self) -> None:
         """Another machine, or the same one with nothing on it."""
         self._unit = ""
+        (self.folder.parent / "terminal").unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent / "etc"):
             if folder.exists():
                 folder.rename(folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}"))
@@ -210,15 +241,40 @@ class Machine:
         assert code == (int(said[1]) if said else 0), f"line {block.line} ended with {code}:\n{printed}"
         return printed
 
-    async def _shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
+    async def _start(self, block: Fence) -> str:
+        """What the program prints until it has nothing more to do; it stays there until the page is over."""
+        process = await self._begin(f"exec {block.text}", {})
+        self._open.append(process)
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(_LIMIT_S):
+            while not (lines and _STAYS_OPEN[block.text] in lines[-1]):
+                line = await process.stdout.readline()
+                assert line, f"line {block.line} ended:\n{''.join(lines)}"
+                lines.append(line.decode())
+        return "".join(lines)
+
+    async def _close(self, process: asyncio.subprocess.Process) -> int:
+        """The exit code of a program that is asked to end, as by Ctrl-C."""
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(_LIMIT_S):
+            await process.communicate()
+        return process.returncode or 0
+
+    async def _begin(self, text: str, variables: Mapping[str, str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *("/bin/sh", "-ec", self._localized(text)),
             cwd=self.folder if self.folder.is_dir() else self.folder.parent,
-            env={**self._variables, **(variables or {})},
+            env={**self._variables, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    async def _shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """In the terminal that the commands before were typed into: its folder and its variables stay."""
+        process = await self._begin(text if variables else _TERMINAL + text, variables or {})
         assert process.stdin is not None
         process.stdin.write(f"{self._clipboard}\n".encode())
         process.stdin.close()
@@ -254,17 +310,18 @@ class Machine:
 
     def _localized(self, text: str) -> str:
         ahead = SystemClock().now().astimezone(UTC) + timedelta(days=400)
+        text = self._names.here(text) if self._names else text
         for path, here in self._places().items():
             text = re.sub(rf"{path}(?![\w.-])", str(here), text)
         return text.replace(END, f"{ahead:%Y-%m-%d}")
 
     def _places(self) -> dict[str, Path]:
-        """Folders of the guides, and where they are here."""
+        """Folders of the tutorials, and where they are here."""
         home = self.folder.parent
         return {PLACE: self.folder, "/etc/m365watch": home / "etc", IDENTITY: home / "identity"}
 
     def _shown(self, printed: str) -> str:
-        """What was printed, as it would be at Microsoft's addresses and in the guide's folder."""
+        """What was printed, as it would be at Microsoft's addresses and in the tutorial's folder."""
         text = printed
         for path, here in self._places().items():
             text = text.replace(str(here), path)
@@ -272,7 +329,7 @@ class Machine:
         return text.replace(self._running.url, "https://manage.office.com")
 
     def _compare(self, shown: Fence, printed: str) -> None:
-        differing = differing_line(self._end_named(shown.text), printed)
+        differing = differing_line(self._end_named(shown.text), printed, self._names)
         assert differing is None, f"line {shown.line} shows {differing!r}; printed was:\n{printed}"
 
     def _end_named(self, text: str) -> str:
@@ -290,8 +347,12 @@ class Machine:
                 self._place(document["inputs"][name] for name in {*document["inputs"]} - {*before["inputs"]})
             case "out of":
                 document = _without(yaml.safe_load(path.read_text()), given)
-            case "":
+            case "" if "inputs" in given:
                 return self._write_configuration(path, given)
+            case "":
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(self._localized(block.text))
+                return None
             case _:
                 raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
         path.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -379,7 +440,7 @@ async def machine_at(
     scenario: str = "",
     variables: Variables = no_variables,
 ) -> AsyncIterator[Machine]:
-    """A machine, and simulated tenants with the ids and domains of the guides, and one application."""
+    """A machine, and simulated tenants with the ids and domains of the tutorials, and one application."""
     derived = derive_identities(5, len(tenants))
     identities = tuple(
         replace(
@@ -398,7 +459,7 @@ async def machine_at(
         days=1,
         records_per_day=40,
         live=False,
-        scenario=parse_scenario(scenario, where="a guide") if scenario else None,
+        scenario=parse_scenario(scenario, where="a tutorial") if scenario else None,
     )
     async with simulator_running(settings, clock=SystemClock()) as running:
         yield Machine(folder, running, commands, variables(running))

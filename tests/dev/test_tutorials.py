@@ -1,4 +1,4 @@
-"""docs/guides: each is followed from its first line to its last, against a simulated tenant."""
+"""docs/tutorials: each is followed from its first line to its last, against a simulated tenant."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-import guide_commands
-from guide_machine import OWN, machine_at
-from guide_pages import FOLDER, Fence, differing_line, parts_of, read_guide
+import tutorial_commands
+from tutorial_machine import OWN, machine_at
+from tutorial_pages import FOLDER, Fence, differing_line, parts_of, read_tutorial
 from m365watch.entra.refusals import REFUSALS
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 
-GUIDES = sorted(path.name for path in FOLDER.glob("*.md"))
+TUTORIALS = sorted(path.name for path in FOLDER.glob("*.md"))
 ROOT = FOLDER.parents[1]
 _SYSTEM = "it makes a user and starts a service of the machine"
 NOT_RUN = {
@@ -30,18 +30,18 @@ NOT_RUN = {
     "many-tenants.md": [_SYSTEM],
     "secret.md": [_SYSTEM],
 }
-"""What no guide can try here, and why: nothing is left out in silence."""
+"""What no tutorial can try here, and why: nothing is left out in silence."""
 RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "many-tenants.md": 20, "secret.md": 20}
-"""How many blocks and clicks of a guide are tried."""
+"""How many blocks and clicks of a tutorial are tried."""
 WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
 """Beginnings that tests/preflight shows."""
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket at which commands of m365watch wait, for all guides together."""
+    """The socket at which commands of m365watch wait, for all tutorials together."""
     path = tmp_path_factory.mktemp("commands") / "socket"
-    words = (sys.executable, guide_commands.__file__, "serve", str(path))
+    words = (sys.executable, tutorial_commands.__file__, "serve", str(path))
     with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
@@ -52,38 +52,49 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def follow(name: str, folder: Path, commands: Path, page: str = "", **place: Any) -> None:
-    """Do all that the guide says, or that part of it; `place` is what is unusual of machine and tenants."""
+    """Do all that the tutorial says, or that part of it; `place` is what is unusual of machine and tenants."""
 
     async def main() -> None:
         async with machine_at(folder, commands, **place) as machine:
-            await machine.follow(page or read_guide(name))
+            await machine.follow(page or read_tutorial(name))
 
     asyncio.run(main())
 
 
-def test_the_guide_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
+def follow_with_the_demo(name: str, folder: Path, commands: Path) -> None:
+    """The same in an empty folder, with the demo's tenant, whose people are others on another day."""
+
+    async def main() -> None:
+        async with machine_at(folder, commands) as machine:
+            machine.folder.mkdir()
+            await machine.follow(read_tutorial(name), learns_names=True)
+
+    asyncio.run(main())
+
+
+def test_the_tutorial_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From the copied value to a service of systemd's, and from one secret to the next."""
     follow("secret.md", tmp_path, commands)
 
 
-def test_the_guide_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
+def test_the_tutorial_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From a new key to a service of systemd's, and from one certificate to the next."""
     follow("certificate.md", tmp_path, commands)
 
 
-def test_the_guide_without_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
+def test_the_tutorial_without_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """By the identity of a virtual machine, of a pod, and by another issuer's token."""
     follow("federated.md", tmp_path, commands, variables=attrgetter("identity_variables"))
 
 
 def test_an_identity_of_app_service_does_as_that_of_a_machine(tmp_path: Path, commands: Path) -> None:
     """The same part of the page, where the platform says where to ask."""
-    part = read_guide("federated.md").partition("\n## In Kubernetes")[0]
+    part = read_tutorial("federated.md").partition("\n## In Kubernetes")[0]
     variables = attrgetter("app_service_variables")
     follow("federated.md", tmp_path, commands, page=part, variables=variables)
 
 
-def test_the_guide_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:
+def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:
     """Three that nobody has consented in at first; they come, stay away, revoke and leave."""
     others = {
         "33333333-3333-4333-8333-333333333333": "fabrikam.example",
@@ -93,24 +104,29 @@ def test_the_guide_for_many_tenants_leads_to_records_of_all(tmp_path: Path, comm
     follow("many-tenants.md", tmp_path, commands, tenants=OWN | others, scenario=scenario)
 
 
+def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: Path, commands: Path) -> None:
+    """On the demo's tenant: looked into, contained, hunted for, taken back, closed, and excepted."""
+    follow_with_the_demo("alert-at-night.md", tmp_path, commands)
+
+
 # What the pages are made of.
 
 
-@pytest.mark.parametrize("name", GUIDES)
+@pytest.mark.parametrize("name", TUTORIALS)
 def test_what_is_not_run_says_why(name: str) -> None:
     """No more and no less than is known here; and a change of a page's form leaves nothing untried."""
-    parts = list(parts_of(read_guide(name)))
+    parts = list(parts_of(read_tutorial(name)))
     reasons = [part.reason for part in parts if isinstance(part, Fence) and part.reason]
 
     assert reasons == NOT_RUN.get(name, [])
-    assert read_guide(name).count("\n```") == 2 * sum(isinstance(part, Fence) for part in parts)
+    assert read_tutorial(name).count("\n```") == 2 * sum(isinstance(part, Fence) for part in parts)
     assert len(parts) - len(reasons) >= RUN_AT_LEAST.get(name, 0)
 
 
-@pytest.mark.parametrize("name", GUIDES)
-def test_every_link_of_a_guide_leads_somewhere(name: str) -> None:
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_every_link_of_a_tutorial_leads_somewhere(name: str) -> None:
     """To a page that is there, and to a heading in it."""
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", read_guide(name)):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", read_tutorial(name)):
         path, _, heading = target.partition("#")
         page = (FOLDER / path if path else FOLDER / name).resolve()
         assert page.is_file(), target
@@ -127,18 +143,18 @@ def test_the_lines_of_broken_steps_are_those_of_check() -> None:
     """Each beginning in the table is one that the product has, and the codes are known with a cure."""
     told = {f"AADSTS{one.code}: {one.cause}" for one in REFUSALS if one.fix}
     told |= {"ActivityFeed.Read is missing", AUDIT_OFF_CAUSE, *WORKED_OUT_ELSEWHERE}
-    shown = re.findall(r"^\| `\w+` `([^`]+)` \|", read_guide("README.md"), re.MULTILINE)
+    shown = re.findall(r"^\| `\w+` `([^`]+)` \|", read_tutorial("README.md"), re.MULTILINE)
 
     assert len(shown) >= 12
     assert [line for line in shown if line not in told] == []
 
 
-def test_the_guides_are_found() -> None:
+def test_the_tutorials_are_found() -> None:
     """From the README, from the page on credentials, and each from the page that helps to choose."""
-    assert "(docs/guides/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "(guides/README.md)" in (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    assert "(docs/tutorials/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(tutorials/README.md)" in (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
     assert [
-        name for name in GUIDES if f"({name}" not in read_guide("README.md") and name != "README.md"
+        name for name in TUTORIALS if f"({name}" not in read_tutorial("README.md") and name != "README.md"
     ] == []
 
 
@@ -169,8 +185,8 @@ def test_every_kind_of_block_is_accounted_for() -> None:
     """Commands, their output, configurations and units; anything else would be left untried."""
     kinds = Counter(
         part.kind
-        for name in GUIDES
-        for part in parts_of(read_guide(name))
+        for name in TUTORIALS
+        for part in parts_of(read_tutorial(name))
         if isinstance(part, Fence) and not part.reason
     )
 
