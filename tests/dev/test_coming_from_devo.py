@@ -1,4 +1,4 @@
-"""What docs/tutorials/coming-from-devo.md says is so: its files load, its commands run, its queries find something."""
+"""What docs/tutorials/coming-from-devo.md says is so: files load, commands run, queries find something."""
 
 from __future__ import annotations
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 import tutorial_commands
-from tutorial_machine import OWN, machine_at
-from tutorial_pages import FOLDER, Fence, differing_line, parts_of, read_tutorial
 from m365watch.entra.refusals import REFUSALS
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
+from tutorial_checkout import Checkout
+from tutorial_machine import OWN, Machine, machine_at
+from tutorial_pages import FOLDER, Fence, differing_line, parts_of, read_tutorial
 
 TUTORIALS = sorted(path.name for path in FOLDER.glob("*.md"))
 ROOT = FOLDER.parents[1]
@@ -52,10 +53,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def follow(name: str, folder: Path, commands: Path, page: str = "", **place: Any) -> None:
-    """Do all that the tutorial says, or that part of it; `place` is what is unusual of machine and tenants."""
+    """Do all that the page says, or that part of it; `place` is what is unusual of machine and tenants."""
 
     async def main() -> None:
-        async with machine_at(folder, commands, **place) as machine:
+        async with machine_at(folder, commands, kind=Machine, **place) as machine:
             await machine.follow(page or read_tutorial(name))
 
     asyncio.run(main())
@@ -65,7 +66,7 @@ def follow_with_the_demo(name: str, folder: Path, commands: Path) -> None:
     """The same in an empty folder, with the demo's tenant, whose people are others on another day."""
 
     async def main() -> None:
-        async with machine_at(folder, commands) as machine:
+        async with machine_at(folder, commands, kind=Machine) as machine:
             machine.folder.mkdir()
             await machine.follow(read_tutorial(name), learns_names=True)
 
@@ -107,6 +108,17 @@ def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, c
 def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: Path, commands: Path) -> None:
     """On the demo's tenant: looked into, contained, hunted for, taken back, closed, and excepted."""
     follow_with_the_demo("alert-at-night.md", tmp_path, commands)
+
+
+def test_the_tutorial_for_an_output_adds_one_that_keeps_the_contract(tmp_path: Path, commands: Path) -> None:
+    """Its blocks of code go into a copy of this checkout, where the contract's suite and a run use them."""
+
+    async def main() -> None:
+        async with machine_at(tmp_path, commands, kind=Checkout) as machine:
+            machine.copy()
+            await machine.follow(read_tutorial("adding-an-output.md"))
+
+    asyncio.run(main())
 
 
 # What the pages are made of.

@@ -19,18 +19,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import yaml
 from patience import PATIENCE_S
 
 import tutorial_commands
-from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 from m365watch.clock import SystemClock
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
@@ -80,11 +80,15 @@ _TERMINAL = """\
 if [ -f "$TERMINAL" ]; then . "$TERMINAL"; fi
 trap '{ export -p; printf "cd %s\\n" "'"'"'$PWD'"'"'"; } >"$TERMINAL"' EXIT
 """
-_STAYS_OPEN = {"m365watch demo\n": "  http://"}
+_SIMULATE = ".venv/bin/m365watch simulate --days 1 --records-per-day 500 --write-config try.json\n"
+_STAYS_OPEN = {"m365watch demo\n": "  http://", _SIMULATE: "collect from it"}
 """What has a terminal of its own, and what its last line has in it once it is at rest."""
 
 Variables = Callable[[RunningSimulator], Mapping[str, str]]
 """What the environment of a place has, by the simulator that it is to meet."""
+
+
+M = TypeVar("M", bound="Machine")
 
 
 def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
@@ -108,7 +112,7 @@ class Machine:
         """Where what a page names is called otherwise here."""
         self._open: list[asyncio.subprocess.Process] = []
         """What has a terminal of its own until the page is over."""
-        self._variables = {
+        self.variables = {
             "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
             "HOME": str(folder),
             "LC_ALL": "C.UTF-8",
@@ -128,12 +132,13 @@ class Machine:
         token.parent.mkdir()
         token.write_text(running.issuer.token(SystemClock().now()))
         token.chmod(0o600)
-        self._write_command(folder / "bin" / "m365watch", _COMMAND)
-        self._write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
+        self.write_command(folder / "bin" / "m365watch", _COMMAND)
+        self.write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
 
     @staticmethod
-    def _write_command(path: Path, text: str) -> None:
-        path.parent.mkdir(exist_ok=True)
+    def write_command(path: Path, text: str) -> None:
+        """A program of the machine's."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o700)
 
@@ -155,9 +160,9 @@ class Machine:
             if isinstance(part, Click):
                 self._click(part.act)
             elif not part.reason:
-                printed = await self._try(part, printed)
+                printed = await self.try_block(part, printed)
 
-    async def _try(self, block: Fence, before: str | None) -> str | None:
+    async def try_block(self, block: Fence, before: str | None) -> str | None:
         """What the block prints, if it has commands; one of output is held against `before`."""
         match block:
             case Fence(kind="sh") if block.text in _STAYS_OPEN:
@@ -266,7 +271,7 @@ class Machine:
         return await asyncio.create_subprocess_exec(
             *("/bin/sh", "-ec", self._localized(text)),
             cwd=self.folder if self.folder.is_dir() else self.folder.parent,
-            env={**self._variables, **variables},
+            env={**self.variables, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -439,7 +444,8 @@ async def machine_at(
     tenants: Mapping[str, str] = OWN,
     scenario: str = "",
     variables: Variables = no_variables,
-) -> AsyncIterator[Machine]:
+    kind: type[M],
+) -> AsyncIterator[M]:
     """A machine, and simulated tenants with the ids and domains of the tutorials, and one application."""
     derived = derive_identities(5, len(tenants))
     identities = tuple(
@@ -462,4 +468,4 @@ async def machine_at(
         scenario=parse_scenario(scenario, where="a tutorial") if scenario else None,
     )
     async with simulator_running(settings, clock=SystemClock()) as running:
-        yield Machine(folder, running, commands, variables(running))
+        yield kind(folder, running, commands, variables(running))

@@ -170,7 +170,7 @@ def is_complete(progress: RunProgress) -> bool:
 
 
 def demo_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The tenant's own `configuration` with quick polls, the lake as its output, and a file for exceptions."""
+    """The tenant's own `configuration` with quick polls, a lake as its output, and a file of exceptions."""
     lake = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
     inputs = {name: _with_quick_polls(tenant) for name, tenant in configuration["inputs"].items()}
     detections = configuration.get("detections", {}) | {"exceptions_file": EXCEPTIONS_NAME}
