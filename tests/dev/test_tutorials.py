@@ -110,6 +110,17 @@ def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: 
     follow_with_the_demo("alert-at-night.md", tmp_path, commands)
 
 
+def test_the_tutorial_for_a_rule_leads_to_one_that_finds_something(tmp_path: Path, commands: Path) -> None:
+    """Its cases are as it claims, the demo's intruder is found by it, and a collector takes it up."""
+
+    async def main() -> None:
+        async with machine_at(tmp_path, commands, kind=Machine) as machine:
+            machine.write_configuration("m365watch.yaml")
+            await machine.follow(read_tutorial("adding-a-rule.md"), learns_names=True)
+
+    asyncio.run(main())
+
+
 def test_the_tutorial_for_an_output_adds_one_that_keeps_the_contract(tmp_path: Path, commands: Path) -> None:
     """Its blocks of code go into a copy of this checkout, where the contract's suite and a run use them."""
 

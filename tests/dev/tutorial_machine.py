@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import json
 import re
 import shlex
 import signal
@@ -141,6 +142,13 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o700)
+
+    def write_configuration(self, name: str) -> None:
+        """What somebody has who collects already."""
+        self.folder.mkdir()
+        path = self.folder / name
+        path.write_text(json.dumps(self._running.configuration()))
+        path.chmod(0o600)
 
     async def follow(self, page: str, *, learns_names: bool = False) -> None:
         """Do all that the page says, and hold what it shows against what is printed.
