@@ -34,6 +34,18 @@ NOT_RUN = {
 """What no tutorial can try here, and why: nothing is left out in silence."""
 RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "many-tenants.md": 20, "secret.md": 20}
 """How many blocks and clicks of a tutorial are tried."""
+THE_NINE = """
+```sh
+sudo install -d -m 700 /srv/m365watch && cd /srv/m365watch
+m365watch certificate create
+```
+<!-- portal: upload m365watch.cer -->
+```sh
+m365watch init --client-id 22222222-2222-4222-8222-222222222222 {tenants} --no-check \\
+  --certificate m365watch.cer --private-key m365watch.key
+```
+"""
+"""What somebody did who has nine tenants."""
 WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
 """Beginnings that tests/preflight shows."""
 
@@ -103,6 +115,25 @@ def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, c
     }
     scenario = "behaviour: {consented: false}"
     follow("many-tenants.md", tmp_path, commands, tenants=OWN | others, scenario=scenario)
+
+
+def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, commands: Path) -> None:
+    """It comes while the service runs, gets an input and an output of its own, revokes and leaves."""
+    nine = {
+        f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}": f"c{digit}.example"
+        for digit in "134567890"
+    }
+    named = " ".join(f"--tenant {tenant}" for tenant in nine)
+    tenth = {"aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa": "tailspin.example"}
+
+    async def main() -> None:
+        place = machine_at(tmp_path, commands, kind=Machine, tenants=nine | tenth, records_per_day=10)
+        async with place as machine:
+            await machine.click("the tenth tenant revokes its consent")
+            before = THE_NINE.format(tenants=named)
+            await machine.follow(before + read_tutorial("tenth-tenant.md"))
+
+    asyncio.run(main())
 
 
 def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: Path, commands: Path) -> None:

@@ -81,6 +81,7 @@ _TERMINAL = """\
 if [ -f "$TERMINAL" ]; then . "$TERMINAL"; fi
 trap '{ export -p; printf "cd %s\\n" "'"'"'$PWD'"'"'"; } >"$TERMINAL"' EXIT
 """
+_SERVICE = 'cd /srv/m365watch && exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" run --config m365watch.yaml'
 _SIMULATE = ".venv/bin/m365watch simulate --days 1 --records-per-day 500 --write-config try.json\n"
 _STAYS_OPEN = {"m365watch demo\n": "  http://", _SIMULATE: "collect from it"}
 """What has a terminal of its own, and what its last line has in it once it is at rest."""
@@ -111,6 +112,8 @@ class Machine:
         """The systemd unit, as far as the tutorial has written it."""
         self._names: Names | None = None
         """Where what a page names is called otherwise here."""
+        self._asked: Fence | None = None
+        """The last commands."""
         self._open: list[asyncio.subprocess.Process] = []
         """What has a terminal of its own until the page is over."""
         self.variables = {
@@ -166,7 +169,7 @@ class Machine:
         printed: str | None = None
         for part in parts_of(page):
             if isinstance(part, Click):
-                self._click(part.act)
+                await self.click(part.act)
             elif not part.reason:
                 printed = await self.try_block(part, printed)
 
@@ -179,7 +182,7 @@ class Machine:
                 return await self._run(block)
             case Fence(kind="text"):
                 assert before is not None, f"line {block.line} shows what no command printed"
-                self._compare(block, before)
+                await self._compare_in_time(block, before)
             case Fence(kind="yaml", title="kubernetes"):
                 await self._deploy(block)
             case Fence(kind="yaml"):
@@ -197,7 +200,14 @@ class Machine:
         """The first tenant and its application, as they are now."""
         return self._running.tenants[0].identity
 
-    def _click(self, act: str) -> None:
+    async def click(self, act: str) -> None:
+        """Do what is done in the portal, or what the machine does."""
+        if act == "the service runs":
+            self._open.append(await self._begin(_SERVICE, {}))
+            return
+        if act == "the service stops":
+            assert await self._close(self._open.pop()) == 0
+            return
         acts: dict[str, Callable[[], None]] = {
             "": self._begin_again,
             "copy the secret": lambda: self._copy(self.identity.client_secret),
@@ -205,7 +215,7 @@ class Machine:
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
-            "a tenant revokes its consent": self._withdraw,
+            "the tenth tenant revokes its consent": self._running.tenants[-1].tokens.consent.withdraw,
             "trust the issuer": lambda: None,
             "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
@@ -229,9 +239,6 @@ class Machine:
         assert pem in (self.identity.certificate or b"")
         self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
 
-    def _withdraw(self) -> None:
-        self._running.tenants[1].tokens.consent.withdraw()
-
     def _change(self, **changes: Any) -> None:
         """The application is one, however many tenants know it."""
         for tenant in self._running.tenants:
@@ -249,6 +256,7 @@ class Machine:
 
     async def _run(self, block: Fence) -> str:
         """What the block prints, on both streams; it has to end as it says."""
+        self._asked = block
         code, printed = await self._shell(block.text)
         said = _EXIT_CODE.search(block.text)
         assert code == (int(said[1]) if said else 0), f"line {block.line} ended with {code}:\n{printed}"
@@ -341,6 +349,15 @@ class Machine:
         text = re.sub(re.escape(self._running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
         return text.replace(self._running.url, "https://manage.office.com")
 
+    async def _compare_in_time(self, shown: Fence, printed: str) -> None:
+        """While a service runs, what it has not come to yet is looked for again."""
+        async with asyncio.timeout(_LIMIT_S):
+            while self._open and self._asked is not None and _asks(self._asked):
+                if differing_line(self._end_named(shown.text), printed, self._names) is None:
+                    return
+                printed = await self._run(self._asked)
+        self._compare(shown, printed)
+
     def _compare(self, shown: Fence, printed: str) -> None:
         differing = differing_line(self._end_named(shown.text), printed, self._names)
         assert differing is None, f"line {shown.line} shows {differing!r}; printed was:\n{printed}"
@@ -425,6 +442,12 @@ class Machine:
 _LOGIN = "https://login.microsoftonline.com"
 
 
+def _asks(block: Fence) -> bool:
+    """Whether the commands change nothing, so that they may be asked again."""
+    words = re.findall(r"^m365watch (\w+)", block.text, re.MULTILINE)
+    return bool(words) and {*words} <= {"check", "query", "status", "tenants"}
+
+
 def _merged(document: Any, given: Any) -> Any:
     if not isinstance(document, dict) or not isinstance(given, dict):
         return given
@@ -452,6 +475,7 @@ async def machine_at(
     tenants: Mapping[str, str] = OWN,
     scenario: str = "",
     variables: Variables = no_variables,
+    records_per_day: int = 40,
     kind: type[M],
 ) -> AsyncIterator[M]:
     """A machine, and simulated tenants with the ids and domains of the tutorials, and one application."""
@@ -471,7 +495,7 @@ async def machine_at(
         seed=5,
         tenants=identities,
         days=1,
-        records_per_day=40,
+        records_per_day=records_per_day,
         live=False,
         scenario=parse_scenario(scenario, where="a tutorial") if scenario else None,
     )
