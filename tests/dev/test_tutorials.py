@@ -18,6 +18,7 @@ import tutorial_commands
 from m365watch.entra.refusals import REFUSALS
 from m365watch.feed.codes import AUDIT_OFF_CAUSE
 from tutorial_checkout import Checkout
+from tutorial_devo import DevoMachine
 from tutorial_machine import OWN, Machine, machine_at
 from tutorial_pages import FOLDER, Fence, differing_line, parts_of, read_tutorial
 
@@ -26,13 +27,24 @@ ROOT = FOLDER.parents[1]
 _SYSTEM = "it makes a user and starts a service of the machine"
 NOT_RUN = {
     "README.md": ["Exchange Online PowerShell"],
+    "adding-an-output.md": ["it is the tests that run it, on the whole checkout"],
     "certificate.md": [_SYSTEM, "it asks systemd to run a command"],
     "federated.md": ["Azure CLI", _SYSTEM, "Azure CLI", "Docker", "it takes a cluster", "GitHub Actions"],
     "many-tenants.md": [_SYSTEM],
     "secret.md": [_SYSTEM],
 }
 """What no tutorial can try here, and why: nothing is left out in silence."""
-RUN_AT_LEAST = {"certificate.md": 24, "federated.md": 17, "many-tenants.md": 20, "secret.md": 20}
+RUN_AT_LEAST = {
+    "adding-a-rule.md": 9,
+    "adding-an-output.md": 15,
+    "alert-at-night.md": 20,
+    "certificate.md": 24,
+    "coming-from-devo.md": 17,
+    "federated.md": 17,
+    "many-tenants.md": 14,
+    "secret.md": 20,
+    "tenth-tenant.md": 18,
+}
 """How many blocks and clicks of a tutorial are tried."""
 THE_NINE = """
 ```sh
@@ -115,6 +127,19 @@ def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, c
     }
     scenario = "behaviour: {consented: false}"
     follow("many-tenants.md", tmp_path, commands, tenants=OWN | others, scenario=scenario)
+
+
+def test_the_tutorial_from_devos_collector_leads_over(tmp_path: Path, commands: Path) -> None:
+    """The same file, side by side with the same Ids on both sides, and Devo filled by it alone."""
+
+    async def main() -> None:
+        async with machine_at(tmp_path, commands, kind=DevoMachine) as machine:
+            with machine.prepared():
+                await machine.follow(read_tutorial("coming-from-devo.md"))
+                machine.devo.wait_until_over()
+            assert len(machine.devo.lines) > 10
+
+    asyncio.run(main())
 
 
 def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, commands: Path) -> None:
@@ -244,5 +269,5 @@ def test_every_kind_of_block_is_accounted_for() -> None:
         if isinstance(part, Fence) and not part.reason
     )
 
-    assert kinds.keys() <= {"sh", "text", "yaml", "ini"}
+    assert kinds.keys() <= {"sh", "text", "yaml", "ini", "python", "diff", "json", "linq", "sql"}
     assert kinds["sh"] >= 10

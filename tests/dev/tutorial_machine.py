@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -42,7 +43,9 @@ PLACE = "/srv/m365watch"
 IDENTITY = "/run/identity"
 """Where an issuer writes its tokens."""
 END = "2028-01-31"
-"""The one date of the tutorials; a test must not find it past."""
+"""The day of the tutorials on which something ends; a test must not find it past."""
+WEEK_AGO, JUST_NOW = "2026-11-20", "2026-11-27T21:00Z"
+"""A day and an instant of the tutorials, as somebody types them who counts back from now."""
 CREDENTIALS = "credentials-of-systemd"
 _LIMIT_S = PATIENCE_S
 _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
@@ -106,7 +109,9 @@ class Machine:
     ) -> None:
         """`commands` is the socket at which m365watch waits; `variables` are what the place sets."""
         self.folder = folder / "place"
-        self._running = running
+        self.files = self.folder
+        """Where files lie that a block names."""
+        self.running = running
         self._clipboard = ""
         self._unit = ""
         """The systemd unit, as far as the tutorial has written it."""
@@ -150,7 +155,7 @@ class Machine:
         """What somebody has who collects already."""
         self.folder.mkdir()
         path = self.folder / name
-        path.write_text(json.dumps(self._running.configuration()))
+        path.write_text(json.dumps(self.running.configuration()))
         path.chmod(0o600)
 
     async def follow(self, page: str, *, learns_names: bool = False) -> None:
@@ -198,7 +203,7 @@ class Machine:
     @property
     def identity(self) -> TenantIdentity:
         """The first tenant and its application, as they are now."""
-        return self._running.tenants[0].identity
+        return self.running.tenants[0].identity
 
     async def click(self, act: str) -> None:
         """Do what is done in the portal, or what the machine does."""
@@ -215,7 +220,7 @@ class Machine:
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
-            "the tenth tenant revokes its consent": self._running.tenants[-1].tokens.consent.withdraw,
+            "the tenth tenant revokes its consent": self.running.tenants[-1].tokens.consent.withdraw,
             "trust the issuer": lambda: None,
             "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
@@ -241,7 +246,7 @@ class Machine:
 
     def _change(self, **changes: Any) -> None:
         """The application is one, however many tenants know it."""
-        for tenant in self._running.tenants:
+        for tenant in self.running.tenants:
             tenant.adopt(replace(tenant.identity, **changes))
 
     # What the machine does.
@@ -257,7 +262,7 @@ class Machine:
     async def _run(self, block: Fence) -> str:
         """What the block prints, on both streams; it has to end as it says."""
         self._asked = block
-        code, printed = await self._shell(block.text)
+        code, printed = await self.shell(block.text)
         said = _EXIT_CODE.search(block.text)
         assert code == (int(said[1]) if said else 0), f"line {block.line} ended with {code}:\n{printed}"
         return printed
@@ -285,7 +290,7 @@ class Machine:
 
     async def _begin(self, text: str, variables: Mapping[str, str]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-ec", self._localized(text)),
+            *("/bin/sh", "-ec", self.localized(text)),
             cwd=self.folder if self.folder.is_dir() else self.folder.parent,
             env={**self.variables, **variables},
             stdin=subprocess.PIPE,
@@ -293,7 +298,7 @@ class Machine:
             stderr=subprocess.STDOUT,
         )
 
-    async def _shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+    async def shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
         """In the terminal that the commands before were typed into: its folder and its variables stay."""
         process = await self._begin(text if variables else _TERMINAL + text, variables or {})
         assert process.stdin is not None
@@ -329,11 +334,14 @@ class Machine:
                     await self._consent(browser, page)
         return "".join(lines)
 
-    def _localized(self, text: str) -> str:
+    def localized(self, text: str) -> str:
+        """What the page says, with this machine's folders, its dates, and the names that are known."""
         ahead = SystemClock().now().astimezone(UTC) + timedelta(days=400)
         text = self._names.here(text) if self._names else text
         for path, here in self._places().items():
             text = re.sub(rf"{path}(?![\w.-])", str(here), text)
+        text = text.replace(WEEK_AGO, f"{ahead - timedelta(days=407):%Y-%m-%d}")
+        text = text.replace(JUST_NOW, f"{ahead - timedelta(days=400, seconds=1):%Y-%m-%dT%H:%M:%SZ}")
         return text.replace(END, f"{ahead:%Y-%m-%d}")
 
     def _places(self) -> dict[str, Path]:
@@ -346,16 +354,16 @@ class Machine:
         text = printed
         for path, here in self._places().items():
             text = text.replace(str(here), path)
-        text = re.sub(re.escape(self._running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
-        return text.replace(self._running.url, "https://manage.office.com")
+        text = re.sub(re.escape(self.running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
+        return text.replace(self.running.url, "https://manage.office.com")
 
     async def _compare_in_time(self, shown: Fence, printed: str) -> None:
         """While a service runs, what it has not come to yet is looked for again."""
-        async with asyncio.timeout(_LIMIT_S):
-            while self._open and self._asked is not None and _asks(self._asked):
-                if differing_line(self._end_named(shown.text), printed, self._names) is None:
-                    return
-                printed = await self._run(self._asked)
+        asked, until_s = self._asked, time.monotonic() + _LIMIT_S
+        while self._open and asked is not None and _asks(asked) and time.monotonic() < until_s:
+            if differing_line(self._end_named(shown.text), printed, self._names) is None:
+                return
+            printed = await self._run(asked)
         self._compare(shown, printed)
 
     def _compare(self, shown: Fence, printed: str) -> None:
@@ -363,34 +371,40 @@ class Machine:
         assert differing is None, f"line {shown.line} shows {differing!r}; printed was:\n{printed}"
 
     def _end_named(self, text: str) -> str:
-        return text.replace(END, self._localized(END))
+        return text.replace(END, self.localized(END))
 
     def _edit(self, block: Fence) -> None:
         """Do to a configuration what the block shows: it is the file of that name, or goes into it."""
         how, _, name = block.title.rpartition(" ")
-        path = self.folder / name
-        given = yaml.safe_load(self._localized(block.text))
+        path = self.files / name
+        given = yaml.safe_load(self.localized(block.text))
         match how:
             case "in":
                 before = yaml.safe_load(path.read_text())
                 document = _merged(before, given)
                 self._place(document["inputs"][name] for name in {*document["inputs"]} - {*before["inputs"]})
+            case "sections of":
+                document = yaml.safe_load(path.read_text()) | given
+            case "services of":
+                document = yaml.safe_load(path.read_text())
+                for section in document["inputs"].values():
+                    section["services"] = given
             case "out of":
                 document = _without(yaml.safe_load(path.read_text()), given)
             case "" if "inputs" in given:
-                return self._write_configuration(path, given)
+                self.place_configuration(path, given)
+                return
             case "":
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(self._localized(block.text))
-                return None
+                path.write_text(self.localized(block.text))
+                return
             case _:
                 raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        return None
 
     async def _deploy(self, block: Fence) -> None:
         """Put the configuration of the manifest where the pod has it, and run the container's command."""
-        objects = {one["kind"]: one for one in yaml.safe_load_all(self._localized(block.text))}
+        objects = {one["kind"]: one for one in yaml.safe_load_all(self.localized(block.text))}
         assert {one["metadata"]["namespace"] for one in objects.values()} == {"monitoring"}
         pod = objects["Deployment"]["spec"]["template"]
         assert pod["spec"]["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
@@ -401,11 +415,11 @@ class Machine:
         mounts["data"].mkdir()
         mounts["config"].mkdir()
         for name, text in objects["ConfigMap"]["data"].items():
-            self._write_configuration(mounts["config"] / name, yaml.safe_load(text))
-        code, printed = await self._shell(shlex.join(container["command"]))
+            self.place_configuration(mounts["config"] / name, yaml.safe_load(text))
+        code, printed = await self.shell(shlex.join(container["command"]))
         assert code == 0, f"line {block.line}:\n{printed}"
 
-    def _write_configuration(self, path: Path, document: Any) -> None:
+    def place_configuration(self, path: Path, document: Any) -> None:
         """A configuration that was written by hand, in the simulator's cloud."""
         self._place(document["inputs"].values())
         path.write_text(yaml.safe_dump(document))
@@ -414,19 +428,19 @@ class Machine:
     def _place(self, inputs: Iterable[Any]) -> None:
         """Put inputs that were written by hand into the simulator's cloud."""
         for section in inputs:
-            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
+            section["cloud"] = {"login_url": self.running.url, "management_url": self.running.url}
 
     async def _serve(self, block: Fence) -> None:
         """Start the service of a systemd unit as systemd does, until it has caught up, and stop it."""
         unit = configparser.ConfigParser(interpolation=None, strict=False)
         unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
-        self._unit += self._localized(block.text)
+        self._unit += self.localized(block.text)
         unit.read_string(self._unit)
         service = unit["Service"]
         variables = self._lend(service["LoadCredential"]) if "LoadCredential" in service else {}
         program, *words = shlex.split(service["ExecStart"])
         assert Path(program).name == "m365watch"
-        code, printed = await self._shell(shlex.join(["m365watch", *words]), variables)
+        code, printed = await self.shell(shlex.join(["m365watch", *words]), variables)
         assert code == 0, f"line {block.line}:\n{printed}"
 
     def _lend(self, credential: str) -> dict[str, str]:
