@@ -1,4 +1,4 @@
-"""`./dev bench --board`: how long pages take over 20 million records, and what they take from the collector.
+"""`./dev bench board`: how long pages take over 20 million records, and what they take from the collector.
 
 The board is the real one in a process of its own, asked over HTTP as a browser asks it: the page, and then
 all its panels over six connections. Before each page the lake's files are put out of the system's memory, and
@@ -34,7 +34,9 @@ from rich.table import Table
 from benchmarks.board_lake import TENANT, BoardLake, board_lake
 from benchmarks.board_search import SearchFigure, search, searches
 from benchmarks.board_views import filters, find_values, queries
+from benchmarks.figures import Judgement
 from benchmarks.measuring import Command, Cost, run_measured
+from benchmarks.outcome import Line, Outcome, missed_of
 from benchmarks.service import service_running
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.panels import Page
@@ -113,9 +115,8 @@ class BoardReport:
     """What a busy board beside it took from the collector, pair by pair."""
 
 
-def show_board(*, records: int, folder: Path | None, pages: Sequence[str], as_json: bool) -> int:
-    """Make the lake where it is not there, measure and show; 1 if a page was too slow."""
-    console = Console(stderr=as_json)
+def show_board(*, records: int, folder: Path | None, pages: Sequence[str], console: Console) -> Outcome:
+    """Make the lake where it is not there, measure and show."""
     folder = folder or Path(tempfile.gettempdir()) / f"board-lake-{records // 1_000_000}M"
     lake = board_lake(folder, records)
     report = BoardReport(lake)
@@ -129,9 +130,26 @@ def show_board(*, records: int, folder: Path | None, pages: Sequence[str], as_js
     if not pages:
         report.touch = list(_touches(folder))
         _show_touch(report.touch, console)
-    if as_json:
-        sys.stdout.write(json.dumps(asdict(report), indent=1) + "\n")
-    return 0 if all(one.wall_ms(0.95) <= PAGE_MS_MAX for one in report.pages) else 1
+    lines = tuple(_lines(report))
+    return Outcome(lines, not any(line.missed for line in lines), asdict(report))
+
+
+def _lines(report: BoardReport) -> Iterator[Line]:
+    """As the one table has them."""
+    for page in report.pages:
+        p95_ms = page.wall_ms(0.95)
+        asked = Judgement("ms", f"at most {PAGE_MS_MAX}", p95_ms, p95_ms <= PAGE_MS_MAX)
+        yield Line(f"page {page.page}", f"{p95_ms:,.0f} ms", asked=1, missed=missed_of([asked]))
+    for found in report.searches:
+        speed = f"{found.records / found.wall_ms * 1e3:,.0f} records/s"
+        yield Line(f"search {found.words}", f"{found.first_ms:,.0f} ms to the first, {speed}")
+    kb = report.first_load_kb
+    load = Judgement("kB", f"at most {FIRST_LOAD_KB_MAX}", kb, kb <= FIRST_LOAD_KB_MAX)
+    yield Line("first load", f"{kb:.0f} kB", peak_mb=report.peak_mb, asked=1, missed=missed_of([load]))
+    if report.touch:
+        share = median(one.wall for one in report.touch)
+        asked = Judgement("longer", f"at most {TOUCH_MAX}", share, share <= TOUCH_MAX)
+        yield Line("a collector beside it", f"{share:.1%} longer", asked=1, missed=missed_of([asked]))
 
 
 def _make_rollups(lake: Path, report: BoardReport, console: Console) -> None:

@@ -46,7 +46,7 @@ class Contender:
 
     name: str
     command: Callable[[dict[str, Any], Path], Command]
-    """Given a collector's input and an empty directory, what to run."""
+    """Given a collector's inputs and an empty directory, what to run; who is no collector takes one input."""
     count: Callable[[Path], Delivered]
     is_here: bool = True
     """Whether it can be run on this machine."""
@@ -56,34 +56,36 @@ class _Named(msgspec.Struct):
     Id: str
 
 
-def _plain(source: dict[str, Any], directory: Path) -> Command:
+def _plain(inputs: dict[str, Any], directory: Path) -> Command:
+    [source] = inputs.values()
     arguments = [sys.executable, "-m", "benchmarks.downloader", str(directory)]
     return Command(arguments, stdin=json.dumps(source).encode())
 
 
-def _tuned(source: dict[str, Any], directory: Path) -> Command:
+def _tuned(inputs: dict[str, Any], directory: Path) -> Command:
     """The same on the collector's own HTTP stack."""
-    plain = _plain(source, directory)
+    plain = _plain(inputs, directory)
     return Command([*plain.arguments, "--tuned"], stdin=plain.stdin)
 
 
 def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any], Path], Command]:
     """The product as it is: `m365watch run --once` with one output, ledger and dedup on."""
 
-    def command(source: dict[str, Any], directory: Path) -> Command:
+    def command(inputs: dict[str, Any], directory: Path) -> Command:
         outputs = {output: {"type": output, "config": {"directory": "out"}}}
         path = directory / "config.json"
         path.touch(mode=0o600)
         detections = {"enabled": detects}
-        document = {"inputs": {"office365": source}, "outputs": outputs, "detections": detections}
+        document = {"inputs": inputs, "outputs": outputs, "detections": detections}
         path.write_text(json.dumps(document))
         return Command([sys.executable, "-c", _COLLECTOR, "run", "--config", str(path), "--once", "--quiet"])
 
     return command
 
 
-def _tenzir(source: dict[str, Any], directory: Path) -> Command:
+def _tenzir(inputs: dict[str, Any], directory: Path) -> Command:
     """A pipeline that lists, fetches, parses and writes; the token it is given."""
+    [source] = inputs.values()
     token = _fetch_token(source)
     feed = f"{source['cloud']['management_url']}/api/v1.0/{source['credentials']['tenant_id']}/activity/feed"
     listings = [

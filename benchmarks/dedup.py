@@ -7,7 +7,6 @@ with every tenth up to three days late. The making of identities is not counted.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -22,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.figures import Judgement, show_judgements
+from benchmarks.outcome import Line, Outcome, asked_of, missed_of
 from m365watch.clock import SystemClock
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -142,10 +142,9 @@ class _Store:
         return BatchPart(blob, _FEED, self._now, records, [], [], outputs, identities=identities)
 
 
-def show_dedup(*, ids: int, as_json: bool) -> int:
-    """The exit code: 0 all is well; 1 a figure was missed."""
+def show_dedup(*, ids: int, console: Console) -> Outcome:
+    """The figures of a store of so many."""
     figures = measure_dedup(ids, more=min(ids, _MORE))
-    console = Console(stderr=as_json)
     console.print(f"{ids:,} identities, load before {figures.load_before:.1f}")
     judgements = [
         _at_least("checks/s while it grows", 150_000, figures.filling_per_s),
@@ -157,9 +156,19 @@ def show_dedup(*, ids: int, as_json: bool) -> int:
     show_judgements(judgements, console)
     is_exact = figures.found_again == min(ids, _PART_IDS)
     console.print(f"of {_PART_IDS} old records sent again, found: {figures.found_again}")
-    if as_json:
-        print(json.dumps(asdict(figures), indent=1))
-    return 0 if is_exact and all(judgement.passed for judgement in judgements) else 1
+    memory_mb = figures.memory_bytes / _MB
+    lines = (
+        Line(f"{ids:,} as they come", f"{figures.filling_per_s:,.0f} checks/s", peak_mb=memory_mb),
+        Line("more, in order of time", f"{figures.in_order_per_s:,.0f} checks/s"),
+        Line(
+            "more, 10 % of them late",
+            f"{figures.late_per_s:,.0f} checks/s",
+            asked=asked_of(judgements),
+            missed=missed_of(judgements),
+        ),
+    )
+    passed = is_exact and all(judgement.passed for judgement in judgements)
+    return Outcome(lines, passed, asdict(figures))
 
 
 def _at_least(figure: str, bound: float, measured: float) -> Judgement:

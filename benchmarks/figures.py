@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import Cost
-from benchmarks.parts import PartFigure
 
 JUDGED_RECORDS = 200_000
 """With fewer, a start weighs too much for the figures to say anything."""
@@ -111,19 +110,6 @@ REQUIREMENTS = (
     Requirement("lake to plain, records/s", speed, "lake", other="plain", at_least=0.45),
     Requirement("all packs on: records/s to lake", speed, "lake, detections", other="lake", at_least=0.6),
 )
-GROWN = "ten times: "
-"""Before the name of a contender that was given ten times as many records."""
-GROWTH_REQUIREMENTS = (
-    Requirement("files: peak memory, MB, at ten times", peak_mb, GROWN + "files", at_most=250),
-    Requirement("files: peak memory, ten times to once", peak_mb, GROWN + "files", "files", at_most=1.2),
-    Requirement(
-        "files: CPU less start, ten times to once", net_cpu_us, GROWN + "files", "files", at_most=1.2
-    ),
-    Requirement("lake: peak memory, MB, at ten times", peak_mb, GROWN + "lake", at_most=450),
-    Requirement("lake: peak memory, ten times to once", peak_mb, GROWN + "lake", "lake", at_most=1.2),
-    Requirement("lake: CPU less start, ten times to once", net_cpu_us, GROWN + "lake", "lake", at_most=1.2),
-)
-"""What is flat may still waver by a fifth."""
 
 
 def judge(rows: Sequence[Row], requirements: Sequence[Requirement]) -> list[Judgement]:
@@ -151,24 +137,7 @@ def show_rows(rows: Sequence[Row], console: Console, *, missing: Sequence[str] =
             f"{median(cost.cpu_s for cost in row.starts):.2f}",
         )
     for name in missing:
-        table.add_row(name, "", "not installed; ./dev bench installs it")
-    console.print(table)
-
-
-def show_parts(figures: Sequence[PartFigure], console: Console) -> None:
-    """The table of the house's parts."""
-    table = Table(box=MARKDOWN, title="Parts alone", title_justify="left")
-    table.add_column("part")
-    for column in ("records", "records/s of a core", "CPU µs a record", "wall s"):
-        table.add_column(column, justify="right")
-    for figure in figures:
-        table.add_row(
-            figure.part,
-            f"{figure.records:,}",
-            f"{figure.records / figure.cpu_s:,.0f}",
-            f"{figure.cpu_s * 1e6 / figure.records:.2f}",
-            f"{figure.wall_s:.2f}",
-        )
+        table.add_row(name, "", "not installed; ./dev bench collector installs it")
     console.print(table)
 
 

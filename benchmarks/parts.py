@@ -9,11 +9,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.outcome import Line, Outcome
 from benchmarks.service import BLOB_RECORDS, StampedRecords
 from m365watch.clock import SystemClock, thread_cpu_s
 from m365watch.config.settings import FilesSettings, MaskSettings
@@ -82,6 +87,26 @@ def measure_parts(*, records: int = RECORDS, ids: tuple[int, ...] = IDS) -> Iter
     for name, output in (("files", _files), ("lake", _lake)):
         with _folder() as folder:
             yield _measure(f"{name}.deliver", records, partial(_deliver_all, output(folder), batches))
+
+
+def show_parts(*, records: int, ids: tuple[int, ...], console: Console) -> Outcome:
+    """Every part alone."""
+    figures = list(measure_parts(records=records, ids=ids))
+    table = Table(box=MARKDOWN, title="Parts alone", title_justify="left")
+    table.add_column("part")
+    for column in ("records", "records/s of a core", "CPU µs a record", "wall s"):
+        table.add_column(column, justify="right")
+    for one in figures:
+        table.add_row(
+            one.part,
+            f"{one.records:,}",
+            f"{one.per_core:,.0f}",
+            f"{one.cpu_us:.2f}",
+            f"{one.wall_s:.2f}",
+        )
+    console.print(table)
+    lines = [Line(one.part, f"{one.per_core:,.0f} records/s a core", cpu_us=one.cpu_us) for one in figures]
+    return Outcome(tuple(lines), passed=True, report={"parts": [asdict(one) for one in figures]})
 
 
 @contextmanager

@@ -30,8 +30,10 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.collector import lines_of
 from benchmarks.figures import JUDGED_RECORDS, Requirement, Row, cpu_us, judge, show_judgements, speed
 from benchmarks.measuring import Cost
+from benchmarks.outcome import Outcome
 from benchmarks.service import StampedRecords
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import CompressionSettings, DevoSettings, TlsSettings
@@ -48,6 +50,7 @@ SENDERS_REQUIRED = (
     Requirement("ours to devo-sdk, records/s", speed, "ours", other="devo-sdk", at_least=1.5),
     Requirement("ours, gzip to devo-sdk, zip, records/s", speed, "ours, gzip", "devo-sdk, zip", at_least=1.5),
 )
+_PEERS = {"ours": ("devo-sdk",), "ours, gzip": ("devo-sdk, zip",)}
 _TENANT = TenantId("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 _TABLE = TABLE_PREFIX + "exchange"
 _HOST = "collector-1"
@@ -56,9 +59,8 @@ _PATIENCE_S = 60.0
 _SDK_BUFFER_BYTES = 51_200  # As Devo's Collector SDK sets it.
 
 
-def compare_senders(*, records: int, runs: int, as_json: bool) -> int:
-    """The exit code: 0 all is well; 1 a figure was missed."""
-    console = Console(stderr=as_json)
+def compare_senders(*, records: int, runs: int, console: Console) -> Outcome:
+    """Every sender, in turn."""
     load = os.getloadavg()[0]
     rows = [Row(name, records) for name in CONTENDERS]
     with tempfile.TemporaryDirectory(prefix="m365watch-bench-") as name:
@@ -80,9 +82,9 @@ def compare_senders(*, records: int, runs: int, as_json: bool) -> int:
     _show(rows, console, load=load)
     judgements = judge(rows, SENDERS_REQUIRED) if records >= JUDGED_RECORDS else []
     show_judgements(judgements, console)
-    if as_json:
-        print(json.dumps({"load_before": load, "rows": [asdict(row) for row in rows]}, indent=1))
-    return 0 if all(judgement.passed for judgement in judgements) else 1
+    passed = all(judgement.passed for judgement in judgements)
+    report = {"load_before": load, "rows": [asdict(row) for row in rows]}
+    return Outcome(lines_of(rows, SENDERS_REQUIRED, peers=_PEERS), passed, report)
 
 
 def _show(rows: list[Row], console: Console, *, load: float) -> None:

@@ -8,6 +8,7 @@ in the field.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -25,6 +26,7 @@ import msgspec
 
 from m365watch.clock import SystemClock
 from m365watch.model import ContentType
+from m365watch.simulator.blobs import Blob
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.model import SimulatedRecord
 from m365watch.simulator.organisation import Organisation
@@ -39,7 +41,7 @@ _ALIKE = 8
 """Records made from one model before the next takes its turn."""
 _MODELS = 20_000
 """Models, before they come round again: more than an output's batch is made from."""
-_FULL, _EMPTY = derive_identities(seed=1, count=2)
+_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ class Service:
     """Where the service answers and what it holds."""
 
     full: dict[str, Any]
-    """A collector's configuration for the tenant with all the records."""
+    """A collector's inputs, one for each tenant, that have all the records between them."""
     empty: dict[str, Any]
-    """The same for a tenant without any: what a start and an end cost."""
+    """The same for as many tenants without any: what a start and an end cost."""
     records: int
     blobs: int
     record_bytes: int
@@ -59,12 +61,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def service_running(records: int, *, digests: Path | None = None) -> Iterator[Service]:
-    """The service with `records` records, ready; it ends with the block.
+def service_running(records: int, *, tenants: int = 1, digests: Path | None = None) -> Iterator[Service]:
+    """The service with `records` records of so many tenants, ready; it ends with the block.
 
     With `digests`, that file gets the digest of every record that it serves, in no order.
     """
-    command = [sys.executable, "-m", "benchmarks.service", str(records), *([str(digests)] if digests else [])]
+    command = [sys.executable, "-m", "benchmarks.service", str(records), "--tenants", str(tenants)]
+    if digests is not None:
+        command += ["--digests", str(digests)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdin is None or process.stdout is None:  # pragma: no cover - both are pipes
             raise RuntimeError
@@ -87,8 +91,9 @@ class StampedRecords:
         self._records = records
         self._span = span
         self._start = started_at - span
-        self._random = random.Random(records)
-        self._models = list(_models(tenant_id, at=self._start)) if records else []
+        self._random = random.Random(f"{tenant_id} {records}")
+        models = min(_MODELS, 1 + records // _ALIKE)
+        self._models = list(_models(tenant_id, models, at=self._start)) if records else []
 
     def records_between(self, start: datetime, end: datetime) -> list[SimulatedRecord]:
         """The records of [start, end); to be asked once for each hour, because Ids are drawn here."""
@@ -119,14 +124,15 @@ class _Model:
     pieces: tuple[bytes, bytes, bytes]
 
 
-def _models(tenant_id: str, *, at: datetime) -> Iterator[_Model]:
-    """`_MODELS` records of the organisation, in the order in which they happened."""
-    organisation = Organisation(1, tenant_id, users=500, records_per_day=4 * _MODELS)
+def _models(tenant_id: str, count: int, *, at: datetime) -> Iterator[_Model]:
+    """`count` records of the organisation, in the order in which they happened."""
+    users = min(500, max(12, count // 4))
+    organisation = Organisation(1, tenant_id, users=users, records_per_day=4 * _MODELS)
     found = 0
-    while found < _MODELS:
+    while found < count:
         for record in organisation.records_between(at, at + timedelta(hours=1)):
             model = _model(record)
-            if model is not None and found < _MODELS:
+            if model is not None and found < count:
                 found += 1
                 yield model
         at += timedelta(hours=1)
@@ -148,15 +154,23 @@ def _model(record: SimulatedRecord) -> _Model | None:
     return _Model(record.content_type, record.body.startswith(found[0], first), pieces)
 
 
-async def _serve(records: int, digests: Path | None) -> None:
-    """Answer until the standard input ends; every subscription is enabled beforehand."""
+async def _serve(records: int, tenants: int, digests: Path | None) -> None:
+    """Answer until the standard input ends; every subscription is enabled beforehand.
+
+    The records of many tenants lie in as much less time: a blob is cut from what came out in an hour, and
+    blobs are as long whoever has them.
+    """
+    identities = derive_identities(_SEED, count=2 * tenants)
+    full = {identity.tenant_id for identity in identities[:tenants]}
 
     def source(identity: TenantIdentity, started_at: datetime) -> StampedRecords:
-        wanted = records if identity.tenant_id == _FULL.tenant_id else 0
-        return StampedRecords(wanted, started_at=started_at, tenant_id=identity.tenant_id)
+        wanted = records // tenants if identity.tenant_id in full else 0
+        return StampedRecords(
+            wanted, started_at=started_at, tenant_id=identity.tenant_id, span=_SPAN / tenants
+        )
 
     settings = SimulationSettings(
-        tenants=(_FULL, _EMPTY),
+        tenants=identities,
         blob_records=BLOB_RECORDS,
         scenario=Scenario(behaviour=Behaviour(cut_blobs=False, duplicates=False)),
         live=False,
@@ -169,25 +183,21 @@ async def _serve(records: int, digests: Path | None) -> None:
                 tenant.subscriptions.start(str(content_type), running.started_at)
         if digests is not None:
             _write_digests(running, digests)
-        print(json.dumps(asdict(_describe(running))), flush=True)
+        print(json.dumps(asdict(_describe(running, tenants))), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 def _write_digests(running: RunningSimulator, file: Path) -> None:
-    publication = running.tenants[0].publication
-    blobs = [blob for content_type in ContentType for blob in publication.blobs(content_type)]
-    file.write_bytes(b"".join(digest(record) for blob in blobs for record in blob.records()))
+    file.write_bytes(b"".join(digest(record) for blob in _blobs(running) for record in blob.records()))
 
 
-def _describe(running: RunningSimulator) -> Service:
-    publication = running.tenants[0].publication
-    blobs = [blob for content_type in ContentType for blob in publication.blobs(content_type)]
+def _describe(running: RunningSimulator, tenants: int) -> Service:
+    blobs = list(_blobs(running))
     length = sum(sum(blob.lengths) for blob in blobs)
-    document = running.configuration()
-    full, empty = document["inputs"].values()
+    inputs = list(running.configuration()["inputs"].items())
     return Service(
-        full=full,
-        empty=empty,
+        full=dict(inputs[:tenants]),
+        empty=dict(inputs[tenants:]),
         records=sum(len(blob.lengths) for blob in blobs),
         blobs=len(blobs),
         record_bytes=round(length / max(1, sum(len(blob.lengths) for blob in blobs))),
@@ -195,5 +205,20 @@ def _describe(running: RunningSimulator) -> Service:
     )
 
 
+def _blobs(running: RunningSimulator) -> Iterator[Blob]:
+    for tenant in running.tenants:
+        for content_type in ContentType:
+            yield from tenant.publication.blobs(content_type)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("records", type=int)
+    parser.add_argument("--tenants", type=int, default=1)
+    parser.add_argument("--digests", type=Path)
+    options = parser.parse_args()
+    asyncio.run(_serve(options.records, options.tenants, options.digests))
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None))
+    _main()

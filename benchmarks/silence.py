@@ -1,22 +1,23 @@
 """How often the silence alarm is wrong in four simulated weeks with a holiday, and what it finds.
 
-`python -m benchmarks.silence` makes the blobs of six weeks of simulated tenants without a network: two to
+`./dev bench silence` makes the blobs of six weeks of simulated tenants without a network: two to
 learn, four to judge hour by hour as a run does. The third judged week has a holiday on its Wednesday, on
 which people do what they do on a Sunday. Then a stretch of content is taken out, of one feed or of all.
-Ends with 1 if an alarm is raised where nothing is wrong, or none where six working hours are gone of a
+It is missed if an alarm is raised where nothing is wrong, or none where six working hours are gone of a
 feed that has three blobs in such an hour, or of all feeds of a tenant that has such a feed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from rich.console import Console
+
+from benchmarks.figures import Judgement
+from benchmarks.outcome import Line, Outcome, missed_of
 from m365watch.completeness.rhythm import WEEK_H, Rhythm
 from m365watch.completeness.silence import JUDGED_H, FeedPast, Silence, judge_and_learn
 from m365watch.model import ContentType, Feed, TenantId
@@ -79,24 +80,27 @@ class TenantFigure:
     """The same, the earliest of all feeds, when all feeds are gone for six working hours."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.silence")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    options = parser.parse_args(arguments)
+def show_silence(console: Console) -> Outcome:
+    """Every tenant's figures."""
     figures = [measure(seed, size) for size in SIZES for seed in SEEDS]
-    write = sys.stdout.write
-    if options.json:
-        write(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
-    else:
-        write(page(figures))
-    wrong = any(figure.alarms for figure in figures)
-    blind = any(
-        None in (*figure.found_after_h.values(), figure.incident_after_h)
+    console.print(page(figures), highlight=False, soft_wrap=True)
+    after = [
+        hours
         for figure in figures
         if figure.found_after_h
-    )
-    return 1 if wrong or blind else 0
+        for hours in (*figure.found_after_h.values(), figure.incident_after_h)
+    ]
+    alarms, blind = sum(figure.alarms for figure in figures), after.count(None)
+    judgements = [
+        Judgement("false alarms", "at most 0", alarms, passed=not alarms),
+        Judgement("holes not found", "at most 0", blind, passed=not blind),
+    ]
+    hours = sum(figure.hours_judged for figure in figures)
+    case = f"{hours:,} feed-hours, {len(after)} holes"
+    slowest = max((one for one in after if one is not None), default=0)
+    line = Line(case, f"found after {slowest} h at most", asked=len(judgements), missed=missed_of(judgements))
+    passed = all(one.passed for one in judgements)
+    return Outcome((line,), passed, {"figures": [asdict(figure) for figure in figures]})
 
 
 def measure(seed: int, records_per_day: int) -> TenantFigure:
@@ -200,7 +204,3 @@ def page(figures: Sequence[TenantFigure]) -> str:
     seen = sum(hours is not None for hours in found)
     lines.append(f"{wrong} false alarms in {judged:,} feed-hours; {seen} of {len(found)} holes found")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,20 +1,20 @@
-"""What the upkeep of a lake costs: `python -m benchmarks.upkeep [RECORDS]` makes a lake and looks after it.
-
-Each verb runs in a process of its own; its time and its peak memory are printed, one line each.
-"""
+"""What the upkeep of a lake costs: a lake is made and looked after, each verb in a process of its own."""
 
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rich.console import Console
+
+from benchmarks.measuring import Command, run_measured
+from benchmarks.outcome import Line, Outcome
+
 RECORDS = 2_000_000
+VERBS = ("compact", "check", "erase", "retain", "vacuum")
 DAYS = 10
 BATCH_RECORDS = 5_000
 PERSON = "user7@contoso.example"
@@ -77,26 +77,20 @@ def look_after(verb: str, lake: Path) -> None:
         vacuum(lake, keep_hours=0, dry_run=False, progress=silently)
 
 
-def main() -> None:
-    """Without a verb: make the lake, and call this program once for each verb."""
-    if len(sys.argv) == 3:
-        look_after(sys.argv[1], Path(sys.argv[2]))
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu_s = used.ru_utime + used.ru_stime
-        sys.stdout.write(json.dumps({"cpu_s": cpu_s, "peak_mb": round(used.ru_maxrss * 1024 / 1e6)}) + "\n")
-        return
-    records = int(sys.argv[1]) if len(sys.argv) == 2 else RECORDS
-    with tempfile.TemporaryDirectory() as folder:
+def show_upkeep(*, records: int, console: Console) -> Outcome:
+    """Make a lake, and call this program once for each verb."""
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="m365watch-bench-") as folder:
         lake = Path(folder) / "lake"
         fill(lake, records)
-        for verb in ("compact", "check", "erase", "retain", "vacuum"):
-            began_s = time.monotonic()
-            command = [sys.executable, "-m", "benchmarks.upkeep", verb, str(lake)]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            took_s = time.monotonic() - began_s
-            cpu_us = told["cpu_s"] * 1e6 / records
-            sys.stdout.write(f"{verb:8} {took_s:6.1f} s {cpu_us:6.1f} us/record {told['peak_mb']:5} MB\n")
+        for verb in VERBS:
+            cost = run_measured(Command([sys.executable, "-m", "benchmarks.upkeep", verb, str(lake)]))
+            speed = f"{records / cost.wall_s:,.0f} records/s"
+            cpu_us, peak_mb = cost.cpu_s * 1e6 / records, cost.peak_bytes / 1e6
+            lines.append(Line(verb, speed, cpu_us=cpu_us, peak_mb=peak_mb))
+            console.print(f"{verb:8} {cost.wall_s:6.1f} s {cpu_us:6.1f} µs a record {peak_mb:5.0f} MB")
+    return Outcome(tuple(lines), passed=True, report={"records": records})
 
 
 if __name__ == "__main__":
-    main()
+    look_after(sys.argv[1], Path(sys.argv[2]))

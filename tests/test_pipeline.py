@@ -30,7 +30,7 @@ from m365watch.model import (
 )
 from m365watch.monitor.cycles import PullCycles
 from m365watch.outputs.queue import BatchQueue
-from m365watch.pipeline import BATCH_BYTES, LINGER_S, Pipeline
+from m365watch.pipeline import BATCH_BYTES, LINGER_S, BatchBounds, Pipeline
 from m365watch.progress import FeedProgress
 from m365watch.records.split import split_blob
 from m365watch.records.treatment import Treatment
@@ -59,6 +59,7 @@ class Works:
         override_tag: str | None = None,
         queue_bytes_max: int = 1024 * 1024 * 1024,
         calls: KeepingCalls | None = None,
+        bounds: BatchBounds | None = None,
     ) -> None:
         self.clock = LoopClock()
         self.calls = calls or KeepingCalls()
@@ -79,6 +80,7 @@ class Works:
             on_held=lambda fetched: self.held.append(fetched.known.ref.content_id),
             on_recalled=lambda: None,
             patience_s=patience_s,
+            bounds=bounds,
         )
         self._count = len(self.states())
 
@@ -155,10 +157,13 @@ def run(
     patience_s: float | None = None,
     override_tag: str | None = None,
     calls: KeepingCalls | None = None,
+    bounds: BatchBounds | None = None,
 ) -> Result:
     async def main() -> Result:
         settled = outputs or (FakeOutput("lake"),)
-        works = Works(folder, settled, patience_s=patience_s, override_tag=override_tag, calls=calls)
+        works = Works(
+            folder, settled, patience_s=patience_s, override_tag=override_tag, calls=calls, bounds=bounds
+        )
         async with at_work(works):
             return await use(works)
 
@@ -275,11 +280,8 @@ def test_a_batch_does_not_wait_for_more_where_nothing_is_on_its_way(tmp_path: Pa
     assert sizes(lake) == [1, 1]
 
 
-def test_a_batch_is_closed_when_it_has_enough_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_closed_when_it_has_enough_records(tmp_path: Path) -> None:
     """The rest goes into the next one, without a wait."""
-    monkeypatch.setattr("m365watch.pipeline.BATCH_RECORDS", 10)
     lake = FakeOutput("lake")
 
     async def use(works: Works) -> None:
@@ -287,7 +289,7 @@ def test_a_batch_is_closed_when_it_has_enough_records(
             works.take(*make_records(4, start=start))
         await drain(works)
 
-    run(tmp_path, use, lake)
+    run(tmp_path, use, lake, bounds=BatchBounds(records=10))
 
     assert sizes(lake) == [12, 12, 12]
 

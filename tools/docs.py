@@ -1,4 +1,4 @@
-"""Writes what is generated: the pages of docs/reference, and the bill of what a run is made of.
+"""Writes what is generated: reference pages, the figures in README, the bill of what a run is made of.
 
 `python -m tools.docs` writes it; with `--check` it writes nothing and ends with 1 where a page
 differs from what the code says now.
@@ -14,7 +14,16 @@ from pathlib import Path
 
 from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
-from tools import cli_page, detections_page, devo_errors_page, errors_page, parsed_packs, sbom, structure
+from tools import (
+    cli_page,
+    detections_page,
+    devo_errors_page,
+    errors_page,
+    figures_quoted,
+    parsed_packs,
+    sbom,
+    structure,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +37,7 @@ def render_api() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "README.md": figures_quoted.render,
     "deploy/sbom.cdx.json": sbom.render_bill,
     "docs/reference/cli.md": cli_page.render,
     "docs/reference/detections.md": detections_page.render,

@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from m365watch.detect.desk import ALERTS_READ_MAX
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.lake.scan import LakeScan, ScanAsked, TooMany

@@ -52,8 +52,9 @@ from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.tried import tried_in_vain
 from m365watch.model import BlobRef, BlobState, Feed
-from m365watch.monitor import latency, vocabulary
+from m365watch.monitor import latency, throttling, vocabulary
 from m365watch.monitor.latency import LatencyBook
+from m365watch.monitor.throttling import ThrottlingBook
 from m365watch.monitor.vocabulary import Vocabulary
 from m365watch.progress import RunProgress
 from m365watch.tenancy.note import ConfigurationNote, configuration_note
@@ -114,6 +115,15 @@ def read_latency(settings: Settings) -> LatencyBook:
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return LatencyBook.of_body(remembered(connection, latency.MEMORY))
+
+
+def read_throttling(settings: Settings) -> ThrottlingBook:
+    """How often Microsoft asked for fewer requests, as the collector last remembered it.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return ThrottlingBook.of_body(remembered(connection, throttling.MEMORY))
 
 
 def read_expiry(settings: Settings) -> list[KnownApplication]:

@@ -24,6 +24,7 @@ from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
+from m365watch.outputs.port import Output
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
@@ -33,13 +34,26 @@ from m365watch.values import dataclass
 _log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 12 * 1024 * 1024
-"""A batch is closed once its records have this many bytes."""
+"""A batch is closed once its records have this many bytes, where its outputs want it no larger."""
 BATCH_RECORDS = 10_000
-"""A batch is closed once it has this many records."""
+"""The same for so many records."""
 LINGER_S = 0.25
 """How long an unfilled batch waits for more, from its first blob on."""
 _UNTREATED = Treatment()
 _NONE = frozenset[int]()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBounds:
+    """A batch is closed once it has reached one of them."""
+
+    records: int = BATCH_RECORDS
+    size_bytes: int = BATCH_BYTES
+
+
+def pacing(outputs: Sequence[QueuedOutput]) -> list[Output]:
+    """The outputs that a run takes its pace from."""
+    return [one.output for one in outputs if not one.stands_aside]
 
 
 class Pipeline:
@@ -48,7 +62,7 @@ class Pipeline:
     That is: every output has its records, or has them in its queue on disk, or was left out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part of the run that it works with
         self,
         outputs: Sequence[QueuedOutput],
         treatments: Mapping[Feed, Treatment],
@@ -60,6 +74,7 @@ class Pipeline:
         on_held: Callable[[FetchedBlob], None],
         on_recalled: Callable[[], None],
         patience_s: float | None,
+        bounds: BatchBounds | None = None,
         observer: RunObserver | None = None,
     ) -> None:
         """`on_recalled` hears that the ledger may know due blobs again.
@@ -75,6 +90,7 @@ class Pipeline:
         self._clock = clock
         self._on_held = on_held
         self._on_recalled = on_recalled
+        self._bounds = bounds or BatchBounds()
         self._observer = observer
         self._router = Router()
         self._identities = IdentityMaker(ledger.identity_seed)
@@ -94,8 +110,8 @@ class Pipeline:
             on_delivered=observer.note_delivered if observer else _see_nothing,
             patience_s=patience_s,
         )
-        setting_the_pace = [one for one in outputs if not one.stands_aside]
-        self._lanes = [OutputLane(one, means, is_alone=setting_the_pace == [one]) for one in outputs]
+        paced = pacing(outputs)
+        self._lanes = [OutputLane(one, means, is_alone=paced == [one.output]) for one in outputs]
 
     @property
     def output_errors(self) -> dict[str, str]:
@@ -162,7 +178,7 @@ class Pipeline:
         records = size_bytes = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as linger:
-                while records < BATCH_RECORDS and size_bytes < BATCH_BYTES:
+                while records < self._bounds.records and size_bytes < self._bounds.size_bytes:
                     if not self._arrived:
                         if blobs and self._flushing:
                             break

@@ -74,6 +74,7 @@ def reach_tenant(
     clock: Clock,
     random: Random,
     on_request: Callable[[str], None] = lambda _: None,
+    on_throttled: Callable[[str], None] = lambda _: None,
     applications: Applications | None = None,
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
@@ -91,7 +92,14 @@ def reach_tenant(
         clock=clock,
     )
     api = ManagementApi(
-        session, tenant, tokens=tokens, budget=budget, clock=clock, random=random, on_request=on_request
+        session,
+        tenant,
+        tokens=tokens,
+        budget=budget,
+        clock=clock,
+        random=random,
+        on_request=on_request,
+        on_throttled=on_throttled,
     )
     announcements = _reach_announcements(
         tenant, session, clock=clock, random=random, on_request=on_request, applications=applications
@@ -135,12 +143,13 @@ class Reach:
         clock: Clock,
         random: Random,
         on_request: Callable[[str], None],
+        on_throttled: Callable[[str], None] = lambda _: None,
         pages: KeptPages,
         announced: KeptAnnouncements,
         applications: Applications | None = None,
         webhook: WebhookSettings | None = None,
     ) -> None:
-        """`on_request` hears on whose behalf each request is made.
+        """`on_request` hears on whose behalf each request is made, `on_throttled` whose were too many.
 
         Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
         `announced`. What else asks for tokens in the same run shares `applications`. With `webhook`,
@@ -151,6 +160,7 @@ class Reach:
         self._clock = clock
         self._random = random
         self._on_request = on_request
+        self._on_throttled = on_throttled
         self._pages = pages
         self._announced = announced
         self._applications = applications or Applications(session, clock)
@@ -192,6 +202,7 @@ class Reach:
             clock=self._clock,
             random=self._random,
             on_request=self._on_request,
+            on_throttled=self._on_throttled,
             applications=self._applications,
         )
         api = KeptPagesApi(reached.api, self._pages)

@@ -20,11 +20,12 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.engine import ALERTS_KEPT_MS, HORIZON_MS, OLDEST_MS, Engine
+from m365watch.detect.engine import ALERTS_KEPT_MS, HORIZON_MS, Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import NO_EXCEPTIONS, reach_s, watched_since_ms
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.portions import OLDEST
 from m365watch.detect.rebuilt import PLAN, SLICES_PER_DAY_MAX, RebuildPlan, partial_of
 from m365watch.detect.repair import RebuildStopped
 from m365watch.detect.restoring import restore_alerts
@@ -218,7 +219,7 @@ class Rebuild:
 
         for lake in lakes_present(self._asked.lakes, table=AUDIT):
             scan = LakeScan(lake, ScanAsked(_EVER))
-            for tenant, first in scan.earliest(claimed_max=timedelta(milliseconds=OLDEST_MS)).items():
+            for tenant, first in scan.earliest(claimed_max=OLDEST).items():
                 with state.transaction():
                     state.watch_since(tenant, watched_since_ms(round(first.timestamp() * 1000)))
 
@@ -241,7 +242,7 @@ class Rebuild:
         with state.transaction():
             restore_alerts(state, remembered, trusted_from_ms=end_ms - HORIZON_MS)
             state.forget_alerts(before_ms=end_ms - ALERTS_KEPT_MS)
-            state.keep_in_outbox(since_ms=told_ms, besides=known)
+            state.outbox.keep(since_ms=told_ms, besides=known)
             state.write("batch", "0")
             state.write(PLAN, msgspec.json.encode(msgspec.structs.replace(plan, is_complete=True)).decode())
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_sender_is_measured_and_its_records_are_counted() -> None:
     """Each has delivered every record once, or there would be no figures; so few are not judged."""
     finished = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--senders", "--records", "2000", "--runs", "1", "--json"],
+        [sys.executable, "-m", "benchmarks", "senders", "--records", "2000", "--runs", "1", "--json"],
         cwd=ROOT,
         capture_output=True,
         check=False,

@@ -14,15 +14,20 @@ from asking import ask, board_of, view_of
 from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
 from m365watch.board.exporting import csv_of
-from m365watch.board.pages import health, health_delivery, health_hours, health_needs
-from m365watch.board.shapes import Empty, Grid, Heat, Ranking, Tiles
+from m365watch.board.pages import health, health_delivery, health_detecting, health_hours, health_needs
+from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
+from m365watch.config.settings import Secret
+from m365watch.config.targets import SlackTarget, Wishes
 from m365watch.inspection import feeds_of, read_latency, read_status
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.monitor.latency import Step
+from m365watch.monitor.throttling import MEMORY, ThrottlingBook
+from m365watch.notify.rows import FILE_NAME, NotificationFile
 
 HOUR = timedelta(hours=1)
+STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 
 
 @pytest.fixture
@@ -154,5 +159,60 @@ def test_without_a_ledger_every_panel_says_what_to_do(sources: Sources, tmp_path
 
     for panel in health.PAGE.panels:
         text = asyncio.run(ask(board, f"/panel/health/{panel.name}")).text
-        assert "m365watch run" in text, panel.name
+        assert "m365watch run" in text or "detections.notifications" in text, panel.name
         assert "trouble" not in text
+
+
+def test_throttling_is_seen_over_time(troubled: Sources) -> None:
+    """Each throttled answer is in its hour, and somebody of another tenant sees none."""
+    now, feed = troubled.clock.now(), feed_of(troubled)
+    book = ThrottlingBook()
+    for hours in (1, 1, 30):
+        book.note(feed.tenant_id, now - hours * HOUR)
+    ledger = SqliteLedger(
+        troubled.settings.state_directory, outputs=frozenset(troubled.settings.receivers), now=now
+    )
+    ledger.remember(MEMORY, book.body())
+    ledger.close()
+
+    day, week = (
+        asyncio.run(health_detecting.throttling(view_of(f"range={one}"), troubled)) for one in ("24h", "7d")
+    )
+    none = asyncio.run(health_detecting.throttling(view_of("range=7d", STRANGER), troubled))
+
+    assert isinstance(day, Chart)
+    assert isinstance(week, Chart)
+    assert [sum(sum(line.values) for line in one.lines) for one in (day, week)] == [2, 3]
+    assert none.empty
+
+
+def test_detections_say_what_they_have_judged(sources: Sources) -> None:
+    """As many records as the ledger has delivered; nothing waits, and no rule is left out."""
+    delivered = sum(one.records_delivered for one in read_status(sources.settings).feeds)
+
+    rows = {row[0]: row[1] for row in texts(asyncio.run(health_detecting.detections(view_of(), sources)))}
+
+    assert rows["Records judged"] == f"{delivered:,}"
+    assert rows["Behind"] == rows["Rules left out"] == "0"
+    assert int(rows["Rules in force"]) > 100
+    assert rows["Second process"] == "in order"
+
+
+def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> None:
+    """A target that fails says why; one that no run has known says so."""
+    targets = tuple(
+        SlackTarget(name, Wishes(), Secret("https://chat.example/hook")) for name in ("chat", "other")
+    )
+    detections = replace(sources.settings.detections, targets=targets)
+    settings = replace(sources.settings, state_directory=tmp_path, detections=detections)
+    file = NotificationFile(tmp_path / FILE_NAME)
+    with file.transaction():
+        file.run("INSERT INTO target (name, since, tries, trouble) VALUES ('chat', 1, 3, 'HTTP 500')")
+    file.close()
+
+    grid = texts(asyncio.run(health_detecting.notifications(view_of(), replace(sources, settings=settings))))
+    nobody = asyncio.run(health_detecting.notifications(view_of(), sources))
+
+    assert [row[:2] for row in grid] == [["chat", "fails"], ["other", "no run yet"]]
+    assert "HTTP 500." in grid[0]
+    assert nobody.empty

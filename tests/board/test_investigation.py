@@ -96,6 +96,11 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
 
     shape = asyncio.run(investigate.compare(late, sources))
     nothing_before = asyncio.run(investigate.compare(view, sources))
+    chosen = f"range=30d&user={victim}&by=chosen&then_from={first}&then_to={(first + last) // 2}"
+    other = asyncio.run(
+        investigate.compare(replace(view_of(chosen), range=TimeRange((first + last) // 2, last + 1)), sources)
+    )
+    unread = asyncio.run(investigate.compare(view_of(f"user={victim}&by=chosen&then_from=x"), sources))
 
     assert isinstance(shape, Several)
     words = [row[1].text for grid in shape.parts if isinstance(grid, Grid) for row in grid.rows]
@@ -106,6 +111,10 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
         assert order == sorted(order)
         assert all(row[3].text == "0" for row in grid.rows if row[1].text == "new")
     assert nothing_before.empty
+    assert isinstance(other, Several)
+    assert (other.chosen, other.empty) == ("chosen", None)
+    assert any(row[1].text == "new" for grid in other.parts if isinstance(grid, Grid) for row in grid.rows)
+    assert unread.empty == investigate.NO_SPAN
 
 
 def test_a_record_is_shown_whole(sources: Sources, victim: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from asking import Answer, board_of
 from m365watch.board.access import Access, Role
-from m365watch.board.id_token import access_in, has_too_many_groups
+from m365watch.board.id_token import Expected, TokenWrong, access_in, has_too_many_groups, judge
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -220,3 +221,11 @@ def test_the_first_grant_counts() -> None:
     assert access_in({"groups": GROUP}, GRANTS) is None
     assert has_too_many_groups({"_claim_names": {"groups": "src1"}})
     assert not has_too_many_groups(both)
+
+
+def test_a_token_that_is_nested_too_deeply_is_none() -> None:
+    """Found by the fuzzer: its decoder gives up in another way than over what is no JSON."""
+    part = base64.urlsafe_b64encode(b"[" * 5_000 + b"]" * 5_000).decode()
+
+    with pytest.raises(TokenWrong, match="it cannot be read"):
+        judge(f"{part}.{part}.", {}, Expected("https://a.example", "app", "nonce"), now_s=0.0)

@@ -28,6 +28,9 @@ MAY_BE_EMPTY = {
     ("sign-ins", "sessions"),
     ("sign-ins", "first-seen"),
     ("sign-ins", "countries"),
+    ("sign-ins", "map"),
+    ("sign-ins", "towns"),
+    ("sign-ins", "journeys"),
     ("applications", "gates"),
     ("threats", "mail"),
     ("threats", "mail-by"),
@@ -41,9 +44,12 @@ MAY_BE_EMPTY = {
     ("health", "needs"),
     ("health", "gaps"),
     ("health", "waiting"),
+    ("health", "throttling"),
+    ("health", "notifications"),
     ("health", "quarantine"),
     ("health", "audits"),
     ("collectors", "history"),
+    ("trail", "deeds"),
 }
 
 

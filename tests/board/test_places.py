@@ -1,14 +1,19 @@
-"""Sign-ins by place, where tables of addresses tell it."""
+"""Sign-ins by place, where tables of addresses tell it; and journeys that nobody can have made."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from asking import view_of
-from m365watch.board.pages import sign_ins
+from m365watch.board.journeys import far_apart, list_journeys
+from m365watch.board.outline import HEIGHT, NORTH, WIDTH, place_on
+from m365watch.board.pages import sign_in_places, sign_ins
 from m365watch.board.places import UNKNOWN, locate, travellers
-from m365watch.board.shapes import Grid, Several
+from m365watch.board.queries import sign_ins as queries
+from m365watch.board.shapes import Grid, Several, WorldMap
 from m365watch.board.sources import Sources
 from m365watch.detect.knowledge import Whereabouts
 
@@ -18,8 +23,19 @@ class Atlas:
 
     def locate(self, address: str) -> Whereabouts:
         if address.startswith("192.0.2."):
-            return Whereabouts(country="DE", asn="64500")
-        return Whereabouts(country="NO", asn="64501") if address.startswith("203.0.113.") else Whereabouts()
+            return Whereabouts(country="DE", asn="64500", latitude=53.08, longitude=8.8, city="Bremen")
+        if address.startswith("203.0.113."):
+            return Whereabouts(country="BR", asn="64501", latitude=-8.76, longitude=-63.9)
+        return Whereabouts()
+
+
+class WideAtlas(Atlas):
+    """All that is no IPv4 address is at the other end of the world."""
+
+    def locate(self, address: str) -> Whereabouts:
+        if ":" in address:
+            return Whereabouts(country="AU", latitude=-31.95, longitude=115.86, city="Perth")
+        return super().locate(address)
 
 
 ROWS = [
@@ -35,13 +51,13 @@ def test_sign_ins_are_counted_by_country_and_operator() -> None:
     located = locate(ROWS, Atlas())
 
     counts = {name: (one.count, one.failures, len(one.people)) for name, one in located.countries.items()}
-    assert counts == {"DE": (5, 1, 1), "NO": (5, 3, 2), UNKNOWN: (1, 0, 1)}
+    assert counts == {"DE": (5, 1, 1), "BR": (5, 3, 2), UNKNOWN: (1, 0, 1)}
     assert set(located.operators) == {"AS64500", "AS64501", UNKNOWN}
 
 
 def test_whoever_only_failed_was_not_there() -> None:
     """A password that is tried from abroad does not make its owner a traveller."""
-    assert travellers(locate(ROWS, Atlas())) == [("ann@x", {"DE": 4, "NO": 2})]
+    assert travellers(locate(ROWS, Atlas())) == [("ann@x", {"DE": 4, "BR": 2})]
 
 
 def test_countries_show_where_tables_tell_them(sources: Sources) -> None:
@@ -58,3 +74,56 @@ def test_countries_show_where_tables_tell_them(sources: Sources) -> None:
     assert isinstance(countries, Grid)
     assert "detections.enrich.databases" in networks.cut
     assert {row[0].text for row in countries.rows} >= {"DE"}
+
+
+def test_a_journey_is_impossible_only_where_nobody_flies_so_fast() -> None:
+    """Bremen to Porto Velho are 9,500 km: an hour is too short, half a day is not, nor is a place unknown."""
+    hour = 3_600
+    rows = [
+        ("ann@x", "192.0.2.1", 0),
+        ("ann@x", "203.0.113.9", hour),
+        ("ann@x", "192.0.2.2", 3 * hour),
+        ("bob@x", "192.0.2.1", 0),
+        ("bob@x", "203.0.113.9", 12 * hour),
+        ("eve@x", "198.51.100.7", 0),
+        ("eve@x", "203.0.113.9", 1),
+    ]
+
+    [found] = list_journeys(rows, Atlas())
+
+    assert (found.who, found.start.address, found.end.address) == ("ann@x", "192.0.2.1", "203.0.113.9")
+    assert 9_300 < found.distance_km < 9_700
+    assert found.speed_km_h == pytest.approx(found.distance_km)
+    assert far_apart(ROWS, Atlas()) == ["ann@x"]
+
+
+def test_places_are_on_the_map(sources: Sources) -> None:
+    """Every sign-in whose address has a place is in a spot, and what is impossible is a line between two."""
+    view, located = view_of("range=30d"), replace(sources, places=WideAtlas())
+    pairs = asyncio.run(sources.ask(view, queries.PAIRS))
+
+    world = asyncio.run(sign_in_places.world(view, located))
+    journeys = asyncio.run(sign_in_places.journeys(view, located))
+    nowhere = asyncio.run(sign_in_places.world(view, replace(sources, places=NoPlaces())))
+
+    assert isinstance(world, WorldMap)
+    assert isinstance(journeys, Grid)
+    placed = sum(count for address, _, count, _ in pairs if located.places.locate(address).country)
+    assert sum(int(one.says.split(": ")[1].split()[0].replace(",", "")) for one in world.spots) == placed > 0
+    assert 0 < len(world.tracks) <= len(journeys.rows)
+    assert nowhere.empty == sign_in_places.NO_SPOTS
+    assert asyncio.run(sign_in_places.world(view, sources)).empty == sign_in_places.NO_PLACES
+
+
+class NoPlaces:
+    """A table of countries."""
+
+    def locate(self, address: str) -> Whereabouts:
+        return Whereabouts(country="DE")
+
+
+def test_a_place_beyond_the_edge_is_on_the_map() -> None:
+    """A table may say anything of an address."""
+    assert place_on(0, 0) == (WIDTH / 2, NORTH * 2)
+    assert place_on(90, 200) == (WIDTH, 0)
+    assert place_on(-90, -200) == (0, HEIGHT)

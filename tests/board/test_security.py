@@ -58,10 +58,13 @@ from m365watch.board.shapes import (
     Said,
     Several,
     Shape,
+    Spot,
     Tile,
     Tiles,
+    Track,
     Waiting,
     Way,
+    WorldMap,
 )
 from m365watch.boarding import read_listen
 from m365watch.config.listening import BoardSettings
@@ -203,6 +206,7 @@ def case_shapes_of(text: str) -> list[Shape]:
         Records([shown], text),
         Matrix([(text, [Met(text, text, 1, 2, 3, way.url)])], text),
         Lanes(0, 3600, 2, [(text, [lane])], [(0.5, text)]),
+        WorldMap([Spot(1, 2, text, 0.5, "c1", way.url)], [Track((1, 2), (3, 4), text)], text),
     ]
 
 
@@ -234,7 +238,7 @@ def test_a_records_words_are_never_markup() -> None:
         tags = []
         for shape in (hostile, plain):
             parser = Tags()
-            parser.feed(templates.render_shape(shape, view=view_of(), path="/overview"))
+            parser.feed(templates.render_shape(shape, view=view_of(), path="/overview", title="T"))
             tags.append(parser.found)
 
         assert tags[0] == tags[1]
@@ -242,7 +246,9 @@ def test_a_records_words_are_never_markup() -> None:
 
 def test_nothing_in_a_name_turns_it_round() -> None:
     """A name that would be read backwards, or that hides a part of itself, shows with what it does so."""
-    page = Templates().render_shape(shapes_of("\u202egnp.exe\x07")[2], view=view_of(), path="/overview")
+    page = Templates().render_shape(
+        shapes_of("\u202egnp.exe\x07")[2], view=view_of(), title="T", path="/overview"
+    )
 
     assert "[U+202E]gnp.exe[U+0007]" in page
     assert not re.search("[\u202e\x07]", page)

@@ -1,50 +1,48 @@
-"""Matches found in another process are those that are found here, and its end costs nothing."""
+"""Detection in another process finds what is found here, and the end of that process costs nothing."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 from patience import PATIENCE_S
 
 from m365watch.detect.alert import Alert
-from m365watch.detect.aside import QUIET_RESTS, AsideFinder
-from m365watch.detect.engine import Engine, Portion
-from m365watch.detect.finding import Found
+from m365watch.detect.alone import Piece, Take, Told, write_frame
+from m365watch.detect.aside import QUIET_LOOKS, AsideEngine, Child, ChildLost, part_of
+from m365watch.detect.engine import Engine
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.figures import Figures
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import load_packs
+from m365watch.detect.matching import Kind, kinds_of
+from m365watch.detect.port import Detects
+from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
+from m365watch.detect.rule import Rule
+from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
 from m365watch.simulator.organisation import Organisation
 from rules import TENANT
 
 START = datetime(2024, 3, 5, 8, tzinfo=UTC)
 HOURS = 6
-WAITS_S = PATIENCE_S
+END = START + timedelta(hours=HOURS)
 
 
-class Aside(AsideFinder):
-    """One whose child is started by any batch, and waited for."""
-
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given, busy_records=1)  # type: ignore[arg-type]
-
-    def wait(self) -> None:
-        """Return once the child is ready, or has ended."""
-        end = time.monotonic() + WAITS_S
-        while self.child is not None and not self.child.is_ready:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-
+@cache
 def batches() -> list[list[Portion]]:
     """Some hours of an organisation, each a batch of small portions."""
     organisation = Organisation(3, TENANT, users=40, records_per_day=6_000)
@@ -57,133 +55,197 @@ def batches() -> list[list[Portion]]:
     return found
 
 
-def make_engine(path: Path, finder: type[AsideFinder] | None = None) -> Engine:
-    rules = [*load_packs().rules, make_risk_rule()]
-    return Engine(
-        rules, DetectionState(path, survives_power_cuts=False), knowledge=NOTHING_KNOWN, finder=finder
-    )
+@cache
+def all_rules() -> list[Rule]:
+    return [*load_packs().rules, make_risk_rule()]
 
 
-def take_all(engine: Engine, before: dict[int, object] | None = None) -> list[Alert]:
-    """What the engine makes of all batches; `before` has what is done before one of them."""
-    for number, portions in enumerate(batches(), start=1):
-        act = (before or {}).get(number)
-        if callable(act):
-            act()
-        engine.take(portions, number=number, now=START + timedelta(hours=HOURS))
-        if isinstance(engine.finder, Aside):
-            engine.finder.wait()
+def open_state(folder: Path) -> DetectionState:
+    return DetectionState(folder / "d.sqlite", survives_power_cuts=False)
+
+
+def make_aside(folder: Path, *, busy_records: int = 1) -> AsideEngine:
+    """One whose child is started by any batch."""
+    return AsideEngine(all_rules(), open_state(folder), busy_records=busy_records)
+
+
+def child_of(engine: AsideEngine) -> Child:
+    assert engine.child is not None
+    return engine.child
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def take_all(
+    engine: Detects,
+    before: Mapping[int, Callable[[], object]] | None = None,
+    *,
+    change: Mapping[int, Callable[[list[Portion]], list[Portion]]] | None = None,
+    last: list[Portion] | None = None,
+) -> tuple[list[Alert], Figures]:
+    """What the engine makes of all batches; `before` and `change` have what is done to one of them."""
+    every = [*batches(), *([last] if last else [])]
+    for number, portions in enumerate(every, start=1):
+        (before or {}).get(number, bool)()
+        changed = (change or {}).get(number, list)(portions)
+        engine.take(changed, number=number, now=END)
+    engine.look(now=END)
     alerts = [kept.alert for kept in engine.state.list_alerts()]
     engine.close()
     engine.state.close()
-    return sorted(alerts, key=lambda one: one.id)
+    return sorted(alerts, key=lambda one: one.id), engine.figures
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Alert]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Alert], Figures]:
     """What one process finds."""
-    found = take_all(make_engine(tmp_path_factory.mktemp("own") / "d.sqlite"))
-    assert len(found) > 3
-    return found
+    alerts, figures = take_all(Engine(all_rules(), open_state(tmp_path_factory.mktemp("own"))))
+    assert len(alerts) > 3
+    return alerts, figures
 
 
-def test_another_process_finds_the_same(tmp_path: Path, expected: list[Alert]) -> None:
-    """Of the first batch this process finds the matches, of the others the child."""
-    engine = make_engine(tmp_path / "d.sqlite", Aside)
+def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Alert], Figures]) -> None:
+    """Of every batch, from the first on, and it counts the same."""
+    engine = make_aside(tmp_path)
     pids: list[int] = []
 
-    def note() -> None:
-        assert isinstance(engine.finder, Aside)
-        assert engine.finder.child is not None
-        pids.append(engine.finder.child.pid)
-
-    assert take_all(engine, {2: note, HOURS: note}) == expected
-    assert pids[0] == pids[1]
-    assert pids[0] != os.getpid()
+    assert (
+        take_all(engine, {one: lambda: pids.append(child_of(engine).pid) for one in (2, HOURS)}) == expected
+    )
+    assert pids[0] == pids[1] != os.getpid()
+    assert not is_running(pids[0])
 
 
-def test_a_child_that_is_killed_is_done_without(tmp_path: Path, expected: list[Alert]) -> None:
-    """Between two batches: this process takes the rest over."""
-    engine = make_engine(tmp_path / "d.sqlite", Aside)
+def test_a_child_that_is_killed_is_done_without(
+    tmp_path: Path, expected: tuple[list[Alert], Figures]
+) -> None:
+    """Between two batches: this process takes over, knowing what the child has written, and says so."""
+    engine = make_aside(tmp_path)
 
-    def kill() -> None:
-        assert isinstance(engine.finder, Aside)
-        assert engine.finder.child is not None
-        os.kill(engine.finder.child.pid, signal.SIGKILL)
-
-    assert take_all(engine, {4: kill}) == expected
-    assert isinstance(engine.finder, Aside)
-    assert engine.finder.child is None
+    assert take_all(engine, {4: lambda: os.kill(child_of(engine).pid, signal.SIGKILL)})[0] == expected[0]
+    assert engine.child is None
+    records = sum(portion.count for portions in batches() for portion in portions)
+    assert read_standing(engine.state.path) == DetectionStanding(records, "has ended")
 
 
-def test_a_child_that_ends_within_a_batch_loses_nothing(tmp_path: Path, expected: list[Alert]) -> None:
-    """What it had found already is found once more, which changes nothing."""
+def test_a_child_that_ends_within_a_batch_loses_nothing(
+    tmp_path: Path, expected: tuple[list[Alert], Figures]
+) -> None:
+    """What it was told of the batch is told anew to the engine here."""
+    engine = make_aside(tmp_path)
 
-    class Ending(Aside):
-        def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
-            for number, found in enumerate(super().find(portions)):
-                yield found
-                if number == 0 and self.child is not None and self.child.is_ready:
-                    os.kill(self.child.pid, signal.SIGKILL)
+    class Deadly(Portion):
+        """Whoever looks at it kills the child."""
 
-    assert take_all(make_engine(tmp_path / "d.sqlite", Ending)) == expected
+        @property
+        def kinds(self) -> Iterable[Kind]:
+            if engine.child is not None:
+                os.kill(engine.child.pid, signal.SIGKILL)
+            return kinds_of(self.headers)
+
+    def deadly(portion: Portion) -> Portion:
+        return Deadly(portion.tenant, portion.received_at, portion.records, portion.headers)
+
+    cut = {3: lambda portions: [*portions[:2], deadly(portions[2]), *portions[3:]]}
+
+    assert take_all(engine, change=cut)[0] == expected[0]
+    assert engine.child is None
 
 
-def test_a_batch_that_breaks_off_leaves_nothing_behind(tmp_path: Path, expected: list[Alert]) -> None:
-    """The child's other answers to it are no answers to the next one."""
+def test_an_engine_here_goes_on_where_the_child_was_let_go_of(
+    tmp_path: Path, expected: tuple[list[Alert], Figures]
+) -> None:
+    """After quiet minutes; and the next child goes on where that one ended."""
+    engine = make_aside(tmp_path, busy_records=100)
+    pids: list[int] = []
 
-    class Full(DetectionState):
-        left = 0
+    def be_quiet() -> None:
+        pids.append(child_of(engine).pid)
+        for _ in range(QUIET_LOOKS + 1):
+            engine.look(now=END)
+        assert engine.child is None
+        assert not is_running(pids[0])
 
-        def write(self, key: str, value: str) -> None:
-            if key == "batch" and self.left:
-                self.left -= 1
-                raise OSError
-            super().write(key, value)
+    cut = {4: lambda portions: portions[:1], 5: lambda _: batches()[3]}
+    every = {4: be_quiet, 5: lambda: pids.append(0 if engine.child is None else 1)}
 
-    rules = [*load_packs().rules, make_risk_rule()]
-    state = Full(tmp_path / "d.sqlite", survives_power_cuts=False)
-    engine = Engine(rules, state, finder=Aside)
-    for number, portions in enumerate(batches(), start=1):
-        state.left = 1
-        with pytest.raises(OSError):
-            engine.take(portions, number=number, now=START + timedelta(hours=HOURS))
-        engine.take(portions, number=number, now=START + timedelta(hours=HOURS))
-        assert isinstance(engine.finder, Aside)
-        engine.finder.wait()
-    found = sorted((kept.alert for kept in state.list_alerts()), key=lambda one: one.id)
-    engine.close()
+    assert take_all(engine, every, change=cut, last=batches()[4])[0] == expected[0]
+    assert pids[1:] == [0]
+
+
+def test_a_batch_that_cannot_be_written_counts_when_it_comes_again(
+    tmp_path: Path, expected: tuple[list[Alert], Figures]
+) -> None:
+    """The child says what its disk says, and goes on."""
+    engine = make_aside(tmp_path)
+    disk = sqlite3.connect(engine.state.path)
+    full = "CREATE TRIGGER full BEFORE UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+
+    def refuse() -> None:
+        disk.execute(full)
+        with pytest.raises(OutputUnavailable, match="the disk is full"):
+            engine.take(batches()[2], number=3, now=END)
+        disk.execute("DROP TRIGGER full")
+
+    assert take_all(engine, {3: refuse})[0] == expected[0]
+    disk.close()
+
+
+def test_a_child_whose_collector_is_gone_writes_nothing_more(tmp_path: Path) -> None:
+    """Another run has taken hold of the file: what was left behind ends at its next batch."""
+    state = open_state(tmp_path)
+    told = Told(state.path, state.take_hold(), False, tuple(all_rules()), NOTHING_KNOWN, Exceptions())
+    child = Child(told, may_match=lambda _kind: True)
+    assert child.take(batches()[0], number=1, now=END).trouble is None
+    state.take_hold()
+
+    with pytest.raises(ChildLost, match="has ended"):
+        child.take(batches()[1], number=2, now=END)
+    child.stop()
+
+    assert state.last_batch == 1
     state.close()
 
-    assert found == expected
+
+def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path) -> None:
+    """The collector was killed while it told of it."""
+    state = open_state(tmp_path)
+    told = Told(state.path, state.take_hold(), False, tuple(all_rules()), NOTHING_KNOWN, Exceptions())
+    parts = [part_of(portion, lambda _kind: True) for portion in batches()[0]]
+    command = [sys.executable, "-m", "m365watch.detect.alone"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        for frame in (pickle.dumps(told), *map(msgspec.msgpack.encode, (Take(1, END), Piece(parts)))):
+            write_frame(process.stdin.fileno(), frame)
+        process.stdin.close()
+
+        assert process.wait(PATIENCE_S) == 0
+
+    assert (state.last_batch, state.count()["matches"]) == (0, 0)
+    state.close()
 
 
 def test_a_child_imports_little() -> None:
     """It is started while much is to be done: what reads rules and settings is not imported for it."""
-    code = "import sys, m365watch.detect.seeking; print(*sys.modules)"
+    code = "import sys, m365watch.detect.alone; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(found.stdout.split())
 
-    assert "m365watch.detect.matching" in loaded
-    assert not loaded & {"pydantic", "structlog", "yaml", "sqlite3", "asyncio", "m365watch.config.settings"}
+    assert "m365watch.detect.engine" in loaded
+    assert not loaded & {"structlog", "yaml", "asyncio", "sigma", "m365watch.config.settings"}
 
 
 def test_a_quiet_collector_has_no_child(tmp_path: Path) -> None:
     """It takes memory, and is worth that while much is to be done."""
-    engine = make_engine(tmp_path / "d.sqlite", AsideFinder)
-    portions = batches()[0]
-    engine.take(portions, number=1, now=START)
-    assert isinstance(engine.finder, AsideFinder)
-    assert engine.finder.child is None
-    many = [portion for _ in range(20) for portion in portions]
-    engine.take(many, number=2, now=START)
-    child = engine.finder.child
-    assert child is not None
-    for _ in range(QUIET_RESTS + 1):
-        engine.finder.rest()
+    engine = AsideEngine(all_rules(), open_state(tmp_path))
+    engine.take(batches()[0], number=1, now=START)
 
-    assert engine.finder.child is None
-    with pytest.raises(ProcessLookupError):
-        os.kill(child.pid, 0)
+    assert engine.child is None
     engine.close()
     engine.state.close()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Naming, find_named, forget_named
+from m365watch.detect.portions import Portion
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
@@ -56,7 +57,7 @@ def test_what_names_the_person_goes_and_the_lake_is_due(path: Path) -> None:
     assert users_in(path) == list(USERS[1:])
     assert find_named(path, HERS) == forget_named(path, HERS)
     state = DetectionState(path)
-    assert [one.alert.entity("user") for one in state.list_outbox()] == list(USERS[1:])
+    assert [one.alert.entity("user") for one in state.outbox.list_waiting()] == list(USERS[1:])
     assert [one.kept for one in state.lake_due.list(after=0, most=9)] == [None]
     state.close()
 

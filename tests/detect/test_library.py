@@ -289,3 +289,75 @@ def test_the_same_key_in_two_maps_is_no_mistake(tmp_path: Path) -> None:
     detection = {"a": {"Operation": "x"}, "b": {"Operation": "y"}, "condition": "a or b"}
 
     assert load_good(tmp_path, rule_text(detection)).rules
+
+
+def laughs(key: str) -> str:
+    """A kilobyte of YAML that unfolds to a billion values below `key`."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    return "\n".join([*lines, f"{key}: *a8", ""])
+
+
+@pytest.mark.parametrize("key", ["title", "detection", "m365watch", "<<"])
+def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path, key: str) -> None:
+    """At once, with the line; the rule beside it is in force."""
+    good = rule_text({"s": {"Operation": "One"}, "condition": "s"})
+    library = load_text(tmp_path, laughs(key))
+    (tmp_path / "rules" / "other.yml").write_text(good)
+
+    (mistake,) = library.mistakes
+    assert "aliases (*name) unfold to more than 100,000 values here" in str(mistake)
+    assert "line " in str(mistake)
+    assert len(load_library([tmp_path / "rules"]).rules) == 1
+
+
+def test_an_alias_inside_of_what_it_names_is_refused(tmp_path: Path) -> None:
+    """It would have no end."""
+    (mistake,) = load_text(tmp_path, "title: &a [x, *a]\n").mistakes
+
+    assert str(mistake).endswith("line 1: an alias (*name) stands inside of what it names")
+
+
+def test_aliases_that_spare_writing_are_read(tmp_path: Path) -> None:
+    """As in many rules: a list that two selections share."""
+    shared = "x: &names [One, Two]\n"
+    text = rule_text({"s": {"Operation": "LIST"}, "condition": "s"}).replace("LIST", "*names")
+
+    assert load_good(tmp_path, shared + text).rules
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: A\nlogsource: {product: m365}\ndetection: {s: {X: a}, condition: 2}\n",
+        "title: A\ncorrelation: {type: event_count, rules: [{x: 1}], timespan: 1h, condition: {gte: 1}}\n",
+        "title: A\nlogsource: {product: m365}\nfilter: {rules: [[]], s: {X: a}, condition: not s}\n",
+    ],
+)
+def test_a_value_of_another_kind_costs_its_own_rule_alone(tmp_path: Path, text: str) -> None:
+    """Found by the fuzzer: a number for a condition stopped the loading of all rules."""
+    good = rule_text({"s": {"Operation": "One"}, "condition": "s"})
+    library = load_text(tmp_path, text, good)
+
+    assert len(library.rules) == 1
+    assert len(library.mistakes) == 1
+    assert "mine.yml:1 (A): " in str(library.mistakes[0])
+
+
+def test_a_title_moves_no_terminal_s_cursor(tmp_path: Path) -> None:
+    """Found by the fuzzer: a mistake named its rule as it stands there."""
+    mistakes = load_text(tmp_path, 'title: "a\\e[2Jb\\0"\n').mistakes
+
+    assert mistakes
+    assert all(str(mistake).isprintable() for mistake in mistakes)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "a\\b.c", "é"])
+def test_a_field_of_any_name_can_be_asked_for(tmp_path: Path, name: str) -> None:
+    """Found by the fuzzer: a name that JSON writes with escapes stopped the detections."""
+    library = load_good(tmp_path, rule_text({"s": {name: "One"}, "condition": "s"}))
+    top, _, inner = name.partition(".")
+    fields: dict[str, Any] = {top: {inner: "One"} if inner else "One"}
+
+    assert alerts_of(library, [record(**fields)])
+    assert not alerts_of(library, [record(Other="One")])

@@ -12,9 +12,10 @@ import pytest
 
 from m365watch.config.settings import RetentionSettings, TableRetention
 from m365watch.detect.desk import AlertsAsked, list_alerts, read_figures
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.portions import Portion
 from m365watch.detect.rebuilt import partial_of
 from m365watch.detect.repair import RebuildStopped
 from m365watch.detect.rule import Rule
@@ -200,7 +201,7 @@ def test_only_what_no_lake_knows_is_told_anew(site: Site) -> None:
     site.rebuild()
 
     state = DetectionState(site.path)
-    assert [one.alert.entity("user") for one in state.list_outbox()] == ["new@contoso.example"]
+    assert [one.alert.entity("user") for one in state.outbox.list_waiting()] == ["new@contoso.example"]
     assert len(state.list_alerts()) == 4
     state.close()
 

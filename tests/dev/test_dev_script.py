@@ -15,7 +15,20 @@ DEV = Path(__file__).resolve().parents[2] / "dev"
 TOOLS = ("sh", "dirname", "cat", "sed", "head", "readlink", "cmp", "rm", "mkdir", "cp", "chmod", "env")
 """What the script calls; all of it is on every machine with a shell."""
 
-VERBS = ("demo", "setup", "test", "check", "audit", "simulate", "weeks", "bench", "soak", "docs", "lock")
+VERBS = (
+    "demo",
+    "setup",
+    "test",
+    "check",
+    "audit",
+    "simulate",
+    "fuzz",
+    "weeks",
+    "bench",
+    "soak",
+    "docs",
+    "lock",
+)
 
 
 def run_dev(*arguments: str, script: Path = DEV, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,8 @@ class Speedway:
     def __post_init__(self) -> None:
         """Write the configuration."""
         self._lines, self._testimony = self.folder / "stderr", self.folder / "testimony"
-        source = dict(self.service.full)
+        [source] = self.service.full.values()
+        source = dict(source)
         source["services"] = {
             name: {**settings, "override_bloom_filter_buffer_size": _MERGE_COUNT}
             for name, settings in source["services"].items()

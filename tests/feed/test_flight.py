@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m365watch.collection import BYTES_IN_FLIGHT_MAX, BYTES_PREPARED_MAX, flight_for
+from m365watch.collection import (
+    BYTES_IN_FLIGHT_MAX,
+    BYTES_LARGE_MAX,
+    BYTES_PREPARED_MAX,
+    LARGE_BATCHES,
+    flight_for,
+    takes_large_batches,
+)
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.tries import FETCHES_MAX
 from m365watch.model import Batch
@@ -213,6 +220,7 @@ class PreparingOutput(FakeOutput):
     [
         ([FakeOutput("files")], BYTES_IN_FLIGHT_MAX),
         ([FakeOutput("files"), PreparingOutput("lake")], BYTES_IN_FLIGHT_MAX + BYTES_PREPARED_MAX),
+        ([PreparingOutput("lake")], BYTES_IN_FLIGHT_MAX + BYTES_LARGE_MAX),
     ],
 )
 def test_an_output_that_prepares_a_batch_has_room_for_it(outputs: list[FakeOutput], bytes_max: int) -> None:
@@ -224,3 +232,20 @@ def test_an_output_that_prepares_a_batch_has_room_for_it(outputs: list[FakeOutpu
         return flight.admits(bytes_max - 1), flight.admits(bytes_max)
 
     assert asyncio.run(main()) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "are_large"),
+    [
+        ([], False),
+        ([FakeOutput("files")], False),
+        ([FakeOutput("files"), PreparingOutput("lake")], False),
+        ([PreparingOutput("lake"), PreparingOutput("other")], True),
+    ],
+)
+def test_only_a_run_into_nothing_but_lakes_has_large_batches(
+    outputs: list[FakeOutput], are_large: bool
+) -> None:
+    """A wire would hold them open. What is in flight has room for one that fills and two that are written."""
+    assert takes_large_batches(outputs) == are_large
+    assert 3 * LARGE_BATCHES.size_bytes <= BYTES_IN_FLIGHT_MAX + BYTES_LARGE_MAX

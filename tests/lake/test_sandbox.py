@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from lake_place import LakePlace, rows_of
 from m365watch.errors import QueryRefused, QueryStopped
 from m365watch.lake.reader import LakeReader
-from m365watch.lake.sandbox import Refused, only_select
+from m365watch.lake.sandbox import Refused, _one_line, only_select
 from m365watch.testing.batches import TENANT, make_records, make_simple_batch
 
 
@@ -143,3 +144,11 @@ def test_the_child_inherits_no_environment(lake: Path, monkeypatch: pytest.Monke
 def test_the_lake_is_the_same_after_all_that(lake: Path) -> None:
     """A hundred records went in, a hundred are there."""
     assert rows_of(lake).num_rows == 100
+
+
+def test_a_mistake_in_sql_moves_no_terminal_s_cursor() -> None:
+    """Found by the fuzzer: DuckDB quotes the line of SQL as it was typed."""
+    with pytest.raises(duckdb.ParserException) as caught:
+        only_select("SELEC \x1b[2J")
+
+    assert _one_line(str(caught.value)).isprintable()

@@ -111,7 +111,7 @@ def test_every_way_through_the_ledger_is_taken_often_enough(verdicts: Verdicts) 
     assert {way: taken[way.value] for way in Way if taken[way.value] < WAYS_MIN[way]} == {}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("seed", [1, 3, 4, 8, 9])
 def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path, seed: int) -> None:
     """It is larger than all that may be in flight, and is delivered all the same, whatever else is wrong."""
     plan = make_plan(seed, Random(seed))

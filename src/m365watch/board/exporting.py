@@ -27,6 +27,7 @@ from m365watch.board.shapes import (
     Shape,
     Tiles,
     Waiting,
+    WorldMap,
 )
 from m365watch.board.time_range import instant_text
 from m365watch.board.words import visible
@@ -74,7 +75,9 @@ def _rows_of(shape: Drawn) -> Iterator[list[str]]:
             yield from _case_rows(shape)
 
 
-def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes | Hits) -> Iterator[list[str]]:
+def _case_rows(
+    shape: Queue | Case | Listing | Records | Matrix | Lanes | WorldMap | Hits,
+) -> Iterator[list[str]]:
     """What alerts, investigations and searches are made of."""
     match shape:
         case Queue(rows=alerts):
@@ -88,6 +91,9 @@ def _case_rows(shape: Queue | Case | Listing | Records | Matrix | Lanes | Hits) 
         case Listing(rows=said):
             yield ["what", "when", "note", "commands"]
             yield from ([one.text, one.at, one.note, "\n".join(one.commands)] for one in said)
+        case WorldMap(spots=spots):
+            yield ["latitude", "longitude", "what"]
+            yield from ([f"{one.latitude:g}", f"{one.longitude:g}", one.says] for one in spots)
         case Hits(headings=headings, rows=hits):
             yield [one.text for one in headings]
             yield from ([cell.text for cell in one.cells] for one in hits)

@@ -135,7 +135,7 @@ def _listed(value: object) -> list[object]:
 def _object(part: str) -> dict[str, object]:
     try:
         found = msgspec.json.decode(_decoded(part))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise TokenWrong("it cannot be read") from None
     if not isinstance(found, dict):
         raise TokenWrong("it cannot be read")

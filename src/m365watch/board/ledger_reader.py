@@ -25,6 +25,7 @@ from m365watch.inspection import (
     read_hours,
     read_latency,
     read_status,
+    read_throttling,
     waiting_blobs,
     who_collects,
 )
@@ -125,6 +126,14 @@ async def list_applications(view: View, sources: Sources) -> list[KnownApplicati
         return None
     seen = [(one, [tenant for tenant in one.tenants if sees(view, tenant)]) for one in found]
     return [msgspec.structs.replace(one, tenants=tenants) for one, tenants in seen if tenants]
+
+
+async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, int]] | None:
+    """How many answers were throttled, by tenant and hour since 1970."""
+    book = await _read(lambda: read_throttling(sources.settings))
+    if book is None:
+        return None
+    return {tenant: dict(hours) for tenant, hours in book.by_tenant.items() if sees(view, tenant)}
 
 
 async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogram] | None:

@@ -12,9 +12,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from m365watch.board.narrowing import NUMBERS, plain_name
+from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import EXAMPLES
-from m365watch.board.shapes import Chart, Shape
+from m365watch.board.shapes import Chart, Shape, Track
 from m365watch.board.time_range import PRESETS
 from m365watch.board.view import View
 from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
@@ -55,6 +56,8 @@ class Templates:
             "chart_json": chart_json,
             "spark": spark_points,
             "depth": depth_of,
+            "on_map": lambda spot: place_on(spot.latitude, spot.longitude),
+            "arc": arc_of,
         }
         self._environment.filters.update(filters)
         self._environment.globals |= {
@@ -64,6 +67,8 @@ class Templates:
             "presets": PRESETS,
             "value_words": value_words,
             "examples": EXAMPLES,
+            "land": LAND,
+            "map_size": (WIDTH, HEIGHT),
             "static": f"/static/{self.version}",
         }
 
@@ -71,9 +76,9 @@ class Templates:
         """The template with the values."""
         return self._environment.get_template(template).render(**values)
 
-    def render_shape(self, shape: Shape, *, view: View, path: str) -> str:
-        """One panel's body."""
-        return self.render("panel.html", shape=shape, view=view, path=path)
+    def render_shape(self, shape: Shape, *, view: View, path: str, title: str) -> str:
+        """The body of the panel of that title."""
+        return self.render("panel.html", shape=shape, view=view, path=path, panel_title=title)
 
 
 def _finalise(value: object) -> object:
@@ -120,6 +125,13 @@ def spark_points(values: Sequence[int]) -> str:
     return " ".join(
         f"{place * SPARK_STEP},{1 + room - value / most * room:.1f}" for place, value in enumerate(values)
     )
+
+
+def arc_of(track: Track) -> str:
+    """The path of a journey, bent upwards, so that two places that are often left have several lines."""
+    (x1, y1), (x2, y2) = place_on(*track.start), place_on(*track.end)
+    height = min(y1, y2) - abs(x2 - x1) / 5 - 4
+    return f"M{x1:.1f} {y1:.1f}Q{(x1 + x2) / 2:.1f} {height:.1f} {x2:.1f} {y2:.1f}"
 
 
 def depth_of(values: Sequence[int], value: int) -> float:

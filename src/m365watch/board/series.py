@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from m365watch.board.shapes import Chart, Empty, Line, Narrows
 from m365watch.board.time_range import TimeRange
 
 LINES_MAX = 7
+TICKS_MAX = 8
+_HOUR_S = 3_600
+_DAY_S = 86_400
+_UNITS_S = (
+    300,
+    900,
+    _HOUR_S,
+    3 * _HOUR_S,
+    6 * _HOUR_S,
+    12 * _HOUR_S,
+    _DAY_S,
+    2 * _DAY_S,
+    7 * _DAY_S,
+    14 * _DAY_S,
+)
+_EDGE = 0.96
+"""No tick begins beyond it: its words would stand outside."""
 SPARK_POINTS = 24
 
 
@@ -44,6 +62,18 @@ def chart_of(
             Line("others", [sum(of) for of in zip(*(values[one] for one in rest), strict=True)], "c8")
         )
     return Chart(at_s, span.step_s, lines, stacked=stacked, empty=None if lines else empty)
+
+
+def ticks_of(start_s: int, *, span_s: int) -> list[tuple[float, str]]:
+    """Places from 0 to 1 on an axis of time, and their words: where hours or days begin, never in between."""
+    unit = next((one for one in _UNITS_S if span_s <= one * TICKS_MAX), _UNITS_S[-1])
+    first = -(-start_s // unit) * unit
+    ticks = []
+    for at in range(first, start_s + span_s, unit):
+        words = "%-d %b" if at % _DAY_S == 0 else "%H:%M"
+        if (place := (at - start_s) / span_s) < _EDGE:
+            ticks.append((place, f"{datetime.fromtimestamp(at, UTC):{words}}"))
+    return ticks
 
 
 def spark_step_s(span: TimeRange) -> int:

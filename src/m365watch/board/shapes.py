@@ -101,6 +101,10 @@ class Grid:
     empty: Empty | None = None
     cut: str = ""
     """What was left out, in words; empty where nothing was."""
+    earlier: str = ""
+    """The URL of what comes after these rows; empty where nothing does."""
+    later: str = ""
+    """The URL of what came before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class Several:
     choices: Sequence[tuple[str, str]] = field(default=())
     """Values and words of the option `by` that the panel may be shown by."""
     chosen: str = ""
+    span: Sequence[str] = ()
+    """Both ends of the other time, where one may be chosen (by the options `then_from` and `then_to`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +361,39 @@ class Heat:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A place on a map."""
+
+    latitude: float
+    longitude: float
+    says: str
+    size: float
+    """How much there is of it, above 0 to 1."""
+    tone: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """From one place to another: latitude and longitude of both."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorldMap:
+    """Where on earth."""
+
+    kind: ClassVar = "map"
+    spots: Sequence[Spot]
+    tracks: Sequence[Track] = ()
+    cut: str = ""
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """What a text stands in: a few words before it, itself, a few after."""
 
@@ -404,6 +443,6 @@ class Hits:
 
 
 Plain = Chart | Ranking | Grid | Tiles | Several | Queue | Case | Listing | Records | Matrix | Lanes | Heat
-Drawn = Plain | Hits
+Drawn = Plain | WorldMap | Hits
 Configured = Instances | Editor | Past | Trial
 Shape = Drawn | Configured

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
@@ -29,15 +29,19 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.knowledge import Enrichment, NoEnrichment
+from m365watch.detect.library import Library
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rule import Rule
+from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer
-from m365watch.notify.looking import WhoKnows, who_knows
+from m365watch.lake.trail import Deed
+from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
@@ -59,10 +63,12 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    trail_trouble: Callable[[], str] = lambda: ""
+    """Why who sees and does what cannot be written down; empty where it can."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
-    _rules: dict[object, Mapping[str, Rule]] = field(default_factory=dict)
+    _rules: dict[object, Library] = field(default_factory=dict)
 
     @property
     def knows_places(self) -> bool:
@@ -216,16 +222,42 @@ class Sources:
 
     async def list_rules(self) -> Mapping[str, Rule]:
         """The rules by their ids, read again when their files have changed."""
+        return {one.id: one for one in (await asyncio.to_thread(self._read_rules)).rules}
+
+    async def rule_library(self, view: View) -> Library:
+        """The rules with the mistakes of those that are left out, for who may see every tenant."""
+        assert view.access.tenants is None  # noqa: S101 - the panel asks before
         return await asyncio.to_thread(self._read_rules)
 
-    def _read_rules(self) -> Mapping[str, Rule]:
+    async def detection_standing(self, view: View) -> DetectionStanding | None:
+        """What the engine has judged, for who may see every tenant; None where it has not run."""
+        assert view.access.tenants is None  # noqa: S101 - the panel asks before
+        with suppress(OutputUnusable):
+            return await asyncio.to_thread(read_standing, self._alert_file)
+        return None
+
+    async def list_targets(self, view: View) -> Sequence[TargetFigures]:
+        """How the targets of notifications stand, for who may see every tenant."""
+        assert view.access.tenants is None  # noqa: S101 - the panel asks before
+        names = {one.name for one in self.settings.detections.targets}
+        now_ms = round(view.now.timestamp() * 1000)
+        found = await asyncio.to_thread(read_standings, self.settings.state_directory, names, now_ms=now_ms)
+        return found.figures
+
+    def _read_rules(self) -> Library:
         detections = self.settings.detections
         key = tuple((path, path.stat().st_mtime_ns) for path in files_of(detections))
         if key not in self._rules:
             library = load_rules(detections)
             self._rules.clear()
-            self._rules[key] = {one.id: one for one in library.rules}
+            self._rules[key] = library
         return self._rules[key]
+
+    async def list_trail(self, view: View, asked: DeedsAsked) -> list[Deed]:
+        """Who saw and did what, for administrators of all tenants. Raises: LakeUnusable."""
+        assert view.access.tenants is None and view.access.may(Role.ADMIN)  # noqa: S101, PT018
+        settings = self.settings
+        return await asyncio.to_thread(list_deeds, settings.lake_directory, settings.state_directory, asked)
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet."""

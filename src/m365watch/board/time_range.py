@@ -74,13 +74,20 @@ class TimeRange:
 
 def read_range(query: dict[str, str], *, now: datetime) -> TimeRange:
     """The span that a URL's query means; the usual one where it means none."""
-    start, end = _seconds(query.get("from", "")), _seconds(query.get("to", ""))
-    if start is not None and end is not None and 0 <= start < end and end - start <= SPAN_MAX_S:
-        return _whole(start, end)
+    if (chosen := span_between(query.get("from", ""), query.get("to", ""))) is not None:
+        return chosen
     name = query.get("range", PRESET)
     name = name if name in PRESETS else PRESET
     now_s = int(now.timestamp())
     return _whole(now_s - PRESETS[name][1], now_s + 1, name)
+
+
+def span_between(start_text: str, end_text: str) -> TimeRange | None:
+    """The span between two instants, in UTC where they do not say; None where they make none."""
+    start, end = _seconds(start_text), _seconds(end_text)
+    if start is None or end is None or not 0 <= start < end or end - start > SPAN_MAX_S:
+        return None
+    return _whole(start, end)
 
 
 def _whole(start: int, end: int, preset: str = "") -> TimeRange:

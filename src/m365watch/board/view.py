@@ -15,11 +15,12 @@ from m365watch.board.time_range import TimeRange, read_range
 from m365watch.values import dataclass
 
 OPTIONS = (
-    "by",
+    *("by", "then_from", "then_to"),
     *("alert", "state", "severity", "rule", "technique"),
     *("session", "mailbox", "site", "text", "record"),
     *("q", "sql"),
     *("instance", "template", "past"),
+    "sheet",
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")
@@ -65,11 +66,12 @@ class View:
 
     def query(self, **options: str) -> str:
         """The URL's query that means this view, `options` added or, where empty, taken out."""
-        pairs = [*self.range.query().items(), *self.narrowing.pairs(), *self.options]
-        pairs = [(name, value) for name, value in pairs if name not in options] + [
-            one for one in options.items() if one[1]
-        ]
-        return urlencode(pairs)
+        return urlencode(self.pairs(*options) + [one for one in options.items() if one[1]])
+
+    def pairs(self, *without: str) -> list[tuple[str, str]]:
+        """The names and values that mean this view, some names left out."""
+        every = [*self.range.query().items(), *self.narrowing.pairs(), *self.options]
+        return [(name, value) for name, value in every if name not in without]
 
     def url(self, path: str, **options: str) -> str:
         """`path` in this view."""

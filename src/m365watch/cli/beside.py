@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from m365watch.config.settings import Settings
 
 LISTEN = "127.0.0.1:8365"
-NICENESS = 19
-"""The collector goes first: of a core that both want, the board gets a seventieth."""
 END_S = 5.0
 
 BoardOption = Annotated[
@@ -67,7 +65,9 @@ def board_beside(
         [sys.executable, "-m", "m365watch.cli.main", "board", "--beside", *where, *files],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the collector, which then lets go of the board
+        # Ctrl-C is for the collector, which then lets go of the board. No session of its own: Linux shares
+        # cores among sessions first, so that whoever gives way in one takes as much as the other has.
+        process_group=0,
     )
     try:
         yield

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.beside import LISTEN, NICENESS
+from m365watch.cli.beside import LISTEN
 from m365watch.cli.board_packages import require_board
 from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.giving_way import give_way
 
 if TYPE_CHECKING:
     from m365watch.board.serving import Listening
@@ -72,7 +72,7 @@ async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> N
 
     stop = asyncio.Event()
     if beside:
-        os.nice(NICENESS)
+        give_way()
         _stop_with_stdin(stop)
     with StopSignals(stop):
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")

@@ -1,6 +1,6 @@
 """The section `board`: where the analyst's pages are served, and who may see what there."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 import ipaddress
 import os

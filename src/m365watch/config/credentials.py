@@ -1,6 +1,6 @@
 """The keys of `inputs.<name>.credentials`: who reads, of whom, and what that is proved with."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from typing import Annotated
 

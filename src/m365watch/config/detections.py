@@ -1,6 +1,6 @@
 """The keys of `detections`: which rules look at the records, and what they may know of the organisation."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 import os
 from pathlib import Path

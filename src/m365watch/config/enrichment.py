@@ -1,6 +1,6 @@
 """The keys of `detections.enrich`: files of your own that say more of addresses, people and indicators."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The keys of `inputs`: what is collected, of whom, and what is masked in it."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from typing import Annotated, Literal
 

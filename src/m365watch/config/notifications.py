@@ -1,6 +1,6 @@
 """The keys of `detections.notifications`: who is told of alerts, each target with a type of its own."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 import re
 from typing import Annotated, Literal

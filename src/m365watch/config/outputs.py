@@ -1,6 +1,6 @@
 """The keys of `outputs`: where records go, each kind with its options."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,6 +1,6 @@
 """The keys of `globals` and `global_overrides`: what holds for the whole collector."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from pathlib import Path
 from typing import Annotated, Literal

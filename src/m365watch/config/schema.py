@@ -4,7 +4,7 @@ A field's title is what its key wants, as the object of "give ...": mistakes and
 page both use it.
 """
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from pydantic import Field
 

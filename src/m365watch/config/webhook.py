@@ -1,6 +1,6 @@
 """The keys of `globals.webhook`: where Microsoft may tell of new content, beside the polling."""
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 import os
 from pathlib import Path

@@ -3,7 +3,7 @@
 Devo's keys come first, with the defaults and ranges of its collector; the others are of this collector.
 """
 
-from __future__ import annotations
+# Annotations stay objects here (`kinds.Section` says why).
 
 from typing import Annotated, Literal
 

@@ -1,8 +1,8 @@
-"""Matches found in a process of its own, so that a busy collector has another core for it.
+"""Detection in a process of its own, so that a busy collector has another core for it.
 
-The child (`seeking.py`) knows nothing but rules: it reads records and writes matches. Where it ends, for
-whatever reason, the engine goes on without it and finds matches itself; nothing is lost, for nothing
-counts before it is in the engine's file.
+The child (`alone.py`) gets the records that a rule could match, and has the engine and the file while it
+lives; nothing of that takes the collector's time. Where it ends, for whatever reason, the collector goes on
+with an engine of its own and what was under way is done again: nothing counts before it is in the file.
 """
 
 from __future__ import annotations
@@ -14,29 +14,43 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from datetime import datetime
+from itertools import compress
 
 import msgspec
 import structlog
 
-from m365watch.detect.finding import Found, OwnFinder
-from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.matching import PLANS_MAX, Kind, kind_of
+from m365watch.detect.alone import (
+    PIPE_BYTES,
+    Answer,
+    CatchUp,
+    Look,
+    Piece,
+    Take,
+    Told,
+    read_frame,
+    write_frame,
+)
+from m365watch.detect.engine import Engine
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.figures import Figures
+from m365watch.detect.judging import NO_EXCEPTIONS
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.matching import PLANS_MAX, Kind
+from m365watch.detect.portions import Part, Portion
 from m365watch.detect.rule import Rule
-from m365watch.detect.seeking import PIPE_BYTES, Answer, End, Part, Piece, read_frame, write_frame
-from m365watch.detect.uses import Sought
-
-if TYPE_CHECKING:
-    from m365watch.detect.engine import Portion
+from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Change
+from m365watch.errors import OutputUnavailable
 
 BUSY_RECORDS = 2_000
 """A batch of so many records shows that another process is worth its memory."""
-QUIET_RESTS = 5
-"""After so many minutes without such a batch the process is let go of."""
+QUIET_LOOKS = 5
+"""After so many looks, one a minute, without such a batch the process is let go of."""
 PIECE_RECORDS = 1_000
-"""Records that are found together: while the next ones are looked at, the engine keeps these."""
-ANSWER_S_MAX = 20.0
-"""A child that has not answered for so long has come to harm."""
+"""Records that are sent together: the child begins with the first ones."""
+ANSWER_S_MAX = 600.0
+"""A child that has not answered for so long has come to harm; one that has ended is noticed at once."""
 _ENDS_S = 2.0
 _log = structlog.get_logger(__name__)
 
@@ -53,91 +67,122 @@ def spare_cores() -> int:
         return (os.cpu_count() or 1) - 1
 
 
-class AsideFinder:
-    """Finds matches in a child while much is to be done, and by itself at other times."""
+class AsideEngine:
+    """An engine in a child while much is to be done, and one in this process at other times."""
 
     def __init__(
         self,
         rules: Sequence[Rule],
-        knowledge: Knowledge,
+        state: DetectionState,
         *,
+        knowledge: Knowledge = NOTHING_KNOWN,
+        exceptions: Exceptions = NO_EXCEPTIONS,
         recipe: Callable[[], Knowledge] | None = None,
         busy_records: int = BUSY_RECORDS,
     ) -> None:
-        """A batch of `busy_records` starts the child, which takes over once it is ready.
+        """A batch of `busy_records` starts the child.
 
         What open files are a part of goes into no other process: `recipe` makes the same knowledge there.
         """
-        self._told = knowledge if recipe is None or knowledge.is_plain else recipe
+        self.state = state
+        self.figures = Figures()
+        self._knowledge = knowledge
+        self._exceptions = exceptions
+        self._recipe = recipe
         self._busy_records = busy_records
-        self._own = OwnFinder(rules, knowledge)
+        self._own = Engine(rules, state, knowledge=knowledge, exceptions=exceptions, figures=self.figures)
+        self.rules = self._own.rules
+        self._is_behind = False
+        """Whether the child has written what this process's engine does not know."""
         self._child: Child | None = None
-        self._asked = False
-        self._rests = 0
+        self._quiet_looks = 0
         self._is_given_up = False
+        self._trouble = ""
 
     @property
     def child(self) -> Child | None:
         """The process, where one runs."""
         return self._child
 
-    def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
-        """The matches, by the child if it is ready. A batch that it does not end is found again here."""
-        self._start_if_busy(sum(len(portion.records) for portion in portions))
-        self._asked = self._child is not None and self._child.is_ready
-        if not self._asked or self._child is None:
-            yield from self._own.find(portions)
-            return
-        given = 0
-        try:
-            for found in self._child.find(portions):
-                given += 1
-                yield found
-        except ChildLost as error:
-            self._give_up(str(error))
-            # What was handed on already is there twice now, which is the same as once.
-            yield from self._own.find(portions)
+    def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> list[Change]:
+        """As the engine's."""
+        self._start_if_busy(sum(portion.count for portion in portions))
+        return self._do(
+            lambda child: child.take(portions, number=number, now=now),
+            lambda engine: engine.take(portions, number=number, now=now),
+        )
 
-    def settle(self) -> None:
-        """Let whoever has found it know."""
-        self._end(counts=True)
-
-    def take_back(self) -> None:
-        """Let whoever has found it know."""
-        self._end(counts=False)
-
-    def rest(self) -> None:
-        """Let go of the child where there was little to do for some minutes."""
-        self._rests += 1
-        if self._rests > QUIET_RESTS:
+    def look(self, *, now: datetime) -> list[Change]:
+        """As the engine's; where there was little to do for some minutes, the child is let go of."""
+        self._quiet_looks += 1
+        if self._quiet_looks > QUIET_LOOKS:
             self._stop()
+        return self._do(lambda child: child.look(now=now), lambda engine: engine.look(now=now))
+
+    def catch_up(self, *, now: datetime) -> list[Change]:
+        """As the engine's."""
+        return self._do(lambda child: child.catch_up(now=now), lambda engine: engine.catch_up(now=now))
 
     def close(self) -> None:
         """End the child."""
         self._stop()
 
+    def _do(
+        self, by_child: Callable[[Child], Answer], here: Callable[[Engine], list[Change]]
+    ) -> list[Change]:
+        if self._child is not None:
+            try:
+                answer = by_child(self._child)
+            except ChildLost as error:
+                # What it had under way counts not at all, or counts already: either is right once more.
+                self._give_up(str(error))
+            else:
+                self.figures.add(answer.figures)
+                if answer.trouble is not None:
+                    what, where = answer.trouble
+                    raise OutputUnavailable(what, where=where)
+                return answer.changes
+        return here(self._engine_here())
+
+    def _engine_here(self) -> Engine:
+        if self._is_behind:
+            self.state.doubt()
+            self._own = Engine(
+                self.rules,
+                self.state,
+                knowledge=self._knowledge,
+                exceptions=self._exceptions,
+                figures=self.figures,
+            )
+            self._is_behind = False
+        self._own.trouble = self._trouble
+        return self._own
+
     def _start_if_busy(self, records: int) -> None:
         if records < self._busy_records or self._is_given_up:
             return
-        self._rests = 0
-        if self._child is None:
-            try:
-                self._child = Child(self._own.sought, self._told, may_match=self._own.matcher.may_match)
-            except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
-                self._give_up(f"cannot be started: {error}")
-
-    def _end(self, *, counts: bool) -> None:
-        # Both are told: a batch that the child did not end was found here.
-        (self._own.settle if counts else self._own.take_back)()
-        if self._asked and self._child is not None:
-            try:
-                self._child.end(counts=counts)
-            except ChildLost as error:
-                self._give_up(str(error))
+        self._quiet_looks = 0
+        if self._child is not None:
+            return
+        told = Told(
+            self.state.path,
+            self.state.take_hold(),
+            self.state.survives_power_cuts,
+            tuple(self.rules),
+            self._knowledge if self._recipe is None or self._knowledge.is_plain else self._recipe,
+            self._exceptions,
+        )
+        try:
+            self._child = Child(told, may_match=self._own.matcher.may_match)
+        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
+            self._give_up(f"cannot be started: {error}")
+        else:
+            self._is_behind = True
 
     def _give_up(self, reason: str) -> None:
-        _log.warning(f"detections: the process that finds matches {reason}; the collector does it itself now")
+        _log.warning(f"detections: the process that does them {reason}; the collector does it itself now")
         self._is_given_up = True
+        self._trouble = reason
         self._stop()
 
     def _stop(self) -> None:
@@ -163,21 +208,15 @@ class _Wanted(dict[Kind, bool]):
 class Child:
     """The process, seen from the collector."""
 
-    def __init__(
-        self,
-        sought: Sequence[Sought],
-        knowledge: Knowledge | Callable[[], Knowledge],
-        *,
-        may_match: Callable[[Kind], bool],
-    ) -> None:
-        """Start it, and hand it what is sought, and later the records that `may_match` one of them.
+    def __init__(self, told: Told, *, may_match: Callable[[Kind], bool]) -> None:
+        """Start it; it will get the records of kinds that `may_match` one of the rules.
 
         Raises: OSError, and what `pickle` raises.
         """
         self._wanted = _Wanted(may_match)
-        told = pickle.dumps((tuple(sought), knowledge))
+        written = pickle.dumps(told)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "m365watch.detect.seeking"],
+            [sys.executable, "-P", "-m", "m365watch.detect.alone"],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -189,46 +228,36 @@ class Child:
         self._inlet, self._outlet = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Answer).decode
-        self._is_ready = False
-        self._awaited = 1
-        """Answers that are still to be read; the first says that it is ready."""
         for pipe in (self._inlet, self._outlet):
             _widen(pipe)
         with suppress(OSError):  # a child that ended at once shows when it is asked
-            write_frame(self._inlet, told)
+            write_frame(self._inlet, written)
 
     @property
     def pid(self) -> int:
         """Its process's id."""
         return self._process.pid
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it has loaded the rules; whoever asks one that has ended learns of it."""
-        if not self._is_ready and self._has_said(0):
-            self._is_ready = True
-        return self._is_ready
-
-    def find(self, portions: Sequence[Portion]) -> Iterator[Found]:
-        """The matches of these records, piece by piece. Raises: ChildLost."""
-        while self._awaited:
-            # A batch that broke off left answers behind.
-            self._answer()
-        pieces = 0
+    def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> Answer:
+        """Have a batch count. Raises: ChildLost."""
+        self._tell(Take(number, now))
         for piece in self._cut(portions):
             self._tell(piece)
-            self._awaited += 1
-            pieces += 1
-        for _ in range(pieces):
-            answer = self._answer()
-            yield Found(answer.matches, answer.looked_at)
+        self._tell(Piece([]))
+        return self._answer()
 
-    def end(self, *, counts: bool) -> None:
-        """Say what became of the batch. Raises: ChildLost."""
-        self._tell(End(counts))
+    def look(self, *, now: datetime) -> Answer:
+        """Let time alone count. Raises: ChildLost."""
+        self._tell(Look(now))
+        return self._answer()
+
+    def catch_up(self, *, now: datetime) -> Answer:
+        """Judge what waits. Raises: ChildLost."""
+        self._tell(CatchUp(now))
+        return self._answer()
 
     def stop(self) -> None:
-        """End it."""
+        """End it; it has ended when this returns."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):
@@ -244,45 +273,44 @@ class Child:
         parts: list[Part] = []
         count = 0
         for portion in portions:
-            part = self._part_of(portion)
-            parts.append(part)
-            count += len(part.records)
+            parts.append(part_of(portion, self._wanted.__getitem__))
+            count += len(parts[-1].records)
             if count >= PIECE_RECORDS:
                 yield Piece(parts)
                 parts, count = [], 0
-        if count:
+        if parts:
             yield Piece(parts)
 
-    def _part_of(self, portion: Portion) -> Part:
-        """The portion, but for what no rule can match."""
-        numbers: dict[Kind, int] = {}
-        found: list[int] = []
-        records: list[bytes] = []
-        wanted = self._wanted
-        for record, kind in zip(portion.records, map(kind_of, portion.headers), strict=True):
-            if wanted[kind]:
-                found.append(numbers.setdefault(kind, len(numbers)))
-                records.append(record)
-        return Part(portion.tenant, portion.received_at, list(numbers), found, records)
-
-    def _tell(self, what: Piece | End) -> None:
+    def _tell(self, what: Take | Piece | Look | CatchUp) -> None:
         try:
             write_frame(self._inlet, self._encode(what))
         except OSError as error:
             raise ChildLost(f"has ended ({error.strerror})") from None
 
     def _answer(self) -> Answer:
-        if not self._has_said(ANSWER_S_MAX):
+        if not select.select([self._outlet], [], [], ANSWER_S_MAX)[0]:
             raise ChildLost(f"has not answered for {ANSWER_S_MAX:.0f} s")
         frame = read_frame(self._outlet)
         if frame is None:
             raise ChildLost("has ended")
-        self._awaited -= 1
         return self._decode(frame)
 
-    def _has_said(self, timeout_s: float) -> bool:
-        """Whether there is something to read, or nothing will ever be."""
-        return bool(select.select([self._outlet], [], [], timeout_s)[0])
+
+def part_of(portion: Portion, is_wanted: Callable[[Kind], bool]) -> Part:
+    """The portion, but for what no rule can match."""
+    kinds = list(portion.kinds)
+    wanted = list(map(is_wanted, kinds))
+    kept = list(compress(kinds, wanted))
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(kept))}
+    return Part(
+        portion.tenant,
+        portion.received_at,
+        portion.count,
+        portion.earliest_ms,
+        list(places),
+        list(map(places.__getitem__, kept)),
+        list(compress(portion.records, wanted)),
+    )
 
 
 def _widen(pipe: int) -> None:

@@ -13,17 +13,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.compile import read_instant
+from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
+from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.finding import MakesFinder, OwnFinder
+from m365watch.detect.figures import Figures
+from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
     Moment,
     find_episodes,
+    judge_exceptions,
     links_of,
     make_alert,
     period_of,
@@ -33,20 +36,18 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
-from m365watch.detect.purposes import once_ms
+from m365watch.detect.portions import Together
+from m365watch.detect.purposes import list_sought, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, DetectionState
+from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
-from m365watch.model import Header
-from m365watch.values import dataclass
 
 HORIZON_MS = 8 * DAY_MS
 """What is older than this takes no part any more: the feed serves 7 days, newest first."""
-OLDEST_MS = 14 * DAY_MS
-"""A record that claims to be older says nothing about how long its tenant has been watched."""
 ALERTS_KEPT_MS = 90 * DAY_MS
 """How long an alert that is over is kept here; the lake keeps it longer."""
 HOUR_MATCHES_MAX = 1_000
@@ -59,33 +60,6 @@ _FULL = "Some hours had more matches than are kept: the count is at least this."
 _CUT = "There are more neighbouring matches than are judged together."
 
 
-@dataclass(slots=True)
-class Figures:
-    """What the engine has done since it was made."""
-
-    records: int = 0
-    decoded: int = 0
-    matches: int = 0
-    too_old: int = 0
-    alerts_new: int = 0
-    alerts_updated: int = 0
-    alerts_withdrawn: int = 0
-    hours_full: int = 0
-    groups_looked_at: int = 0
-    """Groups judged again because time has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """Records of one tenant that came together."""
-
-    tenant: str
-    received_at: datetime
-    records: Sequence[bytes]
-    headers: Sequence[Header]
-    """Of each record."""
-
-
 class Engine:
     """The rules over what is kept."""
 
@@ -96,17 +70,17 @@ class Engine:
         *,
         knowledge: Knowledge = NOTHING_KNOWN,
         exceptions: Exceptions = NO_EXCEPTIONS,
-        finder: MakesFinder | None = None,
+        figures: Figures | None = None,
     ) -> None:
         """`rules` with all that correlations join, that about risk last; `state` is the engine's alone.
 
-        `finder` makes what looks for matches; without it the engine does that itself.
+        Where another engine has used the file before, `figures` may go on from what that one has done.
         """
         self.rules = sources_first(rules)
         self.state = state
         self.exceptions = exceptions
-        self.finder = (finder or OwnFinder)(self.rules, knowledge)
-        self.figures = Figures()
+        self.matcher = Matcher(list_sought(self.rules, knowledge), knowledge=knowledge)
+        self.figures = figures or Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
@@ -117,6 +91,9 @@ class Engine:
         self._pending = Pending.of(state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
+        self.trouble = ""
+        """What makes it slower than it should be, until the next start."""
+        self._told_trouble: str | None = None
         self._has_risk = RISK_RULE_ID in self._by_id
         self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
 
@@ -133,7 +110,7 @@ class Engine:
         with self.state.transaction():
             self.state.write("batch", str(number))
 
-    def take(self, portions: Iterable[Portion], *, number: int, now: datetime) -> list[Change]:
+    def take(self, portions: Iterable[Together], *, number: int, now: datetime) -> list[Change]:
         """Let a batch count, once and for all; what it has changed.
 
         A batch whose number is not beyond the last one has counted already, and changes nothing.
@@ -142,26 +119,44 @@ class Engine:
         """
         if number <= self.state.last_batch:
             return []
-        portions = list(portions)
         try:
             with self.state.transaction():
                 work = Work(_ms(now), self._rank)
-                for portion in portions:
-                    self._watch(portion, work)
-                for found in self.finder.find(portions):
-                    self._keep(found.matches, work)
-                    self.figures.decoded += found.looked_at
-                    self.figures.matches += len(found.matches)
+                records = self._find(portions, work)
                 self._judge(work)
                 self._pending.keep(self.state)
                 self.state.write("batch", str(number))
+                self._keep_figures(records)
         except BaseException:
-            self.finder.take_back()
+            self.matcher.sightings.take_back()
             self._pending.doubt()
             raise
-        self.finder.settle()
-        self.figures.records += sum(len(portion.records) for portion in portions)
+        self.matcher.sightings.settle()
+        self.figures.records += records
         return self._count(work)
+
+    def _find(self, portions: Iterable[Together], work: Work) -> int:
+        """Keep the matches of all records; how many came."""
+        matches: list[Match] = []
+        records = 0
+        for portion in portions:
+            self._watch(portion, work)
+            told = Told(portion.tenant, portion.received_at)
+            found, looked_at = self.matcher.match_all(portion.records, portion.kinds, told)
+            matches += found
+            records += portion.count
+            self.figures.decoded += looked_at
+        self.matcher.trim()
+        self.figures.matches += len(matches)
+        self._keep(matches, work)
+        return records
+
+    def _keep_figures(self, records: int) -> None:
+        """For who looks from another process."""
+        self.state.write(RECORDS, str(int(self.state.read(RECORDS) or 0) + records))
+        if self.trouble != self._told_trouble:
+            self._told_trouble = self.trouble
+            self.state.write(TROUBLE, self.trouble)
 
     def look(self, *, now: datetime) -> list[Change]:
         """Let time alone count: periods that are over, and what is too old to be kept.
@@ -178,7 +173,6 @@ class Engine:
             self._forget(work.now_ms)
         self._pending.clear()
         self._looked_at.update(due)
-        self.finder.rest()
         return self._count(work)
 
     def catch_up(self, *, now: datetime) -> list[Change]:
@@ -199,8 +193,7 @@ class Engine:
         self._pending.keep_none(self.state)
 
     def close(self) -> None:
-        """Let go of what looks for matches; the state is its owner's."""
-        self.finder.close()
+        """Nothing to let go of: the state is its owner's."""
 
     def _due(self, now_ms: int) -> dict[str, int]:
         """The rules of which another period has settled since the last look, with its number."""
@@ -215,11 +208,9 @@ class Engine:
 
     # What is kept ------------------------------------------------------------------------------
 
-    def _watch(self, portion: Portion, work: Work) -> None:
+    def _watch(self, portion: Together, work: Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
-        if not portion.records or not self._novelties:
-            return
-        earliest = _earliest_ms(portion)
+        earliest = portion.earliest_ms if self._novelties else None
         if earliest is None:
             return
         since = watched_since_ms(earliest)
@@ -343,10 +334,9 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            excepted = self.exceptions.find(rule, alert)
-            shown = rule.alerts and excepted is None
-            note = () if excepted is None else (f"Excepted: {excepted.reason}",)
-            self._settle(_noted(alert, note), old.get(alert.id), formers, work, shown=shown)
+            verdict = judge_exceptions(rule, episode, self.exceptions)
+            shown = rule.alerts and not verdict.is_whole
+            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
@@ -372,21 +362,32 @@ class Engine:
         untold = bool(formers) and known is None
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
-            untold = self.state.hand_over(former.alert.id) and untold
+            untold = self.state.outbox.hand_over(former.alert.id) and untold
             self._unlink(former.alert.id, work)
             self.state.drop_alert(former.alert.id, became=alert.id)
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
         if known is not None and known.alert == alert and known.shown == shown:
             return
-        history = known or next(iter(formers), None)
-        kept = KeptAlert(alert, shown) if history is None else replace(history, alert=alert, shown=shown)
-        self.state.put_alert(kept)
+        parts = [*([] if known is None else [known]), *formers]
+        self._keep_alert(KeptAlert(alert, shown), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:
             what = News.UPDATED if was_shown and not untold else News.NEW
             self._tell(what, alert, work)
         elif was_shown:
             self._tell(News.WITHDRAWN, alert, work)
+
+    def _keep_alert(self, kept: KeptAlert, parts: Sequence[KeptAlert], work: Work) -> None:
+        """Keep an alert that `parts` have become; what was closed opens if anything has come to it."""
+        if parts:
+            closings = self.state.closings.list(kept.alert.id)
+            standing = stand(kept.alert, parts, closings, now_ms=work.now_ms)
+            kept = place(kept, standing)
+            if kept.shown and turns(parts, standing):
+                self.state.history.add(
+                    kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
+                )
+        self.state.put_alert(kept)
 
     def _tell(self, what: News, alert: Alert, work: Work) -> None:
         self.state.tell(what, alert)
@@ -463,14 +464,3 @@ def _overlaps(one: Alert, other: Alert) -> bool:
 
 def _ms(at: datetime) -> int:
     return round(at.timestamp() * 1000)
-
-
-def _earliest_ms(portion: Portion) -> int | None:
-    """The earliest time of the records, without those that claim to be very old."""
-    oldest_ms = _ms(portion.received_at) - OLDEST_MS
-    times = {header.CreationTime for header in portion.headers if header.CreationTime}
-    found = read_instant(min(times, default=None))
-    if found is not None and _ms(found) >= oldest_ms:
-        return _ms(found)
-    known = [_ms(at) for written in times if (at := read_instant(written)) is not None]
-    return min((at_ms for at_ms in known if at_ms >= oldest_ms), default=None)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from m365watch.detect.compile import BadPattern, compile_condition
+from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import Condition, Every
+from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -41,19 +42,14 @@ def apply_filter(
 
     `names` has the id of a rule by each name that a filter may call it. What is wrong goes to `complain`.
     """
-    from sigma.exceptions import SigmaError
-
     from m365watch.detect import sigma
 
     try:
         service = sigma.check_product(draft.parsed)
         condition = sigma.convert_filter(draft.parsed, lists=draft.lists)
         compile_condition(condition)
-    except (sigma.Untranslatable, BadPattern, SigmaError, ValueError, KeyError, AttributeError) as error:
-        complain(str(error.args[0]) if error.args else type(error).__name__)
-        return dict(rules)
-    except RecursionError:
-        complain("filter: is nested too deeply")
+    except MISREAD as error:
+        complain(reason_of(error))
         return dict(rules)
     found = {rule.id: rule for rule in _rules_for(draft, rules, names, service, complain)}
     return {**rules, **{rule_id: _filtered(rule, condition) for rule_id, rule in found.items()}}
@@ -66,7 +62,7 @@ def _rules_for(
     if isinstance(wanted, str):
         return [rule for rule in rules.values() if rule.condition is not None and _is_of(rule, service)]
     found: list[Rule] = []
-    for reference in (one.reference for one in wanted):
+    for reference in (str(one.reference) for one in wanted):
         rule = rules.get(names.get(reference, ""))
         if rule is None:
             complain(f"filter.rules: there is no rule {reference}")

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from m365watch.config.files import read_small_file
-from m365watch.detect.compile import BadPattern, compile_condition
+from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import is_derived, list_names
 from m365watch.detect.extension import Extension, Kind, Severity, parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
+from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -92,6 +93,11 @@ class Library:
         return {rule.id: rule for rule in self.rules}
 
 
+def _shown(text: str) -> str:
+    """Without what moves a terminal's cursor."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 @dataclass(slots=True)
 class _Draft:
     """A rule between parsing and use."""
@@ -119,8 +125,8 @@ class _Reading:
 
     def complain(self, path: str, rule: str, text: str, *, line: int = 0) -> None:
         """Keep one line."""
-        said = " ".join(str(text).split())
-        self.mistakes.append(Mistake(path, rule, said[:400], line))
+        said = " ".join(_shown(str(text)).split())
+        self.mistakes.append(Mistake(path, _shown(rule[:200]), said[:400], line))
 
 
 def list_packs() -> list[str]:
@@ -185,7 +191,7 @@ def _read_lists(directory: Path, reading: _Reading) -> dict[str, tuple[str, ...]
             try:
                 found[path.stem] = read_list(path)
             except (OSError, ValueError) as error:
-                reading.complain(str(path), "", _reason(error))
+                reading.complain(str(path), "", reason_of(error))
     return found
 
 
@@ -204,15 +210,16 @@ def read_list(path: Path) -> tuple[str, ...]:
 def _read_file(path: Path, shown: str, reading: _Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
     import yaml
 
-    from m365watch.detect.documents import load_documents, reason_of
+    from m365watch.detect.documents import load_documents
+    from m365watch.detect.documents import reason_of as mistake_of
 
     try:
         documents = list(load_documents(_read_text(path)))
     except yaml.YAMLError as error:
-        reading.complain(shown, "", f"is no YAML: {reason_of(error)}")
+        reading.complain(shown, "", f"is no YAML: {mistake_of(error)}")
         return
     except (OSError, ValueError, RecursionError) as error:
-        reading.complain(shown, "", _reason(error))
+        reading.complain(shown, "", reason_of(error))
         return
     for line, rule in _group_documents(documents, shown, reading):
         _read_rule(rule, shown, reading, lists, line=line)
@@ -251,18 +258,17 @@ def _read_rule(
     line: int,
 ) -> None:
     from sigma.collection import SigmaCollection
-    from sigma.exceptions import SigmaError
 
     title = str(documents[0].get("title", ""))
     try:
         parsed = SigmaCollection.from_dicts(
             documents, collect_errors=True, collect_filters=True, resolve_references=False
         )
-    except (SigmaError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
-        reading.complain(shown, title, _reason(error), line=line)
+    except MISREAD as error:
+        reading.complain(shown, title, reason_of(error), line=line)
         return
     for mistake in parsed.errors:
-        reading.complain(shown, title, _reason(mistake), line=line)
+        reading.complain(shown, title, reason_of(mistake), line=line)
     if parsed.errors:
         return
     reading.filters += [FilterDraft(shown, one, lists, line) for one in parsed.filters]
@@ -310,21 +316,13 @@ def _finish(reading: _Reading) -> list[Rule]:
 
 
 def _make_rule(draft: _Draft, names: Mapping[str, str], reading: _Reading) -> Rule | None:
-    from sigma.exceptions import SigmaError
-
-    from m365watch.detect.sigma import Untranslatable
-
     try:
         rule = _translate(draft, names)
         for condition in (rule.condition, *rule.selections.values()):
             if condition is not None:
                 compile_condition(condition)
-    except (Untranslatable, BadPattern, SigmaError, ValueError, KeyError, AttributeError) as error:
-        reading.complain(draft.path, draft.parsed.title, _reason(error), line=draft.line)
-        return None
-    except RecursionError:
-        told = "detection: is nested too deeply"
-        reading.complain(draft.path, draft.parsed.title, told, line=draft.line)
+    except MISREAD as error:
+        reading.complain(draft.path, draft.parsed.title, reason_of(error), line=draft.line)
         return None
     mistakes = _check(rule)
     for told in mistakes:
@@ -468,9 +466,3 @@ def _silence_sources(rules: dict[str, Rule], drafts: Mapping[str, _Draft]) -> li
         replace(rule, alerts=False) if rule.extension.building_block or rule.id in silent - loud else rule
         for rule in rules.values()
     ]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    return str(error.args[0]) if error.args else type(error).__name__

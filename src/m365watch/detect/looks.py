@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -16,6 +17,8 @@ from m365watch.detect.guards import Probe
 TRIES_MIN = 256
 """So often a way of looking is tried before it is judged by what it has spared."""
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""Characters that JSON writes with a backslash before them."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What strict decoders raise; such a record is looked at in full, tolerantly."""
 _ANY = msgspec.json.Decoder()
@@ -100,6 +103,8 @@ def _make_look(
     fields: tuple[tuple[str, Any], ...],
 ) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
     """A struct of these fields; what a record lacks is None."""
+    if any(_ESCAPED.search(name) for name, _ in fields):
+        return _make_look_of_escaped(fields)
     numbered = {f"field_{number}": name for number, (name, _) in enumerate(fields)}
     types = dict(fields)
     look = defstruct(
@@ -111,6 +116,18 @@ def _make_look(
     # One name alone would give its value, and no tuple of it.
     values = attrgetter(*numbered) if len(fields) > 1 else lambda found: (found.field_0,)
     return msgspec.json.Decoder(look).decode, values
+
+
+def _make_look_of_escaped(
+    fields: tuple[tuple[str, Any], ...],
+) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """The same where a name is written with escapes, which no struct can have: all top fields are cut out."""
+
+    def values(found: dict[str, Raw]) -> tuple[Any, ...]:
+        raws = [(found.get(name), kind) for name, kind in fields]
+        return tuple([raw if raw is None or kind is Raw else _ANY.decode(raw) for raw, kind in raws])
+
+    return msgspec.json.Decoder(dict[str, Raw]).decode, values
 
 
 @lru_cache(maxsize=4_096)

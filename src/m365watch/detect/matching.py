@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from operator import attrgetter
 
 from m365watch.detect.alert import Match
 from m365watch.detect.compile import compile_condition
@@ -43,14 +44,15 @@ _KNOWN_FIELDS = {
 """What is known of a record before it is decoded, and the field of its header that tells it."""
 
 
-Kind = tuple[str | None, int | str | None, str | None, int | None]
+Kind = tuple[str | None, int | str | None, str | None, int | str | None]
 """What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
+_KIND = ("Operation", "RecordType", "Workload", "UserType")
+_kind_of: Callable[[Header], Kind] = attrgetter(*_KIND)
 
 
-def kind_of(header: Header) -> Kind:
-    """The kind of the record with this header; a user's type counts where it is plain."""
-    actor = header.UserType
-    return header.Operation, header.RecordType, header.Workload, actor if type(actor) is int else None
+def kinds_of(headers: Iterable[Header]) -> Iterable[Kind]:
+    """The kinds of the records with these headers."""
+    return map(_kind_of, headers)
 
 
 class Matcher:
@@ -79,7 +81,7 @@ class Matcher:
 
     def plan_for(self, header: Header) -> Plan | None:
         """How a record with this header is looked at; None where no rule can match it."""
-        return self.plan_of(kind_of(header))
+        return self.plan_of(_kind_of(header))
 
     def plan_of(self, kind: Kind) -> Plan | None:
         """The same, for records of a kind."""
@@ -113,8 +115,10 @@ class Matcher:
 
     def _left_for(self, kind: Kind) -> list[tuple[Fulfilled, Condition | bool]]:
         """The rules that records of the kind may fulfil, and what is left to be asked for each."""
-        fields = zip(("Operation", "RecordType", "Workload", "UserType"), kind, strict=True)
-        view = View({name: value for name, value in fields if value is not None}, knowledge=self.knowledge)
+        told = {name: value for name, value in zip(_KIND, kind, strict=True) if value is not None}
+        if not isinstance(kind[-1], int):
+            told.pop("UserType", None)  # a user's type counts where it is plain
+        view = View(told, knowledge=self.knowledge)
         found = [
             (one, specialise(one.condition, lambda test: self._holds(test, view)))
             for one in self._candidates(kind[0])

@@ -18,12 +18,13 @@ from typing import TypeVar
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import close_excepted
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.finding import MakesFinder
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.port import Detects, MakesEngine
+from m365watch.detect.portions import Portion
 from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
 from m365watch.detect.risk import RISK_POINTS, make_risk_rule
 from m365watch.detect.rule import Rule
@@ -71,15 +72,15 @@ class DetectionOutput:
         risk_points: int | None = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
         around: Surroundings = NOTHING_AROUND,
-        finder: MakesFinder | None = None,
+        engine: MakesEngine = Engine,
     ) -> None:
         """Nothing is touched before `open`.
 
         `rules` loads them, with all that correlations join; it is called in the output's thread. `tell` is
         called on the event loop with what a batch has changed, once that is durable. Without `risk_points`
-        no alert is made of what others add up to. `finder` makes what looks for matches.
+        no alert is made of what others add up to. `engine` makes what does the work.
         """
-        self._finder = finder
+        self._make = engine
         self.name = name
         self._directory = directory
         self._rules = rules
@@ -91,9 +92,9 @@ class DetectionOutput:
         self._around = around
         self._closing = threading.Event()
         self._asked = asyncio.Event()
-        self._engine: Engine | None = None
+        self._engine: Detects | None = None
         self._state: DetectionState | None = None
-        self._making: asyncio.Task[Engine] | None = None
+        self._making: asyncio.Task[Detects] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._shelving: Shelving | None = None
         self._is_behind = False
@@ -165,11 +166,11 @@ class DetectionOutput:
         self._thread.shutdown()
 
     @property
-    def engine(self) -> Engine | None:
+    def engine(self) -> Detects | None:
         """What does the work, for its figures; None before the rules are loaded."""
         return self._engine
 
-    async def _make_engine(self, last_batch: int, rebuilder: Rebuilder | None) -> Engine:
+    async def _make_engine(self, last_batch: int, rebuilder: Rebuilder | None) -> Detects:
         rules = await self._in_thread(self._load_rules)
         if rebuilder is not None:
             await self._rebuild(rebuilder, rules)
@@ -180,15 +181,13 @@ class DetectionOutput:
         self._engine = await self._in_thread(lambda: self._engine_of(rules, state))
         return self._engine
 
-    def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Engine:
-        engine = Engine(
-            rules, state, knowledge=self._knowledge, exceptions=self._exceptions, finder=self._finder
-        )
+    def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Detects:
+        engine = self._make(rules, state, knowledge=self._knowledge, exceptions=self._exceptions)
         with suppress(OutputUnavailable):  # the next batch meets the same disk and says so
             self._close_excepted(engine)
         return engine
 
-    def _close_excepted(self, engine: Engine) -> None:
+    def _close_excepted(self, engine: Detects) -> None:
         by_id = {rule.id: rule for rule in engine.rules}
         at_ms = round(self._clock.now().timestamp() * 1000)
         count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
@@ -217,13 +216,16 @@ class DetectionOutput:
             finally:
                 for wait in waits:
                     wait.cancel()
+            if watch is not None and self._asked.is_set():
+                await asyncio.to_thread(watch.take_note)
             self._asked.clear()
             await self._in_thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
         if found is not None:
-            self._exceptions = found.exceptions
+            self._exceptions, self._knowledge = found.exceptions, found.knowledge
+            self._risk_points = found.risk_points
             before = self._engine_now()
             self._engine = self._engine_of(self._with_risk(found.rules), before.state)
             before.close()
@@ -251,7 +253,7 @@ class DetectionOutput:
         sleeping.cancel()
         await asyncio.gather(sleeping, return_exceptions=True)
 
-    def _engine_now(self) -> Engine:
+    def _engine_now(self) -> Detects:
         """The engine: another one, once the rules have changed."""
         if self._engine is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
@@ -282,11 +284,13 @@ class DetectionOutput:
                 where=str(self._directory),
             ) from None
         state = DetectionState(self._directory / FILE_NAME)
+        # A process that an earlier run left behind may still be at work on its last batch.
+        state.take_hold()
         with state.transaction():
             state.write("batch", str(last_batch))
         self._state, self._shelving = state, Shelving(state, self._around.shelves)
 
-    def _take(self, engine: Engine, batch: Batch) -> list[Change]:
+    def _take(self, engine: Detects, batch: Batch) -> list[Change]:
         portions = [
             Portion(part.feed.tenant_id, part.received_at, part.records, _headers_of(part))
             for part in batch.parts
@@ -304,7 +308,7 @@ class DetectionOutput:
                 continue
             self._say(changes)
 
-    async def _catch_up(self, engine: Engine) -> None:
+    async def _catch_up(self, engine: Detects) -> None:
         """Bring alerts up to what is known, before the end."""
         with suppress(OutputUnavailable):  # the next run does it
             self._say(await self._in_thread(lambda: engine.catch_up(now=self._clock.now())))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from m365watch.detect.absent import AbsentRules
 from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.closings import Closings
 from m365watch.detect.due import LakeDue
 from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import (
@@ -22,12 +24,11 @@ from m365watch.detect.kept import (
     GroupKey,
     KeptAlert,
     News,
-    Notice,
     Row,
     Span,
-    decode_alert,
     kept_of,
 )
+from m365watch.detect.outbox import Outbox
 from m365watch.detect.rows import match_of, row_of, walk_rows
 from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
@@ -37,9 +38,10 @@ SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
 ROWS_AT_ONCE = 500
 """Rows that are written by one statement."""
-OUTBOX_MAX = 100_000
-"""Alerts that wait to be told of; each waits once, however often it changes."""
 HOUR_MS = 3_600_000
+RECORDS, TROUBLE = "records", "finder"
+"""Under these names the engine keeps how many records it has judged, and what makes it slow."""
+_HOLD = "hold"
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000
 _MATCHES = (
@@ -48,12 +50,21 @@ _MATCHES = (
 )
 
 
+class HoldLost(Exception):
+    """Somebody else has taken hold of the file."""
+
+
 class DetectionState:
     """The file. One thread uses it; others read it through connections of their own."""
 
-    def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
-        """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable."""
+    def __init__(self, path: Path, *, survives_power_cuts: bool = True, hold: int = 0) -> None:
+        """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable.
+
+        With a `hold` that somebody took for this connection, its transactions end where another was taken.
+        """
         self.path = path
+        self.survives_power_cuts = survives_power_cuts
+        self._hold = hold
         self._since_ms: dict[str, int] = {}
         self._has_full: bool | None = None
         is_new = not path.exists()
@@ -81,7 +92,9 @@ class DetectionState:
             ) from None
         self.lake_due = LakeDue(self._database)
         self.history = StateHistory(self._database)
+        self.closings = Closings(self._database)
         self.absent = AbsentRules(self._database)
+        self.outbox = Outbox(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -89,9 +102,14 @@ class DetectionState:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises: OutputUnavailable: nothing of it counts; try again."""
+        """All or nothing.
+
+        Raises: OutputUnavailable: nothing of it counts; try again. HoldLost: nor does it, for good.
+        """
         try:
             self._database.execute("BEGIN IMMEDIATE")
+            if self._hold and self.read(_HOLD) != str(self._hold):
+                raise HoldLost  # noqa: TRY301 - rolled back like all else
             yield
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -133,6 +151,18 @@ class DetectionState:
             (key, value),
         )
 
+    def take_hold(self) -> int:
+        """Let nobody write on who holds the file till now; a number for whoever does from now on."""
+        with self.transaction():
+            hold = int(self.read(_HOLD) or 0) + 1
+            self.write(_HOLD, str(hold))
+        return hold
+
+    def doubt(self) -> None:
+        """Another connection has written: what is remembered of the file may be out of date."""
+        self._since_ms.clear()
+        self._has_full = None
+
     def since_ms(self, tenant: str) -> int | None:
         """The earliest time that the tenant was watched at."""
         if tenant not in self._since_ms:
@@ -173,6 +203,16 @@ class DetectionState:
             (key.rule_id, key.tenant, key.joined, low_ms, low_ms + stretch_ms, match.counted),
         ).fetchone()
         return None if row is None else match_of(row, key)
+
+    def _has_match(self, match: Match) -> bool:
+        """Whether the very same is kept."""
+        row = row_of(match)
+        found = self._database.execute(
+            "SELECT rule, tenant, grp, at, identity, source, record, severity, vals, counted FROM match"
+            " WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+            (*row[:4], row[4], row[5]),
+        ).fetchone()
+        return bool(found == row)
 
     def drop_match(self, match: Match) -> None:
         """Forget a match."""
@@ -354,6 +394,7 @@ class DetectionState:
         self.lake_due.mark_kept(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
         self.history.move(alert_id, became=became)
+        self.closings.move(alert_id, became=became)
         if became is not None:
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
@@ -369,6 +410,7 @@ class DetectionState:
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
         self.history.forget_gone()
+        self.closings.forget_gone()
         return gone.rowcount
 
     def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
@@ -381,6 +423,7 @@ class DetectionState:
             (str(state), reason, by, at_ms, kept.alert.id),
         )
         self.history.add(kept.alert.id, StateChange(at_ms, state, reason, by))
+        self.closings.keep(replace(kept, state=state, reason=reason, changed_by=by, changed_at_ms=at_ms))
         self.lake_due.mark_kept(kept.alert.id)
         return True
 
@@ -405,6 +448,8 @@ class DetectionState:
                 )
                 touched.append((key, at))
         for match in links:
+            if self._has_match(match):
+                continue
             self.drop_match(match)
             self.add_matches([match])
             self._database.execute(
@@ -414,55 +459,10 @@ class DetectionState:
             touched.append((GroupKey(match.rule_id, match.tenant, match.group), match.at_ms))
         return touched
 
-    # Outbox -------------------------------------------------------------------------------------
-
     def tell(self, what: News, alert: Alert) -> None:
-        """Let an alert be told of; what waits says the newest, and stays new while nobody was told."""
+        """Let an alert be told of, and be brought to the lakes."""
         self.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
-        row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (alert.id,)).fetchone()
-        waiting = row[0] if row else None
-        if waiting == News.NEW and what is News.WITHDRAWN:
-            self._database.execute("DELETE FROM outbox WHERE alert = ?", (alert.id,))
-            return
-        if waiting == News.NEW:
-            what = News.NEW
-        elif waiting == News.WITHDRAWN and what is News.NEW:
-            # It was told once, and nobody has heard yet that it was gone in between.
-            what = News.UPDATED
-        self._database.execute(
-            "INSERT OR REPLACE INTO outbox (alert, what, body) VALUES (?, ?, ?)",
-            (alert.id, str(what), msgspec.json.encode(alert)),
-        )
-        self._database.execute(
-            "DELETE FROM outbox WHERE number <= (SELECT max(number) FROM outbox) - ?", (OUTBOX_MAX,)
-        )
-
-    def hand_over(self, former: AlertId) -> bool:
-        """Forget what waits to be told of an alert that became another; whether nobody has heard of it."""
-        row = self._database.execute("SELECT what FROM outbox WHERE alert = ?", (former,)).fetchone()
-        self._database.execute("DELETE FROM outbox WHERE alert = ?", (former,))
-        return bool(row and row[0] == News.NEW)
-
-    def list_outbox(self, *, most: int = 1_000) -> list[Notice]:
-        """What has to be told, the oldest first."""
-        rows = self._database.execute(
-            "SELECT number, what, body FROM outbox ORDER BY number LIMIT ?", (most,)
-        )
-        return [Notice(number, News(what), decode_alert(body)) for number, what, body in rows]
-
-    def forget_notices(self, numbers: Iterable[int]) -> None:
-        """These have been told."""
-        self._database.executemany("DELETE FROM outbox WHERE number = ?", [(one,) for one in numbers])
-
-    def keep_in_outbox(self, *, since_ms: int, besides: frozenset[str]) -> None:
-        """Let what is older, or is known elsewhere, be told no more."""
-        rows = self._database.execute(
-            "SELECT outbox.alert FROM outbox LEFT JOIN alert ON alert.id = outbox.alert"
-            " WHERE last IS NULL OR last < ?",
-            (since_ms,),
-        ).fetchall()
-        gone = {row[0] for row in rows} | besides
-        self._database.executemany("DELETE FROM outbox WHERE alert = ?", [(one,) for one in sorted(gone)])
+        self.outbox.put(what, alert)
 
     def count_alerts(self) -> list[tuple[str, str, int]]:
         """How many alerts there are to see, by state and severity."""

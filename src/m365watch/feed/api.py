@@ -82,10 +82,12 @@ class ManagementApi:
         clock: Clock,
         random: Random,
         on_request: Callable[[str], None] = lambda _: None,
+        on_throttled: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`session` is shared by all tenants; `tokens` and `budget` are the tenant's own.
 
-        `on_request` hears the name of the feed on whose behalf each request is made.
+        `on_request` hears the name of the feed on whose behalf each request is made, `on_throttled` that of
+        each whose answer was the wish for fewer.
         """
         self.tenant_id = tenant.tenant_id
         self._session = session
@@ -95,6 +97,7 @@ class ManagementApi:
         self._clock = clock
         self._random = random
         self._on_request = on_request
+        self._on_throttled = on_throttled
 
     async def enabled_subscriptions(self) -> frozenset[ContentType]:
         """The content types whose subscription is enabled now."""
@@ -195,7 +198,7 @@ class ManagementApi:
         now = self._clock.now()
         error = refusal(answer, call=request.call, where=request.where, now=now, hide=(token,))
         if error is not None:
-            raise self._paced(error)
+            raise self._paced(error, request.feed)
         self._budget.relax()
         return answer
 
@@ -213,9 +216,10 @@ class ManagementApi:
         finally:
             self._budget.settle()
 
-    def _paced(self, error: CollectorError) -> CollectorError:
+    def _paced(self, error: CollectorError, feed: str) -> CollectorError:
         """`error`; throttling is taken to heart by the whole tenant, and its retries are spread."""
         if isinstance(error, Throttled):
+            self._on_throttled(feed)
             pause_s = self._budget.throttle(error.after_s)
             error.after_s = round(pause_s * (1 + JITTER * self._random.random()), 1)
         return error

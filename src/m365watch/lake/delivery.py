@@ -189,15 +189,23 @@ class Delivery:
                 f"batch {number} could not be written: {plain_reason(failure)}", where=self._where
             ) from failure
 
+    def expect_notices(self) -> None:
+        """Open `collectors_out`, or make it, while there is little to do; else `append_notices` does."""
+        with suppress(*WRITE_FAILURES, ForeignTable):
+            self._notices()
+
+    def _notices(self) -> NoticeWriter:
+        if self._notice_writer is None:
+            self._notice_writer = NoticeWriter(self._directory, app_id=self._app_id)
+        return self._notice_writer
+
     def append_notices(self, notices: Sequence[Notice]) -> None:
         """Make the notices durable in `collectors_out`; a failure leaves `audit` as it is.
 
         Raises: OutputUnavailable.
         """
         try:
-            if self._notice_writer is None:
-                self._notice_writer = NoticeWriter(self._directory, app_id=self._app_id)
-            self._notice_writer.append(notices)
+            self._notices().append(notices)
         except (*WRITE_FAILURES, ForeignTable) as failure:
             # Opened anew, it sees whether the commit got in, and names no file as a committed one is named.
             self._notice_writer = None

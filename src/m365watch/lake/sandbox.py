@@ -269,13 +269,18 @@ def only_select(sql: str) -> duckdb.Statement:
 def _one_line(text: str) -> str:
     """DuckDB's own words and, where it points at a place, that place: all on one line."""
     told, _, picture = text.partition("\nLINE ")
-    line = " ".join(told.split())
+    line = _shown(" ".join(told.split()))
     if not picture:
         return line
     number, _, rest = picture.partition(": ")
     shown, _, pointer = rest.partition("\n")
     column = pointer.find("^") + 1 - len(f"LINE {number}: ")
-    return f"{line} (line {number}, column {max(1, column)}: {shown.strip()[:80]})"
+    return f"{line} (line {number}, column {max(1, column)}: {_shown(shown.strip()[:80])})"
+
+
+def _shown(text: str) -> str:
+    """Without what moves a terminal's cursor: the SQL is quoted there as it was typed."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _confine(question: Question) -> None:

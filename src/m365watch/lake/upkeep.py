@@ -116,7 +116,7 @@ def _clear(directory: Path, shape: TableShape) -> None:
 def _read(path: Path, kind: type[_T]) -> _T | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -148,7 +148,9 @@ class Upkeep:
             [sys.executable, "-P", "-m", "m365watch.lake.upkeep", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the collector, which then stops the child
+            # Ctrl-C is for the collector, which then stops the child. No session of its own: Linux shares
+            # cores among sessions first, and there the child's niceness would count for nothing.
+            process_group=0,
         )
         return True
 

@@ -15,6 +15,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.model import Feed
+from m365watch.monitor.throttling import ThrottlingBook
 from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class PullCycles:
         self._cycles: dict[str, _Cycle] = {}
         self._up_to_date: set[str] = set()
         self._untold: set[str] = set()
+        self.throttling = ThrottlingBook()
 
     def begin(self, feed: Feed, *, period_s: float) -> int:
         """Close the feed's cycle, with its statistics, and begin the next; the pulling id to use now.
@@ -108,6 +110,10 @@ class PullCycles:
         if cycle is not None:
             cycle.figures.requests += 1
             self._tell_if_due(feed, cycle)
+
+    def count_throttled(self, feed: str) -> None:
+        """A request on behalf of `feed` was answered by the wish for fewer."""
+        self.throttling.note(feed.partition("/")[0], self._clock.now())
 
     def count_received(self, feed: Feed, records: int) -> None:
         """A blob with so many records was fetched."""

@@ -1,4 +1,4 @@
-"""What a run learns about what passes through it: latency, and the vocabulary of each tenant.
+"""What a run learns about what passes through it: latency, throttling, and the vocabulary of each tenant.
 
 It never holds a record up and loses nothing that matters: what it learned since it was last remembered
 goes with a crash.
@@ -13,8 +13,9 @@ from m365watch.clock import Clock
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, GraphContent, Header, KnownBlob, TenantId
-from m365watch.monitor import latency, vocabulary
+from m365watch.monitor import latency, throttling, vocabulary
 from m365watch.monitor.latency import LatencyBook
+from m365watch.monitor.throttling import ThrottlingBook
 from m365watch.monitor.vocabulary import Vocabulary
 
 REMEMBER_EVERY_S = 30.0
@@ -26,8 +27,9 @@ TENANTS_MAX = 1_000
 class RunObserver:
     """Sees each blob once it can go on, and each batch that an output acknowledged."""
 
-    def __init__(self, ledger: Ledger, calls: LedgerCalls, clock: Clock) -> None:
-        """Knows nothing before `begin`."""
+    def __init__(self, ledger: Ledger, calls: LedgerCalls, clock: Clock, throttled: ThrottlingBook) -> None:
+        """Knows nothing before `begin`; `throttled` is what others count in."""
+        self._throttling = throttled
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -38,6 +40,7 @@ class RunObserver:
     async def begin(self, tenants: Iterable[TenantId]) -> None:
         """Go on from what the ledger remembers of `tenants`, at most `TENANTS_MAX` of them."""
         self._latency = LatencyBook.of_body(await self._calls(self._ledger.remembered, latency.MEMORY))
+        self._throttling.add(await self._calls(self._ledger.remembered, throttling.MEMORY))
         await self.watch(tenants)
 
     async def watch(self, tenants: Iterable[TenantId]) -> None:
@@ -71,6 +74,9 @@ class RunObserver:
         if self._latency.is_changed:
             self._latency.is_changed = False
             await self._calls(self._ledger.remember, latency.MEMORY, self._latency.body())
+        if self._throttling.is_changed:
+            self._throttling.is_changed = False
+            await self._calls(self._ledger.remember, throttling.MEMORY, self._throttling.body())
         for tenant_id, words in list(self._vocabularies.items()):
             if words.is_changed:
                 words.is_changed = False

@@ -117,7 +117,10 @@ class LakeOutput:
         """
         self._delivery = await self._in_thread(self._prepare)
         delivery = self._delivery
-        return await self._in_thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
+        found = await self._in_thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
+        # Before the first batch is there the thread has time for it; at the end of a run all wait for it.
+        self._thread.submit(delivery.expect_notices)
+        return found
 
     def prepare(self, batch: Batch) -> None:
         """Begin to write the files of `batch`, which is delivered next."""

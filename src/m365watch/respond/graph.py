@@ -83,7 +83,7 @@ class GraphClient:
             return {}
         try:
             return msgspec.json.decode(answer.body, type=dict[str, object])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise BadAnswer("Graph's answer is no JSON object", where=self._where) from None
 
     async def _send(self, method: str, url: str, body: bytes | None, token: str) -> Answer:
@@ -114,7 +114,7 @@ def _told(body: bytes) -> str:
     """Graph's own word for it and its message, on one line; empty where it says none."""
     try:
         error = msgspec.json.decode(body, type=dict[str, dict[str, object]])["error"]
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
         return ""
     said = f" ({error.get('code')}: {error.get('message')})"[:_TEXT_MAX]
     return "".join(one if one.isprintable() else " " for one in said)

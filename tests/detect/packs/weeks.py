@@ -22,10 +22,11 @@ from functools import cache
 from pathlib import Path
 
 from m365watch.detect.alert import Alert
-from m365watch.detect.engine import Engine, Portion
+from m365watch.detect.engine import Engine
 from m365watch.detect.extension import Severity
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_packs
+from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState

@@ -98,6 +98,7 @@ def _several() -> dict[str, Any]:
         "empty": {"anyOf": [{"$ref": TEMPLATE.format(name="Empty")}, {"type": "null"}]},
         "choices": {"type": "array", "items": pair},
         "chosen": {"type": "string"},
+        "span": {"type": "array", "items": {"type": "string"}},
     }
     says = (Several.__doc__ or "").strip()
     return {

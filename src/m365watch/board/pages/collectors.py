@@ -414,4 +414,5 @@ PAGE = Page(
     says="Every change is shown before it is made, and can be undone. No secret is ever sent to a browser.",
     role=Role.ADMIN,
     is_timeless=True,
+    is_taken_along=False,
 )

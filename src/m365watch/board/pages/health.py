@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from m365watch.board.ledger_reader import list_applications
-from m365watch.board.pages import health_delivery, health_hours, health_needs
+from m365watch.board.pages import health_delivery, health_detecting, health_hours, health_needs
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
@@ -201,8 +201,34 @@ PAGE = Page(
             says="Hours without content, and why. Unusual is what the feed's own past makes unlikely.",
             tall="rows",
         ),
-        Panel("outputs", "Outputs", health_delivery.outputs, width=6, tall="rows", is_live=True),
-        Panel("credentials", "Credentials", health_delivery.credentials, width=6, tall="rows"),
+        Panel("outputs", "Outputs", health_delivery.outputs, width=5, tall="rows", is_live=True),
+        Panel("credentials", "Credentials", health_delivery.credentials, width=7, tall="rows"),
+        Panel(
+            "detections",
+            "Detections",
+            health_detecting.detections,
+            width=5,
+            says="Whether every record is judged, and by how many rules.",
+            tall="rows",
+            is_live=True,
+        ),
+        Panel(
+            "notifications",
+            "Notifications",
+            health_detecting.notifications,
+            width=7,
+            says="Who is told of alerts, and whether it reaches them.",
+            tall="rows",
+            is_live=True,
+        ),
+        Panel(
+            "throttling",
+            "Throttling",
+            health_detecting.throttling,
+            says="How often Microsoft asked for fewer requests. Whatever was asked is asked again.",
+            tall="chart",
+            is_live=True,
+        ),
         Panel("waiting", "Failed and tried again", health_delivery.waiting, width=6, tall="rows"),
         Panel("quarantine", "Quarantine", health_delivery.quarantine, width=6, tall="rows"),
         Panel(

@@ -17,6 +17,7 @@ from m365watch.board.pages.health_words import (
     feed_words,
     sentence,
 )
+from m365watch.board.series import ticks_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Heat, HeatCell, HeatRow, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import HOUR_S
@@ -31,13 +32,10 @@ from m365watch.model import Feed
 STEPS_MAX = 168
 ROWS_MAX = 24
 GAPS_SHOWN_MAX = 100
-TICKS_MAX = 8
 _STEPS_H = (1, 2, 3, 4, 6, 12, 24)
 _DAY_H = 24
 _DAYS_MAX = 14
 _KNOWN_MIN = 0.99
-_EDGE = 0.95
-"""No tick begins beyond it: its words would stand outside."""
 _LOOKS = {
     HourState.LOST: ("critical", "lost"),
     HourState.MISSING: ("critical", "missing, an audit says"),
@@ -77,7 +75,7 @@ async def hours(view: View, sources: Sources) -> Shape:
         step_h * HOUR_S,
         -(-len(span) // step_h),
         [_row(view, one, span, step_h=step_h, named=named) for one in shown],
-        ticks=_ticks(span, step_h),
+        ticks=ticks_of(span.start * HOUR_S, span_s=-(-len(span) // step_h) * step_h * HOUR_S),
         legend=[
             (tone, _QUIET_DEPTH if state is HourState.QUIET else 1.0, f"{words}: {seen[state]:,} h")
             for state, (tone, words) in _LOOKS.items()
@@ -151,21 +149,6 @@ def _cell(one: HourStanding, most: int, at_s: int) -> HeatCell:
     count = counted(one.blobs, "blob", "blobs")
     of = f"{one.amiss:,} {words} of {count}" if one.amiss else f"{count}, {words}" if one.blobs else words
     return HeatCell(tone, round(depth, 2), f"{at}: {of}")
-
-
-def _ticks(span: range, step_h: int) -> list[tuple[float, str]]:
-    """Where days begin, or hours where there are few."""
-    steps = -(-len(span) // step_h) * step_h
-    is_short = len(span) <= 2 * _DAY_H
-    unit = max(1, -(-len(span) // TICKS_MAX // 3) * 3) if is_short else _DAY_H
-    if not is_short:
-        unit *= -(-len(span) // _DAY_H // TICKS_MAX) or 1
-    words = "%H:%M" if is_short else "%-d %b"
-    return [
-        (place, f"{_instant(hour * HOUR_S):{words}}")
-        for hour in span
-        if hour % unit == 0 and (place := (hour - span.start) / steps) < _EDGE
-    ]
 
 
 async def gaps(view: View, sources: Sources) -> Shape:

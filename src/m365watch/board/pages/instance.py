@@ -134,5 +134,6 @@ PAGE = Page(
     says="Secrets are never shown: <kept secret> stands for one, and what is typed over it takes its place.",
     role=Role.ADMIN,
     is_timeless=True,
+    is_taken_along=False,
     under="collectors",
 )

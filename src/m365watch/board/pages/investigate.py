@@ -17,7 +17,7 @@ from m365watch.board.pages.alerts import about, instant, is_narrow
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.queries import activity, trails
-from m365watch.board.series import steps_of
+from m365watch.board.series import steps_of, ticks_of
 from m365watch.board.shapes import (
     Cell,
     Empty,
@@ -33,7 +33,7 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import ACTIVE, Sources
-from m365watch.board.time_range import TimeRange
+from m365watch.board.time_range import TimeRange, instant_text, span_between
 from m365watch.board.view import View
 from m365watch.board.words import application_words, counted, short, workload_colour, workload_words
 from m365watch.detect.extension import Severity
@@ -42,15 +42,14 @@ from m365watch.detect.kept import KeptAlert
 WEEK_S = 7 * 86_400
 ABOUT = ("user", "ip", "app", "operation")
 """What narrows a view to something that can be investigated, beside what is mentioned."""
-TICKS = 6
 COMPARED_SHOWN_MAX = 40
 NOBODY = Empty(
     "Nobody and nothing is named yet.",
     "Choose one below, narrow the view above, or click a value on any page of an alert or a record.",
 )
 NOTHING_THEN = Empty(
-    "It has left no record in the time before, so that all of it would be new.",
-    "Choose a shorter time: what is before that may be in the lake.",
+    "It has left no record in that other time, so that all of it would be new.",
+    "Choose another time to compare with, or a shorter one.",
 )
 _GROUPS = (
     ("workload", "", "Workloads", "c1"),
@@ -67,7 +66,11 @@ _COMPARED = (
     ("app_id", "app", "Application"),
     ("user_id", "user", "Person"),
 )
-AGAINST = (("before", "The time before"), ("week", "A week earlier"))
+AGAINST = (("before", "The time before"), ("week", "A week earlier"), ("chosen", "Another time"))
+NO_SPAN = Empty(
+    "No other time is chosen yet, or it ends before it begins.",
+    "Say above from when to when, in UTC, and compare.",
+)
 
 
 def is_about_something(view: View) -> bool:
@@ -181,7 +184,7 @@ async def timeline(view: View, sources: Sources) -> Shape:
         view.range.step_s,
         len(instants),
         groups,
-        _ticks(instants, view.range.step_s),
+        ticks_of(instants[0], span_s=len(instants) * view.range.step_s),
         empty=None if groups else await no_records(view, sources),
     )
 
@@ -212,15 +215,6 @@ def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int
         if marks:
             lanes.append(Lane(str(severity).capitalize(), "", str(severity), marks=marks, total=len(marks)))
     return lanes
-
-
-def _ticks(instants: Sequence[int], step_s: int) -> list[tuple[float, str]]:
-    places = [len(instants) * number // TICKS for number in range(TICKS)]
-    is_short = len(instants) * step_s <= 2 * 86_400
-    form = "%H:%M" if is_short else "%-d %b %H:%M" if step_s < 86_400 else "%-d %b"
-    return [
-        (place / len(instants), f"{datetime.fromtimestamp(instants[place], UTC):{form}}") for place in places
-    ]
 
 
 async def alerts_about(view: View, sources: Sources) -> Shape:
@@ -302,15 +296,20 @@ async def compare(view: View, sources: Sources) -> Shape:
     if not is_about_something(view):
         return Several([], empty=NOBODY)
     against = view.option("by", tuple(name for name, _ in AGAINST))
-    span = view.range
-    other = span.before if against == "before" else TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
+    other = _other_time(view, against)
+    ends = (
+        [instant_text(one).removesuffix("Z") for one in (other.start_s, other.end_s)] if other else ["", ""]
+    )
+    shown = Several([], choices=AGAINST, chosen=against, span=ends)
+    if other is None:
+        return replace(shown, empty=NO_SPAN)
     query = trails.values(_names(view)) if view.mentions else trails.VALUES
     given = _mentioned(view)
     now, before = await asyncio.gather(
         sources.ask(view, query, **given), sources.ask(replace(view, range=other), query, **given)
     )
     if now and not before:
-        return Several([], empty=NOTHING_THEN)
+        return replace(shown, empty=NOTHING_THEN)
     counts = [_counted(rows) for rows in (now, before)]
     parts = [
         _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}))
@@ -321,7 +320,17 @@ async def compare(view: View, sources: Sources) -> Shape:
         now_in, before_in = (_countries(one.get("client_ip", {}), sources) for one in counts)
         parts.append(_compared(view, "Country", "", now_in, before_in))
     empty = None if now else await no_records(view, sources)
-    return Several(parts, empty=empty, choices=AGAINST, chosen=against)
+    return replace(shown, parts=parts, empty=empty)
+
+
+def _other_time(view: View, against: str) -> TimeRange | None:
+    """The time that the view's own is compared with; None where it is still to be chosen."""
+    span = view.range
+    if against == "before":
+        return span.before
+    if against == "week":
+        return TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
+    return span_between(view.given("then_from"), view.given("then_to"))
 
 
 def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:

@@ -87,24 +87,18 @@ def _path_of(name: str) -> str:
 
 
 def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
-    headings = (
-        Heading(title),
-        Heading("Downloads", numeric=True),
-        Heading("Uploads", numeric=True),
-        Heading("People", numeric=True),
-    )
-    return Grid(
-        headings,
+    numbers = ("Downloads", "Uploads", *(("People",) if narrows != "user" else ()))
+    cells = [
         [
-            [
-                Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
-                number(downloads),
-                number(uploads, "" if uploads else "muted"),
-                number(people),
-            ]
-            for name, _, downloads, uploads, people in rows
-        ],
-    )
+            Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
+            number(downloads),
+            number(uploads, "" if uploads else "muted"),
+            number(people),
+        ]
+        for name, _, downloads, uploads, people in rows
+    ]
+    headings = [Heading(title), *(Heading(one, numeric=True) for one in numbers)]
+    return Grid(headings, [row[: len(headings)] for row in cells])
 
 
 async def sites(view: View, sources: Sources) -> Shape:

@@ -1,5 +1,6 @@
 // Charts over time: stacked bars or lines, a reading under the pointer, and a brush that narrows the time.
 const DAY = 86400;
+const DAYS = [1, 2, 7, 14, 28].map((days) => days * DAY);
 // Whole numbers: half a record is none.
 const STEPS = Array.from({ length: 30 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 
@@ -87,26 +88,27 @@ export function draw(box) {
   const grid = { stroke: colourOf("line"), width: 1 };
   const axis = { stroke: colourOf("muted"), grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const read = tooltip(chart, box);
+  const isShort = chart.at.length * chart.step < DAY * 3;
   box.plot = new uPlot(
     {
       width: Math.max(box.clientWidth, 100),
       height: box.clientHeight || 200,
       tzDate: inUtc,
       legend: { show: false },
-      padding: [8, 4, 0, 0],
+      padding: [8, 20, 0, 0],
       cursor: { y: false, points: { show: !chart.stacked }, drag: { x: true, y: false, setScale: false } },
       scales: {
         x: { range: () => [chart.at[0], chart.at[chart.at.length - 1] + chart.step] },
         y: { range: (_, __, most) => [0, Math.max(most * 1.06, 4)] },
       },
       axes: [
-        { ...axis, space: 64, size: chart.at.length * chart.step < DAY * 3 ? 42 : 28, values: [
+        { ...axis, space: 64, size: isShort ? 42 : 28, ...(isShort ? {} : { incrs: DAYS }), values: [
           [DAY * 28, "{D} {MMM}", null, null, null, null, null, null, 1],
           [DAY, "{D} {MMM}", null, null, null, null, null, null, 1],
           [3600, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
           [60, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
         ] },
-        { ...axis, size: 46, space: 32, incrs: STEPS, values: (_, splits) => splits.map(short) },
+        { ...axis, size: 46, space: 44, incrs: STEPS, values: (_, splits) => splits.map(short) },
       ],
       series: [
         {},

@@ -60,3 +60,6 @@ document.addEventListener("keydown", (key) => {
   if (key.key !== "Escape") return;
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
 });
+
+// Where the navigation is a row, the page one is on stands in sight.
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -38,7 +38,7 @@ def _journey(before: Match, after: Match, wanted: Travel) -> Episode | None:
     hours = (after.at_ms - before.at_ms) / 3_600_000
     if hours * 3_600 > wanted.within:
         return None
-    distance = _distance_km(before.values[PLACE], after.values[PLACE])
+    distance = _between(before.values[PLACE], after.values[PLACE])
     speed = distance / max(hours, _LEAST_H)
     if distance <= wanted.distance_km or speed <= wanted.speed_km_h:
         return None
@@ -67,12 +67,15 @@ def _add(episodes: list[Episode], journey: Episode, *, quiet_s: int) -> None:
     episodes[-1] = Episode([*last.matches, *added], last.reached_ms, longest.value, values=longest.values)
 
 
-def _distance_km(one: str, other: str) -> float:
-    """Along the earth's surface; 0 where a place cannot be read."""
+def _between(one: str, other: str) -> float:
+    """The distance of two places; 0 where one cannot be read."""
     first, second = _degrees(one), _degrees(other)
-    if first is None or second is None:
-        return 0.0
-    (lat1, lon1), (lat2, lon2) = first, second
+    return 0.0 if first is None or second is None else distance_km(first, second)
+
+
+def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Along the earth's surface, between two latitudes and longitudes in degrees."""
+    (lat1, lon1), (lat2, lon2) = (tuple(map(radians, place)) for place in (one, other))
     half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin((lon2 - lon1) / 2) ** 2
     return 2 * _EARTH_KM * asin(min(1.0, sqrt(half)))
 
@@ -80,6 +83,6 @@ def _distance_km(one: str, other: str) -> float:
 def _degrees(place: str) -> tuple[float, float] | None:
     latitude, comma, longitude = place.partition(",")
     try:
-        return (radians(float(latitude)), radians(float(longitude))) if comma else None
+        return (float(latitude), float(longitude)) if comma else None
     except ValueError:
         return None

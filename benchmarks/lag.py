@@ -1,4 +1,4 @@
-"""`./dev bench --tenants`: 500 tenants in one collector, one of them throttled and one poisoned.
+"""`./dev bench lag`: 500 tenants in one collector, one of them throttled and one poisoned.
 
 One simulator in a process of its own serves all of them, live. A collector in another collects each feed
 once a minute into a lake; looked at every two seconds are its memory and each tenant's lag, as its ledger
@@ -27,6 +27,8 @@ from statistics import median, quantiles
 from rich.console import Console
 
 from benchmarks.figures import Judgement, show_judgements
+from benchmarks.measuring import CommandFailed
+from benchmarks.outcome import Line, Outcome, asked_of, missed_of, shown
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.errors import LedgerUnusable
@@ -92,13 +94,11 @@ class Report:
     judgements: list[Judgement] = field(default_factory=list)
 
 
-class TenantsFailed(Exception):
-    """A process did not do what it was told."""
+def show_lag(*, tenants: int, seconds: float, console: Console) -> Outcome:
+    """Both courses, one after the other.
 
-
-def show_tenants(*, tenants: int, seconds: float, as_json: bool) -> int:
-    """The exit code: 0 all is well; 1 a figure was missed, or a process failed."""
-    console = Console(stderr=as_json)
+    Raises: CommandFailed: a process did not do what it was told.
+    """
     report = Report(tenants)
     for ill in (False, True):
         with tempfile.TemporaryDirectory(prefix="m365watch-tenants-") as folder:
@@ -109,9 +109,22 @@ def show_tenants(*, tenants: int, seconds: float, as_json: bool) -> int:
         )
     report.judgements = judge(report.courses)
     show_judgements(report.judgements, console)
-    if as_json:
-        print(json.dumps(asdict(report), indent=1))
-    return 0 if all(judgement.passed for judgement in report.judgements) else 1
+    passed = all(judgement.passed for judgement in report.judgements)
+    return Outcome(tuple(_lines(report)), passed, asdict(report))
+
+
+def _lines(report: Report) -> Iterator[Line]:
+    well, ill = report.courses
+    name = f"{report.tenants} tenants"
+    yield Line(f"{name}, all well", f"{well.lag_p95_s:.0f} s of lag", peak_mb=well.memory_mb)
+    yield Line(
+        f"{name}, two of them ill",
+        f"{ill.lag_p95_s:.0f} s of lag of the others",
+        ratio=f"{shown(ill.lag_p95_s / well.lag_p95_s)} of all well" if well.lag_p95_s else "",
+        peak_mb=ill.memory_mb,
+        asked=asked_of(report.judgements),
+        missed=missed_of(report.judgements),
+    )
 
 
 def judge(courses: Sequence[Course]) -> list[Judgement]:
@@ -148,7 +161,7 @@ def measure(folder: Path, *, tenants: int, seconds: float, ill: bool) -> Course:
 
             while None in lags():
                 if process.poll() is not None or clock.monotonic_s() - begun_s > START_MAX_S:
-                    raise TenantsFailed((folder / "run.log").read_text()[-2_000:])
+                    raise CommandFailed((folder / "run.log").read_text()[-2_000:])
                 course.memory_mb = max(course.memory_mb, _memory_mb(process.pid))
                 asyncio.run(clock.sleep(0.5))
             course.started_s = round(clock.monotonic_s() - begun_s, 1)
@@ -182,12 +195,12 @@ def _serving(folder: Path, *, tenants: int, ill: bool) -> Iterator[frozenset[str
     """The simulator, which has left a configuration in `folder`; who is well in both courses."""
     words = ["serve", str(folder), "--tenants", str(tenants), *(["--ill"] if ill else [])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.tenants", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.lag", *words], stdout=subprocess.PIPE, text=True
     )
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
         if not line:
-            raise TenantsFailed("the simulator did not start")
+            raise CommandFailed("the simulator did not start")
         yield frozenset(json.loads(line)["others"])
     finally:
         process.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.tenants import Course, judge
+from benchmarks.lag import Course, judge
 
 
 @pytest.mark.parametrize(

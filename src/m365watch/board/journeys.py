@@ -1,0 +1,97 @@
+"""Journeys that nobody can have made: two sign-ins of one person, too far apart for the time between."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from m365watch.detect.correlation.travel import distance_km
+from m365watch.detect.knowledge import Enrichment, Whereabouts
+from m365watch.values import dataclass
+
+SPEED_KM_H = 900.0
+DISTANCE_KM = 500.0
+WITHIN_S = 24 * 3_600
+"""As the rule that raises alerts about it has them, unless it is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A successful sign-in whose place is known."""
+
+    at_s: int
+    address: str
+    where: Whereabouts
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """From one sign-in to the next of the same person."""
+
+    who: str
+    start: Seen
+    end: Seen
+    distance_km: float
+
+    @property
+    def span_s(self) -> int:
+        """The time between; two in one second have at least a second between them."""
+        return max(self.end.at_s - self.start.at_s, 1)
+
+    @property
+    def speed_km_h(self) -> float:
+        """How fast they would have been."""
+        return self.distance_km / self.span_s * 3_600
+
+
+def placed(where: Whereabouts) -> tuple[float, float] | None:
+    """Latitude and longitude, where they are known."""
+    if where.latitude is None or where.longitude is None:
+        return None
+    return where.latitude, where.longitude
+
+
+def far_apart(rows: Iterable[tuple[str, str, int, int]], places: Enrichment) -> list[str]:
+    """People who came from places further apart than `DISTANCE_KM`, of rows as `PAIRS` has them."""
+    of: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for address, who, count, failures in rows:
+        place = placed(places.locate(address))
+        if place is not None and count > failures and place not in of[who]:
+            of[who].append(place)
+    return sorted(
+        who
+        for who, found in of.items()
+        if any(distance_km(found[0], one) > DISTANCE_KM / 2 for one in found[1:])
+    )
+
+
+def list_journeys(rows: Sequence[tuple[str, str, int]], places: Enrichment) -> list[Journey]:
+    """The impossible ones of rows (person, address, second), the fastest first.
+
+    Of a person's journeys between the same two places, it is the fastest.
+    """
+    of: dict[str, list[Seen]] = defaultdict(list)
+    for who, address, at_s in sorted(rows, key=lambda one: (one[0], one[2], one[1])):
+        where = places.locate(address)
+        if placed(where) is not None:
+            of[who].append(Seen(at_s, address, where))
+    found = [
+        journey
+        for who, seen in of.items()
+        for one, other in pairwise(seen)
+        if (journey := _journey(who, one, other)) is not None
+    ]
+    fastest: dict[object, Journey] = {}
+    for one in sorted(found, key=lambda one: -one.speed_km_h):
+        fastest.setdefault((one.who, frozenset((placed(one.start.where), placed(one.end.where)))), one)
+    return list(fastest.values())
+
+
+def _journey(who: str, one: Seen, other: Seen) -> Journey | None:
+    start, end = placed(one.where), placed(other.where)
+    if start is None or end is None or other.at_s - one.at_s > WITHIN_S:
+        return None
+    journey = Journey(who, one, other, distance_km(start, end))
+    is_possible = journey.distance_km <= DISTANCE_KM or journey.speed_km_h <= SPEED_KM_H
+    return None if is_possible else journey

@@ -1,0 +1,178 @@
+"""Sign-ins' panels of the earth: where people came from, and journeys that nobody can have made."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from datetime import UTC, datetime
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.journeys import Journey, Seen, far_apart, list_journeys, placed
+from m365watch.board.places import Tally
+from m365watch.board.queries import sign_ins
+from m365watch.board.shapes import (
+    Cell,
+    Empty,
+    Grid,
+    Heading,
+    Ranked,
+    Ranking,
+    Shape,
+    Spot,
+    Track,
+    WorldMap,
+)
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted, span_words
+from m365watch.detect.knowledge import Whereabouts
+
+PEOPLE_MAX = 200
+"""People whose ways are followed."""
+SPOTS_MAX = 400
+TRACKS_MAX = 40
+JOURNEYS_SHOWN_MAX = 60
+RANKED_MAX = 8
+ADDRESSES_MAX = 20
+"""A spot of more addresses leads nowhere: a URL has an end."""
+NO_PLACES = Empty(
+    "Audit records do not say where an address is.",
+    "Name a table with cities (MMDB) in detections.enrich.databases, and places show here.",
+)
+NO_SPOTS = Empty(
+    "No address of these sign-ins has a place.",
+    "Tables of countries alone have none: name one with cities in detections.enrich.databases.",
+)
+_Spots = dict[tuple[float, float], tuple[Whereabouts, Tally]]
+
+
+async def _placed_sign_ins(view: View, sources: Sources) -> _Spots:
+    """What was counted of each place."""
+    found: _Spots = {}
+    for address, person, count, failures in await sources.ask(view, sign_ins.PAIRS):
+        where = sources.places.locate(address)
+        place = placed(where)
+        if place is None:
+            continue
+        _, tally = found.setdefault((round(place[0], 1), round(place[1], 1)), (where, Tally()))
+        tally.count += count
+        tally.failures += failures
+        tally.people.add(person)
+        tally.addresses.add(address)
+    return found
+
+
+async def _journeys(view: View, sources: Sources) -> list[Journey]:
+    people = far_apart(await sources.ask(view, sign_ins.PAIRS), sources.places)[:PEOPLE_MAX]
+    if not people:
+        return []
+    rows = await sources.ask(view.narrowed("user", people), sign_ins.VISITS)
+    return list_journeys([(str(who), str(ip), int(at_s)) for who, ip, at_s in rows], sources.places)
+
+
+async def _why_none(view: View, sources: Sources) -> Empty:
+    return await no_records(view, sources, of="sign-ins") if not await _has_any(view, sources) else NO_SPOTS
+
+
+async def _has_any(view: View, sources: Sources) -> bool:
+    return bool(await sources.ask(view, sign_ins.PAIRS))
+
+
+async def world(view: View, sources: Sources) -> Shape:
+    """Where sign-ins came from, and the impossible journeys between them."""
+    if not sources.knows_places:
+        return WorldMap((), empty=NO_PLACES)
+    spots = await _placed_sign_ins(view, sources)
+    if not spots:
+        return WorldMap((), empty=await _why_none(view, sources))
+    most = max(tally.count for _, tally in spots.values())
+    ordered = sorted(spots.items(), key=lambda one: -one[1][1].count)
+    journeys = await _journeys(view, sources)
+    return WorldMap(
+        [_spot(view, place, *about, most=most) for place, about in ordered[:SPOTS_MAX]],
+        [
+            Track(start, end, f"{one.who}: {_where(one.start)} to {_where(one.end)}, {_speed(one)}")
+            for one in journeys[:TRACKS_MAX]
+            if (start := placed(one.start.where)) and (end := placed(one.end.where))
+        ],
+        cut=f"the {SPOTS_MAX} most frequent places" if len(ordered) > SPOTS_MAX else "",
+    )
+
+
+def _spot(view: View, place: tuple[float, float], where: Whereabouts, tally: Tally, *, most: int) -> Spot:
+    says = (
+        f"{_name(where)}: {counted(tally.count, 'sign-in', 'sign-ins')}, {tally.failures:,} failed,"
+        f" {counted(len(tally.people), 'person', 'people')}"
+    )
+    is_short = len(tally.addresses) <= ADDRESSES_MAX
+    url = view.narrowed("ip", sorted(tally.addresses)).url("/sign-ins") if is_short else ""
+    tone = "failed" if tally.failures == tally.count else "c1"
+    return Spot(*place, says, math.sqrt(tally.count / most), tone, url)
+
+
+async def towns(view: View, sources: Sources) -> Shape:
+    """The places that most sign-ins came from."""
+    if not sources.knows_places:
+        return Ranking("", (), 0, empty=NO_PLACES)
+    named: dict[str, Tally] = defaultdict(Tally)
+    for where, one in (await _placed_sign_ins(view, sources)).values():
+        tally = named[_name(where)]
+        tally.count += one.count
+        tally.failures += one.failures
+        tally.people |= one.people
+    rows = [
+        Ranked(
+            name, one.count, note=f"{one.failures:,} failed, {counted(len(one.people), 'person', 'people')}"
+        )
+        for name, one in sorted(named.items(), key=lambda one: (-one[1].count, one[0]))[:RANKED_MAX]
+    ]
+    empty = None if rows else await _why_none(view, sources)
+    return Ranking("", rows, sum(one.count for one in named.values()), empty=empty)
+
+
+async def journeys(view: View, sources: Sources) -> Shape:
+    """Two successful sign-ins of one person, further apart than an airliner flies in the time between."""
+    if not sources.knows_places:
+        return Grid((), (), empty=NO_PLACES)
+    found = await _journeys(view, sources)
+    headings = (
+        Heading("When (UTC)"),
+        Heading("Who"),
+        Heading("From"),
+        Heading("To"),
+        Heading("Distance", numeric=True),
+        Heading("Time between", numeric=True),
+        Heading("Speed", numeric=True),
+    )
+    more = len(found) - JOURNEYS_SHOWN_MAX
+    empty = Empty("Nobody was faster than an airliner.", "500 km and more at over 900 km/h would show here.")
+    return Grid(
+        headings,
+        [_journey_row(one) for one in found[:JOURNEYS_SHOWN_MAX]],
+        empty=None if found else empty,
+        cut=f"and {more:,} more, which were slower" if more > 0 else "",
+    )
+
+
+def _journey_row(one: Journey) -> list[Cell]:
+    return [
+        Cell(f"{datetime.fromtimestamp(one.end.at_s, UTC):%m-%d %H:%M}", sorts=one.end.at_s, tone="muted"),
+        Cell(one.who, narrows=("user", one.who)),
+        *(Cell(_where(seen), narrows=("ip", seen.address)) for seen in (one.start, one.end)),
+        Cell(f"{one.distance_km:,.0f} km", sorts=one.distance_km),
+        Cell(span_words(one.span_s), sorts=one.span_s),
+        Cell(_speed(one), sorts=one.speed_km_h, tone="high"),
+    ]
+
+
+def _speed(one: Journey) -> str:
+    return f"{one.speed_km_h:,.0f} km/h" if one.speed_km_h < 100_000 else "at once"
+
+
+def _where(seen: Seen) -> str:
+    return f"{_name(seen.where)} ({seen.address})"
+
+
+def _name(where: Whereabouts) -> str:
+    """The town with its country; the country alone where it is all that is known."""
+    return ", ".join(one for one in (where.city, where.country) if one) or "somewhere"

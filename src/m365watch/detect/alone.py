@@ -1,0 +1,198 @@
+"""The process that detects beside a busy collector: what it is told, what it answers, and itself.
+
+It imports no more than it needs, because it is started while much is to be done.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from m365watch.detect.engine import Engine
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.figures import Figures
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.portions import Part
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState, HoldLost
+from m365watch.detect.work import Change
+from m365watch.errors import OutputUnavailable, OutputUnusable
+
+PIPE_BYTES = 1 << 20
+_SIZE_BYTES = 8
+_COLLECT_EVERY = 100_000
+_SWITCH_EVERY_S = 0.001
+
+
+class Told(NamedTuple):
+    """What the process is told at its start."""
+
+    path: Path
+    hold: int
+    survives_power_cuts: bool
+    rules: tuple[Rule, ...]
+    knowledge: Knowledge | Callable[[], Knowledge]
+    exceptions: Exceptions
+
+
+class Take(msgspec.Struct, tag="take", array_like=True):
+    """A batch follows, piece by piece."""
+
+    number: int
+    now: datetime
+
+
+class Piece(msgspec.Struct, tag="piece", array_like=True):
+    """Some of its records; a piece without any is the end of the batch."""
+
+    parts: list[Part]
+
+
+class Look(msgspec.Struct, tag="look", array_like=True):
+    """Let time alone count."""
+
+    now: datetime
+
+
+class CatchUp(msgspec.Struct, tag="catch up", array_like=True):
+    """Judge what waits for the next look."""
+
+    now: datetime
+
+
+class Answer(msgspec.Struct, array_like=True):
+    """What came of one of these."""
+
+    changes: list[Change]
+    figures: Figures
+    """What was done for it."""
+    trouble: tuple[str, str] | None = None
+    """Why nothing of it counts, and where."""
+
+
+def write_frame(pipe: int, frame: bytes) -> None:
+    """Write its size and then all of it. Raises: OSError."""
+    for text in (len(frame).to_bytes(_SIZE_BYTES, "little"), frame):
+        left = memoryview(text)
+        while left:
+            left = left[os.write(pipe, left) :]
+
+
+def read_frame(pipe: int) -> bytes | None:
+    """The next frame; None where the other side has ended."""
+    size = _read(pipe, _SIZE_BYTES)
+    return None if size is None else _read(pipe, int.from_bytes(size, "little"))
+
+
+def _read(pipe: int, size: int) -> bytes | None:
+    pieces: list[bytes] = []
+    while size:
+        piece = os.read(pipe, min(size, PIPE_BYTES))
+        if not piece:
+            return None
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+class _Ended(Exception):
+    """The collector has ended."""
+
+
+class _Frames:
+    """What the collector says, taken in as it comes, so that neither waits for the other's reading."""
+
+    def __init__(self, inlet: int) -> None:
+        self._decoder: msgspec.msgpack.Decoder[Take | Piece | Look | CatchUp]
+        self._decoder = msgspec.msgpack.Decoder(Take | Piece | Look | CatchUp)
+        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read_on, args=(inlet,), daemon=True).start()
+
+    def _read_on(self, inlet: int) -> None:
+        while (frame := read_frame(inlet)) is not None:
+            self._frames.put(frame)
+        self._frames.put(None)
+
+    def next(self) -> Take | Piece | Look | CatchUp:
+        """What is said next. Raises: _Ended."""
+        frame = self._frames.get()
+        if frame is None:
+            raise _Ended
+        return self._decoder.decode(frame)
+
+    def parts(self) -> Iterator[Part]:
+        """The parts of the batch that follows. Raises: _Ended: it breaks off, and does not count."""
+        while isinstance(piece := self.next(), Piece) and piece.parts:
+            yield from piece.parts
+
+
+def serve(inlet: int, outlet: int) -> None:
+    """Answer until the other side ends, or somebody else has taken hold of the file."""
+    written = read_frame(inlet)
+    if written is None:
+        return
+    frames = _Frames(inlet)
+    told: Told = pickle.loads(written)  # noqa: S301 - written by the process that started this one
+    state = DetectionState(told.path, survives_power_cuts=told.survives_power_cuts, hold=told.hold)
+    knowledge = told.knowledge() if callable(told.knowledge) else told.knowledge
+    engine = Engine(told.rules, state, knowledge=knowledge, exceptions=told.exceptions)
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, 5, 5)
+    encode = msgspec.msgpack.Encoder().encode
+    while True:
+        write_frame(outlet, encode(_answer(engine, frames)))
+
+
+def _answer(engine: Engine, frames: _Frames) -> Answer:
+    trouble = None
+    changes: list[Change] = []
+    asked = frames.next()
+    try:
+        changes = _do(engine, asked, frames)
+    except OutputUnavailable as error:
+        trouble = (error.what, error.where)
+    done, engine.figures = engine.figures, Figures()
+    return Answer(changes, done, trouble)
+
+
+def _do(engine: Engine, asked: Take | Piece | Look | CatchUp, frames: _Frames) -> list[Change]:
+    match asked:
+        case Take(number, now):
+            parts = frames.parts()
+            try:
+                return engine.take(parts, number=number, now=now)
+            finally:
+                for _ in parts:
+                    pass  # of a batch that has counted already, or does not now
+        case Look(now):
+            return engine.look(now=now)
+        case CatchUp(now):
+            return engine.catch_up(now=now)
+    return []
+
+
+def main() -> None:
+    """The process: it ends with the collector, and by no signal that is meant for that one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_EVERY_S)
+    with suppress(OSError, _Ended, HoldLost, OutputUnusable):
+        serve(sys.stdin.fileno(), sys.stdout.fileno())
+    # Whoever waits for the end need not wait until all that is remembered is taken apart.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Everything that is hunted, in the order in which it is."""
+
+from __future__ import annotations
+
+import fuzz_answers
+import fuzz_records
+import fuzz_requests
+import fuzz_rules
+import fuzz_settings
+import fuzz_states
+from fuzz_contract import Target
+
+TARGETS: tuple[Target, ...] = (
+    *fuzz_records.TARGETS,
+    *fuzz_settings.TARGETS,
+    *fuzz_rules.TARGETS,
+    *fuzz_answers.TARGETS,
+    *fuzz_requests.TARGETS,
+    *fuzz_states.TARGETS,
+)

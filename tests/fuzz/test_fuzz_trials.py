@@ -1,0 +1,93 @@
+"""The hunt itself: what has to be found is found, with the input that shows it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fuzz_contract import Broken, Target, allowed, check_line
+from fuzz_hunt import Bounds, hunt, replay
+from m365watch.errors import BadAnswer, NeedsOperator
+
+
+def raises(given: bytes) -> None:
+    if b"x" in given:
+        raise KeyError("x")
+
+
+def takes_long(given: bytes) -> None:
+    if given == b"x":
+        re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def takes_much(given: bytes) -> None:
+    if given == b"x":
+        bytearray(200 << 20)
+
+
+def ends_the_process(given: bytes) -> None:
+    if given == b"x":
+        raise SystemExit
+
+
+def says_two_lines(given: bytes) -> None:
+    if given == b"x":
+        with allowed():
+            raise BadAnswer("a\nb", where="contoso")
+
+
+TARGETS = {
+    "KeyError": raises,
+    "takes longer": takes_long,
+    "takes more memory": takes_much,
+    "ends the process": ends_the_process,
+    "Broken": says_two_lines,
+}
+
+
+def target_of(attempt: object) -> Target:
+    return Target("made-up", lambda _: attempt, lambda: [b"good"], free_cpu_s=0.2, free_bytes=32 << 20)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_what_must_not_be_is_a_finding(kind: str) -> None:
+    """An error, time, memory, an end, an error of ours that is no line; a good input is none of these."""
+    target = target_of(TARGETS[kind])
+    finding = replay(target, b"x").finding
+
+    assert finding is not None
+    assert finding.what.startswith(kind)
+    assert finding.given == b"x"
+    assert replay(target, b"good").finding is None
+
+
+def test_a_finding_is_made_small_and_found_once() -> None:
+    """Of many inputs that show the same, one is told, with little more than what it takes."""
+    found = hunt(target_of(raises), seed=1, bounds=Bounds(inputs=400), corpus=None, on_round=lambda _: None)
+
+    (finding,) = found.findings.values()
+    assert finding.given == b"x"
+    assert found.inputs >= 60
+
+
+def test_what_runs_new_lines_is_kept_for_the_next_hunt(tmp_path: Path) -> None:
+    """And the same seed tries the same inputs."""
+    from fuzz_records import TARGETS as RECORDS
+
+    split = next(one for one in RECORDS if one.name == "split")
+    bounds = Bounds(inputs=120)
+    first = hunt(split, seed=3, bounds=bounds, corpus=tmp_path, on_round=lambda _: None)
+
+    assert first.findings == {}
+    assert first.kept > 0
+
+
+def test_errors_of_ours_are_one_line_each() -> None:
+    """Where, what, and what then; nothing that moves a terminal's cursor."""
+    with allowed():
+        raise NeedsOperator("it is broken", fix="mend it", where="contoso")
+    for text in ("", "a\x1b[2J", "a\ud800", "a\nb"):
+        with pytest.raises(Broken):
+            check_line(text)

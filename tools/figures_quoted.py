@@ -1,0 +1,48 @@
+"""The README's table of figures, out of what `./dev bench` found last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[1]
+_BEGIN, _END = "<!-- figures: ./dev docs -->\n", "<!-- end of figures -->"
+_QUOTED = (
+    ("collector", "files", "into files, ledger and dedup on"),
+    ("collector", "lake", "into the lake"),
+    ("collector", "lake, detections", "into the lake, every record judged by all packs"),
+    ("growth", "lake, 10,000,000 records", "into the lake, of 10,000,000 records"),
+    ("tenants", "lake, 500 tenants", "into the lake, from 500 tenants"),
+    ("senders", "ours", "to Devo over TLS"),
+    ("detect", "engine, 200 rules", "200 rules, from bytes to alerts"),
+    ("board", "page overview", "the Overview over 20,000,000 records, 95 of 100 times"),
+    ("board", "page investigate", "somebody's whole month, the same"),
+)
+"""Benchmark, its line, and the words for it."""
+
+
+def render() -> str:
+    """The README with the figures of today's table in their place."""
+    text = (_ROOT / "README.md").read_text(encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}{_table()}{_END}{after}"
+
+
+def _table() -> str:
+    kept = json.loads((_ROOT / "benchmarks" / "figures.json").read_text(encoding="utf-8"))
+    rows = [_row(words, line) for name, case, words in _QUOTED for line in _lines(kept, name, case)]
+    head = "| | speed | in the same run | CPU µs a record | peak MB |\n|---|---|---|---|---|\n"
+    return head + "".join(rows)
+
+
+def _lines(kept: dict[str, Any], name: str, case: str) -> list[dict[str, Any]]:
+    """At most one; none where it was not measured yet."""
+    return [line for line in kept.get(name, {"lines": []})["lines"] if line["case"] == case]
+
+
+def _row(words: str, line: dict[str, Any]) -> str:
+    cpu_us = "" if line["cpu_us"] is None else f"{line['cpu_us']:.1f}"
+    peak_mb = "" if line["peak_mb"] is None else f"{line['peak_mb']:.0f}"
+    return f"| {words} | {line['speed']} | {line['ratio']} | {cpu_us} | {peak_mb} |\n"
