@@ -160,19 +160,7 @@ async def serve_board(
     trail = open_trail(settings, clock=clock)
     sources.trail_trouble = lambda: trail.complaint
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
-    config = uvicorn.Config(
-        board.app,
-        host=listening.host,
-        port=listening.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        lifespan="off",
-        proxy_headers=False,
-        **tls_of(settings.board),
-        timeout_graceful_shutdown=END_S,
-    )
+    config = _serving_of(board, listening, settings.board)
     server = _Server(config)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
@@ -197,6 +185,22 @@ async def serve_board(
             entrance.sessions.shut()
         if facts is not None:
             facts.close()
+
+
+def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        board.app,
+        host=listening.host,
+        port=listening.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="off",
+        proxy_headers=False,
+        **tls_of(keys),
+        timeout_graceful_shutdown=END_S,
+    )
 
 
 def tls_of(board: BoardSettings | None) -> dict[str, Any]:
