@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from configured import Configured
 from m365watch.board.session_gate import SessionGate
-from m365watch.board.sessions import Sessions
+from m365watch.board.sessions import Sessions, SessionTimes
 from m365watch.board.telling import told_by
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.testing.clock import FakeClock
@@ -21,7 +21,7 @@ NESTED = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
 
 def test_bytes_that_are_no_text_in_a_url_sign_nobody_in() -> None:
     """Found by the fuzzer: a query with such a byte was a defect, before anybody had signed in."""
-    sessions = Sessions(idle_s=60, life_s=60, stamp_of=lambda _: None)
+    sessions = Sessions(SessionTimes(60, 60), stamp_of=lambda _: None)
     gate = SessionGate(sessions, cookie="m365watch", clock=FakeClock())
     scope: dict[str, Any] = {"type": "http", "path": "/overview", "query_string": b"\x80", "headers": []}
 

@@ -20,7 +20,7 @@ from fuzz_values import TEXTS, json_text, value
 from m365watch.board.access import Access, Role
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Board, Listening
-from m365watch.board.sessions import Sessions
+from m365watch.board.sessions import Sessions, SessionTimes
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.token_file import TokenFile
@@ -211,7 +211,7 @@ def _boards(folder: Path) -> list[Board]:
     listening = Listening("127.0.0.1", 8365)
     admin = _OneGate(Access("ann", Role.ADMIN, tenants=None))
     gate = TokenGate(TokenFile(folder), clock=clock, otherwise=admin)
-    sessions = Sessions(idle_s=60, life_s=60, stamp_of=lambda _: None)
+    sessions = Sessions(SessionTimes(60, 60), stamp_of=lambda _: None)
     entrance = Entrance(Users(folder), sessions, clock, secure=False)
     return [
         Board(sources, gate=gate, listening=listening),
