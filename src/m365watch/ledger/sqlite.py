@@ -1,4 +1,4 @@
-"""The ledger in one SQLite file: WAL, `synchronous=FULL`, one writer."""
+"""The ledger in one SQLite file: WAL, every verb one durable transaction, one writer."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from m365watch.ledger.grown import know_rests
 from m365watch.ledger.held import HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.log_sync import LogSync
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.ledger.reading import micros
@@ -33,6 +34,7 @@ from m365watch.progress import FeedProgress, OutputProgress
 LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
+_KNOW_SEED = "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)"
 _KNOW_FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
@@ -85,7 +87,7 @@ class SqliteLedger:
     def _open(self, now: datetime, front_filter: FilterSizes | None) -> None:
         self._connection = open_database(self.path)
         with self._transaction():
-            self._fill_meta()
+            self._connection.execute(_KNOW_SEED, (str(secrets.randbits(64)),))
         self.identity_seed = int(self._meta("identity_seed"))
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
@@ -94,10 +96,6 @@ class SqliteLedger:
         self._batches = OpenBatches(self._connection, self._feed_of, self.routes)
         for progress in reading.feed_progress(self._connection, now):
             self._progress[progress.feed] = progress
-
-    def _fill_meta(self) -> None:
-        seed = str(secrets.randbits(64))
-        self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (seed,))
 
     def _meta(self, name: str) -> str:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -212,11 +210,10 @@ class SqliteLedger:
             progress.blobs_quarantined += 1
 
     def _keep(self, blob: BlobKey, body: bytes, reason: str, *, output: str, at: datetime) -> bool:
-        digest = xxhash.xxh3_128_digest(body)
         kept = self._connection.execute(
             "INSERT OR IGNORE INTO quarantine (blob, output, digest, reason, body, quarantined_at)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (blob, output, digest, reason, body, at.timestamp()),
+            (blob, output, xxhash.xxh3_128_digest(body), reason, body, at.timestamp()),
         ).rowcount
         self._connection.execute(
             "UPDATE feed SET records_quarantined = records_quarantined + ?"
@@ -467,8 +464,12 @@ class SqliteLedger:
         """Bring what is committed from SQLite's log into the file itself, which `close` would have to do."""
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def group_commits(self) -> Callable[[], None]:
+        """What makes durable all that is done from here on, each time it is called: one sync for many."""
+        return LogSync(self._connection, self.path).settle
+
     def close(self) -> None:
-        """Release the ledger."""
+        """Release the ledger; all of it is durable."""
         self._connection.close()
         self._lock.release()
 
