@@ -19,12 +19,13 @@ from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.serving import Board, Listening
-from m365watch.board.sessions import Sessions
+from m365watch.board.sessions import FILE_NAME as SESSIONS_FILE
+from m365watch.board.sessions import Sessions, SessionTimes, house_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
-from m365watch.board.trail import KeptTrail
+from m365watch.board.trail import CLOSED, KeptTrail, NoTrail
 from m365watch.board.users import Users
 from m365watch.clock import Clock
 from m365watch.config.listening import BoardSettings
@@ -92,20 +93,26 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     if not asks_to_sign_in(listening, board):
         return None
     users = Users(settings.state_directory)
-    sessions = Sessions(idle_s=board.idle_s, life_s=board.session_s, stamp_of=partial(_stamp_in, users))
+    entra = board.entra
+    sessions = Sessions(
+        SessionTimes(board.idle_s, board.session_s),
+        stamp_of=partial(_stamp_in, users),
+        path=settings.state_directory / SESSIONS_FILE,
+        house=house_of(entra.issuer, entra.client_id, entra.grants) if entra else "",
+    )
     return Entrance(users, sessions, clock, secure=listening.is_secure)
 
 
-def open_trail(settings: Settings, *, clock: Clock) -> KeptTrail | None:
-    """Where it is noted who sees and does what; None where nothing can be written, which is complained of."""
+def open_trail(settings: Settings, *, clock: Clock) -> KeptTrail | NoTrail:
+    """Where it is noted who sees and does what; where nothing can be written, that is complained of."""
     try:
         journal = TrailJournal(
             settings.state_directory, lake=settings.lake_directory, collector_name=settings.collector_name
         )
     except OSError as error:
         why = error.strerror or str(error)
-        _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}")
-        return None
+        _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}; {CLOSED}")
+        return NoTrail(why)
     return KeptTrail(journal, clock=clock)
 
 
@@ -143,6 +150,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     sources = Sources(settings, facts, clock, places)
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, clock=clock)
+    sources.trail_trouble = lambda: trail.complaint
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
     config = uvicorn.Config(
         board.app,
@@ -162,7 +170,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
-    shipping = asyncio.create_task(trail.run()) if trail is not None else None
+    shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
     try:
         with _refused_port(listening):
             await server.serve()
@@ -175,8 +183,10 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
                 task.cancel()
         if asking is not None:
             await asking.close()
-        if trail is not None:
+        if isinstance(trail, KeptTrail):
             await asyncio.to_thread(trail.close)
+        if entrance is not None:
+            entrance.sessions.shut()
         if facts is not None:
             facts.close()
 

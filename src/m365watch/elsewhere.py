@@ -21,9 +21,11 @@ from m365watch.config.settings import (
     SyslogSettings,
 )
 from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
-from m365watch.errors import LedgerUnusable
+from m365watch.errors import LakeUnusable, LedgerUnusable
 from m365watch.lake.files import Progress
 from m365watch.lake.persons import Person
+from m365watch.lake.schema import BOARD_TRAIL
+from m365watch.lake.trail_reading import WAITING_GLOB, count_deeds
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -77,6 +79,7 @@ def search_elsewhere(
     found = [_in_quarantine(state, person)]
     found += [_in_copy(path, person) for path in _ledger_copies(state)]
     found.append(_other_copies())
+    found.append(_in_trail(besides.directory, person))
     found += _in_detection_files(state, person)
     found += _in_queues(state, person, progress)
     if (pages := state / PAGES_FOLDER).is_dir():
@@ -108,7 +111,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
-        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS))
+        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board-", "searches"))
         and not path.name.endswith(_COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
@@ -132,9 +135,25 @@ def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
     if (told := state / NOTIFICATIONS_FILE).exists():
         says = "alerts that somebody is told of are erased with the records of the lake; erase once more"
         yield _told(str(told), "notifications", says, [in_notifications(told, person)])
+    for waiting in sorted(state.glob(WAITING_GLOB)):
+        says = "who looked at what on the board; the trail is kept as long as the lake keeps its records"
+        yield _told(str(waiting), "board_trail", says, [in_lines(waiting, person)])
     if (journal := state / RESPONSES_FILE).exists():
         says = "who did what about which alert; nothing is erased there: take the lines out"
         yield _told(str(journal), "responses", says, [in_lines(journal, person)])
+
+
+def _in_trail(lake: Path, person: Person) -> Elsewhere:
+    """Who looked at the person on the board, and what the person looked at: it is not erased."""
+    place, says = (
+        str(lake / BOARD_TRAIL),
+        "who has looked, kept as long as the lake keeps its records; see docs/lake.md",
+    )
+    try:
+        count = count_deeds(lake, person.is_mentioned)
+    except LakeUnusable as error:
+        return Elsewhere(place, BOARD_TRAIL, searched=False, records=None, says=error.what)
+    return Elsewhere(place, BOARD_TRAIL, searched=True, records=count, says=says if count else "none")
 
 
 def _other_copies() -> Elsewhere:

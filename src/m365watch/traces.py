@@ -78,7 +78,7 @@ def in_page(path: Path, person: Person) -> Traces:
         return Traces(path, 0, is_whole=False)
     try:
         records = [bytes(one) for one in msgspec.json.decode(body, type=list[msgspec.Raw])]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # A kill cut it short, or it is no page: a name is found in it all the same.
         records = [body]
     return Traces(path, _count(records, person), is_whole=True)
@@ -111,7 +111,7 @@ def in_notifications(path: Path, person: Person) -> Traces:
     """Of the alerts that somebody was told of, or is to be."""
     try:
         return Traces(path, count_told(path, person.is_mentioned), is_whole=True)
-    except (sqlite3.Error, msgspec.DecodeError):
+    except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Traces(path, 0, is_whole=False)
 
 

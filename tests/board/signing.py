@@ -14,7 +14,7 @@ from asking import Answer, ask
 from m365watch.board.passwords import Passwords
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.sessions import Sessions
+from m365watch.board.sessions import FILE_NAME, Sessions, SessionTimes
 from m365watch.board.signing_in import Entrance
 from m365watch.board.users import User, Users, new_stamp
 from m365watch.testing.clock import FakeClock
@@ -41,7 +41,7 @@ def entrance_in(folder: Path, *users: User, secure: bool = False) -> tuple[Entra
         found = kept.find(name)
         return found.stamp if found else None
 
-    sessions = Sessions(idle_s=IDLE_S, life_s=LIFE_S, stamp_of=stamp_of)
+    sessions = Sessions(SessionTimes(IDLE_S, LIFE_S), stamp_of=stamp_of, path=folder / FILE_NAME)
     return Entrance(kept, sessions, clock, secure=secure, passwords=Passwords(QUICK)), clock
 
 

@@ -49,6 +49,7 @@ MAY_BE_EMPTY = {
     ("health", "quarantine"),
     ("health", "audits"),
     ("collectors", "history"),
+    ("trail", "deeds"),
 }
 
 

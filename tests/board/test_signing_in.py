@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import stat
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from m365watch.board.attempts import PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S, At
 from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords, fault_of
 from m365watch.board.serving import Board, Listening
 from m365watch.board.session_gate import BY_ITSELF_HEADER
-from m365watch.board.sessions import EACH_MAX, SESSIONS_MAX, Sessions
+from m365watch.board.sessions import EACH_MAX, FILE_NAME, SESSIONS_MAX, Sessions, SessionTimes, house_of
 from m365watch.board.signing_in import safe_back
 from m365watch.board.sources import Sources
 from m365watch.board.users import Users, new_stamp
@@ -95,13 +96,14 @@ def test_behind_https_the_cookie_belongs_to_this_host_alone(tmp_path: Path, sour
     assert asyncio.run(Browser(board, host="other.example:8443").get("/sign-in")).status == 421
 
 
-def test_a_session_cookie_is_nothing_that_can_be_guessed_or_read_back(door: Door) -> None:
+def test_a_session_cookie_is_nothing_that_can_be_guessed_or_read_back(tmp_path: Path) -> None:
     """The board keeps the hash of it alone."""
-    sessions = Sessions(idle_s=9, life_s=9, stamp_of=lambda _: "s")
+    sessions = Sessions(SessionTimes(9, 9), stamp_of=lambda _: "s", path=tmp_path / FILE_NAME)
     drawn = sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=0)
 
     assert len(drawn) >= 43
-    assert drawn not in repr(vars(sessions))
+    assert drawn.encode() not in (tmp_path / FILE_NAME).read_bytes()
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
     assert sessions.find(drawn[:-1], now_s=1) is None
     assert sessions.find("", now_s=1) is None
 
@@ -288,15 +290,52 @@ def test_who_succeeds_is_not_held_back() -> None:
 
 def test_sessions_are_bounded() -> None:
     """Neither one person nor all together can fill the memory."""
-    sessions = Sessions(idle_s=9, life_s=9, stamp_of=lambda _: "s")
+    sessions = Sessions(SessionTimes(9, 9), stamp_of=lambda _: "s")
     mine = [sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=0) for _ in range(EACH_MAX + 1)]
     for number in range(SESSIONS_MAX - EACH_MAX):
         sessions.open(Access(f"user{number}", Role.VIEWER, None), stamp="s", now_s=0)
 
     assert sessions.find(mine[0], now_s=1) is None
-    assert sessions.find(mine[1], now_s=1) is not None
-    sessions.open(Access("last", Role.VIEWER, None), stamp="s", now_s=0)
+    assert sessions.find(mine[1], now_s=5) is not None
+    sessions.open(Access("last", Role.VIEWER, None), stamp="s", now_s=5)
     assert sessions.find(mine[2], now_s=1) is None
+
+
+def test_a_session_outlasts_the_board(tmp_path: Path) -> None:
+    """A restart signs nobody out; what ended before, or began under other grants, stays over."""
+    path, house = tmp_path / FILE_NAME, house_of("grants")
+    ann = Access("ann", Role.ANALYST, frozenset({"t"}), sees_contents=False)
+
+    def board(house: str = house) -> Sessions:
+        return Sessions(SessionTimes(9, 90), stamp_of=lambda _: "s", path=path, house=house)
+
+    before = board()
+    drawn, left = (before.open(ann, stamp="s", now_s=0) for _ in range(2))
+    before.close(left)
+    before.shut()
+    after = board()
+
+    found = after.find(drawn, now_s=8)
+    assert found is not None
+    assert dataclasses.replace(found, session="") == ann
+    assert after.find(left, now_s=8) is None
+    assert after.find(drawn, now_s=16) is not None  # the use before put off its end
+    assert after.find(drawn, now_s=26) is None
+    other = after.open(ann, stamp="s", now_s=26)
+    assert board(house_of("other grants")).find(other, now_s=27) is None
+
+
+def test_a_file_that_cannot_be_written_lets_people_sign_in(tmp_path: Path) -> None:
+    """With a full disk the sessions end with the board, and none that has ended comes back from the file."""
+    sessions = Sessions(SessionTimes(9, 9), stamp_of=lambda _: "s", path=tmp_path / FILE_NAME)
+    old = sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=0)
+    sessions._file.execute("PRAGMA query_only = 1")
+
+    new = sessions.open(Access("ann", Role.VIEWER, None), stamp="s", now_s=1)
+
+    assert sessions.find(new, now_s=2) is not None
+    assert sessions.find(old, now_s=2) is None
+    assert not (tmp_path / FILE_NAME).exists()
 
 
 def test_a_crowd_at_the_door_waits_outside() -> None:

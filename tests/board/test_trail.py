@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from starlette.requests import HTTPConnection
 
 from asking import ask, board_of, view_of
+from m365watch.board.access import Access, Role
 from m365watch.board.journal import TrailJournal
+from m365watch.board.pages import trail as trail_page
 from m365watch.board.serving import Board
+from m365watch.board.shapes import Grid, Several
 from m365watch.board.sources import Sources
-from m365watch.board.trail import KeptTrail
+from m365watch.board.trail import KeptTrail, NoTrail
+from m365watch.config.settings import LakeSettings
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.trail import Deed
 from m365watch.testing.clock import FakeClock
@@ -28,8 +34,12 @@ class Memory:
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
 
-    async def note(self, deed: Deed) -> None:
+    async def note(self, deed: Deed) -> bool:
         self.deeds.append(deed)
+        return True
+
+    async def trouble(self) -> str:
+        return ""
 
     def told(self) -> list[tuple[str, str, str]]:
         return [(one.name, one.action, one.path) for one in self.deeds]
@@ -192,12 +202,107 @@ def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_disk_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
-    """What cannot be written down is complained of; the board goes on."""
+def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, sources: Sources) -> None:
+    """Nobody changes or takes along what cannot be written down; looks go on, and Health says so."""
     journal = TrailJournal(tmp_path, lake=None, collector_name="one")
     trail = KeptTrail(journal, clock=FakeClock())
-    journal._file.close()
-    journal._file = journal.path.open("rb")
+    kept = journal._file
+    full = journal.path.open("rb")
+    journal._file = full
+    entrance, _ = entrance_in(tmp_path, user_named("ann"))
+    board = board_of(replace(sources, trail_trouble=lambda: trail.complaint), entrance=entrance, trail=trail)
+    ann = Browser(board)
 
-    asyncio.run(trail.note(deed()))
+    async def act() -> list[int]:
+        await ann.sign_in("ann")
+        token = await ann.token()
+        answers = [
+            await ann.get("/overview"),
+            await ann.get("/export/overview/recent.csv"),
+            await ann.post("/alerts/state", token, body=b'{"ids": [], "state": "open"}'),
+            await ann.get("/panel/health/needs"),
+        ]
+        assert "make room" in answers[1].text.lower()
+        assert "cannot be written down" in answers[3].text
+        journal._file = kept
+        full.close()
+        answers += [await ann.get("/export/overview/recent.csv"), await ann.post("/sign-out", token)]
+        return [one.status for one in answers]
+
+    assert asyncio.run(act()) == [200, 503, 503, 200, 200, 204]
+    assert [one.action for one in journal._read()] == ["export", "sign_out"]
     trail.close()
+
+
+def test_an_export_that_is_not_noted_is_not_answered(sources: Sources) -> None:
+    """Also where the disk fills between the look at it and the line."""
+
+    class Full(Memory):
+        async def note(self, deed: Deed) -> bool:
+            return False
+
+    answer = asyncio.run(ask(board_of(sources, trail=Full()), "/export/overview/recent.csv"))
+    nothing = asyncio.run(
+        ask(board_of(sources, trail=NoTrail("no space left")), "/export/overview/recent.csv")
+    )
+
+    assert (answer.status, nothing.status) == (503, 503)
+    assert "@" not in answer.text + nothing.text
+    assert "no space left" in nothing.text
+
+
+def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None:
+    """The newest first, a page at a time, by person and kind, whether they are in the lake or still wait."""
+    state, lake = tmp_path / "state", tmp_path / "lake"
+    journal = TrailJournal(state, lake=lake, collector_name="one")
+    journal.append(
+        [deed(time=NOW - timedelta(minutes=number), path=f"/look-{number}") for number in range(150, 0, -1)]
+    )
+    assert journal.ship()
+    kept = journal.path.read_bytes()
+    journal.append(
+        [deed(name="Vera", action="export", path="/export/x.csv", query="range=7d", address="::1")]
+    )
+    journal.close()
+    assert kept == b""
+    settings = replace(sources.settings, state_directory=state, outputs=(LakeSettings("lake", lake),))
+    theirs = replace(sources, settings=settings)
+
+    def lines(query: str) -> tuple[list[list[str]], Grid]:
+        shape = asyncio.run(trail_page.deeds(view_of(query, now=NOW + timedelta(minutes=1)), theirs))
+        assert isinstance(shape, Several)
+        [grid] = shape.parts
+        assert isinstance(grid, Grid)
+        return [[cell.text for cell in row] for row in grid.rows], grid
+
+    first, grid = lines("range=24h")
+    second, last = lines("range=24h&sheet=1")
+    assert [row[6] for row in first[:2]] == ["/export/x.csv", "/look-1"]
+    assert len(first) == 100
+    assert len({row[6] for row in first + second}) == 151
+    assert (grid.later, last.earlier) == ("", "")
+    assert grid.earlier.endswith("sheet=1")
+    assert [row[1] for row in lines("range=24h&user=VERA")[0]] == ["Vera"]
+    assert [row[7] for row in lines("range=24h&by=exports")[0]] == ["range 7d"]
+    assert lines("range=24h&by=changes")[1].empty
+    assert [row[6] for row in lines("range=24h&ip=192.0.2.1&sheet=99")[0]] == []
+
+
+def test_nobody_else_reads_the_trail(sources: Sources) -> None:
+    """Neither analysts nor administrators of some tenants have the page, its panel or its export."""
+    tenant = frozenset({"00000000-0000-4000-8000-000000000000"})
+    for access in (Access("ann", Role.ANALYST, None), Access("eve", Role.ADMIN, tenant)):
+        board = board_of(sources, gate=AlwaysThem(access))
+        for url in ("/trail", "/panel/trail/deeds", "/export/trail/deeds.csv", "/api/v1/trail/deeds"):
+            assert asyncio.run(ask(board, url)).status in {403, 404}, url
+        assert "/trail" not in asyncio.run(ask(board, "/overview")).text
+
+
+class AlwaysThem:
+    """A gate that knows one person."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+
+    def access_of(self, connection: HTTPConnection) -> Access:
+        return self.access

@@ -17,7 +17,7 @@ import yaml
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
-from m365watch.detect.kept import News
+from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import load_library
 from m365watch.detect.portions import Portion
@@ -152,8 +152,13 @@ def make_records(dice: random.Random, count: int) -> list[bytes]:
     return records
 
 
-def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice: random.Random) -> Engine:
-    """The engine over the records in any order, cut anyhow, some twice, with crashes around commits."""
+def run_engine(
+    path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice: random.Random, *, after: int = 0
+) -> Engine:
+    """The engine over the records in any order, cut anyhow, some twice, with crashes around commits.
+
+    The first batch comes `after` one that the file has.
+    """
     shuffled = [*records, *dice.sample(records, len(records) // 4)]
     dice.shuffle(shuffled)
     batches = []
@@ -169,7 +174,7 @@ def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice
         engine.state.deadly_in = dice.choice([-1, -1, -1, 1, 2])
         batch = batches[number - 1]
         try:
-            engine.take([portion_of(batch)], number=number, now=NOW)
+            engine.take([portion_of(batch)], number=after + number, now=NOW)
             if dice.random() < 0.2:
                 engine.look(now=NOW)
             if dice.random() < 0.2:
@@ -180,7 +185,7 @@ def run_engine(path: Path, rules: Sequence[Rule], records: Sequence[bytes], dice
             engine.state.close()
             engine = Engine(rules, Mortal(path, survives_power_cuts=False), knowledge=KNOWLEDGE)
             engine.large_from = large_from
-            assert engine.last_batch in {number - 1, number}
+            assert engine.last_batch in {after + number - 1, after + number}
     engine.look(now=NOW)
     return engine
 
@@ -221,6 +226,32 @@ def test_the_histories_reach_every_kind(tmp_path_factory: pytest.TempPathFactory
         }
 
     assert {rule.title for rule in rules if rule.alerts} - seen == set()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_closed_is_open_by_the_same_records_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Half of the records, somebody who closes some alerts, then the rest in two orders, with crashes."""
+    dice = random.Random(seed)
+    rules = load_rules(tmp_path_factory.getbasetemp())
+    records = make_records(dice, 60)
+    ends = []
+    for order in range(2):
+        path = tmp_path_factory.mktemp("state") / "d.sqlite"
+        engine = run_engine(path, rules, records[:30], random.Random(seed))
+        ids = sorted(kept.alert.id for kept in engine.state.list_alerts())
+        with engine.state.transaction():
+            for alert_id in ids[::2]:
+                engine.state.set_state(alert_id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1)
+        before = engine.last_batch
+        engine.state.close()
+        # The rest is counted on from there.
+        engine = run_engine(path, rules, records[30:], random.Random(100 + order), after=before)
+        ends.append({kept.alert.id: kept.state for kept in engine.state.list_alerts()})
+
+    assert ends[0] == ends[1]
+    assert set(ends[0].values()) == {AlertState.OPEN, AlertState.CLOSED}
 
 
 @pytest.mark.parametrize("seed", range(4))

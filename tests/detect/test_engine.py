@@ -125,14 +125,103 @@ def test_an_alert_nobody_has_heard_of_is_new_under_its_last_name(bench: Bench) -
     assert [one.what for one in bench.state.outbox.list_waiting()] == [News.NEW]
 
 
-def test_a_closed_alert_stays_closed_over_an_update(bench: Bench) -> None:
-    """What an analyst has decided is not undone by one more record."""
-    bench.take(0)
-    [kept] = bench.state.list_alerts()
-    bench.state.set_state(kept.alert.id, AlertState.CLOSED, reason="a test of ours", by="ann", at_ms=5)
-    bench.take(60)
+def close_all(bench: Bench, *, state: AlertState = AlertState.CLOSED, at_ms: int = 5) -> None:
+    """An analyst has put every alert into a state."""
+    with bench.state.transaction():
+        for kept in bench.state.list_alerts():
+            bench.state.set_state(kept.alert.id, state, reason="a test of ours", by="ann", at_ms=at_ms)
 
-    assert [(one.state, one.alert.count) for one in bench.state.list_alerts()] == [(AlertState.CLOSED, 2)]
+
+def standings(bench: Bench) -> list[tuple[AlertState, int]]:
+    """State and count of each alert."""
+    return [(kept.state, kept.alert.count) for kept in bench.state.list_alerts()]
+
+
+@pytest.mark.parametrize("late", [60, 30])
+def test_a_record_that_a_closed_alert_did_not_have_opens_it_again(bench: Bench, late: int) -> None:
+    """Later than what was closed or among it: nobody has looked at it, whatever its time is."""
+    bench.take(0, 50)
+    close_all(bench)
+    bench.take(0)
+    assert standings(bench) == [(AlertState.CLOSED, 2)]
+    bench.take(late, late + 1)
+
+    [kept] = bench.state.list_alerts()
+    assert (kept.state, kept.changed_by, kept.changed_at_ms) == (
+        AlertState.OPEN,
+        "m365watch",
+        round(NOW.timestamp() * 1000),
+    )
+    assert kept.reason == "2 more records have come since ann closed it: a test of ours"
+    assert [one.state for one in bench.state.history.list(kept.alert.id)] == [
+        AlertState.CLOSED,
+        AlertState.OPEN,
+    ]
+    assert bench.state.lake_due.list(after=0, most=9)[-1].kept == kept
+
+
+def test_what_is_opened_again_can_be_closed_again(bench: Bench) -> None:
+    """Until the next record, and over a restart."""
+    bench.take(0)
+    for second in (60, 120, 180):
+        close_all(bench)
+        bench.state.close()
+        bench.open()
+        assert standings(bench)[0][0] is AlertState.CLOSED
+        bench.take(second)
+        assert standings(bench)[0][0] is AlertState.OPEN
+
+
+def test_a_higher_severity_opens_a_closed_alert(tmp_path: Path) -> None:
+    """Also where the alert has no more records than before: the rule itself may have changed."""
+    detection = {"s": {"Operation": "One"}, "bad": {"Bad": "yes"}, "condition": "s or bad"}
+    extension = {"quiet": "1h", "raise": {"to": "critical", "when": "bad"}}
+    bench = Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch=extension)))
+    bench.take(0)
+    close_all(bench)
+    bench.take(60, Bad="yes")
+
+    [kept] = bench.state.list_alerts()
+    assert (kept.state, kept.alert.severity) == (AlertState.OPEN, "critical")
+    assert kept.reason == "it has become critical since ann closed it: a test of ours"
+
+
+def test_an_open_alert_does_not_vanish_in_a_closed_one(bench: Bench) -> None:
+    """A late record joins the two: what nobody has looked at is not over."""
+    for closed_first in (True, False):
+        bench.take(0, UserId=f"u{closed_first}")
+        if closed_first:
+            close_all(bench)
+        bench.take(2 * HOUR, UserId=f"u{closed_first}")
+        if not closed_first:
+            latest = bench.state.list_alerts()[0]
+            bench.state.set_state(latest.alert.id, AlertState.CLOSED, reason="", by="ann", at_ms=9)
+        bench.take(HOUR, UserId=f"u{closed_first}")
+
+    assert standings(bench) == [(AlertState.OPEN, 3)] * 2
+
+
+def test_two_closed_alerts_that_a_late_record_joins_are_open(bench: Bench) -> None:
+    """Nobody has looked at the one that joins them."""
+    bench.take(0)
+    bench.take(2 * HOUR)
+    close_all(bench)
+    bench.take(HOUR)
+
+    [kept] = bench.state.list_alerts()
+    assert (kept.state, kept.alert.count) == (AlertState.OPEN, 3)
+    assert kept.reason == "1 more record has come since ann closed it: a test of ours"
+
+
+def test_what_somebody_looks_into_stays_theirs(bench: Bench) -> None:
+    """Whatever comes to it: they are at it, and are told."""
+    bench.take(0)
+    close_all(bench, state=AlertState.ACKNOWLEDGED)
+    bench.take(60)
+    bench.take(2 * HOUR)
+    bench.take(HOUR)
+
+    assert standings(bench) == [(AlertState.ACKNOWLEDGED, 4)]
 
 
 def test_what_is_kept_survives_a_restart(bench: Bench) -> None:
@@ -385,3 +474,35 @@ def test_the_matches_of_a_rule_that_is_gone_go_after_some_days(tmp_path: Path) -
     assert left(9) == 2
     bench.library = load_good(tmp_path, days[0])
     assert [left(days_on) for days_on in (10, 17, 18)] == [2, 2, 1]
+
+
+def test_an_alert_names_everybody_whom_its_records_name(tmp_path: Path) -> None:
+    """The first of them is first; the others are as much attacked as that one."""
+    extension = {"group_by": "ClientIP", "entity": {"user": "UserId", "address": "ClientIP"}}
+    extension["explanation"] = "{user} from {address}"
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    bench = Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch=extension)))
+    for second in range(60):
+        bench.take(second, UserId=f"User{second % 55}@contoso.example", ClientIP="192.0.2.1")
+
+    [kept] = bench.state.list_alerts()
+    assert kept.alert.named("user") == tuple(f"User{number}@contoso.example" for number in range(50))
+    assert kept.alert.named("address") == ("192.0.2.1",)
+    assert kept.alert.unnamed == (("user", 5),)
+    assert kept.alert.notes == ("5 more users are not named here; its records name them.",)
+    assert kept.alert.explanation == (
+        "User0@contoso.example, User1@contoso.example, User2@contoso.example and 52 more from 192.0.2.1"
+    )
+
+
+def test_the_values_of_one_record_are_told_apart(tmp_path: Path) -> None:
+    """Addresses are; what only looks like several, as a name with a comma, is one."""
+    extension = {"entity": {"recipient": "To", "name": "Name"}, "group_by": "UserId"}
+    detection = {"s": {"Operation": "One"}, "condition": "s"}
+    bench = Bench(tmp_path, load_good(tmp_path, rule_text(detection, m365watch=extension)))
+    bench.take(0, To=["a@x.example", "b@x.example"], Name="Miller, Ann")
+    bench.take(1, To=["b@x.example", "c@x.example"], Name="Miller, Ann")
+
+    [kept] = bench.state.list_alerts()
+    assert kept.alert.named("recipient") == ("a@x.example", "b@x.example", "c@x.example")
+    assert kept.alert.named("name") == ("Miller, Ann",)

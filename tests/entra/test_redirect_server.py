@@ -145,6 +145,20 @@ def test_what_is_not_our_answer_does_nothing_and_the_waiting_goes_on() -> None:
     assert not [page for page in place.pages if "right" in page]
 
 
+def test_whoever_wants_another_protocol_gets_a_page() -> None:
+    """Found by the fuzzer: an upgrade ended the connection without a page, and with a traceback."""
+
+    async def browse(place: Place) -> None:
+        upgrade = f"Host: localhost:{place.port}\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        await place.send(f"GET /consent HTTP/1.1\r\n{upgrade}\r\n\r\n")
+        await place.get(f"/consent?{YES}")
+
+    tenant, place = serving(browse)
+
+    assert tenant == TENANT
+    assert place.pages[0].startswith("HTTP/1.1 400 ")
+
+
 def test_a_no_ends_the_waiting_with_its_cure_on_the_page() -> None:
     """What a stranger may have written is text in the page, never markup."""
 

@@ -1,6 +1,7 @@
 """The targets by name, for tests that import none of what they are made of."""
 
 NAMES = (
-    "split", "masks", "inflate", "columns", "lines", "configuration", "exceptions", "lists", "tables", "users", "rules",
-    "filter", "sql", "http", "answers", "tokens", "redirects",
+    "shown", "split", "masks", "inflate", "columns", "lines", "configuration", "exceptions", "lists", "tables", "users", "rules",
+    "filter", "sql", "http", "answers", "tokens", "redirects", "webhook", "returns",
+    "board", "files", "memories", "queues", "cases", "scenarios",
 )  # fmt: skip

@@ -213,7 +213,32 @@ def _check_lines(sent: bytes, form: re.Pattern[bytes], batch: Batch, refused: li
         raise Broken("the lines read are not the records sent")
 
 
+def _prepare_shown(_: Path) -> Attempt:
+    from m365watch.board.telling import text_of, told_by
+    from m365watch.detect.evidence_words import details_of, failure_of
+
+    def attempt(given: bytes) -> None:
+        raw = given.decode("utf-8", "replace")
+        for text in (details_of(raw), failure_of(raw), *map(text_of, told_by(raw).values())):
+            text.encode()
+            if len(text) > 16_384:
+                raise Broken(f"shows {len(text):,} characters of a record")
+
+    return attempt
+
+
+def single_records() -> list[bytes]:
+    deep = b"[" * 4_000 + b"]" * 4_000
+    named = b'{"Parameters":[{"Name":"ForwardTo","Value":"%b"}],"ResultStatus":"Failed","LogonError":%b}'
+    return [*simulated_records(), named % (deep, deep), named % (b"x", b'"y"')]
+
+
+def grow_record(random: Random) -> bytes:
+    return json_text(random, [json_value_of_record(random)])
+
+
 TARGETS = (
+    Target("shown", _prepare_shown, single_records, grow_record, WORDS),
     Target("split", _prepare_split, blobs, grow_blob, WORDS),
     Target("masks", _prepare_masks, blobs, grow_blob, WORDS, input_bytes_max=32 << 10, free_cpu_s=3.0),
     Target("inflate", _prepare_inflate, compressed),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fuzz_answers
 import fuzz_records
+import fuzz_requests
 import fuzz_rules
 import fuzz_settings
+import fuzz_states
 from fuzz_contract import Target
 
 TARGETS: tuple[Target, ...] = (
@@ -13,4 +15,6 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_settings.TARGETS,
     *fuzz_rules.TARGETS,
     *fuzz_answers.TARGETS,
+    *fuzz_requests.TARGETS,
+    *fuzz_states.TARGETS,
 )

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
+import msgspec
 import pytest
 import zstandard
 
 from keeping_lake import ANNA, TODAY, a_record
+from m365watch.board.journal import TrailJournal
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.config.targets import Wishes
@@ -24,6 +27,7 @@ from m365watch.elsewhere import Elsewhere, search_elsewhere
 from m365watch.keeping import choose_lake
 from m365watch.lake.files import Progress, silently
 from m365watch.lake.persons import Person
+from m365watch.lake.trail import Deed
 from m365watch.ledger.copying import back_up
 from m365watch.ledger.soundness import set_aside
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -264,3 +268,23 @@ def test_the_quick_look_at_bytes_misses_nothing(name: str) -> None:
     assert person.is_mentioned(json.dumps({"x": name.upper()}).encode())
     assert person.is_mentioned(b'{"x": "' + spelt.encode() + b'"}')
     assert not person.is_mentioned(OTHERS)
+
+
+def test_who_has_looked_is_told_and_kept(tmp_path: Path) -> None:
+    """Lines of the board's trail that name the person are counted, in the lake and before it, and stay."""
+    settings, lake = settings_in(tmp_path)
+    journal = TrailJournal(settings.state_directory, lake=lake.directory, collector_name="one")
+    look = Deed(
+        0, NOW, "eve", "analyst", "::1", "s", "view", 200, "/investigate", urlencode({"user": ANNA}), ""
+    )
+    journal.append([look, msgspec.structs.replace(look, query="")])
+    assert journal.ship()
+    journal.append([msgspec.structs.replace(look, says=f"closed: an alert about {ANNA}")])
+    sessions = settings.state_directory / "board-sessions.sqlite"
+    sqlite3.connect(sessions).close()
+
+    found = search_elsewhere(settings, lake, Person([ANNA]), progress=silently)
+
+    assert [one.records for one in found if one.kind == "board_trail"] == [1, 1]
+    assert not any("sessions" in one.place for one in found)
+    journal.close()

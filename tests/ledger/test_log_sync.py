@@ -40,6 +40,7 @@ def test_many_transactions_take_one_sync(connection: sqlite3.Connection, tmp_pat
     """The folder once as well: the log's name has to be there after a power cut."""
     syncs = Syncs()
     log = LogSync(connection, tmp_path / "ledger.sqlite", sync=syncs)
+    log.defer()
 
     add(connection, "one")
     add(connection, "two")
@@ -54,6 +55,7 @@ def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Pat
     """Most verbs of an idle collector only read."""
     syncs = Syncs()
     log = LogSync(connection, tmp_path / "ledger.sqlite", sync=syncs)
+    log.defer()
     add(connection, "one")
     log.settle()
     before = len(syncs.names)
@@ -65,8 +67,11 @@ def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Pat
 
 
 def test_sqlite_itself_syncs_no_transaction_any_more(connection: sqlite3.Connection, tmp_path: Path) -> None:
-    """Only its checkpoints; 1 is NORMAL."""
-    LogSync(connection, tmp_path / "ledger.sqlite")
+    """Only its checkpoints; 2 is FULL, and 1 NORMAL."""
+    log = LogSync(connection, tmp_path / "ledger.sqlite")
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+    log.defer()
 
     assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
 

@@ -65,6 +65,22 @@ def test_an_alert_that_is_opened_again_is_told() -> None:
     assert decide(was_closed, closed(GROWN), Wishes(), now_ms=NOW) is None
 
 
+@pytest.mark.parametrize("manner", [*Manner])
+@pytest.mark.parametrize("state", [AlertState.OPEN, AlertState.CLOSED])
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(tells_states=False, update_interval_s=None)])
+def test_what_more_has_come_to_since_it_was_closed_is_told_at_once(
+    manner: Manner, state: AlertState, wishes: Wishes
+) -> None:
+    """Also where the closing was never told, and where states are not: else nobody would look."""
+    told = Told(ALERT.id, manner, START_MS, state, Severity.HIGH, OPEN.mark)
+    again = Standing(GROWN.alert, AlertState.OPEN, "8 more records have come", "m365watch", NOW)
+    after = Told(ALERT.id, manner, NOW, AlertState.OPEN, Severity.HIGH, GROWN.mark)
+
+    due = decide(told, again, wishes, now_ms=NOW)
+    assert due == Due(Tiding.REOPENED if wishes.tells_states else Tiding.UPDATED, NOW)
+    assert decide(after, again, wishes, now_ms=NOW) is None
+
+
 def test_an_alert_that_was_forgotten_is_not_withdrawn() -> None:
     """After 90 days the file lets go of it: nothing has been shown to be wrong."""
     gone = Standing(ALERT, is_gone=True)

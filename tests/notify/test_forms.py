@@ -66,6 +66,32 @@ def line_of(notification: Notification, *, is_cef: bool = False) -> str:
     ).decode()
 
 
+@pytest.mark.parametrize("tiding", [Tiding.NEW, Tiding.UPDATED, Tiding.REOPENED, Tiding.CLOSED])
+def test_who_is_woken_is_told_how_it_is_contained(tiding: Tiding) -> None:
+    """With the command that plans it; of what is over there is nothing to contain."""
+    alert = make_alert()
+    notification = make_notification(tiding, Standing(alert), thread=alert.id, made_at_ms=START_MS)
+    line = "How to contain it: remove inbox rule (m365watch respond 00000000)"
+    is_at_work = tiding is not Tiding.CLOSED
+
+    assert (line in texts_in(slack_payload(notification, collector="c"))) is is_at_work
+    assert (line in texts_in(teams_payload(notification, collector="c"))) is is_at_work
+    text, page = parts_of(mail_of(notification))
+    assert (line in text, line in page) == (is_at_work, is_at_work)
+
+
+def test_what_is_opened_again_says_why_and_what_it_is() -> None:
+    """Who closed it may be asleep; whoever is told now has never seen it."""
+    reason = "2 more records have come since bob closed it: a drill"
+    standing = Standing(make_alert(), AlertState.OPEN, reason, "m365watch", START_MS)
+    notification = make_notification(Tiding.REOPENED, standing, thread="a" * 32, made_at_ms=START_MS)
+    text, _ = parts_of(mail_of(notification))
+
+    assert text.startswith("[HIGH] opened again: Mailbox forwards to an external address")
+    assert f"opened again by m365watch: {reason}. ann@contoso.example made a rule" in text
+    assert "* Ask ann whether she made the rule." in text
+
+
 # Slack ------------------------------------------------------------------------------------------
 
 
@@ -76,6 +102,7 @@ def test_slack_gets_blocks_that_say_what_happened() -> None:
     assert payload["text"] == "[HIGH] Mailbox forwards to an external address (ann@contoso.example)"
     assert [block["type"] for block in payload["blocks"]] == [
         "header",
+        "section",
         "section",
         "section",
         "section",

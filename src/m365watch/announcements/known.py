@@ -46,7 +46,7 @@ def known_of(body: str | None) -> Known:
     """What `Known.body` made the text of; nothing known where there is none that can be read."""
     try:
         return Known() if body is None else msgspec.json.decode(body, type=Known)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Known()
 
 

@@ -41,7 +41,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     try:
         asked = msgspec.json.decode(await body_of(request), type=StatesAsked)
         changed = await put_states(view, sources, asked)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _answer(400, f"this request cannot be read: {error}")
     except NotAsked as error:
         return _answer(400, str(error))

@@ -19,6 +19,8 @@ SLOTS = 8
 FILE_BYTES_MAX = 32 << 20
 """What waits for a lake at most, twice: then the older half goes. Without a lake that is all there is."""
 _MODE = 0o600
+_ROOM = b" " * 8_191 + b"\n"
+"""More than any line has."""
 _log = structlog.get_logger(__name__)
 
 
@@ -68,6 +70,14 @@ class TrailJournal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def try_write(self) -> None:
+        """See that a line could be made durable now: room is taken, and given back. Raises: OSError."""
+        size = self.path.stat().st_size
+        self._file.write(_ROOM)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        os.ftruncate(self._file.fileno(), size)
+
     def ship(self) -> bool:
         """Bring what waits to the lake; False where it goes on waiting."""
         self._look()
@@ -116,7 +126,7 @@ class TrailJournal:
         for line in self._file:
             try:
                 found.append(msgspec.json.decode(line, type=Deed))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
         return found
 

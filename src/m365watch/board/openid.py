@@ -186,7 +186,7 @@ class OpenIdSignIn:
             raise BadAnswer(f"HTTP {answer.status}", where=where)
         try:
             said = msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             said = None
         if not isinstance(said, dict):
             raise BadAnswer("the answer is no JSON object", where=where)

@@ -44,6 +44,8 @@ class Page:
     """Whether it is nothing without contents: whoever does not see them, does not see it."""
     is_timeless: bool = False
     """Whether it shows what is, whatever time and filters are chosen."""
+    is_of_all_tenants: bool = False
+    """Whether it is for those alone who may see all of them."""
     is_taken_along: bool = True
     """Whether its panels are tables for a spreadsheet too."""
     under: str = ""
@@ -51,7 +53,8 @@ class Page:
 
     def is_for(self, access: Access) -> bool:
         """Whether they may see it."""
-        return access.may(self.role) and (access.sees_contents or not self.shows_contents)
+        is_wide = access.tenants is None or not self.is_of_all_tenants
+        return is_wide and access.may(self.role) and (access.sees_contents or not self.shows_contents)
 
     def panel(self, name: str) -> Panel | None:
         """Its panel of that name."""

@@ -119,7 +119,7 @@ class SearchRoutes:
         view = self._view_of(request)
         try:
             asked = msgspec.json.decode(await body_of(request), type=KeepAsked)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _says(400, f"this request cannot be read: {error}")
         name = clean_text(asked.name)
         url = view.url("/sql" if asked.page == "sql" else "/search")

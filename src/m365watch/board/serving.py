@@ -36,7 +36,7 @@ from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
-from m365watch.board.trail import Noted, Trail
+from m365watch.board.trail import Noted, OnlyNoted, Trail
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
@@ -124,6 +124,7 @@ class Board:
                     names=listening.names,
                     secure=listening.is_secure,
                 ),
+                *([Middleware(OnlyNoted, trail=trail)] if trail else ()),
                 Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
             ],
         )

@@ -30,6 +30,6 @@ class SessionGate:
     def access_of(self, connection: HTTPConnection) -> Access | None:
         """The rights of whoever signed in; None where nobody has, or not any more."""
         drawn = connection.cookies.get(self._cookie, "")
-        is_use = connection.url.path not in _BY_THEMSELVES and BY_ITSELF_HEADER not in connection.headers
+        is_use = connection.scope["path"] not in _BY_THEMSELVES and BY_ITSELF_HEADER not in connection.headers
         now_s = self._clock.now().timestamp()
         return self._sessions.find(drawn, now_s=now_s, is_use=is_use) if drawn else None

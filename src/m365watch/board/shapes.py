@@ -101,6 +101,10 @@ class Grid:
     empty: Empty | None = None
     cut: str = ""
     """What was left out, in words; empty where nothing was."""
+    earlier: str = ""
+    """The URL of what comes after these rows; empty where nothing does."""
+    later: str = ""
+    """The URL of what came before them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
@@ -39,6 +39,8 @@ from m365watch.inspection import read_status, read_tenants
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer
+from m365watch.lake.trail import Deed
+from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -61,6 +63,8 @@ class Sources:
     clock: Clock
     places: Enrichment = field(default_factory=NoEnrichment)
     """What is known of addresses: the tables of `detections.enrich`."""
+    trail_trouble: Callable[[], str] = lambda: ""
+    """Why who sees and does what cannot be written down; empty where it can."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
@@ -248,6 +252,12 @@ class Sources:
             self._rules.clear()
             self._rules[key] = library
         return self._rules[key]
+
+    async def list_trail(self, view: View, asked: DeedsAsked) -> list[Deed]:
+        """Who saw and did what, for administrators of all tenants. Raises: LakeUnusable."""
+        assert view.access.tenants is None and view.access.may(Role.ADMIN)  # noqa: S101, PT018
+        settings = self.settings
+        return await asyncio.to_thread(list_deeds, settings.lake_directory, settings.state_directory, asked)
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet."""

@@ -24,7 +24,7 @@ def told_by(raw: str) -> dict[str, Any]:
     """A record as its text has it; nothing where that is no object."""
     try:
         found = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -186,7 +186,7 @@ def _read(path: Path) -> list[KeptToken]:
         return []
     except OSError as error:
         what = f"cannot be read: {error.strerror or type(error).__name__}"
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         what = "is no file of tokens any more"
     raise NeedsOperator(
         what,

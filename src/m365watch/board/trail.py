@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 import structlog
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access
+from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
 from m365watch.board.journal import TrailJournal
 from m365watch.board.security import ACCESS, SIGN_IN
+from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
 from m365watch.lake.trail import Deed
 
@@ -31,14 +36,19 @@ _CHANGES_NOTHING = frozenset({"/collectors/review"})
 """What is sent with a body, again and again while somebody types, and only looked at."""
 _REFUSALS = frozenset({401, 403, 421, 429})
 _LOOKS = frozenset({"view", "api"})
+CLOSED = "nothing is changed or taken along until it can be; looks go on, and nobody is written down"
 _log = structlog.get_logger(__name__)
 
 
 class Trail(Protocol):
     """Where deeds are noted."""
 
-    async def note(self, deed: Deed) -> None:
-        """Return when it is durable."""
+    async def note(self, deed: Deed) -> bool:
+        """Return when it is durable; whether it is."""
+        ...
+
+    async def trouble(self) -> str:
+        """Why a deed could not be written down now; empty where it could."""
         ...
 
 
@@ -59,15 +69,28 @@ class KeptTrail:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="board-trail")
         self._complaint = ""
 
-    async def note(self, deed: Deed) -> None:
+    @property
+    def complaint(self) -> str:
+        """Why the last deed was not written down; empty where it was."""
+        return self._complaint
+
+    async def note(self, deed: Deed) -> bool:
         """Return when it is durable; where nothing can be written down, that is complained of."""
+        return not await self._try(partial(self._journal.append, [deed]))
+
+    async def trouble(self) -> str:
+        """Why a deed could not be written down now; empty where it could."""
+        return await self._try(self._journal.try_write)
+
+    async def _try(self, write: Callable[[], None]) -> str:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.append, [deed])
+            await asyncio.get_running_loop().run_in_executor(self._thread, write)
             self._complaint = ""
         except OSError as error:
             if (why := error.strerror or "unknown") != self._complaint:
                 self._complaint = why
-                _log.error(f"board: the trail cannot be written: {why}; nobody is written down")
+                _log.error(f"board: the trail cannot be written: {why}; {CLOSED}")
+        return self._complaint
 
     async def run(self) -> None:
         """Bring it to the lake, again and again."""
@@ -88,6 +111,22 @@ class KeptTrail:
             _log.warning(f"board: the trail waits: {error.strerror or 'unknown'}")
 
 
+class NoTrail:
+    """A trail that could not be opened: nothing is noted, and nothing changed or taken along."""
+
+    def __init__(self, why: str) -> None:
+        """`why` it could not."""
+        self.complaint = why
+
+    async def note(self, deed: Deed) -> bool:  # noqa: ARG002 - the port's signature
+        """It is not."""
+        return False
+
+    async def trouble(self) -> str:
+        """Why."""
+        return self.complaint
+
+
 class Noted:
     """The application, with a line on the trail for whatever it shows or changes."""
 
@@ -104,14 +143,23 @@ class Noted:
             await self._app(scope, receive, send)
             return
 
+        is_closed = False
+
         async def send_noted(sent: Message) -> None:
+            nonlocal is_closed
             if sent["type"] == "http.response.start":
-                await self._note(scope, sent["status"])
-            await send(sent)
+                is_closed = not await self._note(scope, sent["status"])
+                if is_closed:
+                    await _unnoted(scope, await self._trail.trouble() or "the disk takes nothing")(
+                        scope, receive, send
+                    )
+            if not is_closed:
+                await send(sent)
 
         await self._app(scope, receive, send_noted)
 
-    async def _note(self, scope: Scope, status: int) -> None:
+    async def _note(self, scope: Scope, status: int) -> bool:
+        """Whether it may be answered: an export that could not be noted may not."""
         access: Access | None = scope.get(ACCESS)
         action = action_of(scope["method"], scope["path"], status, is_known=access is not None)
         query = scope["query_string"].decode("latin-1")[:TEXT_MAX]
@@ -120,7 +168,7 @@ class Noted:
         name = access.name if access else scope.get(_NAME, "")
         address = (scope.get("client") or ("", 0))[0]
         if not action or self._is_told(action, scope["path"], query, name or address):
-            return
+            return True
         deed = Deed(
             number=0,
             time=self._clock.now(),
@@ -134,7 +182,7 @@ class Noted:
             query=query,
             says=str(scope.get(_SAYS, ""))[:TEXT_MAX],
         )
-        await self._trail.note(deed)
+        return await self._trail.note(deed) or action != "export"
 
     def _is_told(self, action: str, path: str, query: str, who: str) -> bool:
         """Whether it is a part of what was noted a moment ago; what is not, is remembered."""
@@ -154,6 +202,39 @@ class Noted:
         while len(self._lately) > REMEMBERED_MAX:
             self._lately.popitem(last=False)
         return False
+
+
+class OnlyNoted:
+    """The application behind what tells who asks: no change and no export without a line on the trail.
+
+    Looks go on: whoever hunts an intruder must not be blind because a disk is full.
+    """
+
+    def __init__(self, app: ASGIApp, *, trail: Trail) -> None:
+        """Where it is not possible to write down what somebody does, it is not done."""
+        self._app = app
+        self._trail = trail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse with 503."""
+        if scope["type"] != "http" or scope.get(ACCESS) is None or not self._is_closed_by_it(scope):
+            await self._app(scope, receive, send)
+        elif why := await self._trail.trouble():
+            await _unnoted(scope, why)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_closed_by_it(self, scope: Scope) -> bool:
+        action = action_of(scope["method"], scope["path"], HTTPStatus.OK, is_known=True)
+        return action in {"change", "export"}
+
+
+def _unnoted(scope: Scope, why: str) -> Response:
+    says = f"it cannot be written down who does this: {why}"
+    fix = "make room, or give the board the right to write, in its state directory; then try again"
+    if is_of_the_api(scope["path"]):
+        return problem_answer(TRAIL_CLOSED, says, fix=fix)
+    return PlainTextResponse(f"{says[:1].upper()}{says[1:]}. {fix[:1].upper()}{fix[1:]}.\n", status_code=503)
 
 
 def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:

@@ -122,7 +122,7 @@ class Users:
                 _ = one.access
         except OSError as error:
             raise self._unreadable(error.strerror or "unknown") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, RecursionError):
             raise self._unreadable("it is not as m365watch wrote it") from None
         return users
 

@@ -20,6 +20,7 @@ OPTIONS = (
     *("session", "mailbox", "site", "text", "record"),
     *("q", "sql"),
     *("instance", "template", "past"),
+    "sheet",
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")

@@ -13,17 +13,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
+from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
     Moment,
     find_episodes,
+    judge_exceptions,
     links_of,
     make_alert,
     period_of,
@@ -331,10 +334,9 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            excepted = self.exceptions.find(rule, alert)
-            shown = rule.alerts and excepted is None
-            note = () if excepted is None else (f"Excepted: {excepted.reason}",)
-            self._settle(_noted(alert, note), old.get(alert.id), formers, work, shown=shown)
+            verdict = judge_exceptions(rule, episode, self.exceptions)
+            shown = rule.alerts and not verdict.is_whole
+            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
@@ -366,15 +368,26 @@ class Engine:
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
         if known is not None and known.alert == alert and known.shown == shown:
             return
-        history = known or next(iter(formers), None)
-        kept = KeptAlert(alert, shown) if history is None else replace(history, alert=alert, shown=shown)
-        self.state.put_alert(kept)
+        parts = [*([] if known is None else [known]), *formers]
+        self._keep_alert(KeptAlert(alert, shown), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:
             what = News.UPDATED if was_shown and not untold else News.NEW
             self._tell(what, alert, work)
         elif was_shown:
             self._tell(News.WITHDRAWN, alert, work)
+
+    def _keep_alert(self, kept: KeptAlert, parts: Sequence[KeptAlert], work: Work) -> None:
+        """Keep an alert that `parts` have become; what was closed opens if anything has come to it."""
+        if parts:
+            closings = self.state.closings.list(kept.alert.id)
+            standing = stand(kept.alert, parts, closings, now_ms=work.now_ms)
+            kept = place(kept, standing)
+            if kept.shown and turns(parts, standing):
+                self.state.history.add(
+                    kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
+                )
+        self.state.put_alert(kept)
 
     def _tell(self, what: News, alert: Alert, work: Work) -> None:
         self.state.tell(what, alert)

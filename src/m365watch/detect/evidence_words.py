@@ -74,7 +74,7 @@ def _short(value: Any) -> str:
     if text[:1] == "[" and text[-1:] == "]":
         try:
             found = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = []
         if found and all(isinstance(one, str | bool | int) for one in found):
             text = ", ".join(map(str, found))
@@ -85,6 +85,6 @@ def _short(value: Any) -> str:
 def _read(raw: str) -> Mapping[str, Any]:
     try:
         found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return {}
     return found if isinstance(found, dict) else {}

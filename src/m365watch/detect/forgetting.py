@@ -102,7 +102,7 @@ def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
         " (SELECT rule, tenant, grp, at FROM link WHERE alert = ?)",
         (alert_id, alert_id),
     )
-    belongings = (("link", "alert"), ("outbox", "alert"), ("former", "now"), ("history", "alert"))
-    for table, column in (*belongings, ("alert", "id")):
+    belongings = ("link", "outbox", "history", "closing")
+    for table, column in (*((one, "alert") for one in belongings), ("former", "now"), ("alert", "id")):
         database.execute(f"DELETE FROM {table} WHERE {column} = ?", (alert_id,))  # noqa: S608 - our own names
     database.execute("COMMIT")

@@ -216,13 +216,16 @@ class DetectionOutput:
             finally:
                 for wait in waits:
                     wait.cancel()
+            if watch is not None and self._asked.is_set():
+                await asyncio.to_thread(watch.take_note)
             self._asked.clear()
             await self._in_thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
         if found is not None:
-            self._exceptions = found.exceptions
+            self._exceptions, self._knowledge = found.exceptions, found.knowledge
+            self._risk_points = found.risk_points
             before = self._engine_now()
             self._engine = self._engine_of(self._with_risk(found.rules), before.state)
             before.close()

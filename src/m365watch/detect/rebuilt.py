@@ -49,7 +49,7 @@ def rebuilt_percent(path: Path) -> int | None:
             kept = dict(database.execute("SELECT key, value FROM meta").fetchall())
         plan = msgspec.json.decode(kept[PLAN], type=RebuildPlan)
         day = int(kept.get("batch") or 0) // SLICES_PER_DAY_MAX
-    except (sqlite3.Error, KeyError, ValueError, msgspec.DecodeError):
+    except (sqlite3.Error, KeyError, ValueError, msgspec.DecodeError, RecursionError):
         return 0
     reached = datetime.fromordinal(day).replace(tzinfo=UTC).timestamp() if day else plan.start_s
     return plan.percent(reached)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from m365watch.detect.alert import AlertId
-from m365watch.detect.kept import GroupKey, KeptAlert
+from m365watch.detect.closings import closing_of, place, stand
+from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
 from m365watch.detect.state import DetectionState
 
 ALERTS_MAX = 1_000_000
@@ -25,7 +26,7 @@ def restore_alerts(state: DetectionState, known: Sequence[KeptAlert], *, trusted
             state.drop_alert(kept.alert.id, became=None)
     for old in known:
         if old.alert.last_at_ms < trusted_from_ms:
-            state.put_alert(old)
+            _put(state, old)
             _name_formers(state, old.alert.formerly, now=old.alert.id)
         else:
             _restore(state, old)
@@ -34,23 +35,26 @@ def restore_alerts(state: DetectionState, known: Sequence[KeptAlert], *, trusted
 def _restore(state: DetectionState, old: KeptAlert) -> None:
     now = _alert_now(state, old)
     if now is None:
-        state.put_alert(old)
+        _put(state, old)
         _name_formers(state, old.alert.formerly, now=old.alert.id)
         return
     ids = dict.fromkeys((*old.alert.formerly, old.alert.id, *now.alert.formerly))
     formerly = tuple(one for one in ids if one != now.alert.id)
     kept = replace(now, alert=replace(now.alert, formerly=formerly))
     if old.changed_at_ms > now.changed_at_ms:
-        kept = replace(
-            kept,
-            state=old.state,
-            reason=old.reason,
-            changed_by=old.changed_by,
-            changed_at_ms=old.changed_at_ms,
-        )
+        # What was closed is what the lake had of it; records that only came since open it again.
+        closings = [closing_of(old)] if old.state is AlertState.CLOSED else []
+        kept = place(kept, stand(kept.alert, [old], closings, now_ms=old.changed_at_ms))
     if kept != now:
         state.put_alert(kept)
+        if old.state is AlertState.CLOSED:
+            state.closings.keep(replace(old, alert=replace(old.alert, id=now.alert.id)))
         _name_formers(state, formerly, now=now.alert.id)
+
+
+def _put(state: DetectionState, old: KeptAlert) -> None:
+    state.put_alert(old)
+    state.closings.keep(old)
 
 
 def _alert_now(state: DetectionState, old: KeptAlert) -> KeptAlert | None:

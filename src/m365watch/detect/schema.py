@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _LAKE_DUE = """
 CREATE TABLE lake_due (
@@ -19,6 +19,19 @@ CREATE TABLE IF NOT EXISTS history (
     state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS history_alert ON history (alert, number);
+"""
+_CLOSING = """
+CREATE TABLE IF NOT EXISTS closing (
+    alert TEXT NOT NULL, at INTEGER NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL, severity TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS closing_alert ON closing (alert);
+"""
+# What was closed before is taken to have been seen as it was when this version came.
+_CLOSED_SO_FAR = """
+INSERT INTO closing SELECT id, changed_at, reason, changed_by, first, last,
+    json_extract(CAST(body AS TEXT), '$.count'), json_extract(CAST(body AS TEXT), '$.severity')
+    FROM alert WHERE state = 'closed' AND id NOT IN (SELECT alert FROM closing);
 """
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -50,8 +63,9 @@ CREATE TABLE outbox (
 );
 {_LAKE_DUE}
 {_HISTORY}
+{_CLOSING}
 """
-_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY}
+_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY, 3: _CLOSING + _CLOSED_SO_FAR}
 """From version n to n + 1."""
 
 

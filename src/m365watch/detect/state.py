@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from m365watch.detect.absent import AbsentRules
 from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.closings import Closings
 from m365watch.detect.due import LakeDue
 from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import (
@@ -90,6 +92,7 @@ class DetectionState:
             ) from None
         self.lake_due = LakeDue(self._database)
         self.history = StateHistory(self._database)
+        self.closings = Closings(self._database)
         self.absent = AbsentRules(self._database)
         self.outbox = Outbox(self._database)
 
@@ -200,6 +203,16 @@ class DetectionState:
             (key.rule_id, key.tenant, key.joined, low_ms, low_ms + stretch_ms, match.counted),
         ).fetchone()
         return None if row is None else match_of(row, key)
+
+    def _has_match(self, match: Match) -> bool:
+        """Whether the very same is kept."""
+        row = row_of(match)
+        found = self._database.execute(
+            "SELECT rule, tenant, grp, at, identity, source, record, severity, vals, counted FROM match"
+            " WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+            (*row[:4], row[4], row[5]),
+        ).fetchone()
+        return bool(found == row)
 
     def drop_match(self, match: Match) -> None:
         """Forget a match."""
@@ -381,6 +394,7 @@ class DetectionState:
         self.lake_due.mark_kept(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
         self.history.move(alert_id, became=became)
+        self.closings.move(alert_id, became=became)
         if became is not None:
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (alert_id, became))
@@ -396,6 +410,7 @@ class DetectionState:
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
         self.history.forget_gone()
+        self.closings.forget_gone()
         return gone.rowcount
 
     def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
@@ -408,6 +423,7 @@ class DetectionState:
             (str(state), reason, by, at_ms, kept.alert.id),
         )
         self.history.add(kept.alert.id, StateChange(at_ms, state, reason, by))
+        self.closings.keep(replace(kept, state=state, reason=reason, changed_by=by, changed_at_ms=at_ms))
         self.lake_due.mark_kept(kept.alert.id)
         return True
 
@@ -432,6 +448,8 @@ class DetectionState:
                 )
                 touched.append((key, at))
         for match in links:
+            if self._has_match(match):
+                continue
             self.drop_match(match)
             self.add_matches([match])
             self._database.execute(

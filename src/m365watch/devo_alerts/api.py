@@ -108,7 +108,7 @@ class DevoAlerts:
             raise self._refusal(answer)
         try:
             return json.loads(answer.body) if answer.body.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadAnswer("the answer is no JSON", where=self._where) from None
 
     def _refusal(self, answer: Answer) -> RetryLater | AlertsRefused:

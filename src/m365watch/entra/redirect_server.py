@@ -188,7 +188,7 @@ def _parse_head(head: bytes) -> _Request | None:
     try:
         parser.feed_data(head)
         request.method = parser.get_method().decode("latin-1")
-    except httptools.HttpParserError:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     return request if request.hosts == 1 and request.target.startswith("/") else None
 

@@ -58,7 +58,7 @@ def applications_of(body: str | None) -> list[KnownApplication]:
     """What `body_of` made the text of; nothing for None, and for what another version wrote otherwise."""
     try:
         return msgspec.json.decode(body or '{"applications":[]}', type=_Memory).applications
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return []
 
 

@@ -117,7 +117,7 @@ def unfinished(lake: Path) -> ErasingNote | None:
         steps = [msgspec.json.decode(line, type=Step) for line in whole]
     except FileNotFoundError:
         return None
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise LakeUnusable(
             "what an interrupted erasure left there cannot be read",
             fix="remove the file, and erase once more from the beginning",

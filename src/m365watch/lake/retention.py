@@ -389,5 +389,5 @@ def _short_digest(texts: Sequence[str]) -> str:
 def _read_note(lake: Path) -> _Note:
     try:
         return msgspec.json.decode((lake / NOTE).read_bytes(), type=_Note)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Note()

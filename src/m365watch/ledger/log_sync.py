@@ -23,12 +23,16 @@ class LogSync:
     def __init__(
         self, connection: sqlite3.Connection, path: Path, *, sync: Callable[[int], None] = sync_content
     ) -> None:
-        """Leave it to `settle` from here on; `path` is the database's."""
-        connection.execute("PRAGMA synchronous = NORMAL")
+        """Leave transactions as they are, durable one by one, until `defer`; `path` is the database's."""
         self._connection = connection
         self._path = path
         self._sync = sync
         self._synced_changes = -1
+
+    def defer(self) -> Callable[[], None]:
+        """Let transactions from here on be durable with `settle` only, which is returned."""
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        return self.settle
 
     def settle(self) -> None:
         """Make durable what was committed since the last time; nothing where nothing was.

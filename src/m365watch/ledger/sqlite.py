@@ -34,7 +34,7 @@ from m365watch.progress import FeedProgress, OutputProgress
 LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
-_KNOW_SEED = "INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)"
+_GAP_END = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
 _KNOW_FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
@@ -87,15 +87,20 @@ class SqliteLedger:
     def _open(self, now: datetime, front_filter: FilterSizes | None) -> None:
         self._connection = open_database(self.path)
         with self._transaction():
-            self._connection.execute(_KNOW_SEED, (str(secrets.randbits(64)),))
+            self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
+        self.log = LogSync(self._connection, self.path)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
         self._batches = OpenBatches(self._connection, self._feed_of, self.routes)
         for progress in reading.feed_progress(self._connection, now):
             self._progress[progress.feed] = progress
+
+    def _fill_meta(self) -> None:
+        seed = str(secrets.randbits(64))
+        self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (seed,))
 
     def _meta(self, name: str) -> str:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -245,8 +250,7 @@ class SqliteLedger:
         """`span` was never listed and cannot be listed any more; whether that, or some of it, was news."""
         number = self._feed_number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
-        sought = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
-        known = self._connection.execute(sought, (number, start_s)).fetchone() or (start_s,)
+        known = self._connection.execute(_GAP_END, (number, start_s)).fetchone() or (start_s,)
         new_s = end_s - int(known[0])
         if new_s > 0:
             row = (number, start_s, end_s, at.timestamp())
@@ -463,10 +467,6 @@ class SqliteLedger:
     def shorten_wal(self) -> None:
         """Bring what is committed from SQLite's log into the file itself, which `close` would have to do."""
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def group_commits(self) -> Callable[[], None]:
-        """What makes durable all that is done from here on, each time it is called: one sync for many."""
-        return LogSync(self._connection, self.path).settle
 
     def close(self) -> None:
         """Release the ledger; all of it is durable."""

@@ -218,7 +218,15 @@ class LatencyBook:
                     key = SeriesKey(tenant_id, content_type, workload, Step(step), output)
                     recent = {date.fromisoformat(day): _unpacked(one) for day, one in days.items()}
                     book._series[key] = Series(_unpacked(before), recent)
-        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError, IndexError):
+        except (
+            msgspec.DecodeError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            RecursionError,
+        ):
             return cls()
         return book
 

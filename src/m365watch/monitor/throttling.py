@@ -51,7 +51,7 @@ class ThrottlingBook:
         """Count what another run has counted, as `body` says it; nothing where it cannot be read."""
         try:
             said = _BODY.decode(body or "{}")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         for tenant_id, hours in list(said.items())[:TENANTS_MAX]:
             for hour, count in hours.items():

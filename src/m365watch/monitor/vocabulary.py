@@ -190,7 +190,7 @@ class Vocabulary:
             since_s = said.get("since")
             vocabulary.since = None if since_s is None else datetime.fromtimestamp(since_s, UTC)
             vocabulary.left_out, vocabulary.looks = int(said.get("left_out", 0)), int(said.get("looks", 0))
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError, OverflowError):
+        except (msgspec.DecodeError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             return cls(tenant_id)
         return vocabulary
 

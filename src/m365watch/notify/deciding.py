@@ -53,6 +53,9 @@ def decide(told: Told | None, now: Standing, wishes: Wishes, *, now_ms: int) -> 
     if told is None:
         return _decide_first(now, wishes, now_ms)
     worse = now.alert.severity.rank > told.severity.rank
+    if not now.is_gone and now.is_opened_again and now.changed_at_ms > told.at_ms:
+        # Somebody has closed it and more has come: it is nobody's until somebody is told.
+        return Due(Tiding.REOPENED if wishes.tells_states else Tiding.UPDATED, now_ms)
     if told.manner is Manner.IN_DIGEST:
         is_urgent = worse and not now.is_gone and now.state is AlertState.OPEN
         return Due(Tiding.NEW, now_ms) if is_urgent and wants(wishes, now.alert) else None

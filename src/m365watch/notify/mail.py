@@ -13,6 +13,7 @@ from m365watch.detect.extension import Severity
 from m365watch.notify.tidings import OVER, Notification
 from m365watch.notify.words import (
     command_of,
+    contain_of,
     facts_of,
     lead_of,
     list_lines,
@@ -63,6 +64,7 @@ def text_of(notification: Notification, *, collector: str) -> str:
     blocks.append("\n".join(f"{name:<{width}}  {one_text(value)}" for name, value in facts))
     if lines := list_lines(notification):
         blocks.append("\n".join([f"{list_title(notification)}:", *(f"* {one_text(one)}" for one in lines)]))
+    blocks.append(one_text(contain_of(notification)))
     blocks.append(f"On {collector}: {command_of(notification)}")
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -77,6 +79,8 @@ def html_of(notification: Notification, *, collector: str) -> str:
     )
     lines = "".join(f"<li>{_safe(one)}</li>" for one in list_lines(notification))
     listed = f"<p><b>{_safe(list_title(notification))}</b></p><ul>{lines}</ul>" if lines else ""
+    contain = contain_of(notification)
+    listed += f"<p>{_safe(contain)}</p>" if contain else ""
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8"></head>'
         '<body style="font-family:sans-serif;font-size:14px">'

@@ -14,6 +14,7 @@ from typing import Any
 from m365watch.notify.tidings import Notification
 from m365watch.notify.words import (
     command_of,
+    contain_of,
     facts_of,
     lead_of,
     list_lines,
@@ -44,6 +45,8 @@ def slack_payload(notification: Notification, *, collector: str) -> dict[str, An
     if lines := list_lines(notification):
         text = "\n".join([f"{list_title(notification)}:", *(f"• {line}" for line in lines)])
         blocks.append({"type": "section", "text": _plain(shortened(text, LINES_CHARACTERS_MAX))})
+    if contain := contain_of(notification):
+        blocks.append({"type": "section", "text": _plain(shortened(contain, FACT_CHARACTERS_MAX))})
     where = f"`{command_of(notification)}` on {escape_slack(collector)}"
     blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": where, "verbatim": True}]})
     return {"text": escape_slack(subject_of(notification)), "blocks": blocks}

@@ -16,6 +16,7 @@ from m365watch.detect.extension import Severity
 from m365watch.notify.tidings import OVER, Notification
 from m365watch.notify.words import (
     command_of,
+    contain_of,
     facts_of,
     lead_of,
     list_lines,
@@ -54,6 +55,8 @@ def teams_payload(notification: Notification, *, collector: str) -> dict[str, An
     if lines := list_lines(notification):
         body.append(_block(_run(f"{list_title(notification)}:", weight="bolder")))
         body += [_block(_run(shortened(f"• {one}", LINE_CHARACTERS_MAX)), spacing="none") for one in lines]
+    if contain := contain_of(notification):
+        body.append(_block(_run(shortened(contain, FACT_CHARACTERS_MAX))))
     where = _run(f"{command_of(notification)} (on {collector})", isSubtle=True, fontType="monospace")
     body.append(_block(where, separator=True))
     card = {

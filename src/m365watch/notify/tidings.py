@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 
@@ -48,6 +49,11 @@ class Standing(msgspec.Struct, frozen=True):
     changed_at_ms: int = 0
     is_gone: bool = False
     """Whether it was withdrawn, or has become part of another."""
+
+    @property
+    def is_opened_again(self) -> bool:
+        """Whether somebody had closed it, and more has come since."""
+        return self.state is AlertState.OPEN and self.changed_by == REOPENED_BY
 
     @property
     def mark(self) -> str:

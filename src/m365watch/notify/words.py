@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 
 from m365watch.detect.alert import Alert, instant_of
 from m365watch.detect.kept import AlertState
+from m365watch.detect.naming import list_kinds, who
 from m365watch.notify.tidings import Digest, Notification, Standing, Tiding
 
 SUBJECT_CHARACTERS_MAX = 180
 ID_SHOWN = 8
 """Digits of an alert's id that stand for it in commands."""
 CHECKS_SHOWN = 6
+STEPS_SHOWN = 6
+NAMES_SHOWN = 5
 
 _TIDINGS = {
     Tiding.NEW: "",
@@ -21,6 +24,8 @@ _TIDINGS = {
     Tiding.REOPENED: "opened again: ",
     Tiding.WITHDRAWN: "withdrawn: ",
 }
+_AT_WORK = frozenset({Tiding.NEW, Tiding.UPDATED, Tiding.REOPENED})
+"""After these somebody has something to do."""
 _WITHDRAWN = (
     "There is no such alert any more: a record that came late has shown that there was nothing, "
     "it belongs to another alert, or an exception holds for it."
@@ -37,9 +42,9 @@ def subject_of(notification: Notification) -> str:
     if notification.standing is None:
         return f"[{severity}]"
     alert = notification.standing.alert
-    who = alert.entity("user") or next((value for _, value in alert.entities), "")
+    about = who(alert)
     test = "TEST: " if notification.is_test else ""
-    line = f"[{severity}] {test}{_TIDINGS[notification.tiding]}{alert.title}{f' ({who})' if who else ''}"
+    line = f"[{severity}] {test}{_TIDINGS[notification.tiding]}{alert.title}{f' ({about})' if about else ''}"
     return shortened(line, SUBJECT_CHARACTERS_MAX)
 
 
@@ -54,6 +59,8 @@ def lead_of(notification: Notification) -> str:
         return ""
     if notification.tiding is Tiding.WITHDRAWN:
         return _WITHDRAWN
+    if standing.is_opened_again and notification.tiding in (Tiding.REOPENED, Tiding.UPDATED):
+        return f"{state_of(standing)}. {standing.alert.explanation}"
     return state_of(standing) if _is_of_state(notification.tiding) else standing.alert.explanation
 
 
@@ -78,7 +85,7 @@ def facts_of(notification: Notification) -> list[tuple[str, str]]:
         return []
     standing, alert = notification.standing, notification.standing.alert
     facts = [
-        *((kind, value) for kind, value in alert.entities),
+        *list_kinds(alert, most=NAMES_SHOWN),
         ("when", when_of(alert.first_at_ms, alert.last_at_ms)),
         ("records", f"{alert.count:,}"),
         ("ATT&CK", ", ".join(alert.techniques)),
@@ -101,7 +108,7 @@ def list_lines(notification: Notification) -> list[str]:
     """What is to be looked at next, or the worst of many alerts."""
     if notification.digest is not None:
         return _lines_of_digest(notification.digest)
-    if notification.standing is None or notification.tiding not in (Tiding.NEW, Tiding.UPDATED):
+    if notification.standing is None or notification.tiding not in _AT_WORK:
         return []
     return list(notification.standing.alert.check[:CHECKS_SHOWN])
 
@@ -125,10 +132,22 @@ def command_of(notification: Notification) -> str:
     return f"m365watch alerts show {notification.standing.alert.id[:ID_SHOWN]}"
 
 
+def contain_of(notification: Notification) -> str:
+    """How it is contained, and the command that plans it; empty where there is nothing to contain."""
+    standing = notification.standing
+    if standing is None or notification.is_test or notification.tiding not in _AT_WORK:
+        return ""
+    steps = ", ".join(one.replace("_", " ") for one in standing.alert.contain[:STEPS_SHOWN])
+    more = len(standing.alert.contain) - STEPS_SHOWN
+    steps += f" and {more} more" if more > 0 else ""
+    command = f"m365watch respond {standing.alert.id[:ID_SHOWN]}"
+    return f"How to contain it: {steps} ({command})" if steps else f"How to contain it: {command}"
+
+
 def one_line(alert: Alert) -> str:
     """An alert among many."""
-    who = alert.entity("user") or next((value for _, value in alert.entities), "")
-    line = f"{alert.id[:ID_SHOWN]} [{alert.severity}] {alert.title}{f' ({who})' if who else ''}"
+    about = who(alert)
+    line = f"{alert.id[:ID_SHOWN]} [{alert.severity}] {alert.title}{f' ({about})' if about else ''}"
     return shortened(line, SUBJECT_CHARACTERS_MAX)
 
 

@@ -223,7 +223,7 @@ def records_in_file(path: Path) -> list[bytes] | None:
     begin = len(_MAGIC) + _SUM_BYTES
     try:
         parts = _DECODER.decode(memoryview(kept)[begin:])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return [record for part in parts for record in part.records]
 

@@ -322,7 +322,7 @@ def parse_course(body: str | None) -> Course | None:
     """The course that was remembered; None where there is none that can be read."""
     try:
         return None if body is None else msgspec.json.decode(body, type=Course)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

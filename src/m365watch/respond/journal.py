@@ -114,7 +114,7 @@ class Journal:
                 while text := file.readline(LINE_BYTES_MAX):
                     try:
                         yield decoder.decode(text)
-                    except msgspec.MsgspecError:
+                    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                         continue
         except FileNotFoundError:
             return

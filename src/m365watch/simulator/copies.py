@@ -26,7 +26,7 @@ def identity(record: bytes) -> bytes | None:
     """
     try:
         header = _decode_header(record)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _lenient_identity(record)
     if header.Id is None:
         return None
@@ -51,7 +51,7 @@ def has_id(record: bytes) -> bool:
     """Whether the record can be told from a copy of it, and be decoded."""
     try:
         return _decode_header(record).Id is not None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 
 
@@ -95,7 +95,7 @@ def _with_field(record: bytes, pair: bytes) -> bytes:
 def _lenient_identity(record: bytes) -> bytes | None:
     try:
         fields = json.loads(record)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.get("Id") is None:
         return None

@@ -66,7 +66,7 @@ class GraphService:
             try:
                 asked = msgspec.json.decode(await request.read(), type=_NewQuery)
                 start, end = _instant(asked.start), _instant(asked.end)
-            except (msgspec.DecodeError, ValueError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise graph_refusal(400, "BadRequest", f"The query cannot be read: {error}") from None
             if start >= end:
                 raise graph_refusal(400, "BadRequest", "The start has to be before the end.")
@@ -151,7 +151,7 @@ class GraphService:
         async def answer(tenant: SimulatedTenant) -> RightAnswer:
             try:
                 body = msgspec.json.decode(await request.read() or b"{}", type=dict[str, Any])
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise graph_refusal(400, "BadRequest", f"The body cannot be read: {error}") from None
             found = tenant.directory.answer(request.method, path, request.query, body)
             return RightAnswer(b"", _MEDIA_TYPE) if found is None else _json(found)

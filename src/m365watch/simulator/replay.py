@@ -58,7 +58,7 @@ def content_type_of_record(record: bytes) -> ContentType:
     """In which content type the service publishes `record`, by Workload and RecordType."""
     try:
         route = msgspec.json.decode(record, type=_Route)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ContentType.GENERAL
     if route.RecordType in _DLP:
         return ContentType.DLP

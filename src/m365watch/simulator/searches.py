@@ -96,7 +96,7 @@ class Searches:
     def _wrapped(self, record: bytes) -> bytes:
         try:
             fields = msgspec.json.decode(record)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             fields = {}
         outer = {
             "@odata.type": "#microsoft.graph.security.auditLogRecord",
@@ -133,5 +133,5 @@ def _created(record: bytes) -> datetime:
     try:
         text = msgspec.json.decode(record, type=_Times).CreationTime
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
         return datetime.min.replace(tzinfo=UTC)

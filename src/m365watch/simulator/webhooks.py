@@ -53,7 +53,7 @@ class WebhookCalls:
             return None
         try:
             asked = msgspec.json.decode(body, type=dict[str, dict[str, object] | None]).get("webhook")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise refusal("AF20001", "webhook") from None
         if not asked:
             return None

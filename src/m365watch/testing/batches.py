@@ -50,7 +50,7 @@ def header_of(record: bytes) -> Header:
     """The wide header of `record`; an empty one where its bytes are not the JSON of a record."""
     try:
         return msgspec.json.decode(record, type=WideHeader)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return WideHeader()
 
 

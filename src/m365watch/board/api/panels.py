@@ -26,6 +26,8 @@ def panel_operations() -> list[Operation]:
 
 def _panel_operation(page: Page, panel: Panel) -> Operation:
     async def answer(call: Call) -> Response:
+        if not page.is_for(call.who):
+            raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role and tenants")
         return given(panel_document(await panel.load(call.view, call.sources)))
 
     return Operation(
@@ -50,7 +52,7 @@ async def _export(call: Call) -> Response:
     if page is None or panel is None:
         raise Refused(NOT_THERE, "there is no such panel")
     if not page.is_for(call.who):
-        raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role")
+        raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role and tenants")
     scope = _SCOPES.get(page.name)
     if scope is not None and not call.who.allows(scope):
         raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")

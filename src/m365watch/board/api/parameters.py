@@ -109,6 +109,7 @@ NARROWING = (
 _OPTIONS_SAY = {
     "then_from": "When the time begins that is compared with, in UTC, where `by` is `chosen`.",
     "then_to": "When it ends.",
+    "sheet": "Which part of a long table: 1 is what comes after the newest.",
     "by": "How a panel that can be shown in several ways is: its `choices` name them.",
     "alert": "The alert that the panel is about: its id, or 4 or more of its first digits.",
     "state": "Which alerts: active, open, acknowledged, closed or all.",
@@ -127,6 +128,7 @@ _LONGEST = {"q": 2_000, "sql": 8_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
 _ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
+    "sheet": ("trail",),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
     **dict.fromkeys((*MENTIONS, "then_from", "then_to"), ("investigate",)),
 }

@@ -60,11 +60,12 @@ MEDIA_WRONG = ProblemKind("media_wrong", 415, "The body is of another type")
 HOST_REFUSED = ProblemKind("host_refused", 421, "This host is not served here")
 TOO_MANY = ProblemKind("too_many", 429, "Too many requests with one token")
 DEFECT = ProblemKind("defect", 500, "A defect of the board")
+TRAIL_CLOSED = ProblemKind("trail_closed", 503, "It cannot be written down who does this")
 UNAVAILABLE = ProblemKind("unavailable", 503, "It cannot be read just now")
 
 KINDS: tuple[ProblemKind, ...] = (
     *(PARAMETER_WRONG, BODY_WRONG, TOKEN_NEEDED, SCOPE_MISSING, ROLE_MISSING, FORGERY_REFUSED),
-    *(NOT_THERE, METHOD_WRONG, MEDIA_WRONG, HOST_REFUSED, TOO_MANY, DEFECT, UNAVAILABLE),
+    *(NOT_THERE, METHOD_WRONG, MEDIA_WRONG, HOST_REFUSED, TOO_MANY, DEFECT, TRAIL_CLOSED, UNAVAILABLE),
 )
 """All of them, by their status."""
 

@@ -125,7 +125,7 @@ async def _body(request: Request, form: type[msgspec.Struct]) -> msgspec.Struct:
         raise Refused(MEDIA_WRONG, "send it with Content-Type: application/json")
     try:
         return msgspec.json.decode(await body_of(request), type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(BODY_WRONG, f"the body cannot be read: {error}") from None
 
 

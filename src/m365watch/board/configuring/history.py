@@ -54,7 +54,7 @@ def find_past(state_directory: Path, number: int) -> PastChange | None:
     try:
         with _file(state_directory, number).open("rb") as file:
             return msgspec.json.decode(file.read(_BYTES_MAX), type=PastChange)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -43,6 +43,17 @@ _DAYS = 2
 _TONES = ("critical", "high", "medium", "low")
 
 
+def _of_trail(trouble: str) -> list[Said]:
+    if not trouble:
+        return []
+    text = f"Who sees and does what on the board cannot be written down: {trouble}"
+    note = (
+        "Looks go on without a line on the trail; nothing can be changed or taken along. Make room, or give"
+        " the board the right to write, in its state directory."
+    )
+    return [Said(text, note=note, tone="critical")]
+
+
 async def needs(view: View, sources: Sources) -> Listing:
     """Everything that is wrong now, the worst first."""
     every = await feeds_listed(view, sources)
@@ -67,6 +78,7 @@ async def needs(view: View, sources: Sources) -> Listing:
         *_of_credentials(applications or (), view.now),
         *_of_audits(audits or (), f"audit {given} --repair", view.now),
         *([] if gaps is None else _of_gaps(gaps)),
+        *(_of_trail(sources.trail_trouble()) if sees_every_tenant(view) else ()),
         *_of_pieces(len(pieces or ()), f"quarantine {given}"),
     ]
     rows.sort(key=lambda one: _TONES.index(one.tone))

@@ -18,6 +18,7 @@ from m365watch.board.pages import (
     sign_ins,
     sql,
     threats,
+    trail,
 )
 from m365watch.board.panels import Page
 
@@ -37,6 +38,7 @@ PAGES: tuple[Page, ...] = (
     health.PAGE,
     collectors.PAGE,
     instance.PAGE,
+    trail.PAGE,
 )
 
 

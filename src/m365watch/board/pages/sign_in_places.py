@@ -33,7 +33,7 @@ SPOTS_MAX = 400
 TRACKS_MAX = 40
 JOURNEYS_SHOWN_MAX = 60
 RANKED_MAX = 8
-ADDRESSES_MAX = 30
+ADDRESSES_MAX = 20
 """A spot of more addresses leads nowhere: a URL has an end."""
 NO_PLACES = Empty(
     "Audit records do not say where an address is.",

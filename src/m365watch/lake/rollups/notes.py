@@ -117,7 +117,7 @@ def read_week(lake: Path, monday: date) -> WeekRollup | None:
     folder = lake / FOLDER / WEEKS / monday.isoformat()
     try:
         return WeekRollup(folder, msgspec.json.decode((folder / NOTE).read_bytes(), type=WeekNote))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -132,7 +132,7 @@ def read_day(lake: Path, day: date) -> DayRollup | None:
     folder = lake / FOLDER / day.isoformat()
     try:
         note = msgspec.json.decode((folder / NOTE).read_bytes(), type=Note)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return DayRollup(folder, note) if note.format == FORMAT else None
 

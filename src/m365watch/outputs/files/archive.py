@@ -298,7 +298,7 @@ def _parse_position(position: str, *, where: str) -> _Position:
         return _Position({})
     try:
         return msgspec.json.decode(position, type=_Position)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputUnusable(
             "the ledger's position is not one of a `files` output",
             fix="give this output the name it had before, or a new name and `directory`",

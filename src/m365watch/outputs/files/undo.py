@@ -55,7 +55,7 @@ def read_undo(directory: Path) -> UndoNote | None:
         note = msgspec.json.decode(path.read_bytes(), type=UndoNote)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         note = None
     if note is not None and all(map(_is_ours, note.lengths, note.lengths.values())):
         return note

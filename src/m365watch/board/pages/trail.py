@@ -1,0 +1,122 @@
+"""Trail: who saw and did what on the board, for administrators of all tenants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from m365watch.board.access import Role
+from m365watch.board.ledger_reader import sees_every_tenant
+from m365watch.board.panels import Page, Panel
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted
+from m365watch.lake.trail import Deed
+from m365watch.lake.trail_reading import DeedsAsked
+
+SHOWN_MAX = 100
+PAGES_MAX = 200
+_NOT_THEIRS = Empty("The trail speaks of all tenants, and your role sees some of them.")
+_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "all": ("All", ()),
+    "looks": ("Looks", ("view", "api")),
+    "exports": ("Exports", ("export",)),
+    "changes": ("Changes", ("change",)),
+    "sign-ins": ("Sign-ins", ("sign_in", "sign_out")),
+    "refused": ("Refused", ("refused",)),
+}
+_WORDS = {
+    "view": ("looked", "muted"),
+    "api": ("API", "muted"),
+    "export": ("took along", "medium"),
+    "change": ("changed", "high"),
+    "sign_in": ("signed in", "low"),
+    "sign_out": ("signed out", "low"),
+    "refused": ("refused", "failed"),
+}
+
+
+async def deeds(view: View, sources: Sources) -> Shape:
+    """Who saw and did what, the newest first."""
+    if not sees_every_tenant(view):
+        return Several([], empty=_NOT_THEIRS)
+    by = view.option("by", tuple(_BY))
+    number = min(int(given), PAGES_MAX) if (given := view.given("sheet")).isdecimal() else 0
+    asked = DeedsAsked(
+        datetime.fromtimestamp(view.range.start_s, UTC),
+        datetime.fromtimestamp(view.range.end_s, UTC),
+        names=view.narrowing.of("user"),
+        addresses=view.narrowing.of("ip"),
+        actions=_BY[by][1],
+        most=SHOWN_MAX,
+        skipped=number * SHOWN_MAX,
+    )
+    found = await sources.list_trail(view, asked)
+    shown, has_more = found[:SHOWN_MAX], len(found) > SHOWN_MAX
+    headings = [Heading(one) for one in ("Time (UTC)", "Who", "Role", "From", "Action", "Answer", "What")]
+    grid = Grid(
+        [*headings, Heading("Asked for", wide=True)],
+        [_row(one) for one in shown],
+        cut=_cut(number, shown),
+        earlier=view.url("/trail", sheet=str(number + 1)) if has_more and number < PAGES_MAX else "",
+        later=view.url("/trail", sheet=str(number - 1) if number > 1 else "") if number else "",
+        empty=None if shown else _none(view, number),
+    )
+    choices = tuple((name, words) for name, (words, _) in _BY.items())
+    return Several([grid], choices=choices, chosen=by)
+
+
+def _none(view: View, number: int) -> Empty:
+    if number:
+        return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
+    if view.narrowing.values:
+        return Empty("No line is this narrow in this time.", "Take a filter out, or choose a longer time.")
+    return Empty("Nobody did this in this time.", "Choose a longer time, or another kind above.")
+
+
+def _cut(number: int, shown: list[Deed]) -> str:
+    first = number * SHOWN_MAX + 1
+    return (
+        f"lines {first:,} to {first + len(shown) - 1:,}" if number else counted(len(shown), "line", "lines")
+    )
+
+
+def _row(one: Deed) -> list[Cell]:
+    words, tone = _WORDS.get(one.action, (one.action, ""))
+    is_page = one.action == "view" and one.status == 200 and not one.path.startswith("/panel/")
+    url = f"{one.path}?{one.query}" if one.query else one.path
+    return [
+        Cell(f"{one.time:%m-%d %H:%M:%S}", sorts=one.time.timestamp(), tone="muted"),
+        Cell(one.name or "a stranger", narrows=("user", one.name) if one.name else None),
+        Cell(one.role or "none", tone="muted"),
+        Cell(one.address, narrows=("ip", one.address) if one.address else None),
+        Cell(words, tone=tone),
+        Cell(str(one.status), sorts=one.status, tone="muted" if one.status < 400 else "failed"),
+        Cell(one.path, url=url if is_page and one.path.startswith("/") else ""),
+        Cell(" ".join(filter(None, (one.says, _asked(one.query)))), tone="muted"),
+    ]
+
+
+def _asked(query: str) -> str:
+    """The rest of the URL as people read it; as it stands where it is not made of names and values."""
+    pairs = parse_qsl(query)
+    return ", ".join(f"{name} {value}" for name, value in pairs) if pairs else query
+
+
+PAGE = Page(
+    "trail",
+    "Trail",
+    (
+        Panel(
+            "deeds",
+            "Who saw and did what",
+            deeds,
+            says="Each line was on disk before it was answered. The filters User and Address narrow it.",
+            tall="rows",
+        ),
+    ),
+    says="What people looked at, took along and changed on the board. It is in the lake as board_trail.",
+    role=Role.ADMIN,
+    is_of_all_tenants=True,
+)
