@@ -364,7 +364,7 @@ class Collector:
             before_opening=DamageGuard(self._clock) if mend else None,
         )
         closing.push_async_callback(calls, ledger.close)
-        calls.settle_with(await calls(ledger.log.defer))
+        calls.settle_with(await calls(ledger.durability.defer))
         closing.callback(calls.settle_with, None)  # To close it makes all of it durable.
         return ledger
 

@@ -17,13 +17,13 @@ from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
+from m365watch.ledger.durability import Durability
 from m365watch.ledger.forgetting import forget_blobs, oldest_needed
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
 from m365watch.ledger.held import HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LedgerLock
-from m365watch.ledger.log_sync import LogSync
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.ledger.reading import micros
@@ -90,7 +90,7 @@ class SqliteLedger:
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
-        self.log = LogSync(self._connection, self.path)
+        self.durability = Durability(self._connection, self.path)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}

@@ -13,7 +13,7 @@ sync_content: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 """As SQLite itself does it; not every system can leave out a file's times."""
 
 
-class LogSync:
+class Durability:
     """Syncs the write-ahead log of a connection: all transactions before are durable then.
 
     A log counts up to its first frame that is not whole, so that a power cut before the sync takes away the

@@ -12,7 +12,7 @@ import pytest
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import open_database
-from m365watch.ledger.log_sync import LogSync
+from m365watch.ledger.durability import Durability
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def add(connection: sqlite3.Connection, name: str) -> None:
 def test_many_transactions_take_one_sync(connection: sqlite3.Connection, tmp_path: Path) -> None:
     """The folder once as well: the log's name has to be there after a power cut."""
     syncs = Syncs()
-    log = LogSync(connection, tmp_path / "ledger.sqlite", sync=syncs)
+    log = Durability(connection, tmp_path / "ledger.sqlite", sync=syncs)
     log.defer()
 
     add(connection, "one")
@@ -54,7 +54,7 @@ def test_many_transactions_take_one_sync(connection: sqlite3.Connection, tmp_pat
 def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Path) -> None:
     """Most verbs of an idle collector only read."""
     syncs = Syncs()
-    log = LogSync(connection, tmp_path / "ledger.sqlite", sync=syncs)
+    log = Durability(connection, tmp_path / "ledger.sqlite", sync=syncs)
     log.defer()
     add(connection, "one")
     log.settle()
@@ -68,7 +68,7 @@ def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Pat
 
 def test_sqlite_itself_syncs_no_transaction_any_more(connection: sqlite3.Connection, tmp_path: Path) -> None:
     """Only its checkpoints; 2 is FULL, and 1 NORMAL."""
-    log = LogSync(connection, tmp_path / "ledger.sqlite")
+    log = Durability(connection, tmp_path / "ledger.sqlite")
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
     log.defer()
@@ -84,7 +84,7 @@ def test_a_disk_that_cannot_sync_ends_the_run_with_its_cure(
     def fail(_descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
-    log = LogSync(connection, tmp_path / "ledger.sqlite", sync=fail)
+    log = Durability(connection, tmp_path / "ledger.sqlite", sync=fail)
     add(connection, "one")
 
     with pytest.raises(LedgerUnusable, match=r"cannot be brought to the disk \(Input/output error\)"):
