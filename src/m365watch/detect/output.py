@@ -54,7 +54,7 @@ FILE_NAME = "detections.sqlite"
 
 
 class DetectionOutput:
-    """The rules over every record that is delivered; alerts are in the file, and told of in its outbox."""
+    """The rules over every record that is delivered; matches and alerts are in the file."""
 
     needs_wide_headers = False
     batches_at_once_max = 1
