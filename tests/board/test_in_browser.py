@@ -116,7 +116,9 @@ OUT_OF_SIGHT = """
   .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)
 """
 VIOLATIONS = """
-axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}).then((told) =>
+axe.run(document, {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"], rules: {"landmark-unique": {enabled: true}}
+}).then((told) =>
   told.violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => one.id + " " + node.html.slice(0, 160)
     + " " + (node.any[0]?.message ?? ""))))
 """
