@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from m365watch.config.outputs import FilesOutput, LakeOutput, OutputSection, RetentionKeys
+from m365watch.config.outputs import ConsoleOutput, FilesOutput, LakeOutput, OutputSection, RetentionKeys
 from m365watch.config.overall import GlobalOverrides
 from m365watch.config.settings import (
     CompressionSettings,
@@ -66,7 +66,7 @@ def resolve_output(
             return _resolve_devo_http(name, output.config)
         case SyslogOutput():
             return _resolve_syslog(name, output, overall)
-        case _:
+        case ConsoleOutput():
             return ConsoleSettings(name)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
@@ -69,6 +72,12 @@ def opened(path: Path) -> Iterator[DetectionState]:
     state = DetectionState(path)
     try:
         yield state
+    except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OutputUnusable(
+            f"the file of detections cannot be read: {error}",
+            fix="start `m365watch run` again: it sets a damaged file aside, and makes it anew from the lake",
+            where=str(path),
+        ) from error
     finally:
         state.close()
 
