@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from m365watch.errors import LedgerHeld, OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.lake.reader import LakeReader
 from m365watch.ledger.lock import LedgerLock
+from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS
+from m365watch.notify.store import NotificationStore
 from m365watch.rebuilding import Rebuilt
 from m365watch.reloading import Reload
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
@@ -309,7 +312,8 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     (rules / "every.yml").write_text(EVERY_RECORD, encoding="utf-8")
     (rules / "old.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
     exceptions.write_text("exceptions: []\n", encoding="utf-8")
-    own = OwnRules(DetectionSettings(packs=(), rules_directories=(rules,), exceptions_file=exceptions))
+    wanted = DetectionSettings(packs=(), rules_directories=(rules,), exceptions_file=exceptions)
+    own = OwnRules(wanted, SystemClock())
     with capture_logs() as lines:
         assert len(own.begin()) == 1
         looks = [own.look(), own.look()]
@@ -356,12 +360,61 @@ def test_a_run_that_is_asked_reads_its_rules_again(tmp_path: Path) -> None:
                 while not any("started" in line["event"] for line in lines):
                     await asyncio.sleep(0.02)
                 reload.ask()
-                while not any("taken up" in line["event"] for line in lines):
+                while not any("rules in force" in line["event"] for line in lines):
                     await asyncio.sleep(0.02)
             stop.set()
             await run
-        return [line["event"] for line in lines if "taken up" in line["event"]]
+        return [line["event"] for line in lines if "rules in force" in line["event"]]
 
     assert at_site(tmp_path, use) == [
-        "detections: the changed files are taken up; rules in force: 1, exceptions: 0"
+        "detections: rules and exceptions are read again; rules in force: 1, exceptions: 0"
+    ]
+
+
+def test_a_run_takes_up_what_else_its_detections_go_by(tmp_path: Path) -> None:
+    """Other rules, what they may know, and who is told; a file that needs no restart for any of them."""
+    soc = {"type": "webhook", "webhook_url": "https://127.0.0.1:9/soc"}
+    targets: list[dict[str, Any]] = [{"soc": soc}, {"soc": soc, "duty": soc}, {"duty": soc}]
+    more: dict[str, Any] = {"rules_directories": ["rules", "more"], "accepted_domains": ["contoso.example"]}
+
+    async def use(site: Site) -> tuple[list[list[str]], list[str]]:
+        (tmp_path / "more").mkdir()
+        another = EVERY_RECORD.replace("000000000001", "000000000002").replace("of any", "of another")
+        (tmp_path / "more" / "another.yml").write_text(another, encoding="utf-8")
+        path = tmp_path / "m365watch.json"
+        path.write_text("{}", encoding="utf-8")
+        first = replace(site.settings(), watches_configuration=False)
+        left = [
+            replace(site.settings(notifications=one, **more), watches_configuration=False) for one in targets
+        ]
+        reload = Reload([path], lambda _running: left.pop(0), site.clock)
+        collector = Collector(first, clock=site.clock, random=system_random(1), reload=reload)
+        stop = asyncio.Event()
+        told: list[list[str]] = []
+        with capture_logs() as lines:
+
+            async def said(text: str, times: int = 1) -> None:
+                while sum(text in line["event"] for line in lines) < times:
+                    await asyncio.sleep(0.02)
+
+            run = asyncio.create_task(collector.run(once=False, stop=stop))
+            async with asyncio.timeout(PATIENCE_S):
+                await said("started")
+                for number in range(1, len(targets) + 1):
+                    reload.ask()
+                    await said("the configuration is taken up", number)
+                    with closing(NotificationStore(first.state_directory / NOTIFICATIONS)) as store:
+                        told.append(sorted(store.list_targets()))
+                await said("rules in force: 2")
+            stop.set()
+            await run
+        return told, [line["event"] for line in lines if "is taken up" in line["event"]]
+
+    told, lines = at_site(tmp_path, use)
+
+    assert told == [["soc"], ["duty", "soc"], ["duty"]]
+    assert [line.removeprefix("the configuration is taken up; ") for line in lines] == [
+        "detections: rules_directories, accepted_domains, notifications",
+        "detections: notifications",
+        "detections: notifications",
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from m365watch.monitor.devo_errors import devo_text
 from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
-from m365watch.notifying import NotifyingMeans, notifying
+from m365watch.notifying import Notifications, NotifyingMeans, notifying
 from m365watch.outputs.port import MayBeAway, Output, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.outputting import make_output
@@ -115,6 +115,7 @@ class Collector:
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
         self._durable: dict[str, int] = {}
         self._run: CollectorRun | None = None
+        self._shortening: asyncio.Task[None] | None = None
 
     def progress(self) -> RunProgress:
         """The figures of all feeds, as committed; cheap enough to ask for many times a second."""
@@ -155,7 +156,7 @@ class Collector:
             receiver = None if once or instead else await self._open_receiver(closing)
             reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
             feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
-            await closing.enter_async_context(self._notifying(session, once=once))
+            notifications = await closing.enter_async_context(self._notifying(session, once=once))
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
@@ -167,20 +168,26 @@ class Collector:
                 desk = self._notification_desk(feeds, self._run, parts)
                 await closing.enter_async_context(receiver.working(desk))
             has_started = not stop.is_set()
-            _log.info(
-                f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
-                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
-            )
+            self._tell_start(feeds, outputs)
             if instead is None:
                 watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
                 if self._reload is not None and not once:
-                    reloader = self._reloader(self._reload, self._run, reach, watch, parts, receiver)
+                    reloader = self._reloader(
+                        self._reload, self._run, reach, watch, parts, receiver, notifications
+                    )
                     await closing.enter_async_context(reloader.running())
             outcome = await self._run.until_end(once=once, stop=stop, audit=audit)
+            self._shortening = asyncio.create_task(_shorten(ledger, calls))
             return replace(outcome, has_started=has_started)
 
-    def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[None]:
+    def _tell_start(self, feeds: Collection[Feed], outputs: Sequence[Output]) -> None:
+        _log.info(
+            f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
+            f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
+        )
+
+    def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[Notifications]:
         means = NotifyingMeans(session, self._build_output, self._clock, self._random)
         return notifying(self._settings, means, once=once)
 
@@ -241,12 +248,14 @@ class Collector:
         """The outputs in the order of the settings, and after them the detections."""
         outputs = [self._build_output(settings) for settings in self._settings.outputs]
         queues = self._settings.state_directory / QUEUES_FOLDER
-        detections = make_detections(
+        detections = self._detections = make_detections(
             self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
         )
+        if detections is None:
+            return outputs
         if self._reload is not None:
-            self._reload.also += [one.reread for one in detections]
-        return [*outputs, *detections]
+            self._reload.also.append(detections.output.reread)
+        return [*outputs, detections.output]
 
     def _expiry_watch(
         self, session: Session, applications: Applications, ledger: SqliteLedger, calls: LedgerThread
@@ -316,12 +325,16 @@ class Collector:
         watch: ExpiryWatch,
         parts: RunParts,
         receiver: Receiver | None,
+        notifications: Notifications,
     ) -> Reloader:
-        """Brings all that knows the tenants to what a changed configuration says of them."""
+        """Brings all that knows tenants or detections to what a changed configuration says of them."""
 
         async def apply(change: Change) -> None:
             self._settings = change.settings
             self.board.change(speaker_of(self._settings), hide=list_secrets(self._settings))
+            if change.detections and self._detections is not None:
+                self._detections.change(self._settings.detections)
+                await notifications.change(self._settings)
             await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
             feeds = reach.feeds(self._settings.tenants)
             await run.change(feeds)
@@ -356,6 +369,8 @@ class Collector:
             before_opening=DamageGuard(self._clock) if mend else None,
         )
         closing.push_async_callback(calls, ledger.close)
+        calls.settle_with(await calls(ledger.durability.defer))
+        closing.callback(calls.settle_with, None)  # To close it makes all of it durable.
         return ledger
 
     async def _adopt(self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread) -> None:
@@ -449,6 +464,12 @@ def _filter_sizes(settings: Settings) -> FilterSizes:
         sum(one.bloom_filter_size or 0 for one in services) or None,
         sum(one.bloom_filter_buffer_size or 0 for one in services) or None,
     )
+
+
+async def _shorten(ledger: SqliteLedger, calls: LedgerThread) -> None:
+    """Spare the ledger's end some work, while outputs end; where it fails, the ledger's end does it."""
+    with suppress(CollectorError):
+        await calls(ledger.shorten_wal)
 
 
 def _queue_thread(closing: AsyncExitStack) -> QueueThread:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
     from m365watch.detect.output import DetectionOutput
-    from m365watch.detect.port import MakesEngine
+    from m365watch.detect.port import Detects
     from m365watch.detect.rule import Rule
     from m365watch.detect.shelving import Shelf
+    from m365watch.detect.state import DetectionState
     from m365watch.detect.surroundings import RulesRead
     from m365watch.detect.work import Change
     from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
@@ -76,14 +77,27 @@ def _tell_of_file(line: str) -> None:
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
     """What is not to be told, and a line for each mistake in the file."""
-    from m365watch.detect.exceptions import Exceptions, read_exceptions
+    from m365watch.detect.exceptions import Exceptions
+    from m365watch.detect.exceptions_file import read_exceptions
 
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 
 
+class RunDetections(NamedTuple):
+    """The detections of a run."""
+
+    output: DetectionOutput
+    rules: OwnRules
+
+    def change(self, settings: DetectionSettings) -> None:
+        """Go by these settings as soon as the rules that they name are read."""
+        self.rules.change(settings)
+        self.output.reread()
+
+
 def make_detections(
     settings: Settings, *, queues: Path, clock: Clock, current: Callable[[], Settings], once: bool = False
-) -> list[DetectionOutput]:
+) -> RunDetections | None:
     """The output that takes every record past the rules, where that is switched on.
 
     Nothing is imported and nothing read where it is not; what waited for it in `queues` is let go of then,
@@ -93,35 +107,32 @@ def make_detections(
     detections = settings.detections
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
-        return []
-    from m365watch.detect.aside import AsideEngine, spare_cores
-    from m365watch.detect.engine import Engine
+        return None
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
     exceptions, mistakes = load_exceptions(detections)
     for mistake in mistakes[:MISTAKES_TOLD_MAX]:
         _log.warning(f"detections: {mistake}; the exception does not hold")
-    own = OwnRules(detections)
-    aside: MakesEngine = partial(AsideEngine, recipe=partial(knowledge_of, detections))
+    own = OwnRules(detections, clock)
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
         rules=own.begin,
         clock=clock,
-        knowledge=knowledge_of(detections, clock=clock, tell=_tell_of_file),
+        knowledge=own.knowledge,
         exceptions=exceptions,
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
-        engine=aside if spare_cores() > 0 else Engine,
+        engine=own.make_engine,
         around=Surroundings(
             shelves=make_shelves(settings, current=current, clock=clock),
             rebuilder=make_rebuilder(settings, clock=clock, once=once),
-            rule_files=None if once or not _has_own_files(detections) else own,
+            rule_files=None if once else own,
             watches_files=settings.watches_configuration,
         ),
     )
-    return [output]
+    return RunDetections(output, own)
 
 
 def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: Clock) -> list[Shelf]:
@@ -244,17 +255,34 @@ def files_of(settings: DetectionSettings) -> list[Path]:
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 
-def _has_own_files(settings: DetectionSettings) -> bool:
-    return bool(settings.rules_directories or settings.exceptions_file)
-
-
 class OwnRules:
-    """The user's own files of rules and exceptions, which are read again while a run lasts."""
+    """What rules and exceptions are in force, and what they may know: while a run lasts, it is read again."""
 
-    def __init__(self, settings: DetectionSettings) -> None:
+    def __init__(self, settings: DetectionSettings, clock: Clock) -> None:
         """Nothing is read yet."""
         self._settings = settings
+        self._clock = clock
         self._known = frozenset[str]()
+        self.knowledge = knowledge_of(settings, clock=clock, tell=_tell_of_file)
+
+    def change(self, settings: DetectionSettings) -> None:
+        """Go by these settings from the next reading on."""
+        known = (self._settings.enrich, self._settings.accepted_domains)
+        if known != (settings.enrich, settings.accepted_domains):
+            self.knowledge = knowledge_of(settings, clock=self._clock, tell=_tell_of_file)
+        self._settings = settings
+
+    def make_engine(
+        self, rules: Sequence[Rule], state: DetectionState, *, knowledge: Knowledge, exceptions: Exceptions
+    ) -> Detects:
+        """An engine that leaves the work to another process where there is a core for it."""
+        from m365watch.detect.aside import AsideEngine, spare_cores
+        from m365watch.detect.engine import Engine
+
+        if spare_cores() < 1:
+            return Engine(rules, state, knowledge=knowledge, exceptions=exceptions)
+        recipe = partial(knowledge_of, self._settings)
+        return AsideEngine(rules, state, knowledge=knowledge, exceptions=exceptions, recipe=recipe)
 
     def begin(self) -> Sequence[Rule]:
         """The rules that a run begins with; what is wrong with the others is told once, here."""
@@ -292,9 +320,9 @@ class OwnRules:
         self._known = frozenset(mistakes)
         count, own = len(library.rules), len(exceptions.every)
         _log.info(
-            f"detections: the changed files are taken up; rules in force: {count:,}, exceptions: {own:,}"
+            f"detections: rules and exceptions are read again; rules in force: {count:,}, exceptions: {own:,}"
         )
-        return RulesRead(library.rules, exceptions)
+        return RulesRead(library.rules, exceptions, self.knowledge, self._settings.risk_points)
 
 
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:

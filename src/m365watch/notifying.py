@@ -22,10 +22,12 @@ from m365watch.config.targets import (
     WebhookTarget,
 )
 from m365watch.entra.session import Session
+from m365watch.errors import CollectorError
 from m365watch.outputs.port import Output
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
+    from m365watch.notify.notifier import Notifier
     from m365watch.notify.sender import Sender
 
 _log = structlog.get_logger(__name__)
@@ -45,36 +47,81 @@ class NotifyingMeans:
     random: Random
 
 
+class Notifications:
+    """Tells the targets of alerts; they may become others while a run lasts."""
+
+    def __init__(self, settings: Settings, means: NotifyingMeans) -> None:
+        """Nothing is opened yet."""
+        self._settings = settings
+        self._means = means
+        self._notifier: Notifier | None = None
+
+    async def begin(self) -> None:
+        """Begin to tell. Nothing is imported where there are no targets.
+
+        Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.
+        """
+        detections = self._settings.detections
+        if not detections.enabled or not detections.targets:
+            return
+        from m365watch.detect.output import FILE_NAME
+        from m365watch.notify.notifier import Notifier
+
+        state = self._settings.state_directory
+        self._notifier = Notifier(
+            [(target, make_sender(target, self._settings, self._means)) for target in detections.targets],
+            directory=state,
+            detections=state / FILE_NAME,
+            clock=self._means.clock,
+            random=self._means.random,
+        )
+        await self._notifier.open()
+        await asyncio.to_thread(warn_of_unknown_rules, detections)
+        self._notifier.start()
+
+    async def change(self, settings: Settings) -> None:
+        """Tell the targets of these settings from now on; what waits for those that stay is told by them.
+
+        Raises: OutputUnusable, OutputUnavailable: the targets stay as they were.
+        """
+        before, self._settings = self._settings, settings
+        if before.detections.targets == settings.detections.targets:
+            return
+        await self.finish(limit_s=FINISH_S)
+        await self.close()
+        try:
+            await self.begin()
+        except CollectorError:
+            await self.close()
+            self._settings = before
+            await self.begin()
+            raise
+
+    async def finish(self, *, limit_s: float) -> None:
+        """Tell what is due, for `limit_s` seconds at most."""
+        if self._notifier is not None:
+            await self._notifier.finish(limit_s=limit_s)
+
+    async def close(self) -> None:
+        """Stop; what was not told waits in the file."""
+        notifier, self._notifier = self._notifier, None
+        if notifier is not None:
+            await notifier.close()
+
+
 @asynccontextmanager
-async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[None]:
+async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[Notifications]:
     """Within the block the targets are told of alerts. The outputs are open, and with them the detections.
 
-    Nothing is imported where there are no targets.
     Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.
     """
-    detections = settings.detections
-    if not detections.enabled or not detections.targets:
-        yield
-        return
-    from m365watch.detect.output import FILE_NAME
-    from m365watch.notify.notifier import Notifier
-
-    made = [(target, make_sender(target, settings, means)) for target in detections.targets]
-    notifier = Notifier(
-        made,
-        directory=settings.state_directory,
-        detections=settings.state_directory / FILE_NAME,
-        clock=means.clock,
-        random=means.random,
-    )
+    notifications = Notifications(settings, means)
     try:
-        await notifier.open()
-        await asyncio.to_thread(warn_of_unknown_rules, detections)
-        notifier.start()
-        yield
-        await notifier.finish(limit_s=FINISH_ONCE_S if once else FINISH_S)
+        await notifications.begin()
+        yield notifications
+        await notifications.finish(limit_s=FINISH_ONCE_S if once else FINISH_S)
     finally:
-        await notifier.close()
+        await notifications.close()
 
 
 def make_sender(target: TargetSettings, settings: Settings, means: NotifyingMeans) -> Sender:

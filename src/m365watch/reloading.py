@@ -115,7 +115,7 @@ class Reloader:
         try:
             new = await self._reload.work(self._reload.load, self._settings)
             change = plan_change(self._settings, new)
-            if change.settings.tenants != self._settings.tenants:
+            if change.detections or change.settings.tenants != self._settings.tenants:
                 await self._apply(change)
             self._tell(change)
             self._settings = change.settings
@@ -134,7 +134,7 @@ class Reloader:
             if line not in self._note.needs_restart:
                 _log.warning(f"{self._note.file}: {line}")
         if change.text:
-            _log.info(f"the configuration is taken up; tenants: {change.text}")
+            _log.info(f"the configuration is taken up; {change.text}")
         else:
             rest = ", but for what needs a restart" if change.needs_restart else ""
             _log.info(f"the configuration is read; nothing of it has changed{rest}")

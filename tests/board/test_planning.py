@@ -130,9 +130,9 @@ def test_a_question_about_days_is_not_read_by_hours(
         assert source is not None
         return set(source.files)
 
-    assert files(week, activity.PERSONS) == {"kept_persons", "kept_activity"}
-    assert files(week, activity.over_time("workload")) == {"kept_hours"}
-    assert files(week.narrowed("user", ["somebody"]), trails.VALUES) == {"kept_activity"}
+    assert files(week, activity.PERSONS) == {"whole_persons", "part_activity"}
+    assert files(week, activity.over_time("workload")) == {"whole_hours", "part_hours"}
+    assert files(week.narrowed("user", ["somebody"]), trails.VALUES) == {"whole_activity", "part_activity"}
     assert files(week, activity.RECENT) == {"plain"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,36 @@ def test_a_file_of_cases_says_what_is_wrong_with_it(tmp_path: Path, text: str, r
     """Before any rule is run."""
     with pytest.raises(ValueError, match=reason):
         read_cases(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "rule: a\nhits: [{name: a, records: [{repeat: 1000000000, record: {X: a}}]}]",
+            "1 to 10,000 will do",
+        ),
+        ("rule: a\nhits: [{name: a, records: [{repeat: 2}]}]", "a value of a kind that is not known"),
+        ("rule: a\nhits: [{name: a, records: [{X: a}], settings: {places: [a]}}]", "a value of a kind"),
+        ("rule: a\nhits: [{name: a, records: [{X: a}], expect: [a]}]", "expect is no map"),
+        ("rule: a\nhits: 7", "a value of a kind that is not known"),
+        ("rule: [", "is no YAML: line 1"),
+        ("[" * 5_000, "is nested too deeply"),
+    ],
+)
+def test_cases_that_cannot_be_understood_are_one_line(tmp_path: Path, text: str, why: str) -> None:
+    """Found by the fuzzer: a record repeated a thousand million times, and places that are none."""
+    path = tmp_path / "cases.yml"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=re.escape(why)) as caught:
+        read_cases(path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_date_in_a_record_is_its_text(tmp_path: Path) -> None:
+    """YAML makes a date of it."""
+    path = tmp_path / "cases.yml"
+    path.write_text("rule: a\nhits: [{name: a, records: [{X: 2026-11-02}]}]")
+
+    assert b'"2026-11-02"' in read_cases(path).cases[0].records[0]

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import BY, close_excepted
-from m365watch.detect.exceptions import Exceptions, list_unknown, read_exceptions
+from m365watch.detect.exceptions import Exceptions, list_unknown
+from m365watch.detect.exceptions_file import read_exceptions
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library
@@ -71,6 +73,93 @@ def test_an_exception_holds_for_its_rule_entity_and_time(
     assert bool(found) is told
 
 
+@pytest.fixture
+def grouped(tmp_path: Path) -> Library:
+    """B08 again, all applications of a user in one alert."""
+    extension = {"detection": "B08", "group_by": "UserId", "entity": {"user": "UserId", "app": "ObjectId"}}
+    return load_good(tmp_path, rule_text({"s": {"Operation": "One"}, "condition": "s"}, m365watch=extension))
+
+
+def notes_of(library: Library, exceptions: Exceptions, *records: bytes) -> list[tuple[str, ...]]:
+    """The notes of each alert that is told."""
+    found = find_alerts(library.rules, records, knowledge=NOTHING_KNOWN, tenant=TENANT, exceptions=exceptions)
+    return [alert.notes for alert in found]
+
+
+def test_an_exception_of_one_value_hides_no_other_in_the_same_alert(tmp_path: Path, grouped: Library) -> None:
+    """An intruder's application beside the one whose secret a program renews; whichever comes first."""
+    expected = [record(second, Operation="One", ObjectId="known") for second in (0, 3)]
+    strange = record(2, Operation="One", ObjectId="strange")
+    exceptions = read(tmp_path, "[{rule: B08, entity: {app: known}, reason: renewals}]")
+    both = read(
+        tmp_path,
+        "[{rule: B08, entity: {app: known}, reason: x}, {rule: B08, entity: {app: str*}, reason: new}]",
+    )
+
+    assert notes_of(grouped, exceptions, *expected) == []
+    assert notes_of(grouped, exceptions, *expected, strange) == [
+        ("Some of its records are excepted: renewals",)
+    ]
+    assert notes_of(grouped, both, *expected, strange) == []
+    assert notes_of(grouped, exceptions, record(2, Operation="One"), *expected) != []
+
+
+def test_an_exception_ends_in_the_middle_of_an_alert(tmp_path: Path, grouped: Library) -> None:
+    """An alert that goes on for weeks would outlive it else."""
+    exceptions = read(tmp_path, "[{rule: B08, until: 2026-11-03, reason: a migration}]")
+    before, after = (record(second, Operation="One") for second in (80_000, 90_000))
+
+    assert notes_of(grouped, exceptions, before) == []
+    assert notes_of(grouped, exceptions, before, after) == [
+        ("Some of its records are excepted: a migration",)
+    ]
+
+
+def test_what_a_correlation_joins_need_not_name_every_kind(tmp_path: Path) -> None:
+    """The sign-in knows no application, and the credential no address; both are the exception's account's."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": name}, "condition": "s"},
+            name=name,
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"building_block": True},
+        )
+        for number, name in enumerate(("one", "two"))
+    ]
+    joint = {
+        "title": "Both",
+        "id": "5f1c6c0e-7d0b-4a51-9a4e-000000000009",
+        "correlation": {
+            "type": "temporal",
+            "rules": ["one", "two"],
+            "group-by": ["UserId"],
+            "timespan": "1h",
+        },
+        "m365watch": {"entity": {"user": "UserId", "app": "ObjectId"}},
+    }
+    library = load_good(tmp_path, *texts, yaml.safe_dump(joint))
+    records = [record(0, Operation="one"), record(1, Operation="two", ObjectId="known")]
+    known, other = (
+        read(tmp_path, f"[{{rule: Both, entity: {{app: {app}}}, reason: x}}]") for app in ("known", "other")
+    )
+
+    assert notes_of(library, known, *records) == []
+    assert notes_of(library, other, *records) == [()]
+
+
+def test_an_open_alert_of_several_is_closed_only_as_a_whole(tmp_path: Path, grouped: Library) -> None:
+    """The same holds for what is open when an exception is taken up."""
+    state = DetectionState(tmp_path / "d.sqlite")
+    records = [record(number, Operation="One", ObjectId=f"app{number}") for number in range(2)]
+    Engine(grouped.rules, state).take([Portion(TENANT, NOW, records, headers_of(records))], number=1, now=NOW)
+    some, every = (
+        read(tmp_path, f"[{{rule: B08, entity: {{app: {app}}}, reason: x}}]") for app in ("app0", "app*")
+    )
+
+    assert close_excepted(state, grouped.by_id(), some, at_ms=2) == 0
+    assert close_excepted(state, grouped.by_id(), every, at_ms=3) == 1
+
+
 def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, library: Library) -> None:
     """And told as new once the exception is gone and there is more of it."""
     exceptions = read(tmp_path, "exceptions: [{rule: B08, reason: the backup}]")
@@ -81,7 +170,6 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
 
     assert engine.take(portions[:1], number=1, now=NOW) == []
     assert state.list_alerts() == []
-    assert state.outbox.list_waiting() == []
     [change] = Engine(library.rules, state).take(portions[1:], number=2, now=NOW)
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
 

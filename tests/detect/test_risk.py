@@ -149,3 +149,39 @@ def test_what_is_excepted_adds_nothing(tmp_path: Path) -> None:
 
     assert len(risks(tmp_path, *records)) == 1
     assert risks(tmp_path, *records, exceptions=excepted) == []
+
+
+def test_an_alert_that_names_many_says_little_of_each_and_mutes_nobody(tmp_path: Path) -> None:
+    """A spray on a whole house is high, and is no reason to keep silent about one account of it."""
+    spray = rule_text(
+        {"s": {"Operation": "Try"}, "condition": "s"},
+        title="Spray",
+        id="5f1c6c0e-7d0b-4a51-9a4e-000000000099",
+        level="high",
+        m365watch={
+            "risk": 60,
+            "quiet": "1h",
+            "group_by": "ClientIP",
+            "entity": {"user": "UserId", "address": "ClientIP"},
+        },
+    )
+    tries = [record(n, Operation="Try", UserId=f"u{n}@c.example", ClientIP="192.0.2.9") for n in range(30)]
+    signs = [record(100 + n, Operation=f"Op{n}", UserId="u7@c.example") for n in range(3)]
+    texts = [
+        rule_text(
+            {"s": {"Operation": f"Op{number}"}, "condition": "s"},
+            title=f"Rule {number}",
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"risk": 15},
+        )
+        for number in range(3)
+    ]
+    rules = (*load_good(tmp_path, spray, *texts).rules, make_risk_rule())
+
+    def risk_of(*records: bytes) -> list[str]:
+        found = find_alerts(rules, records, knowledge=NOTHING_KNOWN, tenant=TENANT)
+        return [one.entity("user") for one in found if one.rule_id == RISK_RULE_ID]
+
+    assert risk_of(*signs) == []
+    assert risk_of(*tries) == []
+    assert risk_of(*tries, *signs) == ["u7@c.example"]

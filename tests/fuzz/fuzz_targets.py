@@ -7,6 +7,8 @@ import fuzz_records
 import fuzz_requests
 import fuzz_rules
 import fuzz_settings
+import fuzz_simulator
+import fuzz_states
 from fuzz_contract import Target
 
 TARGETS: tuple[Target, ...] = (
@@ -15,4 +17,6 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_rules.TARGETS,
     *fuzz_answers.TARGETS,
     *fuzz_requests.TARGETS,
+    *fuzz_states.TARGETS,
+    *fuzz_simulator.TARGETS,
 )

@@ -59,7 +59,7 @@ def test_tenants_are_added_changed_and_removed() -> None:
     assert (moved.added, moved.changed, moved.removed) == ((THREE,), (), (ONE,))
     assert [tenant.tenant_id for tenant in moved.settings.tenants] == [TWO, THREE]
     assert (renewed.added, renewed.changed, renewed.removed) == ((), (ONE, TWO), ())
-    assert moved.text == f"added {THREE}; removed {ONE}"
+    assert moved.text == f"tenants: added {THREE}; removed {ONE}"
     assert moved.needs_restart == ()
 
 
@@ -127,7 +127,7 @@ def test_what_holds_for_the_whole_run_needs_a_restart_and_is_named(
         f"{told}; needs a restart",
         "outputs.siem is changed; needs a restart",
         # With the lake goes what is on by default beside one.
-        "detections is another one; needs a restart",
+        "detections.enabled is another one; needs a restart",
     }
     assert changed.added == (THREE,)
     old = settings_of(document_of(ONE, TWO))
@@ -195,3 +195,40 @@ def test_many_tenants_are_named_in_a_line_that_ends() -> None:
         input_of(document)["credentials"]["tenant_id"] = [ONE, *tenants]
 
     assert change(edit, tenants=(ONE,)).text.endswith("and 495 more")
+
+
+def test_what_the_detections_go_by_is_taken_up() -> None:
+    """Each key by its name, with or without tenants beside it; a target's secret is no part of the line."""
+
+    def edit(document: Document) -> None:
+        document["detections"] = {
+            "accepted_domains": "contoso.example",
+            "risk_points": 70,
+            "enrich": {"vips": ["ceo@contoso.example"]},
+            "notifications": {
+                "soc": {"type": "slack", "webhook_url": "https://hooks.slack.com/services/secret"}
+            },
+        }
+
+    def edit_both(document: Document) -> None:
+        edit(document)
+        input_of(document)["credentials"]["tenant_id"] = [ONE, TWO, THREE]
+
+    changed, with_tenant = change(edit), change(edit_both)
+
+    keys = "risk_points, accepted_domains, enrich, notifications"
+    assert (changed.text, changed.needs_restart) == (f"detections: {keys}", ())
+    assert [target.name for target in changed.settings.detections.targets] == ["soc"]
+    assert with_tenant.text == f"tenants: added {THREE}; detections: {keys}"
+
+
+def test_detections_that_are_switched_off_wait_for_a_restart() -> None:
+    """Whole: a run without the output has no use for its other keys, and one with it goes on as it was."""
+
+    def edit(document: Document) -> None:
+        document["detections"] = {"enabled": False, "risk_points": 70}
+
+    changed = change(edit)
+
+    assert changed.needs_restart == ("detections.enabled is another one; needs a restart",)
+    assert (changed.settings.detections.enabled, changed.settings.detections.risk_points) == (True, 50)

@@ -114,9 +114,9 @@ def test_a_saved_file_is_taken_up(tmp_path: Path) -> None:
 
     (texts, reads), lines = run(tmp_path, use)
 
-    assert texts == [f"added {TWO}", f"removed {ONE}"]
+    assert texts == [f"tenants: added {TWO}", f"tenants: removed {ONE}"]
     assert reads == 2
-    assert lines == [("info", f"the configuration is taken up; tenants: {text}") for text in texts]
+    assert lines == [("info", f"the configuration is taken up; {text}") for text in texts]
 
 
 def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
     ]
     assert (broken.mistakes, broken.refused_at is None) == (REFUSED.mistakes, False)
     assert (mended.mistakes, mended.refused_at) == ([], None)
-    assert (texts, reads) == ([f"added {TWO}"], 2)
+    assert (texts, reads) == ([f"tenants: added {TWO}"], 2)
 
 
 def test_a_defect_that_a_file_brings_to_light_ends_no_run(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_defect_that_a_file_brings_to_light_ends_no_run(tmp_path: Path) -> Non
 
     texts, lines = run(tmp_path, use)
 
-    assert texts == [f"added {TWO}"]
+    assert texts == [f"tenants: added {TWO}"]
     assert [level for level, _ in lines if level != "debug"] == ["error", "error", "info"]
 
 

@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.planning import (
+    WITHIN,
     Query,
     Snapshot,
     Spans,
@@ -248,7 +249,10 @@ class FactsReader:
             return []
         condition, bound = condition_of(view, source.rollup)
         named = ", ".join(["at_s", "last_s", *columns_for(view, source.columns), "n"])
-        facts = " UNION ALL ".join(f"SELECT {named} FROM ({arm}) WHERE {condition}" for arm in source.arms)
+        facts = " UNION ALL ".join(
+            f"SELECT {named} FROM ({arm.sql}) WHERE {condition}{'' if arm.is_inside else f' AND {WITHIN}'}"
+            for arm in source.arms
+        )
         values = {**bound, **source.files, **given}
         values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
         asked = _DIFFERENT.sub(r"count(DISTINCT hash(\1))", query.sql)

@@ -95,13 +95,26 @@ class Snapshot:
         return Snapshot(self.version, {day: files for day, files in self.days.items() if day in days})
 
 
+WITHIN = "at_s >= $start_s AND at_s < $end_s"
+"""The time of a view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Some of the facts of a query."""
+
+    sql: str
+    is_inside: bool
+    """Whether all of them are of the view's time: then nobody has to look at it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the facts of a query come from."""
 
     rollup: Rollup
     columns: tuple[str, ...]
-    arms: tuple[str, ...]
+    arms: tuple[Arm, ...]
     files: Mapping[str, Sequence[str]]
 
 
@@ -133,11 +146,11 @@ def plan_source(
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
             files_of.setdefault(f"plain_{day:%Y%m%d}" if spans else "plain", []).extend(plain)
     for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part):
-        files_of.setdefault(f"kept_{name}", []).extend(files_kept)
+        files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range))
+        Arm(rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range)), False)
         if name.startswith("plain")
-        else rollup.over_rollups(f"read_parquet(${name})", columns)
+        else Arm(rollup.over_rollups(f"read_parquet(${name})", columns), name.startswith("whole"))
         for name in files_of
     ]
     return Source(rollup, columns, tuple(arms), files_of) if arms else None
@@ -163,7 +176,7 @@ def _files_kept(
     whole: Rollup | Slice,
     part: Rollup | Slice,
 ) -> Iterator[tuple[str, list[str]]]:
-    """Names of slices and their files: of whole weeks, of whole days, and of days that the span cuts."""
+    """Names of arms and their files: of whole weeks and days, and of days that the span cuts."""
     left = dict(kept)
     if isinstance(whole, Slice) and whole.grain_s == DAY_S:
         for monday in sorted({monday_of(day) for day in kept}):
@@ -173,11 +186,13 @@ def _files_kept(
                 continue
             week = read_week(lake, monday)
             if week is not None and week.is_of(of_them):
-                yield whole.name, [week.file(whole)]
+                yield f"whole_{whole.name}", [week.file(whole)]
                 left = {day: rolled for day, rolled in left.items() if day not in of_them}
     for day, rolled in left.items():
-        kind = whole if _is_whole(day, span) else part
-        yield kind.name, rolled.files(kind)
+        if _is_whole(day, span):
+            yield f"whole_{whole.name}", rolled.files(whole)
+        else:
+            yield f"part_{part.name}", rolled.files(part)
 
 
 def _is_whole(day: date, span: TimeRange) -> bool:
@@ -213,8 +228,8 @@ def joined(hours: Collection[int]) -> list[tuple[int, int]]:
 
 
 def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
-    """The tenants, the time and the narrowing of a view as a condition, and the values bound in it."""
-    parts = ["at_s >= $start_s", "at_s < $end_s"]
+    """The tenants and the narrowing of a view as a condition, and the values bound in it."""
+    parts = ["true"]
     bound: dict[str, object] = {}
     wanted = {name: values for name, values in view.narrowing.values.items() if name != "tenant"}
     if view.tenants is not None:

@@ -27,6 +27,7 @@ from m365watch.detect.document import document_of
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.naming import who
 
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
@@ -44,6 +45,7 @@ STYLES = {
 ID_SHOWN = 8
 """Digits of an id that are shown where there are many."""
 EVIDENCE_SHOWN_MAX = 10
+NAMES_SHOWN_MAX = 12
 _CSV_COLUMNS = (
     "id",
     "severity",
@@ -110,10 +112,10 @@ def _severity_name(severity: Severity) -> str:
 
 def _summary(kept: KeptAlert) -> Text:
     alert = kept.alert
-    who = alert.entity("user") or next((value for _, value in alert.entities), "")
+    about = who(alert)
     text = Text(plain(alert.title))
-    if who:
-        text.append(f"\n{plain(who)}", style="bold")
+    if about:
+        text.append(f"\n{plain(about)}", style="bold")
     if alert.count > 1:
         text.append(f", {alert.count:,} records", style="dim")
     if kept.state is not AlertState.OPEN or kept.changed_by == REOPENED_BY:
@@ -164,9 +166,8 @@ def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    rows = [
-        (kind, f"{value} ({known[value]})" if value in known else value) for kind, value in alert.entities
-    ]
+    kinds = dict.fromkeys(kind for kind, _ in alert.entities)
+    rows = [row for kind in kinds for row in _names(alert, kind, known)]
     rows.append(("when", _when(alert)))
     rows.append(("records", f"{alert.count:,}"))
     if alert.techniques or alert.tactics:
@@ -183,6 +184,15 @@ def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) 
         if value:
             grid.add_row(Text(plain(name)), Text(plain(value)))
     return grid
+
+
+def _names(alert: Alert, kind: str, known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """All of a kind, a line each."""
+    names = alert.named(kind)
+    shown = [f"{one} ({known[one]})" if one in known else one for one in names[:NAMES_SHOWN_MAX]]
+    more = len(names) - len(shown) + dict(alert.unnamed).get(kind, 0)
+    lines = [*shown, *([f"and {more:,} more: --json names them"] if more > 0 else [])]
+    return [("" if place else kind, line) for place, line in enumerate(lines)]
 
 
 def _told_words(one: WhoKnows) -> str:
@@ -251,9 +261,11 @@ def _record_rest(record: EvidenceRecord) -> list[Text]:
     return lines
 
 
-def state_line(kept: KeptAlert) -> str:
-    """What a change of state is answered with."""
-    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}  {kept.alert.title}")
+def state_line(kept: KeptAlert, *, was: KeptAlert) -> str:
+    """What a change of state is answered with; and whose it was, where it was somebody else's."""
+    is_anothers = was.state is not AlertState.OPEN and was.changed_by != kept.changed_by
+    before = f" (was {_state_words(was)})" if is_anothers else ""
+    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}{before}  {kept.alert.title}")
 
 
 def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[str, Any]:

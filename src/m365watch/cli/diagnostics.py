@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
-from m365watch.cli.lean import without
 from m365watch.cli.terminal import LineFormat, plain
+from m365watch.lean import without
 from m365watch.monitor.devo_errors import devo_line
 
 with without("rich"):

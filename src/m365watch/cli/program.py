@@ -11,6 +11,7 @@ import typer
 from m365watch.cli.commands import CommandGroup
 from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
 from m365watch.errors import CollectorError
+from m365watch.lean import leave_out_plugins
 
 app = typer.Typer(
     name="m365watch",
@@ -54,6 +55,7 @@ def run() -> None:
     for text in (sys.stdout, sys.stderr):
         if isinstance(text, io.TextIOWrapper):
             text.reconfigure(errors="backslashreplace")
+    leave_out_plugins()
     try:
         app(prog_name="m365watch")
     except CollectorError as error:

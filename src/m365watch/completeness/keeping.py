@@ -18,6 +18,10 @@ NAMES_KEPT_MAX = 2_500
 _SERVED = timedelta(days=7)
 
 
+GARBLED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, OSError)
+"""What a text that `body_of` did not make may raise."""
+
+
 def memory_name(feed: Feed) -> str:
     """The name under which a feed's last audit is kept."""
     return f"audit {feed}"
@@ -58,9 +62,12 @@ def audit_of(feed: Feed, body: str) -> FeedAudit:
 
 
 def last_audit(connection: sqlite3.Connection, feed: Feed) -> FeedAudit | None:
-    """The feed's last audit; None if there was none."""
+    """The feed's last audit; None if there was none, or it cannot be read: the next one is a day away."""
     body = remembered(connection, memory_name(feed))
-    return None if body is None else audit_of(feed, body)
+    try:
+        return None if body is None else audit_of(feed, body)
+    except GARBLED:
+        return None
 
 
 def _instant(seconds: float) -> datetime:

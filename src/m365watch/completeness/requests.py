@@ -15,7 +15,7 @@ from typing import Any
 
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import AuditOrder
-from m365watch.completeness.keeping import audit_of, body_of
+from m365watch.completeness.keeping import GARBLED, audit_of, body_of
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.lock import cure_beside_collector
 from m365watch.model import Feed, TenantId, content_named
@@ -102,12 +102,16 @@ def take_answer(directory: Path, order: AuditOrder) -> list[FeedAudit] | None:
     """The audits that answer `order`, whose file is then no longer there; None if there is no answer yet."""
     path = _place(directory, ANSWERS, order.number)
     try:
-        rows = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError:
         return None
     with suppress(OSError):
         path.unlink()
-    return [audit_of(Feed(TenantId(tenant), content_named(kind)), body) for tenant, kind, body in rows]
+    try:
+        rows = json.loads(text)
+        return [audit_of(Feed(TenantId(tenant), content_named(kind)), body) for tenant, kind, body in rows]
+    except GARBLED:
+        return None
 
 
 def _place(directory: Path, files: str, number: str | None) -> Path:

@@ -61,7 +61,7 @@ class Alert:
     tenant: str
     group: tuple[str, ...]
     entities: tuple[tuple[str, str], ...]
-    """Kind and value: ("user", "ann@contoso.example")."""
+    """Kind and value: ("user", "ann@contoso.example"); of each kind all, the earliest first."""
     first_at_ms: int
     last_at_ms: int
     count: int
@@ -79,6 +79,8 @@ class Alert:
     """What was left out, and why."""
     formerly: tuple[AlertId, ...] = ()
     """Alerts that have become this one: a record that came late moved its start, or joined two."""
+    unnamed: tuple[tuple[str, int], ...] = ()
+    """By kind, how many entities there was no room for."""
 
     @property
     def first_seen_at(self) -> datetime:
@@ -93,6 +95,10 @@ class Alert:
     def entity(self, kind: str) -> str:
         """The first entity of that kind; empty where there is none."""
         return next((value for name, value in self.entities if name == kind), "")
+
+    def named(self, kind: str) -> tuple[str, ...]:
+        """All entities of that kind."""
+        return tuple(value for name, value in self.entities if name == kind)
 
 
 def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str) -> AlertId:

@@ -25,19 +25,24 @@ import yaml
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.compile import read_instant
+from m365watch.detect.documents import load_document
+from m365watch.detect.documents import reason_of as mistake_of
 from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.extension import parse_duration_s
+from m365watch.detect.extension_text import parse_duration_s
 from m365watch.detect.judging import NO_EXCEPTIONS, judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher
+from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 
 CASES_BYTES_MAX = 8 * 1_048_576
+REPEATED_MAX = 10_000
+"""How often a case may repeat a record."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 _DAY_MS = 86_400_000
@@ -92,17 +97,22 @@ def read_cases(path: Path) -> Cases:
     if len(content) > CASES_BYTES_MAX:
         raise ValueError(f"is larger than {CASES_BYTES_MAX} bytes")
     try:
-        text = yaml.safe_load(content)
+        text, _ = load_document(content)
     except yaml.YAMLError as error:
-        raise ValueError(f"is no YAML: {error}") from None
+        raise ValueError(f"is no YAML: {mistake_of(error)}") from None
+    except RecursionError as error:
+        raise ValueError(reason_of(error)) from None
     if not isinstance(text, dict) or not text.keys() <= _KEYS:
         raise ValueError(f"has other keys than {', '.join(sorted(_KEYS))}")
     rule = text.get("detection") or text.get("rule")
     if not isinstance(rule, str) or not rule:
         raise ValueError("names no rule: it needs the key detection or rule")
     shared = text.get("settings") or {}
-    hits = [_case(one, is_hit=True, shared=shared) for one in text.get("hits") or ()]
-    misses = [_case(one, is_hit=False, shared=shared) for one in text.get("near_misses") or ()]
+    try:
+        hits = [_case(one, is_hit=True, shared=shared) for one in text.get("hits") or ()]
+        misses = [_case(one, is_hit=False, shared=shared) for one in text.get("near_misses") or ()]
+    except MISREAD as error:
+        raise ValueError(reason_of(error)) from None
     return Cases(path.name, rule, (*hits, *misses))
 
 
@@ -112,9 +122,13 @@ def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any]) -> Case:
     records = one.get("records")
     if not isinstance(records, list) or not records or not all(isinstance(each, dict) for each in records):
         raise ValueError(f"case {one['name']!r} has no list of records")
-    texts = tuple(json.dumps(each).encode() for each in _complete(records))
+    texts = tuple(json.dumps(each, default=str).encode() for each in _complete(records))
     settings = {**shared, **(one.get("settings") or {})}
-    return Case(one["name"], is_hit, texts, one.get("expect") or {}, settings)
+    make_knowledge(settings)
+    expect = one.get("expect") or {}
+    if not isinstance(expect, dict):
+        raise ValueError(f"case {one['name']!r}: expect is no map")  # noqa: TRY004 - all mistakes are ValueErrors
+    return Case(one["name"], is_hit, texts, expect, settings)
 
 
 def _complete(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,6 +144,8 @@ def _complete(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         start = _instant(one["record"].get("CreationTime")) or _FIRST_AT + timedelta(seconds=len(found))
         every_s = parse_duration_s(one.get("every", "1s"))
+        if not 0 < int(one["repeat"]) <= REPEATED_MAX:
+            raise ValueError(f"repeats a record {one['repeat']} times; 1 to {REPEATED_MAX:,} will do")
         for number in range(int(one["repeat"])):
             at = start + timedelta(seconds=number * every_s)
             filled = _numbered(one["record"], number)

@@ -6,58 +6,93 @@
         until: 2026-12-31                      # the first day on which it no longer holds
         reason: the backup reads every mailbox
 
+An exception is about records: an alert is excepted where each of its records is, by this exception or that
+one, so that what somebody expects of one account or application hides nothing of another in the same alert.
 An alert that is excepted is kept, with the reason, and neither shown nor told. What it says of an entity
 still serves the correlations that join its rule, which are excepted by their own names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from m365watch.config.files import read_small_file
-from m365watch.detect.alert import Alert
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
-FILE_BYTES_MAX = 4 * 1_048_576
-EXCEPTIONS_MAX = 10_000
 
-
-class AlertException(BaseModel):
+@dataclass(frozen=True, slots=True)
+class AlertException:
     """One exception."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rule: str = Field(min_length=1)
+    rule: str
     """The rule's id, name, title, number in the catalogue or alias; * for every rule."""
-    reason: str = Field(min_length=1, max_length=500)
-    entity: dict[str, str] = Field(default_factory=dict)
-    """By kind, whose alerts; in any case, with * for anything. Everybody's where it is empty."""
+    reason: str
+    entity: Mapping[str, str] = field(default_factory=dict)
+    """By kind, whose records; in any case, with * for anything. Everybody's where it is empty."""
     tenant: str = ""
     until: date | None = None
-    """Alerts that begin on that day of UTC or later are told again."""
+    """Records of that day of UTC or later are told again, and the alert that they belong to."""
 
-    def holds(self, rule: Rule, alert: Alert) -> bool:
-        """Whether the alert is excepted: by when it begins, and not by when it is looked at."""
+    def concerns(self, rule: Rule, tenant: str) -> bool:
+        """Whether it is about alerts of this rule, of this tenant."""
         if self.rule != "*" and self.rule.lower() not in {name.lower() for name in rule.names}:
             return False
-        if self.tenant and self.tenant.lower() != alert.tenant.lower():
+        return not self.tenant or self.tenant.lower() == tenant.lower()
+
+    def holds(self, part: Part, *, joined: bool) -> bool:
+        """Whether the record is excepted: by its own time, and not by when it is looked at.
+
+        Where an alert joins what `joined` rules found, not every record names every kind.
+        """
+        if self.until is not None and part.at_ms >= _ms_of(self.until):
             return False
-        if self.until is not None and alert.first_seen_at >= datetime.combine(self.until, _MIDNIGHT, UTC):
-            return False
-        return all(
-            any(name == kind and fnmatchcase(value.lower(), wanted.lower()) for name, value in alert.entities)
-            for kind, wanted in self.entity.items()
+        for kind, wanted in self.entity.items():
+            values = part.entities.get(kind, ())
+            if not values and not joined:
+                return False
+            if not all(fnmatchcase(value.lower(), wanted.lower()) for value in values):
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one record of an alert names, by kind, and when it was created."""
+
+    at_ms: int
+    entities: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the exceptions say of an alert."""
+
+    reason: str = ""
+    """Why, in the words of the first exception that holds for any of it; empty where none does."""
+    is_whole: bool = False
+    """Whether each of its records is excepted."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The same for who reads the alert."""
+        if not self.reason:
+            return ()
+        return (
+            f"Excepted: {self.reason}"
+            if self.is_whole
+            else f"Some of its records are excepted: {self.reason}",
         )
 
 
 _MIDNIGHT = datetime.min.time()
+_NOTHING = Verdict()
+
+
+def _ms_of(day: date) -> int:
+    return round(datetime.combine(day, _MIDNIGHT, UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,70 +101,25 @@ class Exceptions:
 
     every: tuple[AlertException, ...] = ()
 
-    def find(self, rule: Rule, alert: Alert) -> AlertException | None:
-        """The first exception that holds for an alert."""
-        return next((one for one in self.every if one.holds(rule, alert)), None)
+    def concern(self, rule: Rule, tenant: str) -> bool:
+        """Whether any of them is about alerts of this rule, of this tenant."""
+        return any(one.concerns(rule, tenant) for one in self.every)
 
-
-def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
-    """The exceptions of a file, and a line for each mistake in it; those with a mistake are left out."""
-    import yaml
-
-    from m365watch.detect.documents import load_document, reason_of
-
-    try:
-        content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
-        if len(content) > FILE_BYTES_MAX:
-            return Exceptions(), [f"{path}: is larger than {FILE_BYTES_MAX} bytes"]
-        document, root = load_document(content)
-    except FileNotFoundError:
-        return Exceptions(), [f"{path}: there is no such file"]
-    except yaml.YAMLError as error:
-        return Exceptions(), [f"{path}: is no YAML: {reason_of(error)}"]
-    except ValueError as error:
-        return Exceptions(), [f"{path}: {error}"]
-    except RecursionError:
-        return Exceptions(), [f"{path}: is nested too deeply"]
-    found = document.get("exceptions") if isinstance(document, dict) else document
-    if document is None or found is None:
-        return Exceptions(), []
-    if not isinstance(found, list):
-        return Exceptions(), [f"{path}: exceptions: is no list"]
-    return _parse(found, str(path), _lines_of(root))
-
-
-def _lines_of(root: Any) -> list[int]:
-    """The line on which each exception begins; none where they stand in an unusual way."""
-    import yaml
-
-    node = root
-    if isinstance(node, yaml.MappingNode):
-        node = next((value for key, value in node.value if key.value == "exceptions"), None)
-    return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
-
-
-def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Exceptions, list[str]]:
-    kept: list[AlertException] = []
-    mistakes: list[str] = []
-    for number, one in enumerate(found[:EXCEPTIONS_MAX]):
-        try:
-            kept.append(AlertException.model_validate(one))
-        except ValidationError as error:
-            place = f"{path}:{lines[number]}" if number < len(lines) else path
-            mistakes += [
-                f"{place}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
-                f"{_words(mistake['type'], mistake['msg'])}"
-                for mistake in error.errors(include_url=False)
+    def judge(self, rule: Rule, tenant: str, parts: Sequence[Part]) -> Verdict:
+        """What they say of an alert with these records."""
+        reason, left = "", set(range(len(parts)))
+        for one in self.every:
+            if not one.concerns(rule, tenant):
+                continue
+            held = [
+                place
+                for place, part in enumerate(parts)
+                if one.holds(part, joined=rule.correlation is not None)
             ]
-    if len(found) > EXCEPTIONS_MAX:
-        mistakes.append(f"{path}: has more than {EXCEPTIONS_MAX} exceptions; the rest is left out")
-    return Exceptions(tuple(kept)), mistakes
-
-
-def _words(kind: str, text: str) -> str:
-    if kind == "extra_forbidden":
-        return "is no key that is known here"
-    return "is missing" if kind == "missing" else f"{text[:1].lower()}{text[1:]}"
+            if all(any(kind in parts[place].entities for place in held) for kind in one.entity) and held:
+                reason = reason or one.reason
+                left.difference_update(held)
+        return Verdict(reason, is_whole=not left) if reason else _NOTHING
 
 
 def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
@@ -17,8 +19,9 @@ from m365watch.detect.correlation.periods import (
 )
 from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
-from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
@@ -28,7 +31,9 @@ PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION}
 """Kinds whose alerts come with time alone."""
 
 NO_EXCEPTIONS = Exceptions()
+NO_VERDICT = Verdict()
 _HOUR_MS = 3_600_000
+_ADDRESS = re.compile(r"[^\s,@]+@[^\s,@]+|[0-9A-Fa-f:.]*[.:][0-9A-Fa-f:.]*")
 _SHOWN_VALUES = 3
 """Different values of one field that an explanation names before it says "and 4 more"."""
 
@@ -131,12 +136,12 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
     """The alert that tells of the episode."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
-    values = shown_values(rule, episode)
+    named = list_named(rule, episode)
+    values = shown_values(rule, episode, named)
     extension = rule.extension
     severity = max((match.severity for match in matches), key=lambda one: one.rank)
-    entities = [(kind, values[kind]) for kind in extension.entity if values.get(kind)]
-    if rule.correlation is not None and rule.correlation.joined is Joined.RISK:
-        entities = [(first.group[0], first.values.get("entity", first.group[1]))]
+    entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
+    unnamed = tuple((kind, len(found) - NAMED_MAX) for kind, found in named.items() if len(found) > NAMED_MAX)
     evidence = list(dict.fromkeys(match.record_id for match in matches))
     return Alert(
         id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
@@ -157,7 +162,8 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
         check=tuple(fill_placeholders(line, values) for line in extension.check),
         contain=extension.contain,
         risk=rule.risk,
-        notes=episode.notes,
+        notes=(*episode.notes, *notes_of(unnamed)),
+        unnamed=unnamed,
     )
 
 
@@ -172,12 +178,46 @@ def _plain_words(rule: Rule, values: Mapping[str, str]) -> str:
     return f"{rule.title}{told}: {values['count']} record(s) from {values['first']} to {values['last']}."
 
 
-def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
-    """What the explanation may name, as text."""
+def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
+    """By kind of entity, all values that the matches have, each once, the earliest first."""
     matches = episode.matches
-    first, last = matches[0], matches[-1]
+    first = matches[0]
+    correlation = rule.correlation
+    if correlation is not None and correlation.joined is Joined.RISK:
+        return {first.group[0]: [first.values.get("entity", first.group[1])]}
+    fields = _fields_of(matches)
+    found: dict[str, list[str]] = {}
+    for kind, name in rule.extension.entity.items():
+        values = [one for line in fields.get(name, {}).values() for one in split_line(line)]
+        if not values and correlation is not None and correlation.fields == (name,):
+            values = [match.counted for match in matches if match.counted]
+        values = values or list(filter(None, [_of_group(rule, first, name)]))
+        if values:
+            found[kind] = list({value.lower(): value for value in reversed(values)}.values())[::-1]
+    return found
+
+
+def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
+    """What the exceptions say of the episode, record by record."""
+    tenant = episode.matches[0].tenant
+    if not exceptions.concern(rule, tenant):
+        return NO_VERDICT
+    return exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
+
+
+def _part_of(rule: Rule, match: Match) -> Part:
+    return Part(match.at_ms, list_named(rule, Episode((match,), match.at_ms)))
+
+
+def split_line(line: str) -> list[str]:
+    """The values of a field that has several in one record: addresses of people or machines."""
+    parts = line.split(", ")
+    return parts if len(parts) > 1 and all(map(_ADDRESS.fullmatch, parts)) else [line]
+
+
+def _fields_of(matches: Sequence[Match]) -> Mapping[str, Mapping[str, str]]:
+    """By field, the different values in lower case, each as it was first written."""
     fields: dict[str, dict[str, str]] = defaultdict(dict)
-    counted: dict[str, None] = {}
     seen: set[int] = set()
     for match in matches:
         # Matches that were kept with the same text share their values.
@@ -185,11 +225,16 @@ def shown_values(rule: Rule, episode: Episode) -> dict[str, str]:
             seen.add(id(match.values))
             for name, value in match.values.items():
                 fields[name].setdefault(value.lower(), value)
-        if match.counted:
-            counted.setdefault(match.counted)
-    values = {name: _some_of(list(found.values())) for name, found in fields.items()}
-    for kind, name in rule.extension.entity.items():
-        values[kind] = next(iter(fields.get(name, {}).values()), "") or _of_group(rule, first, name)
+    return fields
+
+
+def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What the explanation may name, as text; `named` are the entities."""
+    matches = episode.matches
+    first, last = matches[0], matches[-1]
+    counted = dict.fromkeys(match.counted for match in matches if match.counted)
+    values = {name: _some_of(list(found.values())) for name, found in _fields_of(matches).items()}
+    values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):
         values.setdefault(name, value)
@@ -213,9 +258,7 @@ def _of_group(rule: Rule, match: Match, name: str) -> str:
 
 
 def _some_of(values: Sequence[str]) -> str:
-    shown = ", ".join(values[:_SHOWN_VALUES])
-    more = len(values) - _SHOWN_VALUES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return some_of(values[:_SHOWN_VALUES], len(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +292,12 @@ def judge_all(
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
                 alert = make_alert(rule, episode)
-                excepted = exceptions.find(rule, alert)
-                if rule.alerts and excepted is None:
-                    alerts.append(alert)
+                verdict = judge_exceptions(rule, episode, exceptions)
+                is_told = rule.alerts and not verdict.is_whole
+                if is_told:
+                    alerts.append(replace(alert, notes=(*alert.notes, *verdict.notes)))
                 found = links_of(rule, episode, alert, rules)
-                if has_risk and rule.alerts and excepted is None:
+                if has_risk and is_told:
                     found += risk_matches(rule, alert)
                 for link in found:
                     by_key[GroupKey(link.rule_id, link.tenant, link.group)].append(link)

@@ -54,7 +54,7 @@ FILE_NAME = "detections.sqlite"
 
 
 class DetectionOutput:
-    """The rules over every record that is delivered; alerts are in the file, and told of in its outbox."""
+    """The rules over every record that is delivered; matches and alerts are in the file."""
 
     needs_wide_headers = False
     batches_at_once_max = 1
@@ -192,7 +192,8 @@ class DetectionOutput:
         at_ms = round(self._clock.now().timestamp() * 1000)
         count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
         if count:
-            _log.info(f"detections: closed as excepted meanwhile: {count:,} open alert(s)")
+            noun = "open alert" if count == 1 else "open alerts"
+            _log.info(f"detections: closed as excepted meanwhile: {count:,} {noun}")
 
     def _load_rules(self) -> list[Rule]:
         return self._with_risk(self._rules())
@@ -216,13 +217,16 @@ class DetectionOutput:
             finally:
                 for wait in waits:
                     wait.cancel()
+            if watch is not None and self._asked.is_set():
+                await asyncio.to_thread(watch.take_note)
             self._asked.clear()
             await self._in_thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
         if found is not None:
-            self._exceptions = found.exceptions
+            self._exceptions, self._knowledge = found.exceptions, found.knowledge
+            self._risk_points = found.risk_points
             before = self._engine_now()
             self._engine = self._engine_of(self._with_risk(found.rules), before.state)
             before.close()

@@ -1,13 +1,16 @@
 """Risk: what several rules say of one entity within a week adds up to one strong alert.
 
-Every alert puts its rule's points on each of its entities. Of one rule the first alert counts in full, the
-next half, then a quarter and so on, so that no rule alone, however often, comes to more than twice its
-points. It is told where it says more than the alerts that it is made of: three rules at least have to agree,
-none of their alerts is of high severity itself, and an address, application or site has more than one account
-behind it, and twice the points.
+Every alert puts its rule's points on each of its entities; where it names many of a kind, it says little of
+each, and they share them. Of one rule the first alert counts in full, the next half, then a quarter and so
+on, so that no rule alone, however often, comes to more than twice its points. It is told where it says more
+than the alerts that it is made of: three rules at least have to agree, none of their alerts is of high
+severity itself, and an address, application or site has more than one account behind it, and twice the
+points.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 from m365watch.detect.alert import Alert, Match, clean_text
 from m365watch.detect.condition import Order
@@ -19,6 +22,10 @@ RISK_RULE_ID = "0b6a4a3e-52c1-5d0e-9c55-2f8a7b1c9d01"
 RISK_POINTS = 50
 """Points at which an entity's alerts become one of their own."""
 PERIOD_S = 7 * 86_400
+FULL_MAX = 3
+"""So many entities of one kind get the whole points of an alert each; more share those of three."""
+_WEAK = Severity.MEDIUM
+"""What an alert that names many is to each of them at most: nobody is told of by it."""
 KINDS = frozenset({"user", "address", "app", "mailbox", "site"})
 """Kinds of entities that points are put on."""
 
@@ -56,7 +63,10 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
     """What an alert puts on each of its entities: a match of the rule about risk."""
     if rule.id == RISK_RULE_ID or alert.risk <= 0:
         return []
-    actor = clean_text(alert.entity(ACCOUNT) or alert.entity("mailbox"))
+    actors = alert.named(ACCOUNT) or alert.named("mailbox")
+    actor = clean_text(actors[0]) if len(actors) == 1 else ""
+    bearers = _bearers(alert)
+    many = Counter(kind for kind, _ in bearers)
     return [
         Match(
             rule_id=RISK_RULE_ID,
@@ -66,12 +76,21 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
             at_ms=alert.first_at_ms,
             identity=alert.id,
             record_id=alert.evidence[0],
-            severity=alert.severity,
+            severity=alert.severity if many[kind] <= FULL_MAX else min(alert.severity, _WEAK, key=_rank),
             values={"entity": clean_text(value), "alert": rule.title, ACTOR: actor},
-            counted=str(alert.risk),
+            counted=str(_share(alert.risk, many[kind])),
         )
-        for (kind, _), value in _bearers(alert).items()
+        for (kind, _), value in bearers.items()
     ]
+
+
+def _share(points: int, many: int) -> int:
+    """The points that each of so many gets."""
+    return points if many <= FULL_MAX else max(1, points * FULL_MAX // many)
+
+
+def _rank(severity: Severity) -> int:
+    return severity.rank
 
 
 def _bearers(alert: Alert) -> dict[tuple[str, str], str]:

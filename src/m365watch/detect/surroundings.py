@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from m365watch.clock import Clock
 from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.repair import Rebuilder
 from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelf
@@ -18,11 +19,13 @@ LOOK_EVERY_S = 3.0
 
 
 class RulesRead(NamedTuple):
-    """What the user's files say."""
+    """What the user's files say, and the settings that name them."""
 
     rules: Sequence[Rule]
     """With those of the packs, and with all that correlations join."""
     exceptions: Exceptions
+    knowledge: Knowledge = NOTHING_KNOWN
+    risk_points: int | None = None
 
 
 class RuleFiles(Protocol):
@@ -59,6 +62,10 @@ class RuleWatch:
         self._files = files
         self._clock = clock
         self._known = files.look()
+
+    def take_note(self) -> None:
+        """The files are read as they are now: changes count from here on."""
+        self._known = self._files.look()
 
     async def changed(self) -> None:
         """Return once the files are others than at the last time, and were the same in two looks."""

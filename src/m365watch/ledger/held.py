@@ -126,7 +126,10 @@ class HeldStore:
 
     def _remembered(self) -> Adoption | None:
         body = reading.remembered(self._connection, MEMORY)
-        return None if body is None else msgspec.json.decode(body, type=Adoption)
+        try:
+            return None if body is None else msgspec.json.decode(body, type=Adoption)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise sqlite3.DatabaseError(f"what is remembered as {MEMORY!r} cannot be read") from None
 
     @failures_named
     def is_adoption_due(self) -> bool:

@@ -63,6 +63,10 @@ def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.C
             connection.close()
     except sqlite3.Error as error:
         raise unreadable(error, path) from error
+    except ValueError as error:
+        # A cell that SQLite finds sound and that nobody has written, as after a flipped bit.
+        fix = "look at the disk, then put a copy in its place: m365watch ledger restore"
+        raise LedgerUnusable(f"the ledger is damaged ({error})", where=str(path), fix=fix) from error
 
 
 def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:

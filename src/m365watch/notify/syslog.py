@@ -16,7 +16,7 @@ from m365watch.notify.words import iso_of, lead_of, one_text, shortened, subject
 ENTERPRISE = 32_473
 """The number behind the name of the structured data: that which IANA keeps for documentation (RFC 5612)."""
 VALUE_CHARACTERS_MAX = 1_000
-LINE_VALUES_MAX = 20
+KIND_VALUES_MAX = 10
 """Entities of one kind that a line names."""
 
 _PRIORITIES = {
@@ -80,7 +80,8 @@ def _fields_of(notification: Notification, collector: str) -> list[tuple[str, st
         ("techniques", ",".join(alert.techniques)),
     ]
     # RFC 5424 allows a name to come more than once, as a kind of entity may.
-    fields += [(_name_of(kind), value) for kind, value in alert.entities[:LINE_VALUES_MAX]]
+    for kind in dict.fromkeys(kind for kind, _ in alert.entities):
+        fields += [(_name_of(kind), value) for value in alert.named(kind)[:KIND_VALUES_MAX]]
     return [(name, value) for name, value in fields if value]
 
 
@@ -101,7 +102,11 @@ def _cef_of(notification: Notification, fields: list[tuple[str, str]]) -> str:
     name = subject_of(notification) if standing is None else standing.alert.title
     head = ["m365watch", "m365watch", __version__, kind, name, str(_CEF[notification.severity])]
     extension = [*_known_to_cef(notification), ("msg", _text_of(notification))]
-    extension += [(f"m365watch_{field}", value) for field, value in fields]
+    joined: dict[str, str] = {}
+    for field, value in fields:
+        # CEF reads the last one where a key comes twice.
+        joined[field] = f"{joined[field]}, {value}" if field in joined else value
+    extension += [(f"m365watch_{field}", value) for field, value in joined.items()]
     return "|".join(["CEF:0", *map(escape_cef_header, head), ""]) + " ".join(
         f"{field}={escape_cef_value(value)}" for field, value in extension
     )

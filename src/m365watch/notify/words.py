@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from m365watch.detect.alert import Alert, instant_of
 from m365watch.detect.kept import AlertState
+from m365watch.detect.naming import list_kinds, who
 from m365watch.notify.tidings import Digest, Notification, Standing, Tiding
 
 SUBJECT_CHARACTERS_MAX = 180
@@ -13,6 +14,7 @@ ID_SHOWN = 8
 """Digits of an alert's id that stand for it in commands."""
 CHECKS_SHOWN = 6
 STEPS_SHOWN = 6
+NAMES_SHOWN = 5
 
 _TIDINGS = {
     Tiding.NEW: "",
@@ -40,9 +42,9 @@ def subject_of(notification: Notification) -> str:
     if notification.standing is None:
         return f"[{severity}]"
     alert = notification.standing.alert
-    who = alert.entity("user") or next((value for _, value in alert.entities), "")
+    about = who(alert)
     test = "TEST: " if notification.is_test else ""
-    line = f"[{severity}] {test}{_TIDINGS[notification.tiding]}{alert.title}{f' ({who})' if who else ''}"
+    line = f"[{severity}] {test}{_TIDINGS[notification.tiding]}{alert.title}{f' ({about})' if about else ''}"
     return shortened(line, SUBJECT_CHARACTERS_MAX)
 
 
@@ -83,7 +85,7 @@ def facts_of(notification: Notification) -> list[tuple[str, str]]:
         return []
     standing, alert = notification.standing, notification.standing.alert
     facts = [
-        *((kind, value) for kind, value in alert.entities),
+        *list_kinds(alert, most=NAMES_SHOWN),
         ("when", when_of(alert.first_at_ms, alert.last_at_ms)),
         ("records", f"{alert.count:,}"),
         ("ATT&CK", ", ".join(alert.techniques)),
@@ -144,8 +146,8 @@ def contain_of(notification: Notification) -> str:
 
 def one_line(alert: Alert) -> str:
     """An alert among many."""
-    who = alert.entity("user") or next((value for _, value in alert.entities), "")
-    line = f"{alert.id[:ID_SHOWN]} [{alert.severity}] {alert.title}{f' ({who})' if who else ''}"
+    about = who(alert)
+    line = f"{alert.id[:ID_SHOWN]} [{alert.severity}] {alert.title}{f' ({about})' if about else ''}"
     return shortened(line, SUBJECT_CHARACTERS_MAX)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.naming import notes_of
 from m365watch.respond import accounts, applications, mail, policies, sharing
 from m365watch.respond.clues import Clues, gather_clues
 from m365watch.respond.steps import Plan, Step
@@ -68,6 +69,7 @@ def plan_response(alert: Alert, matches: Iterable[Match] = ()) -> Plan:
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
+    notes += [f"not in this plan: {note}" for note in notes_of(alert.unnamed)]
     notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
     if len(steps) > STEPS_MAX:
         notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from m365watch.config.settings import (
+    DetectionSettings,
     DevoHttpSettings,
     DevoSettings,
     OutputSettings,
@@ -29,9 +30,19 @@ _GLOBALS = {
     "stats_period_s": "globals.sender_stats_period_in_sec",
     "watches_configuration": "globals.watch_configuration",
     "webhook": "globals.webhook",
-    "detections": "detections",
 }
 """What holds for a whole run, by the key that it comes from."""
+_DETECTIONS = {
+    "packs": "packs",
+    "rules_directories": "rules_directories",
+    "exceptions_file": "exceptions_file",
+    "risk_points": "risk_points",
+    "accepted_domains": "accepted_domains",
+    "enrich": "enrich",
+    "response": "response",
+    "targets": "notifications",
+}
+"""What of `detections` a run takes up, each with its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,8 @@ class Change:
     added: tuple[TenantId, ...] = ()
     changed: tuple[TenantId, ...] = ()
     removed: tuple[TenantId, ...] = ()
+    detections: tuple[str, ...] = ()
+    """Keys of `detections` of which something else is taken up."""
     needs_restart: tuple[str, ...] = ()
     """What else the file says, one line for each key."""
 
@@ -50,13 +63,18 @@ class Change:
     def text(self) -> str:
         """What was taken up, in words; empty where nothing was."""
         parts = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
-        return "; ".join(f"{what} {_names(tenants)}" for what, tenants in parts if tenants)
+        tenants = "; ".join(f"{what} {_names(tenants)}" for what, tenants in parts if tenants)
+        detections = f"detections: {', '.join(self.detections)}" if self.detections else ""
+        return "; ".join(filter(None, (tenants and f"tenants: {tenants}", detections)))
 
 
 def plan_change(old: Settings, new: Settings) -> Change:
     """What of `new` a run with `old` can take up, and what it cannot."""
     before, wanted = _reachings(old.tenants), _reachings(new.tenants)
+    detections, keys = _detections_after(old.detections, new.detections)
     waits = [*_globals_changed(old, new), *_outputs_changed(old, new)]
+    if old.detections.enabled != new.detections.enabled:
+        waits.append("detections.enabled is another one; needs a restart")
     after: dict[Feed, _Reaching] = {}
     for feed, (tenant, service) in wanted.items():
         reason = _waits_for(tenant, service, old)
@@ -73,12 +91,23 @@ def plan_change(old: Settings, new: Settings) -> Change:
     old_ids, new_ids = {one.tenant_id for one in before}, {one.tenant_id for one in after}
     moved = _ids([*added, *removed, *changed])
     return Change(
-        replace(old, tenants=_tenants(after), warnings=new.warnings),
+        replace(old, tenants=_tenants(after), warnings=new.warnings, detections=detections),
         added=tuple(one for one in moved if one not in old_ids),
         changed=tuple(one for one in moved if one in old_ids & new_ids),
         removed=tuple(one for one in moved if one not in new_ids),
+        detections=keys,
         needs_restart=tuple(dict.fromkeys(waits)),
     )
+
+
+def _detections_after(
+    old: DetectionSettings, new: DetectionSettings
+) -> tuple[DetectionSettings, tuple[str, ...]]:
+    """What a run goes on with, and which keys of it are others; nothing of detections that are off."""
+    if not (old.enabled and new.enabled):
+        return old, ()
+    keys = tuple(key for field, key in _DETECTIONS.items() if getattr(old, field) != getattr(new, field))
+    return new, keys
 
 
 def excluded_outputs(settings: Settings) -> dict[TenantId, frozenset[str]]:

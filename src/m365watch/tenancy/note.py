@@ -44,6 +44,9 @@ class ConfigurationNote(msgspec.Struct):
 
 
 def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:
-    """What the ledger has; None before the first run of a version that keeps it."""
+    """What the ledger has; None before a run of a version that keeps it, and where it cannot be read."""
     body = remembered(connection, MEMORY)
-    return None if body is None else msgspec.json.decode(body, type=ConfigurationNote)
+    try:
+        return None if body is None else msgspec.json.decode(body, type=ConfigurationNote)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

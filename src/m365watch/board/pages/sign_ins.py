@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
+from m365watch.board.lake_reader import Row
 from m365watch.board.pages import sign_in_places
 from m365watch.board.panels import Page, Panel
 from m365watch.board.places import Tally, locate, travellers
@@ -72,18 +73,23 @@ async def errors(view: View, sources: Sources) -> Shape:
     return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
 
 
+async def _tops(view: View, sources: Sources, part: str) -> list[Row]:
+    """One of the lists of who came from where; all panels ask for them together."""
+    return [row[1:] for row in await sources.ask(view, sign_ins.WHO_WHERE) if row[0] == part]
+
+
 async def failing(view: View, sources: Sources) -> Shape:
     """Whose sign-ins fail most, and from which addresses."""
-    people = await sources.ask(view, sign_ins.USERS_FAILING)
-    addresses = await sources.ask(view, sign_ins.ADDRESSES_FAILING)
+    people = await _tops(view, sources, "persons failing")
+    addresses = await _tops(view, sources, "addresses failing")
     parts = [
         Ranking(
             title,
             [
-                Ranked(who, count, (name, who), "failed", note=f"of {total:,}, {counted(others, *nouns)}")
-                for who, count, total, others in rows
+                Ranked(who, failed, (name, who), "failed", note=f"of {total:,}, {counted(others, *nouns)}")
+                for who, total, failed, others, _ in rows
             ],
-            sum(row[1] for row in rows),
+            sum(row[2] for row in rows),
         )
         for title, name, nouns, rows in (
             ("People", "user", ("address", "addresses"), people),
@@ -95,8 +101,8 @@ async def failing(view: View, sources: Sources) -> Shape:
 
 async def shared(view: View, sources: Sources) -> Shape:
     """Addresses of several people, and people of several addresses."""
-    by_address = await sources.ask(view, sign_ins.PEOPLE_BY_ADDRESS)
-    by_person = await sources.ask(view, sign_ins.ADDRESSES_BY_PERSON)
+    by_address = await _tops(view, sources, "shared addresses")
+    by_person = await _tops(view, sources, "persons about")
     parts = [
         Grid(
             (
@@ -112,7 +118,7 @@ async def shared(view: View, sources: Sources) -> Shape:
                     Cell(f"{total:,}", sorts=total),
                     Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
                 ]
-                for who, count, total, failed in rows
+                for who, total, failed, count, _ in rows
             ],
             empty=None if rows else Empty(f"Every {one.lower()} has one of them only."),
         )
@@ -126,7 +132,7 @@ async def shared(view: View, sources: Sources) -> Shape:
 
 async def where_from(view: View, sources: Sources) -> Shape:
     """From which countries, where tables of addresses tell them, and from which networks people come."""
-    rows = await sources.ask(view, sign_ins.NETWORKS)
+    rows = await _tops(view, sources, "networks")
     empty = None if rows else await no_records(view, sources, of="sign-ins")
     networks = Grid(
         (Heading("Network"), *_PLACE_HEADINGS),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import CHANGES
 
-_COUNT = "CAST(sum(n) AS BIGINT)"
 IN_DIRECTORY = "record_type = 8"
 IS_CONSENT = (
     "regexp_matches(lower(operation), 'consent|permission ?grant|app role assignment')"
@@ -40,12 +40,8 @@ CREDENTIALS = directory(f"(({IS_CREDENTIAL}) OR ({IS_APPLICATION}))")
 ROLES = directory(f"({IS_ROLE})")
 GATES = directory(f"({IS_GATE})")
 FIGURES = Query(
-    "SELECT "
-    + ", ".join(
-        f"CAST(count(*) FILTER ({one}) AS BIGINT)"
-        for one in (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)
-    )
-    + f" FROM facts WHERE {IN_DIRECTORY}",
+    f"SELECT {', '.join(map(count_if, (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)))}"
+    f" FROM facts WHERE {IN_DIRECTORY}",
     of=CHANGES,
 )
 PRIVILEGED = Query(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import COUNT, STEP, count_if
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 
-_COUNT = "CAST(sum(n) AS BIGINT)"
-_STEP = "at_s // $step_s * $step_s"
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
 """Microsoft's own administrators and services change hundreds of settings a day; they are left out."""
 IS_RULE = "regexp_matches(lower(operation), 'inboxrule|sweeprule')"
@@ -44,8 +43,7 @@ FORWARDING = changes(IS_FORWARDING)
 FLOW = changes(IS_FLOW)
 PERMISSIONS = changes(IS_PERMISSION)
 CHANGE_FIGURES = Query(
-    f"SELECT CAST(count(*) FILTER ({IS_RULE}) AS BIGINT), CAST(count(*) FILTER ({IS_FORWARDING}) AS BIGINT),"
-    f" CAST(count(*) FILTER ({IS_FLOW}) AS BIGINT), CAST(count(*) FILTER ({IS_PERMISSION}) AS BIGINT)"
+    f"SELECT {', '.join(count_if(one) for one in (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION))}"
     f" FROM facts WHERE {BY_PEOPLE}",
     of=CHANGES,
 )
@@ -53,46 +51,48 @@ IS_FOREIGN = "(logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') 
 """Whether somebody was in a mailbox that is not their own."""
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
 _DELETED = "lower(operation) = 'harddelete'"
+_THROTTLED = "throttled = 'true'"
+_SYNCED = f"{_READ} AND access = 'Sync'"
 MAILBOX_FIGURES = mailboxes(
-    f"SELECT CAST(coalesce(sum(n) FILTER ({IS_FOREIGN}), 0) AS BIGINT),"
-    f" CAST(coalesce(sum(n) FILTER ({_DELETED}), 0) AS BIGINT),"
-    f" CAST(coalesce(sum(n) FILTER ({_READ} AND access = 'Sync'), 0) AS BIGINT),"
-    f" CAST(coalesce(sum(n) FILTER (throttled = 'true'), 0) AS BIGINT) FROM facts"
+    f"SELECT {', '.join(map(count_if, (IS_FOREIGN, _DELETED, _SYNCED, _THROTTLED)))} FROM facts"
 )
 ACTIVITY = Query(
-    f"SELECT {_STEP} AS t, operation, {_COUNT} FROM facts WHERE {BY_PEOPLE} GROUP BY ALL",
+    f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {BY_PEOPLE} GROUP BY ALL",
     frozenset({"operation", "workload", "user_type"}),
 )
 ACTIVITY_BY_USER_TYPE = Query(
-    f"SELECT {_STEP} AS t, CAST(coalesce(user_type, -1) AS VARCHAR), {_COUNT} FROM facts"
+    f"SELECT {STEP} AS t, CAST(coalesce(user_type, -1) AS VARCHAR), {COUNT} FROM facts"
     " WHERE workload = 'Exchange' GROUP BY ALL",
     frozenset({"workload", "user_type"}),
 )
 ADMINISTRATION = Query(
-    f"SELECT operation, {_COUNT} AS number, count(DISTINCT user_id) FROM facts"
+    f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {BY_PEOPLE} AND record_type = 1 GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10",
     frozenset({"operation", "workload", "user_type", "user_id", "record_type"}),
 )
 FOREIGN = mailboxes(
-    f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {_COUNT} AS number, max(last_s)"
+    f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {COUNT} AS number, max(last_s)"
     f" FROM facts WHERE {IS_FOREIGN} GROUP BY mailbox, user_id, client_ip, operation, program"
     " ORDER BY max(last_s) DESC, number DESC LIMIT 100"
 )
 READING = mailboxes(
-    f"SELECT {_STEP} AS t, CASE WHEN throttled = 'true' THEN 'throttled' WHEN access = '' THEN 'not said'"
-    f" ELSE lower(access) END, {_COUNT} FROM facts WHERE {_READ} GROUP BY ALL"
+    f"SELECT {STEP} AS t, CASE WHEN throttled = 'true' THEN 'throttled' WHEN access = '' THEN 'not said'"
+    f" ELSE lower(access) END, {COUNT} FROM facts WHERE {_READ} GROUP BY ALL"
 )
+
+
+_SYNC = count_if("access = 'Sync'")
 
 
 def reading_by(column: str) -> Query:
     """Value of a column of ours, how often mail was read and synchronised, by how many people."""
     return mailboxes(
-        f"SELECT {column}, {_COUNT} AS number, CAST(coalesce(sum(n) FILTER (access = 'Sync'), 0) AS BIGINT),"
+        f"SELECT {column}, {COUNT} AS number, {_SYNC},"
         f" count(DISTINCT user_id) FROM facts WHERE {_READ} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
     )
 
 
 DELETING = mailboxes(
-    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
+    f"SELECT user_id, {COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
     f" WHERE {_DELETED} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import COUNT, STEP, count_if
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
-_COUNT = "CAST(sum(n) AS BIGINT)"
-_STEP = "at_s // $step_s * $step_s"
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
 IS_DOWNLOAD = "regexp_matches(lower(operation), '^file(syncdownloaded|downloaded)')"
 IS_UPLOAD = "regexp_matches(lower(operation), '^file(syncuploaded|uploaded)')"
 IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)')"
-_DOWNLOADS = "CAST(coalesce(sum(n) FILTER (deed = 'download'), 0) AS BIGINT)"
-_UPLOADS = "CAST(coalesce(sum(n) FILTER (deed = 'upload'), 0) AS BIGINT)"
+_DOWNLOADS, _UPLOADS, _DELETIONS, _MALWARE = (
+    count_if(f"deed = '{one}'") for one in ("download", "upload", "deletion", "malware")
+)
+_IN_SHAREPOINT, _IN_ONEDRIVE = (count_if(f"workload = '{one}'") for one in ("SharePoint", "OneDrive"))
 IS_ANONYMOUS = "anonymous"
 IS_GUEST = "guest"
 IS_SHARING = (
@@ -27,26 +28,22 @@ def files(sql: str) -> Query:
 
 
 FIGURES = files(
-    f"SELECT CAST(coalesce(sum(n) FILTER (workload = 'SharePoint'), 0) AS BIGINT),"
-    f" CAST(coalesce(sum(n) FILTER (workload = 'OneDrive'), 0) AS BIGINT), {_DOWNLOADS}, {_UPLOADS},"
-    " CAST(coalesce(sum(n) FILTER (deed = 'deletion'), 0) AS BIGINT),"
-    " CAST(coalesce(sum(n) FILTER (deed = 'malware'), 0) AS BIGINT) FROM facts"
+    f"SELECT {_IN_SHAREPOINT}, {_IN_ONEDRIVE}, {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS}, {_MALWARE} FROM facts"
 )
 SHARING_FIGURES = Query(
-    f"SELECT CAST(count(*) FILTER ({IS_GUEST}) AS BIGINT), CAST(count(*) FILTER ({IS_ANONYMOUS}) AS BIGINT)"
-    f" FROM facts WHERE {IS_SHARING}",
+    f"SELECT {count_if(IS_GUEST)}, {count_if(IS_ANONYMOUS)} FROM facts WHERE {IS_SHARING}",
     of=CHANGES,
 )
 SPARKS = Query(
-    f"SELECT workload, at_s // $spark_s * $spark_s, {_COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
+    f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"workload"}),
 )
 ACTIVITY = Query(
-    f"SELECT {_STEP} AS t, operation, {_COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
+    f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"operation", "workload"}),
 )
 OPERATIONS = Query(
-    f"SELECT operation, {_COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE {IN_SITES}"
+    f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE {IN_SITES}"
     " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
     frozenset({"operation", "workload", "user_id"}),
 )
@@ -55,7 +52,7 @@ OPERATIONS = Query(
 def top_of(column: str, *, limit: int = 12) -> Query:
     """Value of a column of ours, times, downloads, uploads, people; most downloads first."""
     return files(
-        f"SELECT {column}, {_COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS}, count(DISTINCT user_id)"
+        f"SELECT {column}, {COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS}, count(DISTINCT user_id)"
         f" FROM facts WHERE {column} <> '' GROUP BY ALL ORDER BY downloads DESC, number DESC, 1 LIMIT {limit}"
     )
 
@@ -69,12 +66,12 @@ SHARING = Query(
     newest=200,
 )
 DOMAINS = Query(
-    "SELECT domain, CAST(count(*) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+    f"SELECT domain, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {IS_SHARING} AND {IS_GUEST} GROUP BY ALL HAVING domain <> '' ORDER BY number DESC, 1 LIMIT 12",
     of=CHANGES,
 )
 DELETING = Query(
-    f"SELECT user_id, {_COUNT} AS number, count(DISTINCT operation) FROM facts"
+    f"SELECT user_id, {COUNT} AS number, count(DISTINCT operation) FROM facts"
     f" WHERE {IN_SITES} AND {IS_DELETION} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
     frozenset({"user_id", "operation", "workload"}),
 )

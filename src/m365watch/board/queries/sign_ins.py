@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import COUNT, STEP, count_if
 
-_STEP = "at_s // $step_s * $step_s"
-_COUNT = "CAST(sum(n) AS BIGINT)"
-FAILURES = "CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS BIGINT)"
+FAILURES = count_if("outcome = 'failed'")
 
 
 def sign_ins(sql: str) -> Query:
@@ -14,57 +13,69 @@ def sign_ins(sql: str) -> Query:
     return Query(sql, of_sign_ins=True)
 
 
-OUTCOMES = sign_ins(f"SELECT {_STEP} AS t, outcome, {_COUNT} FROM facts GROUP BY ALL")
+OUTCOMES = sign_ins(f"SELECT {STEP} AS t, outcome, {COUNT} FROM facts GROUP BY ALL")
 ERRORS = sign_ins(
-    f"SELECT error, {_COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE outcome = 'failed'"
+    f"SELECT error, {COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE outcome = 'failed'"
     " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12"
 )
 FIGURES = sign_ins(
-    f"SELECT {_COUNT}, {FAILURES}, count(DISTINCT user_id), count(DISTINCT user_id) FILTER (outcome ="
-    " 'failed'), count(DISTINCT client_ip), count(DISTINCT session) FILTER (session <> '') FROM facts"
-)
-NETWORKS = sign_ins(
-    f"SELECT network, {_COUNT} AS number, {FAILURES}, count(DISTINCT user_id),"
-    " count(DISTINCT client_ip) FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40"
+    f"SELECT {COUNT}, {FAILURES}, count(DISTINCT user_id),"
+    " count(DISTINCT CASE WHEN outcome = 'failed' THEN hash(user_id) END), count(DISTINCT client_ip),"
+    " count(DISTINCT CASE WHEN session <> '' THEN hash(session) END) FROM facts"
 )
 PAIRS = sign_ins(
-    f"SELECT client_ip, user_id, {_COUNT} AS number, {FAILURES} FROM facts WHERE client_ip <> ''"
+    f"SELECT client_ip, user_id, {COUNT} AS number, {FAILURES} FROM facts WHERE client_ip <> ''"
     " GROUP BY ALL ORDER BY number DESC, 1, 2"
 )
 """Who came from where, the most frequent first."""
-USERS_FAILING = sign_ins(
-    f"SELECT user_id, {FAILURES} AS failures, {_COUNT}, count(DISTINCT client_ip) FROM facts"
-    " GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
+
+
+def _top(table: str, part: str, order: str, limit: int, *, only: str = "true") -> str:
+    return (
+        f"SELECT '{part}' AS part, row_number() OVER (ORDER BY {order} DESC, name) AS place, * FROM {table}"
+        f" WHERE {only} QUALIFY place <= {limit}"
+    )
+
+
+_TOPS = " UNION ALL ".join(
+    (
+        _top("networks", "networks", "number", 40),
+        _top("persons", "persons failing", "failures", 8, only="failures > 0"),
+        _top("addresses", "addresses failing", "failures", 8, only="failures > 0"),
+        _top("addresses", "shared addresses", "others", 40, only="others > 1"),
+        _top("persons", "persons about", "others", 40, only="others > 1"),
+    )
 )
-ADDRESSES_FAILING = sign_ins(
-    f"SELECT client_ip, {FAILURES} AS failures, {_COUNT}, count(DISTINCT user_id) FROM facts"
-    " WHERE client_ip <> '' GROUP BY ALL HAVING failures > 0 ORDER BY failures DESC, 1 LIMIT 8"
+WHO_WHERE = sign_ins(
+    f"WITH pairs AS MATERIALIZED (SELECT client_ip, network, user_id, sum(n) AS n, {FAILURES} AS failed"
+    " FROM facts GROUP BY ALL),"
+    f" networks AS (SELECT network AS name, {COUNT} AS number, CAST(sum(failed) AS BIGINT) AS failures,"
+    " count(DISTINCT user_id) AS others, count(DISTINCT client_ip) AS more FROM pairs GROUP BY ALL),"
+    f" addresses AS (SELECT client_ip AS name, {COUNT} AS number, CAST(sum(failed) AS BIGINT) AS failures,"
+    " count(*) AS others, 0 AS more FROM pairs WHERE client_ip <> '' GROUP BY ALL),"
+    f" persons AS (SELECT user_id AS name, {COUNT} AS number, CAST(sum(failed) AS BIGINT) AS failures,"
+    " count(*) AS others, 0 AS more FROM pairs GROUP BY ALL)"
+    f" SELECT part, name, number, failures, others, more FROM ({_TOPS}) ORDER BY part, place"
 )
-PEOPLE_BY_ADDRESS = sign_ins(
-    f"SELECT client_ip, count(DISTINCT user_id) AS persons, {_COUNT}, {FAILURES} FROM facts"
-    " WHERE client_ip <> '' GROUP BY ALL HAVING persons > 1 ORDER BY persons DESC, 1 LIMIT 40"
-)
-ADDRESSES_BY_PERSON = sign_ins(
-    f"SELECT user_id, count(DISTINCT client_ip) AS addresses, {_COUNT}, {FAILURES} FROM facts"
-    " GROUP BY ALL HAVING addresses > 1 ORDER BY addresses DESC, 1 LIMIT 40"
-)
+"""Which list, network or address or person, sign-ins, failures, people or addresses, addresses: one look at
+who came from where says which networks there are, who and what fails most, and who shares what."""
 BROWSERS = sign_ins(
-    f"SELECT browser_name, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
+    f"SELECT browser_name, {COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 SYSTEMS = sign_ins(
     "SELECT coalesce(nullif(system, ''), 'not said'), "
-    f"{_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
+    f"{COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 APPLICATIONS = sign_ins(
-    f"SELECT app_id, {_COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
+    f"SELECT app_id, {COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 8"
 )
 ODD_WAYS = sign_ins(
-    f"SELECT way, user_id, client_ip, left(agent, 80), {_COUNT} AS number, {FAILURES}, max(last_s) FROM facts"
+    f"SELECT way, user_id, client_ip, left(agent, 80), {COUNT} AS number, {FAILURES}, max(last_s) FROM facts"
     " WHERE way <> '' GROUP BY ALL ORDER BY max(last_s) DESC, number DESC LIMIT 60"
 )
 FIRST_SEEN = sign_ins(
     f"WITH known AS (SELECT user_id, network, system, min(at_s) AS first_at,"
-    f" {_COUNT} AS number, {FAILURES} AS failures, any_value(client_ip) AS address FROM facts"
+    f" {COUNT} AS number, {FAILURES} AS failures, any_value(client_ip) AS address FROM facts"
     " WHERE outcome = 'ok' GROUP BY ALL),"
     " begun AS (SELECT user_id, min(first_at) AS at_first FROM known GROUP BY ALL),"
     " networks AS (SELECT user_id, network, min(first_at) AS first_at, sum(number) AS number,"
@@ -75,13 +86,15 @@ FIRST_SEEN = sign_ins(
 )
 """Networks that a person came from for the first time after `$since_s`, and was known before."""
 SESSIONS = sign_ins(
-    "SELECT session, any_value(user_id), count(DISTINCT client_ip) AS addresses,"
+    "WITH several AS (SELECT session FROM facts WHERE session <> '' GROUP BY session"
+    " HAVING min(hash(network, system, agent)) < max(hash(network, system, agent)))"
+    " SELECT session, any_value(user_id), count(DISTINCT client_ip) AS addresses,"
     " count(DISTINCT network) AS networks, count(DISTINCT system) AS systems,"
-    f" count(DISTINCT agent) AS agents, {_COUNT}, max(last_s)"
-    " FROM facts WHERE session <> '' GROUP BY session"
-    " HAVING networks > 1 OR systems > 1 OR agents > 1"
+    f" count(DISTINCT agent) AS agents, {COUNT}, max(last_s)"
+    " FROM facts SEMI JOIN several USING (session) GROUP BY session"
     " ORDER BY networks DESC, addresses DESC, 8 DESC LIMIT 60"
 )
+"""Those in several networks, systems or programs, which are few: only of them is it counted in how many."""
 VISITS = sign_ins(
     "WITH seen AS (SELECT user_id, client_ip, at_s, lag(client_ip) OVER come AS before,"
     " lead(client_ip) OVER come AS after FROM facts WHERE outcome = 'ok' AND client_ip <> ''"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import COUNT, count_if
 from m365watch.lake.rollups.facts import CHANGES
 
 IS_MAIL = "record_type = 28"
+IS_CLICK = "record_type = 41"
 IS_CLEANUP = "record_type IN (29, 41, 47, 64, 65)"
 IS_DLP = "record_type IN (11, 13, 33, 63)"
 IS_ALERT = "record_type IN (40, 98)"
@@ -32,19 +34,18 @@ def told(condition: str, *, limit: int = 100) -> Query:
 def most(value: str, condition: str) -> Query:
     """Value of a column of ours, times; the most frequent first."""
     return Query(
-        f"SELECT {value} AS value, CAST(count(*) AS BIGINT) AS number FROM facts WHERE {condition}"
+        f"SELECT {value} AS value, {COUNT} AS number FROM facts WHERE {condition}"
         " GROUP BY ALL HAVING value <> '' ORDER BY number DESC, 1 LIMIT 10",
         of=CHANGES,
     )
 
 
-def _count(condition: str) -> str:
-    return f"CAST(count(*) FILTER ({condition}) AS BIGINT)"
-
-
 FIGURES = Query(
-    f"SELECT {_count(IS_MAIL)}, {_count('record_type = 41')}, {_count(IS_DLP)}, {_count(IS_ALERT)},"
-    f" {_count(IS_COMPLIANCE)}, {_count(IS_TEAMS)}, {_count(IS_COPILOT)} FROM facts",
+    "SELECT "
+    + ", ".join(
+        count_if(one) for one in (IS_MAIL, IS_CLICK, IS_DLP, IS_ALERT, IS_COMPLIANCE, IS_TEAMS, IS_COPILOT)
+    )
+    + " FROM facts",
     of=CHANGES,
 )
 MAIL = told(IS_MAIL)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
+FAILED = count_if("outcome = 'failed'")
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
 
@@ -63,10 +65,7 @@ VALUES = Query(
     f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
 )
 """Column, value, count, first and last instant, how many values the column has; the most frequent first."""
-TOTALS = Query(
-    "SELECT CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS"
-    " BIGINT), min(at_s), max(last_s) FROM facts"
-)
+TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s), max(last_s) FROM facts")
 
 
 def course(column: str) -> Query:
@@ -107,8 +106,8 @@ def values(mentions: Iterable[str]) -> Query:
 def figures(mentions: Iterable[str]) -> Query:
     """Records, failures, people, addresses, applications, sessions, first and last instant."""
     return traces(
-        "SELECT CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(n) FILTER (outcome = 'failed'), 0) AS"
-        " BIGINT), count(DISTINCT nullif(user_id, '')), count(DISTINCT nullif(client_ip, '')),"
+        f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED},"
+        " count(DISTINCT nullif(user_id, '')), count(DISTINCT nullif(client_ip, '')),"
         " count(DISTINCT nullif(app_id, '')), count(DISTINCT nullif(session, '')), min(at_s), max(at_s)"
         f" FROM facts WHERE {_where(mentions)}"
     )

@@ -22,6 +22,8 @@ from m365watch.values import dataclass
 if TYPE_CHECKING:
     from m365watch.simulator.server import RunningSimulator
 
+RESPONDING = "may-respond"
+"""The scenario: a day like any other, and an application that may carry plans of `respond` out."""
 PUBLISHED = timedelta(hours=6)
 """Nearly every record is published that long after it happened."""
 
@@ -56,14 +58,20 @@ class Introduction:
 
 async def serve(plan: TenantPlan) -> None:
     """Simulate the tenant until stdin ends."""
+    from m365watch.simulator.scenario import load_scenario
     from m365watch.simulator.server import SimulationSettings, simulator_running
 
-    settings = SimulationSettings(seed=plan.seed, days=plan.days, records_per_day=plan.records_per_day)
+    settings = SimulationSettings(
+        seed=plan.seed,
+        days=plan.days,
+        records_per_day=plan.records_per_day,
+        scenario=load_scenario(RESPONDING),
+    )
     clock = QuickClock(SystemClock())
     async with simulator_running(settings, clock=clock) as running:
         now = clock.now()
         attacks = _attacks_of(running, since=now - timedelta(days=plan.days), until=now - PUBLISHED)
-        introduction = Introduction(running.configuration(), attacks)
+        introduction = Introduction(running.responding_configuration(), attacks)
         sys.stdout.buffer.write(msgspec.json.encode(introduction) + b"\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
