@@ -74,7 +74,7 @@ class TrailJournal:
         os.ftruncate(self._file.fileno(), self._write(_ROOM))
 
     def _write(self, text: bytes) -> int:
-        """Make it durable at the end of the file, all of it or nothing; how long that was. Raises: OSError."""
+        """Make it durable at the end of the file, whole or not at all; how long that was. Raises: OSError."""
         file, size = self._file.fileno(), self.path.stat().st_size
         try:
             is_cut = size > 0 and os.pread(file, 1, size - 1) != b"\n"  # by a crash
