@@ -325,7 +325,7 @@ def test_an_output_that_cannot_start_is_told_to_the_others(tmp_path: Path) -> No
 
 
 def test_a_good_run_has_nothing_to_complain_of(tmp_path: Path) -> None:
-    """No warning, no error; the start, two lines of each feed that had records, alerts as the hour has them."""
+    """No warning, no error; the start, two lines of each feed that had records, and the alerts there are."""
     run(tmp_path, Scenario())
 
     lines = [line for line in lines_of(tmp_path / "lake") if not str(line[-1]).startswith("alert, ")]
