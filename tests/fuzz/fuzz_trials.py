@@ -7,6 +7,7 @@ import gc
 import json
 import mmap
 import os
+import re
 import resource
 import select
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fuzz_contract import TOLD, Attempt, Target
+from fuzz_contract import TOLD, Attempt, Broken, Target
 
 SILENT_S_MAX = 120.0
 """After so long without a word a child hangs: it waits for something that never comes."""
@@ -187,6 +188,8 @@ def _try_one(target: Target, attempt: Attempt, given: bytes, lines: Lines | None
 
 def _what_of(error: BaseException) -> str:
     """The error's type, and where in the project it came from."""
+    if isinstance(error, Broken):
+        return f"Broken: {re.sub('[0-9]+', '_', str(error.args[0]))[:80]}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if _SOURCES in frame.filename] or frames
     place = ours[-1]
