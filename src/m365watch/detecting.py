@@ -77,7 +77,8 @@ def _tell_of_file(line: str) -> None:
 
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
     """What is not to be told, and a line for each mistake in the file."""
-    from m365watch.detect.exceptions import Exceptions, read_exceptions
+    from m365watch.detect.exceptions import Exceptions
+    from m365watch.detect.exceptions_file import read_exceptions
 
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 

@@ -238,7 +238,7 @@ def test_a_child_imports_little() -> None:
     loaded = set(found.stdout.split())
 
     assert "m365watch.detect.engine" in loaded
-    assert not loaded & {"structlog", "yaml", "asyncio", "sigma", "m365watch.config.settings"}
+    assert not loaded & {"pydantic", "structlog", "yaml", "asyncio", "sigma", "m365watch.config.settings"}
 
 
 def test_a_quiet_collector_has_no_child(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import yaml
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import BY, close_excepted
-from m365watch.detect.exceptions import Exceptions, list_unknown, read_exceptions
+from m365watch.detect.exceptions import Exceptions, list_unknown
+from m365watch.detect.exceptions_file import read_exceptions
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library

@@ -18,7 +18,7 @@ from m365watch.board.users import Users
 from m365watch.config.load import example_settings, load_settings
 from m365watch.detect.enrich.lines import parse_listed
 from m365watch.detect.enrich.tables import open_table
-from m365watch.detect.exceptions import read_exceptions
+from m365watch.detect.exceptions_file import read_exceptions
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 APPLICATION = "99999999-8888-4777-8666-555555555555"

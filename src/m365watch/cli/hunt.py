@@ -73,6 +73,8 @@ def hunt(
     else:
         stdout_console().print(hunt_page(outcome, limit=limit), crop=False)
     say_if_cut(min(limit, len(outcome.alerts)), len(outcome.alerts))
+    if asked.exceptions.every and outcome.matches and not outcome.alerts:
+        sys.stderr.write("hint: what detections.exceptions_file excepts makes no alert here either\n")
 
 
 def _period(start: str, end: str, *, now: datetime) -> Window:
