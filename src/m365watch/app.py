@@ -364,6 +364,8 @@ class Collector:
             before_opening=DamageGuard(self._clock) if mend else None,
         )
         closing.push_async_callback(calls, ledger.close)
+        calls.settle_with(await calls(ledger.durability.defer))
+        closing.callback(calls.settle_with, None)  # To close it makes all of it durable.
         return ledger
 
     async def _adopt(self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread) -> None:
