@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,6 +115,7 @@ class Collector:
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
         self._durable: dict[str, int] = {}
         self._run: CollectorRun | None = None
+        self._shortening: asyncio.Task[None] | None = None
 
     def progress(self) -> RunProgress:
         """The figures of all feeds, as committed; cheap enough to ask for many times a second."""
@@ -167,10 +168,7 @@ class Collector:
                 desk = self._notification_desk(feeds, self._run, parts)
                 await closing.enter_async_context(receiver.working(desk))
             has_started = not stop.is_set()
-            _log.info(
-                f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
-                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
-            )
+            self._tell_start(feeds, outputs)
             if instead is None:
                 watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
@@ -180,7 +178,14 @@ class Collector:
                     )
                     await closing.enter_async_context(reloader.running())
             outcome = await self._run.until_end(once=once, stop=stop, audit=audit)
+            self._shortening = asyncio.create_task(_shorten(ledger, calls))
             return replace(outcome, has_started=has_started)
+
+    def _tell_start(self, feeds: Collection[Feed], outputs: Sequence[Output]) -> None:
+        _log.info(
+            f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
+            f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
+        )
 
     def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[Notifications]:
         means = NotifyingMeans(session, self._build_output, self._clock, self._random)
@@ -459,6 +464,12 @@ def _filter_sizes(settings: Settings) -> FilterSizes:
         sum(one.bloom_filter_size or 0 for one in services) or None,
         sum(one.bloom_filter_buffer_size or 0 for one in services) or None,
     )
+
+
+async def _shorten(ledger: SqliteLedger, calls: LedgerThread) -> None:
+    """Spare the ledger's end some work, while outputs end; where it fails, the ledger's end does it."""
+    with suppress(CollectorError):
+        await calls(ledger.shorten_wal)
 
 
 def _queue_thread(closing: AsyncExitStack) -> QueueThread:

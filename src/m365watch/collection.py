@@ -309,7 +309,7 @@ class CollectorRun:
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         answering = asyncio.create_task(self._desk.run(), name="answering")
         watching = asyncio.create_task(self._watch.run(), name="watching")
-        tasks = [polling, fetching, delivering, upkeep, answering, watching]
+        tasks = (polling, fetching, delivering, upkeep, answering, watching)
         failure: CollectorError | None = None
         try:
             failure = await self._wait_end(polling, tasks[1:], stop)
@@ -318,8 +318,6 @@ class CollectorRun:
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
             if failure is None and once:
-                # While the outputs are busy with the last batches the ledger has little to do.
-                tasks.append(asyncio.create_task(self._calls(self._ledger.shorten_wal), name="shortening"))
                 draining = self._draining(leaving=False)
                 failure = await self._wait_end(draining, (delivering,), stop)
                 draining.cancel()

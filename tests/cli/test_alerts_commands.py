@@ -199,6 +199,25 @@ def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
     assert ids(answer(config, "list")) == ["cccc3333"]
 
 
+def test_what_another_has_in_hand_is_not_taken_over_without_a_word(config: Path) -> None:
+    """And what another has closed is not opened by an acknowledgement: that is asked for by its name."""
+    call(config, "ack", "aaaa1111", "--by", "ann")
+    again = call(config, "ack", "aaaa1111", "--by", "ann")
+    taken = call(config, "ack", "aaaa1111", "--by", "bob")
+    call(config, "close", "aaaa1111", "--reason", "a drill", "--by", "eve")
+    refused = call(config, "ack", "aaaa1111", "cccc3333", "--by", "dan")
+
+    assert "(was " not in again.stdout
+    assert "acknowledged by bob" in taken.stdout
+    assert "(was acknowledged by ann, " in taken.stdout
+    assert refused.exit_code == 2
+    words = " ".join(refused.stderr.replace("│", " ").split())
+    assert "aaaa1111: eve has closed it (a drill); open it again first (`m365watch alerts reopen`)" in words
+    assert answer(config, "show", "cccc3333")["state"] == "open"
+    assert call(config, "reopen", "aaaa1111", "--by", "dan").exit_code == 0
+    assert call(config, "ack", "aaaa1111", "--by", "dan").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

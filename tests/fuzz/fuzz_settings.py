@@ -220,7 +220,7 @@ def _prepare_users(folder: Path) -> Attempt:
 
 TARGETS = (
     Target("configuration", _prepare_configuration, configurations, grow_configuration,
-        tuple(f"{key}: ".encode() for key in known_keys()), free_cpu_s=2.0, input_bytes_max=64 << 10),
+        tuple(f"{key}: ".encode() for key in known_keys()), free_cpu_s=2.0, input_bytes_max=24 << 10),
     Target("exceptions", _prepare_exceptions, lambda: _EXCEPTIONS, grow_exceptions,
         (b"rule: ", b"entity: ", b"until: ", b"reason: ", b"tenant: ", b"&a ", b"*a", b"<<: ", b"!!python/object ", b"!!binary ", b"? ", b"|\n", b"---\n")),
     Target("lists", _prepare_lists, lambda: _LISTS, None, (b"[.]", b"hxxp", b"#ext#", b"/24", b"::", b"ExitAddress ")),

@@ -187,8 +187,9 @@ def acknowledge(
 ) -> None:
     """Acknowledge alerts: somebody is looking into them.
 
-    All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration
-    is wrong.
+    What another has acknowledged is taken over, and it is said from whom; what is closed has to be opened
+    again first. All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, one is
+    closed, or the configuration is wrong.
     """
     from m365watch.detect.kept import AlertState
 
@@ -384,6 +385,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
     from m365watch.detect.alert import clean_text
 
     now = SystemClock().now()
+    before = [_found(settings, one) for one in ids]
     try:
         changed = desk.set_states(
             _file_of(settings),
@@ -395,8 +397,10 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
         )
     except desk.NoSuchAlert as error:
         raise typer.BadParameter(str(error)) from None
-    for kept in changed:
-        write_line(state_line(kept))
+    except desk.AlertClosed as error:
+        raise typer.BadParameter(f"{error} (`m365watch alerts reopen`)") from None
+    for was, kept in zip(before, changed, strict=True):
+        write_line(state_line(kept, was=was))
     _bring_to_lake(settings)
 
 

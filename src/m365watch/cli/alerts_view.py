@@ -261,9 +261,11 @@ def _record_rest(record: EvidenceRecord) -> list[Text]:
     return lines
 
 
-def state_line(kept: KeptAlert) -> str:
-    """What a change of state is answered with."""
-    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}  {kept.alert.title}")
+def state_line(kept: KeptAlert, *, was: KeptAlert) -> str:
+    """What a change of state is answered with; and whose it was, where it was somebody else's."""
+    is_anothers = was.state is not AlertState.OPEN and was.changed_by != kept.changed_by
+    before = f" (was {_state_words(was)})" if is_anothers else ""
+    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}{before}  {kept.alert.title}")
 
 
 def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[str, Any]:

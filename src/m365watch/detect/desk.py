@@ -139,6 +139,10 @@ class NoSuchAlert(Exception):
     """What was given stands for no alert, or for several; the text says which."""
 
 
+class AlertClosed(Exception):
+    """Somebody has closed it, and it would be open without a word; the text says who, and what to do."""
+
+
 def find_alert(path: Path, given: str) -> KeptAlert:
     """The alert of that id, of which the first digits will do. Raises: NoSuchAlert; OutputUnusable."""
     with opened(path) as state:
@@ -150,14 +154,26 @@ def set_states(
 ) -> list[KeptAlert]:
     """Put all of the alerts into a state, or none; what they are then.
 
-    Raises: NoSuchAlert; OutputUnusable, OutputUnavailable: nothing has changed.
+    Raises: NoSuchAlert; AlertClosed: one is to be acknowledged that is closed; OutputUnusable,
+    OutputUnavailable: nothing has changed.
     """
     with opened(path) as kept:
         ids = [_find(kept, one).alert.id for one in given]
         with kept.transaction():
+            for alert_id in ids if state is AlertState.ACKNOWLEDGED else ():
+                _refuse_closed(_find(kept, alert_id))
             for alert_id in ids:
                 kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
         return [_find(kept, alert_id) for alert_id in ids]
+
+
+def _refuse_closed(kept: KeptAlert) -> None:
+    """What is closed is opened again by who means to, and not by who has not seen that it is closed."""
+    if kept.state is AlertState.CLOSED:
+        reason = f" ({kept.reason})" if kept.reason else ""
+        raise AlertClosed(
+            f"{kept.alert.id[:8]}: {kept.changed_by or 'somebody'} has closed it{reason}; open it again first"
+        )
 
 
 def list_history(path: Path, alert_id: str) -> list[StateChange]:
