@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.desk import AlertsAsked, list_alerts, read_figures
 from m365watch.detect.engine import Engine
 from m365watch.detect.kept import AlertState, KeptAlert

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.alert import Alert, AlertId, make_alert_id
 from m365watch.detect.due import Due, day_of
 from m365watch.detect.extension import Severity

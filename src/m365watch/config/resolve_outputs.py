@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from m365watch.config.outputs import ConsoleOutput, FilesOutput, LakeOutput, OutputSection, RetentionKeys
 from m365watch.config.overall import GlobalOverrides
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.config.settings import (
     CompressionSettings,
     ConsoleSettings,
@@ -19,10 +20,8 @@ from m365watch.config.settings import (
     FilesSettings,
     LakeSettings,
     OutputSettings,
-    RetentionSettings,
     Secret,
     SyslogSettings,
-    TableRetention,
     TagSettings,
     TlsSettings,
     WireSettings,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.clock import Clock
-from m365watch.config.settings import RetentionSettings
+from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
