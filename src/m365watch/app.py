@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,7 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.notifying import Notifications, NotifyingMeans, notifying
-from m365watch.outputs.port import MayBeAway, Output, TellsRecords
+from m365watch.outputs.port import MayBeAway, Output, Preloads, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.outputting import make_output
 from m365watch.pipeline import pacing
@@ -142,9 +142,10 @@ class Collector:
         async with AsyncExitStack() as closing:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
+            outputs = self._build_outputs(once=once)
+            _preload(outputs)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            outputs = self._build_outputs(once=once)
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
@@ -464,6 +465,13 @@ def _filter_sizes(settings: Settings) -> FilterSizes:
         sum(one.bloom_filter_size or 0 for one in services) or None,
         sum(one.bloom_filter_buffer_size or 0 for one in services) or None,
     )
+
+
+def _preload(outputs: Iterable[Output]) -> None:
+    """Let libraries be imported while the ledger waits for its disk."""
+    for output in outputs:
+        if isinstance(output, Preloads):
+            output.preload()
 
 
 async def _shorten(ledger: SqliteLedger, calls: LedgerThread) -> None:

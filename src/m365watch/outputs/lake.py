@@ -72,6 +72,10 @@ class LakeOutput:
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"files-of-lake-{name}")
         self._prepared: tuple[Batch, Future[list[Part]]] | None = None
 
+    def preload(self) -> None:
+        """Begin to import the libraries."""
+        self._thread.submit(self._prepare)
+
     async def take_over(self) -> int:
         """The number of the last batch in the lake; 0 for none.
 
