@@ -148,10 +148,11 @@ def show(
 
     Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration is wrong.
     """
-    from m365watch.cli.alerts_view import alert_document, alert_page, told_document
+    from m365watch.cli.alerts_view import alert_document, alert_page, related_document, told_document
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.evidence import find_evidence
     from m365watch.clock import SystemClock
+    from m365watch.detect import desk
     from m365watch.detect.enrich.telling import what_is_known
     from m365watch.detecting import knowledge_of
     from m365watch.notify.looking import who_knows
@@ -162,15 +163,18 @@ def show(
     now_ms = round(SystemClock().now().timestamp() * 1000)
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
+    related = desk.find_related(_file_of(settings), kept.alert)
     if as_json:
         document = alert_document(kept)
         document["known"] = known
         document["notifications"] = told_document(told)
+        document["related"] = [related_document(one) for one in related]
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
     arguments = arguments_for(config, job=job, collector=collector_file)
-    stdout_console().print(alert_page(kept, evidence, told, known, arguments=arguments), crop=False)
+    page = alert_page(kept, evidence, told, known, related=related, arguments=arguments)
+    stdout_console().print(page, crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
 

@@ -130,6 +130,7 @@ def alert_page(
     told: Sequence[WhoKnows] = (),
     known: Mapping[str, str] = MappingProxyType({}),
     *,
+    related: Sequence[Alert] = (),
     arguments: str = "",
 ) -> RenderableType:
     """All that is known of one alert, in the order in which somebody who is woken needs it.
@@ -151,6 +152,7 @@ def alert_page(
     blocks += list_block("What to look at next", alert.check)
     blocks += list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
+    blocks += list_block("Alerts of the same records", map(_related_line, related))
     blocks += list_block("To be kept in mind", alert.notes)
     short = alert.id[:ID_SHOWN] + (f" {arguments}" if arguments else "")
     blocks += [
@@ -232,6 +234,23 @@ def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:
     if more > 0:
         blocks.append(Text(f"and {more:,} more: --json has their ids", style="dim"))
     return blocks
+
+
+def _related_line(alert: Alert) -> str:
+    about = who(alert)
+    line = f"{alert.id[:ID_SHOWN]}  {alert.first_seen_at:%m-%d %H:%MZ}  {_severity_name(alert.severity)}"
+    return f"{line}  {alert.title}{f' ({about})' if about else ''}"
+
+
+def related_document(alert: Alert) -> dict[str, Any]:
+    """An alert of the same records, in short."""
+    return {
+        "id": alert.id,
+        "severity": str(alert.severity),
+        "detection": alert.detection,
+        "title": alert.title,
+        "first_seen_at": instant(alert.first_seen_at),
+    }
 
 
 def _record_line(record: EvidenceRecord) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -22,6 +23,9 @@ from m365watch.values import dataclass
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
 ALERTS_READ_MAX = 100_000
+RELATED_MAX = 50
+RELATED_MS = 8 * 86_400_000
+"""How long before an alert one may have ended that shares a record with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,24 @@ def _refuse_closed(kept: KeptAlert) -> None:
         raise AlertClosed(
             f"{kept.alert.id[:8]}: {kept.changed_by or 'somebody'} has closed it{reason}; open it again first"
         )
+
+
+def find_related(path: Path, alert: Alert) -> list[Alert]:
+    """The alerts that share records with it, such as those that it joins; the earliest first.
+
+    Raises: OutputUnusable.
+    """
+    records = frozenset(alert.evidence)
+    with opened(path) as state:
+        every = state.list_alerts(since_ms=alert.first_at_ms - RELATED_MS, most=ALERTS_READ_MAX)
+    found = [
+        kept.alert
+        for kept in every
+        if kept.alert.tenant == alert.tenant
+        and kept.alert.id != alert.id
+        and not records.isdisjoint(kept.alert.evidence)
+    ]
+    return sorted(found, key=lambda one: (one.first_at_ms, one.id))[:RELATED_MAX]
 
 
 def list_history(path: Path, alert_id: str) -> list[StateChange]:

@@ -312,7 +312,7 @@ class Engine:
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, _noted(make_alert(rule, episode), notes)) for episode in episodes]
+        found = [(episode, _noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)

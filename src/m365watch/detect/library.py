@@ -54,6 +54,7 @@ _CONTEXT = frozenset(
         "from",
         "to",
         "periods",
+        "rules",
     ]
 )
 """What an explanation may name beside entities and fields."""
