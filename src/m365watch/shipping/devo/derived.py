@@ -227,7 +227,10 @@ def _sent_on_to(columns: Columns) -> str:
         linq.never_null(columns.text(f"OperationProperties.{name}")) for name in ("ServerRule", "RuleActions")
     )
     outlook = columns.make("outlook_rule", f'{rule} + ";" + {actions}')
-    sends = linq.matches(outlook, f"(?i)(?:{'|'.join(_SENDS_ON)})")
+    # Which property says the action differs.
+    every = linq.never_null(columns.text("OperationProperties"))
+    said = columns.make("outlook_said", f'{outlook} + ";" + {every}')
+    sends = linq.matches(said, f"(?i)(?:{'|'.join(_SENDS_ON)})")
     whole = ' + ";" + '.join([*texts, f'ifthenelse({sends}, {outlook}, "")'])
     return columns.make("sent_on_to", whole)
 
