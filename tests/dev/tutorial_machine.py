@@ -52,7 +52,7 @@ _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
 _EXIT_CODE = re.compile(r"# exit code (\d)")
 _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
-demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 1000; }
+demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 500; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
     before=
