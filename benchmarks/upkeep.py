@@ -52,7 +52,7 @@ def a_record(n: int, day: str) -> bytes:
 def look_after(verb: str, lake: Path) -> None:
     """One verb, as its command does it."""
     from m365watch.clock import SystemClock
-    from m365watch.config.settings import RetentionSettings, TableRetention
+    from m365watch.config.retention import RetentionSettings, TableRetention
     from m365watch.lake.checking import check_lake
     from m365watch.lake.erasing_note import Asked
     from m365watch.lake.erasure import Erasure

@@ -160,6 +160,25 @@ def test_what_cannot_be_hunted_is_told(config: Path, arguments: tuple[str, ...],
     assert told in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_who_finds_nothing_for_exceptions_alone_is_told(config: Path, tmp_path: Path) -> None:
+    """Matches and no alert would else look like a rule that is broken."""
+    (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
+    exceptions = tmp_path / "exceptions.yaml"
+    ends = SystemClock().now() + timedelta(days=9)
+    exceptions.write_text(
+        f"exceptions: [{{rule: '*', entity: {{user: '*'}}, until: {ends:%Y-%m-%d}, reason: a drill}}]"
+    )
+    document = json.loads(config.read_text(encoding="utf-8"))
+    document["detections"] = {"exceptions_file": str(exceptions)}
+    excepted = config.with_name("excepted.json")
+    excepted.write_text(json.dumps(document), encoding="utf-8")
+    excepted.chmod(0o600)
+    mine = str(tmp_path / "mine.yml")
+
+    assert "exceptions_file" in call(excepted, mine).stderr
+    assert "exceptions_file" not in call(config, mine).stderr
+
+
 def test_without_a_lake_there_is_nothing_to_look_at(config: Path, tmp_path: Path) -> None:
     """Said with what to do."""
     document = json.loads(config.read_text(encoding="utf-8"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.notifying import Notifications, NotifyingMeans, notifying
-from m365watch.outputs.port import MayBeAway, Output, TellsRecords
+from m365watch.outputs.port import MayBeAway, Output, Preloads, TellsRecords
 from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
 from m365watch.outputting import make_output
 from m365watch.pipeline import pacing
@@ -115,6 +115,7 @@ class Collector:
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
         self._durable: dict[str, int] = {}
         self._run: CollectorRun | None = None
+        self._shortening: asyncio.Task[None] | None = None
 
     def progress(self) -> RunProgress:
         """The figures of all feeds, as committed; cheap enough to ask for many times a second."""
@@ -141,9 +142,10 @@ class Collector:
         async with AsyncExitStack() as closing:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
+            outputs = self._build_outputs(once=once)
+            _preload(outputs)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            outputs = self._build_outputs(once=once)
             await self._adopt(outputs, ledger, calls)
             await self._open_outputs(outputs, ledger, calls, closing)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
@@ -167,10 +169,7 @@ class Collector:
                 desk = self._notification_desk(feeds, self._run, parts)
                 await closing.enter_async_context(receiver.working(desk))
             has_started = not stop.is_set()
-            _log.info(
-                f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
-                f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
-            )
+            self._tell_start(feeds, outputs)
             if instead is None:
                 watch = self._expiry_watch(session, applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
@@ -180,7 +179,14 @@ class Collector:
                     )
                     await closing.enter_async_context(reloader.running())
             outcome = await self._run.until_end(once=once, stop=stop, audit=audit)
+            self._shortening = asyncio.create_task(_shorten(ledger, calls))
             return replace(outcome, has_started=has_started)
+
+    def _tell_start(self, feeds: Collection[Feed], outputs: Sequence[Output]) -> None:
+        _log.info(
+            f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
+            f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
+        )
 
     def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[Notifications]:
         means = NotifyingMeans(session, self._build_output, self._clock, self._random)
@@ -364,6 +370,8 @@ class Collector:
             before_opening=DamageGuard(self._clock) if mend else None,
         )
         closing.push_async_callback(calls, ledger.close)
+        calls.settle_with(await calls(ledger.durability.defer))
+        closing.callback(calls.settle_with, None)  # To close it makes all of it durable.
         return ledger
 
     async def _adopt(self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread) -> None:
@@ -457,6 +465,19 @@ def _filter_sizes(settings: Settings) -> FilterSizes:
         sum(one.bloom_filter_size or 0 for one in services) or None,
         sum(one.bloom_filter_buffer_size or 0 for one in services) or None,
     )
+
+
+def _preload(outputs: Iterable[Output]) -> None:
+    """Let libraries be imported while the ledger waits for its disk."""
+    for output in outputs:
+        if isinstance(output, Preloads):
+            output.preload()
+
+
+async def _shorten(ledger: SqliteLedger, calls: LedgerThread) -> None:
+    """Spare the ledger's end some work, while outputs end; where it fails, the ledger's end does it."""
+    with suppress(CollectorError):
+        await calls(ledger.shorten_wal)
 
 
 def _queue_thread(closing: AsyncExitStack) -> QueueThread:

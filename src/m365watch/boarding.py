@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from functools import partial
@@ -133,8 +134,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def serve_board(settings: Settings, listening: Listening, *, clock: Clock, stop: asyncio.Event) -> None:
-    """Serve the pages until `stop` is set; rollups are kept meanwhile.
+async def serve_board(
+    settings: Settings,
+    listening: Listening,
+    *,
+    clock: Clock,
+    stop: asyncio.Event,
+    listener: socket.socket | None = None,
+) -> None:
+    """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     Raises: NeedsOperator: the port cannot be used.
     """
@@ -152,19 +160,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     trail = open_trail(settings, clock=clock)
     sources.trail_trouble = lambda: trail.complaint
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
-    config = uvicorn.Config(
-        board.app,
-        host=listening.host,
-        port=listening.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        lifespan="off",
-        proxy_headers=False,
-        **tls_of(settings.board),
-        timeout_graceful_shutdown=END_S,
-    )
+    config = _serving_of(board, listening, settings.board)
     server = _Server(config)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
@@ -173,7 +169,7 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
     shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
     try:
         with _refused_port(listening):
-            await server.serve()
+            await server.serve(None if listener is None else [listener])
     finally:
         stopping.cancel()
         following.cancel()
@@ -189,6 +185,22 @@ async def serve_board(settings: Settings, listening: Listening, *, clock: Clock,
             entrance.sessions.shut()
         if facts is not None:
             facts.close()
+
+
+def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        board.app,
+        host=listening.host,
+        port=listening.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="off",
+        proxy_headers=False,
+        **tls_of(keys),
+        timeout_graceful_shutdown=END_S,
+    )
 
 
 def tls_of(board: BoardSettings | None) -> dict[str, Any]:

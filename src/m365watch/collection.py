@@ -43,9 +43,9 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 BYTES_PREPARED_MAX = 16 * 1024 * 1024
 """As many more where an output writes one batch while it commits another: without them a lake took 5 % fewer
 records a second, while files alone would only leave the processor's cache."""
-LARGE_BATCHES = BatchBounds(records=16_000, size_bytes=22 * 1024 * 1024)
+LARGE_BATCHES = BatchBounds(records=14_000, size_bytes=18 * 1024 * 1024)
 """Those of a run that fills nothing but lakes: each is a commit, and a row group of each of its days."""
-BYTES_LARGE_MAX = 48 * 1024 * 1024
+BYTES_LARGE_MAX = 32 * 1024 * 1024
 """What more may be in flight then, in place of `BYTES_PREPARED_MAX`."""
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
@@ -309,7 +309,7 @@ class CollectorRun:
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         answering = asyncio.create_task(self._desk.run(), name="answering")
         watching = asyncio.create_task(self._watch.run(), name="watching")
-        tasks = [polling, fetching, delivering, upkeep, answering, watching]
+        tasks = (polling, fetching, delivering, upkeep, answering, watching)
         failure: CollectorError | None = None
         try:
             failure = await self._wait_end(polling, tasks[1:], stop)
@@ -318,8 +318,6 @@ class CollectorRun:
             fetching.cancel()
             await asyncio.gather(polling, fetching, return_exceptions=True)
             if failure is None and once:
-                # While the outputs are busy with the last batches the ledger has little to do.
-                tasks.append(asyncio.create_task(self._calls(self._ledger.shorten_wal), name="shortening"))
                 draining = self._draining(leaving=False)
                 failure = await self._wait_end(draining, (delivering,), stop)
                 draining.cancel()

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     # Every start asks whether there is something to make anew; few have, and load what reads the lake.
     from m365watch.lake.scan import LakeScan
 
-TOLD_AGAIN = timedelta(days=1)
-"""An alert that no lake knows is told if it is no older: what came just before the loss may be told twice."""
 FUTURE = timedelta(days=1)
 """Records may claim to be from tomorrow."""
 TOLD_EVERY_S = 30.0
@@ -235,14 +233,11 @@ class Rebuild:
         self._progress(self._records, plan.percent(reached.timestamp()))
 
     def _finish(self, state: DetectionState, plan: RebuildPlan, remembered: Sequence[KeptAlert]) -> None:
-        """Give the alerts back what is known of them, and let nothing be told that was told before."""
+        """Give the alerts back what is known of them."""
         end_ms = round(plan.end_s * 1000)
-        told_ms = end_ms - round(TOLD_AGAIN.total_seconds() * 1000)
-        known = frozenset(one for kept in remembered for one in (kept.alert.id, *kept.alert.formerly))
         with state.transaction():
             restore_alerts(state, remembered, trusted_from_ms=end_ms - HORIZON_MS)
             state.forget_alerts(before_ms=end_ms - ALERTS_KEPT_MS)
-            state.outbox.keep(since_ms=told_ms, besides=known)
             state.write("batch", "0")
             state.write(PLAN, msgspec.json.encode(msgspec.structs.replace(plan, is_complete=True)).decode())
 

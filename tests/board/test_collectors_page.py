@@ -15,6 +15,7 @@ import pytest
 from asking import board_of
 from configured import INPUT, OTHER, SECRET, TENANT, YAML, Configured, remove, switch, undo, write
 from m365watch.board.access import Access, Role
+from m365watch.board.configuring.effects import OUTPUTS_COUNT
 from m365watch.board.configuring.history import FOLDER
 from m365watch.board.configuring.parameters import OUTPUTS, template_of
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
@@ -338,6 +339,14 @@ def test_an_instance_is_copied_without_its_secret(it: Configured) -> None:
     assert MARK in found["panel"]["text"]
     judged = it.review(write("inputs", "office365_2", found["panel"]["text"], is_new=True))
     assert "type the secret" in judged["mistakes"][0]["says"]
+
+
+def test_when_a_change_of_an_output_counts_stands_beside_it(it: Configured) -> None:
+    """Outputs begin with a run; inputs are taken up at once, and nothing is said of them."""
+    for url in ("/panel/collectors/outputs", "/panel/instance/editor?instance=outputs&template=files"):
+        assert OUTPUTS_COUNT in it.get(url).text, url
+    for url in ("/panel/collectors/inputs", "/panel/instance/editor?instance=inputs.office365"):
+        assert OUTPUTS_COUNT not in it.get(url).text, url
 
 
 def test_what_is_changed_elsewhere_is_shown(it: Configured) -> None:

@@ -65,6 +65,22 @@ def test_a_search_counts_what_the_lake_has(
     assert times == sorted(times, reverse=True)
 
 
+def test_whoever_types_a_first_name_is_told_how_names_are_found(sources: Sources) -> None:
+    """Without @ a name is all that stands before it; where nobody has it, the way to parts is said."""
+    rows = asyncio.run(sources.ask(view_of("range=30d"), activity.share_of("user_id")))
+    name = next(user.partition("@")[0] for user, _ in rows if "." in user.partition("@")[0] and "@" in user)
+    whole, part, other = (
+        searched(sources, urlencode({"range": "30d", "q": f"user:{one}"}))
+        for one in (name.upper(), name.partition(".")[0], f"{name}@elsewhere.example")
+    )
+
+    assert whole.count > 0 == part.count == other.count
+    assert part.none is not None
+    assert f"user:{name.partition('.')[0]}* finds" in part.none.then
+    assert other.none is not None
+    assert other.none.then.startswith("Values are compared whole")
+
+
 def test_the_filters_of_the_page_hold_for_the_search(sources: Sources, collected: Path) -> None:
     """Time, workload and result narrow a search as they narrow a chart."""
     shape = searched(sources, "range=30d&workload=Exchange&workload=OneDrive&result=ok&q=-op:Send")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -232,6 +234,31 @@ def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, so
     assert asyncio.run(act()) == [200, 503, 503, 200, 200, 204]
     assert [one.action for one in journal._read()] == ["export", "sign_out"]
     trail.close()
+
+
+def test_a_line_that_a_full_disk_or_a_crash_cut_short_takes_no_other_along(tmp_path: Path) -> None:
+    """What is written next begins a line of its own, and nothing of what failed is left."""
+    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    journal.path.write_bytes(b'{"number": 9, "na')
+    journal.append([deed(name="ann")])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = journal.path.read_bytes()
+    kept = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.append([deed(name="lost")])
+        with pytest.raises(OSError, match="File too large"):
+            journal.try_write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, kept)
+
+    assert journal.path.read_bytes() == before
+    journal.append([deed(name="vera")])
+    journal.try_write()
+    assert [one.name for one in journal._read()] == ["ann", "vera"]
+    journal.close()
 
 
 def test_an_export_that_is_not_noted_is_not_answered(sources: Sources) -> None:

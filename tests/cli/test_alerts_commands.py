@@ -199,6 +199,44 @@ def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
     assert ids(answer(config, "list")) == ["cccc3333"]
 
 
+def test_an_alert_is_shown_with_those_of_the_same_records(config: Path) -> None:
+    """What joins others names them, with the ids by which they are looked at; another tenant's are none."""
+    joint = replace(
+        FORWARD, id=AlertId("dddd4444" + "0" * 24), title="Several signs", evidence=(*FORWARD.evidence, "r9")
+    )
+    state = DetectionState(config.parent / "state" / "detections.sqlite")
+    state.put_alert(KeptAlert(joint, shown=True))
+    state.close()
+
+    shown = call(config, "show", "dddd4444").stdout
+    related = answer(config, "show", "dddd4444")["related"]
+
+    assert "Alerts of the same records" in shown
+    assert "- aaaa1111 " in shown.replace("  ", " ")
+    assert "cccc3333" not in shown
+    assert FORWARD.id in [one["id"] for one in related]
+    assert set(related[0]) == {"id", "severity", "detection", "title", "first_seen_at"}
+
+
+def test_what_another_has_in_hand_is_not_taken_over_without_a_word(config: Path) -> None:
+    """And what another has closed is not opened by an acknowledgement: that is asked for by its name."""
+    call(config, "ack", "aaaa1111", "--by", "ann")
+    again = call(config, "ack", "aaaa1111", "--by", "ann")
+    taken = call(config, "ack", "aaaa1111", "--by", "bob")
+    call(config, "close", "aaaa1111", "--reason", "a drill", "--by", "eve")
+    refused = call(config, "ack", "aaaa1111", "cccc3333", "--by", "dan")
+
+    assert "(was " not in again.stdout
+    assert "acknowledged by bob" in taken.stdout
+    assert "(was acknowledged by ann, " in taken.stdout
+    assert refused.exit_code == 2
+    words = " ".join(refused.stderr.replace("│", " ").split())
+    assert "aaaa1111: eve has closed it (a drill); open it again first (`m365watch alerts reopen`)" in words
+    assert answer(config, "show", "cccc3333")["state"] == "open"
+    assert call(config, "reopen", "aaaa1111", "--by", "dan").exit_code == 0
+    assert call(config, "ack", "aaaa1111", "--by", "dan").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -16,7 +16,7 @@ from pathlib import Path
 from patience import PATIENCE_S
 
 from m365watch.cli.demo.attacks import JudgedAttack
-from m365watch.cli.demo.showing import free_address, gravest, path_to
+from m365watch.cli.demo.showing import gravest, listen_somewhere, path_to
 from m365watch.cli.demo.tenant import StagedAttack
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
@@ -67,7 +67,8 @@ def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> Non
         other.listen()
         taken = other.getsockname()[1]
 
-        host, port = free_address(f"127.0.0.1:{taken}")
+        with listen_somewhere(f"127.0.0.1:{taken}") as listener:
+            host, port = listener.getsockname()
 
     assert host == "127.0.0.1"
     assert port not in {0, taken}

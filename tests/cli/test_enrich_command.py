@@ -71,3 +71,39 @@ def test_rules_say_what_they_lack(config: Path) -> None:
     assert "detections.enrich.tor_lists" not in listed.stdout
     assert {one["name"]: one["lacks"] for one in shown}["s01_link_used_through_tor"] == []
     assert {one["name"]: one["lacks"] for one in shown}["s01_link_used_from_new_country"] == ["databases"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_counts_as_none(config: Path) -> None:
+    """By whatever looks at rules: they would find nothing without a word."""
+    document = json.loads(config.read_text())
+    broken = config.parent / "broken.mmdb"
+    broken.write_bytes(b"no table at all")
+    document["detections"] = {"enrich": {"databases": "broken.mmdb", "tor_lists": "none.txt"}}
+    document["outputs"] = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
+    config.write_text(json.dumps(document))
+    listed = call("rules", "list", "--config", config)
+    hunted = call("hunt", "I05", "--config", config)
+
+    for done in (listed, hunted):
+        assert f"warning: {broken}: is no table of addresses in MaxMind's format" in done.stderr
+        assert (
+            f"warning: {config.parent / 'none.txt'}: there is no such file; rules go without it"
+            in done.stderr
+        )
+    assert listed.exit_code == 0
+    assert "without detections.enrich.databases these find less or nothing: " in listed.stdout
+    assert "without detections.enrich.tor_lists these find less or nothing: " in listed.stdout
+
+
+def test_a_broken_exception_is_named_by_a_hunt(config: Path) -> None:
+    """Whoever looks back wonders else why the exception hides nothing."""
+    document = json.loads(config.read_text())
+    (config.parent / "exceptions.yml").write_text("exceptions: [{rule: B08}]")
+    document["detections"] = {"exceptions_file": "exceptions.yml"}
+    document["outputs"] = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
+    config.write_text(json.dumps(document))
+
+    assert (
+        "exceptions.0.reason: is missing; the exception does not hold"
+        in call("hunt", "I05", "--config", config).stderr
+    )

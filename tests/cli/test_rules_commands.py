@@ -111,7 +111,7 @@ def test_a_correlation_says_what_it_waits_for_and_how_long() -> None:
     shown = " ".join(call("show", "I03").stdout.split())
 
     assert "temporal_ordered within 30 min" in shown
-    assert "joins Five wrong passwords from one network;" in shown
+    assert "joins Five wrong passwords from one provider;" in shown
     assert "grouped by" in shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -102,6 +103,14 @@ def test_the_page_of_a_tenant_fits_on_a_terminal(rows: int, *, on_screen: bool) 
     assert workloads == [f"Work{16 - number}" for number in range(len(workloads))]
     assert f"and {17 - len(workloads)} more by workload: --json" in page
     assert len(workloads) == (6 if rows > 24 else 4)
+
+
+def test_no_figure_of_latency_is_cut_where_it_is_narrow() -> None:
+    """At 60 columns names go on below; a figure without its end says nothing."""
+    page = drawn(*EVERY_FEED[:1], columns=60, latency=busy_book(2))
+
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in page[page.index("") :])
+    assert any(re.search(r"median +95 % +longest +counted$", line) for line in page)
 
 
 def test_workloads_that_all_fit_need_no_note() -> None:

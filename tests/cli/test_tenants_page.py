@@ -108,6 +108,15 @@ def test_a_long_error_takes_no_room_from_the_figures(columns: int) -> None:
     assert ("AADSTS7000215" in first) == ("what" in head) == (columns >= 118)
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_each_of_them_whole() -> None:
+    """At 60 columns; what waits is in the sums, too."""
+    head, first, *_ = drawn(standings(row(1)), columns=60)
+
+    assert head.split() == ["tenant", "state", "lag", "records"]
+    assert len(first.split()) >= 4
+    assert "\N{HORIZONTAL ELLIPSIS}" not in head + first
+
+
 @pytest.mark.parametrize("columns", [80, 100, 118, 200])
 def test_no_line_of_the_table_is_wider_than_the_terminal(columns: int) -> None:
     """Also with figures of years, and a long name of an input."""

@@ -75,10 +75,6 @@ def test_files_that_enrich_are_found_beside_the_configuration(tmp_path: Path) ->
             {"accepted_domains": "no domain"},
             'detections.accepted_domains: "no domain" (text) is not a domain such as',
         ),
-        (
-            {"enrich": {"databases": "none.mmdb"}},
-            'detections.enrich.databases[0]: "none.mmdb" (text) is no file; make it, or remove it',
-        ),
         ({"enrich": {"tor_list": []}}, 'detections.enrich.tor_list: unknown key; did you mean "tor_lists"'),
         ({"enabled": "perhaps"}, 'detections.enabled: "perhaps" (text) is neither true nor false'),
     ],
@@ -88,6 +84,14 @@ def test_each_mistake_has_its_line(keys: dict[str, Any], line: str) -> None:
     [told] = mistakes_of(document(**keys))
 
     assert told.startswith(line)
+
+
+def test_a_list_that_is_not_there_stops_nothing(tmp_path: Path) -> None:
+    """It may be fetched every night, and be late; the collector collects all the same."""
+    given = document(enrich={"databases": "none.mmdb", "tor_lists": ["none.txt"]})
+
+    found = parse_settings(given, path=tmp_path / "c.json", environment={}).detections.enrich
+    assert (found.databases, found.tor_lists) == ((tmp_path / "none.mmdb",), (tmp_path / "none.txt",))
 
 
 def test_no_output_has_the_name_of_the_detections() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from m365watch.config.settings import LakeSettings, RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
+from m365watch.config.settings import (
+    LakeSettings,
+)
 from m365watch.errors import SettingsRefused
 from settings_documents import filled_in, settings_of
 

@@ -256,7 +256,7 @@ def test_what_was_closed_is_open_by_the_same_records_in_any_order(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    """Whoever follows the outbox knows every alert: none twice as new, none that is gone."""
+    """Whoever follows the changes knows every alert: none twice as new, none that is gone."""
     dice = random.Random(seed)
     rules = load_rules(tmp_path_factory.getbasetemp())
     engine = Engine(
@@ -268,19 +268,14 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
     dice.shuffle(records)
     told: dict[str, Alert] = {}
     for number in range(0, len(records), 7):
-        engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW)
+        for change in engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW):
+            formers = [former for former in change.alert.formerly if told.pop(former, None)]
+            if change.what is News.WITHDRAWN:
+                assert told.pop(change.alert.id, None) or formers
+                continue
+            assert (change.what is News.UPDATED) == (change.alert.id in told or bool(formers))
+            told[change.alert.id] = change.alert
         if dice.random() < 0.5:
-            notices = engine.state.outbox.list_waiting()
-            for notice in notices:
-                formers = [former for former in notice.alert.formerly if told.pop(former, None)]
-                if notice.what is News.WITHDRAWN:
-                    assert told.pop(notice.alert.id, None) or formers
-                elif notice.what is News.NEW:
-                    assert notice.alert.id not in told
-                    told[notice.alert.id] = notice.alert
-                else:
-                    told[notice.alert.id] = notice.alert
-            engine.state.outbox.forget(notice.number for notice in notices)
             kept = {one.alert.id: one.alert for one in engine.state.list_alerts()}
 
             assert told == kept

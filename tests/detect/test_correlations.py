@@ -262,3 +262,33 @@ def test_an_order_among_very_many_is_bounded_work(tmp_path: Path) -> None:
     assert alerts_of(library, many) == []
     assert len(alerts_of(library, [*many, record(10_001, Operation="Two")])) == 1
     assert time.process_time() - started < 60
+
+
+def test_what_is_counted_by_several_fields_need_not_have_all(tmp_path: Path) -> None:
+    """A download without a session is one all the same; what has none of the fields belongs to nobody."""
+    texts = [
+        rule_text({"s": {"Operation": "One"}, "condition": "s"}, name="one"),
+        yaml.safe_dump(
+            {
+                "title": "Many",
+                "id": "5f1c6c0e-7d0b-4a51-9a4e-000000000009",
+                "correlation": {
+                    "type": "event_count",
+                    "rules": ["one"],
+                    "group-by": ["UserId", "Session"],
+                    "timespan": "1h",
+                    "condition": {"gte": 2},
+                },
+            }
+        ),
+    ]
+    library = load_good(tmp_path, *texts)
+
+    def groups(**fields: str) -> list[tuple[str, ...]]:
+        records = [record(second, Operation="One", **fields) for second in range(2)]
+        return [alert.group for alert in alerts_of(library, records)]
+
+    assert groups(Session="s") == [("ann@contoso.example", "s")]
+    assert groups() == [("ann@contoso.example", "")]
+    assert groups(UserId="", Session="s") == [("", "s")]
+    assert groups(UserId="") == []

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -346,13 +346,9 @@ def read_in_transaction(state: DetectionState) -> None:
 def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
     """With all that is in it; a newer one is refused."""
     path = tmp_path / FILE_NAME
-    state = DetectionState(path)
-    with state.transaction():
-        state.write("kept", "yes")
-    state._database.execute("DROP TABLE lake_due")
-    state._database.execute("DROP TABLE history")
-    state._database.execute("PRAGMA user_version = 1")
-    state.close()
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript((Path(__file__).with_name("schemas") / "version-1.sql").read_text())
+        file.executescript("INSERT INTO meta VALUES ('kept', 'yes'); PRAGMA user_version = 1;")
 
     state = DetectionState(path)
     assert state.read("kept") == "yes"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from m365watch.detect.kept import GroupKey
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.schema import SCHEMA_VERSION, migrate
+from m365watch.detect.state import DetectionState
 
 SCHEMAS = Path(__file__).with_name("schemas")
 OLD = range(1, SCHEMA_VERSION)
@@ -81,3 +84,46 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(version: int, tmp_path:
         assert tables_of(file) == before
         migrate(file)
         assert [*file.execute("PRAGMA user_version")] == [(SCHEMA_VERSION,)]
+
+
+OLD_MATCHES = [
+    ("rule", "tenant", "ann", 5, "a" * 32, "rule", "record-1", "high", b'{"UserId":"ann"}', ""),
+    ("rule", "tenant", "ann", 6, "b" * 32, "another", "record-2", "medium", b'{"UserId":"ann"}', "x"),
+    ("rule", "tenant", "bob", 7, "c" * 32, "rule", "record-3", "informational", b"{}", ""),
+]
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_matches_say_the_same_by_number(version: int, tmp_path: Path) -> None:
+    """What rules have learned and counted goes on; what matches share is there once."""
+    path = written_by(version, tmp_path)
+    with closing(sqlite3.connect(path)) as file:
+        file.executemany(f"INSERT INTO match VALUES ({', '.join('?' * 10)})", OLD_MATCHES)
+        file.commit()
+    state = DetectionState(path)
+    found = [
+        (
+            *(one.rule_id, one.tenant, *one.group, one.at_ms, one.identity, one.source_id, one.record_id),
+            *(one.severity.value, one.written, one.counted),
+        )
+        for name in ("ann", "bob")
+        for one in state.read_group(GroupKey("rule", "tenant", (name,)), since_ms=0).matches
+    ]
+    state.close()
+    with closing(sqlite3.connect(path)) as file:
+        counts = file.execute("SELECT (SELECT count(*) FROM series), (SELECT count(*) FROM said)").fetchone()
+
+    assert found == OLD_MATCHES
+    assert counts == (2, 2)
+
+
+def test_two_that_open_an_old_file_at_once_bring_it_up_once(tmp_path: Path) -> None:
+    """Several panels of a page do; whoever comes second finds it done."""
+    path = written_by(1, tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as one:
+        one.execute("PRAGMA journal_mode = WAL")
+        with ThreadPoolExecutor(4) as threads:
+            for opened in [threads.submit(DetectionState, path) for _ in range(4)]:
+                opened.result().close()
+
+        assert [*one.execute("PRAGMA user_version")] == [(SCHEMA_VERSION,)]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Naming, find_named, forget_named
 from m365watch.detect.portions import Portion
+from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
@@ -21,19 +25,22 @@ HERS = Naming(lambda text: b"anna@" in text.lower())
 USERS = ("Anna@contoso.example", "bob@contoso.example", "carl@contoso.example")
 
 
+def rules_in(folder: Path) -> Sequence[Rule]:
+    return load_good(folder, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
+
+
+def portion_of(*users: str, at: str = "11:00:00") -> Portion:
+    fields = [{"CreationTime": f"2026-11-17T{at}", "Operation": "A", "UserId": name} for name in users]
+    records = [json.dumps({"Id": f"{one['UserId']} {at}", **one}).encode() for one in fields]
+    return Portion(TENANT, NOW, records, headers_of(records))
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file with a record and an alert of each user."""
-    rules = load_good(tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
     path = tmp_path / "detections.sqlite"
     state = DetectionState(path, survives_power_cuts=False)
-    records = [
-        json.dumps(
-            {"Id": name, "CreationTime": "2026-11-17T11:00:00", "Operation": "A", "UserId": name}
-        ).encode()
-        for name in USERS
-    ]
-    Engine(rules, state).take([Portion(TENANT, NOW, records, headers_of(records))], number=1, now=NOW)
+    Engine(rules_in(tmp_path), state).take([portion_of(*USERS)], number=1, now=NOW)
     with state.transaction():
         state.lake_due.forget(until=state.lake_due.newest())
     state.close()
@@ -48,7 +55,7 @@ def users_in(path: Path) -> list[str]:
 
 
 def test_what_names_the_person_goes_and_the_lake_is_due(path: Path) -> None:
-    """Alert, match and what waits to be told of it; the others stay."""
+    """Alert and match; the others stay."""
     assert (find_named(path, HERS).alerts, find_named(path, HERS).matches) == (1, 1)
 
     told = forget_named(path, HERS)
@@ -57,7 +64,6 @@ def test_what_names_the_person_goes_and_the_lake_is_due(path: Path) -> None:
     assert users_in(path) == list(USERS[1:])
     assert find_named(path, HERS) == forget_named(path, HERS)
     state = DetectionState(path)
-    assert [one.alert.entity("user") for one in state.outbox.list_waiting()] == list(USERS[1:])
     assert [one.kept for one in state.lake_due.list(after=0, most=9)] == [None]
     state.close()
 
@@ -91,3 +97,27 @@ def test_a_damaged_file_is_told(path: Path) -> None:
 
     with pytest.raises(OutputUnavailable, match="cannot be taken out of the file of detections"):
         forget_named(path, HERS)
+
+
+def test_an_engine_goes_on_beside_it(path: Path, tmp_path: Path) -> None:
+    """The numbers by which it knew the person's group are gone: what comes of her later gets others."""
+    state = DetectionState(path, survives_power_cuts=False)
+    engine = Engine(rules_in(tmp_path), state)
+    engine.take([portion_of(*USERS, at="11:10:00")], number=2, now=NOW)
+    forget_named(path, HERS)
+    engine.take([portion_of(*USERS, at="11:20:00")], number=3, now=NOW)
+    counts = sorted((kept.alert.entity("user"), kept.alert.count) for kept in state.list_alerts())
+    state.close()
+
+    assert counts == [(USERS[0], 1), (USERS[1], 3), (USERS[2], 3)]
+
+
+def test_numbers_of_what_is_forgotten_go_with_it(path: Path, tmp_path: Path) -> None:
+    """Names of people are among the groups."""
+    state = DetectionState(path, survives_power_cuts=False)
+    Engine(rules_in(tmp_path), state).look(now=NOW + timedelta(days=120))
+    state.close()
+    with closing(sqlite3.connect(path)) as file:
+        left = file.execute("SELECT (SELECT count(*) FROM series), (SELECT count(*) FROM said)").fetchone()
+
+    assert left == (0, 0)

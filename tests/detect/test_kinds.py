@@ -14,7 +14,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library
-from rules import TENANT, load_good, record, rule_text
+from rules import TENANT, alerts_of, load_good, record, rule_text
 
 DAY = 86_400
 HOUR = 3_600
@@ -232,3 +232,47 @@ def test_a_correlation_joins_what_is_new_and_not_what_matched(tmp_path: Path) ->
 
     assert found(library, [*known, added]) == []
     assert len(found(library, [*known, one(3 * DAY + 5, ClientIP="192.0.2.2"), added])) == 1
+
+
+def test_a_silence_blames_nobody(tmp_path: Path) -> None:
+    """Whoever was seen last before it has nothing to do with it; its group has."""
+
+    def silence(**extension: Any) -> Alert:
+        keys = {"low": {"period": "1h", "learn": "1d"}, **extension}
+        library = load(tmp_path, **keys)
+        found = find_alerts(
+            library.rules,
+            [record(0, Operation="One")],
+            knowledge=Knowledge(),
+            tenant=TENANT,
+            now=datetime(2026, 11, 2, 9, tzinfo=UTC),
+        )
+        return found[0]
+
+    assert silence().entities == ()
+    assert silence(group_by="UserId").entities == (("user", "ann@contoso.example"),)
+    assert silence().explanation.startswith("A rule: nothing between 2026-11-02 01:00:00Z and 2026-11-02 ")
+    assert silence().explanation.endswith("; the last before was at 2026-11-02 00:00:00Z.")
+    assert "nothing of ann@contoso.example between" in silence(group_by="UserId").explanation
+
+
+def test_a_rule_without_words_of_its_own_is_told_in_words(tmp_path: Path) -> None:
+    """One record is one record, at one time."""
+    library = load_good(tmp_path, rule_text({"s": {"Operation": "One"}, "condition": "s"}))
+    [one] = alerts_of(library, [record(0, Operation="One")])
+    [two] = alerts_of(library, [record(second, Operation="One") for second in (0, 5)])
+
+    assert one.explanation == "A rule for ann@contoso.example: 1 record at 2026-11-02 00:00:00Z."
+    assert two.explanation == (
+        "A rule for ann@contoso.example: 2 records from 2026-11-02 00:00:00Z to 2026-11-02 00:00:05Z."
+    )
+
+
+def test_a_headline_tells_alerts_of_one_rule_apart(tmp_path: Path) -> None:
+    """Whoever reads a list sees what it is; the rule keeps its own title."""
+    extension = {"headline": "Microsoft: {Name}", "group_by": "Name"}
+    library = load(tmp_path, **extension)
+    found = [*alerts_of(library, [record(0, Operation="One", Name="Bad\nlink"), record(1, Operation="One")])]
+
+    assert [alert.title for alert in found] == ["Microsoft: Bad link", "Microsoft: (unknown)"]
+    assert library.rules[0].title == "A rule"

@@ -39,7 +39,11 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch.explanation or check: {who} is neither an entity nor a field",
         ),
         ({"id": "1"}, "Sigma rule identifier must be an UUID"),
-        ({"level": "bad"}, "'bad' is not a valid Sigma rule level"),
+        (
+            {"level": "bad"},
+            "level: 'bad' is not a valid Sigma rule level; give informational, low, medium, high or critical",
+        ),
+        ({"status": "bad"}, "status: 'bad' is not a valid Sigma rule status; give stable, test, "),
         ({"logsource": {"product": "windows"}}, "logsource.product: windows is not m365"),
         ({"detection": {"s": {"Operation": "x"}}}, "Sigma rule must contain at least one condition"),
         ({"detection": {"s": {"Operation": "x"}, "condition": "t"}}, "Detection 't' not defined"),

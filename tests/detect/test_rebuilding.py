@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.desk import AlertsAsked, list_alerts, read_figures
 from m365watch.detect.engine import Engine
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -187,23 +187,6 @@ def test_an_alert_older_than_what_is_looked_at_is_taken_from_the_lake(site: Site
     site.now = NOW + timedelta(days=91)
     site.rebuild()
     assert site.alerts() == []
-
-
-def test_only_what_no_lake_knows_is_told_anew(site: Site) -> None:
-    """Nobody is woken again by what they have heard of, nor by what is a day old."""
-    late = 3 * 86_400 + 7_200
-    site.collect([record(0, Operation="A"), record(late, Operation="A", UserId="told@contoso.example")])
-    records = [record(late, Operation="A", Id="x", UserId="new@contoso.example"),
-               record(60, Operation="A", Id="y", UserId="late@contoso.example")]  # fmt: skip
-    part = replace(make_part(records, outputs=["lake"]), received_at=site.now)
-    AuditWriter(site.lake, app_id="test").append(make_batch(99, [part]))
-    site.lose()
-    site.rebuild()
-
-    state = DetectionState(site.path)
-    assert [one.alert.entity("user") for one in state.outbox.list_waiting()] == ["new@contoso.example"]
-    assert len(state.list_alerts()) == 4
-    state.close()
 
 
 def test_the_file_that_is_there_is_kept(site: Site) -> None:

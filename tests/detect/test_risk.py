@@ -28,6 +28,7 @@ def risks(
             title=f"Rule {number}",
             id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
             level="high" if number in high else "medium",
+            tags=[f"attack.t10{number:02}", "attack.persistence"],
             m365watch={"risk": points, "quiet": "1h", "entity": {"user": "UserId", "address": "ClientIP"}},
         )
         for number in range(10)
@@ -50,10 +51,15 @@ def test_ten_weak_signs_on_one_account_are_one_strong_alert(tmp_path: Path) -> N
     )
 
     assert alert.severity == "high"
+    assert alert.techniques == tuple(f"T10{number:02}" for number in range(10))
+    assert alert.tactics == ("persistence",)
+    assert alert.contain == ("revoke_sessions", "disable_account", "reset_password")
     assert alert.entity("user") == "ann@contoso.example"
     assert alert.evidence == tuple(f"record-{number * 3_600}" for number in range(10))
     assert alert.explanation == (
-        "ann@contoso.example has 100 points of risk within a week: Rule 0, Rule 1, Rule 2 and 7 more."
+        "ann@contoso.example has 100 points of risk within a week: "
+        + ", ".join(f"Rule {number}" for number in range(10))
+        + "."
     )
 
 

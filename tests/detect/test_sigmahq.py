@@ -37,6 +37,30 @@ def test_an_alert_of_microsofts_is_found_by_its_name(tmp_path: Path, service: st
     assert not fires(tmp_path, detection, {**ALERT, "Workload": "Exchange"}, service=service)
 
 
+def test_an_alert_of_defender_for_cloud_apps_is_found_by_its_name_too(tmp_path: Path) -> None:
+    """It comes under another workload, with its name in another field and a state for a result."""
+    detection = {
+        "selection": {
+            "eventSource": "SecurityComplianceCenter",
+            "eventName": "Suspicious OAuth app file download activities",
+            "status": "success",
+        },
+        "condition": "selection",
+    }
+    alert = {
+        "Workload": "MCAS",
+        "Operation": "MCAS_ALERT_CABINET",
+        "RecordType": 98,
+        "ResultStatus": "New",
+        "AlertDisplayName": "Suspicious OAuth app file download activities",
+    }
+
+    assert fires(tmp_path, detection, alert, service="threat_management")
+    assert not fires(tmp_path, detection, {**alert, "AlertDisplayName": "x"}, service="threat_management")
+    assert not fires(tmp_path, detection, {**alert, "ResultStatus": "Dismissed"}, service="threat_management")
+    assert not fires(tmp_path, detection, {**alert, "Workload": "Exchange"}, service="threat_management")
+
+
 def test_a_cmdlet_is_found_by_its_event_name(tmp_path: Path) -> None:
     """In the service exchange, eventName is the operation; success is spelled True there."""
     detection = {

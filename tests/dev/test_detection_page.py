@@ -10,7 +10,8 @@ from typer.main import get_command
 
 from m365watch.cli.program import app
 from m365watch.config.load import parse_settings
-from m365watch.detect.exceptions import list_unknown, read_exceptions
+from m365watch.detect.exceptions import list_unknown
+from m365watch.detect.exceptions_file import read_exceptions
 from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
 

@@ -18,6 +18,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from in_memory import lay_files_in_memory
+
 from fuzz_contract import Target
 from fuzz_hunt import Bounds, Hunt, hunt, replay
 from fuzz_targets import TARGETS
@@ -30,6 +34,7 @@ _SHOWN_BYTES = 160
 def main(words: Sequence[str]) -> int:
     """Hunt, or replay one input; 0 where nothing was found, 1 where something was."""
     asked = _read(words)
+    lay_files_in_memory()
     if asked.list:
         for target in TARGETS:
             print(target.name)

@@ -4,4 +4,5 @@ NAMES = (
     "shown", "split", "masks", "inflate", "columns", "lines", "configuration", "exceptions", "lists", "tables", "users", "rules",
     "filter", "sql", "http", "answers", "tokens", "redirects", "webhook", "returns",
     "board", "files", "memories", "queues", "cases", "scenarios",
+    "simulator",
 )  # fmt: skip

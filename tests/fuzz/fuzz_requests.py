@@ -70,7 +70,7 @@ def _prepare_webhook(_: Path) -> Attempt:
         with capture_logs() as said:
             status = await server._answer(_reader_of(given), writer)
         if status is not None and status >= 500:
-            raise Broken(f"a defect: {said}")
+            raise Broken("a defect", said)
 
     return lambda given: loop.run(answer(given))
 
@@ -256,7 +256,7 @@ def _prepare_board(folder: Path) -> Attempt:
                 status, _ = await ask(board, call)
             defects = [one for one in said if one.get("code") == "defect"]
             if status == 500 or defects:
-                raise Broken(f"HTTP {status} of {call.method} {call.target[:300]!r}: {defects}")
+                raise Broken("a defect", status, call.method, call.target[:300], defects)
 
     return lambda given: loop.run(answer(given))
 

@@ -18,7 +18,7 @@ from m365watch.board.users import Users
 from m365watch.config.load import example_settings, load_settings
 from m365watch.detect.enrich.lines import parse_listed
 from m365watch.detect.enrich.tables import open_table
-from m365watch.detect.exceptions import read_exceptions
+from m365watch.detect.exceptions_file import read_exceptions
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 APPLICATION = "99999999-8888-4777-8666-555555555555"
@@ -220,7 +220,7 @@ def _prepare_users(folder: Path) -> Attempt:
 
 TARGETS = (
     Target("configuration", _prepare_configuration, configurations, grow_configuration,
-        tuple(f"{key}: ".encode() for key in known_keys()), free_cpu_s=2.0, input_bytes_max=64 << 10),
+        tuple(f"{key}: ".encode() for key in known_keys()), free_cpu_s=2.0, input_bytes_max=24 << 10),
     Target("exceptions", _prepare_exceptions, lambda: _EXCEPTIONS, grow_exceptions,
         (b"rule: ", b"entity: ", b"until: ", b"reason: ", b"tenant: ", b"&a ", b"*a", b"<<: ", b"!!python/object ", b"!!binary ", b"? ", b"|\n", b"---\n")),
     Target("lists", _prepare_lists, lambda: _LISTS, None, (b"[.]", b"hxxp", b"#ext#", b"/24", b"::", b"ExitAddress ")),

@@ -7,6 +7,7 @@ import fuzz_records
 import fuzz_requests
 import fuzz_rules
 import fuzz_settings
+import fuzz_simulator
 import fuzz_states
 from fuzz_contract import Target
 
@@ -17,4 +18,5 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_answers.TARGETS,
     *fuzz_requests.TARGETS,
     *fuzz_states.TARGETS,
+    *fuzz_simulator.TARGETS,
 )

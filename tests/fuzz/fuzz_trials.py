@@ -7,6 +7,7 @@ import gc
 import json
 import mmap
 import os
+import re
 import resource
 import select
 import shutil
@@ -22,10 +23,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fuzz_contract import TOLD, Attempt, Target
+from fuzz_contract import TOLD, Attempt, Broken, Target
 
 SILENT_S_MAX = 120.0
-"""After so long without a word a child hangs: it waits for something that never comes."""
+"""After so long without a word and without work a child hangs: it waits for something that never comes."""
 _HEADROOM_BYTES = 2 << 30
 _TRACED_COSTS = 30.0
 _SOURCES = f"{os.sep}m365watch{os.sep}"
@@ -70,9 +71,12 @@ def try_inputs(target: Target, inputs: Callable[[], Inputs], *, on_kept: Callabl
 
 def _listen(target: Target, told: Any, shown: mmap.mmap, child: int) -> Tried:
     tried, heard = Tried(), b""
-    hangs = False
+    hangs, worked = False, ""
     while True:
         ready, _, _ = select.select([told], [], [], SILENT_S_MAX)
+        before, worked = worked, _work_of(child)
+        if not ready and worked != before:
+            continue  # it works, on a machine that has much to do
         if not ready:
             os.kill(child, signal.SIGKILL)
             hangs = True
@@ -91,6 +95,14 @@ def _listen(target: Target, told: Any, shown: mmap.mmap, child: int) -> Tried:
         tried.inputs += 1
         tried.finding = Finding(target.name, _shown_in(shown), _what_ended(status, hangs=hangs))
     return tried
+
+
+def _work_of(child: int) -> str:
+    """How much CPU time the child has had, in the system's own words; empty where that is not told."""
+    try:
+        return " ".join(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13])
+    except OSError:
+        return ""
 
 
 def _what_ended(status: int, *, hangs: bool) -> str:
@@ -187,6 +199,8 @@ def _try_one(target: Target, attempt: Attempt, given: bytes, lines: Lines | None
 
 def _what_of(error: BaseException) -> str:
     """The error's type, and where in the project it came from."""
+    if isinstance(error, Broken):
+        return f"Broken: {re.sub('[0-9]+', '_', str(error.args[0]))[:80]}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if _SOURCES in frame.filename] or frames
     place = ours[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from lake_place import WRITER_ID
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.lake.writer import AuditWriter
 from m365watch.outputs.lake import app_id_of
 from m365watch.testing.batches import make_batch, make_part

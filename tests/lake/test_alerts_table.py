@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.alert import Alert, AlertId, make_alert_id
 from m365watch.detect.due import Due, day_of
 from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, KeptAlert, News
+from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
@@ -69,10 +69,10 @@ class Place:
     def shelf(self, *, name: str = "lake", tenants: Sequence[str] = (TENANT, OTHER)) -> AlertShelf:
         return AlertShelf(name, self.lake, writer="collector", clock=FakeClock(), takes=tenants.__contains__)
 
-    def raise_alert(self, alert: Alert, *, what: News = News.NEW) -> None:
+    def raise_alert(self, alert: Alert) -> None:
         with self.state.transaction():
             self.state.put_alert(KeptAlert(alert, shown=True))
-            self.state.tell(what, alert)
+            self.state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
 
     def bring(self) -> None:
         assert Shelving(self.state, [self.shelf()]).bring().is_done
@@ -129,7 +129,7 @@ def test_what_is_withdrawn_or_becomes_another_goes(place: Place) -> None:
     with place.state.transaction():
         place.state.drop_alert(first.id, became=None)
         place.state.drop_alert(second.id, became=third.id)
-    place.raise_alert(third, what=News.UPDATED)
+    place.raise_alert(third)
     place.bring()
 
     assert [kept.alert.id for kept in place.kept()] == [third.id]

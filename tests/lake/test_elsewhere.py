@@ -214,8 +214,9 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
     for name in ("detections.sqlite", "detections-20261124T120000Z.damaged.sqlite"):
         DetectionState(state / name).close()
     with closing(sqlite3.connect(state / "detections.sqlite")) as database:
-        row = ("rule", "t", ANNA, 1, "i", "rule", "r", "low", b"{}", "")
-        database.execute("INSERT INTO match VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+        database.execute("INSERT INTO series VALUES (1, 'rule', 't', ?)", (ANNA,))
+        database.execute("INSERT INTO said VALUES (1, x'7b7d')")
+        database.execute("INSERT INTO match VALUES (1, 1, 'i', '', 'r', 1, 1, '')")
         database.commit()
     put(state / "responses.ndjson", LINES)
 

@@ -23,7 +23,7 @@ from keeping_lake import (
     write,
 )
 from lake_place import LakePlace, records_of
-from m365watch.config.settings import RetentionSettings, TableRetention
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.lake.delivery import Delivery
 from m365watch.lake.files import list_files, silently
 from m365watch.lake.notices import NoticeWriter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,20 @@ def test_of_roles_the_one_that_was_given_goes() -> None:
     assert step.operations[0].wanted == (("roleDefinition.displayName", "Global Administrator"),)
 
 
+def test_everybody_whom_an_alert_names_is_in_its_plan() -> None:
+    """And whoever it has no room for is told of: half of a containment looks like the whole."""
+    names = [f"u{number}@contoso.example" for number in range(30)]
+    alert = replace(
+        make_alert("reset_password"),
+        entities=tuple(("user", name) for name in names),
+        unnamed=(("user", 7),),
+    )
+    found = plan_response(alert)
+
+    assert [step.title for step in found.steps] == [f"Give {name} a new password" for name in names]
+    assert found.notes == ("not in this plan: 7 more users are not named here; its records name them.",)
+
+
 def test_the_plan_is_bounded_and_says_so() -> None:
     """An alert over a thousand accounts has a plan that can be read."""
     fields = [make_match({"ObjectId": f"rule {n}"}, after_ms=n) for n in range(1000)]
@@ -206,7 +221,7 @@ def test_the_plan_is_bounded_and_says_so() -> None:
     found = plan_response(make_alert(*words, "remove_transport_rule"), fields)
 
     assert len(found.steps) == STEPS_MAX
-    assert "25 more steps are left out" in found.notes[0]
+    assert "55 more steps are left out" in found.notes[0]
 
 
 def test_the_page_lists_the_permissions_of_every_step() -> None:

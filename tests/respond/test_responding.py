@@ -200,6 +200,36 @@ def test_an_application_loses_its_grants_and_gets_them_back(tmp_path: Path) -> N
     in_scene(tmp_path, test)
 
 
+@pytest.mark.parametrize("kind", ["Application", "ServicePrincipal"])
+def test_an_application_is_found_by_the_object_that_a_record_names(tmp_path: Path, kind: str) -> None:
+    """Real records have `Application_` and the object's id, which Graph refuses in the place of an appId."""
+
+    async def test(scene: Scene) -> None:
+        directory = scene.directory
+        ids = {"ServicePrincipal": directory.add_principal(APP)}
+        ids["Application"] = directory.add_registration(APP)
+        own, registered = f"/servicePrincipals(appId='{APP}')", f"/applications(appId='{APP}')"
+        directory.add(f"{own}/appRoleAssignments", {"resourceId": "r", "appRoleId": "x"})
+        directory.lists[f"{own}/oauth2PermissionGrants"] = []
+        directory.add(f"{registered}/passwordCredentials", {"keyId": "k1", "displayName": "mine"})
+        directory.lists[f"{own}/passwordCredentials"] = []
+        directory.add(f"{registered}/owners", {"userPrincipalName": ANN})
+        words = ("remove_credential", "remove_owner", "remove_oauth_grant", "disable_application")
+        plan = scene.plan(*words, app=f"{kind}_{ids[kind]}")
+
+        told = await scene.apply(plan, says=True)
+        assert [one.came for one in told] == [Came.DONE] * 4
+        assert directory.lists[f"{registered}/passwordCredentials"] == []
+        assert directory.lists[f"{registered}/owners"] == []
+        assert directory.lists[f"{own}/appRoleAssignments"] == []
+        assert directory.principals[APP]["accountEnabled"] is False
+        assert [one.came for one in await scene.undo(plan)] == [Came.DONE] * 2
+        assert directory.principals[APP]["accountEnabled"] is True
+        assert directory.lists[f"{own}/appRoleAssignments"][0]["appRoleId"] == "x"
+
+    in_scene(tmp_path, test)
+
+
 def test_roles_links_secrets_owners_and_memberships_go(tmp_path: Path) -> None:
     """Each by the call that Graph has for it; of links the anonymous one alone."""
 

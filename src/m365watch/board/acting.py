@@ -13,7 +13,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
 from m365watch.board.view import View
 from m365watch.detect.alert import clean_text
-from m365watch.detect.desk import NoSuchAlert
+from m365watch.detect.desk import AlertClosed, NoSuchAlert
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import CollectorError
 
@@ -47,6 +47,8 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
         return _answer(400, str(error))
     except NoSuchAlert as error:
         return _answer(404, str(error))
+    except AlertClosed as error:
+        return _answer(409, str(error))
     except CollectorError as error:
         return _answer(503, error.what)
     tell(request.scope, f"{asked.state}: {' '.join(one.alert.id for one in changed)}")
@@ -57,7 +59,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
 async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[KeptAlert]:
     """Put the alerts into the state, all of them or none; what they are then.
 
-    Raises: NotAsked; NoSuchAlert; CollectorError: they cannot be read or written.
+    Raises: NotAsked; NoSuchAlert; AlertClosed; CollectorError: they cannot be read or written.
     """
     reason = clean_text(asked.reason)
     if not 0 < len(asked.ids) <= AT_ONCE_MAX:

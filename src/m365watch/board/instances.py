@@ -66,6 +66,8 @@ class Instances:
     new: Sequence[Way] = ()
     wrong: Sequence[str] = ()
     """Why the run does not have what the file says."""
+    note: str = ""
+    """When what is changed here counts, where that is not at once."""
     empty: Empty | None = None
 
 
@@ -83,6 +85,8 @@ class Editor:
     templates: Sequence[Way] = ()
     chosen: str = ""
     back: str = "/collectors"
+    note: str = ""
+    """When it counts, where that is not at once."""
     empty: Empty | None = None
 
 

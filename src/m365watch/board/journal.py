@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,17 +67,27 @@ class TrailJournal:
             lines.append(msgspec.json.encode(msgspec.structs.replace(one, number=self._numbered)) + b"\n")
         if self.path.stat().st_size > self._bytes_max:
             self._set_aside()
-        self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(b"".join(lines))
 
     def try_write(self) -> None:
         """See that a line could be made durable now: room is taken, and given back. Raises: OSError."""
-        size = self.path.stat().st_size
-        self._file.write(_ROOM)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.ftruncate(self._file.fileno(), size)
+        os.ftruncate(self._file.fileno(), self._write(_ROOM))
+
+    def _write(self, text: bytes) -> int:
+        """Make it durable at the end of the file, whole or not at all; how long that was. Raises: OSError."""
+        file, size = self._file.fileno(), self.path.stat().st_size
+        try:
+            is_cut = size > 0 and os.pread(file, 1, size - 1) != b"\n"  # by a crash
+            left = memoryview(b"\n" + text if is_cut else text)
+            while left:
+                left = left[os.write(file, left) :]
+            os.fsync(file)
+        except OSError:
+            # What a full disk took of a line would be one with the next line.
+            with suppress(OSError):
+                os.ftruncate(file, size)
+            raise
+        return size
 
     def ship(self) -> bool:
         """Bring what waits to the lake; False where it goes on waiting."""
@@ -121,9 +132,8 @@ class TrailJournal:
 
     def _read(self) -> list[Deed]:
         """The lines that wait; one that a crash cut short was answered to nobody."""
-        self._file.seek(0)
         found = []
-        for line in self._file:
+        for line in self.path.read_bytes().splitlines():
             try:
                 found.append(msgspec.json.decode(line, type=Deed))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -132,8 +142,7 @@ class TrailJournal:
 
     def _set_aside(self) -> None:
         """Begin the file anew; what was in it is kept beside it, in place of what was there before."""
-        self._file.seek(0)
-        self.path.with_suffix(".older").write_bytes(self._file.read())
+        self.path.with_suffix(".older").write_bytes(self.path.read_bytes())
         self.path.with_suffix(".older").chmod(_MODE)
         os.ftruncate(self._file.fileno(), 0)
 

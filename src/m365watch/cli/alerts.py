@@ -148,10 +148,11 @@ def show(
 
     Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration is wrong.
     """
-    from m365watch.cli.alerts_view import alert_document, alert_page, told_document
+    from m365watch.cli.alerts_view import alert_document, alert_page, related_document, told_document
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.evidence import find_evidence
     from m365watch.clock import SystemClock
+    from m365watch.detect import desk
     from m365watch.detect.enrich.telling import what_is_known
     from m365watch.detecting import knowledge_of
     from m365watch.notify.looking import who_knows
@@ -162,15 +163,18 @@ def show(
     now_ms = round(SystemClock().now().timestamp() * 1000)
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
+    related = desk.find_related(_file_of(settings), kept.alert)
     if as_json:
         document = alert_document(kept)
         document["known"] = known
         document["notifications"] = told_document(told)
+        document["related"] = [related_document(one) for one in related]
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
     arguments = arguments_for(config, job=job, collector=collector_file)
-    stdout_console().print(alert_page(kept, evidence, told, known, arguments=arguments), crop=False)
+    page = alert_page(kept, evidence, told, known, related=related, arguments=arguments)
+    stdout_console().print(page, crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
 
@@ -187,8 +191,9 @@ def acknowledge(
 ) -> None:
     """Acknowledge alerts: somebody is looking into them.
 
-    All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration
-    is wrong.
+    What another has acknowledged is taken over, and it is said from whom; what is closed has to be opened
+    again first. All that are named, or none. Exit codes: 0 done; 1 failed; 2 there is no such alert, one is
+    closed, or the configuration is wrong.
     """
     from m365watch.detect.kept import AlertState
 
@@ -384,6 +389,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
     from m365watch.detect.alert import clean_text
 
     now = SystemClock().now()
+    before = [_found(settings, one) for one in ids]
     try:
         changed = desk.set_states(
             _file_of(settings),
@@ -395,8 +401,10 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
         )
     except desk.NoSuchAlert as error:
         raise typer.BadParameter(str(error)) from None
-    for kept in changed:
-        write_line(state_line(kept))
+    except desk.AlertClosed as error:
+        raise typer.BadParameter(f"{error} (`m365watch alerts reopen`)") from None
+    for was, kept in zip(before, changed, strict=True):
+        write_line(state_line(kept, was=was))
     _bring_to_lake(settings)
 
 

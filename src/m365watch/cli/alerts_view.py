@@ -129,6 +129,7 @@ def alert_page(
     told: Sequence[WhoKnows] = (),
     known: Mapping[str, str] = MappingProxyType({}),
     *,
+    related: Sequence[Alert] = (),
     arguments: str = "",
 ) -> RenderableType:
     """All that is known of one alert, in the order in which somebody who is woken needs it.
@@ -150,6 +151,7 @@ def alert_page(
     blocks += _list_block("What to look at next", alert.check)
     blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
+    blocks += _list_block("Alerts of the same records", map(_related_line, related))
     blocks += _list_block("To be kept in mind", alert.notes)
     short = alert.id[:ID_SHOWN] + (f" {arguments}" if arguments else "")
     blocks += [
@@ -245,6 +247,23 @@ def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:
     return blocks
 
 
+def _related_line(alert: Alert) -> str:
+    about = who(alert)
+    line = f"{alert.id[:ID_SHOWN]}  {alert.first_seen_at:%m-%d %H:%MZ}  {_severity_name(alert.severity)}"
+    return f"{line}  {alert.title}{f' ({about})' if about else ''}"
+
+
+def related_document(alert: Alert) -> dict[str, Any]:
+    """An alert of the same records, in short."""
+    return {
+        "id": alert.id,
+        "severity": str(alert.severity),
+        "detection": alert.detection,
+        "title": alert.title,
+        "first_seen_at": instant(alert.first_seen_at),
+    }
+
+
 def _record_line(record: EvidenceRecord) -> str:
     return plain(f"{moment(record.created_at)}  {record.operation}  {record.user_id}")
 
@@ -261,9 +280,11 @@ def _record_rest(record: EvidenceRecord) -> list[Text]:
     return lines
 
 
-def state_line(kept: KeptAlert) -> str:
-    """What a change of state is answered with."""
-    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}  {kept.alert.title}")
+def state_line(kept: KeptAlert, *, was: KeptAlert) -> str:
+    """What a change of state is answered with; and whose it was, where it was somebody else's."""
+    is_anothers = was.state is not AlertState.OPEN and was.changed_by != kept.changed_by
+    before = f" (was {_state_words(was)})" if is_anothers else ""
+    return plain(f"{kept.alert.id[:ID_SHOWN]}  {_state_words(kept)}{before}  {kept.alert.title}")
 
 
 def alerts_document(found: AlertsFound, *, limit: int, now: datetime) -> dict[str, Any]:

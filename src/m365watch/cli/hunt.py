@@ -14,6 +14,7 @@ from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.unreadable import tell_unreadable, warn
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -73,6 +74,8 @@ def hunt(
     else:
         stdout_console().print(hunt_page(outcome, limit=limit), crop=False)
     say_if_cut(min(limit, len(outcome.alerts)), len(outcome.alerts))
+    if asked.exceptions.every and outcome.matches and not outcome.alerts:
+        sys.stderr.write("hint: what detections.exceptions_file excepts makes no alert here either\n")
 
 
 def _period(start: str, end: str, *, now: datetime) -> Window:
@@ -110,26 +113,28 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     if not names and settings.detections.risk_points is not None:
         rules.append(make_risk_rule(settings.detections.risk_points))
         wanted.add(rules[-1].id)
-    exceptions, _ = load_exceptions(settings.detections)
+    exceptions, mistakes = load_exceptions(settings.detections)
+    for mistake in mistakes:
+        warn(f"{mistake}; the exception does not hold")
+    known = tell_unreadable(settings.detections)
     return HuntAsked(
         settings.lake_directory,
         period,
         rules,
         frozenset(wanted),
-        knowledge=knowledge_of(settings.detections),
+        knowledge=knowledge_of(known),
         exceptions=exceptions,
     )
 
 
 def _library(settings: Settings, paths: list[Path]) -> Library:
     """The rules in force and those at the paths; what is wrong with one is told."""
-    from m365watch.cli.terminal import plain
     from m365watch.detecting import load_rules
 
     detections = settings.detections
     library = load_rules(replace(detections, rules_directories=(*detections.rules_directories, *paths)))
     for mistake in library.mistakes:
-        sys.stderr.write(f"warning: {plain(str(mistake))}; the rule is left out\n")
+        warn(f"{mistake}; the rule is left out")
     return library
 
 

@@ -39,7 +39,8 @@ def latency_part(book: LatencyBook, *, now: datetime, room: int | None = None) -
     steps, workloads = _steps(found), _workloads(found)
     shown = _shown(len(steps), len(workloads), room)
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("latency, today and yesterday", no_wrap=True)
+    # Where it is narrow, names go on below, and no figure is cut.
+    table.add_column("latency, today and yesterday")
     for name in ("median", "95 %", "longest", "counted"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, histogram in [*steps.items(), *list(workloads.items())[:shown]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,8 +96,13 @@ def _check_options(
 
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
+    from m365watch.respond.desk import Came
 
-    return _code(apply_plan(settings, plan, numbers=numbers, asks=not yes, say=write_line))
+    results = apply_plan(settings, plan, numbers=numbers, asks=not yes, say=write_line)
+    if yes and any(one.told.came is Came.PICK for one in results):
+        # What --yes leaves alone is asked for without it.
+        sys.stderr.write("hint: on a terminal and without --yes, what there is to pick from is asked for\n")
+    return _code(results)
 
 
 def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> int:

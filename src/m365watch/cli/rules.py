@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from m365watch.cli.configuration import (
 from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.rules_export import export
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.unreadable import tell_unreadable
 
 if TYPE_CHECKING:
     from m365watch.config.settings import DetectionSettings
@@ -62,11 +64,9 @@ def list_rules(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rules_document, rules_page
-    from m365watch.detect.enrich.lacking import all_lacks
-    from m365watch.detecting import knowledge_of
 
     library = library_of(config, job, collector_file, directories)
-    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
+    lacks = _lacks_of(library, settings_of(config, job, collector_file))
     found = [
         rule
         for rule in library.rules
@@ -97,11 +97,9 @@ def show(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
-    from m365watch.detect.enrich.lacking import all_lacks
-    from m365watch.detecting import knowledge_of
 
     library = library_of(config, job, collector_file, directories)
-    lacks = all_lacks(library.rules, knowledge_of(settings_of(config, job, collector_file)))
+    lacks = _lacks_of(library, settings_of(config, job, collector_file))
     found = library.find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
@@ -230,6 +228,14 @@ def settings_of(config: Path | None, job: Path | None, collector: Path | None) -
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
         return DetectionSettings()
     return read_settings(config, job=job, collector=collector, for_reading=True).detections
+
+
+def _lacks_of(library: Library, settings: DetectionSettings) -> Mapping[str, Sequence[str]]:
+    """What the rules go without; what cannot be read is said, and gone without as if it were not named."""
+    from m365watch.detect.enrich.lacking import all_lacks
+    from m365watch.detecting import knowledge_of
+
+    return all_lacks(library.rules, knowledge_of(tell_unreadable(settings)))
 
 
 def _is_about(rule: Rule, text: str) -> bool:

@@ -178,12 +178,9 @@ def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: b
 
 def _configuration_for(running: RunningSimulator, scenario: Scenario | None) -> dict[str, Any]:
     """A collector's; with the application that responds, where the scenario lets it and it is one for all."""
-    document = running.configuration()
     if scenario is not None and _RESPONDS in scenario.behaviour.graph_roles and len(running.tenants) == 1:
-        identity = running.tenants[0].identity
-        keys = {"client_id": identity.client_id, "client_secret": identity.client_secret}
-        document["detections"] = {"response": {"credentials": keys}}
-    return document
+        return running.responding_configuration()
+    return running.configuration()
 
 
 def _make_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from m365watch.values import dataclass
 GROUPS_SHOWN_MAX = 8
 """Kinds of trouble that are told with their cures below the table."""
 _HEAD = ("tenant", "state", "lag", "records", "waiting")
+_HEADS_MIN = 3
 _TEXTS = ("tenant", "state")
 _ERROR_COLUMNS_MIN = 24
 """With this much room what is wrong stands in its tenant's line, too."""
@@ -85,13 +86,14 @@ def _table(shown: Sequence[TenantStanding], *, columns: int) -> Table:
     """One line a tenant; inputs get what room the figures leave, and what is wrong gets the rest."""
     rows = [_cells(one) for one in shown]
     figures = [max(len(name), *(len(row[place]) for row in rows)) for place, name in enumerate(_HEAD)]
-    room = columns - sum(figures) - len(_HEAD)
+    heads = _heads_with_room(figures, columns)
+    room = columns - sum(figures[: len(heads)]) - len(heads)
     inputs = [plain(", ".join(one.inputs)) for one in shown]
     input_columns = min(max(len("input"), *map(len, inputs)), _INPUT_COLUMNS_MAX, room)
     # Without a width of its own a long sentence would take the room of every figure before it.
     error_columns = room - input_columns - 1
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
-    for name in _HEAD:
+    for name in heads:
         table.add_column(name, no_wrap=True, justify="left" if name in _TEXTS else "right")
     if input_columns >= len("input"):
         table.add_column("input", no_wrap=True, overflow="ellipsis", width=input_columns)
@@ -100,8 +102,14 @@ def _table(shown: Sequence[TenantStanding], *, columns: int) -> Table:
     for one, row, names in zip(shown, rows, inputs, strict=True):
         gone = "no longer in the configuration" if one.state is TenantState.STOPPED else ""
         ends = [Text(names, style="dim"), Text(quoted(one.error or gone))]
-        table.add_row(*row, *ends[: len(table.columns) - len(_HEAD)])
+        table.add_row(*row[: len(heads)], *ends[: len(table.columns) - len(heads)])
     return table
+
+
+def _heads_with_room(figures: Sequence[int], columns: int) -> Sequence[str]:
+    """The columns that fit whole, the last left out first; never those that say who, and how."""
+    fitting = [place for place in range(len(_HEAD) + 1) if sum(figures[:place]) + place <= columns + 1]
+    return _HEAD[: max(fitting[-1], _HEADS_MIN)]
 
 
 def _cells(one: TenantStanding) -> list[Text]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.credentials import ResponseCredentials
-from m365watch.config.enrichment import EnrichSection, check_enrichment, resolve_enrichment
+from m365watch.config.enrichment import EnrichSection, place_files, resolve_enrichment
 from m365watch.config.kinds import DEFAULTS, OBJECT, ON_OFF, FilePath, Name, Section, Switch, Whole, listed
 from m365watch.config.mistakes import Report
 from m365watch.config.notifications import NotificationSection
@@ -95,7 +95,7 @@ def check_detections(document: Document, *, places: Places, report: Report, read
         if reads and not path.is_file():
             why = "is no file; make it, or remove the key"
             report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
-    check_enrichment(section, above=(SECTION,), places=places, report=report, reads=reads)
+    place_files(section, places=places)
     if section.get("rules_directories") is not None:
         _check_directories(section, places=places, report=report, reads=reads)
 

@@ -9,7 +9,6 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from m365watch.config.kinds import FilePath, Label, Section, listed
-from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
 from m365watch.config.sections import Document
 from m365watch.config.settings import EnrichSettings
@@ -22,8 +21,8 @@ Files = Annotated[tuple[FilePath, ...], BeforeValidator(listed)]
 class EnrichSection(Section):
     """What the rules may know of addresses and people beyond the records; all of it optional.
 
-    Each file is read again when it changes. Lists have an address, network, domain, hash or name a line; what
-    follows a #, ; or comma is a comment.
+    Each file is read again when it changes; without one that is missing the rules find less, or nothing.
+    Lists have an address, network, domain, hash or name a line; what follows a #, ; or comma is a comment.
     """
 
     databases: Files = Field(default=(), title=_PATHS)
@@ -71,10 +70,12 @@ FILE_KEYS = (
 )
 
 
-def check_enrichment(
-    section: Document, *, above: tuple[str, ...], places: Places, report: Report, reads: bool
-) -> None:
-    """Refuse files that are none, and make their paths absolute, in place."""
+def place_files(section: Document, *, places: Places) -> None:
+    """Make the paths of files absolute, in place.
+
+    Whether they are there is no matter of the configuration: a list that is fetched every night may be late,
+    and nothing is to stand still for it. Rules go without it until it is there, and say so.
+    """
     enrich = section.get(KEY)
     if not isinstance(enrich, dict):
         return
@@ -88,11 +89,7 @@ def check_enrichment(
         for place, one in enumerate(given):
             if not isinstance(one, str) or not one.strip() or one.startswith("~"):
                 continue
-            path = Path(os.path.normpath(places.folder / one))
-            given[place] = str(path)
-            if reads and not path.is_file():
-                why = "is no file; make it, or remove it"
-                report.refuse_value((*above, KEY, key, place), one, why)
+            given[place] = str(Path(os.path.normpath(places.folder / one)))
         enrich[key] = given
 
 

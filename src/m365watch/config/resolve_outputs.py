@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from m365watch.config.outputs import FilesOutput, LakeOutput, OutputSection, RetentionKeys
+from m365watch.config.outputs import ConsoleOutput, FilesOutput, LakeOutput, OutputSection, RetentionKeys
 from m365watch.config.overall import GlobalOverrides
+from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.config.settings import (
     CompressionSettings,
     ConsoleSettings,
@@ -19,10 +20,8 @@ from m365watch.config.settings import (
     FilesSettings,
     LakeSettings,
     OutputSettings,
-    RetentionSettings,
     Secret,
     SyslogSettings,
-    TableRetention,
     TagSettings,
     TlsSettings,
     WireSettings,
@@ -66,7 +65,7 @@ def resolve_output(
             return _resolve_devo_http(name, output.config)
         case SyslogOutput():
             return _resolve_syslog(name, output, overall)
-        case _:
+        case ConsoleOutput():
             return ConsoleSettings(name)
 
 

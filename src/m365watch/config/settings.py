@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m365watch.config.retention import RetentionSettings
 from m365watch.model import Service, TenantId
 from m365watch.values import dataclass
 
@@ -209,31 +210,6 @@ class TenantSettings:
     """How its token, its API and its Graph are reached."""
     outputs: tuple[str, ...] = ()
     """The outputs that its records go to; empty: all."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableRetention:
-    """How long one of Devo's tables stays in the lake; None: no bound of its own."""
-
-    table: str
-    days: int | None = None
-    size_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionSettings:
-    """How long records stay in a lake; None: for ever."""
-
-    days: int | None = None
-    """Of every table without `days` of its own."""
-    size_bytes: int | None = None
-    """Of all records together."""
-    tables: tuple[TableRetention, ...] = ()
-
-    @property
-    def is_set(self) -> bool:
-        """Whether anything ever goes."""
-        return bool(self.days or self.size_bytes or self.tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,6 @@ ABSENT_MS = 8 * 86_400_000
 """How long the matches of a rule are kept that is not there."""
 _KEY = "absent"
 _decode = msgspec.json.Decoder(dict[str, int]).decode
-# The next larger id each time: to list the different ones otherwise would read every match.
-_RULES = """
-WITH RECURSIVE known (rule) AS (
-    SELECT min(rule) FROM match
-    UNION ALL SELECT (SELECT min(rule) FROM match WHERE rule > known.rule) FROM known WHERE rule IS NOT NULL
-)
-SELECT rule FROM known WHERE rule IS NOT NULL
-"""
 
 
 class AbsentRules:
@@ -37,12 +29,14 @@ class AbsentRules:
         before = self._read()
         since = {
             rule_id: before.get(rule_id, now_ms)
-            for (rule_id,) in self._database.execute(_RULES).fetchall()
+            for (rule_id,) in self._database.execute("SELECT DISTINCT rule FROM series").fetchall()
             if rule_id not in present
         }
         gone = 0
         for rule_id in [rule_id for rule_id, at_ms in since.items() if now_ms - at_ms >= ABSENT_MS]:
-            gone += self._database.execute("DELETE FROM match WHERE rule = ?", (rule_id,)).rowcount
+            gone += self._database.execute(
+                "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?)", (rule_id,)
+            ).rowcount
             self._database.execute("DELETE FROM full WHERE rule = ?", (rule_id,))
             del since[rule_id]
         if since != before:

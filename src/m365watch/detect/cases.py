@@ -29,7 +29,7 @@ from m365watch.detect.documents import load_document
 from m365watch.detect.documents import reason_of as mistake_of
 from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.extension import parse_duration_s
+from m365watch.detect.extension_text import parse_duration_s
 from m365watch.detect.judging import NO_EXCEPTIONS, judge_all, watched_since_ms
 from m365watch.detect.knowledge import Knowledge, Whereabouts
 from m365watch.detect.library import Library

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -22,6 +23,9 @@ from m365watch.values import dataclass
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
 ALERTS_READ_MAX = 100_000
+RELATED_MAX = 50
+RELATED_MS = 8 * 86_400_000
+"""How long before an alert one may have ended that shares a record with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,10 @@ class NoSuchAlert(Exception):
     """What was given stands for no alert, or for several; the text says which."""
 
 
+class AlertClosed(Exception):
+    """Somebody has closed it, and it would be open without a word; the text says who, and what to do."""
+
+
 def find_alert(path: Path, given: str) -> KeptAlert:
     """The alert of that id, of which the first digits will do. Raises: NoSuchAlert; OutputUnusable."""
     with opened(path) as state:
@@ -150,14 +158,44 @@ def set_states(
 ) -> list[KeptAlert]:
     """Put all of the alerts into a state, or none; what they are then.
 
-    Raises: NoSuchAlert; OutputUnusable, OutputUnavailable: nothing has changed.
+    Raises: NoSuchAlert; AlertClosed: one is to be acknowledged that is closed; OutputUnusable,
+    OutputUnavailable: nothing has changed.
     """
     with opened(path) as kept:
         ids = [_find(kept, one).alert.id for one in given]
         with kept.transaction():
+            for alert_id in ids if state is AlertState.ACKNOWLEDGED else ():
+                _refuse_closed(_find(kept, alert_id))
             for alert_id in ids:
                 kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
         return [_find(kept, alert_id) for alert_id in ids]
+
+
+def _refuse_closed(kept: KeptAlert) -> None:
+    """What is closed is opened again by who means to, and not by who has not seen that it is closed."""
+    if kept.state is AlertState.CLOSED:
+        reason = f" ({kept.reason})" if kept.reason else ""
+        raise AlertClosed(
+            f"{kept.alert.id[:8]}: {kept.changed_by or 'somebody'} has closed it{reason}; open it again first"
+        )
+
+
+def find_related(path: Path, alert: Alert) -> list[Alert]:
+    """The alerts that share records with it, such as those that it joins; the earliest first.
+
+    Raises: OutputUnusable.
+    """
+    records = frozenset(alert.evidence)
+    with opened(path) as state:
+        every = state.list_alerts(since_ms=alert.first_at_ms - RELATED_MS, most=ALERTS_READ_MAX)
+    found = [
+        kept.alert
+        for kept in every
+        if kept.alert.tenant == alert.tenant
+        and kept.alert.id != alert.id
+        and not records.isdisjoint(kept.alert.evidence)
+    ]
+    return sorted(found, key=lambda one: (one.first_at_ms, one.id))[:RELATED_MAX]
 
 
 def list_history(path: Path, alert_id: str) -> list[StateChange]:

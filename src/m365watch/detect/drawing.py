@@ -15,7 +15,7 @@ from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import Parts, Read
+from m365watch.detect.looks import Parts, Piece, Read
 from m365watch.detect.remembering import Memory
 from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
@@ -204,7 +204,7 @@ def _early(use: Use) -> tuple[str, ...]:
 def _look_up(
     sources: Iterable[tuple[int, Source[Any]]],
     keys: Sequence[object],
-    raws: Sequence[bytes | None],
+    raws: Sequence[Piece],
     tenant: str,
     *,
     into: list[Any],

@@ -235,8 +235,6 @@ class Engine:
                 groups.setdefault((match.rule_id, match.tenant, match.group), []).append(match)
         changed = {name: self._changed_by(GroupKey(*name), found) for name, found in groups.items()}
         new = [match for matches, _ in changed.values() for match in matches]
-        # In the order in which the file has them: each of its pages is written to once.
-        new.sort(key=_place_of)
         self._tallies.load(
             GroupKey(*name) for name, (_, times) in changed.items() if times and self._is_counted(name[0])
         )
@@ -314,7 +312,7 @@ class Engine:
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, _noted(make_alert(rule, episode), notes)) for episode in episodes]
+        found = [(episode, _noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)
@@ -359,10 +357,8 @@ class Engine:
     ) -> None:
         """Keep an alert, with the history of what it was before."""
         formerly = known.alert.formerly if known is not None else ()
-        untold = bool(formers) and known is None
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
-            untold = self.state.outbox.hand_over(former.alert.id) and untold
             self._unlink(former.alert.id, work)
             self.state.drop_alert(former.alert.id, became=alert.id)
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
@@ -372,7 +368,7 @@ class Engine:
         self._keep_alert(KeptAlert(alert, shown), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:
-            what = News.UPDATED if was_shown and not untold else News.NEW
+            what = News.UPDATED if was_shown else News.NEW
             self._tell(what, alert, work)
         elif was_shown:
             self._tell(News.WITHDRAWN, alert, work)
@@ -390,7 +386,7 @@ class Engine:
         self.state.put_alert(kept)
 
     def _tell(self, what: News, alert: Alert, work: Work) -> None:
-        self.state.tell(what, alert)
+        self.state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
         work.changes.append(Change(what, alert))
 
     def _withdraw(self, kept: KeptAlert, work: Work) -> None:
@@ -413,6 +409,7 @@ class Engine:
         for rule in self.rules:
             self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
         self.state.absent.forget(self._by_id.keys(), now_ms=now_ms)
+        self.state.clean()
         self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
 
     def _count(self, work: Work) -> list[Change]:
@@ -427,10 +424,6 @@ class Engine:
 
 
 _FAR_MS = 1 << 60
-
-
-def _place_of(match: Match) -> tuple[str, str, tuple[str, ...], int]:
-    return match.rule_id, match.tenant, match.group, match.at_ms
 
 
 def _hour_most(rule: Rule) -> int:

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from m365watch.detect.due import LakeDue
-from m365watch.detect.schema import NewerSchema, migrate
+from m365watch.detect.numbered import clean_numbers
+from m365watch.detect.schema import NUMBERED_SINCE, NewerSchema, migrate
 from m365watch.errors import OutputUnavailable
 from m365watch.values import dataclass
 
 ROWS_PER_STEP = 1_000
 FAR_MS = 1 << 60
+_NUMBERED = (
+    "SELECT series, at, identity, source, grp, vals, counted FROM match"
+    " JOIN series ON series.id = match.series JOIN said ON said.id = match.said WHERE at >= ? AND at < ?"
+)
+_WRITTEN_OUT = "SELECT 0, at, identity, source, grp, vals, counted FROM match WHERE at >= ? AND at < ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +72,17 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
         alerts = [row[0] for row in _alerts(database, naming)]
         for alert_id in alerts:
             _drop_alert(database, alert_id)
-        matches = [row[:6] for row in _matches(database, naming)]
+        matches = [row[:4] for row in _matches(database, naming)]
         for start in range(0, len(matches), ROWS_PER_STEP):
             database.execute("BEGIN IMMEDIATE")
             database.executemany(
-                "DELETE FROM match WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
+                "DELETE FROM match WHERE (series, at, identity, source) = (?, ?, ?, ?)",
                 matches[start : start + ROWS_PER_STEP],
             )
             database.execute("COMMIT")
+        database.execute("BEGIN IMMEDIATE")
+        clean_numbers(database)
+        database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return Forgotten(len(alerts), len(matches))
 
@@ -86,11 +95,10 @@ def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any,
 
 
 def _matches(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
-    rows = database.execute(
-        "SELECT rule, tenant, grp, at, identity, source, vals, counted FROM match WHERE at >= ? AND at < ?",
-        (naming.low_ms, naming.high_ms),
-    )
-    return (row for row in rows if naming.names(b"\n".join((row[2].encode(), row[6], row[7].encode()))))
+    """Their keys, and what they say; also of a file that an older version has set aside."""
+    is_numbered = database.execute("PRAGMA user_version").fetchone()[0] >= NUMBERED_SINCE
+    rows = database.execute(_NUMBERED if is_numbered else _WRITTEN_OUT, (naming.low_ms, naming.high_ms))
+    return (row for row in rows if naming.names(b"\n".join((row[4].encode(), row[5], row[6].encode()))))
 
 
 def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
@@ -98,11 +106,11 @@ def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
     database.execute("BEGIN IMMEDIATE")
     LakeDue(database).mark_kept(alert_id)
     database.execute(
-        "DELETE FROM match WHERE identity = ? AND (rule, tenant, grp, at) IN"
-        " (SELECT rule, tenant, grp, at FROM link WHERE alert = ?)",
+        "DELETE FROM match WHERE identity = ? AND (series, at) IN"
+        " (SELECT series.id, at FROM link JOIN series USING (rule, tenant, grp) WHERE alert = ?)",
         (alert_id, alert_id),
     )
-    belongings = ("link", "outbox", "history", "closing")
+    belongings = ("link", "history", "closing")
     for table, column in (*((one, "alert") for one in belongings), ("former", "now"), ("alert", "id")):
         database.execute(f"DELETE FROM {table} WHERE {column} = ?", (alert_id,))  # noqa: S608 - our own names
     database.execute("COMMIT")

@@ -23,7 +23,7 @@ from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
 from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links, once_ms
-from m365watch.detect.risk import RISK_RULE_ID, risk_matches
+from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
 from m365watch.values import dataclass
 
@@ -32,8 +32,12 @@ PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION}
 
 NO_EXCEPTIONS = Exceptions()
 NO_VERDICT = Verdict()
+NO_RULES: Mapping[str, Rule] = {}
 _HOUR_MS = 3_600_000
 _ADDRESS = re.compile(r"[^\s,@]+@[^\s,@]+|[0-9A-Fa-f:.]*[.:][0-9A-Fa-f:.]*")
+_SHOWN_RULES = 12
+TITLE_MAX = 160
+"""Characters of a title that has values of records in it."""
 _SHOWN_VALUES = 3
 """Different values of one field that an explanation names before it says "and 4 more"."""
 
@@ -132,12 +136,12 @@ def _period_reach_s(extension: Extension) -> int:
     return (extension.deviation.periods + 1) * extension.deviation.period if extension.deviation else 0
 
 
-def make_alert(rule: Rule, episode: Episode) -> Alert:
-    """The alert that tells of the episode."""
+def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULES) -> Alert:
+    """The alert that tells of the episode; `rules` by their ids, to name those that it joins."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
     named = list_named(rule, episode)
-    values = shown_values(rule, episode, named)
+    values = shown_values(rule, episode, named) | _joined_values(episode, rules)
     extension = rule.extension
     severity = max((match.severity for match in matches), key=lambda one: one.rank)
     entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
@@ -146,7 +150,7 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
     return Alert(
         id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
         rule_id=rule.id,
-        title=rule.title,
+        title=_title(rule, values),
         severity=_severity(rule, severity),
         tenant=first.tenant,
         group=first.group,
@@ -155,16 +159,21 @@ def make_alert(rule: Rule, episode: Episode) -> Alert:
         last_at_ms=max(last.at_ms, episode.until_ms),
         count=len(evidence),
         evidence=tuple(evidence[:EVIDENCE_MAX]),
-        explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, values),
+        explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, episode, values),
         detection=extension.detection,
-        techniques=rule.techniques,
-        tactics=rule.tactics,
+        techniques=rule.techniques or _gathered(episode, TECHNIQUES),
+        tactics=rule.tactics or _gathered(episode, TACTICS),
         check=tuple(fill_placeholders(line, values) for line in extension.check),
-        contain=extension.contain,
+        contain=extension.contain or _usual_steps(rule, episode),
         risk=rule.risk,
         notes=(*episode.notes, *notes_of(unnamed)),
         unnamed=unnamed,
     )
+
+
+def _title(rule: Rule, values: Mapping[str, str]) -> str:
+    headline = rule.extension.headline
+    return clean_text(fill_placeholders(headline, values))[:TITLE_MAX] if headline else rule.title
 
 
 def _severity(rule: Rule, found: Severity) -> Severity:
@@ -172,10 +181,43 @@ def _severity(rule: Rule, found: Severity) -> Severity:
     return rule.severity if rule.correlation is not None else found
 
 
-def _plain_words(rule: Rule, values: Mapping[str, str]) -> str:
-    who = values.get("user") or values.get("group")
+def _plain_words(rule: Rule, episode: Episode, values: Mapping[str, str]) -> str:
+    """What can be said of any rule that says nothing itself."""
+    if rule.extension.low is not None and rule.correlation is None:
+        group = f" of {values['group']}" if values["group"] else ""
+        most = rule.extension.low.threshold
+        few = f"at most {most:,} in each period" if most else "nothing"
+        since, until = _shown_at(episode.from_ms), _shown_at(episode.until_ms)
+        before = f"the last before was at {values['last']}"
+        return f"{rule.title}: {few}{group} between {since} and {until}; {before}."
+    who = values["group"] if rule.correlation is not None else values.get("user") or values["group"]
     told = f" for {who}" if who else ""
-    return f"{rule.title}{told}: {values['count']} record(s) from {values['first']} to {values['last']}."
+    number = int(values["count"])
+    records = f"{number:,} record{'' if number == 1 else 's'}"
+    is_one_time = values["first"] == values["last"]
+    when = f"at {values['first']}" if is_one_time else f"from {values['first']} to {values['last']}"
+    return f"{rule.title}{told}: {records} {when}."
+
+
+def _joined_values(episode: Episode, rules: Mapping[str, Rule]) -> dict[str, str]:
+    """The rules that have found what is joined, in the order in which they did, by number and title."""
+    sources = dict.fromkeys(match.source_id for match in episode.matches)
+    found = [rules[one] for one in sources if one in rules]
+    named = [
+        f"{one.title} ({one.extension.detection})" if one.extension.detection else one.title for one in found
+    ]
+    return {"rules": some_of(named[:_SHOWN_RULES], len(named))}
+
+
+def _gathered(episode: Episode, name: str) -> tuple[str, ...]:
+    """What the alerts that are joined have said, each once."""
+    found = dict.fromkeys(one for match in episode.matches for one in match.values.get(name, "").split())
+    return tuple(found)
+
+
+def _usual_steps(rule: Rule, episode: Episode) -> tuple[str, ...]:
+    is_risk = rule.correlation is not None and rule.correlation.joined is Joined.RISK
+    return USUAL.get(episode.matches[0].group[0], ()) if is_risk else ()
 
 
 def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
@@ -189,6 +231,8 @@ def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for kind, name in rule.extension.entity.items():
         values = [one for line in fields.get(name, {}).values() for one in split_line(line)]
+        if rule.extension.low is not None and correlation is None:
+            values = []  # Whoever was seen last before a silence has nothing to do with it.
         if not values and correlation is not None and correlation.fields == (name,):
             values = [match.counted for match in matches if match.counted]
         values = values or list(filter(None, [_of_group(rule, first, name)]))
@@ -244,12 +288,16 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
         "distinct": str(len(counted)),
         "values": clean_text(_some_of([value.replace("\x1f", " ") for value in counted])),
         "value": f"{round(episode.value, 2):g}",
-        "first": f"{instant_of(first.at_ms):%Y-%m-%d %H:%M:%S}Z",
-        "last": f"{instant_of(last.at_ms):%Y-%m-%d %H:%M:%S}Z",
+        "first": _shown_at(first.at_ms),
+        "last": _shown_at(last.at_ms),
         "tenant": first.tenant,
         "group": ", ".join(value for value in first.group if value),
         **episode.values,
     }
+
+
+def _shown_at(at_ms: int) -> str:
+    return f"{instant_of(at_ms):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _of_group(rule: Rule, match: Match, name: str) -> str:
@@ -283,6 +331,7 @@ def judge_all(
     `since_ms` has, by tenant, the time of its earliest record.
     """
     has_risk = any(rule.id == RISK_RULE_ID for rule in rules)
+    by_id = {rule.id: rule for rule in rules}
     by_key: dict[GroupKey, list[Match]] = defaultdict(list)
     for match in matches:
         by_key[GroupKey(match.rule_id, match.tenant, match.group)].append(match)
@@ -291,7 +340,7 @@ def judge_all(
         for key in [key for key in by_key if key.rule_id == rule.id]:
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
-                alert = make_alert(rule, episode)
+                alert = make_alert(rule, episode, by_id)
                 verdict = judge_exceptions(rule, episode, exceptions)
                 is_told = rule.alerts and not verdict.is_whole
                 if is_told:

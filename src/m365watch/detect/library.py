@@ -17,7 +17,8 @@ from m365watch.config.files import read_small_file
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import is_derived, list_names
-from m365watch.detect.extension import Extension, Kind, Severity, parse_extension
+from m365watch.detect.extension import Extension, Kind, Severity
+from m365watch.detect.extension_text import parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.rule import Rule
@@ -53,6 +54,7 @@ _CONTEXT = frozenset(
         "from",
         "to",
         "periods",
+        "rules",
     ]
 )
 """What an explanation may name beside entities and fields."""

@@ -67,30 +67,74 @@ class Glance(Odds):
         return found
 
 
-Read = tuple[Any, Any, list[bytes | None]]
-"""A record's Id and CreationTime, whatever they are, and some top fields as they are written."""
+TEXTS = frozenset(
+    {
+        "ActorInfoString",
+        "ActorIpAddress",
+        "AppId",
+        "ApplicationId",
+        "ClientAppId",
+        "ClientIP",
+        "ClientIPAddress",
+        "ClientInfoString",
+        "LogonError",
+        "LogonUserSid",
+        "MailboxOwnerSid",
+        "MailboxOwnerUPN",
+        "ObjectId",
+        "Operation",
+        "OrganizationName",
+        "QueryText",
+        "ResultStatus",
+        "SearchQueryText",
+        "SessionId",
+        "SiteUrl",
+        "SourceFileExtension",
+        "SourceFileName",
+        "TargetUserOrGroupName",
+        "TargetUserOrGroupType",
+        "UserAgent",
+        "UserId",
+        "UserSessionId",
+        "Workload",
+    }
+)
+"""Fields that are text in every record that was seen: one in which they are not is looked at in full.
+
+Source: the shapes that 10,833 published records have, by record type.
+"""
+Piece = str | bytes | None
+"""A field: one of `TEXTS` as it reads, any other as it is written; None where the record lacks it."""
+Read = tuple[Any, Any, list[Piece]]
+"""A record's Id and CreationTime, whatever they are, and some top fields."""
 
 
 class Parts:
-    """Some top fields of a record, undecoded, beside its id and time."""
+    """Some top fields of a record, decoded no further than they have to be, beside its id and time."""
 
-    __slots__ = ("_decode", "_values", "fields")
+    __slots__ = ("_decode", "_raw", "_values", "fields")
 
     def __init__(self, fields: Iterable[str]) -> None:
         """`fields` without Id and CreationTime."""
         self.fields = tuple(fields)
         wanted: dict[str, Any] = {"Id": Any, "CreationTime": Any}
-        self._decode, self._values = _look_of(wanted | dict.fromkeys(self.fields, Raw))
+        wanted |= {name: str | None if name in TEXTS else Raw for name in self.fields}
+        self._decode, self._values = _look_of(wanted)
+        self._raw = tuple(place for place, name in enumerate(self.fields) if name not in TEXTS)
 
     def read(self, record: bytes) -> Read:
-        """Id, time, and the fields' bytes, None for each that it lacks. Raises: one of UNREADABLE."""
-        record_id, created, *raws = self._values(self._decode(record))
-        return record_id, created, [None if raw is None else bytes(raw) for raw in raws]
+        """Id, time, and the fields. Raises: one of UNREADABLE."""
+        record_id, created, *pieces = self._values(self._decode(record))
+        for place in self._raw:
+            raw = pieces[place]
+            if raw is not None:
+                pieces[place] = bytes(raw)
+        return record_id, created, pieces
 
 
-def read_part(raw: bytes) -> Any:
-    """What a field's bytes say. Raises: one of UNREADABLE."""
-    return _ANY.decode(raw)
+def read_part(piece: str | bytes) -> Any:
+    """What a field says. Raises: one of UNREADABLE."""
+    return piece if type(piece) is str else _ANY.decode(piece)
 
 
 def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:

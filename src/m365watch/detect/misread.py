@@ -10,6 +10,13 @@ MISREAD = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, 
 _OF_ANOTHER_KIND = (TypeError, AttributeError, LookupError, ArithmeticError)
 
 
+_TO_GIVE = {
+    "SigmaLevelError": ("level", "informational, low, medium, high or critical"),
+    "SigmaStatusError": ("status", "stable, test, experimental, deprecated or unsupported"),
+}
+"""The key that pySigma leaves unsaid, and what may stand there, by the name of its error."""
+
+
 def reason_of(error: Exception) -> str:
     """Why a rule, or its file, cannot be read."""
     if isinstance(error, FileNotFoundError):
@@ -19,4 +26,7 @@ def reason_of(error: Exception) -> str:
     said = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, _OF_ANOTHER_KIND):
         return f"has a value of a kind that is not known at its place, such as a number for a text ({said})"
+    if type(error).__name__ in _TO_GIVE:
+        key, values = _TO_GIVE[type(error).__name__]
+        return f"{key}: {said}; give {values}"
     return said

@@ -54,7 +54,7 @@ FILE_NAME = "detections.sqlite"
 
 
 class DetectionOutput:
-    """The rules over every record that is delivered; alerts are in the file, and told of in its outbox."""
+    """The rules over every record that is delivered; matches and alerts are in the file."""
 
     needs_wide_headers = False
     batches_at_once_max = 1
@@ -192,7 +192,8 @@ class DetectionOutput:
         at_ms = round(self._clock.now().timestamp() * 1000)
         count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
         if count:
-            _log.info(f"detections: closed as excepted meanwhile: {count:,} open alert(s)")
+            noun = "open alert" if count == 1 else "open alerts"
+            _log.info(f"detections: closed as excepted meanwhile: {count:,} {noun}")
 
     def _load_rules(self) -> list[Rule]:
         return self._with_risk(self._rules())

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from m365watch.detect import condition, extension, rule
-from m365watch.detect.extension import Extension
 from m365watch.detect.rule import Rule
 
 PARSED = Path(__file__).parent / "packs" / "parsed.json"
@@ -62,8 +61,6 @@ def digest_of(packs: Path, names: Iterable[str]) -> str:
 def _encoded(value: object) -> object:
     if isinstance(value, Enum):
         return {"": type(value).__name__, "is": value.value}
-    if isinstance(value, Extension):
-        return {"": "Extension", "is": value.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
     if isinstance(value, Mapping):
         return {"": "map", "is": {key: _encoded(one) for key, one in value.items()}}
     if isinstance(value, frozenset):
@@ -85,8 +82,6 @@ def _decoded(value: Any) -> Any:
         return value
     name, held = value[""], value["is"]
     match name:
-        case "Extension":
-            return Extension.model_validate(held)
         case "map":
             return {key: _decoded(one) for key, one in held.items()}
         case "set":

@@ -90,6 +90,8 @@ def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use
         counted=counted,
         bucket_ms=once_ms(rule),
         by_counted=True,
+        # What is counted by session counts without one, too; nothing is joined on what is absent.
+        fills_gaps=correlation.joined not in (Joined.TEMPORAL, Joined.ORDERED),
     )
 
 

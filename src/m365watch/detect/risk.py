@@ -26,6 +26,14 @@ FULL_MAX = 3
 """So many entities of one kind get the whole points of an alert each; more share those of three."""
 _WEAK = Severity.MEDIUM
 """What an alert that names many is to each of them at most: nobody is told of by it."""
+TECHNIQUES, TACTICS = "techniques", "tactics"
+"""Among an alert's values, what its rule says of ATT&CK."""
+USUAL = {
+    "user": ("revoke_sessions", "disable_account", "reset_password"),
+    "app": ("disable_application", "remove_oauth_grant"),
+    "address": ("block_address",),
+}
+"""What contains a kind of entity, where the rule says nothing: risk over several rules, Sigma's own rules."""
 KINDS = frozenset({"user", "address", "app", "mailbox", "site"})
 """Kinds of entities that points are put on."""
 
@@ -53,8 +61,11 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
             detection="RISK",
             entity={},
             risk=0,
-            explanation="{entity} has {value} points of risk within a week: {alert}.",
-            check=("Read the alerts in the order of their times: what came first is the way in.",),
+            explanation="{entity} has {value} points of risk within a week: {rules}.",
+            check=(
+                "Read the alerts in the order of their times: what came first is the way in.",
+                "Is it one story, or a busy week beside a stray sign-in? Weak signs may come by chance.",
+            ),
         ),
     )
 
@@ -77,7 +88,13 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
             identity=alert.id,
             record_id=alert.evidence[0],
             severity=alert.severity if many[kind] <= FULL_MAX else min(alert.severity, _WEAK, key=_rank),
-            values={"entity": clean_text(value), "alert": rule.title, ACTOR: actor},
+            values={
+                "entity": clean_text(value),
+                "alert": rule.title,
+                ACTOR: actor,
+                TECHNIQUES: " ".join(alert.techniques),
+                TACTICS: " ".join(alert.tactics),
+            },
             counted=str(_share(alert.risk, many[kind])),
         )
         for (kind, _), value in bearers.items()

@@ -12,6 +12,7 @@ from m365watch.detect.alert import Match
 from m365watch.detect.kept import GroupKey, Row
 from m365watch.detect.severity import Severity
 
+_SEVERITIES = tuple(Severity)
 _VALUES = msgspec.json.Decoder(dict[str, str])
 
 
@@ -40,35 +41,29 @@ def walk_rows(
     return found, False
 
 
-def row_of(match: Match) -> Row:
-    """A match as it is kept."""
-    return (
-        match.rule_id,
-        match.tenant,
-        "\x1f".join(match.group),
-        match.at_ms,
-        match.identity,
-        match.source_id,
-        match.record_id,
-        match.severity.value,
-        match.written or msgspec.json.encode(match.values),
-        match.counted,
-    )
-
-
 def match_of(row: Row, key: GroupKey) -> Match:
-    """A match as it was kept."""
+    """A match as it was kept: at, identity, source, record, severity, vals, counted."""
     at_ms, identity, source, record, severity, vals, counted = row
     return Match(
         rule_id=key.rule_id,
-        source_id=source,
+        source_id=source or key.rule_id,
         tenant=key.tenant,
         group=key.group,
         at_ms=at_ms,
         identity=identity,
         record_id=record,
-        severity=Severity(severity),
+        severity=_SEVERITIES[severity],
         values=_read_values(vals),
         counted=counted,
         written=vals,
     )
+
+
+def source_of(match: Match) -> str:
+    """The match's source as it is kept: empty for the rule itself."""
+    return "" if match.source_id == match.rule_id else match.source_id
+
+
+def written_of(match: Match) -> bytes:
+    """What the match says, as it is kept."""
+    return match.written or msgspec.json.encode(match.values)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+NUMBERED_SINCE = 5
+"""Since that version matches name their rule, tenant and group by number."""
 
 _LAKE_DUE = """
 CREATE TABLE lake_due (
@@ -12,7 +14,6 @@ CREATE TABLE lake_due (
     UNIQUE (alert, day)
 );
 """
-# Several panels of a page open the file at once, and each may find it as an older version left it.
 _HISTORY = """
 CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, at INTEGER NOT NULL,
@@ -33,15 +34,40 @@ INSERT INTO closing SELECT id, changed_at, reason, changed_by, first, last,
     json_extract(CAST(body AS TEXT), '$.count'), json_extract(CAST(body AS TEXT), '$.severity')
     FROM alert WHERE state = 'closed' AND id NOT IN (SELECT alert FROM closing);
 """
+_NUMBERED = """
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    UNIQUE (rule, tenant, grp)
+);
+CREATE TABLE said (id INTEGER PRIMARY KEY AUTOINCREMENT, vals BLOB NOT NULL UNIQUE);
+"""
+# `source` is empty where it is the rule of the series; `severity` is a rank.
+_MATCH = """
+CREATE TABLE match (
+    series INTEGER NOT NULL, at INTEGER NOT NULL, identity TEXT NOT NULL, source TEXT NOT NULL,
+    record TEXT NOT NULL, severity INTEGER NOT NULL, said INTEGER NOT NULL, counted TEXT NOT NULL,
+    PRIMARY KEY (series, at, identity, source)
+) WITHOUT ROWID;
+"""
+_NUMBER_MATCHES = f"""
+ALTER TABLE match RENAME TO written_out;
+{_NUMBERED}
+{_MATCH}
+INSERT INTO series (rule, tenant, grp) SELECT DISTINCT rule, tenant, grp FROM written_out;
+INSERT INTO said (vals) SELECT DISTINCT vals FROM written_out;
+INSERT INTO match SELECT series.id, at, identity, iif(source = old.rule, '', source), record,
+    CASE severity WHEN 'critical' THEN 4 WHEN 'high' THEN 3 WHEN 'medium' THEN 2 WHEN 'low' THEN 1 ELSE 0 END,
+    said.id, counted FROM written_out AS old
+    JOIN series ON (series.rule, series.tenant, series.grp) = (old.rule, old.tenant, old.grp)
+    JOIN said ON said.vals = old.vals;
+DROP TABLE written_out;
+DROP TABLE outbox;
+"""  # noqa: S608 - our own text
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE match (
-    rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, at INTEGER NOT NULL,
-    identity TEXT NOT NULL, source TEXT NOT NULL, record TEXT NOT NULL, severity TEXT NOT NULL,
-    vals BLOB NOT NULL, counted TEXT NOT NULL,
-    PRIMARY KEY (rule, tenant, grp, at, identity, source)
-) WITHOUT ROWID;
+{_NUMBERED}
+{_MATCH}
 CREATE TABLE full (
     rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL, hour INTEGER NOT NULL,
     dropped INTEGER NOT NULL,
@@ -57,15 +83,11 @@ CREATE INDEX alert_time ON alert (last);
 CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp)) WITHOUT ROWID;
-CREATE TABLE outbox (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL UNIQUE, what TEXT NOT NULL,
-    body BLOB NOT NULL
-);
 {_LAKE_DUE}
 {_HISTORY}
 {_CLOSING}
 """
-_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY, 3: _CLOSING + _CLOSED_SO_FAR}
+_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY, 3: _CLOSING + _CLOSED_SO_FAR, 4: _NUMBER_MATCHES}
 """From version n to n + 1."""
 
 
@@ -76,18 +98,32 @@ class NewerSchema(Exception):
 def migrate(database: sqlite3.Connection) -> None:
     """Bring the file to `SCHEMA_VERSION`, each step in one transaction.
 
+    Several panels of a page open the file at once, and each may find it as an older version left it.
     Raises: NewerSchema; sqlite3.Error.
     """
-    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    version = _version_of(database)
     if version > SCHEMA_VERSION:
         raise NewerSchema(f"it has schema {version}, this version knows {SCHEMA_VERSION} at most")
     if version == 0:
-        _apply(database, _CREATE, version=SCHEMA_VERSION)
-        return
-    for step in range(version, SCHEMA_VERSION):
-        _apply(database, _MIGRATIONS[step], version=step + 1)
+        _apply(database, _CREATE, before=0, version=SCHEMA_VERSION)
+    for step in range(_version_of(database), SCHEMA_VERSION):
+        _apply(database, _MIGRATIONS[step], before=step, version=step + 1)
 
 
-def _apply(database: sqlite3.Connection, script: str, *, version: int) -> None:
-    # executescript would commit what is open first, so the transaction begins in the script.
-    database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
+def _version_of(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _apply(database: sqlite3.Connection, script: str, *, before: int, version: int) -> None:
+    """Do it, unless somebody else has done it meanwhile."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        if _version_of(database) == before:
+            for statement in script.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {version}")
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise

@@ -85,6 +85,10 @@ EXPANDED_MAX = 2_000
 """Texts that a list inside a longer text, or beside wildcards in the middle, may become."""
 
 _ALERT_SERVICES = {"threat_management", "threat_detection"}
+_ALERT_NAMES = ("Name", "AlertDisplayName")
+"""How the compliance centre, and Defender for Cloud Apps, call what an alert is called."""
+_ALERT_WORKLOADS = frozenset({"securitycompliancecenter", "mcas"})
+"""Rules about alerts name the first; those of Defender for Cloud Apps come as the second since."""
 _DONE = Test("m365.ok", Like(("true",)))
 _NOT_DONE = Test("m365.ok", Like(("false",)))
 _RENAMED = {
@@ -189,14 +193,20 @@ def _field_test(field: str, value: SigmaType, source: Source) -> Condition:
         return _NOT_DONE if value.to_plain().lower().startswith("fail") else _DONE
     if field == "eventName":
         if source.service in _ALERT_SERVICES:
-            return _value_test("Name", value, source)
+            return _merged([_value_test(name, value, source) for name in _ALERT_NAMES])
         if source.service == "exchange":
             return _value_test("Operation", value, source)
         return Some((_value_test("Operation", value, source), _value_test("Name", value, source)))
+    if field == "eventSource" and source.service in _ALERT_SERVICES and _names_alerts(value):
+        return Test("Workload", OneOf(_ALERT_WORKLOADS))
     names = _names_of(field, source)
     if len(names) > 1 and isinstance(value, SigmaNull | SigmaExists):
         names = names[1:]
     return _merged([_value_test(name, value, source) for name in names])
+
+
+def _names_alerts(value: SigmaType) -> bool:
+    return isinstance(value, SigmaString) and value.to_plain().lower() in _ALERT_WORKLOADS
 
 
 def _names_of(field: str, source: Source) -> tuple[str, ...]:

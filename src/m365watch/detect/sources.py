@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import read_part
+from m365watch.detect.looks import Piece, read_part
 from m365watch.detect.remembering import Memory
 
 PARTS_BYTES_MAX = 2_048
@@ -46,7 +46,7 @@ class Source(Generic[_T]):
         """
         self.fields = tuple((name, among.index(name)) for name in fields)
         self.place = self.fields[0][1] if self.fields else 0
-        self.picked: Callable[[Sequence[bytes | None]], object] | None = None
+        self.picked: Callable[[Sequence[Piece]], object] | None = None
         if not is_plain:
             places = [place for _, place in self.fields]
             self.picked = itemgetter(*places) if places else lambda _raws: None
@@ -55,11 +55,11 @@ class Source(Generic[_T]):
         self._knowledge = knowledge
         self._memory = memory
 
-    def key_of(self, raws: Sequence[bytes | None], tenant: str) -> object:
+    def key_of(self, raws: Sequence[Piece], tenant: str) -> object:
         """What is known by these bytes is known under this key."""
         return raws[self.place] if self.picked is None else (tenant, self.picked(raws))
 
-    def learn(self, key: object, raws: Sequence[bytes | None], tenant: str) -> _T:
+    def learn(self, key: object, raws: Sequence[Piece], tenant: str) -> _T:
         """What these bytes tell, which is remembered under `key`. Raises: one of looks.UNREADABLE."""
         given = {name: raw for name, place in self.fields if (raw := raws[place]) is not None}
         record = {name: read_part(raw) for name, raw in given.items()}

@@ -10,12 +10,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from m365watch.detect.absent import AbsentRules
-from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.alert import AlertId, Match
 from m365watch.detect.closings import Closings
 from m365watch.detect.due import LakeDue
 from m365watch.detect.history import StateChange, StateHistory
@@ -23,13 +24,12 @@ from m365watch.detect.kept import (
     AlertState,
     GroupKey,
     KeptAlert,
-    News,
     Row,
     Span,
     kept_of,
 )
-from m365watch.detect.outbox import Outbox
-from m365watch.detect.rows import match_of, row_of, walk_rows
+from m365watch.detect.numbered import Numbered
+from m365watch.detect.rows import match_of, source_of, walk_rows, written_of
 from m365watch.detect.schema import NewerSchema, migrate
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage, suspicion_of
@@ -45,8 +45,8 @@ _HOLD = "hold"
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000
 _MATCHES = (
-    "SELECT at, identity, source, record, severity, vals, counted FROM match"
-    " WHERE (rule, tenant, grp) = (?, ?, ?)"
+    "SELECT at, identity, source, record, severity, vals, counted"
+    " FROM match CROSS JOIN said ON said.id = match.said WHERE series = ?"
 )
 
 
@@ -94,7 +94,7 @@ class DetectionState:
         self.history = StateHistory(self._database)
         self.closings = Closings(self._database)
         self.absent = AbsentRules(self._database)
-        self.outbox = Outbox(self._database)
+        self._numbered = Numbered(self._database)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -110,6 +110,7 @@ class DetectionState:
             self._database.execute("BEGIN IMMEDIATE")
             if self._hold and self.read(_HOLD) != str(self._hold):
                 raise HoldLost  # noqa: TRY301 - rolled back like all else
+            self._numbered.begin()
             yield
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -129,6 +130,7 @@ class DetectionState:
 
     def _roll_back(self) -> None:
         self._since_ms.clear()
+        self._numbered.doubt()
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
@@ -162,6 +164,7 @@ class DetectionState:
         """Another connection has written: what is remembered of the file may be out of date."""
         self._since_ms.clear()
         self._has_full = None
+        self._numbered.doubt()
 
     def since_ms(self, tenant: str) -> int | None:
         """The earliest time that the tenant was watched at."""
@@ -183,15 +186,31 @@ class DetectionState:
 
     # Matches ------------------------------------------------------------------------------------
 
-    def add_matches(self, matches: Sequence[Match]) -> None:
+    def add_matches(self, matches: Iterable[Match]) -> None:
         """Keep matches; those that are there already stay as they are."""
+        series, said = self._numbered.series, self._numbered.said
+        rows = [
+            (
+                series(GroupKey(match.rule_id, match.tenant, match.group)),
+                match.at_ms,
+                match.identity,
+                source_of(match),
+                match.record_id,
+                match.severity.rank,
+                said(written_of(match)),
+                match.counted,
+            )
+            for match in matches
+        ]
+        # In the order in which the file has them: each of its pages is written to once.
+        rows.sort()
         # Many rows in one statement: between two of them another thread would take its turn.
-        for at in range(0, len(matches), ROWS_AT_ONCE):
-            some = matches[at : at + ROWS_AT_ONCE]
-            rows = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[at : at + ROWS_AT_ONCE]
+            places = ",".join(["(?,?,?,?,?,?,?,?)"] * len(some))
             self._database.execute(
-                f"INSERT OR IGNORE INTO match VALUES {rows}",  # noqa: S608 - nothing but question marks
-                [value for match in some for value in row_of(match)],
+                f"INSERT OR IGNORE INTO match VALUES {places}",  # noqa: S608 - nothing but question marks
+                list(chain.from_iterable(some)),
             )
 
     def find_sighting(self, match: Match, *, stretch_ms: int) -> Match | None:
@@ -200,47 +219,41 @@ class DetectionState:
         key = GroupKey(match.rule_id, match.tenant, match.group)
         row = self._database.execute(
             _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms, low_ms + stretch_ms, match.counted),
+            (self._numbered.find_series(key), low_ms, low_ms + stretch_ms, match.counted),
         ).fetchone()
         return None if row is None else match_of(row, key)
 
-    def _has_match(self, match: Match) -> bool:
-        """Whether the very same is kept."""
-        row = row_of(match)
-        found = self._database.execute(
-            "SELECT rule, tenant, grp, at, identity, source, record, severity, vals, counted FROM match"
-            " WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
-            (*row[:4], row[4], row[5]),
-        ).fetchone()
-        return bool(found == row)
-
     def drop_match(self, match: Match) -> None:
         """Forget a match."""
+        series = self._numbered.find_series(GroupKey(match.rule_id, match.tenant, match.group))
         self._database.execute(
-            "DELETE FROM match WHERE (rule, tenant, grp, at, identity, source) = (?, ?, ?, ?, ?, ?)",
-            (
-                match.rule_id,
-                match.tenant,
-                "\x1f".join(match.group),
-                match.at_ms,
-                match.identity,
-                match.source_id,
-            ),
+            "DELETE FROM match WHERE (series, at, identity, source) = (?, ?, ?, ?)",
+            (series, match.at_ms, match.identity, source_of(match)),
         )
+
+    def _has_match(self, match: Match) -> bool:
+        """Whether that very match is there, with all that it says."""
+        key = GroupKey(match.rule_id, match.tenant, match.group)
+        row = self._database.execute(
+            _MATCHES + " AND (at, identity, source) = (?, ?, ?)",
+            (self._numbered.find_series(key), match.at_ms, match.identity, source_of(match)),
+        ).fetchone()
+        wanted = (match.record_id, match.severity.rank, written_of(match), match.counted)
+        return row is not None and row[3:] == wanted
 
     def read_span(self, key: GroupKey, *, low_ms: int, high_ms: int, reach_ms: int) -> Span:
         """The matches between the two times, and beyond them as far as no gap is longer than `reach_ms`."""
-        name = (key.rule_id, key.tenant, key.joined)
+        series = self._numbered.find_series(key)
         before = self._database.execute(
             _MATCHES + " AND at <= ? ORDER BY at DESC, identity DESC, source DESC",
-            (*name, high_ms),
+            (series, high_ms),
         )
         half = SPAN_MATCHES_MAX // 2
         inside = range(low_ms, high_ms + 1)
         earlier, cut_before = walk_rows(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
         after = self._database.execute(
             _MATCHES + " AND at > ? ORDER BY at, identity, source",
-            (*name, high_ms),
+            (series, high_ms),
         )
         later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
         rows = [*reversed(earlier), *later]
@@ -250,31 +263,29 @@ class DetectionState:
         """All matches of a group from `since_ms` on, the latest ones where there are too many."""
         rows = self._database.execute(
             _MATCHES + " AND at >= ? ORDER BY at DESC, identity DESC, source DESC LIMIT ?",
-            (key.rule_id, key.tenant, key.joined, since_ms, SPAN_MATCHES_MAX + 1),
+            (self._numbered.find_series(key), since_ms, SPAN_MATCHES_MAX + 1),
         ).fetchall()
         kept = rows[:SPAN_MATCHES_MAX]
         return Span([match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
 
     def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
         """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
-        name = (key.rule_id, key.tenant, key.joined)
+        series = self._numbered.find_series(key)
         span = (hour_ms, hour_ms + HOUR_MS)
         count = self._database.execute(
-            "SELECT count(*) FROM match WHERE (rule, tenant, grp) = (?, ?, ?) AND at >= ? AND at < ?",
-            (*name, *span),
+            "SELECT count(*) FROM match WHERE series = ? AND at >= ? AND at < ?", (series, *span)
         ).fetchone()[0]
         if count > most:
             self._database.execute(
-                "DELETE FROM match WHERE (rule, tenant, grp) = (?, ?, ?) AND (at, identity, source) IN ("
-                " SELECT at, identity, source FROM match"
-                " WHERE (rule, tenant, grp) = (?, ?, ?) AND at >= ? AND at < ?"
+                "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("
+                " SELECT at, identity, source FROM match WHERE series = ? AND at >= ? AND at < ?"
                 " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
-                (*name, *name, *span, count - most),
+                (series, series, *span, count - most),
             )
             self._database.execute(
                 "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
-                (*name, hour_ms, count - most),
+                (key.rule_id, key.tenant, key.joined, hour_ms, count - most),
             )
             self._has_full = True
         return max(0, int(count - most))
@@ -293,7 +304,10 @@ class DetectionState:
 
     def read_tallies(self, keys: Sequence[GroupKey], *, most: int) -> list[Row]:
         """Rule, tenant, group, source and counted value of each match of these groups, at most `most`."""
-        return self._of_groups("SELECT rule, tenant, grp, source, counted FROM match", keys, most=most)
+        select = (
+            "SELECT rule, tenant, grp, iif(source = '', rule, source), counted FROM series CROSS JOIN match"
+        )
+        return self._of_groups(f"{select} ON match.series = series.id", keys, most=most)
 
     def read_alerted(self, keys: Sequence[GroupKey]) -> list[Row]:
         """Rule, tenant and group of those that have alerts."""
@@ -315,7 +329,9 @@ class DetectionState:
         found = []
         for rule_id in rule_ids:
             rows = self._database.execute(
-                "SELECT DISTINCT tenant, grp FROM match WHERE rule = ? LIMIT ?", (rule_id, most)
+                "SELECT tenant, grp FROM series WHERE rule = ? AND EXISTS"
+                " (SELECT 1 FROM match WHERE series = series.id) ORDER BY tenant, grp LIMIT ?",
+                (rule_id, most),
             )
             found += [GroupKey(rule_id, tenant, tuple(group.split("\x1f"))) for tenant, group in rows]
         return found
@@ -323,7 +339,8 @@ class DetectionState:
     def list_tenant_groups(self, rule_id: str, tenant: str, *, low_ms: int, high_ms: int) -> list[GroupKey]:
         """The groups of a rule that have a match in [low, high)."""
         rows = self._database.execute(
-            "SELECT DISTINCT grp FROM match WHERE rule = ? AND tenant = ? AND at >= ? AND at < ?",
+            "SELECT grp FROM series WHERE rule = ? AND tenant = ? AND EXISTS"
+            " (SELECT 1 FROM match WHERE series = series.id AND at >= ? AND at < ?) ORDER BY grp",
             (rule_id, tenant, low_ms, high_ms),
         )
         return [GroupKey(rule_id, tenant, tuple(group.split("\x1f"))) for (group,) in rows]
@@ -331,13 +348,17 @@ class DetectionState:
     def forget_matches(self, rule_id: str, *, before_ms: int) -> int:
         """Let go of a rule's old matches, but for those of an alert that is younger; how many went."""
         gone = self._database.execute(
-            "DELETE FROM match WHERE rule = ? AND at < ? AND NOT EXISTS ("
-            " SELECT 1 FROM alert WHERE alert.rule = match.rule AND alert.tenant = match.tenant"
-            " AND alert.grp = match.grp AND alert.first <= match.at AND alert.last >= ?)",
+            "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?) AND at < ?"
+            " AND NOT EXISTS (SELECT 1 FROM series JOIN alert USING (rule, tenant, grp)"
+            " WHERE series.id = match.series AND alert.first <= match.at AND alert.last >= ?)",
             (rule_id, before_ms, before_ms),
         )
         self._database.execute("DELETE FROM full WHERE rule = ? AND hour < ?", (rule_id, before_ms - HOUR_MS))
         return gone.rowcount
+
+    def clean(self) -> None:
+        """Let go of what is kept for matches that are gone."""
+        self._numbered.clean()
 
     # Alerts -------------------------------------------------------------------------------------
 
@@ -440,8 +461,8 @@ class DetectionState:
             if (rule_id, group, at) not in wanted:
                 key = GroupKey(rule_id, tenant, tuple(group.split("\x1f")))
                 self._database.execute(
-                    "DELETE FROM match WHERE (rule, tenant, grp, at, identity) = (?, ?, ?, ?, ?)",
-                    (rule_id, tenant, group, at, alert_id),
+                    "DELETE FROM match WHERE (series, at, identity) = (?, ?, ?)",
+                    (self._numbered.find_series(key), at, alert_id),
                 )
                 self._database.execute(
                     "DELETE FROM link WHERE (alert, rule, grp) = (?, ?, ?)", (alert_id, rule_id, group)
@@ -459,11 +480,6 @@ class DetectionState:
             touched.append((GroupKey(match.rule_id, match.tenant, match.group), match.at_ms))
         return touched
 
-    def tell(self, what: News, alert: Alert) -> None:
-        """Let an alert be told of, and be brought to the lakes."""
-        self.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
-        self.outbox.put(what, alert)
-
     def count_alerts(self) -> list[tuple[str, str, int]]:
         """How many alerts there are to see, by state and severity."""
         return self._database.execute(
@@ -478,6 +494,6 @@ class DetectionState:
     def count(self) -> dict[str, int]:
         """How much is kept, by table."""
         row = self._database.execute(
-            "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert), (SELECT count(*) FROM outbox)"
+            "SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM alert)"
         ).fetchone()
-        return dict(zip(("matches", "alerts", "outbox"), row, strict=True))
+        return dict(zip(("matches", "alerts"), row, strict=True))

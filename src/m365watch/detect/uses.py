@@ -37,6 +37,8 @@ class Use:
     """The stretch of time of which the first match of a group is kept; 0 where all are."""
     by_counted: bool = False
     """Whether that is the first for each counted value."""
+    fills_gaps: bool = False
+    """Whether one field of a group will do, where it requires any: what else a record lacks is empty."""
 
     def is_idle(self, constant: frozenset[str]) -> bool:
         """Whether nothing can come of it, given the fields that say the same of every record."""
@@ -66,7 +68,7 @@ def groups_of(choices: Sequence[tuple[str, ...]], use: Use) -> list[tuple[str, .
 
     `choices` has, for each field of a group, the record's values in lower case.
     """
-    if use.requires_group and not all(choices):
+    if use.requires_group and not (any(choices) if use.fills_gaps else all(choices)):
         return []
     if all(choices) and sum(map(len, choices)) == len(choices):
         return [tuple([values[0] for values in choices])]

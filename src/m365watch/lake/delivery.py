@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from m365watch.clock import Clock
-from m365watch.config.settings import RetentionSettings
+from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.erased import key_of, list_marks
 from m365watch.lake.holding import list_records

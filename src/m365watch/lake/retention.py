@@ -22,7 +22,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
-from m365watch.config.settings import RetentionSettings
+from m365watch.config.retention import RetentionSettings
 from m365watch.lake.files import (
     KnownFile,
     LakeFile,

@@ -37,4 +37,5 @@ def try_lake(directory: Path, *, where: str) -> str:
             fix="move it away, or name another directory for the lake",
             where=where,
         )
-    return f"its table can be read (version {table.version()}, {files:,} files)"
+    counted = "1 file" if files == 1 else f"{files:,} files"
+    return f"its table can be read (version {table.version()}, {counted})"

@@ -18,7 +18,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock, SystemClock
-from m365watch.config.settings import RetentionSettings
+from m365watch.config.retention import RetentionSettings
 from m365watch.errors import LakeHeld, LakeUnusable
 from m365watch.lake.erased import drop_old_marks
 from m365watch.lake.files import hides_rows, hold_lake, list_files, silently

@@ -1,4 +1,4 @@
-"""The ledger in one SQLite file: WAL, `synchronous=FULL`, one writer."""
+"""The ledger in one SQLite file: WAL, every verb one durable transaction, one writer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
+from m365watch.ledger.durability import Durability
 from m365watch.ledger.forgetting import forget_blobs, oldest_needed
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
@@ -33,6 +34,7 @@ from m365watch.progress import FeedProgress, OutputProgress
 LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
+_GAP_END = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
 _KNOW_FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
@@ -88,6 +90,7 @@ class SqliteLedger:
             self._fill_meta()
         self.identity_seed = int(self._meta("identity_seed"))
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
+        self.durability = Durability(self._connection, self.path)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
         self._feeds: dict[Feed, int] = {}
         self._progress: dict[Feed, FeedProgress] = {}
@@ -212,11 +215,10 @@ class SqliteLedger:
             progress.blobs_quarantined += 1
 
     def _keep(self, blob: BlobKey, body: bytes, reason: str, *, output: str, at: datetime) -> bool:
-        digest = xxhash.xxh3_128_digest(body)
         kept = self._connection.execute(
             "INSERT OR IGNORE INTO quarantine (blob, output, digest, reason, body, quarantined_at)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (blob, output, digest, reason, body, at.timestamp()),
+            (blob, output, xxhash.xxh3_128_digest(body), reason, body, at.timestamp()),
         ).rowcount
         self._connection.execute(
             "UPDATE feed SET records_quarantined = records_quarantined + ?"
@@ -248,8 +250,7 @@ class SqliteLedger:
         """`span` was never listed and cannot be listed any more; whether that, or some of it, was news."""
         number = self._feed_number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
-        sought = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
-        known = self._connection.execute(sought, (number, start_s)).fetchone() or (start_s,)
+        known = self._connection.execute(_GAP_END, (number, start_s)).fetchone() or (start_s,)
         new_s = end_s - int(known[0])
         if new_s > 0:
             row = (number, start_s, end_s, at.timestamp())
@@ -468,7 +469,7 @@ class SqliteLedger:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        """Release the ledger."""
+        """Release the ledger; all of it is durable."""
         self._connection.close()
         self._lock.release()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -12,6 +11,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.errors import LedgerUnavailable
+from m365watch.ledger.grouping import GroupedThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class LedgerThread:
         self._clock = clock
         self._patience_s = patience_s
         self._told = ""
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._executor = GroupedThread(name="ledger")
 
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the verb in the ledger's thread; what it returns.
@@ -63,6 +63,13 @@ class LedgerThread:
                     self._told = ""
                 return answer
             await self._clock.sleep(_RETRY_S)
+
+    def settle_with(self, settle: Callable[[], None] | None) -> None:
+        """Answer a verb once `settle` has returned, which makes durable all that was done before it.
+
+        With None each verb is durable of its own.
+        """
+        self._executor.settle = settle
 
     def _tell(self, error: LedgerUnavailable) -> None:
         """Many calls meet one full disk: it is told once, until a call that met it succeeds."""

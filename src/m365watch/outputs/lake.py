@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.clock import Clock
-from m365watch.config.settings import RetentionSettings
+from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
@@ -71,6 +71,10 @@ class LakeOutput:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"files-of-lake-{name}")
         self._prepared: tuple[Batch, Future[list[Part]]] | None = None
+
+    def preload(self) -> None:
+        """Begin to import the libraries."""
+        self._thread.submit(self._prepare)
 
     async def take_over(self) -> int:
         """The number of the last batch in the lake; 0 for none.

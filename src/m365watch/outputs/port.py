@@ -93,6 +93,15 @@ class Prepares(Protocol):
         ...
 
 
+@runtime_checkable
+class Preloads(Protocol):
+    """An output whose libraries take their time to be imported."""
+
+    def preload(self) -> None:
+        """Begin with it in a thread; nothing is touched, and what goes wrong is told by `open`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HeldPiece:
     """Some of the records that an output holds."""

@@ -259,11 +259,12 @@ def remove_owner(clues: Clues) -> list[Step]:
     return [
         Step(
             "remove_owner",
-            f"Remove owners of the application {app} that are not its owners",
+            f"Remove owners of the application {app.told} that are not its owners",
             operations=(
                 Remove(
-                    f"/applications(appId={odata(app)})/owners?$select=id,displayName,userPrincipalName",
-                    GraphCall("DELETE", f"/applications(appId={odata(app)})/owners/{{found.id}}/$ref"),
+                    f"{app.registration}/owners?$select=id,displayName,userPrincipalName",
+                    GraphCall("DELETE", f"{app.registration}/owners/{{found.id}}/$ref"),
+                    subject=app.registration_subject,
                     label=("displayName", "userPrincipalName"),
                     wanted=tuple(
                         ("userPrincipalName", name)
@@ -272,8 +273,12 @@ def remove_owner(clues: Clues) -> list[Step]:
                 ),
             ),
             powershell=(
-                f"Get-MgApplicationByAppId -AppId {powershell(app)} -ExpandProperty owners",
-                "Remove-MgApplicationOwnerDirectoryObjectByRef -ApplicationId ID -DirectoryObjectId OWNER",
+                app.get_registration,
+                "Get-MgApplicationOwner -ApplicationId $registration.Id",
+                (
+                    "Remove-MgApplicationOwnerDirectoryObjectByRef -ApplicationId $registration.Id"
+                    " -DirectoryObjectId OWNER"
+                ),
             ),
             permissions=("Application.ReadWrite.All",),
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from m365watch.respond.app_names import App
 from m365watch.respond.clues import Clues
-from m365watch.respond.quoting import odata, powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 
 
@@ -12,17 +12,18 @@ def remove_oauth_grant(clues: Clues) -> list[Step]:
     return [_grants(app) for app in clues.applications]
 
 
-def _grants(app: str) -> Step:
-    principal = f"/servicePrincipals(appId={odata(app)})"
+def _grants(app: App) -> Step:
+    principal = app.principal
     return Step(
         "remove_oauth_grant",
-        f"Take all permissions from the application {app}",
+        f"Take all permissions from the application {app.told}",
         operations=(
             Remove(
                 f"{principal}/oauth2PermissionGrants",
                 GraphCall("DELETE", "/oauth2PermissionGrants/{found.id}"),
                 label=("consentType", "scope", "principalId"),
                 takes_all=True,
+                subject=app.principal_subject,
                 restored_at="/oauth2PermissionGrants",
                 restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
             ),
@@ -31,12 +32,13 @@ def _grants(app: str) -> Step:
                 GraphCall("DELETE", f"{principal}/appRoleAssignments/{{found.id}}"),
                 label=("resourceDisplayName", "appRoleId"),
                 takes_all=True,
+                subject=app.principal_subject,
                 restored_at=f"{principal}/appRoleAssignments",
                 restored=("principalId", "resourceId", "appRoleId"),
             ),
         ),
         powershell=(
-            f"$app = Get-MgServicePrincipalByAppId -AppId {powershell(app)}",
+            app.get_principal,
             (
                 "Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id -All"
                 " | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
@@ -61,10 +63,10 @@ def disable_application(clues: Clues) -> list[Step]:
     return [
         Step(
             "disable_application",
-            f"Disable the application {app}",
-            operations=(Revise(f"/servicePrincipals(appId={odata(app)})", {"accountEnabled": False}),),
+            f"Disable the application {app.told}",
+            operations=(Revise(app.principal, {"accountEnabled": False}, subject=app.principal_subject),),
             powershell=(
-                f"$app = Get-MgServicePrincipalByAppId -AppId {powershell(app)}",
+                app.get_principal,
                 "Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
             ),
             permissions=("Application.ReadWrite.All",),
@@ -78,31 +80,27 @@ def remove_credential(clues: Clues) -> list[Step]:
     return [_credentials(app, since=clues.first_at) for app in clues.applications]
 
 
-def _credentials(app: str, *, since: str) -> Step:
-    application = f"/applications(appId={odata(app)})"
-    principal = f"/servicePrincipals(appId={odata(app)})"
+def _credentials(app: App, *, since: str) -> Step:
+    places = ((app.registration, app.registration_subject), (app.principal, app.principal_subject))
     return Step(
         "remove_credential",
-        f"Remove credentials of the application {app} that are not its owner's",
+        f"Remove credentials of the application {app.told} that are not its owner's",
         operations=tuple(
             Remove(
                 f"{path}/passwordCredentials",
                 GraphCall("POST", f"{path}/removePassword", {"keyId": "{found.keyId}"}),
                 label=("displayName", "hint", "startDateTime", "keyId"),
+                subject=subject,
             )
-            for path in (application, principal)
+            for path, subject in places
         ),
         powershell=(
-            (
-                f"Get-MgApplicationByAppId -AppId {powershell(app)}"
-                " | Format-List Id,PasswordCredentials,KeyCredentials"
-            ),
-            (
-                f"Get-MgServicePrincipalByAppId -AppId {powershell(app)}"
-                " | Format-List Id,PasswordCredentials,KeyCredentials"
-            ),
-            "Remove-MgApplicationPassword -ApplicationId ID -KeyId KEY",
-            "Remove-MgServicePrincipalPassword -ServicePrincipalId ID -KeyId KEY",
+            app.get_registration,
+            "$registration | Format-List Id,PasswordCredentials,KeyCredentials",
+            "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
+            app.get_principal,
+            "$app | Format-List Id,PasswordCredentials,KeyCredentials",
+            "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",
         ),
         permissions=("Application.ReadWrite.All",),
         notes=(

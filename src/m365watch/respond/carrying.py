@@ -60,12 +60,14 @@ async def look(graph: Graph, operation: Operation) -> list[Deed]:
 
 
 async def _look_at_properties(graph: Graph, operation: Revise) -> list[Deed]:
-    current = await graph.ask(operation.calls[0])
+    subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
+    path = _filled(operation.path, subject, {})
+    current = await graph.ask(GraphCall("GET", f"{path}?$select=id,{','.join(operation.properties)}"))
     before = {name: current.get(name) for name in operation.properties}
     if before == dict(operation.properties):
         return []
-    undo = GraphCall("PATCH", operation.path, before)
-    return [Deed("", GraphCall("PATCH", operation.path, operation.properties), undo)]
+    undo = GraphCall("PATCH", path, before)
+    return [Deed("", GraphCall("PATCH", path, operation.properties), undo)]
 
 
 async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:
@@ -77,7 +79,7 @@ async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:
         Deed(
             _label(operation, found),
             _removal(operation, subject, found),
-            _restoring(operation, found),
+            _restoring(operation, subject, found),
             is_meant=yes,
         )
         for found, yes in zip(listed, meant, strict=True)
@@ -102,11 +104,11 @@ def _removal(operation: Remove, subject: Document, found: Document) -> GraphCall
     return GraphCall(call.method, _filled(call.path, subject, found), body)
 
 
-def _restoring(operation: Remove, found: Document) -> GraphCall | None:
+def _restoring(operation: Remove, subject: Document, found: Document) -> GraphCall | None:
     if not operation.restored_at:
         return None
     body = {name: found[name] for name in operation.restored if found.get(name) is not None}
-    return GraphCall("POST", operation.restored_at, body)
+    return GraphCall("POST", _filled(operation.restored_at, subject, found), body)
 
 
 def _filled(template: str, subject: Document, found: Document) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
-from m365watch.respond.quoting import UnsafeValue, guid_in, is_account, whole
+from m365watch.respond.app_names import App, app_of
+from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.values import dataclass
 
-TARGETS_MAX = 20
+TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
 
@@ -65,14 +66,15 @@ class Clues:
         return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
 
     @property
-    def applications(self) -> tuple[str, ...]:
-        """The ids of the applications."""
+    def applications(self) -> tuple[App, ...]:
+        """The applications, by whichever id the alert has."""
         named = (
             *self.entity("app"),
             *self.values("m365.app"),
             *self.values("ModifiedProperties.ServicePrincipal.AppId.new"),
         )
-        return tuple(dict.fromkeys(filter(None, map(guid_in, named))))[:TARGETS_MAX]
+        found = {app.id: app for app in map(app_of, reversed(named)) if app is not None}
+        return tuple(reversed(found.values()))[:TARGETS_MAX]
 
 
 def gather_clues(alert: Alert, matches: Iterable[Match]) -> Clues:

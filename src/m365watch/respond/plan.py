@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.naming import notes_of
+from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
 from m365watch.respond.clues import Clues, gather_clues
 from m365watch.respond.steps import Plan, Step
@@ -43,12 +45,6 @@ BUILDERS: Mapping[str, Callable[[Clues], list[Step]]] = {
 }
 """By the word that rules have under `contain`."""
 
-USUAL = {
-    "user": ("revoke_sessions", "disable_account", "reset_password"),
-    "app": ("disable_application", "remove_oauth_grant"),
-    "address": ("block_address",),
-}
-"""What contains a kind of entity, where the rule says nothing: risk over several rules, Sigma's own rules."""
 STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
@@ -68,6 +64,7 @@ def plan_response(alert: Alert, matches: Iterable[Match] = ()) -> Plan:
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
+    notes += [f"not in this plan: {note}" for note in notes_of(alert.unnamed)]
     notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
     if len(steps) > STEPS_MAX:
         notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")

@@ -39,12 +39,15 @@ class Revise:
 
     path: str
     properties: Mapping[str, object]
+    subject: str = ""
+    """The path of what has to be read first, for {subject.id} and the like."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order."""
+        before = (GraphCall("GET", self.subject),) if self.subject else ()
         look = GraphCall("GET", f"{self.path}?$select=id,{','.join(self.properties)}")
-        return (look, GraphCall("PATCH", self.path, self.properties))
+        return (*before, look, GraphCall("PATCH", self.path, self.properties))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def _parts(assertion: str, now: datetime) -> tuple[dict[str, Any], dict[str, Any
             f"{head}.{claims}".encode(),
             _unbase64(signature),
         )
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError, binascii.Error):
         raise aadsts(50027, now=now) from None
 
 

@@ -30,6 +30,10 @@ PERMISSIONS = (
     ("GET", r"/servicePrincipals\(.*", {"Application.Read.All", "Application.ReadWrite.All"}),
     (".*", r"/servicePrincipals\([^)]*\)/appRoleAssignments(/.*)?", {"AppRoleAssignment.ReadWrite.All"}),
     ("PATCH|POST", r"/servicePrincipals\(.*", {"Application.ReadWrite.All"}),
+    ("GET", r"/applications/[^/]+", {"Application.Read.All", "Application.ReadWrite.All"}),
+    ("GET", r"/servicePrincipals/.*", {"Application.Read.All", "Application.ReadWrite.All"}),
+    (".*", r"/servicePrincipals/[^/]+/appRoleAssignments(/.*)?", {"AppRoleAssignment.ReadWrite.All"}),
+    (".*", r"/(applications|servicePrincipals)/[^/]+.*", {"Application.ReadWrite.All"}),
     (".*", r"/applications\(.*", {"Application.ReadWrite.All"}),
     (".*", r"/oauth2PermissionGrants(/.*)?", {"DelegatedPermissionGrant.ReadWrite.All"}),
     (".*", r"/roleManagement/directory/roleAssignments(/.*)?", {"RoleManagement.ReadWrite.Directory"}),
@@ -50,6 +54,8 @@ class SimulatedDirectory:
         self.lists: dict[str, list[Json]] = {}
         """By the path of the list below /v1.0, with names in it for ids."""
         self.principals: dict[str, Json] = {}
+        self.registrations: dict[str, Json] = {}
+        """By the application's id, as `principals`; both have object ids of their own, too."""
         self.shared: dict[str, Json] = {}
 
     def add_user(self, name: str) -> str:
@@ -62,6 +68,11 @@ class SimulatedDirectory:
         """An application that the tenant has let in; its object id."""
         self.principals[app_id] = {"id": self._id(), "appId": app_id, "accountEnabled": True}
         return str(self.principals[app_id]["id"])
+
+    def add_registration(self, app_id: str, object_id: str = "") -> str:
+        """An application of the tenant's own; its object id."""
+        self.registrations[app_id] = {"id": object_id or self._id(), "appId": app_id}
+        return str(self.registrations[app_id]["id"])
 
     def add_file(self, url: str) -> str:
         """A file; the path of the list of its permissions."""
@@ -83,6 +94,8 @@ class SimulatedDirectory:
         settle, self.settle = self.settle, None
         if settle is not None:
             settle(self)
+        path = self._by_app_id(path)
+        registration = re.fullmatch(r"/applications\(appId='([^']+)'\)", path)
         user = re.fullmatch(r"/users/([^/]+)(?:/revokeSignInSessions)?", path)
         principal = re.fullmatch(r"/servicePrincipals\(appId='([^']+)'\)", path)
         share = re.fullmatch(r"/shares/([^/]+)/driveItem", path)
@@ -90,9 +103,28 @@ class SimulatedDirectory:
             return self._user(method, path, self._user_of(user[1]), body)
         if principal:
             return self._revise(method, _known(self.principals, principal[1]), body)
+        if registration and method == "GET":
+            return dict(_known(self.registrations, registration[1]))
         if share:
             return dict(_known(self.shared, share[1]))
         return self._list(method, path, query, body)
+
+    def _by_app_id(self, path: str) -> str:
+        """The path with an application's id for an object's, as in Graph each of them will do.
+
+        Raises: Refusal: 404, also for the id of one kind of object in the place of another's.
+        """
+        for root, things in (
+            ("/applications/", self.registrations),
+            ("/servicePrincipals/", self.principals),
+        ):
+            if path.startswith(root):
+                object_id, slash, rest = path.removeprefix(root).partition("/")
+                found = [app_id for app_id, one in things.items() if one["id"] == object_id]
+                if not found:
+                    raise _not_found()
+                return f"{root[:-1]}(appId='{found[0]}'){slash}{rest}"
+        return path
 
     def _user(self, method: str, path: str, user: Json, body: Json) -> Json | None:
         if path.endswith("/revokeSignInSessions"):

@@ -91,7 +91,7 @@ class FederationCheck:
             head, body, signature = assertion.split(".")
             claims = _claims(body)
             is_signed = self._issuer.has_signed(f"{head}.{body}".encode(), _unbase64(signature))
-        except (ValueError, binascii.Error):
+        except (ValueError, RecursionError, binascii.Error):
             raise aadsts(50027, now=now) from None
         name, subject = str(claims.get("iss")), claims.get("sub")
         # Any home tenant's identity will do, so that one machine can vouch for many applications.
@@ -115,7 +115,7 @@ def is_federated(assertion: str) -> bool:
     """Whether another issuer than the application itself made the assertion."""
     try:
         return str(_claims(assertion.split(".")[1]).get("iss")).startswith(("http://", "https://"))
-    except (ValueError, IndexError, binascii.Error):
+    except (ValueError, IndexError, RecursionError, binascii.Error):
         return False
 
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from m365watch.simulator.forms import form_of
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.tenant import SimulatedTenant
 from m365watch.values import dataclass
@@ -118,7 +119,7 @@ class OpenId:
     async def token(self, request: web.Request) -> web.StreamResponse:
         """The id token for a code, which is then used up."""
         self.asked.append("token")
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        form = await form_of(request)
         tenant = self._tenants.get(request.match_info["tenant"])
         asked = self._codes.pop(form.get("code", ""), None)
         if tenant is None or asked is None or not self._is_right(form, asked, tenant):

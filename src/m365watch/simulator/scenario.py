@@ -303,7 +303,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] != _BOOLEAN]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(_BOOLEAN, re.compile(r"true|false"), ["t", "f"])
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile(r"(?:true|false)\Z"), ["t", "f"])
 
 
 def scenario_names() -> list[str]:
@@ -324,7 +324,11 @@ def load_scenario(name: str) -> Scenario:
     if not path.is_file():
         mistake = f"no file and no scenario of this name; there are {', '.join(scenario_names())}"
         raise SettingsRefused([mistake], where=name)
-    return parse_scenario(path.read_text(encoding="utf-8"), where=name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsRefused(["is not UTF-8 text; save it as UTF-8"], where=name) from None
+    return parse_scenario(text, where=name)
 
 
 def parse_scenario(text: str, *, where: str) -> Scenario:
@@ -342,6 +346,11 @@ def parse_scenario(text: str, *, where: str) -> Scenario:
         raise SettingsRefused([f"{line}{reason}"], where=where) from error
     except ValidationError as error:
         raise SettingsRefused([_mistake(detail) for detail in error.errors()], where=where) from error
+    except RecursionError:
+        raise SettingsRefused(["is nested too deeply"], where=where) from None
+    except ValueError as error:
+        # A date that no calendar has, for example.
+        raise SettingsRefused([f"has a value that cannot be read: {error}"], where=where) from None
 
 
 def _mistake(detail: ErrorDetails) -> str:

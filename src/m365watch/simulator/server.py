@@ -147,6 +147,12 @@ class RunningSimulator:
         document: dict[str, Any] = {"globals": {"name": "simulated"}, "inputs": inputs}
         return document | ({"outputs": dict(outputs)} if outputs is not None else {})
 
+    def responding_configuration(self) -> dict[str, Any]:
+        """The same, with the first tenant's application as the one that responds to alerts."""
+        identity = self.tenants[0].identity
+        keys = {"client_id": identity.client_id, "client_secret": identity.client_secret}
+        return self.configuration() | {"detections": {"response": {"credentials": keys}}}
+
     def _input(self, identity: TenantIdentity, number: int, services: dict[str, Any]) -> dict[str, Any]:
         return {
             "type": "office365",

@@ -18,6 +18,7 @@ from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.answers import RightAnswer, accepts_gzip, refusal_response, right_response
 from m365watch.simulator.blobs import Blob
 from m365watch.simulator.consent import ANY_TENANT, ConsentPages
+from m365watch.simulator.forms import form_of
 from m365watch.simulator.gate import GUID, NOTIFIED, Caller, Gate, lower_cased_query
 from m365watch.simulator.listing import Span, next_page_url, requested_span, short_time
 from m365watch.simulator.refusals import Refusal, audit_never_enabled, refusal
@@ -74,7 +75,7 @@ class Service:
         await self._gate.wait()
         now = self._gate.clock.now()
         name = request.match_info["tenant"].lower()
-        form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        form = await form_of(request)
         tenant = self._by_id.get(name) or self._by_domain.get(name)
         tenant = tenant or self._consents.tenant_of_code(name, form.get("code", ""))
         if tenant is None:

@@ -358,3 +358,18 @@ def test_a_list_remembers_answers_up_to_a_bound(tmp_path: Path, clock: HandClock
     assert "mail.rogue.example" in bad
     assert "a" * 10_000 not in bad
     assert bad._remembered == {"mail.rogue.example": True}
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"), [(b"ip_version", b"ip\x1fversion"), (b"build_epoch", b"build_epoc\x1b")]
+)
+def test_a_table_whose_description_is_garbled_is_one_line(
+    tmp_path: Path, written: bytes, instead: bytes
+) -> None:
+    """Found by the fuzzer: the reader quotes what it met, control characters and all."""
+    path = make_table(tmp_path / "city.mmdb", CITY, kind="GeoLite2-City")
+    path.write_bytes(path.read_bytes().replace(written, instead))
+
+    with pytest.raises(ValueError, match="is no table of addresses") as caught:
+        open_table(path)
+    assert str(caught.value).isprintable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -42,7 +43,7 @@ def is_there(knob: str, rule: str) -> bool:
 
 def is_written(path: list[str], document: dict[str, Any]) -> bool:
     """Whether the rule has such a key, Sigma's or ours; one of ours with a default need not be written."""
-    if len(path) == 1 and path[0] in Extension.model_fields:
+    if len(path) == 1 and path[0] in {one.name for one in fields(Extension)}:
         return True
     places = (document, *(document.get(part, {}) for part in ("detection", "correlation", "m365watch")))
     return any(_descend(path, place) for place in places)

@@ -19,7 +19,7 @@ from m365watch.board.scopes import Scope
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.detect.alert import instant_of
-from m365watch.detect.desk import AlertsAsked, NoSuchAlert
+from m365watch.detect.desk import AlertClosed, AlertsAsked, NoSuchAlert
 from m365watch.detect.document import AlertDocument, document_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -175,7 +175,7 @@ async def _change_many(call: Call) -> Response:
 async def _put(call: Call, ids: Sequence[str], state: AlertState, reason: str) -> list[KeptAlert]:
     try:
         changed = await put_states(call.view, call.sources, StatesAsked(ids, state, reason))
-    except NotAsked as error:
+    except (NotAsked, AlertClosed) as error:
         raise Refused(BODY_WRONG, str(error)) from None
     except NoSuchAlert:
         raise _no_such(", ".join(ids)) from None

@@ -9,6 +9,7 @@ from m365watch.errors import SettingsRefused
 from m365watch.inspection import who_collects
 from m365watch.tenancy.changes import plan_change
 
+OUTPUTS_COUNT = "Outputs begin with a run: what is changed here counts once the collector is started again."
 _AT_ONCE = "The running collector takes it up within seconds."
 _ASKED = "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
 _PAUSED = "Nothing is lost if it is started again within 7 days, for as long as Microsoft serves the content."

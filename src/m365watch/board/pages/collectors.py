@@ -12,6 +12,7 @@ import msgspec
 from m365watch.board.access import Role
 from m365watch.board.configuring.changes import Change, Kind, Remove, Switch, Undo
 from m365watch.board.configuring.desk import Current
+from m365watch.board.configuring.effects import OUTPUTS_COUNT
 from m365watch.board.configuring.history import PastChange, list_past
 from m365watch.board.configuring.reading import Refused, Standing, read_current, read_standing
 from m365watch.board.configuring.standing import InputText, OutputText, inputs_of, outputs_of
@@ -273,7 +274,7 @@ async def outputs(view: View, sources: Sources) -> Shape:
         rows = [_default_lake(view, states["lake"])]
     types = ("lake", "files", "devo_platform", "devo_http", "syslog", "console")
     new = [Way(f"New {one}", view.url("/instance", instance="outputs", template=one)) for one in types]
-    return Instances(rows, current.base, new)
+    return Instances(rows, current.base, new, note=OUTPUTS_COUNT)
 
 
 def _default_lake(view: View, shown: _OutputState) -> Instance:

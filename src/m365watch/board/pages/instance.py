@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from m365watch.board.access import Role
 from m365watch.board.configuring.desk import Current
+from m365watch.board.configuring.effects import OUTPUTS_COUNT
 from m365watch.board.configuring.history import find_past
 from m365watch.board.configuring.parameters import OUTPUTS, template_of
 from m365watch.board.configuring.reading import Refused, read_current
@@ -32,8 +34,10 @@ async def editor(view: View, sources: Sources) -> Shape:
     if isinstance(current, Refused):
         return Editor("", "", "", "", empty=current.empty)
     kind, name = _asked(view)
+    note = OUTPUTS_COUNT if kind == "outputs" else ""
     try:
-        return _existing(view, current, kind, name) if name else _new(view, sources, current, kind)
+        shown = _existing(view, current, kind, name) if name else _new(view, sources, current, kind)
+        return replace(shown, note=note)
     except Unreadable as error:
         return Editor(kind, name, "", "", empty=Empty(str(error)))
 

@@ -15,10 +15,11 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.board.words import workload_words
 from m365watch.errors import FilterRefused
-from m365watch.lake.filters.conditions import condition_of, text_pattern
+from m365watch.lake.filters.conditions import condition_of, leaves_of, text_pattern
+from m365watch.lake.filters.fields import Kind
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.reading import read_filter
-from m365watch.lake.filters.terms import Term
+from m365watch.lake.filters.terms import Match, Term
 
 ROWS_SHOWN = 200
 """Rows of one search; the others are counted."""
@@ -71,9 +72,23 @@ def _shape(view: View, term: Term | None, part: PartFound, *, shown: int, empty:
         part.searched,
         part.left,
         more=view.url("/search/part", **more) if more else "",
-        none=_NO_HITS,
+        none=_no_hits(term),
         empty=empty,
     )
+
+
+def _no_hits(term: Term | None) -> Empty:
+    """What to do; where a person's name is only a part of one, how parts are found."""
+    leaves = [] if term is None else list(leaves_of(term))
+    people = [one.values[0] for one in leaves if isinstance(one, Match) and one.field.kind is Kind.PERSON]
+    short = next((one.text for one in people if "@" not in one.text and not one.has_wildcard), "")
+    if not short:
+        return _NO_HITS
+    then = (
+        f"user:{short} finds whoever has that whole name before the @, at any domain; user:{short}* finds all"
+        " whose name begins so. Or choose a longer time."
+    )
+    return Empty(_NO_HITS.why, then)
 
 
 def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]]) -> HitRow:

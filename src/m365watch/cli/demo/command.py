@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,15 +65,12 @@ def demo(
             config_path=folder / CONFIG_NAME,
             keep_running=keep_running,
         )
-        played = run_in_loop(play(plan, console=stderr_console()))
-        if played.stopped_by is not None:
-            sys.stderr.write("stopped before the end; nothing is broken by it, start the demo again\n")
-            raise typer.Exit(played.stopped_by)
         wants_board = board if board is not None else stdout_console().is_terminal and sys.stdin.isatty()
-        raise typer.Exit(_tell(played, folder=folder, as_json=as_json, wants_board=wants_board))
+        tell = partial(_tell, folder=folder, as_json=as_json, wants_board=wants_board)
+        raise typer.Exit(run_in_loop(play(plan, console=stderr_console(), tell=tell)))
 
 
-def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: bool) -> int:
+async def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: bool) -> int:
     """Ask the lake, print the account, serve the board, and answer the exit code of the account."""
     from m365watch.cli.demo import account, findings
     from m365watch.cli.demo.attacks import judge_played
@@ -93,7 +91,6 @@ def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: bool) -> 
     account.print_next_commands(console, answers, folder=folder)
     if wants_board and played.settings is not None:
         from m365watch.cli.demo.showing import show_board
-        from m365watch.cli.loop import run_in_loop
 
-        run_in_loop(show_board(played.settings, judged, console=console))
+        await show_board(played.settings, judged, console=console)
     return exit_code

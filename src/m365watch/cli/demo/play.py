@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ LIVE_S = 2.5
 LIVE_S_MAX = 5.0
 """Live traffic is collected for `LIVE_S`, and longer, up to this, if nothing has arrived by then."""
 POLL_S = 1
+EXCEPTIONS_NAME = "exceptions.yml"
+NO_EXCEPTIONS = "exceptions: []   # what is expected time and again: docs/detection.md\n"
 _LOOK_S = 0.1
 _REPORT_S = 2.0
 
@@ -65,8 +68,12 @@ class Played:
     """What the tenant was under."""
 
 
-async def play(plan: PlayPlan, *, console: Console) -> Played:
-    """Run the demo up to the account; narrates on stderr.
+Tell = Callable[[Played], Awaitable[int]]
+"""Tells the account while the tenant is still there; gives the exit code."""
+
+
+async def play(plan: PlayPlan, *, console: Console, tell: Tell) -> int:
+    """Run the demo, narrated on stderr, and have it told; the exit code.
 
     Raises: NeedsOperator: the tenant or the collector could not start.
     """
@@ -75,7 +82,12 @@ async def play(plan: PlayPlan, *, console: Console) -> Played:
     output_path = plan.config_path.with_name("tenant.txt")
     async with tenant_running(plan.tenant, output_path=output_path) as introduction:
         write_private(plan.config_path, demo_configuration(introduction.configuration))
-        return await course.run(introduction.attacks)
+        plan.config_path.with_name(EXCEPTIONS_NAME).write_text(NO_EXCEPTIONS)
+        played = await course.run(introduction.attacks)
+        if played.stopped_by is not None:
+            say("stopped before the end; nothing is broken by it, start the demo again")
+            return played.stopped_by
+        return await tell(played)
 
 
 class Course:
@@ -158,10 +170,11 @@ def is_complete(progress: RunProgress) -> bool:
 
 
 def demo_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The tenant's own `configuration` with quick polls, and with the lake as its output."""
+    """The tenant's own `configuration` with quick polls, a lake as its output, and a file of exceptions."""
     lake = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
     inputs = {name: _with_quick_polls(tenant) for name, tenant in configuration["inputs"].items()}
-    return configuration | {"inputs": inputs, "outputs": lake}
+    detections = configuration.get("detections", {}) | {"exceptions_file": EXCEPTIONS_NAME}
+    return configuration | {"inputs": inputs, "outputs": lake, "detections": detections}
 
 
 def _with_quick_polls(tenant: dict[str, Any]) -> dict[str, Any]:

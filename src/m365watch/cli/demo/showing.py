@@ -1,4 +1,7 @@
-"""The demo's board: served once the account is told, with a link to the gravest attack that was found."""
+"""The demo's board: served once the account is told, with a link to the gravest attack that was found.
+
+The simulated tenant is there as long as the board, so that plans of `respond` can be carried out on it.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +36,26 @@ def path_to(judged: Sequence[JudgedAttack]) -> tuple[str, str]:
     return f"{one.attack.title}, on the board", f"/alert?alert={one.alert.id}"
 
 
-def free_address(usual: str = LISTEN) -> tuple[str, int]:
-    """The board's usual address, or one with a free port where something else listens there."""
+def listen_somewhere(usual: str = LISTEN) -> socket.socket:
+    """A socket that listens at the board's usual address, or at a free port where something else does."""
     host, _, port = usual.rpartition(":")
     for wanted in (int(port), 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, wanted))
-            except OSError:
-                continue
-            return host, int(probe.getsockname()[1])
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, wanted))
+            listener.listen()
+        except OSError:
+            listener.close()
+            continue
+        return listener
     raise NeedsOperator("no port of this machine is free", fix="run the demo with --no-board")
 
 
 async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, console: Console) -> None:
     """Serve the board until Ctrl-C, and say where; nothing of it leaves this machine.
 
-    Raises: NeedsOperator: a package of it is missing, or its port is taken from under it.
+    Raises: NeedsOperator: a package of it is missing, or no port is free.
     """
     from m365watch.cli.board_packages import require_board
 
@@ -60,10 +65,10 @@ async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, cons
     from m365watch.cli.signals import StopSignals
     from m365watch.clock import SystemClock
 
-    listening = Listening(*free_address())
-    says, path = path_to(judged)
-    console.print(Text(f"\n{says} (Ctrl-C ends it):", style="dim"))
-    console.print(Text(f"  {listening.url}{path}", style="bold cyan"), soft_wrap=True)
     stop = asyncio.Event()
-    with StopSignals(stop):
-        await serve_board(settings, listening, clock=SystemClock(), stop=stop)
+    with StopSignals(stop), listen_somewhere() as listener:
+        listening = Listening(*listener.getsockname())
+        says, path = path_to(judged)
+        console.print(Text(f"\n{says} (Ctrl-C ends it):", style="dim"))
+        console.print(Text(f"  {listening.url}{path}", style="bold cyan"), soft_wrap=True)
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop, listener=listener)

@@ -22,6 +22,8 @@ from m365watch.values import dataclass
 if TYPE_CHECKING:
     from m365watch.simulator.server import RunningSimulator
 
+RESPONDING = "may-respond"
+"""The scenario: a day like any other, and an application that may carry plans of `respond` out."""
 PUBLISHED = timedelta(hours=6)
 """Nearly every record is published that long after it happened."""
 
@@ -51,19 +53,30 @@ class Introduction:
     configuration: dict[str, Any]
     """One that fits it."""
     attacks: tuple[StagedAttack, ...]
-    """Those that are over, and whose records have been published since."""
+    """Those that are over, whose records have been published since, and that began after the first day.
+
+    What happened at the far edge of the history may be cut, and has nothing before it to compare with. Six
+    days hold one campaign whole.
+    """
 
 
 async def serve(plan: TenantPlan) -> None:
     """Simulate the tenant until stdin ends."""
+    from m365watch.simulator.scenario import load_scenario
     from m365watch.simulator.server import SimulationSettings, simulator_running
 
-    settings = SimulationSettings(seed=plan.seed, days=plan.days, records_per_day=plan.records_per_day)
+    settings = SimulationSettings(
+        seed=plan.seed,
+        days=plan.days,
+        records_per_day=plan.records_per_day,
+        scenario=load_scenario(RESPONDING),
+    )
     clock = QuickClock(SystemClock())
     async with simulator_running(settings, clock=clock) as running:
         now = clock.now()
-        attacks = _attacks_of(running, since=now - timedelta(days=plan.days), until=now - PUBLISHED)
-        introduction = Introduction(running.configuration(), attacks)
+        since = now - timedelta(days=max(plan.days - 1, 1))
+        attacks = _attacks_of(running, since=since, until=now - PUBLISHED)
+        introduction = Introduction(running.responding_configuration(), attacks)
         sys.stdout.buffer.write(msgspec.json.encode(introduction) + b"\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)

@@ -26,6 +26,18 @@ def human(view: View) -> tuple[Value, ...]:
     return (True,)
 
 
+_AUTHORS = ("ExchangeMetaData.From", "SharePointMetaData.From", "SharePointMetaData.FileOwner", "UserId")
+
+
+def author(view: View) -> tuple[Value, ...]:
+    """Who sent or keeps what a rule against data loss is about, where UserId is mostly the service."""
+    for name in _AUTHORS:
+        found = view.first(name).strip()
+        if found:
+            return (found,)
+    return ()
+
+
 def guest(view: View) -> tuple[Value, ...]:
     """Whether a user that the record names as actor or target is a guest of the tenant."""
     names = (*view.values("UserId"), *view.values("TargetUserOrGroupName"), *view.values("Target.ID"))

@@ -11,10 +11,14 @@ from m365watch.detect.derived import (
     changes,
     clients,
     consent,
+    files,
     indicators,
     ip,
+    mailboxes,
     operation,
     outcome,
+    policies,
+    subjects,
     targets,
 )
 from m365watch.values import dataclass
@@ -25,7 +29,14 @@ if TYPE_CHECKING:
 
 _ADDRESS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
-_FORWARDING = ("Parameters", "OperationProperties", "UserId", "MailboxOwnerUPN", "OrganizationName")
+_FORWARDING = (
+    "Operation",
+    "Parameters",
+    "OperationProperties",
+    "UserId",
+    "MailboxOwnerUPN",
+    "OrganizationName",
+)
 _SHARING = (
     "TargetUserOrGroupName",
     "TargetUserOrGroupType",
@@ -34,6 +45,7 @@ _SHARING = (
     "OrganizationName",
 )
 _DEFENDER = ("SourceFileName", "FileData", "AttachmentData", "SenderIp", "P2Sender", "Url", "UserIp")
+_AUTHORS = ("ExchangeMetaData", "SharePointMetaData", "UserId")
 _APP = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext")
 
 
@@ -56,6 +68,7 @@ CATALOGUE: dict[str, Derived] = {
     "place": Derived(ip.place, _ADDRESS, of_address="places"),
     "asn": Derived(ip.asn, _ADDRESS, of_address="networks"),
     "asn_name": Derived(ip.asn_name, _ADDRESS, of_address="networks"),
+    "provider": Derived(ip.provider, _ADDRESS),
     "tor": Derived(ip.tor, _ADDRESS, of_address="tor"),
     "vpn": Derived(ip.vpn, _ADDRESS, of_address="vpn"),
     "hosting": Derived(ip.hosting, _ADDRESS, of_address="hosting"),
@@ -74,8 +87,19 @@ CATALOGUE: dict[str, Derived] = {
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
+    "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
+    "mailbox_alias": Derived(
+        mailboxes.mailbox_alias, ("Operation", "MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")
+    ),
+    "changed_app": Derived(targets.changed_app, ("ModifiedProperties", "ExtendedProperties", "ObjectId")),
+    "target_user": Derived(targets.target_user, ("ObjectId",)),
+    "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
+    "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
+    "telling_subjects": Derived(subjects.telling_subjects, ("AffectedItems",)),
+    "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
+    "author": Derived(actors.author, _AUTHORS),
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),
     "admin": Derived(actors.admin, ("UserId", "MailboxOwnerUPN")),
     "indicator": Derived(
@@ -84,7 +108,11 @@ CATALOGUE: dict[str, Derived] = {
 }
 """By the name after `m365.`."""
 
-_OF_PROPERTY: dict[str, Callable[[str], Reader]] = {"gained": changes.gained, "lost": changes.lost}
+_OF_PROPERTY: dict[str, Callable[[str], Reader]] = {
+    "gained": changes.gained,
+    "gained_networks": changes.gained_networks,
+    "lost": changes.lost,
+}
 
 
 def is_derived(name: str) -> bool:
@@ -127,4 +155,4 @@ def needs_of(field: str) -> tuple[str, ...]:
 
 def list_names() -> list[str]:
     """All names, as rules write them."""
-    return sorted(f"m365.{name}" for name in (*CATALOGUE, "gained.<property>", "lost.<property>"))
+    return sorted(f"m365.{name}" for name in (*CATALOGUE, *(f"{kind}.<property>" for kind in _OF_PROPERTY)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from m365watch.detect.fields import (
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from m365watch.detect.fields import View
+
+
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")
+"""What may be an address or a network; whether it is one, `ip_network` says."""
 
 
 def gained(name: str) -> Reader:
@@ -50,3 +56,34 @@ def _elements(properties: Mapping[str, Any], name: str) -> list[str]:
     if isinstance(opened, str):
         return [part for part in (piece.strip() for piece in opened.split(";")) if part]
     return [] if opened is None else [text_of(opened)]
+
+
+def gained_networks(name: str) -> Reader:
+    """Reads the networks and addresses in the property's new value that its old one lacks.
+
+    They are looked for in the text, for several may stand in one value, between commas.
+    """
+
+    def read(view: View) -> tuple[Value, ...]:
+        before = set(_networks(view.named("ModifiedProperties", "old"), name))
+        return tuple(
+            one for one in _networks(view.named("ModifiedProperties", "new"), name) if one not in before
+        )
+
+    return read
+
+
+def _networks(properties: Mapping[str, Any], name: str) -> list[str]:
+    texts = list(every_value(properties.get(name.lower())))
+    found = [
+        _network_of(text) for one in texts for text in _NETWORK.findall(one) if "." in text or "::" in text
+    ]
+    return list(dict.fromkeys(network for network in found if network))[:VALUES_MAX]
+
+
+def _network_of(text: str) -> str:
+    """The network in its one form, a lone address with its full length; empty where the text is none."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return ""

@@ -61,6 +61,11 @@ def asn(view: View) -> tuple[Value, ...]:
     return (found,) if found else ()
 
 
+def provider(view: View) -> tuple[Value, ...]:
+    """The autonomous system of the address; its network, where no table tells the system."""
+    return asn(view) or network(view)
+
+
 def city(view: View) -> tuple[Value, ...]:
     """The town, in English."""
     found = _located(view).city

@@ -13,6 +13,8 @@ _DONE = {"true", "success", "succeeded", "partiallysucceeded"}
 _DONE_BY_WORKLOAD = {
     "exchange": _DONE,
     "azureactivedirectory": {"success", "succeeded", "true"},
+    # An alert of Defender for Cloud Apps has its own state here; it stands until it is dismissed.
+    "mcas": {*_DONE, "new", "open", "active"},
 }
 _WITHOUT_STATUS = {"sharepoint", "onedrive", "microsoftteams"}
 _NO_ERROR = {"", "0"}

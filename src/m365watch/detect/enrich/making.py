@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from m365watch.clock import Clock
@@ -40,6 +41,27 @@ def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = sa
         enrichment=addresses if tells else NoEnrichment(),
         tells=tells,
     )
+
+
+def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSettings, list[str]]:
+    """The settings without the files that cannot be read as they are, and a line for each of those."""
+    given, troubles = settings.enrich, troubles_of(make_knowledge(settings, clock=clock))
+    bad = {line.partition(": ")[0] for line in troubles}
+
+    def good(paths: Sequence[Path]) -> tuple[Path, ...]:
+        return tuple(path for path in paths if str(path) not in bad)
+
+    left = replace(
+        given,
+        databases=good(given.databases),
+        tor_lists=good(given.tor_lists),
+        vpn_lists=good(given.vpn_lists),
+        hosting_lists=good(given.hosting_lists),
+        indicator_lists=good(given.indicator_lists),
+        vip_lists=good(given.vip_lists),
+        admin_lists=good(given.admin_lists),
+    )
+    return replace(settings, enrich=left), troubles
 
 
 def troubles_of(knowledge: Knowledge) -> list[str]:

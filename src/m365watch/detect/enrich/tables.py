@@ -80,9 +80,12 @@ def open_table(path: Path) -> Table:
     try:
         reader = Reader(path, MODE_FILE)
         described = reader.metadata()
+        kind, built = str(described.database_type)[:TEXT_MAX], int(described.build_epoch)
     except (InvalidDatabaseError, EOFError, RecursionError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"is no table of addresses in MaxMind's format: {error}") from None
-    table = Table(reader, str(described.database_type)[:TEXT_MAX], int(described.build_epoch))
+        # The reader quotes what it met there.
+        met = "".join(sign if sign.isprintable() else " " for sign in str(error)[:TEXT_MAX])
+        raise ValueError(f"is no table of addresses in MaxMind's format: {met}") from None
+    table = Table(reader, kind, built)
     # Whoever holds the table for a look-up keeps its file open; the last one closes it.
     finalize(table, reader.close)
     return table

@@ -22,11 +22,20 @@ _GUESTS_OWN = r'template("\\1@\\2;")'
 _CLIENT = r"(?i)^client=\s*([^;/]*?)\s*(?:[;/]|$)"
 _WORD = r"[A-Za-z][A-Za-z0-9_.+-]{0,60}"
 _DASHES = "[\u2010-\u2015\u2212]"
+_DETAILS = "ExtendedProperties.additionalDetails"
+"""JSON in a string; changes in the directory say there with what program they were made."""
+_AGENT_IN_DETAILS = r'"User-Agent"\s*:\s*"([^"]+)"'
 _CHAINS = {
     "session": ("DeviceProperties.SessionId", "AppAccessContext.AADSessionId", "SessionId", "UserSessionId"),
     "app": ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId"),
     "mailbox": ("MailboxOwnerUPN", "Parameters.Mailbox", "Parameters.Identity", "ObjectId", "UserId"),
-    "user_agent": ("ExtendedProperties.UserAgent", "UserAgent", "ClientInfoString", "ActorInfoString"),
+    "user_agent": (
+        "ExtendedProperties.UserAgent",
+        "UserAgent",
+        _DETAILS,
+        "ClientInfoString",
+        "ActorInfoString",
+    ),
 }
 _BROWSERS = (
     ("edge", r"(?i)\bEdg(?:e|A|iOS)?/"),
@@ -64,29 +73,41 @@ def derive(columns: Columns, name: str) -> str:
     if name == "operation":
         return normal_operation(columns)
     if name in _CHAINS:
-        texts = [linq.peek(columns.text(field), "(?s)^.+$", 0) for field in _CHAINS[name]]
+        texts = [_text_of(columns, field) for field in _CHAINS[name]]
         chosen = linq.first_of(*texts)
         return columns.make(name, chosen if name == "user_agent" else f"lower({chosen})")
-    match name:
-        case "ip":
-            fields = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
-            found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in fields))
-            return columns.make("ip", f"lower({found})")
-        case "network":
-            address = derive(columns, "ip")
-            return columns.make("network", linq.first_of(linq.peek(address, _NETWORK), address))
-        case "country":
-            address = derive(columns, "ip")
-            return columns.make("country", f"nvl(countrycode(ip4({address})), countrycode(ip6({address})))")
-        case "asn_name":
-            address = derive(columns, "ip")
-            return columns.make("asn_name", f"nvl(asorg(ip4({address})), asorg(ip6({address})))")
-        case "asn":
-            address = derive(columns, "ip")
-            return columns.make("asn", f"str(nvl(asn(ip4({address})), asn(ip6({address}))))")
-        case "user_agent_family":
-            return columns.make("user_agent_family", _family(derive(columns, "user_agent")))
+    found = _of_address(columns, name)
+    if name == "user_agent_family":
+        found = _family(derive(columns, "user_agent"))
+    if found is not None:
+        return columns.make(name, found)
     raise Unsayable(f"m365.{name}: {_REASONS.get(name, 'it has several values, and a column has one')}")
+
+
+def _of_address(columns: Columns, name: str) -> str | None:
+    """What is worked out of the address; None where it is something else."""
+    if name == "ip":
+        fields = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+        found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in fields))
+        return f"lower({found})"
+    if name == "provider":
+        return linq.first_of(derive(columns, "asn"), derive(columns, "network"))
+    if name not in {"network", "country", "asn_name", "asn"}:
+        return None
+    address = derive(columns, "ip")
+    return {
+        "network": linq.first_of(linq.peek(address, _NETWORK), address),
+        "country": f"nvl(countrycode(ip4({address})), countrycode(ip6({address})))",
+        "asn_name": f"nvl(asorg(ip4({address})), asorg(ip6({address})))",
+        "asn": f"str(nvl(asn(ip4({address})), asn(ip6({address}))))",
+    }[name]
+
+
+def _text_of(columns: Columns, field: str) -> str:
+    """The field's text; of the details of a change, the program."""
+    if field == _DETAILS:
+        return linq.peek(columns.text(field), _AGENT_IN_DETAILS, 1)
+    return linq.peek(columns.text(field), "(?s)^.+$", 0)
 
 
 def ask_derived(field: str, comparison: Comparison, columns: Columns, *, ask_test: AskTest) -> str | None:
@@ -206,7 +227,10 @@ def _sent_on_to(columns: Columns) -> str:
         linq.never_null(columns.text(f"OperationProperties.{name}")) for name in ("ServerRule", "RuleActions")
     )
     outlook = columns.make("outlook_rule", f'{rule} + ";" + {actions}')
-    sends = linq.matches(outlook, f"(?i)(?:{'|'.join(_SENDS_ON)})")
+    # Which property says the action differs.
+    every = linq.never_null(columns.text("OperationProperties"))
+    said = columns.make("outlook_said", f'{outlook} + ";" + {every}')
+    sends = linq.matches(said, f"(?i)(?:{'|'.join(_SENDS_ON)})")
     whole = ' + ";" + '.join([*texts, f'ifthenelse({sends}, {outlook}, "")'])
     return columns.make("sent_on_to", whole)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from m365watch.detect.condition import Condition
 from m365watch.detect.extension import Kind, Raise
+from m365watch.detect.extension_text import write_extension
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
 from m365watch.shipping.operations import operations_of
@@ -117,12 +119,10 @@ def _head(rule: Rule) -> dict[str, Any]:
 
 
 def _tail(rule: Rule, raises: tuple[Raise, ...]) -> dict[str, Any]:
-    extension = rule.extension.model_copy(update={"raises": raises})
-    own = extension.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {
         "falsepositives": list(rule.false_positives),
         "level": str(rule.severity),
-        "m365watch": own,
+        "m365watch": write_extension(replace(rule.extension, raises=raises)),
     }
 
 

@@ -57,14 +57,21 @@ def person_target(person: Person) -> Target:
 
 
 def application_target(application: Application, *, principal: bool = True) -> Target:
-    """An application, or its service principal in this tenant, as the target of a change."""
-    category = "ServicePrincipal" if principal else "Application"
-    return _thing_target(
-        category,
-        application.principal_id if principal else application.object_id,
-        label=application.name,
-        known_as=application.app_id,
-    )
+    """An application, or its service principal in this tenant, as the target of a change.
+
+    An application's own records have another id of it than the one that it signs in with.
+
+    Source: 78 published records of applications, all with ObjectId `Application_<object id>`.
+    """
+    if principal:
+        return _thing_target(
+            "ServicePrincipal",
+            application.principal_id,
+            label=application.name,
+            known_as=application.app_id,
+        )
+    target = _thing_target("Application", application.object_id, label=application.name)
+    return replace(target, object_id=f"Application_{application.object_id}")
 
 
 def _thing_target(category: str, object_id: str, *, label: str, known_as: str = "") -> Target:
@@ -299,11 +306,15 @@ def application_noted(
             if operation in {"Add application.", "Add service principal."}
             else scene.pick(scene.estate.applications)
         )
+    target = application_target(application, principal=principal)
+    if operation.startswith("Add owner"):
+        # The change is about the owner; the application stands in the properties.
+        target = replace(person_target(scene.pick(scene.estate.people)), category="Application")
     return directory_changed(
         scene,
         actor,
         operation=operation,
-        target=application_target(application, principal=principal),
+        target=target,
         changes=_application_changes(scene, operation, application),
     )
 
@@ -323,11 +334,10 @@ def _application_changes(scene: Scene, operation: str, application: Application)
             changed("ServicePrincipal.ObjectID", application.principal_id),
         ]
     elif operation.startswith("Add owner"):
-        owner = scene.pick(scene.estate.people)
         changes = [
             changed("Application.ObjectID", application.object_id),
             changed("Application.DisplayName", application.name),
-            changed("User.UPN", owner.upn),
+            changed("Application.AppId", application.app_id),
         ]
     else:
         changes = [

@@ -3,7 +3,7 @@
 A process that has everything imported forks itself for each command, and a small client lends it the
 command's streams, folder and environment.
 
-python guide_commands.py serve SOCKET; python guide_commands.py SOCKET WORD...
+python tutorial_commands.py serve SOCKET; python tutorial_commands.py SOCKET WORD...
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 _REQUEST_BYTES_MAX = 1_048_576
 _IMPORTED = (
     "m365watch.app",
+    "m365watch.boarding",
+    "m365watch.cli.alerts_view",
     "m365watch.cli.check_view",
+    "m365watch.cli.demo.account",
+    "m365watch.cli.demo.play",
+    "m365watch.cli.hunt_view",
     "m365watch.cli.init_answers",
     "m365watch.cli.program",
     "m365watch.cli.query",
     "m365watch.cli.status_view",
     "m365watch.config.authoring",
+    "m365watch.detecting",
+    "m365watch.detect.output",
     "m365watch.entra.certificate_making",
     "m365watch.entra.redirect_server",
     "m365watch.inspection",
@@ -48,7 +55,8 @@ def call(path: str, words: list[str]) -> int:
         socket.send_fds(server, [request.encode()], [0, 1, 2])
         server.shutdown(socket.SHUT_WR)
         pid = int(server.recv(16))
-        signal.signal(signal.SIGTERM, lambda number, _frame: os.kill(pid, number))
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda number, _frame: os.kill(pid, number))
         return int(server.recv(16))
 
 

@@ -1,51 +1,58 @@
-"""The machine that a guide is followed on: its commands run, and the portal is the simulator's.
+"""The machine that a tutorial is followed on: its commands run, and the portal is the simulator's.
 
-Nothing of a guide is changed but its folder, which is a test's, its one date, which lies ahead, and where
-Microsoft is: `init` is told a cloud of its own, and a configuration that is written by hand gets one.
+Nothing of a tutorial is changed but its folder, which is a test's, its one date, which lies ahead, and where
+Microsoft is: `init` is told a cloud of its own, and a configuration that is written by hand gets one. The
+demo's tenant is less busy. What a program that stays open is asked with goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import configparser
+import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import yaml
 from patience import PATIENCE_S
 
-import guide_commands
-from guide_pages import Click, Fence, differing_line, parts_of
+import tutorial_commands
 from m365watch.clock import SystemClock
 from m365watch.simulator.identities import TenantIdentity, derive_identities
 from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
 OWN = {TENANT: "contoso.example"}
-"""The one tenant of most guides, and its domain."""
+"""The one tenant of most tutorials, and its domain."""
 PLACE = "/srv/m365watch"
-"""The folder of the guides."""
+"""The folder of the tutorials."""
 IDENTITY = "/run/identity"
 """Where an issuer writes its tokens."""
 END = "2028-01-31"
-"""The one date of the guides; a test must not find it past."""
+"""The day of the tutorials on which something ends; a test must not find it past."""
+WEEK_AGO, JUST_NOW = "2026-11-20", "2026-11-27T21:00Z"
+"""A day and an instant of the tutorials, as somebody types them who counts back from now."""
 CREDENTIALS = "credentials-of-systemd"
 _LIMIT_S = PATIENCE_S
 _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
 _EXIT_CODE = re.compile(r"# exit code (\d)")
 _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
+demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 500; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
     before=
@@ -63,6 +70,8 @@ until_stopped() {
 case "$1 $2 $*" in
     init*) set -- "$@" --cloud custom --login-url "$SIMULATOR" --management-url "$SIMULATOR" \
         --graph-url "$SIMULATOR/graph" ;;
+    "demo "*--no-board*) demo "$@" ;;
+    "demo "*) demo "$@" --board ;;
     "consent serve"*) set -- "$@" --port 0 ;;
     run*--once*|run*--validate*) ;;
     run*) until_stopped "$@" ;;
@@ -71,8 +80,20 @@ m365watch "$@"
 """
 
 
+_TERMINAL = """\
+if [ -f "$TERMINAL" ]; then . "$TERMINAL"; fi
+trap '{ export -p; printf "cd %s\\n" "'"'"'$PWD'"'"'"; } >"$TERMINAL"' EXIT
+"""
+_SERVICE = 'cd /srv/m365watch && exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" run --config m365watch.yaml'
+_SIMULATE = ".venv/bin/m365watch simulate --days 1 --records-per-day 500 --write-config try.json\n"
+_STAYS_OPEN = {"m365watch demo\n": "  http://", _SIMULATE: "collect from it"}
+"""What has a terminal of its own, and what its last line has in it once it is at rest."""
+
 Variables = Callable[[RunningSimulator], Mapping[str, str]]
 """What the environment of a place has, by the simulator that it is to meet."""
+
+
+M = TypeVar("M", bound="Machine")
 
 
 def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
@@ -81,26 +102,35 @@ def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
 
 
 class Machine:
-    """A folder, a clipboard, and the commands of the guide; the portal's acts change the simulator."""
+    """A folder, a clipboard, and the commands of the tutorial; the portal's acts change the simulator."""
 
     def __init__(
         self, folder: Path, running: RunningSimulator, commands: Path, variables: Mapping[str, str]
     ) -> None:
         """`commands` is the socket at which m365watch waits; `variables` are what the place sets."""
         self.folder = folder / "place"
-        self._running = running
+        self.files = self.folder
+        """Where files lie that a block names."""
+        self.running = running
         self._clipboard = ""
         self._unit = ""
-        """The systemd unit, as far as the guide has written it."""
-        self._variables = {
+        """The systemd unit, as far as the tutorial has written it."""
+        self._names: Names | None = None
+        """Where what a page names is called otherwise here."""
+        self._asked: Fence | None = None
+        """The last commands."""
+        self._open: list[asyncio.subprocess.Process] = []
+        """What has a terminal of its own until the page is over."""
+        self.variables = {
             "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
             "HOME": str(folder),
             "LC_ALL": "C.UTF-8",
             "COLUMNS": "80",
             "NO_COLOR": "1",
             "PYTHON": sys.executable,
-            "COMMANDS": str(Path(guide_commands.__file__)),
+            "COMMANDS": str(Path(tutorial_commands.__file__)),
             "SOCKET": str(commands),
+            "TERMINAL": str(folder / "terminal"),
             "SIMULATOR": running.url,
             "AZURE_TENANT_ID": TENANT,
             "AZURE_CLIENT_ID": APPLICATION,
@@ -111,32 +141,53 @@ class Machine:
         token.parent.mkdir()
         token.write_text(running.issuer.token(SystemClock().now()))
         token.chmod(0o600)
-        self._write_command(folder / "bin" / "m365watch", _COMMAND)
-        self._write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
+        self.write_command(folder / "bin" / "m365watch", _COMMAND)
+        self.write_command(folder / "bin" / "sudo", '#!/bin/sh\nexec "$@"\n')
 
     @staticmethod
-    def _write_command(path: Path, text: str) -> None:
-        path.parent.mkdir(exist_ok=True)
+    def write_command(path: Path, text: str) -> None:
+        """A program of the machine's."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o700)
 
-    async def follow(self, page: str) -> None:
-        """Do all that the page says, and hold what it shows against what is printed."""
+    def write_configuration(self, name: str) -> None:
+        """What somebody has who collects already."""
+        self.folder.mkdir()
+        path = self.folder / name
+        path.write_text(json.dumps(self.running.configuration()))
+        path.chmod(0o600)
+
+    async def follow(self, page: str, *, learns_names: bool = False) -> None:
+        """Do all that the page says, and hold what it shows against what is printed.
+
+        With `learns_names` people, addresses and alerts may be others here, each the same at every place.
+        """
+        self._names = Names() if learns_names else None
+        try:
+            await self._follow(page)
+        finally:
+            codes = [await self._close(process) for process in self._open]
+        assert not any(codes), f"what had a terminal of its own ended with {codes}"
+
+    async def _follow(self, page: str) -> None:
         printed: str | None = None
         for part in parts_of(page):
             if isinstance(part, Click):
-                self._click(part.act)
+                await self.click(part.act)
             elif not part.reason:
-                printed = await self._try(part, printed)
+                printed = await self.try_block(part, printed)
 
-    async def _try(self, block: Fence, before: str | None) -> str | None:
+    async def try_block(self, block: Fence, before: str | None) -> str | None:
         """What the block prints, if it has commands; one of output is held against `before`."""
         match block:
+            case Fence(kind="sh") if block.text in _STAYS_OPEN:
+                return await self._start(block)
             case Fence(kind="sh"):
                 return await self._run(block)
             case Fence(kind="text"):
                 assert before is not None, f"line {block.line} shows what no command printed"
-                self._compare(block, before)
+                await self._compare_in_time(block, before)
             case Fence(kind="yaml", title="kubernetes"):
                 await self._deploy(block)
             case Fence(kind="yaml"):
@@ -152,9 +203,16 @@ class Machine:
     @property
     def identity(self) -> TenantIdentity:
         """The first tenant and its application, as they are now."""
-        return self._running.tenants[0].identity
+        return self.running.tenants[0].identity
 
-    def _click(self, act: str) -> None:
+    async def click(self, act: str) -> None:
+        """Do what is done in the portal, or what the machine does."""
+        if act == "the service runs":
+            self._open.append(await self._begin(_SERVICE, {}))
+            return
+        if act == "the service stops":
+            assert await self._close(self._open.pop()) == 0
+            return
         acts: dict[str, Callable[[], None]] = {
             "": self._begin_again,
             "copy the secret": lambda: self._copy(self.identity.client_secret),
@@ -162,7 +220,7 @@ class Machine:
             "delete the first secret": lambda: self._change(client_secret=""),
             "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
             "upload next.cer": lambda: self._upload("next.cer"),
-            "a tenant revokes its consent": self._withdraw,
+            "the tenth tenant revokes its consent": self.running.tenants[-1].tokens.consent.withdraw,
             "trust the issuer": lambda: None,
             "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
@@ -186,12 +244,9 @@ class Machine:
         assert pem in (self.identity.certificate or b"")
         self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
 
-    def _withdraw(self) -> None:
-        self._running.tenants[1].tokens.consent.withdraw()
-
     def _change(self, **changes: Any) -> None:
         """The application is one, however many tenants know it."""
-        for tenant in self._running.tenants:
+        for tenant in self.running.tenants:
             tenant.adopt(replace(tenant.identity, **changes))
 
     # What the machine does.
@@ -199,26 +254,53 @@ class Machine:
     def _begin_again(self) -> None:
         """Another machine, or the same one with nothing on it."""
         self._unit = ""
+        (self.folder.parent / "terminal").unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent / "etc"):
             if folder.exists():
                 folder.rename(folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}"))
 
     async def _run(self, block: Fence) -> str:
         """What the block prints, on both streams; it has to end as it says."""
-        code, printed = await self._shell(block.text)
+        self._asked = block
+        code, printed = await self.shell(block.text)
         said = _EXIT_CODE.search(block.text)
         assert code == (int(said[1]) if said else 0), f"line {block.line} ended with {code}:\n{printed}"
         return printed
 
-    async def _shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-ec", self._localized(text)),
+    async def _start(self, block: Fence) -> str:
+        """What the program prints until it has nothing more to do; it stays there until the page is over."""
+        process = await self._begin(f"exec {block.text}", {})
+        self._open.append(process)
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(_LIMIT_S):
+            while not (lines and _STAYS_OPEN[block.text] in lines[-1]):
+                line = await process.stdout.readline()
+                assert line, f"line {block.line} ended:\n{''.join(lines)}"
+                lines.append(line.decode())
+        return "".join(lines)
+
+    async def _close(self, process: asyncio.subprocess.Process) -> int:
+        """The exit code of a program that is asked to end, as by Ctrl-C."""
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(_LIMIT_S):
+            await process.communicate()
+        return process.returncode or 0
+
+    async def _begin(self, text: str, variables: Mapping[str, str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-ec", self.localized(text)),
             cwd=self.folder if self.folder.is_dir() else self.folder.parent,
-            env={**self._variables, **(variables or {})},
+            env={**self.variables, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    async def shell(self, text: str, variables: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """In the terminal that the commands before were typed into: its folder and its variables stay."""
+        process = await self._begin(text if variables else _TERMINAL + text, variables or {})
         assert process.stdin is not None
         process.stdin.write(f"{self._clipboard}\n".encode())
         process.stdin.close()
@@ -252,54 +334,77 @@ class Machine:
                     await self._consent(browser, page)
         return "".join(lines)
 
-    def _localized(self, text: str) -> str:
+    def localized(self, text: str) -> str:
+        """What the page says, with this machine's folders, its dates, and the names that are known."""
         ahead = SystemClock().now().astimezone(UTC) + timedelta(days=400)
+        text = self._names.here(text) if self._names else text
         for path, here in self._places().items():
             text = re.sub(rf"{path}(?![\w.-])", str(here), text)
+        text = text.replace(WEEK_AGO, f"{ahead - timedelta(days=407):%Y-%m-%d}")
+        text = text.replace(JUST_NOW, f"{ahead - timedelta(days=400, seconds=1):%Y-%m-%dT%H:%M:%SZ}")
         return text.replace(END, f"{ahead:%Y-%m-%d}")
 
     def _places(self) -> dict[str, Path]:
-        """Folders of the guides, and where they are here."""
+        """Folders of the tutorials, and where they are here."""
         home = self.folder.parent
         return {PLACE: self.folder, "/etc/m365watch": home / "etc", IDENTITY: home / "identity"}
 
     def _shown(self, printed: str) -> str:
-        """What was printed, as it would be at Microsoft's addresses and in the guide's folder."""
+        """What was printed, as it would be at Microsoft's addresses and in the tutorial's folder."""
         text = printed
         for path, here in self._places().items():
             text = text.replace(str(here), path)
-        text = re.sub(re.escape(self._running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
-        return text.replace(self._running.url, "https://manage.office.com")
+        text = re.sub(re.escape(self.running.url) + r"(?=/[\w.-]+/(?:adminconsent|oauth2))", _LOGIN, text)
+        return text.replace(self.running.url, "https://manage.office.com")
+
+    async def _compare_in_time(self, shown: Fence, printed: str) -> None:
+        """While a service runs, what it has not come to yet is looked for again."""
+        asked, until_s = self._asked, time.monotonic() + _LIMIT_S
+        while self._open and asked is not None and _asks(asked) and time.monotonic() < until_s:
+            if differing_line(self._end_named(shown.text), printed, self._names) is None:
+                return
+            printed = await self._run(asked)
+        self._compare(shown, printed)
 
     def _compare(self, shown: Fence, printed: str) -> None:
-        differing = differing_line(self._end_named(shown.text), printed)
+        differing = differing_line(self._end_named(shown.text), printed, self._names)
         assert differing is None, f"line {shown.line} shows {differing!r}; printed was:\n{printed}"
 
     def _end_named(self, text: str) -> str:
-        return text.replace(END, self._localized(END))
+        return text.replace(END, self.localized(END))
 
     def _edit(self, block: Fence) -> None:
         """Do to a configuration what the block shows: it is the file of that name, or goes into it."""
         how, _, name = block.title.rpartition(" ")
-        path = self.folder / name
-        given = yaml.safe_load(self._localized(block.text))
+        path = self.files / name
+        given = yaml.safe_load(self.localized(block.text))
         match how:
             case "in":
                 before = yaml.safe_load(path.read_text())
                 document = _merged(before, given)
                 self._place(document["inputs"][name] for name in {*document["inputs"]} - {*before["inputs"]})
+            case "sections of":
+                document = yaml.safe_load(path.read_text()) | given
+            case "services of":
+                document = yaml.safe_load(path.read_text())
+                for section in document["inputs"].values():
+                    section["services"] = given
             case "out of":
                 document = _without(yaml.safe_load(path.read_text()), given)
+            case "" if "inputs" in given:
+                self.place_configuration(path, given)
+                return
             case "":
-                return self._write_configuration(path, given)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(self.localized(block.text))
+                return
             case _:
                 raise AssertionError(f"line {block.line}: a block of YAML begins with its file's name")
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        return None
 
     async def _deploy(self, block: Fence) -> None:
         """Put the configuration of the manifest where the pod has it, and run the container's command."""
-        objects = {one["kind"]: one for one in yaml.safe_load_all(self._localized(block.text))}
+        objects = {one["kind"]: one for one in yaml.safe_load_all(self.localized(block.text))}
         assert {one["metadata"]["namespace"] for one in objects.values()} == {"monitoring"}
         pod = objects["Deployment"]["spec"]["template"]
         assert pod["spec"]["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
@@ -310,11 +415,11 @@ class Machine:
         mounts["data"].mkdir()
         mounts["config"].mkdir()
         for name, text in objects["ConfigMap"]["data"].items():
-            self._write_configuration(mounts["config"] / name, yaml.safe_load(text))
-        code, printed = await self._shell(shlex.join(container["command"]))
+            self.place_configuration(mounts["config"] / name, yaml.safe_load(text))
+        code, printed = await self.shell(shlex.join(container["command"]))
         assert code == 0, f"line {block.line}:\n{printed}"
 
-    def _write_configuration(self, path: Path, document: Any) -> None:
+    def place_configuration(self, path: Path, document: Any) -> None:
         """A configuration that was written by hand, in the simulator's cloud."""
         self._place(document["inputs"].values())
         path.write_text(yaml.safe_dump(document))
@@ -323,19 +428,19 @@ class Machine:
     def _place(self, inputs: Iterable[Any]) -> None:
         """Put inputs that were written by hand into the simulator's cloud."""
         for section in inputs:
-            section["cloud"] = {"login_url": self._running.url, "management_url": self._running.url}
+            section["cloud"] = {"login_url": self.running.url, "management_url": self.running.url}
 
     async def _serve(self, block: Fence) -> None:
         """Start the service of a systemd unit as systemd does, until it has caught up, and stop it."""
         unit = configparser.ConfigParser(interpolation=None, strict=False)
         unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
-        self._unit += self._localized(block.text)
+        self._unit += self.localized(block.text)
         unit.read_string(self._unit)
         service = unit["Service"]
         variables = self._lend(service["LoadCredential"]) if "LoadCredential" in service else {}
         program, *words = shlex.split(service["ExecStart"])
         assert Path(program).name == "m365watch"
-        code, printed = await self._shell(shlex.join(["m365watch", *words]), variables)
+        code, printed = await self.shell(shlex.join(["m365watch", *words]), variables)
         assert code == 0, f"line {block.line}:\n{printed}"
 
     def _lend(self, credential: str) -> dict[str, str]:
@@ -349,6 +454,12 @@ class Machine:
 
 
 _LOGIN = "https://login.microsoftonline.com"
+
+
+def _asks(block: Fence) -> bool:
+    """Whether the commands change nothing, so that they may be asked again."""
+    words = re.findall(r"^m365watch (\w+)", block.text, re.MULTILINE)
+    return bool(words) and {*words} <= {"check", "query", "status", "tenants"}
 
 
 def _merged(document: Any, given: Any) -> Any:
@@ -378,8 +489,10 @@ async def machine_at(
     tenants: Mapping[str, str] = OWN,
     scenario: str = "",
     variables: Variables = no_variables,
-) -> AsyncIterator[Machine]:
-    """A machine, and simulated tenants with the ids and domains of the guides, and one application."""
+    records_per_day: int = 40,
+    kind: type[M],
+) -> AsyncIterator[M]:
+    """A machine, and simulated tenants with the ids and domains of the tutorials, and one application."""
     derived = derive_identities(5, len(tenants))
     identities = tuple(
         replace(
@@ -396,9 +509,9 @@ async def machine_at(
         seed=5,
         tenants=identities,
         days=1,
-        records_per_day=40,
+        records_per_day=records_per_day,
         live=False,
-        scenario=parse_scenario(scenario, where="a guide") if scenario else None,
+        scenario=parse_scenario(scenario, where="a tutorial") if scenario else None,
     )
     async with simulator_running(settings, clock=SystemClock()) as running:
-        yield Machine(folder, running, commands, variables(running))
+        yield kind(folder, running, commands, variables(running))

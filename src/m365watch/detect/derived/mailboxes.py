@@ -1,0 +1,49 @@
+r"""Which mailbox a rule or a setting is of, in one spelling for all the ways in which records name it.
+
+The same mailbox is ada@contoso.example where its owner acts, `ada` in ObjectId of Set-Mailbox, and
+`<server>/<organisation>/ada\<rule>` in that of a rule.
+
+Source: 11 published records of rules and forwarding.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from m365watch.detect.derived.operation import normalise_operation
+
+if TYPE_CHECKING:
+    from m365watch.detect.fields import Value, View
+
+_NUMBER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Some mailboxes are named by a number, which no other name of theirs tells."""
+
+
+def mailbox_alias(view: View) -> tuple[Value, ...]:
+    """The mailbox's name before any @ and behind any path, in lower case; who acted, where none is named."""
+    operation = normalise_operation(view.first("Operation"))
+    by_number = ""
+    for name in _names_for(operation):
+        alias = _alias_of(view.first(name), is_rule=operation.endswith("inboxrule"))
+        if alias and not _NUMBER.fullmatch(alias):
+            return (alias,)
+        by_number = by_number or (alias if name != "ObjectId" else "")
+    alias = by_number or _alias_of(view.first("UserId"))
+    return (alias,) if alias else ()
+
+
+def _names_for(operation: str) -> tuple[str, ...]:
+    """Where an operation says which mailbox it is about; a transport rule is about all."""
+    if operation.endswith("inboxrule"):
+        return ("Parameters.Mailbox", "ObjectId")
+    if operation.endswith("-mailbox"):
+        return ("Parameters.Identity", "ObjectId")
+    return () if operation.endswith("transportrule") else ("MailboxOwnerUPN",)
+
+
+def _alias_of(text: str, *, is_rule: bool = False) -> str:
+    r"""The name ada in ada@contoso.example, in <server>/<organisation>/ada, and in ada\Invoices of a rule."""
+    if is_rule:
+        text = text.partition("\\")[0]
+    return text.rpartition("/")[2].rpartition("\\")[2].partition("@")[0].strip().lower()

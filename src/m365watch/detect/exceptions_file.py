@@ -1,0 +1,91 @@
+"""The user's file of exceptions, read: every mistake becomes a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m365watch.config.files import read_small_file
+from m365watch.detect.exceptions import AlertException, Exceptions
+
+FILE_BYTES_MAX = 4 * 1_048_576
+EXCEPTIONS_MAX = 10_000
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    rule: str = Field(min_length=1)
+    reason: str = Field(min_length=1, max_length=500)
+    entity: dict[str, str] = Field(default_factory=dict)
+    tenant: str = ""
+    until: date | None = None
+
+
+def _value_of(one: _Written) -> AlertException:
+    return AlertException(one.rule, one.reason, one.entity, one.tenant, one.until)
+
+
+def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
+    """The exceptions of a file, and a line for each mistake in it; those with a mistake are left out."""
+    import yaml
+
+    from m365watch.detect.documents import load_document, reason_of
+
+    try:
+        content, _ = read_small_file(path, bytes_max=FILE_BYTES_MAX)
+        if len(content) > FILE_BYTES_MAX:
+            return Exceptions(), [f"{path}: is larger than {FILE_BYTES_MAX} bytes"]
+        document, root = load_document(content)
+    except FileNotFoundError:
+        return Exceptions(), [f"{path}: there is no such file"]
+    except yaml.YAMLError as error:
+        return Exceptions(), [f"{path}: is no YAML: {reason_of(error)}"]
+    except ValueError as error:
+        return Exceptions(), [f"{path}: {error}"]
+    except RecursionError:
+        return Exceptions(), [f"{path}: is nested too deeply"]
+    found = document.get("exceptions") if isinstance(document, dict) else document
+    if document is None or found is None:
+        return Exceptions(), []
+    if not isinstance(found, list):
+        return Exceptions(), [f"{path}: exceptions: is no list"]
+    return _parse(found, str(path), _lines_of(root))
+
+
+def _lines_of(root: Any) -> list[int]:
+    """The line on which each exception begins; none where they stand in an unusual way."""
+    import yaml
+
+    node = root
+    if isinstance(node, yaml.MappingNode):
+        node = next((value for key, value in node.value if key.value == "exceptions"), None)
+    return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
+
+
+def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Exceptions, list[str]]:
+    kept: list[AlertException] = []
+    mistakes: list[str] = []
+    for number, one in enumerate(found[:EXCEPTIONS_MAX]):
+        try:
+            kept.append(_value_of(_Written.model_validate(one)))
+        except ValidationError as error:
+            place = f"{path}:{lines[number]}" if number < len(lines) else path
+            mistakes += [
+                f"{place}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
+                f"{_words(mistake['type'], mistake['msg'])}"
+                for mistake in error.errors(include_url=False)
+            ]
+    if len(found) > EXCEPTIONS_MAX:
+        mistakes.append(f"{path}: has more than {EXCEPTIONS_MAX} exceptions; the rest is left out")
+    return Exceptions(tuple(kept)), mistakes
+
+
+def _words(kind: str, text: str) -> str:
+    if kind == "extra_forbidden":
+        return "is no key that is known here"
+    return "is missing" if kind == "missing" else f"{text[:1].lower()}{text[1:]}"

@@ -1,0 +1,83 @@
+"""What an application is called by: records have now its id, now that of an object of the directory.
+
+An application has an id that is the same everywhere, a registration in its home tenant, and a service
+principal in each tenant that uses it; both of these have object ids of their own, which Graph takes in other
+places.
+
+Source: Microsoft Graph, application and servicePrincipal, "alternate key appId"; published records, whose
+ObjectId is `Application_` or `ServicePrincipal_` and an object's id, or the application's.
+"""
+
+from __future__ import annotations
+
+from m365watch.respond.quoting import guid_in, odata, powershell
+from m365watch.values import dataclass
+
+_REGISTRATION = "application_"
+_PRINCIPAL = "serviceprincipal_"
+_FOUND = "(appId='{subject.appId}')"
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An application, by whichever id the alert has."""
+
+    id: str
+    """A GUID, in lower case."""
+    told: str
+    """As a step's title names it."""
+    registration: str
+    """The path of its registration; {subject.appId} stands for what was looked up."""
+    registration_subject: str
+    """The path that has to be read for that first; empty for none."""
+    principal: str
+    """The path of its service principal, and so on."""
+    principal_subject: str
+    get_registration: str
+    """PowerShell that gives it as $registration."""
+    get_principal: str
+    """PowerShell that gives the service principal as $app."""
+
+
+def app_of(value: str) -> App | None:
+    """The application that an alert names so; None where it is no id."""
+    guid = guid_in(value)
+    if not guid:
+        return None
+    quoted = powershell(guid)
+    if value.lower().startswith(_REGISTRATION):
+        own = f"/applications/{guid}"
+        get = f"$registration = Get-MgApplication -ApplicationId {quoted}"
+        return App(
+            id=guid,
+            told=f"with the object id {guid}",
+            registration=own,
+            registration_subject="",
+            principal=f"/servicePrincipals{_FOUND}",
+            principal_subject=f"{own}?$select=id,appId",
+            get_registration=get,
+            get_principal=f"{get}; $app = Get-MgServicePrincipalByAppId -AppId $registration.AppId",
+        )
+    if value.lower().startswith(_PRINCIPAL):
+        own = f"/servicePrincipals/{guid}"
+        get = f"$app = Get-MgServicePrincipal -ServicePrincipalId {quoted}"
+        return App(
+            id=guid,
+            told=f"whose service principal is {guid}",
+            registration=f"/applications{_FOUND}",
+            registration_subject=f"{own}?$select=id,appId",
+            principal=own,
+            principal_subject="",
+            get_registration=f"{get}; $registration = Get-MgApplicationByAppId -AppId $app.AppId",
+            get_principal=get,
+        )
+    return App(
+        id=guid,
+        told=guid,
+        registration=f"/applications(appId={odata(guid)})",
+        registration_subject="",
+        principal=f"/servicePrincipals(appId={odata(guid)})",
+        principal_subject="",
+        get_registration=f"$registration = Get-MgApplicationByAppId -AppId {quoted}",
+        get_principal=f"$app = Get-MgServicePrincipalByAppId -AppId {quoted}",
+    )
