@@ -10,7 +10,7 @@ from datetime import datetime
 
 import structlog
 
-from m365watch.announcements.poller import HealthMeans, HealthPoller
+from m365watch.announcements.poller import HealthPoller
 from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
@@ -20,7 +20,8 @@ from m365watch.delivery import QueuedOutput
 from m365watch.errors import CollectorError
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
-from m365watch.feed.poller import OPERATOR_WAIT_S, FeedPoller
+from m365watch.feed.poller import FeedPoller
+from m365watch.feed.polling import OPERATOR_WAIT_S, Poller, PollMeans
 from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.feed.tries import REFUSED, FetchedBlob
 from m365watch.feed.troubles import Troubles
@@ -43,9 +44,9 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 BYTES_PREPARED_MAX = 16 * 1024 * 1024
 """As many more where an output writes one batch while it commits another: without them a lake took 5 % fewer
 records a second, while files alone would only leave the processor's cache."""
-LARGE_BATCHES = BatchBounds(records=16_000, size_bytes=22 * 1024 * 1024)
+LARGE_BATCHES = BatchBounds(records=14_000, size_bytes=18 * 1024 * 1024)
 """Those of a run that fills nothing but lakes: each is a commit, and a row group of each of its days."""
-BYTES_LARGE_MAX = 48 * 1024 * 1024
+BYTES_LARGE_MAX = 32 * 1024 * 1024
 """What more may be in flight then, in place of `BYTES_PREPARED_MAX`."""
 STOP_S = 8.0
 """How long a stopped collector goes on with what it has fetched already."""
@@ -164,7 +165,7 @@ class CollectorRun:
         polled = {} if instead else feeds
         self._pollers = {feed: self._poller(feed, reached) for feed, reached in polled.items()}
         self._polling: dict[Feed, asyncio.Task[None]] = {}
-        self._begin_poll: Callable[[FeedPoller | HealthPoller], None] | None = None
+        self._begin_poll: Callable[[Poller], None] | None = None
         """Begins the polls of one feed; None while nothing is polled."""
         self._sources = instead.start(self._source_means()) if instead else ()
 
@@ -196,31 +197,16 @@ class CollectorRun:
         fetcher = self._fetcher
         return SourceMeans(self._ledger, self._calls, fetcher.wake, fetcher.wait_idle, fetcher.wait_fetched)
 
-    def _poller(self, feed: Feed, reached: ReachedFeed) -> FeedPoller | HealthPoller:
+    def _poller(self, feed: Feed, reached: ReachedFeed) -> Poller:
         if reached.health is not None:
-            return self._health_poller(feed, reached, reached.health)
-        parts = self._parts
-        poller = FeedPoller(
-            feed,
-            reached.access,
-            settings=reached.polling,
-            ledger=parts.ledger,
-            calls=parts.calls,
-            troubles=parts.troubles,
-            cycles=parts.cycles,
-            clock=parts.clock,
-            random=parts.random,
-            on_listed=self._fetcher.wake,
-        )
+            return HealthPoller(feed, reached.health, settings=reached.polling, means=self._poll_means())
+        poller = FeedPoller(feed, reached.access, settings=reached.polling, means=self._poll_means())
         poller.watch, poller.on_polled = self._desk.daily(feed), self._hear
         return poller
 
-    def _health_poller(self, feed: Feed, reached: ReachedFeed, health: HealthMeans) -> HealthPoller:
+    def _poll_means(self) -> PollMeans:
         parts = self._parts
-        return HealthPoller(
-            feed,
-            health,
-            settings=reached.polling,
+        return PollMeans(
             ledger=parts.ledger,
             calls=parts.calls,
             troubles=parts.troubles,
@@ -341,7 +327,7 @@ class CollectorRun:
         """All feeds; with `once`, also until every blob has had its round of tries."""
         async with asyncio.TaskGroup() as tasks:
 
-            def begin(poller: FeedPoller | HealthPoller) -> None:
+            def begin(poller: Poller) -> None:
                 poll = poller.run(once=once, stop=stop)
                 self._polling[poller.feed] = tasks.create_task(poll, name=f"poll {poller.feed}")
 

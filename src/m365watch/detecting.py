@@ -360,6 +360,7 @@ class AlertTeller:
         self._clock = clock
         self._since_s = -TOLD_EVERY_S
         self._told = 0
+        self._worst = -1
         self._untold = 0
 
     def __call__(self, changes: Sequence[Change]) -> None:
@@ -367,14 +368,17 @@ class AlertTeller:
         new = _new_alerts(changes)
         now_s = self._clock.monotonic_s()
         if now_s - self._since_s >= TOLD_EVERY_S:
-            self._since_s, self._told = now_s, 0
+            self._since_s, self._told, self._worst = now_s, 0, -1
             self._tell_rest()
-        room = TOLD_MAX - self._told
-        for alert in new[:room]:
-            _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
-        self._told += min(len(new), room)
         is_first = not self._untold
-        self._untold += max(0, len(new) - room)
+        for alert in new:
+            # What is worse than all that was named is named too: the first to come are seldom the worst.
+            if self._told < TOLD_MAX or alert.severity.rank > self._worst:
+                _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
+                self._told += 1
+                self._worst = max(self._worst, alert.severity.rank)
+            else:
+                self._untold += 1
         if self._untold and is_first:
             _log.info("more alerts have come than are named here; `m365watch alerts list` has all")
 

@@ -24,7 +24,7 @@ from m365watch.expiry.registration import Registration
 from m365watch.feed.api import ManagementApi
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.limited import LimitedBudget
-from m365watch.feed.poller import PollSettings
+from m365watch.feed.polling import PollSettings
 from m365watch.feed.port import Api
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess

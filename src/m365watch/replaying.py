@@ -25,7 +25,7 @@ from m365watch.config.settings import (
 from m365watch.config.values import is_guid
 from m365watch.entra.session import Session
 from m365watch.errors import LakeMissing, SettingsRefused
-from m365watch.feed.poller import PollSettings
+from m365watch.feed.polling import PollSettings
 from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess

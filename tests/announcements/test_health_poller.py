@@ -26,7 +26,7 @@ from m365watch.errors import (
     Throttled,
     Unavailable,
 )
-from m365watch.feed.poller import OPERATOR_WAIT_S, PollSettings
+from m365watch.feed.polling import OPERATOR_WAIT_S, PollMeans, PollSettings
 from m365watch.feed.troubles import Trouble, Troubles
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.recovered import wanted_bodies
@@ -107,13 +107,15 @@ class House:
             FEED,
             HealthMeans(self.graph, frozenset(Kind), self.pages, self.sweep),
             settings=PollSettings(None, timedelta(), period_s),
-            ledger=self.ledger,
-            calls=calls,
-            troubles=Troubles(self.ledger, CallsInLine(), self.clock, self.told.append),
-            cycles=PullCycles(self.clock),
-            clock=self.clock,
-            random=Even(),
-            on_listed=self.woken.append,
+            means=PollMeans(
+                ledger=self.ledger,
+                calls=calls,
+                troubles=Troubles(self.ledger, CallsInLine(), self.clock, self.told.append),
+                cycles=PullCycles(self.clock),
+                clock=self.clock,
+                random=Even(),
+                on_listed=self.woken.append,
+            ),
         )
 
     def known(self) -> Counter[tuple[str, str]]:

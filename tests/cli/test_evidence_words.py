@@ -76,3 +76,14 @@ def test_a_failure_is_told_by_what_tells_it(fields: dict[str, Any], told: str) -
 def test_a_record_of_an_odd_shape_says_nothing(text: str) -> None:
     """And stops nobody from reading the others."""
     assert (details_of(text), failure_of(text)) == ("", "")
+
+
+def test_microsofts_own_findings_say_what_was_found() -> None:
+    """The name of its alert, the link that was followed, the rule against data loss."""
+    alert = raw(Operation="AlertTriggered", Name="Creation of forwarding/redirect rule", Severity="High")
+    loss = raw(PolicyDetails=[{"PolicyName": "Cards", "Rules": [{"RuleName": "Many"}, {"RuleName": "Few"}]}])
+
+    assert details_of(alert) == "Name: Creation of forwarding/redirect rule; Severity: High"
+    assert details_of(raw(Url="https://evil.example/x")) == "Url: https://evil.example/x"
+    assert details_of(loss) == "policy Cards: Many, Few"
+    assert details_of(raw(PolicyDetails=["x", {"PolicyName": "A", "Rules": 5}], Name=7)) == "policy A: "

@@ -19,7 +19,7 @@ from patience import PATIENCE_S
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.alone import Piece, Take, Told, write_frame
-from m365watch.detect.aside import QUIET_LOOKS, AsideEngine, Child, ChildLost, part_of
+from m365watch.detect.aside import QUIET_LOOKS, AsideEngine, Child, ChildLost, KindNumbers, part_of
 from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
@@ -217,7 +217,7 @@ def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path) -> None:
     """The collector was killed while it told of it."""
     state = open_state(tmp_path)
     told = Told(state.path, state.take_hold(), False, tuple(all_rules()), NOTHING_KNOWN, Exceptions())
-    parts = [part_of(portion, lambda _kind: True) for portion in batches()[0]]
+    parts = [part_of(portion, KindNumbers(lambda _kind: True)) for portion in batches()[0]]
     command = [sys.executable, "-m", "m365watch.detect.alone"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -229,6 +229,19 @@ def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path) -> None:
 
     assert (state.last_batch, state.count()["matches"]) == (0, 0)
     state.close()
+
+
+def test_what_no_rule_can_match_is_not_sent() -> None:
+    """Of the others each comes with its kind, in its place; however often kinds are numbered."""
+    portions = batches()[1]
+    wanted = {kind for portion in portions for kind in portion.kinds if (kind[0] or "")[:1] in "FMU"}
+    kinds = KindNumbers(wanted.__contains__)
+    for portion in (*portions, *portions):
+        part = part_of(portion, kinds)
+        pairs = zip(portion.records, portion.kinds, strict=True)
+
+        assert [*zip(part.records, part.kinds, strict=True)] == [one for one in pairs if one[1] in wanted]
+        assert (part.count, part.earliest_ms) == (portion.count, portion.earliest_ms)
 
 
 def test_a_child_imports_little() -> None:

@@ -266,3 +266,13 @@ def test_a_rule_without_words_of_its_own_is_told_in_words(tmp_path: Path) -> Non
     assert two.explanation == (
         "A rule for ann@contoso.example: 2 records from 2026-11-02 00:00:00Z to 2026-11-02 00:00:05Z."
     )
+
+
+def test_a_headline_tells_alerts_of_one_rule_apart(tmp_path: Path) -> None:
+    """Whoever reads a list sees what it is; the rule keeps its own title."""
+    extension = {"headline": "Microsoft: {Name}", "group_by": "Name"}
+    library = load(tmp_path, **extension)
+    found = [*alerts_of(library, [record(0, Operation="One", Name="Bad\nlink"), record(1, Operation="One")])]
+
+    assert [alert.title for alert in found] == ["Microsoft: Bad link", "Microsoft: (unknown)"]
+    assert library.rules[0].title == "A rule"

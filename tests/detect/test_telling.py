@@ -64,6 +64,22 @@ def test_as_many_as_have_room_are_told_without_a_word_of_more() -> None:
     assert MORE not in told
 
 
+def test_what_is_worse_than_all_that_was_named_is_named_too() -> None:
+    """In a first run the oldest come first, and the worst would be among those that are only counted."""
+    teller = AlertTeller(FakeClock())
+    told_of(teller, TOLD_MAX)
+    worst = replace(AN_ALERT, id=AlertId("f" * 32), severity=Severity.CRITICAL)
+
+    with capture_logs() as lines:
+        teller([*new_alerts(2), Change(News.NEW, worst)])
+        teller([Change(News.NEW, worst)])
+
+    assert [str(line["event"]) for line in lines] == [
+        f"alert, critical: {AN_ALERT.title}; `m365watch alerts show ffffffff`",
+        MORE,
+    ]
+
+
 def test_the_next_minute_says_how_many_were_not_named() -> None:
     """And has room of its own."""
     clock = FakeClock()

@@ -16,7 +16,7 @@ from m365watch.app import PATIENCE_ONCE_S
 from m365watch.cli.commands import PLACES
 from m365watch.collection import STOP_S
 from m365watch.errors import CollectorError, LedgerUnusable
-from m365watch.feed.poller import BACKOFF_S_MAX, OPERATOR_WAIT_S
+from m365watch.feed.polling import BACKOFF_S_MAX, OPERATOR_WAIT_S
 from m365watch.feed.tries import RETRY_WAITS_S
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger

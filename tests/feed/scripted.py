@@ -10,7 +10,8 @@ from pathlib import Path
 
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
-from m365watch.feed.poller import FeedPoller, PollSettings
+from m365watch.feed.poller import FeedPoller
+from m365watch.feed.polling import PollMeans, PollSettings
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import FetchedBlob, TenantAccess
 from m365watch.feed.troubles import Trouble, Troubles
@@ -73,13 +74,15 @@ class House:
             feed,
             self.access(feed.tenant_id),
             settings=PollSettings(start_at, timedelta(seconds=lookback_s), period_s),
-            cycles=PullCycles(self.clock),
-            ledger=self.ledger,
-            calls=self.calls,
-            troubles=self.troubles,
-            clock=self.clock,
-            random=Even(),
-            on_listed=self.woken.append,
+            means=PollMeans(
+                cycles=PullCycles(self.clock),
+                ledger=self.ledger,
+                calls=self.calls,
+                troubles=self.troubles,
+                clock=self.clock,
+                random=Even(),
+                on_listed=self.woken.append,
+            ),
         )
 
     async def poll_once(self, poller: FeedPoller | None = None) -> FeedPoller:

@@ -24,7 +24,8 @@ from m365watch.errors import (
     Unreachable,
     WindowRefused,
 )
-from m365watch.feed.poller import MARGINS_S, REACH_ONCE_S, THROTTLED_ONCE, TRIES_ONCE
+from m365watch.feed.poller import MARGINS_S
+from m365watch.feed.polling import REACH_ONCE_S, THROTTLED_ONCE, TRIES_ONCE
 from m365watch.feed.relisting import relisting_due_at
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.troubles import Troubles

@@ -29,6 +29,7 @@ def test_a_missing_library_is_named_with_its_cure(tmp_path: Path, monkeypatch: p
 
     async def open_without() -> None:
         output = LakePlace(tmp_path).make()
+        output.preload()
         try:
             await output.open(last_batch=0, position="")
         finally:
@@ -36,6 +37,24 @@ def test_a_missing_library_is_named_with_its_cure(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(OutputUnusable, match="package deltalake; run: pip install pyarrow deltalake"):
         asyncio.run(open_without())
+
+
+def test_to_load_the_libraries_beforehand_touches_nothing(tmp_path: Path) -> None:
+    """Nothing is there before `open`, and everything after it."""
+    place = LakePlace(tmp_path / "lake")
+
+    async def preload_and_open() -> bool:
+        output = place.make()
+        output.preload()
+        # Behind it in the same thread, and it makes nothing either.
+        assert await output.take_over() == 0
+        was_there = place.directory.exists()
+        await output.open(last_batch=0, position="")
+        await output.close()
+        return was_there
+
+    assert not asyncio.run(preload_and_open())
+    assert (place.directory / "audit").is_dir()
 
 
 def test_the_libraries_are_loaded_only_when_opened() -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from m365watch.collection import CollectorRun, RunParts
 from m365watch.delivery import QueuedOutput
-from m365watch.feed.poller import PollSettings
+from m365watch.feed.polling import PollSettings
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.troubles import Troubles

@@ -8,7 +8,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from m365watch.errors import ConsentMissing, Defect, PermissionMissing
-from m365watch.feed.poller import OPERATOR_WAIT_S
+from m365watch.feed.polling import OPERATOR_WAIT_S
 from m365watch.feed.tries import FETCHES_MAX
 from m365watch.model import TenantId
 from m365watch.testing.api import Ask

@@ -7,7 +7,6 @@ ledger knows these: a crash in between makes them known at the next start, and n
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -16,34 +15,17 @@ import structlog
 
 from m365watch.announcements.known import Known, Told, datetime_of, find_news, known_of
 from m365watch.announcements.urls import Kind
-from m365watch.clock import Clock, Random
-from m365watch.defects import defect_of
 from m365watch.errors import (
     CollectorError,
-    LedgerUnavailable,
-    LedgerUnusable,
     NeedsOperator,
     RetryLater,
     Throttled,
     Unreachable,
     WindowRefused,
 )
-from m365watch.feed.poller import (
-    BACKOFF_S_MAX,
-    OPERATOR_WAIT_S,
-    REACH_ONCE_S,
-    REACH_TRIES_MIN,
-    THROTTLED_ONCE,
-    TRIES_ONCE,
-    PollSettings,
-    wait_at_most,
-)
-from m365watch.feed.troubles import Troubles
+from m365watch.feed.polling import Poller, PollMeans, PollSettings
 from m365watch.ledger.bounds import HORIZON
-from m365watch.ledger.port import Ledger
-from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
-from m365watch.monitor.cycles import PullCycles
 from m365watch.recovery.kept import KEPT_LIFE, KeptPages
 from m365watch.values import dataclass
 
@@ -60,7 +42,6 @@ WHOLE_EVERY = timedelta(days=1)
 """How often all issues and posts are read, and not only those that were modified lately."""
 OVERLAP = timedelta(hours=1)
 """How far before the latest modification that was seen the next look begins."""
-_BACKOFF_FIRST_S = 0.5
 
 
 class Announces(Protocol):
@@ -83,87 +64,22 @@ class HealthMeans:
     """Removes the bodies of the tenant's blobs that are final."""
 
 
-class HealthPoller:
+class HealthPoller(Poller):
     """Looks at one tenant's service health for ever, or once."""
 
-    def __init__(
-        self,
-        feed: Feed,
-        means: HealthMeans,
-        *,
-        settings: PollSettings,
-        ledger: Ledger,
-        calls: LedgerCalls,
-        troubles: Troubles,
-        cycles: PullCycles,
-        clock: Clock,
-        random: Random,
-        on_listed: Callable[[Feed], None],
-    ) -> None:
-        """`on_listed` hears whenever the ledger may know new blobs of the feed."""
-        self.feed = feed
-        self.windows_planned = 0
-        self.caught_up = False
-        self._means = means
-        self._settings = settings
-        self._ledger = ledger
-        self._calls = calls
-        self._troubles = troubles
-        self._cycles = cycles
-        self._clock = clock
-        self._random = random
-        self._on_listed = on_listed
-        self._failures = 0
-        self._failing_since_s = 0.0
+    def __init__(self, feed: Feed, health: HealthMeans, *, settings: PollSettings, means: PollMeans) -> None:
+        super().__init__(feed, settings, means)
+        self._health = health
         self._known: Known | None = None
         self._whole_at: dict[Kind, datetime] = {}
         self._takes_no_condition: set[Kind] = set()
-
-    async def run(self, *, once: bool, stop: asyncio.Event) -> None:
-        """Poll until `stop`; with `once`, until it succeeded or has to be given up.
-
-        Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
-
-        Raises: LedgerUnusable, LedgerUnavailable: no feed can go on.
-        """
-        while not stop.is_set():
-            self._cycles.begin(self.feed, period_s=self._settings.period_s)
-            error = await self._failure_of_poll()
-            if error is None:
-                self._failures = 0
-                await self._troubles.passed(self.feed)
-                self._cycles.complete(self.feed)
-                self.caught_up = True
-                if once:
-                    return
-                await wait_at_most(stop, self._settings.period_s)
-                continue
-            if not self._failures:
-                self._failing_since_s = self._clock.monotonic_s()
-            self._failures += 1
-            self._cycles.fall_behind(self.feed)
-            await self._troubles.note(self.feed, error)
-            if once and self._is_hopeless(error):
-                return
-            await wait_at_most(stop, self._pause_s(error))
-
-    async def _failure_of_poll(self) -> CollectorError | None:
-        try:
-            await self._poll()
-        except (LedgerUnavailable, LedgerUnusable):
-            raise
-        except CollectorError as error:
-            return error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
-            return defect_of(error, where=str(self.feed))
-        return None
 
     async def _poll(self) -> None:
         """One look. A kind that fails holds no other up: what failed is raised when the rest is known."""
         known = await self._recall()
         await self._make_known(known)
         # Only now: a body of which the ledger does not know yet would go.
-        await self._calls(self._means.sweep)
+        await self._calls(self._health.sweep)
         now = self._clock.now()
         failures: list[CollectorError] = []
         told = await self._look(known, now, failures)
@@ -172,7 +88,7 @@ class HealthPoller:
             told,
             tenant_id=self.feed.tenant_id,
             at=_seen_at(known, now),
-            wanted=self._means.kinds,
+            wanted=self._health.kinds,
             start_at=self._settings.start_at,
         )
         if news.records:
@@ -194,7 +110,7 @@ class HealthPoller:
     async def _look(self, known: Known, now: datetime, failures: list[CollectorError]) -> list[Told]:
         """What Graph says of each kind; overviews only where the issues that they are told with are there."""
         told: list[Told] = []
-        wanted = self._means.kinds
+        wanted = self._health.kinds
         needed = {*wanted, *({Kind.ISSUES, Kind.OVERVIEWS} if wanted - {Kind.POSTS} else set())}
         for kind in (Kind.ISSUES, Kind.OVERVIEWS, Kind.POSTS):
             if kind not in needed or (kind is Kind.OVERVIEWS and failures):
@@ -218,7 +134,7 @@ class HealthPoller:
         return Told(kind, await self._texts(kind, None), is_whole=True)
 
     async def _texts(self, kind: Kind, since: datetime | None) -> list[bytes]:
-        return [text async for page in self._means.announcements.pages(kind, since=since) for text in page]
+        return [text async for page in self._health.announcements.pages(kind, since=since) for text in page]
 
     def _since(self, kind: Kind, known: Known, now: datetime) -> datetime | None:
         """From which modification on a kind is read; None for all of it."""
@@ -237,7 +153,7 @@ class HealthPoller:
         after.pending = [f"{PREFIX}{made_us}:{number}" for number in range(1, len(lots) + 1)]
         after.pending_us = made_us
         for ref, lot in zip(self._refs(after), lots, strict=True):
-            await self._calls(self._means.pages.put, ref, lot)
+            await self._calls(self._health.pages.put, ref, lot)
         await self._remember(after)
         await self._make_known(after)
 
@@ -265,21 +181,6 @@ class HealthPoller:
         start = min(coverage[-1].end, now) if coverage else now - timedelta(seconds=1)
         window = Window(max(start, now - HORIZON), now)
         await self._calls(self._ledger.commit_listing, self.feed, window, refs, complete=complete, at=now)
-
-    def _is_hopeless(self, error: CollectorError) -> bool:
-        if isinstance(error, NeedsOperator):
-            return True
-        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
-            failing_s = self._clock.monotonic_s() - self._failing_since_s
-            return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
-        return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
-
-    def _pause_s(self, error: CollectorError) -> float:
-        if isinstance(error, NeedsOperator):
-            return OPERATOR_WAIT_S
-        asked = error.after_s if isinstance(error, RetryLater) else None
-        backoff_s = min(BACKOFF_S_MAX, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
-        return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
 
 
 def _seen_at(known: Known, now: datetime) -> datetime:

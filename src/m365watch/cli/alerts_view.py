@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
@@ -148,11 +149,11 @@ def alert_page(
         Text(),
         _facts(kept, told, known),
     ]
-    blocks += _list_block("What to look at next", alert.check)
-    blocks += _list_block("How to contain it", [_step_words(one) for one in alert.contain])
+    blocks += list_block("What to look at next", alert.check)
+    blocks += list_block("How to contain it", [_step_words(one) for one in alert.contain])
     blocks += _evidence_block(alert, evidence)
-    blocks += _list_block("Alerts of the same records", map(_related_line, related))
-    blocks += _list_block("To be kept in mind", alert.notes)
+    blocks += list_block("Alerts of the same records", map(_related_line, related))
+    blocks += list_block("To be kept in mind", alert.notes)
     short = alert.id[:ID_SHOWN] + (f" {arguments}" if arguments else "")
     blocks += [
         Text(),
@@ -220,18 +221,6 @@ def _state_words(kept: KeptAlert) -> str:
 
 def _step_words(step: str) -> str:
     return step.replace("_", " ")
-
-
-def _list_block(title: str, lines: Iterable[str]) -> list[RenderableType]:
-    rows = [plain(line) for line in lines]
-    if not rows:
-        return []
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for row in rows:
-        grid.add_row("-", Text(row))
-    return [Text(), Text(title, style="bold"), grid]
 
 
 def _evidence_block(alert: Alert, evidence: Evidence) -> list[RenderableType]:

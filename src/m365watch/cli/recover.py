@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -18,11 +17,11 @@ from m365watch.cli.periods import (
     parse_period,
     parse_services,
 )
-from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
+from m365watch.cli.terminal import stdout_console, write_line
 
 if TYPE_CHECKING:
     from m365watch.model import Window
-    from m365watch.recovering import Recovery, RecoveryOutcome
+    from m365watch.recovering import RecoveryOutcome
 
 KEPT = timedelta(days=180)
 """How long Microsoft keeps records in its standard form; with E5, or an add-on, for a year or longer."""
@@ -59,6 +58,7 @@ def recover(
     Exit codes: 0 all of it is delivered; 1 something kept it from its end, the same command goes on; 2 the
     configuration or the call is wrong; 3 some of it waits for an output; 4 a collector is running.
     """
+    from m365watch.cli.errand import run_errand
     from m365watch.clock import SystemClock, system_random
     from m365watch.recovering import Recovery, RecoveryAsked
 
@@ -68,8 +68,7 @@ def recover(
     settings = read_settings(config, job=job, collector=collector_file)
     warn_of_age(period, now=clock.now())
     recovery = Recovery(settings, asked, clock=clock, random=system_random())
-    _configure_lines(recovery, quiet=quiet)
-    outcome, signal_code = _run(recovery)
+    outcome, signal_code = run_errand(recovery, quiet=quiet)
     _show(outcome, as_json=as_json)
     raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
 
@@ -83,32 +82,6 @@ def warn_of_age(period: Window, *, now: datetime) -> None:
         f"warning: {part} of the period is older than {KEPT.days} days, which is what Microsoft keeps in its "
         "standard form (a year with E5): nothing found there does not mean that nothing happened\n"
     )
-
-
-def _configure_lines(recovery: Recovery, *, quiet: bool) -> None:
-    from m365watch.cli.diagnostics import configure_diagnostics, level_of
-
-    console = stderr_console()
-    configure_diagnostics(
-        line_format=LineFormat.TEXT,
-        level=level_of(quiet=quiet, verbose=False),
-        colour=console.is_terminal and not console.no_color,
-        board=recovery.collector.board,
-    )
-
-
-def _run(recovery: Recovery) -> tuple[RecoveryOutcome, int | None]:
-    """The outcome, and 130 or 143 where a signal came."""
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.cli.signals import StopSignals
-
-    async def run() -> tuple[RecoveryOutcome, int | None]:
-        stop = asyncio.Event()
-        with StopSignals(stop) as signals:
-            outcome = await recovery.run(stop)
-        return outcome, signals.exit_code
-
-    return run_in_loop(run())
 
 
 def _show(outcome: RecoveryOutcome, *, as_json: bool) -> None:

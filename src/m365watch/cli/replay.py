@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +16,10 @@ from m365watch.cli.periods import (
     parse_period,
     parse_services,
 )
-from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
     from m365watch.model import FeedContent
-    from m365watch.replaying import Replay, ReplayOutcome
+    from m365watch.replaying import ReplayOutcome
 
 
 def replay(
@@ -61,6 +59,7 @@ def replay(
     Exit codes: 0 all is delivered; 1 something kept it from its end, the same command goes on; 2 the
     configuration or the call is wrong; 3 some of it waits for the output; 4 the same replay is running.
     """
+    from m365watch.cli.errand import run_errand
     from m365watch.clock import SystemClock, system_random
     from m365watch.lake.scan import Clock, ScanAsked
     from m365watch.replaying import Replay, find_tenants
@@ -80,8 +79,7 @@ def replay(
     elif one.was_done:
         sys.stderr.write("it was delivered before, all of it; --again delivers it once more\n")
         raise typer.Exit
-    _configure_lines(one, quiet=quiet)
-    outcome, signal_code = _run(one)
+    outcome, signal_code = run_errand(one, quiet=quiet)
     _show(outcome, as_json=as_json, stdout_is_free=not one.writes_records)
     raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
 
@@ -91,32 +89,6 @@ def _content_types(service: list[str] | None) -> frozenset[FeedContent]:
 
     types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
     return frozenset(one for one in types if one is not None)
-
-
-def _configure_lines(one: Replay, *, quiet: bool) -> None:
-    from m365watch.cli.diagnostics import configure_diagnostics, level_of
-
-    console = stderr_console()
-    configure_diagnostics(
-        line_format=LineFormat.TEXT,
-        level=level_of(quiet=quiet, verbose=False),
-        colour=console.is_terminal and not console.no_color,
-        board=one.collector.board,
-    )
-
-
-def _run(one: Replay) -> tuple[ReplayOutcome, int | None]:
-    """The outcome, and 130 or 143 where a signal came."""
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.cli.signals import StopSignals
-
-    async def run() -> tuple[ReplayOutcome, int | None]:
-        stop = asyncio.Event()
-        with StopSignals(stop) as signals:
-            outcome = await one.run(stop)
-        return outcome, signals.exit_code
-
-    return run_in_loop(run())
 
 
 def outcome_document(outcome: ReplayOutcome) -> dict[str, Any]:

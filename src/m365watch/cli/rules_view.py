@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA
 from m365watch.cli.render import count, whole_line
 from m365watch.cli.terminal import plain
@@ -81,13 +82,13 @@ def rule_page(rule: Rule, *, lacks: Sequence[str] = (), joins: Sequence[str] = (
             grid.add_row(name, Text(plain(value)))
     blocks.append(grid)
     if extension.explanation:
-        blocks += _block("What an alert says", [extension.explanation])
-    blocks += _block("What to look at next", extension.check)
-    blocks += _block("How to contain it", [step.replace("_", " ") for step in extension.contain])
-    blocks += _block("False alarms", rule.false_positives)
-    blocks += _block("What can be turned", [f"{key}: {text}" for key, text in extension.tuning.items()])
-    blocks += _block("Verified on", [extension.evidence] if extension.evidence else [])
-    blocks += _block("References", rule.references)
+        blocks += list_block("What an alert says", [extension.explanation])
+    blocks += list_block("What to look at next", extension.check)
+    blocks += list_block("How to contain it", [step.replace("_", " ") for step in extension.contain])
+    blocks += list_block("False alarms", rule.false_positives)
+    blocks += list_block("What can be turned", [f"{key}: {text}" for key, text in extension.tuning.items()])
+    blocks += list_block("Verified on", [extension.evidence] if extension.evidence else [])
+    blocks += list_block("References", rule.references)
     return Group(*blocks)
 
 
@@ -122,18 +123,6 @@ def _within(rule: Rule) -> str:
     span_s = rule.correlation.timespan_s
     count, unit = next((span_s // size, unit) for size, unit in _UNITS if span_s % size == 0)
     return f" within {count} {unit}"
-
-
-def _block(title: str, lines: Iterable[str]) -> list[RenderableType]:
-    rows = [plain(line) for line in lines]
-    if not rows:
-        return []
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for row in rows:
-        grid.add_row("-", Text(row))
-    return [Text(), Text(title, style="bold"), grid]
 
 
 def rule_document(rule: Rule, *, lacks: Sequence[str] = ()) -> dict[str, Any]:

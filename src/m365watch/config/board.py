@@ -3,15 +3,12 @@
 # Annotations stay objects here (`kinds.Section` says why).
 
 import ipaddress
-import os
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.exposure import FileGuard
-from m365watch.config.files import read_with_status
 from m365watch.config.kinds import (
     OBJECT,
     ON_OFF,
@@ -27,9 +24,10 @@ from m365watch.config.kinds import (
     listed,
 )
 from m365watch.config.listening import BoardSettings, EntraSignInSettings, GrantSettings
-from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
 from m365watch.config.sections import Document, section_at
+from m365watch.config.served_files import settle_served_file
 from m365watch.config.settings import NetworkSettings, Secret
 from m365watch.config.webhook import parse_listen, split_listen
 
@@ -37,7 +35,6 @@ BOARD: tuple[str, ...] = ("board",)
 BOARD_ENTRA: tuple[str, ...] = ("board", "entra")
 FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _FILE = "the path of a file in PEM"
-_KEY_BYTES_MAX = 65_536
 _FILES = ("certificate_file", "private_key_file")
 
 
@@ -183,29 +180,7 @@ def check_board(
     if has_address and urlsplit(address).path.strip("/"):
         report.refuse((*BOARD, "address"), "has a path; the board has a host of its own")
     for key in given:
-        _settle_file(section, key, places.folder, guard if reads else None, report)
-
-
-def _settle_file(section: Document, key: str, folder: Path, guard: FileGuard | None, report: Report) -> None:
-    """The path is absolute; the file is there, and a key's is its owner's alone."""
-    path: KeyPath = (*BOARD, key)
-    written = section[key]
-    if not isinstance(written, str) or path in report.mistakes:
-        return
-    place = Path(os.path.normpath(folder / written))
-    section[key] = str(place)
-    if guard is None:
-        return
-    try:
-        _, status = read_with_status(place, bytes_max=_KEY_BYTES_MAX)
-        warning = guard.check(place, status) if key == "private_key_file" else None
-    except FileNotFoundError:
-        report.refuse_value(path, written, "cannot be read: No such file or directory")
-    except ValueError as error:
-        report.refuse_value(path, written, str(error))
-    else:
-        if warning is not None:
-            report.warn(path, warning)
+        settle_served_file(section, (*BOARD, key), places.folder, guard if reads else None, report)
 
 
 def resolve_board(section: BoardSection | None, *, network: NetworkSettings) -> BoardSettings | None:

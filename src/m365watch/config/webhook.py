@@ -2,25 +2,22 @@
 
 # Annotations stay objects here (`kinds.Section` says why).
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from m365watch.config.exposure import FileGuard
-from m365watch.config.files import read_with_status
 from m365watch.config.kinds import ON_OFF, BaseUrl, FilePath, SecretText, Section, Switch, Whole
 from m365watch.config.listening import WebhookSettings
-from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
 from m365watch.config.sections import Document, section_at
+from m365watch.config.served_files import settle_served_file
 from m365watch.config.settings import Secret
 
 WEBHOOK: tuple[str, str] = ("globals", "webhook")
 AUTH_ID_CHARACTERS_MIN = 16
 """A shorter one could be guessed."""
-_KEY_BYTES_MAX = 65_536
 
 
 def parse_listen(text: str) -> str:
@@ -118,31 +115,7 @@ def check_webhook(
         why = f"has fewer than {AUTH_ID_CHARACTERS_MIN} characters; openssl rand -hex 24 makes a good one"
         report.refuse((*WEBHOOK, "auth_id"), why)
     for key in sorted(given):
-        _check_file(section, (*WEBHOOK, key), places.folder, guard if reads else None, report)
-
-
-def _check_file(
-    section: Document, path: KeyPath, folder: Path, guard: FileGuard | None, report: Report
-) -> None:
-    """The path is absolute; the file is there, and a key's is its owner's alone."""
-    key = str(path[-1])
-    written = section[key]
-    if not isinstance(written, str) or path in report.mistakes:
-        return
-    place = Path(os.path.normpath(folder / written))
-    section[key] = str(place)
-    if guard is None:
-        return
-    try:
-        _, status = read_with_status(place, bytes_max=_KEY_BYTES_MAX)
-        warning = guard.check(place, status) if key == "private_key_file" else None
-    except FileNotFoundError:
-        report.refuse_value(path, written, "cannot be read: No such file or directory")
-    except ValueError as error:
-        report.refuse_value(path, written, str(error))
-    else:
-        if warning is not None:
-            report.warn(path, warning)
+        settle_served_file(section, (*WEBHOOK, key), places.folder, guard if reads else None, report)
 
 
 def resolve_webhook(section: WebhookSection | None) -> WebhookSettings | None:

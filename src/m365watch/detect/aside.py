@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import compress
+from typing import cast
 
 import msgspec
 import structlog
@@ -191,18 +192,36 @@ class AsideEngine:
             child.stop()
 
 
-class _Wanted(dict[Kind, bool]):
-    """Whether records of a kind are asked for, once it is known; bounded."""
+class KindNumbers:
+    """The kinds of records that rules ask for, by number; 0 for those that none asks for. Bounded."""
 
     def __init__(self, may_match: Callable[[Kind], bool]) -> None:
-        super().__init__()
+        """`may_match` says whether a rule asks for a kind."""
         self._may_match = may_match
+        self._numbers: dict[Kind, int] = {}
+        self._kinds: dict[int, Kind] = {}
 
-    def __missing__(self, kind: Kind) -> bool:
-        if len(self) >= PLANS_MAX:
-            self.clear()
-        found = self[kind] = self._may_match(kind)
-        return found
+    def of(self, kinds: Sequence[Kind]) -> list[int]:
+        """The number of each."""
+        found = list(map(self._numbers.get, kinds))
+        if None in found:
+            if len(self._numbers) >= PLANS_MAX:
+                self._numbers.clear()
+                self._kinds.clear()
+            for kind in kinds:
+                self._learn(kind)
+        return [self._numbers[kind] for kind in kinds] if None in found else cast("list[int]", found)
+
+    def named(self, numbers: Iterable[int]) -> dict[int, Kind]:
+        """The kinds that have these numbers, each once."""
+        return {number: self._kinds[number] for number in set(numbers)}
+
+    def _learn(self, kind: Kind) -> None:
+        if kind not in self._numbers:
+            number = len(self._kinds) + 1 if self._may_match(kind) else 0
+            self._numbers[kind] = number
+            if number:
+                self._kinds[number] = kind
 
 
 class Child:
@@ -213,7 +232,7 @@ class Child:
 
         Raises: OSError, and what `pickle` raises.
         """
-        self._wanted = _Wanted(may_match)
+        self._kinds = KindNumbers(may_match)
         written = pickle.dumps(told)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "m365watch.detect.alone"],
@@ -273,7 +292,7 @@ class Child:
         parts: list[Part] = []
         count = 0
         for portion in portions:
-            parts.append(part_of(portion, self._wanted.__getitem__))
+            parts.append(part_of(portion, self._kinds))
             count += len(parts[-1].records)
             if count >= PIECE_RECORDS:
                 yield Piece(parts)
@@ -296,20 +315,18 @@ class Child:
         return self._decode(frame)
 
 
-def part_of(portion: Portion, is_wanted: Callable[[Kind], bool]) -> Part:
+def part_of(portion: Portion, kinds: KindNumbers) -> Part:
     """The portion, but for what no rule can match."""
-    kinds = list(portion.kinds)
-    wanted = list(map(is_wanted, kinds))
-    kept = list(compress(kinds, wanted))
-    places = {kind: place for place, kind in enumerate(dict.fromkeys(kept))}
+    numbers = kinds.of(list(portion.kinds))
+    kept = list(filter(None, numbers))
     return Part(
         portion.tenant,
         portion.received_at,
         portion.count,
         portion.earliest_ms,
-        list(places),
-        list(map(places.__getitem__, kept)),
-        list(compress(portion.records, wanted)),
+        kinds.named(kept),
+        kept,
+        list(compress(portion.records, numbers)),
     )
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from operator import eq, ge, gt, le, lt, ne
 
 import re2
 
 from m365watch.detect.condition import (
+    ORDERS,
     Compared,
     ComparedTime,
     Comparison,
@@ -44,14 +44,6 @@ from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
 Predicate = Callable[[View], bool]
 TextTest = Callable[[str], bool]
 
-_ORDERS: dict[Order, Callable[[float, float], bool]] = {
-    Order.LESS: lt,
-    Order.AT_MOST: le,
-    Order.MORE: gt,
-    Order.AT_LEAST: ge,
-    Order.EQUAL: eq,
-    Order.OTHER: ne,
-}
 _OPERATIONS = ("Operation", "m365.operation")
 _INSTANT_MAX = 40
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a time without a zone is of UTC
@@ -184,7 +176,7 @@ def _text_test(comparison: Comparison, *, field: str) -> TextTest:
         case Matches(pattern):
             return _matches(pattern, turn=spell_operation if field in _OPERATIONS else str)
         case Compared(order, number) if field:
-            compare = _ORDERS[order]
+            compare = ORDERS[order]
             return lambda text: (found := number_of(text)) is not None and compare(found, number)
         case Compared() | ComparedTime() | InNetwork() | Exists() | IsNull() | SameAs():
             raise BadPattern("a keyword without a field can only be a text")
@@ -272,7 +264,7 @@ def _contains_one_of(values: tuple[str, ...], *, place: str, fold: Callable[[str
 
 
 def _compared(field: str, order: Order, number: float) -> Predicate:
-    compare = _ORDERS[order]
+    compare = ORDERS[order]
 
     def holds(view: View) -> bool:
         return any(
@@ -302,7 +294,7 @@ def _finite(value: float | str) -> float | None:
 
 
 def _compared_time(field: str, part: TimePart, *, order: Order, number: float) -> Predicate:
-    compare = _ORDERS[order]
+    compare = ORDERS[order]
 
     def holds(view: View) -> bool:
         return any(

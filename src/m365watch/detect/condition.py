@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
+from operator import eq, ge, gt, le, lt, ne
 
 from m365watch.values import dataclass
 
@@ -25,6 +26,17 @@ class Order(StrEnum):
     AT_LEAST = "gte"
     EQUAL = "eq"
     OTHER = "neq"
+
+
+ORDERS: dict[Order, Callable[[float, float], bool]] = {
+    Order.LESS: lt,
+    Order.AT_MOST: le,
+    Order.MORE: gt,
+    Order.AT_LEAST: ge,
+    Order.EQUAL: eq,
+    Order.OTHER: ne,
+}
+"""How the first of two numbers stands to the second."""
 
 
 class TimePart(StrEnum):

@@ -16,6 +16,16 @@ PAIRS_MAX = 8
 VALUE_MAX = 80
 """Characters of one value."""
 _FIELDS = ("Parameters", "OperationProperties", "ModifiedProperties")
+_FINDINGS = (
+    "Name",
+    "AlertDisplayName",
+    "Severity",
+    "AlertSeverity",
+    "Url",
+    "Subject",
+    "Verdict",
+    "RiskDetail",
+)
 _NOISE = frozenset(
     {
         "alwaysdeleteoutlookrulesblob",
@@ -40,7 +50,8 @@ _REASONS = ("LogonError", "ErrorNumber", "ResultStatusDetail")
 
 def details_of(raw: str) -> str:
     """What the record sets or changes, a few of them: ForwardTo: ann@example; DeleteMessage: True."""
-    pairs = dict(_pairs(_read(raw)))
+    record = _read(raw)
+    pairs = dict([*_told(record), *_pairs(record)])
     shown = [f"{name}: {value}" for name, value in pairs.items()][:PAIRS_MAX]
     more = len(pairs) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
@@ -54,6 +65,24 @@ def failure_of(raw: str) -> str:
     reasons = (record.get(name) for name in _REASONS)
     reason = next((str(one) for one in reasons if one not in (None, "", 0, "0")), "")
     return f"failed: {_short(reason)}" if reason else "failed"
+
+
+def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What records of Microsoft's own findings say: the alert, the link, the mail, the rule."""
+    for name in _FINDINGS:
+        value = record.get(name)
+        if isinstance(value, str) and value.strip():
+            yield name, _short(value)
+    policies = record.get("PolicyDetails")
+    for policy in policies if isinstance(policies, list) else ():
+        if isinstance(policy, dict) and policy.get("PolicyName"):
+            rules = policy.get("Rules")
+            named = [
+                str(one["RuleName"])
+                for one in (rules if isinstance(rules, list) else ())
+                if isinstance(one, dict) and one.get("RuleName")
+            ]
+            yield f"policy {_short(policy['PolicyName'])}", _short(", ".join(named))
 
 
 def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -136,6 +136,8 @@ class Extension:
     once: int | None = None
     """For `value_count`: of records with the same group and counted value, the first of each such stretch
     counts. What people do all day costs little then; an alert's count is of the records that count."""
+    headline: str = ""
+    """The alert's title, with values in braces, where the rule's own says too little."""
     explanation: str = ""
     check: tuple[str, ...] = ()
     contain: tuple[str, ...] = ()

@@ -114,6 +114,7 @@ class _Extension(_Part):
     group_by: Annotated[Names, Field(max_length=6)] = ()
     quiet: Span = 86_400
     once: Span | None = None
+    headline: str = Field(default="", max_length=200)
     explanation: str = Field(default="", max_length=2_000)
     check: Names = ()
     contain: Names = ()
@@ -196,5 +197,15 @@ def _line_of(mistake: dict[str, Any]) -> str:
         return f"{path}: is no key that is known here"
     if mistake["type"] == "missing":
         return f"{path}: is missing"
-    text = str(mistake["msg"]).removeprefix("Value error, ")
+    text = _IN_WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
     return f"{path}: {text[:1].lower()}{text[1:]}"
+
+
+_IN_WORDS = {
+    "tuple_type": "is neither a text nor a list of texts",
+    "string_type": "is no text",
+    "model_type": "is no map of keys and values",
+    "dict_type": "is no map of keys and values",
+    "too_short": "is empty",
+}
+"""In place of words about Python's kinds of values."""

@@ -36,6 +36,8 @@ NO_RULES: Mapping[str, Rule] = {}
 _HOUR_MS = 3_600_000
 _ADDRESS = re.compile(r"[^\s,@]+@[^\s,@]+|[0-9A-Fa-f:.]*[.:][0-9A-Fa-f:.]*")
 _SHOWN_RULES = 12
+TITLE_MAX = 160
+"""Characters of a title that has values of records in it."""
 _SHOWN_VALUES = 3
 """Different values of one field that an explanation names before it says "and 4 more"."""
 
@@ -148,7 +150,7 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
     return Alert(
         id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
         rule_id=rule.id,
-        title=rule.title,
+        title=_title(rule, values),
         severity=_severity(rule, severity),
         tenant=first.tenant,
         group=first.group,
@@ -167,6 +169,11 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         notes=(*episode.notes, *notes_of(unnamed)),
         unnamed=unnamed,
     )
+
+
+def _title(rule: Rule, values: Mapping[str, str]) -> str:
+    headline = rule.extension.headline
+    return clean_text(fill_placeholders(headline, values))[:TITLE_MAX] if headline else rule.title
 
 
 def _severity(rule: Rule, found: Severity) -> Severity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -90,10 +90,10 @@ class Part(msgspec.Struct, array_like=True):
     received_at: datetime
     count: int
     earliest_ms: int | None
-    different: Sequence[Kind]
-    """The kinds of the records, each once."""
+    different: Mapping[int, Kind]
+    """The kinds of the records, each once, by numbers of the sender's."""
     numbers: Sequence[int]
-    """Of each record, which of them it is."""
+    """The number of each record's kind."""
     records: Sequence[bytes]
 
     @property

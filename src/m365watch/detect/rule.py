@@ -118,7 +118,7 @@ class Rule:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """What its texts for the analyst have in braces, each alternative of {A|B} by itself."""
-        texts = (self.extension.explanation, *self.extension.check)
+        texts = (self.extension.headline, self.extension.explanation, *self.extension.check)
         found = [one for text in texts for one in _PLACEHOLDER.findall(text)]
         return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
 

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
-from m365watch.clock import Clock, Random
-from m365watch.defects import defect_of
 from m365watch.errors import (
     CollectorError,
     LedgerUnavailable,
-    LedgerUnusable,
     ListingUnreadable,
-    NeedsOperator,
     NotSubscribed,
     RetryLater,
     Throttled,
     Unreachable,
     WindowRefused,
 )
+from m365watch.feed.polling import Poller, PollMeans, PollSettings
 from m365watch.feed.relisting import NobodyWatches, PageWatch, in_background, relisting_due_at
 from m365watch.feed.tries import TenantAccess
-from m365watch.feed.troubles import Troubles
 from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans
-from m365watch.ledger.port import Ledger
-from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
-from m365watch.monitor.cycles import PullCycles
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 
@@ -38,67 +30,19 @@ AHEAD_MAX = timedelta(minutes=5)
 """Coverage further in the future than this was made by a clock that was wrong; it is not believed."""
 MARGINS_S = (10.0, 60.0, 300.0, 3600.0)
 """How far inside the 7 days the oldest window starts, step by step as the service refuses it."""
-TRIES_ONCE = 6
-"""Failed tries in a row after which `--once` gives a feed up."""
-THROTTLED_ONCE = 60
-"""The same for tries that were throttled."""
-REACH_ONCE_S = 60.0
-"""How long `--once` tries to reach a host at all, which may take half a minute a try."""
-REACH_TRIES_MIN = 3
-"""Fewer tries than these say nothing of whether there is a way to the host."""
-_BACKOFF_FIRST_S = 0.5
-BACKOFF_S_MAX = 60.0
-OPERATOR_WAIT_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class PollSettings:
-    """How a feed is polled."""
-
-    start_at: datetime | None
-    lookback: timedelta
-    period_s: float
-
-
-class FeedPoller:
+class FeedPoller(Poller):
     """Lists one feed for ever, or once."""
 
-    def __init__(
-        self,
-        feed: Feed,
-        access: TenantAccess,
-        *,
-        settings: PollSettings,
-        ledger: Ledger,
-        calls: LedgerCalls,
-        troubles: Troubles,
-        cycles: PullCycles,
-        clock: Clock,
-        random: Random,
-        on_listed: Callable[[Feed], None],
-    ) -> None:
-        """`on_listed` hears whenever the ledger may know new blobs of the feed."""
-        self.feed = feed
-        self.windows_planned = 0
-        self.caught_up = False
+    def __init__(self, feed: Feed, access: TenantAccess, *, settings: PollSettings, means: PollMeans) -> None:
+        super().__init__(feed, settings, means)
         self.watch: PageWatch = NobodyWatches()
         """Sees each daily relisting."""
-        self.on_polled: Callable[[Feed, CollectorError | None], None] = _hear_nothing
-        """Hears how each poll ended: with what it failed, or None."""
         self._api = access.api
         self._keeper = access.keeper
-        self._settings = settings
-        self._ledger = ledger
-        self._calls = calls
-        self._troubles = troubles
-        self._cycles = cycles
-        self._clock = clock
-        self._random = random
-        self._on_listed = on_listed
         self._started_at: datetime | None = None
         self._margin_step = 0
-        self._failures = 0
-        self._failing_since_s = 0.0
         self._live_at_s = 0.0
         self._is_new: bool | None = None
         """Whether nothing was listed before this run; None before its first poll."""
@@ -107,47 +51,9 @@ class FeedPoller:
         already, from before, so that no plan comes back to them."""
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
-        """Poll until `stop`; with `once`, until everything was listed once or has to be given up.
-
-        Whether it caught up stands in `caught_up`; what is in its way, in the troubles.
-
-        Raises: LedgerUnusable, LedgerUnavailable: no feed can go on.
-        """
+        """As every poller; `once` is over when everything was listed once, or has to be given up."""
         self._started_at = None if once else self._clock.now()
-        while not stop.is_set():
-            self._cycles.begin(self.feed, period_s=self._settings.period_s)
-            error = await self._failure_of_poll()
-            self.on_polled(self.feed, error)
-            if error is not None:
-                if not self._failures:
-                    self._failing_since_s = self._clock.monotonic_s()
-                self._failures += 1
-                self._cycles.fall_behind(self.feed)
-                await self._troubles.note(self.feed, error)
-                if once and self._is_hopeless(error):
-                    return
-                await wait_at_most(stop, self._pause_s(error))
-                continue
-            self._failures = 0
-            await self._troubles.passed(self.feed)
-            self._cycles.complete(self.feed)
-            self.caught_up = True
-            if once:
-                return
-            await wait_at_most(stop, self._settings.period_s)
-
-    async def _failure_of_poll(self) -> CollectorError | None:
-        """What went wrong with one poll; None if nothing did."""
-        try:
-            await self._poll()
-        except (LedgerUnavailable, LedgerUnusable):
-            raise  # Not the feed's failure: nothing of it could even be noted.
-        except CollectorError as error:
-            # Without the frames that have it among their failures; only a search for garbage would free them.
-            return error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
-            return defect_of(error, where=str(self.feed))
-        return None
+        await super().run(once=once, stop=stop)
 
     async def _poll(self) -> None:
         """List everything that is due now, live windows first.
@@ -367,42 +273,10 @@ class FeedPoller:
     def _is_oldest(self, window: Window) -> bool:
         return window.start <= self._clock.now() - timedelta(days=7) + self._margin + timedelta(minutes=5)
 
-    def _is_hopeless(self, error: CollectorError) -> bool:
-        """Whether `--once` stops trying: being throttled is no failure of its own, only slow."""
-        if isinstance(error, NeedsOperator) and not isinstance(error, ListingUnreadable):
-            return True
-        if isinstance(error, Unreachable) and self._failures >= REACH_TRIES_MIN:
-            failing_s = self._clock.monotonic_s() - self._failing_since_s
-            return self._failures >= TRIES_ONCE or failing_s >= REACH_ONCE_S
-        return self._failures >= (THROTTLED_ONCE if isinstance(error, Throttled) else TRIES_ONCE)
-
     @property
     def _margin(self) -> timedelta:
         return timedelta(seconds=MARGINS_S[self._margin_step])
 
-    def _pause_s(self, error: CollectorError) -> float:
-        longest_s = BACKOFF_S_MAX
-        if isinstance(error, ListingUnreadable):
-            longest_s = self._settings.period_s  # All the rest was listed: it may become an ordinary poll.
-        elif isinstance(error, NeedsOperator):
-            return OPERATOR_WAIT_S
-        asked = error.after_s if isinstance(error, RetryLater) else None
-        backoff_s = min(longest_s, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 12))
-        return max(asked or 0.0, backoff_s * (0.5 + self._random.random()))
-
-
-def _hear_nothing(_feed: Feed, _error: CollectorError | None) -> None:
-    """Nobody wants to know."""
-
 
 def _is_covered(window: Window, coverage: Sequence[Window]) -> bool:
     return any(span.start <= window.start and window.end <= span.end for span in coverage)
-
-
-async def wait_at_most(stop: asyncio.Event, seconds: float) -> None:
-    """Return after `seconds`, or as soon as `stop` is set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

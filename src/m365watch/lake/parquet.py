@@ -64,6 +64,21 @@ def write_part(
 
     Raises: OSError: the disk is full or refuses.
     """
+    part = write_unsynced(table_directory, shape, day=day, name=name, chunks=chunks, compression=compression)
+    sync_part(table_directory, part)
+    return part
+
+
+def write_unsynced(
+    table_directory: Path,
+    shape: TableShape,
+    *,
+    day: date,
+    name: str,
+    chunks: Iterable[pa.Table],
+    compression: Compression,
+) -> Part:
+    """The same, durable once `sync_part` has been given it."""
     folder = table_directory / f"{PARTITION}={day.isoformat()}"
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -72,15 +87,27 @@ def write_part(
     figures = _Figures(shape)
     try:
         _write(path, chunks, figures, compression)
-        sync_file(path)
     except (OSError, pa.ArrowException):
         path.unlink(missing_ok=True)  # On a full disk its room is needed.
         raise
-    sync_directory(folder)
     found = path.stat()
     return Part(
         f"{folder.name}/{path.name}", day, found.st_size, found.st_mtime_ns // 1_000_000, figures.as_json()
     )
+
+
+def sync_part(table_directory: Path, part: Part) -> None:
+    """Return once the file would outlive a power cut.
+
+    Raises: OSError: the disk refuses; the file is gone.
+    """
+    path = table_directory / part.path
+    try:
+        sync_file(path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
 
 
 def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compression: Compression) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from deltalake.transaction import AddAction
 
 from m365watch.lake.columns import tabulate
 from m365watch.lake.kernels import keep_equal, unique
-from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, write_part
+from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
@@ -30,6 +31,8 @@ COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
+SYNCS_AT_ONCE_MAX = 4
+"""Files of one batch that are brought to the disk together."""
 COMMITS_OVERTAKEN_MAX = 100
 """How often a commit may be overtaken by one that removes rows."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
@@ -160,8 +163,8 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
 
     Raises: any of WRITE_FAILURES.
     """
-    return [
-        write_part(
+    parts = [
+        write_unsynced(
             lake / AUDIT_TABLE.name,
             AUDIT_TABLE,
             day=day,
@@ -171,6 +174,19 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
         )
         for day, rows in sorted(_rows_by_day(batch).items())
     ]
+    _sync(lake / AUDIT_TABLE.name, parts)
+    return parts
+
+
+def _sync(table_directory: Path, parts: Sequence[Part]) -> None:
+    """Sync the files side by side: a disk waits no longer for several than for one."""
+    if len(parts) < 2:
+        for part in parts:
+            sync_part(table_directory, part)
+        return
+    with ThreadPoolExecutor(max_workers=SYNCS_AT_ONCE_MAX, thread_name_prefix="syncing") as syncing:
+        for synced in [syncing.submit(sync_part, table_directory, part) for part in parts]:
+            synced.result()
 
 
 def file_prefix(app_id: str) -> str:

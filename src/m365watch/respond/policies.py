@@ -9,7 +9,8 @@ from m365watch.respond.steps import Step
 
 def restore_policy(clues: Clues) -> list[Step]:
     """The policy is as it was."""
-    named = clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
+    names = clues.values("ModifiedProperties.DisplayName.new")
+    named = names or clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
     shown = ", ".join(f'"{one}"' for one in named)
     return [
         Step(

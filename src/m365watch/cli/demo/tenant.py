@@ -53,7 +53,11 @@ class Introduction:
     configuration: dict[str, Any]
     """One that fits it."""
     attacks: tuple[StagedAttack, ...]
-    """Those that are over, and whose records have been published since."""
+    """Those that are over, whose records have been published since, and that began after the first day.
+
+    What happened at the far edge of the history may be cut, and has nothing before it to compare with. Six
+    days hold one campaign whole.
+    """
 
 
 async def serve(plan: TenantPlan) -> None:
@@ -70,7 +74,8 @@ async def serve(plan: TenantPlan) -> None:
     clock = QuickClock(SystemClock())
     async with simulator_running(settings, clock=clock) as running:
         now = clock.now()
-        attacks = _attacks_of(running, since=now - timedelta(days=plan.days), until=now - PUBLISHED)
+        since = now - timedelta(days=max(plan.days - 1, 1))
+        attacks = _attacks_of(running, since=since, until=now - PUBLISHED)
         introduction = Introduction(running.responding_configuration(), attacks)
         sys.stdout.buffer.write(msgspec.json.encode(introduction) + b"\n")
         sys.stdout.flush()

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from itertools import islice
-from operator import eq, ge, gt, le, lt, ne
 from typing import Protocol
 
 from m365watch.detect.alert import Match
-from m365watch.detect.condition import Order
+from m365watch.detect.condition import ORDERS, Order
 from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
 from m365watch.values import dataclass
-
-_ORDERS: dict[Order, Callable[[float, float], bool]] = {
-    Order.LESS: lt,
-    Order.AT_MOST: le,
-    Order.MORE: gt,
-    Order.AT_LEAST: ge,
-    Order.EQUAL: eq,
-    Order.OTHER: ne,
-}
-
 
 ORDER_MATCHES_MAX = 1_000
 """The latest matches of a window in which an order is looked for."""
@@ -56,7 +45,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
     and overlap are one episode, whose matches are those of all of them.
     """
     window = make_window(correlation)
-    compare = _ORDERS[correlation.order]
+    compare = ORDERS[correlation.order]
     beginners = beginners_of(correlation)
     spans: list[_Span] = []
     start = 0

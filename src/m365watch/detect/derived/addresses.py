@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from m365watch.detect.derived.operation import normalise_operation
+
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
@@ -26,6 +28,7 @@ FORWARDING = (
 )
 """The parameters of rules, mailboxes and transport rules that send mail on."""
 
+_OUTLOOK_RULE = "updateinboxrules"
 _FORWARDING_ACTIONS = (
     "forwardtorecipientsaction",
     "forwardasattachmenttorecipientsaction",
@@ -109,10 +112,15 @@ def _in_texts(texts: Iterable[str]) -> list[str]:
 
 
 def _of_server_rule(view: View) -> Iterator[str]:
-    """The recipients of the forwarding actions in the rule that Outlook saved, whatever else is in it."""
+    """The recipients of the forwarding actions in the rule that Outlook saved, whatever else is in it.
+
+    Which property says the action differs: any may.
+    """
     from m365watch.detect.fields import every_value, named_values, open_json
 
-    actions = " ".join(str(value) for value in view.values("OperationProperties.RuleActions")).lower()
+    actions = ""
+    if normalise_operation(view.first("Operation")) == _OUTLOOK_RULE:
+        actions = " ".join(str(value) for value in view.values("OperationProperties.#values")).lower()
     rule = open_json(named_values(view.record.get("OperationProperties")).get("serverrule", ""))
     texts = list(every_value(rule))
     whole = f"{actions} {' '.join(texts)}".lower() if texts else actions

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 _ADDRESS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
-_FORWARDING = ("Parameters", "OperationProperties", "UserId", "MailboxOwnerUPN", "OrganizationName")
+_FORWARDING = (
+    "Operation",
+    "Parameters",
+    "OperationProperties",
+    "UserId",
+    "MailboxOwnerUPN",
+    "OrganizationName",
+)
 _SHARING = (
     "TargetUserOrGroupName",
     "TargetUserOrGroupType",
@@ -80,6 +87,7 @@ CATALOGUE: dict[str, Derived] = {
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
+    "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
     "mailbox_alias": Derived(

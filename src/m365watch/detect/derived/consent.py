@@ -14,6 +14,8 @@ _FIELDS = (
     "ModifiedProperties.OAuth2PermissionGrant.Scope.new",
     "ModifiedProperties.AppRole.Value.new",
 )
+_GRANT = re.compile(r"\[Id:[^\]]*\]")
+_TYPE = re.compile(r"ConsentType:\s*(\w+)")
 _SCOPE = re.compile(r"\bScope:\s*([^\],\r\n]*)")
 _PLAIN = re.compile(r"[^\s,;\[\]\"]+")
 _TEXT_MAX = 262_144
@@ -39,7 +41,25 @@ def _scopes_in(text: str) -> list[str]:
     if not arrow:
         return _words(_SCOPE.findall(text)) if "Scope:" in text else _PLAIN.findall(text)
     old = set(_words(_SCOPE.findall(before)))
-    return [scope for scope in _words(_SCOPE.findall(after)) if scope not in old]
+    now = _words(_SCOPE.findall(after))
+    # Where both sides are the same, which scopes are new is not told: all are what was consented to.
+    return now if old == set(now) else [scope for scope in now if scope not in old]
+
+
+def consent_types(view: View) -> tuple[Value, ...]:
+    """For whom the grants are that the record says are given now: AllPrincipals, Principal; each once.
+
+    A grant that stood before the arrow already, word for word, is not given now.
+    """
+    found: dict[str, None] = {}
+    for value in view.values("ModifiedProperties.ConsentAction.Permissions.new"):
+        if isinstance(value, str):
+            before, arrow, after = value[:_TEXT_MAX].partition("=>")
+            old = set(_GRANT.findall(before)) if arrow else set()
+            now = _GRANT.findall(after if arrow else before)
+            given = " ".join(grant for grant in now if grant not in old)
+            found.update(dict.fromkeys(_TYPE.findall(given)))
+    return tuple(found)
 
 
 def _words(texts: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_EVERYDAY = ("sign-in", "sign in", "log-in", "log in", "login", "newsletter")
+EVERYDAY = ("sign-in", "sign in", "log-in", "log in", "login", "newsletter")
 """Such mail comes and goes every day; so do notes on sign-ins, which everybody deletes."""
 
 
@@ -16,5 +16,5 @@ def telling_subjects(view: View) -> tuple[Value, ...]:
     return tuple(
         subject
         for subject in view.values("AffectedItems.Subject")
-        if isinstance(subject, str) and not any(word in subject.lower() for word in _EVERYDAY)
+        if isinstance(subject, str) and not any(word in subject.lower() for word in EVERYDAY)
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
+from m365watch.detect.condition import Comparison, ContainsOneOf, Exists, IsNull, Like, OneOf, Wildcard
 from m365watch.detect.derived.addresses import FORWARDING
+from m365watch.detect.derived.subjects import EVERYDAY
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
 from m365watch.shipping.operations import may_be_signin
@@ -22,6 +23,9 @@ _GUESTS_OWN = r'template("\\1@\\2;")'
 _CLIENT = r"(?i)^client=\s*([^;/]*?)\s*(?:[;/]|$)"
 _WORD = r"[A-Za-z][A-Za-z0-9_.+-]{0,60}"
 _DASHES = "[\u2010-\u2015\u2212]"
+_IN_TEXT = r'[^"\\]*(?:\\.[^"\\]*)*?'
+_SUBJECT = rf'(?i)"Subject"\s*:\s*"{_IN_TEXT}'
+_NOTHING = 'template("")'
 _DETAILS = "ExtendedProperties.additionalDetails"
 """JSON in a string; changes in the directory say there with what program they were made."""
 _AGENT_IN_DETAILS = r'"User-Agent"\s*:\s*"([^"]+)"'
@@ -119,6 +123,10 @@ def ask_derived(field: str, comparison: Comparison, columns: Columns, *, ask_tes
         return _flag(columns.make(name, _FLAGS[name](columns)), comparison)
     if name in ("recipients", "external_recipients", "external_target"):
         return _ask_addresses(name, comparison, columns)
+    if name == "telling_subjects":
+        return _ask_subjects(comparison, columns)
+    if name == "consent_types":
+        return _ask_consent_types(comparison, columns)
     kind, _, rest = name.partition(".")
     if kind in ("gained", "lost") and rest:
         return _ask_difference(field, comparison, columns, ask_test=ask_test)
@@ -206,6 +214,42 @@ def _ask_difference(field: str, comparison: Comparison, columns: Columns, *, ask
     return f"({now} and not ({before}))"
 
 
+def _ask_subjects(comparison: Comparison, columns: Columns) -> str:
+    """Whether a subject of deleted mail has a word, those about sign-ins being taken out first."""
+    match comparison:
+        case Like((Wildcard.MANY, str() as word, Wildcard.MANY), False) if not isinstance(word, Wildcard):
+            words: tuple[str, ...] = (word,)
+        case ContainsOneOf(values, "anywhere"):
+            words = tuple(sorted(values))
+        case _:
+            raise Unsayable("m365.telling_subjects has several values, and is asked for more than words")
+    place = columns.place("AffectedItems.Subject")
+    mails = linq.never_null(place.column if place else columns.json("AffectedItems"))
+    about_signins = rf'{_SUBJECT}(?:{_choice(EVERYDAY)}){_IN_TEXT}"'
+    left = columns.make("telling_subjects", f"subsall({mails}, {linq.pattern(about_signins)}, {_NOTHING})")
+    return linq.matches(left, f"{_SUBJECT}(?:{_choice(words)})")
+
+
+def _choice(words: Collection[str]) -> str:
+    return "|".join(linq.json_pattern((one,)) for one in words)
+
+
+def _ask_consent_types(comparison: Comparison, columns: Columns) -> str:
+    """Whether a kind of grant stands behind the arrow and not before it: a little less than the rule asks."""
+    match comparison:
+        case Like((str() as word,), False) if not isinstance(word, Wildcard):
+            words: tuple[str, ...] = (word,)
+        case OneOf(values):
+            words = tuple(sorted(values))
+        case _:
+            raise Unsayable("m365.consent_types has several values, and is asked for more than words")
+    kind = rf"(?i)ConsentType:\s*(?:{'|'.join(map(linq.escaped, words))})\b"
+    text = columns.text("ModifiedProperties.ConsentAction.Permissions.new")
+    before = linq.never_null(linq.peek(text, "(?s)^(.*?)=>"))
+    after = linq.never_null(linq.first_of(linq.peek(text, "(?s)=>(.*)$"), text))
+    return f"({linq.matches(after, kind)} and {linq.negated(linq.matches(before, kind))})"
+
+
 def _ask_addresses(name: str, comparison: Comparison, columns: Columns) -> str:
     """Whether there is an address, of somebody outside where that is asked."""
     if not isinstance(comparison, Exists | IsNull):
@@ -227,7 +271,10 @@ def _sent_on_to(columns: Columns) -> str:
         linq.never_null(columns.text(f"OperationProperties.{name}")) for name in ("ServerRule", "RuleActions")
     )
     outlook = columns.make("outlook_rule", f'{rule} + ";" + {actions}')
-    sends = linq.matches(outlook, f"(?i)(?:{'|'.join(_SENDS_ON)})")
+    # Which property says the action differs.
+    every = linq.never_null(columns.text("OperationProperties"))
+    said = columns.make("outlook_said", f'{outlook} + ";" + {every}')
+    sends = linq.matches(said, f"(?i)(?:{'|'.join(_SENDS_ON)})")
     whole = ' + ";" + '.join([*texts, f'ifthenelse({sends}, {outlook}, "")'])
     return columns.make("sent_on_to", whole)
 

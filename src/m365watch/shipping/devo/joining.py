@@ -58,8 +58,7 @@ class _Joining:
             self._flags[rule_id] = columns.make(f"is_{number}", f"ifthenelse({asked}, 1, 0)")
         draft.wanted = linq.any_of(f"{flag} = 1" for flag in self._flags.values())
         draft.add_key("OrganizationId", required=False)
-        for name in self._outer.group_by:
-            self._add_key(name)
+        self._add_keys()
         draft.every_s = self._outer.timespan_s
         draft.add_times()
         draft.having = self._having(self._outer, depth=0)
@@ -100,15 +99,22 @@ class _Joining:
                 f"it joins alerts of another correlation ({inner.title}), which one query has not"
             )
 
-    def _add_key(self, name: str) -> None:
+    def _add_keys(self) -> None:
+        """Group by the fields: what is counted has one of them at least, what is joined has all."""
+        keys = [self._add_key(name) for name in self._outer.group_by]
+        there = [f'{key} != ""' for key in keys]
+        if self._outer.joined not in (Joined.TEMPORAL, Joined.ORDERED) and there:
+            there = [linq.any_of(there)]
+        self._draft.wanted = linq.all_of([self._draft.wanted, *there])
+
+    def _add_key(self, name: str) -> str:
         """Group by a field, which may have another name in each rule."""
         aliases = self._outer.aliases.get(name)
         if aliases is None:
-            self._draft.add_key(name, required=True)
-            return
+            return self._draft.add_key(name, required=False)
         key = self._draft.columns.make(f"by_{name}", f"lower({self._aliased(aliases)})")
-        self._draft.wanted = linq.all_of([self._draft.wanted, f'{key} != ""'])
         self._draft.keys.append(key)
+        return key
 
     def _aliased(self, aliases: Mapping[str, str]) -> str:
         value = '""'
