@@ -29,6 +29,8 @@ FORWARDING = (
 """The parameters of rules, mailboxes and transport rules that send mail on."""
 
 _OUTLOOK_RULE = "updateinboxrules"
+_SENDS_ON = re.compile(r'"actiontype"\s*:\s*"(?:forward|redirect)')
+"""The shorter names of the same actions, in `RuleActions`."""
 _FORWARDING_ACTIONS = (
     "forwardtorecipientsaction",
     "forwardasattachmenttorecipientsaction",
@@ -124,7 +126,7 @@ def _of_server_rule(view: View) -> Iterator[str]:
     rule = open_json(named_values(view.record.get("OperationProperties")).get("serverrule", ""))
     texts = list(every_value(rule))
     whole = f"{actions} {' '.join(texts)}".lower() if texts else actions
-    if any(action in whole for action in _FORWARDING_ACTIONS):
+    if any(action in whole for action in _FORWARDING_ACTIONS) or _SENDS_ON.search(whole):
         yield from _in_texts(texts)
         yield from _in_texts(
             str(value) for value in view.values("OperationProperties.RuleActions") if isinstance(value, str)

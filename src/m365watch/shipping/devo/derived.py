@@ -63,6 +63,7 @@ _SENDS_ON = (
     "forwardtorecipientsaction",
     "forwardasattachmenttorecipientsaction",
     "redirecttorecipientsaction",
+    r'"actiontype"\s*:\s*"(?:forward|redirect)',
 )
 
 
