@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
+import msgspec
 import pytest
 
 from asking import view_of
-from m365watch.board.lake_reader import FactsReader, Query, Row
-from m365watch.board.planning import joined, plan_source
+from m365watch.board.lake_reader import FactsReader, Query, Row, Sieve, Snapshot
+from m365watch.board.planning import joined, picked_days, plan_source
 from m365watch.board.queries import (
     activity,
     applications,
@@ -22,20 +24,29 @@ from m365watch.board.queries import (
     threats,
     trails,
 )
+from m365watch.board.queries.counting import added
+from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.rollups.facts import ACTIVITY, SIGN_INS, TRACES
 from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.rollups.notes import FOLDER, files_by_day
+from m365watch.lake.rollups.notes import (
+    FOLDER,
+    FORMAT,
+    NOTE,
+    WEEKS,
+    Note,
+    Part,
+    WeekNote,
+    days_kept,
+    files_by_day,
+    tags_of,
+)
 
 MODULES = (activity, applications, exchange, sharepoint, sign_ins, threats, trails)
 MADE = {
+    **{f"top {one}": query for one, query in sharepoint.TOPS.items()},
     **{f"over {one}": activity.over_time(one) for one in ("workload", "record_type", "user_type")},
     **{f"share {one}": activity.share_of(one) for one in ("workload", "user_id", "client_ip")},
-    **{
-        f"top {one}": sharepoint.top_of(one)
-        for one in ("site", "client_ip", "extension", "program", "user_id")
-    },
-    **{f"read {one}": exchange.reading_by(one) for one in ("app_id", "program", "client_ip", "folder")},
     **{f"course {one}": trails.course(one) for one in ("operation", "session", "app_id")},
     "trail": trails.trail(()),
 }
@@ -79,9 +90,7 @@ def readers(lakes: tuple[Path, Path, Path]) -> Iterator[list[FactsReader]]:
 def given_to(query: Query, view: View, tops: list[str]) -> dict[str, object]:
     """What the SQL is bound with beside the view's own."""
     values = {
-        "spark_s": view.range.step_s * 4,
         "since_s": view.range.end_s - 86_400,
-        "everything": True,
         "tops": tops,
     }
     return {name: value for name, value in values.items() if f"${name}" in query.sql}
@@ -117,6 +126,58 @@ def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]
     asyncio.run(compare())
 
 
+@pytest.mark.parametrize("module", [applications, exchange, sharepoint, threats])
+def test_a_sieve_counts_what_the_records_do(module: ModuleType, readers: list[FactsReader]) -> None:
+    """Of whatever week or day: else a table would stay without what it asks for."""
+    sieve: Sieve = module.COUNTS
+
+    async def sums() -> list[list[int]]:
+        view = view_of("range=30d", now=datetime.now(UTC))
+        return [added(await one.ask(view, sieve.query), len(sieve.conditions)) for one in readers]
+
+    plain, rolled, half = asyncio.run(sums())
+    assert any(plain)
+    assert plain == rolled == half
+
+
+def test_no_more_days_are_read_than_have_what_is_wanted() -> None:
+    """Of a whole week all days are, whichever of them the counts name; what is cut stands by itself."""
+    days = [date(2026, 11, day) for day in range(1, 20)]
+    snapshot = Snapshot(1, {day: frozenset({"file"}) for day in days})
+    numbers = {
+        day: int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) // 86_400 for day in days
+    }
+    span = TimeRange(numbers[days[0]] * 86_400, numbers[days[-1]] * 86_400 + 43_200)
+    counts = [(numbers[days[one]], count) for one, count in ((18, 0), (17, 3), (10, 4), (9, 2), (1, 9))]
+
+    assert picked_days(snapshot, span, counts, wanted=3) == (frozenset({days[17]}), 3)
+    assert picked_days(snapshot, span, counts, wanted=4) == (frozenset({days[17], *days[8:15]}), 9)
+
+
+def test_a_chart_of_days_is_not_read_by_weeks(tmp_path: Path) -> None:
+    """A week's counts know of one instant alone: all of the week would stand at that day."""
+    lake = tmp_path
+    days = {date(2026, 9, 7) + timedelta(days=one): frozenset({"file"}) for one in range(70)}
+    for day in days:
+        note = Note(FORMAT, [Part(["file"], "tag", 1)])
+        (lake / FOLDER / day.isoformat()).mkdir(parents=True)
+        (lake / FOLDER / day.isoformat() / NOTE).write_bytes(msgspec.json.encode(note))
+    for week in range(10):
+        monday = date(2026, 9, 7) + timedelta(weeks=week)
+        (lake / FOLDER / WEEKS / monday.isoformat()).mkdir(parents=True)
+        told = WeekNote(tags_of(days_kept(lake, monday)), "tag")
+        (lake / FOLDER / WEEKS / monday.isoformat() / NOTE).write_bytes(msgspec.json.encode(told))
+    view = view_of("from=2026-09-07T00:00Z&to=2026-11-16T00:00Z&ip=192.0.2.1")
+
+    def files(query: Query) -> int:
+        source = plan_source(lake, Snapshot(1, days), view, query)
+        assert source is not None
+        return sum(map(len, source.files.values()))
+
+    assert files(Query("SELECT sum(n) FROM facts")) == 10
+    assert files(Query("SELECT at_s // $lane_s * $lane_s AS t, sum(n) FROM facts GROUP BY t")) == 70
+
+
 def test_a_question_about_days_is_not_read_by_hours(
     lakes: tuple[Path, Path, Path], readers: list[FactsReader]
 ) -> None:
@@ -130,7 +191,7 @@ def test_a_question_about_days_is_not_read_by_hours(
         assert source is not None
         return set(source.files)
 
-    assert files(week, activity.PERSONS) == {"whole_persons", "part_activity"}
+    assert files(week, activity.TOP_PERSONS) == {"whole_persons", "part_person_hours"}
     assert files(week, activity.over_time("workload")) == {"whole_hours", "part_hours"}
     assert files(week.narrowed("user", ["somebody"]), trails.VALUES) == {"whole_activity", "part_activity"}
     assert files(week, activity.RECENT) == {"plain"}
@@ -144,8 +205,8 @@ def test_hours_next_to_each_other_are_one_span() -> None:
 @pytest.mark.parametrize(
     ("sql", "hours"),
     [
-        ("SELECT sum(n) FROM facts", 24),
-        ("SELECT min(at_s), max(last_s) FROM facts", 24),
+        ("SELECT sum(n) FROM facts", 7 * 24),
+        ("SELECT min(at_s), max(last_s) FROM facts", 7 * 24),
         ("SELECT at_s // $step_s * $step_s, sum(n) FROM facts", 1),
         ("SELECT at_s // 3600, sum(n) FROM facts", 1),
         ("SELECT at_s, n FROM facts", 0),

@@ -137,6 +137,7 @@ def test_the_demos_configuration_polls_quickly_into_the_lake() -> None:
         "globals": {"name": "x"},
         "inputs": {"office365": {"id": "1", "services": {"exchange": {"request_period_in_seconds": 1}}}},
         "outputs": {"lake": {"type": "lake", "config": {"directory": "lake"}}},
+        "detections": {"exceptions_file": "exceptions.yml"},
     }
 
 

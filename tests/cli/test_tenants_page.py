@@ -117,6 +117,17 @@ def test_a_narrow_terminal_gets_fewer_columns_and_each_of_them_whole() -> None:
     assert "\N{HORIZONTAL ELLIPSIS}" not in head + first
 
 
+def test_who_asks_for_no_tenant_that_there_is_is_told() -> None:
+    """A mistyped id would else look like a collector without any."""
+    every = standings(row(1))
+    found = TenantsFound(every, [], NOW, "pid 7", None, "")
+    console = Console(width=80, highlight=False, markup=False, color_system=None)
+    with console.capture() as capture:
+        console.print(tenants_page(found, columns=80))
+
+    assert capture.get().startswith("no tenant is as asked for\n1 tenant")
+
+
 @pytest.mark.parametrize("columns", [80, 100, 118, 200])
 def test_no_line_of_the_table_is_wider_than_the_terminal(columns: int) -> None:
     """Also with figures of years, and a long name of an input."""

@@ -273,11 +273,10 @@ class Machine:
         self._open.append(process)
         assert process.stdout is not None
         lines: list[str] = []
-        async with asyncio.timeout(_LIMIT_S):
-            while not (lines and _STAYS_OPEN[block.text] in lines[-1]):
-                line = await process.stdout.readline()
-                assert line, f"line {block.line} ended:\n{''.join(lines)}"
-                lines.append(line.decode())
+        while not (lines and _STAYS_OPEN[block.text] in lines[-1]):
+            line = await _next_line(process.stdout)
+            assert line, f"line {block.line} ended:\n{''.join(lines)}"
+            lines.append(line)
         return "".join(lines)
 
     async def _close(self, process: asyncio.subprocess.Process) -> int:
@@ -304,8 +303,8 @@ class Machine:
         assert process.stdin is not None
         process.stdin.write(f"{self._clipboard}\n".encode())
         process.stdin.close()
+        printed = await self._watched(process)
         async with asyncio.timeout(_LIMIT_S):
-            printed = await self._watched(process)
             code = await process.wait()
         assert "Traceback" not in printed, printed
         assert not [one for one in self._secrets() if one in printed]
@@ -328,8 +327,8 @@ class Machine:
         assert process.stdout is not None
         lines: list[str] = []
         async with aiohttp.ClientSession() as browser:
-            async for raw in process.stdout:
-                lines.append(raw.decode())
+            while line := await _next_line(process.stdout):
+                lines.append(line)
                 for page in _CONSENT_PAGE.findall(lines[-1]):
                     await self._consent(browser, page)
         return "".join(lines)
@@ -454,6 +453,12 @@ class Machine:
 
 
 _LOGIN = "https://login.microsoftonline.com"
+
+
+async def _next_line(stream: asyncio.StreamReader) -> str:
+    """What is printed next; "" at the end. Whole commands may take long on a busy machine."""
+    async with asyncio.timeout(_LIMIT_S):
+        return (await stream.readline()).decode()
 
 
 def _asks(block: Fence) -> bool:

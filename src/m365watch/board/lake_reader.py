@@ -24,11 +24,13 @@ from m365watch.board.hits_reader import HitsReader
 from m365watch.board.planning import (
     WITHIN,
     Query,
+    Sieve,
     Snapshot,
     Spans,
     condition_of,
     day_of,
     joined,
+    picked_days,
     plan_source,
 )
 from m365watch.board.sql_reader import SqlReader
@@ -56,7 +58,7 @@ _DIFFERENT = re.compile(r"count\(DISTINCT (\w+)\)")
 _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
-__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Snapshot"]
+__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Sieve", "Snapshot"]
 
 
 EMPTY = Snapshot(-1, {})
@@ -112,6 +114,8 @@ class FactsReader:
 
         Raises: QueryStopped: it took too long or too much memory; LakeUnusable.
         """
+        if query.sieve is not None:
+            await self.ask(view, query.sieve.query)  # one look for all tables of a page
         key = _key(view, query, given)
         asking = self._asking.get(key)
         if asking is None or asking.working.done():
@@ -169,11 +173,8 @@ class FactsReader:
     ) -> list[Row]:
         for attempt in range(1, _TRIES_MAX + 1):
             snapshot = self._look()
-            key = (snapshot.version, _key(view, query, given))
-            if key in self._answers:
-                return self._answers[key]
             try:
-                rows = self._run(connection, snapshot, view, query, given)
+                return self._known(connection, snapshot, view, query, given)
             except duckdb.IOException as failure:
                 if attempt < _TRIES_MAX:
                     continue
@@ -187,14 +188,24 @@ class FactsReader:
                     f"this needs more memory than {self._memory_mib} MiB",
                     fix="choose a shorter time, or narrow the view",
                 ) from failure
-            self._keep(key, rows)
-            return rows
         raise AssertionError("a try either answers or raises")
 
-    def _keep(self, key: object, rows: list[Row]) -> None:
-        self._answers[key] = rows
-        while len(self._answers) > KEPT_ANSWERS_MAX:
-            self._answers.popitem(last=False)
+    def _known(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        snapshot: Snapshot,
+        view: View,
+        query: Query,
+        given: Mapping[str, object],
+    ) -> list[Row]:
+        """What was answered before of that version of the table, or the answer."""
+        key = (snapshot.version, _key(view, query, given))
+        rows = self._answers.get(key)
+        if rows is None:
+            rows = self._answers[key] = self._run(connection, snapshot, view, query, given)
+            while len(self._answers) > KEPT_ANSWERS_MAX:
+                self._answers.popitem(last=False)
+        return rows
 
     def _run(
         self,
@@ -210,10 +221,18 @@ class FactsReader:
             spans = self._newest_hours(connection, snapshot, view, query)
             days = {day_of(at_s) for span in spans for at_s in range(*span, HOUR_S)}
             return self._read(connection, snapshot.of_days(days), view, query, given, spans=spans)
+        wanted = query.newest
+        if query.sieve is not None:
+            counted = self._known(connection, snapshot, view, query.sieve.query, {})
+            counts = [(row[0], row[1 + query.place]) for row in counted]
+            picked, total = picked_days(snapshot, view.range, counts, wanted=wanted)
+            snapshot = snapshot.of_days(picked)
+            if total <= wanted:  # all of them are wanted
+                return self._read(connection, snapshot, view, query, given)
         rows: list[Row] = []
         for part in newest_first(snapshot):
             rows += self._read(connection, part, view, query, given)
-            if len(rows) >= query.newest:
+            if len(rows) >= wanted:
                 break
         return rows[: query.newest]
 
@@ -253,8 +272,10 @@ class FactsReader:
             f"SELECT {named} FROM ({arm.sql}) WHERE {condition}{'' if arm.is_inside else f' AND {WITHIN}'}"
             for arm in source.arms
         )
-        values = {**bound, **source.files, **given}
-        values.update(start_s=view.range.start_s, end_s=view.range.end_s, step_s=view.range.step_s)
+        values: dict[str, object] = {**bound, **source.files, **given}
+        span = view.range
+        values |= {"start_s": span.start_s, "end_s": span.end_s}
+        values |= {"step_s": span.step_s, "spark_s": span.spark_s, "lane_s": span.lane_s}
         asked = _DIFFERENT.sub(r"count(DISTINCT hash(\1))", query.sql)
         further = asked.removeprefix("WITH ")
         sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == asked else ', '}{further}"

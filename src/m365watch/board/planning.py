@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from m365watch.lake.rollups.facts import (
     KEPT,
     RECORDS,
     SIGN_INS,
+    WEEK_S,
     Rollup,
     Slice,
 )
@@ -31,8 +32,7 @@ _WORD = re.compile(r"[a-z_]+")
 _AT = re.compile(r"\bat_s\b")
 _BOUNDS = re.compile(r"min\(at_s\)(?: AS at_s)?")
 _HOURS = re.compile(r"at_s // 3600")
-_STEPS = re.compile(r"at_s // \$(?:step|spark)_s(?: \* \$(?:step|spark)_s)?")
-"""A spark's step is one or more of a chart's."""
+_STEPS = re.compile(r"at_s // \$(step|spark|lane)_s(?: \* \$\1_s)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,12 @@ class Query:
 
     Then only the hours are read that have such records.
     """
+    sieve: Sieve | None = None
+    """What counts the rows of every week and day; then only those are read that have some."""
+    place: int = 0
+    """Which of its counts they are."""
+    is_rough: bool = False
+    """Whether any instant of a week will do for another one."""
 
     @property
     def rollup(self) -> Rollup:
@@ -66,16 +72,42 @@ class Query:
         return tuple(one for one in self.rollup.columns if one in wanted)
 
     def grain_s(self, span: TimeRange) -> int:
-        """How long the spans may be whose records it does not tell apart."""
-        if self.exact:
-            return 1
+        """How long the spans may be whose records it does not tell apart: a week, if it asks for no time."""
+        if self.exact or self.is_rough:
+            return 1 if self.exact else WEEK_S
         bare = _BOUNDS.sub("", self.sql)
         if not _AT.search(bare):
-            return DAY_S
+            return WEEK_S
         bare = _HOURS.sub("", bare)
-        if _AT.search(_STEPS.sub("", bare)) or span.step_s % HOUR_S:
-            return HOUR_S if not _AT.search(bare) else 1
-        return DAY_S if span.step_s % DAY_S == 0 and "at_s // 3600" not in self.sql else HOUR_S
+        steps = {getattr(span, f"{name}_s") for name in _STEPS.findall(bare)}
+        if _AT.search(_STEPS.sub("", bare)) or any(one % HOUR_S for one in steps):
+            return 1
+        return HOUR_S if "at_s // 3600" in self.sql or any(one % DAY_S for one in steps) else DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """How many records fulfil which condition, week by week and day by day."""
+
+    conditions: tuple[str, ...]
+    of: Rollup
+    only: str = "true"
+
+    @property
+    def query(self) -> Query:
+        """Days since 1970, of which one stands for all of its week, and the counts."""
+        counts = ", ".join(
+            f"CAST(sum(CASE WHEN {one} THEN n ELSE 0 END) AS BIGINT)" for one in self.conditions
+        )
+        return Query(
+            f"SELECT at_s // {DAY_S} AS day, {counts} FROM facts WHERE {self.only} GROUP BY day",  # noqa: S608
+            of=self.of,
+            is_rough=True,
+        )
+
+    def index(self, condition: str) -> int:
+        """The place of the count."""
+        return self.conditions.index(condition)
 
 
 @cache
@@ -130,6 +162,7 @@ def plan_source(
         return None
     serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
     grain_s = query.grain_s(view.range)
+    by_weeks = grain_s >= WEEK_S
     whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
     files_of: dict[str, list[str]] = {}
     kept: dict[date, DayRollup] = {}
@@ -145,7 +178,7 @@ def plan_source(
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
             files_of.setdefault(f"plain_{day:%Y%m%d}" if spans else "plain", []).extend(plain)
-    for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part):
+    for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
         Arm(rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range)), False)
@@ -165,7 +198,7 @@ def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: 
         return sorted_so[0]
     if named.intersection(rollup.order[:1]):
         return rollup
-    return next((one for one in enough if not one.is_narrowed), rollup)
+    return next(iter(sorted(enough, key=lambda one: one.is_narrowed)), rollup)
 
 
 def _files_kept(
@@ -175,10 +208,12 @@ def _files_kept(
     kept: Mapping[date, DayRollup],
     whole: Rollup | Slice,
     part: Rollup | Slice,
+    *,
+    by_weeks: bool,
 ) -> Iterator[tuple[str, list[str]]]:
     """Names of arms and their files: of whole weeks and days, and of days that the span cuts."""
     left = dict(kept)
-    if isinstance(whole, Slice) and whole.grain_s == DAY_S:
+    if by_weeks and isinstance(whole, Slice) and whole.grain_s == DAY_S:
         for monday in sorted({monday_of(day) for day in kept}):
             days = [day for day in snapshot.days if monday_of(day) == monday]
             of_them = {day: kept[day] for day in days if day in kept}
@@ -193,6 +228,31 @@ def _files_kept(
             yield f"whole_{whole.name}", rolled.files(whole)
         else:
             yield f"part_{part.name}", rolled.files(part)
+
+
+def picked_days(
+    snapshot: Snapshot, span: TimeRange, counts: Iterable[tuple[int, int]], *, wanted: int
+) -> tuple[frozenset[date], int]:
+    """The newest days that together have as many rows as are wanted, and how many these have.
+
+    Of a week that the span holds wholly all days are taken: counts may name another day of it.
+    """
+    weeks: dict[date, list[date]] = {}
+    for day in sorted(snapshot.days):
+        weeks.setdefault(monday_of(day), []).append(day)
+    found: dict[tuple[date, ...], int] = {}
+    for number, count in counts:
+        day = day_of(number * DAY_S)
+        week = weeks.get(monday_of(day), [])
+        days = tuple(week) if all(_is_whole(one, span) for one in week) else (day,)
+        found[days] = found.get(days, 0) + count
+    taken: set[date] = set()
+    total = 0
+    for days, count in sorted(found.items(), reverse=True):
+        if total < wanted and count:
+            total += count
+            taken.update(days)
+    return frozenset(taken), total
 
 
 def _is_whole(day: date, span: TimeRange) -> bool:

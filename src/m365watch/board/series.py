@@ -27,13 +27,12 @@ _UNITS_S = (
 )
 _EDGE = 0.96
 """No tick begins beyond it: its words would stand outside."""
-SPARK_POINTS = 24
 
 
-def steps_of(span: TimeRange) -> list[int]:
-    """The instants at which the steps of the span begin."""
-    first = span.start_s // span.step_s * span.step_s
-    return list(range(first, span.end_s, span.step_s))
+def steps_of(span: TimeRange, step_s: int = 0) -> list[int]:
+    """The instants at which the steps of the span begin, which are a chart's or so long."""
+    step_s = step_s or span.step_s
+    return list(range(span.start_s // step_s * step_s, span.end_s, step_s))
 
 
 def chart_of(
@@ -76,18 +75,14 @@ def ticks_of(start_s: int, *, span_s: int) -> list[tuple[float, str]]:
     return ticks
 
 
-def spark_step_s(span: TimeRange) -> int:
-    """How long a step of a spark is."""
-    return max(span.step_s, -(-span.span_s // SPARK_POINTS // span.step_s) * span.step_s)
-
-
 def sparks_of(span: TimeRange, rows: Sequence[tuple[str, int, int]]) -> Mapping[str, list[int]]:
     """The course of each name, from rows of (name, instant, count)."""
-    step = spark_step_s(span)
-    count = -(-span.span_s // step)
+    step = span.spark_s
+    first = span.start_s // step * step
+    count = -(-(span.end_s - first) // step)
     sparks: dict[str, list[int]] = defaultdict(lambda: [0] * count)
     for name, at, number in rows:
-        place = (at - span.start_s) // step
+        place = (at - first) // step
         if 0 <= place < count:
             sparks[name][place] += number
     return sparks

@@ -10,7 +10,11 @@ HOUR_S = 3_600
 EXACT_UP_TO_S = 6 * HOUR_S
 """A longer span begins and ends with a full hour, so that hourly rollups serve it."""
 SPAN_MAX_S = 400 * 86_400
+DAY_S = 24 * HOUR_S
+LONG_S = 14 * DAY_S
+"""From so long on, what is small on a page is told by days."""
 POINTS_MAX = 120
+SPARK_POINTS = 24
 """A chart has at most so many steps."""
 _STEPS_S = (60, 300, 900, 1_800, HOUR_S, 2 * HOUR_S, 6 * HOUR_S, 12 * HOUR_S, 86_400, 7 * 86_400)
 
@@ -52,6 +56,18 @@ class TimeRange:
         """How long a step of a chart is: the least that makes at most `POINTS_MAX` of them."""
         steps = (one for one in _STEPS_S if self.span_s <= one * POINTS_MAX)
         return next((one for one in steps if one >= HOUR_S or self.span_s <= EXACT_UP_TO_S), _STEPS_S[-1])
+
+    @property
+    def spark_s(self) -> int:
+        """How long a step of a spark is."""
+        if self.span_s >= LONG_S:
+            return -(-self.span_s // (31 * DAY_S)) * DAY_S
+        return max(self.step_s, -(-self.span_s // SPARK_POINTS // self.step_s) * self.step_s)
+
+    @property
+    def lane_s(self) -> int:
+        """How long a step of a lane is."""
+        return max(self.step_s, DAY_S) if self.span_s >= LONG_S else self.step_s
 
     @property
     def before(self) -> TimeRange:

@@ -70,6 +70,8 @@ def tenants_page(found: TenantsFound, *, columns: int) -> RenderableType:
     parts: list[RenderableType] = []
     if found.shown:
         parts += [_table(found.shown, columns=columns), Text("")]
+    elif found.every:
+        parts.append(Text("no tenant is as asked for", style="yellow"))
     troubles = [*_trouble_lines(found), *configuration_lines(found.configuration, now=found.at)]
     parts += [*troubles, *([Text("")] if troubles else [])]
     if found.holder is None:

@@ -11,6 +11,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import applications
+from m365watch.board.queries.counting import added
 from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
@@ -71,8 +72,8 @@ def _target(record: Mapping[str, Any]) -> str:
 
 async def figures(view: View, sources: Sources) -> Shape:
     """Five numbers about changes of the directory."""
-    rows = await sources.ask(view, applications.FIGURES)
-    consents, credentials, changed, roles, gates = rows[0] if rows else (0,) * 5
+    rows = await sources.ask(view, applications.COUNTS.query)
+    consents, credentials, changed, roles, gates = added(rows, len(applications.FIGURES))
     return Tiles(
         [
             Tile("Consents and grants", short(consents), "to applications"),

@@ -10,6 +10,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query, Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
+from m365watch.board.queries.counting import added
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
@@ -53,9 +54,9 @@ _WAYS = {"sync": "medium", "bind": "c1", "throttled": "failed", "not said": "c8"
 async def figures(view: View, sources: Sources) -> Shape:
     """Eight numbers about changes and about reading."""
     changes, mailboxes = await asyncio.gather(
-        sources.ask(view, exchange.CHANGE_FIGURES), sources.ask(view, exchange.MAILBOX_FIGURES)
+        sources.ask(view, exchange.COUNTS.query), sources.ask(view, exchange.MAILBOX_FIGURES)
     )
-    rules, forwarding, flow, rights = changes[0] if changes else (0,) * 4
+    rules, forwarding, flow, rights = added(changes, len(exchange.FIGURES))
     foreign, deleted, synced, throttled = mailboxes[0] if mailboxes else (0,) * 4
     return Tiles(
         [
@@ -264,7 +265,8 @@ _READ_BY = (("Application", "app_id"), ("Address", "client_ip"), ("Program", "pr
 
 async def read_with(view: View, sources: Sources) -> Shape:
     """By which applications, from which addresses, with which programs, in which folders mail was read."""
-    found = await asyncio.gather(*(sources.ask(view, exchange.reading_by(column)) for _, column in _READ_BY))
+    rows = await sources.ask(view, exchange.READ_BY)
+    found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
     parts = [
         Grid(
             (

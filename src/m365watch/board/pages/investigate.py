@@ -166,7 +166,8 @@ async def _course(view: View, sources: Sources, column: str, tops: list[str]) ->
 
 async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
-    instants = steps_of(view.range)
+    step_s = view.range.lane_s
+    instants = steps_of(view.range, step_s)
     rows, alerts = await asyncio.gather(_lanes(view, sources), _alerts(view, sources))
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
@@ -181,10 +182,10 @@ async def timeline(view: View, sources: Sources) -> Shape:
             groups.append((title, sorted(lanes, key=lambda one: (-one.total, one.label))))
     return Lanes(
         instants[0],
-        view.range.step_s,
+        step_s,
         len(instants),
         groups,
-        ticks_of(instants[0], span_s=len(instants) * view.range.step_s),
+        ticks_of(instants[0], span_s=len(instants) * step_s),
         empty=None if groups else await no_records(view, sources),
     )
 
@@ -199,7 +200,7 @@ def _lane(view: View, column: str, kind: str, value: str, colour: str, values: l
 
 
 def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int]) -> list[Lane]:
-    start_s, span_s = instants[0], len(instants) * view.range.step_s
+    start_s, span_s = instants[0], len(instants) * view.range.lane_s
     lanes = []
     for severity in reversed(Severity):
         of = [one.alert for one in alerts if one.alert.severity is severity]

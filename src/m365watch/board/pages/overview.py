@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,7 +13,7 @@ from m365watch.board.lake_reader import Query
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.queries import activity
-from m365watch.board.series import chart_of, spark_step_s, sparks_of
+from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import (
     Cell,
     Empty,
@@ -51,18 +52,19 @@ FEED_TONES = ("critical", "high", "medium", "ok")
 
 async def figures(view: View, sources: Sources) -> Shape:
     """The shift's first look: six numbers, each against the time before."""
-    before = view.before
-    (now, was), (failed, failed_was), persons, addresses, rows = await asyncio.gather(
-        _both(view, before, sources, activity.TOTAL),
-        _both(view, before, sources, activity.FAILED_SIGN_INS),
-        _number(view, sources, activity.PERSONS),
+    sums, sums_before, persons, addresses, rows = await asyncio.gather(
+        _sums(view, sources),
+        _sums(view.before, sources),
+        sources.ask(view, activity.TOP_PERSONS),
         _number(view, sources, activity.ADDRESSES),
-        sources.ask(view, activity.SPARK, spark_s=spark_step_s(view.range)),
+        sources.ask(view, activity.SPARK),
     )
+    now, was = (_first(one["total"]) for one in (sums, sums_before))
+    failed, failed_was = (_first(one["failed sign-ins"]) for one in (sums, sums_before))
     spark = sparks_of(view.range, rows)
     tiles = [
         Tile("Records", short(now), change_words(now, was), spark=spark.get("", ())),
-        Tile("People", short(persons), "with any activity"),
+        Tile("People", short(persons[0][2] if persons else 0), "with any activity"),
         Tile("Addresses", short(addresses), "they came from"),
         Tile(
             "Failed sign-ins",
@@ -81,8 +83,16 @@ async def _number(view: View, sources: Sources, query: Query) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-async def _both(view: View, before: View, sources: Sources, query: Query) -> tuple[int, int]:
-    return await _number(view, sources, query), await _number(before, sources, query)
+async def _sums(view: View, sources: Sources) -> dict[str, list[tuple[str, int]]]:
+    """Value and count by the name of the part; all panels ask for them together."""
+    found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for part, value, count in await sources.ask(view, activity.SUMS):
+        found[part].append((value or "", count))
+    return found
+
+
+def _first(counted: Sequence[tuple[str, int]]) -> int:
+    return counted[0][1] if counted else 0
 
 
 async def _alerts_tile(view: View, sources: Sources) -> Tile:
@@ -160,13 +170,13 @@ async def shares(view: View, sources: Sources) -> Shape:
         ("type", "record_type", "By record type"),
         ("usertype", "user_type", "By user type"),
     ):
-        rows = await sources.ask(view, activity.share_of(column))
+        rows = (await _sums(view, sources))[column]
         total = sum(count for _, count in rows)
         ranked = [
             Ranked(
-                _words_of(name, "" if value is None else str(value)),
+                _words_of(name, value),
                 count,
-                (name, str(value)) if value not in (None, "") else None,
+                (name, value) if value else None,
                 workload_colour(value) if name == "workload" else "c1",
             )
             for value, count in rows[:7]
@@ -225,8 +235,8 @@ async def changes(view: View, sources: Sources) -> Shape:
     colours = {"added": "ok", "changed": "c1", "removed": "failed"}
     empty = None if rows else await no_records(view, sources, of="changes")
     chart = chart_of(view.range, rows, colour=colours.__getitem__, words=str.capitalize, empty=empty)
-    now = await sources.ask(view, activity.USER_AND_GROUP_CHANGES)
-    before: dict[str, int] = dict(await sources.ask(view.before, activity.USER_AND_GROUP_CHANGES))
+    now = (await _sums(view, sources))["accounts"]
+    before = dict((await _sums(view.before, sources))["accounts"])
     grid = Grid(
         (Heading("Users and groups"), Heading("Now", numeric=True), Heading("Before", numeric=True)),
         [
@@ -265,15 +275,16 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
 
 async def top_people(view: View, sources: Sources) -> Shape:
     """Who did most, what it was, and how it went over the time."""
-    tops = [user for user, _ in await sources.ask(view, activity.TOP_PERSONS)]
+    tops = [user for user, *_ in await sources.ask(view, activity.TOP_PERSONS)]
     of_them = view.narrowed("user", tops)
-    rows = await sources.ask(of_them, activity.DEEDS, spark_s=spark_step_s(view.range)) if tops else []
-    sparks = sparks_of(view.range, [(user, at, count) for user, at, _, count in rows])
+    rows = await sources.ask(of_them, activity.DEEDS) if tops else []
+    sparks = sparks_of(view.range, [(user, at, count) for user, at, _, count in rows if at is not None])
     totals: Counter[str] = Counter()
     operations: dict[str, Counter[str]] = defaultdict(Counter)
-    for user, _, operation, count in rows:
-        totals[user] += count
-        operations[user][operation] += count
+    for user, at, operation, count in rows:
+        if at is None:
+            totals[user] += count
+            operations[user][operation] += count
     ranked = [
         Ranked(
             user,

@@ -9,7 +9,8 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import sharepoint
-from m365watch.board.series import chart_of, spark_step_s, sparks_of
+from m365watch.board.queries.counting import added
+from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
@@ -27,6 +28,8 @@ from m365watch.board.telling import (
 from m365watch.board.view import View
 from m365watch.board.words import counted, short
 
+_EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
+"""By these the small rollups of files can be narrowed."""
 _SHARED_WITH = (("outside", "outside"), ("everybody", "all sharing"))
 
 
@@ -34,11 +37,11 @@ async def figures(view: View, sources: Sources) -> Shape:
     """How much happens in both, and what of it leads outside or away."""
     done, shared, course = await asyncio.gather(
         sources.ask(view, sharepoint.FIGURES),
-        sources.ask(view, sharepoint.SHARING_FIGURES),
-        sources.ask(view, sharepoint.SPARKS, spark_s=spark_step_s(view.range)),
+        sources.ask(view, sharepoint.COUNTS.query),
+        sources.ask(view, sharepoint.SPARKS),
     )
     in_sites, in_drives, downloads, uploads, deletions, malware = done[0] if done else (0,) * 6
-    guests, anonymous = shared[0] if shared else (0, 0)
+    guests, anonymous = added(shared, len(sharepoint.FIGURES_SHARED))
     sparks = sparks_of(view.range, course)
     return Tiles(
         [
@@ -72,7 +75,7 @@ async def activity(view: View, sources: Sources) -> Shape:
 
 async def operations(view: View, sources: Sources) -> Shape:
     """The most frequent operations, and how many people did them."""
-    rows = await sources.ask(view, sharepoint.OPERATIONS)
+    rows = [row[1:] for row in await sources.ask(view, sharepoint.DEEDS) if row[0] == "operations"]
     ranked = [
         Ranked(name or "not said", count, ("operation", name), note=counted(people, "person", "people"))
         for name, count, people in rows
@@ -101,10 +104,17 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
     return Grid(headings, [row[: len(headings)] for row in cells])
 
 
+async def _top_of(view: View, sources: Sources, column: str) -> list[Row]:
+    """Most downloads first; a narrowed view asks for all its tables together."""
+    is_easy = view.narrowing.columns <= _EASILY_NARROWED
+    query = sharepoint.TOPS[column] if is_easy else sharepoint.EVERY_TOP
+    return [row[1:] for row in await sources.ask(view, query) if row[0] == column]
+
+
 async def sites(view: View, sources: Sources) -> Shape:
     """Which sites and which addresses most is taken from."""
     by_site, by_address = await asyncio.gather(
-        sources.ask(view, sharepoint.top_of("site")), sources.ask(view, sharepoint.top_of("client_ip"))
+        _top_of(view, sources, "site"), _top_of(view, sources, "client_ip")
     )
     empty = None if by_site or by_address else await no_records(view, sources, of="records of sites")
     return Several([_tops("Site", by_site), _tops("Address", by_address, "ip")], empty=empty)
@@ -113,7 +123,7 @@ async def sites(view: View, sources: Sources) -> Shape:
 async def taking(view: View, sources: Sources) -> Shape:
     """Who downloads and uploads, which kinds of files, and with which programs."""
     by_user, by_kind, by_agent = await asyncio.gather(
-        *(sources.ask(view, sharepoint.top_of(column)) for column in ("user_id", "extension", "program"))
+        *(_top_of(view, sources, column) for column in ("user_id", "extension", "program"))
     )
     parts = [_tops("Person", by_user, "user"), _tops("Kind of file", by_kind), _tops("Program", by_agent)]
     return Several(parts, empty=None if by_user else await no_records(view, sources, of="records of files"))
@@ -122,7 +132,8 @@ async def taking(view: View, sources: Sources) -> Shape:
 async def sharing(view: View, sources: Sources) -> Shape:
     """What was shared, by whom, with whom, and with which rights; by default outside the organisation."""
     by = view.option("by", tuple(name for name, _ in _SHARED_WITH))
-    rows = await sources.ask(view, sharepoint.SHARING, everything=by == "everybody")
+    query = sharepoint.SHARING if by == "everybody" else sharepoint.SHARING_OUTSIDE
+    rows = await sources.ask(view, query)
     headings = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
     grid = Grid([Heading(one) for one in headings], [opening(view, row, _sharing_row(row)) for row in rows])
     empty = None if rows else await no_records(view, sources, of="records of sharing outside")
@@ -165,7 +176,7 @@ async def domains(view: View, sources: Sources) -> Shape:
 
 async def deleting(view: View, sources: Sources) -> Shape:
     """Who deletes and recycles most."""
-    rows = await sources.ask(view, sharepoint.DELETING)
+    rows = [row[1:] for row in await sources.ask(view, sharepoint.DEEDS) if row[0] == "deleting"]
     ranked = [
         Ranked(user or "not said", count, ("user", user) if user else None, "failed")
         for user, count, _ in rows

@@ -10,6 +10,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query, Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import threats
+from m365watch.board.queries.counting import added
 from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
@@ -60,8 +61,8 @@ def _severity(text: str) -> Cell:
 
 async def figures(view: View, sources: Sources) -> Shape:
     """Seven numbers about verdicts and changes."""
-    rows = await sources.ask(view, threats.FIGURES)
-    mail, clicks, dlp, alerts, compliance, teams, copilot = rows[0] if rows else (0,) * 7
+    rows = await sources.ask(view, threats.COUNTS.query)
+    mail, clicks, dlp, alerts, compliance, teams, copilot = added(rows, len(threats.FIGURES))
     return Tiles(
         [
             Tile("Bad mail", short(mail), "found by Defender"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query
+from m365watch.board.queries.counting import COUNT
 
 PEOPLE = "user_id LIKE '%@%'"
 CHANGES = {
@@ -38,11 +39,6 @@ def share_of(column: str) -> Query:
 
 TOTAL = Query("SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM facts")
 SPARK = Query("SELECT '', at_s // $spark_s * $spark_s, CAST(sum(n) AS BIGINT) FROM facts GROUP BY ALL")
-FAILED_SIGN_INS = Query(
-    "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM facts WHERE lower(operation) = 'userloginfailed'",
-    frozenset({"operation"}),
-)
-PERSONS = Query(f"SELECT count(DISTINCT user_id) FROM facts WHERE {PEOPLE}", frozenset({"user_id"}))
 ADDRESSES = Query(
     "SELECT count(DISTINCT client_ip) FROM facts WHERE client_ip <> ''", frozenset({"client_ip"})
 )
@@ -51,13 +47,33 @@ CHANGES_OVER_TIME = Query(
     " WHERE kind IS NOT NULL GROUP BY ALL",
     frozenset({"operation"}),
 )
-USER_AND_GROUP_CHANGES = Query(
-    "SELECT operation, CAST(sum(n) AS BIGINT) AS number FROM facts"
-    " WHERE regexp_matches(lower(operation), '(user|group|member|role)')"
-    f" AND workload = 'AzureActiveDirectory' AND {KIND} IS NOT NULL"
-    " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
-    frozenset({"operation", "workload"}),
+_OF_ACCOUNTS = (
+    "workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation), '(user|group|member|role)')"
+    f" AND {KIND} IS NOT NULL"
 )
+
+
+def _part(name: str, value: str, *, only: str = "true") -> str:
+    return f"SELECT '{name}' AS part, {value} AS name, sum(n) AS number FROM kinds WHERE {only} GROUP BY ALL"
+
+
+_PARTS = " UNION ALL ".join(
+    (
+        *(_part(one, f"CAST({one} AS VARCHAR)") for one in ("workload", "record_type", "user_type")),
+        _part("total", "''"),
+        _part("failed sign-ins", "''", only="lower(operation) = 'userloginfailed'"),
+        _part("accounts", "operation", only=_OF_ACCOUNTS),
+    )
+)
+SUMS = Query(
+    "WITH kinds AS MATERIALIZED (SELECT workload, record_type, user_type, operation, sum(n) AS n FROM facts"
+    f" GROUP BY ALL), parts AS ({_PARTS}), placed AS (SELECT *,"
+    " row_number() OVER (PARTITION BY part ORDER BY number DESC, name NULLS LAST) AS place FROM parts)"
+    " SELECT part, name, CAST(number AS BIGINT) FROM placed WHERE place <= 100 ORDER BY part, place",
+    frozenset({"workload", "record_type", "user_type", "operation"}),
+)
+"""Name of a part, value, count: what there is by workload, record type and user type, how much altogether,
+how many sign-ins failed, and which changes of users and groups there were; all from one look."""
 ADMIN_ACTIVITIES = Query(
     "SELECT operation, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
     " WHERE (record_type IN (1, 8, 18) OR user_type = 2)"
@@ -66,16 +82,18 @@ ADMIN_ACTIVITIES = Query(
     frozenset({"operation", "record_type", "user_type", "user_id"}),
 )
 TOP_PERSONS = Query(
-    f"SELECT user_id, CAST(sum(n) AS BIGINT) AS number FROM facts WHERE {PEOPLE}"
-    " GROUP BY ALL ORDER BY number DESC, user_id LIMIT 12",
+    f"WITH persons AS (SELECT user_id, {COUNT} AS number FROM facts WHERE {PEOPLE} GROUP BY ALL)"
+    " SELECT user_id, number, count(*) OVER () FROM persons ORDER BY number DESC, user_id LIMIT 12",
     frozenset({"user_id"}),
 )
+"""Who did most, how much, and how many people did anything."""
 DEEDS = Query(
-    "SELECT user_id, at_s // $spark_s * $spark_s AS t, operation, CAST(sum(n) AS BIGINT)"
-    " FROM facts GROUP BY ALL",
+    "WITH deeds AS (SELECT user_id, at_s // $spark_s * $spark_s AS t, operation, sum(n) AS n FROM facts"
+    f" GROUP BY ALL) SELECT user_id, t, coalesce(operation, ''), {COUNT} FROM deeds"
+    " GROUP BY GROUPING SETS ((user_id, t), (user_id, operation))",
     frozenset({"user_id", "operation"}),
 )
-"""What a few people did, and when."""
+"""What a few people did, and when: person and instant, or person and operation (then no instant), count."""
 RECENT = Query(
     "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts ORDER BY at_s DESC LIMIT 100",
     frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),

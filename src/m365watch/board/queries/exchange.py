@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.lake_reader import Query, Sieve
 from m365watch.board.queries.counting import COUNT, STEP, count_if
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 
@@ -23,13 +23,20 @@ IS_PERMISSION = (
 _CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id, record"
 
 
+FIGURES = (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION)
+COUNTS = Sieve(FIGURES, of=CHANGES, only=BY_PEOPLE)
+"""How many changes of each kind there are."""
+
+
 def changes(condition: str) -> Query:
-    """Changes that fulfil a condition of ours, with their own text, the newest first."""
+    """Changes that fulfil a condition of `COUNTS`, with their own text, the newest first."""
     return Query(
         f"SELECT {_CHANGE} FROM facts WHERE {BY_PEOPLE} AND {condition} ORDER BY at_s DESC, record LIMIT 200",
         of=CHANGES,
         exact=True,
         newest=200,
+        sieve=COUNTS,
+        place=COUNTS.index(condition),
     )
 
 
@@ -42,11 +49,6 @@ RULES = changes(IS_RULE)
 FORWARDING = changes(IS_FORWARDING)
 FLOW = changes(IS_FLOW)
 PERMISSIONS = changes(IS_PERMISSION)
-CHANGE_FIGURES = Query(
-    f"SELECT {', '.join(count_if(one) for one in (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION))}"
-    f" FROM facts WHERE {BY_PEOPLE}",
-    of=CHANGES,
-)
 IS_FOREIGN = "(logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id))"
 """Whether somebody was in a mailbox that is not their own."""
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
@@ -84,15 +86,20 @@ READING = mailboxes(
 _SYNC = count_if("access = 'Sync'")
 
 
-def reading_by(column: str) -> Query:
-    """Value of a column of ours, how often mail was read and synchronised, by how many people."""
-    return mailboxes(
-        f"SELECT {column}, {COUNT} AS number, {_SYNC},"
-        f" count(DISTINCT user_id) FROM facts WHERE {_READ} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
-    )
-
-
 DELETING = mailboxes(
     f"SELECT user_id, {COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
     f" WHERE {_DELETED} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
 )
+
+
+_COLUMNS = ("app_id", "client_ip", "program", "folder")
+_KIND = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
+READ_BY = mailboxes(
+    f"WITH sets AS (SELECT {_KIND} AS kind, coalesce({', '.join(_COLUMNS)}) AS name, {COUNT} AS number,"
+    f" {_SYNC} AS synced, count(DISTINCT user_id) AS persons FROM facts WHERE {_READ}"
+    f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in _COLUMNS)})),"
+    " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY number DESC, name) AS place"
+    " FROM sets)"
+    " SELECT kind, name, number, synced, persons FROM placed WHERE place <= 10 ORDER BY kind, place"
+)
+"""Column, value, how often mail was read and synchronised, by how many people; the most frequent of each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.lake_reader import Query, Sieve
 from m365watch.board.queries.counting import COUNT, STEP, count_if
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
@@ -30,10 +30,30 @@ def files(sql: str) -> Query:
 FIGURES = files(
     f"SELECT {_IN_SHAREPOINT}, {_IN_ONEDRIVE}, {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS}, {_MALWARE} FROM facts"
 )
-SHARING_FIGURES = Query(
-    f"SELECT {count_if(IS_GUEST)}, {count_if(IS_ANONYMOUS)} FROM facts WHERE {IS_SHARING}",
-    of=CHANGES,
+_IS_OUTSIDE = f"{IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS})"
+_IS_GUARD = (
+    "regexp_matches(lower(operation), '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
+    f" AND {IN_SITES}"
 )
+FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {IS_ANONYMOUS}")
+COUNTS = Sieve((*FIGURES_SHARED, IS_SHARING, _IS_OUTSIDE, _IS_GUARD), of=CHANGES)
+"""How much is shared, and how many changes there are of what guards it."""
+
+
+def changes(condition: str) -> Query:
+    """Records that fulfil a condition of `COUNTS`, with their own text, the newest first."""
+    return Query(
+        "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
+        f" WHERE {condition} ORDER BY at_s DESC, record LIMIT 200",
+        of=CHANGES,
+        exact=True,
+        newest=200,
+        sieve=COUNTS,
+        place=COUNTS.index(condition),
+    )
+
+
+SHARING, SHARING_OUTSIDE, GUARDING = map(changes, (IS_SHARING, _IS_OUTSIDE, _IS_GUARD))
 SPARKS = Query(
     f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"workload"}),
@@ -42,45 +62,48 @@ ACTIVITY = Query(
     f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"operation", "workload"}),
 )
-OPERATIONS = Query(
-    f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE {IN_SITES}"
-    " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
+_DEEDS = " UNION ALL ".join(
+    f"SELECT '{part}' AS part, {name} AS name, {COUNT} AS number, count(*) AS others FROM deeds"
+    f" WHERE {only} GROUP BY ALL"
+    for part, name, only in (("operations", "operation", "true"), ("deleting", "user_id", IS_DELETION))
+)
+DEEDS = Query(
+    f"WITH deeds AS MATERIALIZED (SELECT user_id, operation, sum(n) AS n FROM facts WHERE {IN_SITES}"
+    f" GROUP BY ALL), placed AS (SELECT *,"
+    f" row_number() OVER (PARTITION BY part ORDER BY number DESC, name) AS place FROM ({_DEEDS}))"
+    " SELECT part, name, number, others FROM placed WHERE place <= 12 ORDER BY part, place",
     frozenset({"operation", "workload", "user_id"}),
 )
+"""Which operations are the most frequent, with their people, and who deletes most, from one look."""
 
 
-def top_of(column: str, *, limit: int = 12) -> Query:
-    """Value of a column of ours, times, downloads, uploads, people; most downloads first."""
+def tops_of(*columns: str) -> Query:
+    """Column of ours, value, times, downloads, uploads, people; of each column those with most downloads."""
+    kind = " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns)
     return files(
-        f"SELECT {column}, {COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS}, count(DISTINCT user_id)"
-        f" FROM facts WHERE {column} <> '' GROUP BY ALL ORDER BY downloads DESC, number DESC, 1 LIMIT {limit}"
+        f"WITH sets AS (SELECT CASE {kind} END AS kind, coalesce({', '.join(columns)}) AS name,"
+        f" {COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS} AS uploads,"
+        " count(DISTINCT user_id) AS persons FROM facts"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in columns)})),"
+        " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY downloads DESC, number DESC,"
+        " name) AS place FROM sets WHERE name <> '')"
+        " SELECT kind, name, number, downloads, uploads, persons FROM placed WHERE place <= 12"
+        " ORDER BY kind, place"
     )
 
 
-SHARING = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
-    f" WHERE {IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS} OR $everything)"
-    " ORDER BY at_s DESC, record LIMIT 200",
-    of=CHANGES,
-    exact=True,
-    newest=200,
-)
+EVERY_TOP = tops_of("site", "client_ip", "user_id", "extension", "program")
+"""All of them in one look, where no small rollup has what a view is narrowed by."""
+TOPS = {
+    **dict.fromkeys(("user_id", "client_ip"), tops_of("user_id", "client_ip")),
+    **dict.fromkeys(("extension", "program"), tops_of("extension", "program")),
+    "site": tops_of("site"),
+}
+"""Those that one small rollup has, together."""
+
+
 DOMAINS = Query(
     f"SELECT domain, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {IS_SHARING} AND {IS_GUEST} GROUP BY ALL HAVING domain <> '' ORDER BY number DESC, 1 LIMIT 12",
     of=CHANGES,
-)
-DELETING = Query(
-    f"SELECT user_id, {COUNT} AS number, count(DISTINCT operation) FROM facts"
-    f" WHERE {IN_SITES} AND {IS_DELETION} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 12",
-    frozenset({"user_id", "operation", "workload"}),
-)
-GUARDING = Query(
-    "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
-    " WHERE regexp_matches(lower(operation),"
-    " '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
-    f" AND {IN_SITES} ORDER BY at_s DESC, record LIMIT 200",
-    of=CHANGES,
-    exact=True,
-    newest=200,
 )

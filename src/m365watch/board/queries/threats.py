@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
-from m365watch.board.queries.counting import COUNT, count_if
+from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.queries.counting import COUNT
 from m365watch.lake.rollups.facts import CHANGES
 
 IS_MAIL = "record_type = 28"
@@ -21,13 +21,21 @@ IS_COPILOT = "record_type = 261"
 _SAID = "at_s, operation, user_id, client_ip, outcome, object, raw, workload, record"
 
 
+_SENSITIVE = f"{IS_COPILOT} AND sensitive"
+FIGURES = (IS_MAIL, IS_CLICK, IS_DLP, IS_ALERT, IS_COMPLIANCE, IS_TEAMS, IS_COPILOT)
+COUNTS = Sieve((*FIGURES, IS_CLEANUP, IS_FLOW, _SENSITIVE), of=CHANGES)
+"""How many there are of everything that the page shows."""
+
+
 def told(condition: str, *, limit: int = 100) -> Query:
-    """Records that fulfil a condition of ours, with their own text, the newest first."""
+    """Records that fulfil a condition of `COUNTS`, with their own text, the newest first."""
     return Query(
         f"SELECT {_SAID} FROM facts WHERE {condition} ORDER BY at_s DESC, record LIMIT {limit}",
         of=CHANGES,
         exact=True,
         newest=limit,
+        sieve=COUNTS,
+        place=COUNTS.index(condition),
     )
 
 
@@ -40,14 +48,6 @@ def most(value: str, condition: str) -> Query:
     )
 
 
-FIGURES = Query(
-    "SELECT "
-    + ", ".join(
-        count_if(one) for one in (IS_MAIL, IS_CLICK, IS_DLP, IS_ALERT, IS_COMPLIANCE, IS_TEAMS, IS_COPILOT)
-    )
-    + " FROM facts",
-    of=CHANGES,
-)
 MAIL = told(IS_MAIL)
 CLEANUP = told(IS_CLEANUP)
 DLP = told(IS_DLP)
@@ -55,7 +55,7 @@ ALERTS = told(IS_ALERT)
 COMPLIANCE = told(IS_COMPLIANCE)
 TEAMS = told(IS_TEAMS)
 FLOWS = told(IS_FLOW)
-COPILOT = told(f"{IS_COPILOT} AND sensitive")
+COPILOT = told(_SENSITIVE)
 MAIL_BY_ACTION = most("verdict", IS_MAIL)
 MAIL_BY_SENDER = most("sender", IS_MAIL)
 MAIL_BY_RECIPIENT = most("recipient", IS_MAIL)

@@ -71,7 +71,7 @@ TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s)
 def course(column: str) -> Query:
     """Name of a column of ours, value, instant, count."""
     return Query(
-        f"SELECT '{column}', {column}, at_s // $step_s * $step_s, CAST(sum(n) AS BIGINT) FROM facts"
+        f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
         f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
     )
 
@@ -79,7 +79,7 @@ def course(column: str) -> Query:
 def lanes(mentions: Iterable[str]) -> Query:
     """Name of the column, value, instant, count: of each column the most frequent values."""
     return traces(
-        _long(mentions, times="at_s // $step_s * $step_s")
+        _long(mentions, times="at_s // $lane_s * $lane_s")
         + ", tops AS (SELECT name, value FROM long GROUP BY name, value"
         f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {LANES_MAX})"
         " SELECT name, value, t, CAST(n AS BIGINT) FROM long SEMI JOIN tops USING (name, value)"
@@ -87,7 +87,7 @@ def lanes(mentions: Iterable[str]) -> Query:
 
 
 WORKLOAD_LANES = Query(
-    "SELECT 'workload', workload, at_s // $step_s * $step_s, CAST(sum(n) AS BIGINT) FROM facts"
+    "SELECT 'workload', workload, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
     " WHERE workload <> '' GROUP BY ALL",
     frozenset({"workload"}),
 )

@@ -15,6 +15,7 @@ from m365watch.values import dataclass
 
 HOUR_S = 3_600
 DAY_S = 86_400
+WEEK_S = 7 * DAY_S
 ROWS_PER_GROUP = 16_384
 """Rows of a file that are read or passed over together: about a thirtieth of a large organisation's day."""
 ROWS_READ_TOGETHER = 122_880
@@ -119,7 +120,7 @@ class Slice:
     """The most telling one first: its files are sorted by it."""
     grain_s: int = DAY_S
     is_narrowed: bool = False
-    """Whether it serves those questions alone that name a value of its first column."""
+    """Whether it is for questions that name a value of its first column: others come to it last."""
     rows_per_group: int = ROWS_READ_TOGETHER
 
 
@@ -184,10 +185,11 @@ ACTIVITY = Rollup(
     slices=(
         Slice("persons", ("user_id", "tenant_id")),
         Slice("places", ("client_ip", "tenant_id")),
-        Slice("app_persons", ("app_id", "tenant_id", "user_id")),
-        Slice("app_places", ("app_id", "tenant_id", "client_ip")),
+        Slice("person_hours", ("user_id", "tenant_id"), HOUR_S),
         Slice("hours", _KIND, HOUR_S),
         Slice("apps", ("app_id", *_KIND), HOUR_S),
+        Slice("app_persons", ("app_id", "tenant_id", "user_id")),
+        Slice("app_places", ("app_id", "tenant_id", "client_ip")),
         Slice("addresses", ("client_ip", *_KIND)),
         Slice("actors", ("user_id", *_KIND)),
         Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, True, ROWS_PER_GROUP),
@@ -204,16 +206,19 @@ SIGN_INS = Rollup(
     grain_s=1,
     slices=(
         Slice("sign_in_hours", _KIND, HOUR_S),
+        Slice("sign_in_app_hours", ("app_id", *_KIND), HOUR_S),
         Slice("sign_in_browsers", ("browser_name", "system", "app_id", *_KIND)),
+        Slice("sign_in_errors", ("user_id", *_KIND, "error")),
         Slice(
             "sign_in_sessions",
-            ("user_id", *_KIND, "session", "client_ip", "network", "system", "agent", "browser_name"),
+            ("user_id", *_KIND, "session", "client_ip", "network", "system", "agent", "browser_name", "way"),
         ),
-        Slice("sign_in_errors", ("user_id", *_KIND, "error", "app_id")),
+        Slice("sign_in_place_hours", ("client_ip", *_KIND), HOUR_S, True, ROWS_PER_GROUP),
+        Slice("sign_in_ends", ("client_ip", *_KIND, "error", "user_id"), DAY_S, True, ROWS_PER_GROUP),
         Slice(
             "sign_in_apps",
             (
-                *("app_id", *_KIND, "user_id", "session"),
+                *("app_id", *_KIND, "user_id", "session", "error", "way"),
                 *("client_ip", "network", "system", "agent", "browser_name"),
             ),
         ),
@@ -273,6 +278,17 @@ CHANGES = Rollup(
     rows_per_group=2_048,
     grain_s=1,
     order=("record_type", "operation", "user_id"),
+    slices=(
+        Slice(
+            "change_days",
+            (
+                *("record_type", *(one for one in _KIND if one != "record_type"), "user_id", "client_ip"),
+                *("app_id", "guest", "anonymous", "domain", "forwards", "verdict", "sender", "recipient"),
+                *("host", "sensitive"),
+            ),
+            rows_per_group=ROWS_PER_GROUP,
+        ),
+    ),
 )
 """Changes one by one, with their own text: a table of them reads no other record."""
 MAILBOXES = Rollup(
@@ -292,13 +308,25 @@ MAILBOXES = Rollup(
         *("$.Folders[0].Path", "$.Folder.Path"),
     ),
     slices=(
-        Slice("reading_hours", (*_KIND, "access", "throttled", "logon"), HOUR_S),
+        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon"), HOUR_S),
         Slice("mailbox_days", ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled")),
         Slice(
-            "mailbox_programs",
-            ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "client_ip", "program"),
+            "mailbox_places",
+            (
+                *("client_ip", *_KIND, "app_id", "user_id", "mailbox", "logon", "access", "throttled"),
+                *("program", "folder"),
+            ),
+            DAY_S,
+            True,
+            ROWS_PER_GROUP,
         ),
-        Slice("mailbox_folders", ("user_id", *_KIND, "app_id", "access", "folder")),
+        Slice(
+            "reading_place_hours",
+            ("client_ip", *_KIND, "access", "throttled", "logon"),
+            HOUR_S,
+            True,
+            ROWS_PER_GROUP,
+        ),
     ),
 )
 """What was done in mailboxes: in whose, as whom, with which program, in which folder."""
@@ -325,11 +353,17 @@ FILES = Rollup(
         Slice("file_persons", ("user_id", *_USE)),
         Slice("file_sites", ("site", *_USE, "user_id")),
         Slice("file_places", ("client_ip", *_USE, "user_id")),
-        Slice("file_extensions", ("extension", *_USE, "user_id")),
-        Slice("file_programs", ("program", *_USE, "user_id")),
+        Slice("file_kinds", ("extension", "program", *_USE, "user_id")),
         Slice(
             "file_days",
             ("user_id", *_KIND, "deed", "site", "client_ip", "extension", "program", "app_id"),
+        ),
+        Slice(
+            "file_place_days",
+            ("client_ip", *_KIND, "deed", "site", "user_id", "extension", "program", "app_id"),
+            DAY_S,
+            True,
+            ROWS_PER_GROUP,
         ),
     ),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from m365watch.lake.rollups.facts import DAY_S, KEPT
+from m365watch.lake.rollups.facts import DAY_S, KEPT, Slice
 from m365watch.lake.rollups.notes import (
     FOLDER,
     FORMAT,
@@ -112,9 +112,22 @@ def _count(day: DayRollup, taken: list[Part], new: list[str]) -> None:
                 given["kept"] = [day.file(rollup, one) for one in taken]
             whole = day.file(rollup, part)
             _write(connection, rollup.summed(facts), given, whole, rows=rollup.rows_per_group)
-            for one in rollup.slices:
-                counts = rollup.summed(rollup.over_rollups("read_parquet($whole)"), one)
-                _write(connection, counts, {"whole": [whole]}, day.file(one, part), rows=one.rows_per_group)
+            made: dict[Slice, str] = {}
+            for one in sorted(rollup.slices, key=lambda one: -len(one.columns)):
+                path = made[one] = day.file(one, part)
+                counts = rollup.summed(rollup.over_rollups("read_parquet($larger)", one.columns), one)
+                larger = _least_of(one, made) or whole
+                _write(connection, counts, {"larger": [larger]}, path, rows=one.rows_per_group)
+
+
+def _least_of(wanted: Slice, made: Mapping[Slice, str]) -> str | None:
+    """The smallest file of a slice that has all that one needs; none where only the rollup itself has it."""
+    enough = [
+        path
+        for one, path in made.items()
+        if one != wanted and one.grain_s <= wanted.grain_s and set(wanted.columns) <= set(one.columns)
+    ]
+    return min(enough, key=lambda path: Path(path).stat().st_size, default=None)
 
 
 def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> None:
