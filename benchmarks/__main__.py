@@ -21,7 +21,11 @@ _HERE = Path(__file__).parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 all is well; 1 a figure was missed, or something failed."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for given, option, name in ((options.only, "--only", "collector"), (options.page, "--page", "board")):
+        if given and options.names != [name]:
+            parser.error(f"{option} goes with one benchmark: ./dev bench {name} {option} {given[0]!r}")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # As ./dev does: each start would compile anew.
     if len(options.names) == 1 and not options.write:
         return _measure(options)

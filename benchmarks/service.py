@@ -42,6 +42,8 @@ _ALIKE = 8
 _MODELS = 20_000
 """Models, before they come round again: more than an output's batch is made from."""
 _SEED = 1
+_BETWEEN_SLICES = timedelta(hours=7)
+"""From one hour whose records are taken to the next: 24 of them are a week, each with an hour of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,9 @@ class _Model:
 
 
 def _models(tenant_id: str, count: int, *, at: datetime) -> Iterator[_Model]:
-    """`count` records of the organisation, in the order in which they happened."""
+    """`count` records of the organisation, of all hours of a week alike: what happens depends on the hour."""
     users = min(500, max(12, count // 4))
-    organisation = Organisation(1, tenant_id, users=users, records_per_day=4 * _MODELS)
+    organisation = Organisation(1, tenant_id, users=users, records_per_day=_MODELS)
     found = 0
     while found < count:
         for record in organisation.records_between(at, at + timedelta(hours=1)):
@@ -135,7 +137,7 @@ def _models(tenant_id: str, count: int, *, at: datetime) -> Iterator[_Model]:
             if model is not None and found < count:
                 found += 1
                 yield model
-        at += timedelta(hours=1)
+        at += _BETWEEN_SLICES
 
 
 def _model(record: SimulatedRecord) -> _Model | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.figures import Judgement, Row
 from benchmarks.growth import Step
 from benchmarks.measuring import Cost
@@ -84,3 +85,11 @@ def test_a_step_may_cost_a_fifth_more_than_the_one_before(
     row = Row("files", 1_000_000, [Cost(9.0, cpu_s, round(peak_mb * 1e6))], [Cost(0.1, 0.0, 0)])
 
     assert Step("1,000,000 records", row, before).line().missed == missed
+
+
+def test_an_option_of_one_benchmark_starts_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever leaves out the name would measure everything for three quarters of an hour."""
+    with pytest.raises(SystemExit):
+        main(["--only", "plain"])
+
+    assert "./dev bench collector --only 'plain'" in capsys.readouterr().err
