@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from m365watch.detect.library import load_packs
 from m365watch.detect.rule import Rule
+from m365watch.detect.tactics import TACTICS
 
 HEAD = """\
 # Detections
@@ -23,23 +24,6 @@ What each tactic of [MITRE ATT&CK](https://attack.mitre.org) is covered by.
 |---|---|
 """
 
-TACTICS = (
-    "reconnaissance",
-    "resource-development",
-    "initial-access",
-    "execution",
-    "persistence",
-    "privilege-escalation",
-    "defense-evasion",
-    "credential-access",
-    "discovery",
-    "lateral-movement",
-    "collection",
-    "command-and-control",
-    "exfiltration",
-    "impact",
-)
-"""In the order of an attack."""
 _TECHNIQUES = """
 ## By technique
 

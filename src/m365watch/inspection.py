@@ -17,7 +17,7 @@ from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.completeness.watch import silent_feeds
 from m365watch.config.settings import Settings
-from m365watch.errors import LedgerHeld, LedgerUnusable
+from m365watch.errors import LedgerHeld
 from m365watch.expiry.memory import KnownApplication, known_applications
 from m365watch.ledger.account import (
     BlobsAsked,
@@ -38,7 +38,7 @@ from m365watch.ledger.copying import (
     put_in,
     require_copy,
 )
-from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of
+from m365watch.ledger.lock import LOCK_FILE, hold_ledger, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -203,17 +203,10 @@ def is_collector_running(settings: Settings) -> bool:
     """
     path = settings.state_directory / LEDGER_FILE
     require_ledger(path)
-    lock = LedgerLock(path.with_name("ledger.lock"))
     try:
-        lock.acquire()
+        lock = hold_ledger(path)
     except LedgerHeld:
         return True
-    except OSError as error:
-        raise LedgerUnusable(
-            f"the ledger cannot be held ({error.strerror or error})",
-            where=str(path),
-            fix=cure_beside_collector(error),
-        ) from error
     lock.release()
     return False
 

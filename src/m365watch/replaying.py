@@ -30,7 +30,7 @@ from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
 from m365watch.lake.scan import LakeScan, ScanAsked
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.reading import ledger_for_reading, remembered
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Feed, TenantId
@@ -125,7 +125,7 @@ class Replay:
         """
         if not self._state.is_dir():
             return
-        lock = LedgerLock(self._state / "ledger.lock")
+        lock = LedgerLock(self._state / LOCK_FILE)
         lock.acquire()
         try:
             for folder in (self.directory, self._state):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from m365watch.cli.check_view import Page, progress_line, summary_line
+from m365watch.cli.check_view import Page, summary_line
 from m365watch.diagnosis.findings import Verdict
 from m365watch.errors import SettingsRefused
 from m365watch.preflight.course import Progress, refused
@@ -154,7 +154,5 @@ def test_what_is_under_way_fits_a_line() -> None:
     """Two of them are named."""
     under_way = {f"tenant {number}": "token" if number else "" for number in range(12)}
 
-    assert progress_line(Progress(503, 40, under_way)) == (
-        "40 of 503 done: tenant 0; tenant 1, token and 10 more"
-    )
-    assert progress_line(Progress(4, 3)) == "3 of 4 done: the rest"
+    assert Progress(503, 40, under_way).words == ("40 of 503 done: tenant 0; tenant 1, token and 10 more")
+    assert Progress(4, 3).words == "3 of 4 done: the rest"

@@ -365,3 +365,13 @@ def test_a_field_of_any_name_can_be_asked_for(tmp_path: Path, name: str) -> None
 
     assert alerts_of(library, [record(**fields)])
     assert not alerts_of(library, [record(Other="One")])
+
+
+@pytest.mark.parametrize(("key", "value"), [("id", 7), ("title", ["x"] * 1_000), ("level", 5), ("name", {})])
+def test_a_key_that_is_no_text_is_told_in_one_short_line(tmp_path: Path, key: str, value: object) -> None:
+    """Neither in words about Python nor with all that stands in its place."""
+    text = rule_text({"s": {"Operation": "X"}, "condition": "s"}, **{key: value})
+    [mistake] = load_text(tmp_path, text).mistakes
+
+    assert str(mistake).endswith(f"{key}: is no text")
+    assert len(str(mistake)) < 100

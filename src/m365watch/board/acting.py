@@ -69,12 +69,12 @@ async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[K
     return await sources.change_alerts(view, asked.ids, asked.state, reason=reason)
 
 
-async def body_of(request: Request) -> bytes:
+async def body_of(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """What the request brings. Raises: DecodeError: it is too long."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > BODY_BYTES_MAX:
+        if len(body) > bytes_max:
             raise msgspec.DecodeError("it is too long")
     return body
 

@@ -8,23 +8,8 @@ from collections.abc import Iterable, Mapping
 from m365watch.board.shapes import Met
 from m365watch.detect.alert import Alert
 from m365watch.detect.rule import Rule
+from m365watch.detect.tactics import TACTICS
 
-TACTICS = (
-    "resource-development",
-    "initial-access",
-    "execution",
-    "persistence",
-    "privilege-escalation",
-    "defense-evasion",
-    "credential-access",
-    "discovery",
-    "lateral-movement",
-    "collection",
-    "command-and-control",
-    "exfiltration",
-    "impact",
-)
-"""In ATT&CK's order."""
 _NAMES = {
     "T1020": ("exfiltration", "Automated exfiltration"),
     "T1070": ("defense-evasion", "Indicator removal"),
@@ -72,6 +57,8 @@ _NAMES = {
     "T1584": ("resource-development", "Compromised infrastructure"),
     "T1621": ("credential-access", "Second factor flooded"),
 }
+_UNNAMED = "resource-development"
+"""Where a technique stands that neither ATT&CK as it is known here nor its rule gives a tactic."""
 _HEAT = (1, 4, 12)
 """From so many alerts on a field is one shade warmer."""
 
@@ -95,7 +82,7 @@ def matrix_of(
     for rule in rules:
         for technique in rule.techniques:
             looking[technique] += 1
-            usual = rule.tactics[0] if rule.tactics else TACTICS[0]
+            usual = rule.tactics[0] if rule.tactics else _UNNAMED
             tactics[technique] = _NAMES.get(technique, (usual, ""))[0]
     found = Counter(technique for alert in alerts for technique in alert.techniques)
     columns: dict[str, list[Met]] = defaultdict(list)

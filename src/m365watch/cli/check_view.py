@@ -75,7 +75,7 @@ class Page:
     async def follow(self, progress: Progress, clock: Clock) -> None:
         """Say again and again what is under way; until it is cancelled."""
         while self._status is not None:
-            self._status.update(progress_line(progress))
+            self._status.update(progress.words)
             await clock.sleep(LOOK_EVERY_S)
 
     def show_all(self, preflight: Preflight) -> None:
@@ -143,13 +143,6 @@ def _why_skipped(step: Checked) -> str | None:
 def _names_subject(step: Checked) -> bool:
     """Whether the subject does not begin what was seen anyway."""
     return bool(step.subject) and not step.seen.startswith(step.subject)
-
-
-def progress_line(progress: Progress) -> str:
-    """`3 of 12 done: tenant 41463f53-... of office365, token; the outputs`."""
-    named = [f"{what}, {step}" if step else what for what, step in progress.under_way.items()]
-    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
-    return f"{progress.done} of {progress.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
 
 
 def summary_line(preflight: Preflight) -> str:

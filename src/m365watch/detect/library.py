@@ -20,7 +20,7 @@ from m365watch.detect.derived.catalogue import is_derived, list_names
 from m365watch.detect.extension import Extension, Kind, Severity
 from m365watch.detect.extension_text import parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
-from m365watch.detect.misread import MISREAD, reason_of
+from m365watch.detect.misread import MISREAD, no_text_in, reason_of
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -262,6 +262,10 @@ def _read_rule(
     from sigma.collection import SigmaCollection
 
     title = str(documents[0].get("title", ""))
+    if told := no_text_in(documents[0]):
+        titled = title if isinstance(documents[0].get("title"), str) else ""
+        reading.complain(shown, titled, told, line=line)
+        return
     try:
         parsed = SigmaCollection.from_dicts(
             documents, collect_errors=True, collect_filters=True, resolve_references=False

@@ -13,7 +13,7 @@ from pathlib import Path
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import transaction
 from m365watch.ledger.held import mark_put_back
-from m365watch.ledger.lock import LedgerLock, cure_beside_collector
+from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.ledger.soundness import aside_name, find_damage, set_aside, sync_folder, watched
@@ -280,16 +280,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
     be written: the present one is as it was.
     """
     require_copy(source)
-    lock = LedgerLock(path.with_name("ledger.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock.acquire()
-    except OSError as error:
-        raise LedgerUnusable(
-            f"the ledger cannot be held ({error.strerror or error})",
-            where=str(path),
-            fix=cure_beside_collector(error),
-        ) from error
+    lock = hold_ledger(path)
     try:
         found = _require_sound(source)
         with _drafted(path) as draft:

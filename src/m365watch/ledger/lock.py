@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from m365watch.errors import LedgerHeld
+from m365watch.errors import LedgerHeld, LedgerUnusable
 
 LOCK_FILE = "ledger.lock"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -54,6 +54,24 @@ class LedgerLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def hold_ledger(path: Path) -> LedgerLock:
+    """The lock of the ledger at `path`, held until it is released; its directory is made.
+
+    Raises: LedgerHeld: a collector is running; LedgerUnusable: it cannot be held.
+    """
+    lock = LedgerLock(path.with_name(LOCK_FILE))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire()
+    except OSError as error:
+        raise LedgerUnusable(
+            f"the ledger cannot be held ({error.strerror or error})",
+            where=str(path),
+            fix=cure_beside_collector(error),
+        ) from error
+    return lock
 
 
 def holder_of(path: Path) -> str | None:

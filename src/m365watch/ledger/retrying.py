@@ -9,9 +9,8 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import name_failure, open_database, transaction
-from m365watch.ledger.lock import LedgerLock, cure_beside_collector
+from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import require_ledger
 from m365watch.values import dataclass
 
@@ -50,15 +49,7 @@ def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int
     Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger; LedgerUnavailable.
     """
     require_ledger(path)
-    lock = LedgerLock(path.with_name("ledger.lock"))
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise LedgerUnusable(
-            f"the ledger cannot be held ({error.strerror or error})",
-            where=str(path),
-            fix=cure_beside_collector(error),
-        ) from error
+    lock = hold_ledger(path)
     try:
         with closing(open_database(path)) as connection:
             asked = json.dumps(list(numbers)) if numbers else None

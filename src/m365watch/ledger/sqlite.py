@@ -23,7 +23,7 @@ from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
 from m365watch.ledger.held import HeldStore
 from m365watch.ledger.identities import IdentityStore, pack
-from m365watch.ledger.lock import LedgerLock
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
 from m365watch.ledger.reading import micros
@@ -69,7 +69,7 @@ class SqliteLedger:
         self.routes = Routes(outputs)
         self._bounds = bounds
         self.path = directory / LEDGER_FILE
-        self._lock = LedgerLock(directory / "ledger.lock")
+        self._lock = LedgerLock(directory / LOCK_FILE)
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()

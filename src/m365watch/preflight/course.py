@@ -51,6 +51,13 @@ class Progress:
     under_way: dict[str, str] = field(default_factory=dict)
     """What is looked at now, each with the step that it is at; empty where it is a single one."""
 
+    @property
+    def words(self) -> str:
+        """`3 of 12 done: tenant 41463f53-... of office365, token; the outputs`."""
+        named = [f"{what}, {step}" if step else what for what, step in self.under_way.items()]
+        more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+        return f"{self.done} of {self.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
+
 
 @dataclass(frozen=True, slots=True)
 class Means:

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from m365watch.board.access import Access, Role
+from m365watch.board.acting import body_of
 from m365watch.board.configuring.changes import Change
 from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
 from m365watch.board.configuring.effects import words_of_effect
@@ -113,7 +114,7 @@ class Configuring:
         if not access.may(Role.ADMIN) or access.tenants is not None:
             return _answer(403, "your role may not change the configuration")
         try:
-            return msgspec.json.decode(await _body_of(request), type=kind)
+            return msgspec.json.decode(await body_of(request, bytes_max=BODY_BYTES_MAX), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _answer(400, f"this request cannot be read: {error}")
 
@@ -132,15 +133,6 @@ def _judged_document(judged: Judged, then: list[str]) -> dict[str, object]:
         "difference": judged.difference,
         "then": then,
     }
-
-
-async def _body_of(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise msgspec.DecodeError("it is too long")
-    return body
 
 
 def _changed(error: ChangedMeanwhile) -> Response:

@@ -132,7 +132,7 @@ class Trials:
                                 return
                             yield group
                             waiting = asyncio.ensure_future(anext(groups, None))
-                        elif (words := _progress_words(progress)) != said:
+                        elif (words := progress.words) != said:
                             said = words
                             yield said
                 finally:
@@ -167,12 +167,6 @@ def _group_of(group: Group, *, is_narrowed: bool) -> Group:
         if step.check is not Check.CONFIGURATION or step.verdict is not Verdict.OK
     ]
     return replace(group, steps=tuple(steps))
-
-
-def _progress_words(progress: Progress) -> str:
-    named = [f"{what}, {step}" if step else what for what, step in progress.under_way.items()]
-    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
-    return f"{progress.done} of {progress.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
 
 
 def _summary(preflight: Preflight) -> str:

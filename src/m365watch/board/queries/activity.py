@@ -68,7 +68,8 @@ _PARTS = " UNION ALL ".join(
 SUMS = Query(
     "WITH kinds AS MATERIALIZED (SELECT workload, record_type, user_type, operation, sum(n) AS n FROM facts"
     f" GROUP BY ALL), parts AS ({_PARTS}), placed AS (SELECT *,"
-    " row_number() OVER (PARTITION BY part ORDER BY number DESC, name NULLS LAST) AS place FROM parts)"
+    " row_number() OVER (PARTITION BY part ORDER BY number DESC, name NULLS LAST) AS place FROM parts"
+    " WHERE number IS NOT NULL)"
     " SELECT part, name, CAST(number AS BIGINT) FROM placed WHERE place <= 100 ORDER BY part, place",
     frozenset({"workload", "record_type", "user_type", "operation"}),
 )
