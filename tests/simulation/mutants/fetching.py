@@ -121,7 +121,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        hint=13,
+        hint=295,
     ),
     Mutant(
         "flight_unbounded",
