@@ -235,7 +235,10 @@ def _board(folder: Path, report: BoardReport | None = None, *, beside: bool = Fa
     ]
     started_s = time.monotonic()
     with subprocess.Popen(
-        [*command, *(["--beside"] if beside else [])], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*command, *(["--beside"] if beside else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         board = _Running(f"http://127.0.0.1:{port}", process.pid)
         try:
