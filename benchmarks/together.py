@@ -46,6 +46,7 @@ def run_together(names: Sequence[str], passed_on: Sequence[str], folder: Path, *
     if as_json:
         print(json.dumps({"passed": not failed, "figures": kept}, indent=1))
     console.print(one_table({name: _lines(kept[name]) for name in names if name in kept}))
+    console.print("README quotes some of it: ./dev docs writes it there")
     if failed:
         console.print(f"missed a figure or failed: {', '.join(failed)}", style="red")
     return 1 if failed else 0
