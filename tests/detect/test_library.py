@@ -33,6 +33,14 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
         ),
         ({"m365watch": {"kind": "always"}}, "m365watch.kind: input should be"),
         ({"m365watch": ["x"]}, "m365watch: is no map of keys and values"),
+        (
+            {"m365watch": {"contain": ["revoke_session"]}},
+            "m365watch.contain: revoke_session is no step that is known; did you mean revoke_sessions?",
+        ),
+        (
+            {"m365watch": {"contain": ["nuke_it"]}},
+            "nuke_it is no step that is known; write a step of your own as a sentence: Call the help desk",
+        ),
         ({"m365watch": {"entity": {"user": "m365.who"}}}, "m365.who: is no derived field"),
         (
             {"m365watch": {"explanation": "{who} did"}},
@@ -45,6 +53,14 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
         ),
         ({"status": "bad"}, "status: 'bad' is not a valid Sigma rule status; give stable, test, "),
         ({"logsource": {"product": "windows"}}, "logsource.product: windows is not m365"),
+        (
+            {"logsource": {"product": "m365", "service": "exchnage"}},
+            "logsource.service: exchnage is none of this feed; did you mean exchange?",
+        ),
+        (
+            {"logsource": {"product": "m365", "service": "nonexist"}},
+            "give one of audit, azureactivedirectory",
+        ),
         ({"detection": {"s": {"Operation": "x"}}}, "Sigma rule must contain at least one condition"),
         ({"detection": {"s": {"Operation": "x"}, "condition": "t"}}, "Detection 't' not defined"),
         ({"detection": {"s": {"Operation|foo": "x"}, "condition": "s"}}, "Unknown modifier 'foo'"),

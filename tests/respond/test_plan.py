@@ -12,6 +12,7 @@ import pytest
 
 from alerts import ANN, APP, make_alert, make_match
 from m365watch.detect.alert import AlertId, Match
+from m365watch.detect.containment import WORDS
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
@@ -51,7 +52,7 @@ def test_every_word_of_the_packs_has_a_step() -> None:
     """A rule that names a way to contain is not left alone with it."""
     words = {word for rule in load_packs(("core", "devo")).rules for word in rule.extension.contain}
 
-    assert words == set(BUILDERS)
+    assert words == set(BUILDERS) == WORDS
 
 
 @pytest.mark.parametrize("word", sorted(BUILDERS))
@@ -167,7 +168,7 @@ def test_a_service_is_no_account() -> None:
 
 def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:
     """It is shown, and not taken for done."""
-    step = plan("call_the_police", user=ANN).steps[0]
+    step = plan("Call the police", user=ANN).steps[0]
 
     assert step.title == "Call the police"
     assert step.is_by_hand
@@ -272,10 +273,10 @@ def test_an_alert_that_joins_others_does_what_each_of_them_knows() -> None:
 def test_nothing_is_put_back_that_none_of_the_joined_alerts_has_touched() -> None:
     """As long as each of them is known; a word of one's own stays."""
     matches = joined(make_match({"UserId": ANN}), make_match({"ObjectId": FILE}))
-    alert = make_alert("restore_policy", "call_the_police", user=ANN)
+    alert = make_alert("restore_policy", "Call the police", user=ANN)
     parts = [part(0, "revoke_sessions", user=ANN), part(1, "disable_anonymous_link")]
 
-    assert [one.word for one in plan_response(alert, matches, parts).steps] == ["call_the_police"]
+    assert [one.word for one in plan_response(alert, matches, parts).steps] == ["Call the police"]
     assert [one.word for one in plan_response(alert, matches, parts[:1]).steps] == list(alert.contain)
 
 
