@@ -44,6 +44,16 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
         ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: input should be"),
         ({"m365watch": ["x"]}, "m365watch", "m365watch: is no map of keys and values"),
         (
+            {"m365watch": {"contain": ["revoke_session"]}},
+            "contain",
+            "m365watch.contain: revoke_session is no step that is known; did you mean revoke_sessions?",
+        ),
+        (
+            {"m365watch": {"contain": ["nuke_it"]}},
+            "contain",
+            "nuke_it is no step that is known; write a step of your own as a sentence: Call the help desk",
+        ),
+        (
             {"m365watch": {"entity": {"user": "m365.who"}}},
             "user",
             "m365watch.entity.user: m365.who is no derived field",
@@ -65,6 +75,16 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
         ({"references": "x"}, "references", "references: is no list"),
         ({"related": [{"id": "x"}]}, "related", "related: "),
         ({"logsource": {"product": "windows"}}, "product", "logsource.product: windows is not m365"),
+        (
+            {"logsource": {"product": "m365", "service": "exchnage"}},
+            "service",
+            "logsource.service: exchnage is none of this feed; did you mean exchange?",
+        ),
+        (
+            {"logsource": {"product": "m365", "service": "nonexist"}},
+            "service",
+            "give one of audit, azureactivedirectory",
+        ),
         ({"logsource": ["m365"]}, "logsource", "logsource: is no map"),
         ({"detection": {"s": {"Operation": "x"}}}, "detection", "detection.condition: is missing; say which"),
         ({"detection": {"condition": "s"}}, "detection", "detection: has no selection; give at least one"),

@@ -6,9 +6,18 @@ import re
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from m365watch.detect import extension
+from m365watch.detect.containment import why_unknown
 from m365watch.detect.extension import Kind
 from m365watch.detect.proof.fault import Fault, Where, perhaps
 from m365watch.detect.severity import Severity
@@ -45,6 +54,12 @@ Span = Annotated[int, BeforeValidator(parse_duration_s)]
 """Seconds; written as 24h."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 """One name or several."""
+
+
+def _check_steps(words: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [why for word in words if (why := why_unknown(word))]:
+        raise ValueError("; ".join(wrong))
+    return words
 
 
 class _Part(BaseModel):
@@ -118,7 +133,7 @@ class _Extension(_Part):
     headline: str = Field(default="", max_length=200)
     explanation: str = Field(default="", max_length=2_000)
     check: Names = ()
-    contain: Names = ()
+    contain: Annotated[Names, AfterValidator(_check_steps)] = ()
     building_block: bool = False
     risk: int | None = Field(default=None, ge=0, le=100)
     tuning: dict[str, str] = Field(default_factory=dict)

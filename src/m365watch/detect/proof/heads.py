@@ -6,7 +6,7 @@ Source: the Sigma specification 2.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date
 from uuid import UUID
 
@@ -107,8 +107,10 @@ _JUDGES: dict[str, Callable[[object], str]] = {
 }
 
 
-def proofread_source(document: Mapping[str, object], products: frozenset[str]) -> Iterator[Fault]:
-    """Every mistake in the logsource of a rule or filter; `products` are those that may stand there."""
+def proofread_source(
+    document: Mapping[str, object], *, products: Collection[str], services: Collection[str]
+) -> Iterator[Fault]:
+    """Every mistake in the logsource of a rule or filter, of which these may stand there."""
     source = document.get("logsource")
     told = "write `logsource: {product: m365, service: exchange}`"
     if source is None:
@@ -120,3 +122,6 @@ def proofread_source(document: Mapping[str, object], products: frozenset[str]) -
         if product not in products and (product or service not in products):
             seen = f"{product or 'none'} is not m365, whose records this collector has"
             yield Fault(("logsource", "product"), seen + perhaps(product, products))
+        if product in products and service and service not in services:
+            told = perhaps(service, services) or f"; give one of {', '.join(sorted(services))}, or none"
+            yield Fault(("logsource", "service"), f"{service} is none of this feed{told}")

@@ -10,7 +10,7 @@ from m365watch.detect.proof.detections import proofread_detections
 from m365watch.detect.proof.fault import Fault
 from m365watch.detect.proof.heads import proofread_head, proofread_source
 from m365watch.detect.proof.said import fault_of
-from m365watch.detect.sigma import PRODUCTS, Lists, Source
+from m365watch.detect.sigma import PRODUCTS, SERVICES, Lists, Source
 
 
 def proofread(document: Mapping[str, Any], lists: Lists) -> list[Fault]:
@@ -18,7 +18,7 @@ def proofread(document: Mapping[str, Any], lists: Lists) -> list[Fault]:
     found = [*proofread_head(document)]
     is_filter = "filter" in document
     if "correlation" not in document:
-        found += proofread_source(document, frozenset(PRODUCTS))
+        found += proofread_source(document, products=PRODUCTS, services=SERVICES)
         source = _source_of(document, lists)
         key, others = ("filter", ["rules"]) if is_filter else ("detection", [])
         if document.get(key) is None:
