@@ -31,7 +31,7 @@ from sigma.correlations import (
 )
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
-from sigma.rule import SigmaLogSource, SigmaRule
+from sigma.rule import SigmaDetections, SigmaLogSource, SigmaRule
 from sigma.types import (
     Placeholder,
     SigmaBool,
@@ -194,6 +194,15 @@ def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]
         name: _convert(detection.postprocess(rule.detection), source, 0)
         for name, detection in rule.detection.detections.items()
     }
+
+
+def convert_part(key: str | None, value: object, *, source: Source) -> Condition:
+    """The condition of one line of a selection, or of texts without a field.
+
+    Raises: Untranslatable, SigmaError.
+    """
+    made = SigmaDetections.from_dict({"part": value if key is None else {key: value}, "condition": "part"})
+    return _convert(made["part"].postprocess(made), source, 0)
 
 
 def _convert(parsed: object, source: Source, depth: int) -> Condition:
@@ -455,5 +464,6 @@ __all__ = [
     "check_product",
     "convert_condition",
     "convert_correlation",
+    "convert_part",
     "convert_selections",
 ]
