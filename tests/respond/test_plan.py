@@ -290,6 +290,30 @@ def test_joined_accounts_are_those_of_the_alert_itself() -> None:
     ] == [f"Disable the account {ANN}"]
 
 
+def test_alerts_on_one_mailbox_have_a_step_together() -> None:
+    """Two rules of detection found the same inbox rule: it is removed once, with the other."""
+    parts = [
+        part(0, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
+    ]
+    found = plan_response(make_alert("remove_inbox_rule", user=ANN), joined(*parts[0].matches), parts)
+
+    assert [step.title for step in found.steps] == [
+        f'Remove the inbox rule "." or ".." of {ANN}',
+        'Remove the inbox rule "x" of bob@contoso.example',
+    ]
+
+
+def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
+    """By its alias and by its address."""
+    parts = [part(0, "remove_forwarding", mailbox="ann"), part(0, "remove_forwarding", mailbox=ANN)]
+
+    [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
+
+    assert step.title == f"Stop {ANN} from forwarding"
+
+
 def test_whose_second_factor_was_changed_is_no_policy() -> None:
     """Rules on protection name a person or a policy as what was changed."""
     [step] = plan("restore_policy", target=ANN).steps

@@ -8,7 +8,7 @@ from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, gather_clues
+from m365watch.respond.clues import Clues, gather_clues, join_clues
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import Plan, Step
 
@@ -98,11 +98,13 @@ def _steps_for(word: str, clues: Clues, parts: Sequence[Told]) -> list[Step]:
 
 
 def _steps_of_parts(word: str, builder: Builder, parts: Sequence[Told]) -> list[Step]:
-    steps: list[Step] = []
+    """Alerts on the same accounts have a step together: two rules may have found one inbox rule."""
+    known: dict[frozenset[str], list[Clues]] = {}
     for part in parts:
         if word in part.alert.contain:
-            steps += [one for one in builder(gather_clues(part.alert, part.matches)) if one not in steps]
-    return steps
+            whom = frozenset(name.lower() for name in part.alert.named("user"))
+            known.setdefault(whom, []).append(gather_clues(part.alert, part.matches))
+    return [step for every in known.values() for step in builder(join_clues(every))]
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> list[str]:
