@@ -196,7 +196,7 @@ class Sources:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
         found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
-        return plan_response(found.alert or kept.alert, found.matches)
+        return plan_response(found.alert or kept.alert, found.matches, found.parts)
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

@@ -304,7 +304,7 @@ class Child:
         try:
             write_frame(self._inlet, self._encode(what))
         except OSError as error:
-            raise ChildLost(f"has ended ({error.strerror})") from None
+            raise ChildLost("has ended") from error
 
     def _answer(self) -> Answer:
         if not select.select([self._outlet], [], [], ANSWER_S_MAX)[0]:
