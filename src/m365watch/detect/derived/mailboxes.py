@@ -1,8 +1,8 @@
 r"""Which mailbox a rule or a setting is of, in one spelling for all the ways in which records name it.
 
 The same mailbox is ada@contoso.example where its owner acts, `ada` in ObjectId of Set-Mailbox, and
-`<server>/<organisation>/ada\<rule>` in that of a rule. Two domains may each have an ada: her address tells them
-apart where a record has it, and else the bare name is left (`correlation/mailboxes.py` counts both).
+`<server>/<organisation>/ada\<rule>` in that of a rule. Two domains may each have an ada: addresses tell
+them apart where a record has one, and else the bare name is left (`correlation/mailboxes.py` counts both).
 
 Source: 11 published records of rules and forwarding.
 """
