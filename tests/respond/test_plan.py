@@ -19,7 +19,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
 from m365watch.respond.reading import Told, read_alert
-from m365watch.respond.steps import GraphCall, Plan, Remove, Revise
+from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise
 from test_quoting import HOSTILE
 
 FULL = {
@@ -264,9 +264,9 @@ def test_an_alert_that_joins_others_does_what_each_of_them_knows() -> None:
         'Put the policy "Safe links" back',
         f"End all sessions of {ANN}",
     ]
-    assert found.notes == ()
-    assert plan_response(make_alert("restore_policy"), matches, parts).notes == (
-        'alert 00000000 "Something happened" is part of it; its own plan has more: disable anonymous link',
+    assert found.parts == ()
+    assert plan_response(make_alert("restore_policy"), matches, parts).parts == (
+        PartOfIt(parts[1].alert.id, "Something happened", ("disable_anonymous_link",)),
     )
 
 
@@ -288,6 +288,30 @@ def test_joined_accounts_are_those_of_the_alert_itself() -> None:
     assert [
         one.title for one in plan_response(make_alert("disable_account", user=ANN), matches, parts).steps
     ] == [f"Disable the account {ANN}"]
+
+
+def test_alerts_on_one_mailbox_have_a_step_together() -> None:
+    """Two rules of detection found the same inbox rule: it is removed once, with the other."""
+    parts = [
+        part(0, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
+    ]
+    found = plan_response(make_alert("remove_inbox_rule", user=ANN), joined(*parts[0].matches), parts)
+
+    assert [step.title for step in found.steps] == [
+        f'Remove the inbox rule "." or ".." of {ANN}',
+        'Remove the inbox rule "x" of bob@contoso.example',
+    ]
+
+
+def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
+    """By its alias and by its address."""
+    parts = [part(0, "remove_forwarding", mailbox="ann"), part(0, "remove_forwarding", mailbox=ANN)]
+
+    [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
+
+    assert step.title == f"Stop {ANN} from forwarding"
 
 
 def test_whose_second_factor_was_changed_is_no_policy() -> None:

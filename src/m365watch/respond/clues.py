@@ -66,6 +66,13 @@ class Clues:
         return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
 
     @property
+    def named_mailboxes(self) -> tuple[str, ...]:
+        """Mailboxes as PowerShell takes them, also by an alias; each once."""
+        named = self.entity("mailbox") or self.mailboxes
+        addresses = {one.partition("@")[0].lower() for one in named if "@" in one}
+        return tuple(one for one in named if "@" in one or one.lower() not in addresses)
+
+    @property
     def applications(self) -> tuple[App, ...]:
         """The applications, by whichever id the alert has."""
         named = (
@@ -97,6 +104,17 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
                 continue
             fields.setdefault(name, {}).setdefault(value)
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def join_clues(every: Sequence[Clues]) -> Clues:
+    """What several alerts know together, in their order."""
+    entities: dict[str, dict[str, None]] = {}
+    fields: dict[str, dict[str, None]] = {}
+    for one in every:
+        for into, known in ((entities, one.entities), (fields, one.fields)):
+            for name, values in known.items():
+                into.setdefault(name, {}).update(dict.fromkeys(values))
+    return Clues(_frozen(entities), _frozen(fields), first_at=min(one.first_at for one in every))
 
 
 def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
