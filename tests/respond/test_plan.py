@@ -19,7 +19,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
 from m365watch.respond.reading import Told, read_alert
-from m365watch.respond.steps import GraphCall, Plan, Remove, Revise
+from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise
 from test_quoting import HOSTILE
 
 FULL = {
@@ -264,9 +264,9 @@ def test_an_alert_that_joins_others_does_what_each_of_them_knows() -> None:
         'Put the policy "Safe links" back',
         f"End all sessions of {ANN}",
     ]
-    assert found.notes == ()
-    assert plan_response(make_alert("restore_policy"), matches, parts).notes == (
-        'alert 00000000 "Something happened" is part of it; its own plan has more: disable anonymous link',
+    assert found.parts == ()
+    assert plan_response(make_alert("restore_policy"), matches, parts).parts == (
+        PartOfIt(parts[1].alert.id, "Something happened", ("disable_anonymous_link",)),
     )
 
 

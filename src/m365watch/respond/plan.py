@@ -10,7 +10,7 @@ from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
 from m365watch.respond.clues import Clues, gather_clues, join_clues
 from m365watch.respond.reading import Told
-from m365watch.respond.steps import Plan, Step
+from m365watch.respond.steps import PartOfIt, Plan, Step
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
@@ -55,10 +55,6 @@ STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
 
-PARTS_NAMED_MAX = 10
-"""Alerts of which a plan's notes say that their own plans have more."""
-
-
 def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[Told] = ()) -> Plan:
     """The steps for an alert, in the order of its rule; `matches` are those of it that are still kept.
 
@@ -73,11 +69,11 @@ def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[T
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
     notes += [f"not in this plan: {note}" for note in notes_of(alert.unnamed)]
-    notes += _more_in_parts(words, parts)
     notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
     if len(steps) > STEPS_MAX:
         notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")
-    return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), tuple(notes))
+    more = _more_in_parts(words, parts)
+    return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), more, tuple(notes))
 
 
 def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> tuple[str, ...]:
@@ -107,16 +103,9 @@ def _steps_of_parts(word: str, builder: Builder, parts: Sequence[Told]) -> list[
     return [step for every in known.values() for step in builder(join_clues(every))]
 
 
-def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> list[str]:
-    """What the alerts that it joins would have done beside it."""
-    notes = []
-    for part in parts:
-        more = [word.replace("_", " ") for word in part.alert.contain if word not in words]
-        if more:
-            named = f'alert {part.alert.id[:8]} "{part.alert.title}"'
-            notes.append(f"{named} is part of it; its own plan has more: {', '.join(more)}")
-    left = len(notes) - PARTS_NAMED_MAX
-    return notes if left <= 0 else [*notes[:PARTS_NAMED_MAX], f"{left} more such alerts are joined"]
+def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
+    more = [(part.alert, tuple(word for word in part.alert.contain if word not in words)) for part in parts]
+    return tuple(PartOfIt(alert.id, alert.title, lacking) for alert, lacking in more if lacking)
 
 
 def _usual_words(alert: Alert) -> tuple[str, ...]:
