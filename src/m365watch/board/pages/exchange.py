@@ -278,7 +278,8 @@ _READ_BY = (("Application", "app_id"), ("Address", "client_ip"), ("Program", "pr
 
 async def read_with(view: View, sources: Sources) -> Shape:
     """By which applications, from which addresses, with which programs, in which folders mail was read."""
-    rows = await sources.ask(view, exchange.READ_BY)
+    asked = (exchange.READ_FROM, exchange.READ_WITH)
+    rows = [row for of in await asyncio.gather(*(sources.ask(view, one) for one in asked)) for row in of]
     found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
     parts = [
         Grid(
