@@ -92,8 +92,8 @@ def test_wide_scopes_and_roles_stand_out() -> None:
 
 def test_what_stands_out_comes_before_what_is_newer() -> None:
     """The worst first, then the latest."""
-    marks = marks_of_mail(BAD[0][1], ANN), marks_of_mail(BAD[4][1], ANN), []
-    told = [Told((at, "id"), [Cell(str(at))], marks[at]) for at in range(3)]
+    records = (BAD[0][1], BAD[4][1], EVERYDAY[0][1])
+    told = [Told((at, "id"), [Cell(str(at))], marks_of_mail(one, ANN)) for at, one in enumerate(records)]
 
     rows = ranked(view_of(), told, {}, at=1)
 
