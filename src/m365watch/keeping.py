@@ -17,6 +17,7 @@ from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
 from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
+from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
@@ -26,7 +27,6 @@ from m365watch.lake.erasing_note import Asked, unfinished
 from m365watch.lake.erasure import Erased, Erasure, Found, Verified
 from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
 from m365watch.lake.merging import Compacted, compact
-from m365watch.lake.parquet import sync_directory
 from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
 from m365watch.lake.vacuuming import Vacuumed, vacuum
@@ -249,11 +249,7 @@ def _verification(verified: Verified) -> dict[str, Any]:
 def _write_report(folder: Path, report: dict[str, Any], *, started_at: datetime) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"erasure-{started_at:%Y%m%dT%H%M%S%fZ}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    partial.chmod(0o600)
-    partial.rename(path)
-    sync_directory(folder)
+    put_file(path, (json.dumps(report, ensure_ascii=False, indent=2).encode(), b"\n"))
     return path
 
 

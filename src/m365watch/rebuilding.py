@@ -8,7 +8,6 @@ that is interrupted goes on with the day at which it was.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,11 +30,12 @@ from m365watch.detect.repair import RebuildStopped
 from m365watch.detect.restoring import restore_alerts
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
+from m365watch.durable import sync_file, sync_folder
 from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable
 from m365watch.lake.alerts import read_alerts
 from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.ledger.soundness import aside_name, sync_folder
+from m365watch.ledger.soundness import aside_name
 from m365watch.model import Feed, Window
 from m365watch.values import dataclass
 
@@ -249,11 +249,7 @@ class Rebuild:
                 for suffix in (*_COMPANIONS, ""):
                     with suppress(FileNotFoundError):
                         Path(f"{path}{suffix}").rename(f"{kept}{suffix}")
-            descriptor = os.open(self._partial, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_file(self._partial)
             self._partial.rename(path)
             sync_folder(path.parent)
         except OSError as error:

@@ -13,6 +13,7 @@ import pytest
 from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
+from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_courses, list_values
 from m365watch.board.pages import investigate
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.queries import trails
@@ -54,6 +55,37 @@ def test_all_that_somebody_did_is_on_one_axis(sources: Sources, victim: str) -> 
     assert all(0 <= mark.at <= 1 and mark.url.startswith("/alert?") for mark in marks)
 
 
+@pytest.mark.parametrize("at_once", [AT_ONCE_MAX, 0])
+@pytest.mark.parametrize("about", ["user", "ip", "operation"])
+def test_one_look_tells_what_the_records_do(sources: Sources, victim: str, about: str, at_once: int) -> None:
+    """Totals, values and courses are those of the records, whether one look tells them or many do."""
+    person = view_of(f"range=30d&user={victim}")
+    row = next(one for one in asyncio.run(sources.ask(person, trails.trail([]))) if one[5])
+    value = {"user": victim, "ip": row[5], "operation": row[3]}[about]
+    view = view_of(f"range=30d&{about}={value}")
+
+    async def told() -> tuple[Any, ...]:
+        totals, values, courses = await asyncio.gather(
+            count_all(view, sources, at_once=at_once),
+            list_values(view, sources, at_once=at_once),
+            list_courses(view, sources, at_once=at_once),
+        )
+        return tuple(totals), {one[:3] for one in values}, set(courses)
+
+    async def recorded() -> tuple[Any, ...]:
+        totals, values, courses = await asyncio.gather(
+            *(sources.ask(view, one([])) for one in (trails.figures, trails.values, trails.lanes))
+        )
+        return totals[0], {one[:3] for one in values}, set(courses)
+
+    found, true = asyncio.run(told()), asyncio.run(recorded())
+
+    assert found[:2] == true[:2]
+    assert true[0][0] > 0
+    only = {"user": "user_id", "ip": "client_ip", "operation": ""}[about]
+    assert {one for one in found[2] if one[0] != only} == {one for one in true[2] if one[0] != only}
+
+
 MENTIONED = ["session", "mailbox", "site", "text"]
 
 
@@ -84,8 +116,8 @@ def test_a_text_is_found_as_json_writes_it(sources: Sources) -> None:
     """A value with a backslash or a quotation mark is looked for as records have it."""
     view = view_of('range=30d&text=a"b\\c')
 
-    assert investigate._mentioned(view) == {"text": 'a"b\\c', "escaped": 'a\\"b\\\\c'}
-    assert asyncio.run(sources.ask(view, trails.trail(["text"]), **investigate._mentioned(view))) == []
+    assert bound_of(view) == {"text": 'a"b\\c', "escaped": 'a\\"b\\\\c'}
+    assert asyncio.run(sources.ask(view, trails.trail(["text"]), **bound_of(view))) == []
 
 
 def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:

@@ -124,13 +124,27 @@ def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
     )
 
     done = call("validate", place / "rules")
+    head = f"rules/bad.yml:{RULE.count(chr(10)) + 1} (Mail sent by a robot): m365watch"
 
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
-        "rules/bad.yml:1 (Mail sent by a robot): m365watch.risk: input should be less than or equal to 100",
-        "rules/bad.yml:1 (Mail sent by a robot): m365watch.quite: is no key that is known here",
+        f"{head}.risk: input should be less than or equal to 100",
+        f"{head}.quite: is no key that is known here; did you mean quiet?",
         "1 rule will do; 2 mistakes",
     ]
+
+
+def test_nothing_but_the_mistakes_is_written(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What RE2 would say of a pattern by itself came between, without a file and twice."""
+    bad = RULE.replace("UserId|startswith: robot", "UserId|re: ['a(b', '(?<=x)y']")
+    (place / "rules" / "bad.yml").write_text(bad, encoding="utf-8")
+
+    done = call("validate", place / "rules")
+
+    assert done.exit_code == 1
+    assert done.stdout.count("rules/bad.yml:5 (Mail sent by a robot): detection.s.UserId|re.") == 2
+    assert "b'missing" not in done.stdout
+    assert (done.stderr, capfd.readouterr().err) == ("", "")
 
 
 def test_an_exception_that_excepts_nothing_is_a_mistake(place: Path) -> None:
@@ -143,7 +157,7 @@ def test_an_exception_that_excepts_nothing_is_a_mistake(place: Path) -> None:
     done = call("validate", "--config", place / "config.json")
 
     assert done.exit_code == 1
-    assert "there is no rule Mail by a robot: the exception excepts nothing" in done.stdout
+    assert "exceptions.yml:1: there is no rule Mail by a robot: the exception excepts nothing" in done.stdout
 
 
 def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_pattern_that_could_take_for_ever_is_refused(tmp_path: Path, pattern: 
 
     assert library.rules == ()
     [mistake] = library.mistakes
-    assert str(mistake).startswith("rules/mine.yml:1 (A rule): ")
+    assert str(mistake).startswith("rules/mine.yml:9 (A rule): detection.s.X|re: ")
     assert "regular expression" in mistake.text.lower()
 
 

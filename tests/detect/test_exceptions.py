@@ -238,7 +238,9 @@ def test_an_exception_of_no_rule_is_told(tmp_path: Path, library: Library) -> No
     """The rule was renamed, or its name mistyped."""
     exceptions = read(tmp_path, "[{rule: B99, reason: x}, {rule: B08, reason: y}]")
 
-    assert list_unknown(exceptions, library.rules) == ["there is no rule B99: the exception excepts nothing"]
+    assert list_unknown(exceptions, library.rules) == [
+        f"{tmp_path / 'exceptions.yml'}:1: there is no rule B99: the exception excepts nothing"
+    ]
 
 
 def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Library) -> None:
@@ -250,7 +252,7 @@ def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Libr
     )
 
     assert list_unknown(exceptions, library.rules) == [
-        "B08 has no entity usr, only user: the exception excepts nothing"
+        f"{tmp_path / 'exceptions.yml'}:1: B08 has no entity usr, only user: the exception excepts nothing"
     ]
 
 

@@ -449,10 +449,10 @@ def test_no_receipt_goes_before_the_name_of_a_published_file_is_durable(
     def fails(path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(layout, "flush_folder", fails)
+    monkeypatch.setattr(layout, "sync_folder", fails)
     with pytest.raises(OutputUnavailable):
         deliver(archive, 2)
-    monkeypatch.setattr(layout, "flush_folder", flushed.append)
+    monkeypatch.setattr(layout, "sync_folder", flushed.append)
 
     deliver(archive, 2)
 

@@ -66,7 +66,9 @@ def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
     assert all(note.fix and note.fix.startswith("correct it") for note in notes)
     assert notes[0].seen.startswith("rules/mine.yml:7 (half): ")
     assert notes[1].seen.startswith(f"{tmp_path}/exceptions.yml:2: exceptions.0.reason: is missing")
-    assert notes[2].seen == f"{tmp_path}/exceptions.yml: there is no rule B99: the exception excepts nothing"
+    assert (
+        notes[2].seen == f"{tmp_path}/exceptions.yml:3: there is no rule B99: the exception excepts nothing"
+    )
 
 
 def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:

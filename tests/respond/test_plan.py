@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from alerts import ANN, APP, make_alert, make_match
+from m365watch.detect.alert import AlertId, Match
+from m365watch.detect.containment import WORDS
+from m365watch.detect.kept import KeptAlert
 from m365watch.detect.library import load_packs
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
 from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
-from m365watch.respond.steps import GraphCall, Plan, Remove, Revise
+from m365watch.respond.reading import Told, read_alert
+from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise
 from test_quoting import HOSTILE
 
 FULL = {
@@ -44,7 +52,7 @@ def test_every_word_of_the_packs_has_a_step() -> None:
     """A rule that names a way to contain is not left alone with it."""
     words = {word for rule in load_packs(("core", "devo")).rules for word in rule.extension.contain}
 
-    assert words == set(BUILDERS)
+    assert words == set(BUILDERS) == WORDS
 
 
 @pytest.mark.parametrize("word", sorted(BUILDERS))
@@ -160,7 +168,7 @@ def test_a_service_is_no_account() -> None:
 
 def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:
     """It is shown, and not taken for done."""
-    step = plan("call_the_police", user=ANN).steps[0]
+    step = plan("Call the police", user=ANN).steps[0]
 
     assert step.title == "Call the police"
     assert step.is_by_hand
@@ -212,6 +220,121 @@ def test_everybody_whom_an_alert_names_is_in_its_plan() -> None:
 
     assert [step.title for step in found.steps] == [f"Give {name} a new password" for name in names]
     assert found.notes == ("not in this plan: 7 more users are not named here; its records name them.",)
+
+
+def joined(*sources: Match) -> list[Match]:
+    """Matches of an alert that joins these of other rules."""
+    return [
+        msgspec.structs.replace(one, source_id=f"part {n}", identity=f"{n:032x}")
+        for n, one in enumerate(sources)
+    ]
+
+
+def part(number: int, *words: str, fields: dict[str, str] | None = None, **entities: str) -> Told:
+    """An alert that is joined, of the rule of that number."""
+    alert = replace(make_alert(*words, **entities), id=AlertId(f"{number:032x}"), rule_id=f"part {number}")
+    return Told(alert, [make_match(fields)] if fields else [])
+
+
+FILE = "https://contoso.example/sites/a/Budget signed 21.xlsx"
+
+
+def test_a_file_is_no_policy_where_an_alert_joins_both() -> None:
+    """An object's name means another thing in each of the joined records: it names nothing then."""
+    matches = joined(make_match({"UserId": ANN}), make_match({"ObjectId": FILE}))
+    alert = make_alert("restore_policy", user=ANN)
+
+    [unnamed] = plan_response(alert, matches).steps
+    [of_one_kind] = plan_response(alert, [make_match({"ObjectId": "Safe links"})]).steps
+
+    assert unnamed.title == "Put the policy back that was changed"
+    assert of_one_kind.title == 'Put the policy "Safe links" back'
+
+
+def test_an_alert_that_joins_others_does_what_each_of_them_knows() -> None:
+    """The policy is that of the alert on policies; what the others would do beside it is named."""
+    matches = joined(make_match({"UserId": ANN}), make_match({"ObjectId": FILE}))
+    parts = [
+        part(0, "restore_policy", policy="Safe links", user=ANN),
+        part(1, "disable_anonymous_link", "restore_policy", fields={"ObjectId": FILE}),
+    ]
+    found = plan_response(make_alert("restore_policy", "revoke_sessions", user=ANN), matches, [parts[0]])
+
+    assert [step.title for step in found.steps] == [
+        'Put the policy "Safe links" back',
+        f"End all sessions of {ANN}",
+    ]
+    assert found.parts == ()
+    assert plan_response(make_alert("restore_policy"), matches, parts).parts == (
+        PartOfIt(parts[1].alert.id, "Something happened", ("disable_anonymous_link",)),
+    )
+
+
+def test_nothing_is_put_back_that_none_of_the_joined_alerts_has_touched() -> None:
+    """As long as each of them is known; a word of one's own stays."""
+    matches = joined(make_match({"UserId": ANN}), make_match({"ObjectId": FILE}))
+    alert = make_alert("restore_policy", "Call the police", user=ANN)
+    parts = [part(0, "revoke_sessions", user=ANN), part(1, "disable_anonymous_link")]
+
+    assert [one.word for one in plan_response(alert, matches, parts).steps] == ["Call the police"]
+    assert [one.word for one in plan_response(alert, matches, parts[:1]).steps] == list(alert.contain)
+
+
+def test_joined_accounts_are_those_of_the_alert_itself() -> None:
+    """Whom a joined alert names beside may have had nothing to do with it."""
+    matches = joined(make_match({"UserId": ANN}), make_match({"UserId": "bob@contoso.example"}))
+    parts = [part(0, "disable_account", user=ANN), part(1, "disable_account", user="eve@contoso.example")]
+
+    assert [
+        one.title for one in plan_response(make_alert("disable_account", user=ANN), matches, parts).steps
+    ] == [f"Disable the account {ANN}"]
+
+
+def test_alerts_on_one_mailbox_have_a_step_together() -> None:
+    """Two rules of detection found the same inbox rule: it is removed once, with the other."""
+    parts = [
+        part(0, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
+    ]
+    found = plan_response(make_alert("remove_inbox_rule", user=ANN), joined(*parts[0].matches), parts)
+
+    assert [step.title for step in found.steps] == [
+        f'Remove the inbox rule "." or ".." of {ANN}',
+        'Remove the inbox rule "x" of bob@contoso.example',
+    ]
+
+
+def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
+    """By its alias and by its address."""
+    parts = [part(0, "remove_forwarding", mailbox="ann"), part(0, "remove_forwarding", mailbox=ANN)]
+
+    [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
+
+    assert step.title == f"Stop {ANN} from forwarding"
+
+
+def test_whose_second_factor_was_changed_is_no_policy() -> None:
+    """Rules on protection name a person or a policy as what was changed."""
+    [step] = plan("restore_policy", target=ANN).steps
+
+    assert step.title == "Put the policy back that was changed"
+
+
+def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
+    """Those of the rules that its matches come from, about the same records; no other alert."""
+    alert = make_alert("restore_policy", user=ANN)
+    matches = joined(make_match({"UserId": ANN}), make_match({"ObjectId": FILE}))
+    own = replace(part(0).alert, group=("ann", "1"))
+    strange = replace(part(1).alert, evidence=("another record",))
+    with closing(DetectionState(tmp_path / FILE_NAME)) as state, state.transaction():
+        state.add_matches(matches)
+        for one in (alert, own, strange):
+            state.put_alert(KeptAlert(one, shown=True))
+    found = read_alert(tmp_path, alert.id)
+
+    assert [one.identity for one in found.matches] == [one.identity for one in matches]
+    assert [one.alert.id for one in found.parts] == [own.id]
 
 
 def test_the_plan_is_bounded_and_says_so() -> None:

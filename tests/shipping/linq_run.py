@@ -101,6 +101,7 @@ _OF_THERE: dict[str, Callable[[list[Any]], Any]] = {
     "sizedistinct": lambda there: len(set(there)),
     "hllppcount": lambda there: len(set(there)),
     "collect": list,
+    "collectdistinct": lambda there: sorted(set(there)),
     "nnfirst": lambda there: there[0] if there else None,
     "nnlast": lambda there: there[-1] if there else None,
 }
@@ -275,6 +276,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "jqcompile": _text,
     "jqeval": _walked,
     "jsonparse": _json,
+    "length": lambda text: len(_text(text)),
     "lower": lambda text: _text(text).lower(),
     "matches": lambda text, pattern: _compiled(pattern).search(_text(text)) is not None,
     "net4": _text,

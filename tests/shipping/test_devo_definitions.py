@@ -69,7 +69,6 @@ def test_what_was_never_seen_is_looked_for_once_a_day(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extension", "reason"),
     [
-        ({"kind": "travel"}, "LINQ sees one at a time"),
         ({"low": {"period": "1d"}, "group_by": ["UserId"]}, "not by group"),
     ],
 )

@@ -33,6 +33,15 @@ from verdicts import knowledge_of, library_of, packs
 KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozenset({"root@contoso.example"}))
 
 
+UNFOUND = {
+    "b05_many_mailboxes_forward_to_one": {
+        "two accounts of the same name in two domains lead to one destination",
+        "an administrator forwards the mailboxes of one name in two domains",
+    },
+}
+"""Hits that a weaker form of the rule does not find, by the rule's name; it says so."""
+
+
 @cache
 def exported() -> Export:
     """All packs, exported once."""
@@ -70,8 +79,79 @@ def test_a_query_finds_what_its_rule_finds(path: Path) -> None:
         query = query_of(rule, library, knowledge)
         for case in file.cases if query is not None else ():
             here = alerts_here(rule, library, case, knowledge)
+            if case.name in UNFOUND.get(str(rule.name), ()):
+                assert here
+                here = False
             there = rows_there(query, case, knowledge)
             assert (bool(there), rule.name, case.name) == (here, rule.name, case.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("o04_credential_added", "it does not find: a change of KeyDescription that takes away more than it"),
+        ("i15_mfa_trusted_ips", "it does not find: a network that takes the place of another"),
+        ("i05_impossible_travel", "it does not find: two places of one country, however far apart"),
+        ("b05_many_mailboxes_forward_to_one", "it does not find: of several addresses in one record only"),
+    ],
+)
+def test_a_weaker_form_says_what_it_leaves_out(name: str, told: str) -> None:
+    """In the alert's own description, and above the query: who relies on it has to know."""
+    [one] = [one for one in exported().exported if one.rule.name == name]
+
+    assert told in one.definition.description
+    assert any(difference.startswith(told) for difference in one.differences)
+
+
+def test_two_countries_within_an_hour_are_travel() -> None:
+    """Of each account apart; what the rule compares by place and time is a country and an hour there."""
+    file = load_cases(next(path for path in case_files() if path.stem == "i05"))
+    library, knowledge = library_of(file), knowledge_of(file.settings)
+    [rule] = [rule for rule in library.find("I05") if rule.kind is Kind.TRAVEL]
+    query = parsed(export_rule(rule, every=library.by_id(), knowledge=knowledge).definition.query)
+    far = next(case for case in file.cases if "Porto Velho" in case.name)
+    soon = replace(far, records=amid_minutes(far.records, 20))
+    others = replace(soon, records=(soon.records[0], soon.records[1].replace(b"ada@", b"bea@")))
+
+    [row] = rows_there(query, soon, knowledge)
+    assert row["every_country"] == ["BR", "DE"]
+    assert rows_there(query, others, knowledge) == []
+    for case in file.cases:
+        if case.kind != "hit":
+            assert not rows_there(query, case, knowledge), case.name
+
+
+def amid_minutes(records: Sequence[bytes], minutes: int) -> tuple[bytes, ...]:
+    """The records, the last of them so many minutes after the first."""
+    first, last = json.loads(records[0]), json.loads(records[-1])
+    at = datetime.fromisoformat(first["CreationTime"]) + timedelta(minutes=minutes)
+    return (*records[:-1], json.dumps({**last, "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}"}).encode())
+
+
+@pytest.mark.parametrize("operation", ["New\u2013InboxRule", " New-InboxRule "])
+def test_an_operation_is_found_however_it_is_written(operation: str) -> None:
+    """The first clause, which Devo's index answers, lets a long dash and blanks pass as the rule does."""
+    file = load_cases(next(path for path in case_files() if path.stem == "b01"))
+    library, knowledge = library_of(file), knowledge_of(file.settings)
+    [rule] = library.find("B01")
+    case = next(one for one in file.cases if one.kind == "hit" and b"New-InboxRule" in b"".join(one.records))
+    odd = replace(case, records=tuple(respelt(record, operation) for record in case.records))
+
+    assert alerts_here(rule, library, odd, knowledge)
+    assert rows_there(query_of(rule, library, knowledge), odd, knowledge)
+
+
+def respelt(record: bytes, operation: str) -> bytes:
+    """The record with another spelling of its operation."""
+    return json.dumps({**json.loads(record), "Operation": operation}).encode()
+
+
+def test_no_words_stand_in_two_pairs_of_brackets() -> None:
+    """What no column can show is told once, as (see the record)."""
+    texts = [one.definition.headline + one.definition.description for one in exported().exported]
+
+    assert any("(see the record)" in text for text in texts)
+    assert not any("((" in text for text in texts)
 
 
 def test_nearly_every_detection_is_compared() -> None:

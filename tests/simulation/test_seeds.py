@@ -117,7 +117,7 @@ def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path) -> None:
 
     Which histories have it in their time hangs on every call of the ledger's: three of them will do.
     """
-    found = {seed: judge_large_body(seed, tmp_path / str(seed)) for seed in (1, 2, 3, 4, 8, 9, 10)}
+    found = {seed: judge_large_body(seed, tmp_path / str(seed)) for seed in range(1, 8)}
     passed = {seed for seed, one in found.items() if has_large_body(one)}
 
     assert {seed: one.broken for seed, one in found.items() if one.broken} == {}
@@ -140,6 +140,7 @@ def judge_large_body(seed: int, folder: Path) -> Verdict:
             faults=faults,
             is_quiet=False,
             lives=(life, replace(life, crash_s=None)),
+            span_s=1_200.0,
             spans=dict.fromkeys(faults, ((0.0, 60.0),)),
             outputs=("lake", "devo"),
             routes=(),

@@ -127,6 +127,8 @@ class Snapshot:
         return Snapshot(self.version, {day: files for day, files in self.days.items() if day in days})
 
 
+READ_WHOLE_S = 8 * HOUR_S
+"""A day of which so much is wanted is read whole: to look at each time takes longer than it spares."""
 WITHIN = "at_s >= $start_s AND at_s < $end_s"
 """The time of a view."""
 
@@ -264,6 +266,8 @@ def _within(name: str, spans: Spans, span: TimeRange) -> str:
     """The condition of the records of one arm: where many spans are read, each day has its own short one."""
     day = name.removeprefix("plain_")
     of_day = [one for one in spans if f"{day_of(one[0]):%Y%m%d}" <= day <= f"{day_of(one[1] - 1):%Y%m%d}"]
+    if sum(end_s - start_s for start_s, end_s in of_day) >= READ_WHOLE_S:
+        return "true"
     return within_sql(of_day or [(span.start_s, span.end_s)])
 
 

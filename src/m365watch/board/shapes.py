@@ -210,6 +210,8 @@ class Said:
     tone: str = ""
     commands: Sequence[str] = ()
     """What is to be typed or called, to be copied as it stands."""
+    url: str = ""
+    """Where more of it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.board.scopes import Scope
+from m365watch.durable import put_file
 from m365watch.errors import NeedsOperator
 from m365watch.values import dataclass
 
@@ -151,7 +152,7 @@ class TokenFile:
         try:
             with _alone(self.path.with_suffix(".lock")):
                 tokens = change(_read(self.path))
-                _write(self.path, msgspec.json.format(msgspec.json.encode(_Kept(1, tokens))) + b"\n")
+                put_file(self.path, (msgspec.json.format(msgspec.json.encode(_Kept(1, tokens))), b"\n"))
         except OSError as error:
             raise NeedsOperator(
                 f"cannot be written: {error.strerror or type(error).__name__}",
@@ -193,18 +194,6 @@ def _read(path: Path) -> list[KeptToken]:
         fix="let the collector's user read it; or remove it, and make the tokens anew",
         where=str(path),
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file at once, for its owner alone."""
-    partial = path.with_suffix(".new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, _PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), _PRIVATE)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 @contextmanager

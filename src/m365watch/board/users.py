@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.board.access import Access, Role
+from m365watch.durable import put_file
 from m365watch.errors import NeedsOperator
 
 FILE = "board-users.json"
@@ -143,9 +144,4 @@ class Users:
             users = dict(self._read())
             yield users
             content = msgspec.json.format(msgspec.json.encode(_File(1, tuple(users.values()))))
-            fresh = self.path.with_suffix(".new")
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+            put_file(self.path, (content,))

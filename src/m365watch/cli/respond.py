@@ -68,7 +68,7 @@ def respond(
         raise typer.Exit(_undo(settings, found, given, yes=yes))
     if found.alert is None:
         raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    plan = plan_response(found.alert, found.matches)
+    plan = plan_response(found.alert, found.matches, found.parts)
     for number in numbers or ():
         if number > len(plan.steps):
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")

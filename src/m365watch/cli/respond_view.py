@@ -25,6 +25,10 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         if step.powershell:
             yield "   PowerShell:"
             yield from (f"     {plain(line)}" for line in step.powershell)
+    if plan.parts:
+        yield ""
+        yield "Alerts that it joins, and what their own plans have beside this one:"
+        yield from (f"   {one.alert_id[:8]}  {plain(one.title)}: {plain(one.more)}" for one in plan.parts)
     yield from (f"note: {plain(note)}" for note in plan.notes)
     if plan.permissions:
         yield ""
@@ -49,6 +53,9 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             for number, step in enumerate(plan.steps, 1)
         ],
         "permissions": list(plan.permissions),
+        "parts": [
+            {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts
+        ],
         "notes": list(plan.notes),
     }
 

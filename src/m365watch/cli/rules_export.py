@@ -55,8 +55,8 @@ def export(
     API (NAME.linq and NAME.json), with the kind of trigger and the columns that its words name. As plain
     Sigma (NAME.yml) they ask native fields alone, lists are written out, and what is our own stays under the
     key m365watch. With --boards the panels of an Exchange board come along as queries for the widgets of an
-    Activeboard (BOARD_PANEL.linq). A rule that has no words there is named with the reason, and not exported
-    in part.
+    Activeboard (BOARD_PANEL.linq). A rule that has no words there is named with the reason; where Devo can
+    say a part of it only, the alert's description says what it does not find.
 
     `accepted_domains` and the lists of people are written into the rules. Exit codes: 0 done; 1 none of the
     rules could be exported; 2 there is no such rule, or the configuration is wrong.

@@ -19,7 +19,8 @@ from m365watch.detect.rule import Rule
 
 if TYPE_CHECKING:
     from m365watch.detect.cases import Cases, Verdict
-    from m365watch.detect.library import Library, Mistake
+    from m365watch.detect.library import Library
+    from m365watch.detect.proof.mistake import Mistake
 
 STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 MISTAKES_SHOWN_MAX = 10

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from m365watch.config.document import TEXT_BYTES_MAX
+from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator, SettingsRefused
 from m365watch.values import dataclass
 
@@ -88,7 +89,9 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    # A file system that cannot do it keeps its own promises about names.
+    with suppress(OSError):
+        sync_folder(path.parent)
 
 
 def _temporary(path: Path) -> Path:
@@ -104,13 +107,3 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    # A file system that cannot do it keeps its own promises about names.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -8,6 +8,7 @@ subset of regular expressions has nothing that RE2 lacks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -49,6 +50,7 @@ _INSTANT_MAX = 40
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a time without a zone is of UTC
 _SECONDS_CHARS = len("2026-11-10T17:09:36")
 _OPENING = frozenset({"[", '"'})
+_BACK_REFERENCE = re.compile(r"invalid escape sequence: \\[1-9]")
 
 
 class BadPattern(ValueError):
@@ -229,15 +231,26 @@ def _pattern_of(parts: tuple[str | Wildcard, ...], *, cased: bool, fold: Callabl
 
 
 def _matches(pattern: str, *, turn: Callable[[str], str] = str) -> TextTest:
+    search = compile_pattern(pattern).search
+    # RE2 takes no lone surrogates, which JSON may escape.
+    return lambda text: search(turn(text).encode("utf-8", "replace")) is not None
+
+
+def compile_pattern(pattern: str) -> re2.Pattern:
+    """The pattern as RE2 has it, which writes nothing of its own. Raises: BadPattern."""
     try:
-        compiled = re2.compile(pattern, _quiet_options())
+        return re2.compile(pattern, _quiet_options())
     except re2.error as error:
         reason = error.args[0] if error.args else "is refused"
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise BadPattern(f"the regular expression {pattern[:120]!r} cannot be used: {text}") from None
-    search = compiled.search
-    # RE2 takes no lone surrogates, which JSON may escape.
-    return lambda text: search(turn(text).encode("utf-8", "replace")) is not None
+        raise BadPattern(_told(pattern, text)) from None
+
+
+def _told(pattern: str, reason: str) -> str:
+    told = f"the regular expression '{pattern[:120]}' cannot be used: "
+    if "invalid perl operator" in reason or _BACK_REFERENCE.search(reason):
+        return f"{told}RE2 knows neither look-around nor references back; use a second selection with `not`"
+    return f"{told}{reason.removesuffix(': ' + pattern)}; mend it, or use contains, startswith or endswith"
 
 
 def _quiet_options() -> re2.Options:

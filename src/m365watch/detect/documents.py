@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml where PyYAML was built with it: 129 rules take 0.15 s in place of 0.39."""
+from m365watch.detect.proof.fault import Places
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """libyaml where PyYAML was built with it: 129 rules take 0.15 s in place of 0.39.
+
+    A date stays the text that it is: records have none but texts, and an impossible one is no YAML to others.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
+        first: [(tag, shape) for tag, shape in every if tag != "tag:yaml.org,2002:timestamp"]
+        for first, every in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 UNFOLDED_MAX = 100_000
@@ -21,20 +32,22 @@ class Document(NamedTuple):
     line: int
     """On which it begins."""
     content: Any
-    twice: str
-    """Where a key is written a second time, and which: one of the two would be lost. Empty where none is."""
+    twice: tuple[int, str]
+    """The line of a key that is written a second time, and what is told; 0 and empty where none is."""
+    places: Places
 
 
 def load_documents(text: bytes) -> Iterator[Document]:
     """Each document of a file. Raises: yaml.YAMLError, ValueError, RecursionError."""
-    loader: Any = _LOADER(text)
+    loader: Any = _Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()
             _refuse_unfolding(node)
             content = loader.construct_document(node)
             if content is not None:
-                yield Document(node.start_mark.line + 1, content, _find_twice(node))
+                line = node.start_mark.line + 1
+                yield Document(line, content, _find_twice(node), Places(node, line=line))
     finally:
         loader.dispose()
 
@@ -87,8 +100,8 @@ def _refused(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-def _find_twice(root: yaml.Node) -> str:
-    """The first key that stands twice in the same map, as a line; empty where there is none."""
+def _find_twice(root: yaml.Node) -> tuple[int, str]:
+    """The line of the first key that stands twice in the same map, and what is told; 0 where none does."""
     left, seen = [root], set[int]()
     while left:
         node = left.pop()
@@ -102,18 +115,21 @@ def _find_twice(root: yaml.Node) -> str:
                 line = key.start_mark.line + 1
                 if isinstance(key, yaml.ScalarNode) and keys.setdefault(key.value, line) != line:
                     first = keys[key.value]
-                    return (
-                        f"line {line}: the key {key.value} stands in line {first} already; keep one of them"
-                    )
+                    return line, f"the key {key.value} stands in line {first} already; keep one of them"
                 left.append(value)
         elif isinstance(node, yaml.SequenceNode):
             left += node.value
-    return ""
+    return 0, ""
+
+
+def mistake_of(error: yaml.YAMLError) -> tuple[int, str]:
+    """The line on which a file is no YAML, 0 where nobody knows, and why."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return (mark.line + 1 if mark is not None else 0), " ".join(str(problem).split())
 
 
 def reason_of(error: yaml.YAMLError) -> str:
     """Where and why a file is no YAML."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    said = " ".join(str(problem).split())
-    return f"line {mark.line + 1}: {said}" if mark is not None else said
+    line, said = mistake_of(error)
+    return f"line {line}: {said}" if line else said

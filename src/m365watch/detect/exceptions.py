@@ -35,6 +35,8 @@ class AlertException:
     tenant: str = ""
     until: date | None = None
     """Records of that day of UTC or later are told again, and the alert that they belong to."""
+    place: str = field(default="", compare=False)
+    """Its file and line, for whoever has to mend it."""
 
     def concerns(self, rule: Rule, tenant: str) -> bool:
         """Whether it is about alerts of this rule, of this tenant."""
@@ -128,16 +130,17 @@ def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:
     for rule in rules:
         for name in {name.lower() for name in rule.names}:
             named.setdefault(name, []).append(rule)
-    lines = []
+    lines: list[str] = []
     for one in exceptions.every:
+        place = f"{one.place}: " if one.place else ""
         if one.rule != "*" and one.rule.lower() not in named:
-            lines.append(f"there is no rule {one.rule}: the exception excepts nothing")
+            lines.append(f"{place}there is no rule {one.rule}: the exception excepts nothing")
             continue
         kinds = _kinds_of(named.get(one.rule.lower(), []))
         strange = sorted(one.entity.keys() - kinds) if kinds else []
         if strange:
             lines.append(
-                f"{one.rule} has no entity {strange[0]}, only {', '.join(sorted(kinds))}: "
+                f"{place}{one.rule} has no entity {strange[0]}, only {', '.join(sorted(kinds))}: "
                 "the exception excepts nothing"
             )
     return lines

@@ -26,8 +26,8 @@ class _Written(BaseModel):
     until: date | None = None
 
 
-def _value_of(one: _Written) -> AlertException:
-    return AlertException(one.rule, one.reason, one.entity, one.tenant, one.until)
+def _value_of(one: _Written, place: str) -> AlertException:
+    return AlertException(one.rule, one.reason, one.entity, one.tenant, one.until, place)
 
 
 def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
@@ -71,10 +71,10 @@ def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Ex
     kept: list[AlertException] = []
     mistakes: list[str] = []
     for number, one in enumerate(found[:EXCEPTIONS_MAX]):
+        place = f"{path}:{lines[number]}" if number < len(lines) else path
         try:
-            kept.append(_value_of(_Written.model_validate(one)))
+            kept.append(_value_of(_Written.model_validate(one), place))
         except ValidationError as error:
-            place = f"{path}:{lines[number]}" if number < len(lines) else path
             mistakes += [
                 f"{place}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
                 f"{_words(mistake['type'], mistake['msg'])}"

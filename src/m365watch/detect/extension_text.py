@@ -6,10 +6,20 @@ import re
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from m365watch.detect import extension
+from m365watch.detect.containment import why_unknown
 from m365watch.detect.extension import Kind
+from m365watch.detect.proof.fault import Fault, Where, perhaps
 from m365watch.detect.severity import Severity
 
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smhdw])")
@@ -44,6 +54,12 @@ Span = Annotated[int, BeforeValidator(parse_duration_s)]
 """Seconds; written as 24h."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 """One name or several."""
+
+
+def _check_steps(words: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [why for word in words if (why := why_unknown(word))]:
+        raise ValueError("; ".join(wrong))
+    return words
 
 
 class _Part(BaseModel):
@@ -117,7 +133,7 @@ class _Extension(_Part):
     headline: str = Field(default="", max_length=200)
     explanation: str = Field(default="", max_length=2_000)
     check: Names = ()
-    contain: Names = ()
+    contain: Annotated[Names, AfterValidator(_check_steps)] = ()
     building_block: bool = False
     risk: int | None = Field(default=None, ge=0, le=100)
     tuning: dict[str, str] = Field(default_factory=dict)
@@ -159,16 +175,18 @@ class _Extension(_Part):
         return self
 
 
-def parse_extension(value: object) -> tuple[extension.Extension, list[str]]:
-    """The extension, and a line for each mistake in it; the default one where there are mistakes."""
+def parse_extension(value: object) -> tuple[extension.Extension, list[Fault]]:
+    """The extension, and each mistake in it; the default one where there are mistakes."""
     if value is None:
         return extension.Extension(), []
     if not isinstance(value, dict):
-        return extension.Extension(), ["m365watch: is no map of keys and values"]
+        return extension.Extension(), [Fault(("m365watch",), "is no map of keys and values")]
     try:
         return _value_of(_Extension.model_validate(value)), []
     except ValidationError as error:
-        return extension.Extension(), [_line_of(dict(mistake)) for mistake in error.errors(include_url=False)]
+        return extension.Extension(), [
+            _fault_of(dict(mistake)) for mistake in error.errors(include_url=False)
+        ]
 
 
 def write_extension(value: extension.Extension) -> dict[str, Any]:
@@ -191,14 +209,33 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
-def _line_of(mistake: dict[str, Any]) -> str:
-    path = ".".join(["m365watch", *(str(part) for part in mistake["loc"])])
+def _fault_of(mistake: dict[str, Any]) -> Fault:
+    where: Where = ("m365watch", *mistake["loc"])
     if mistake["type"] == "extra_forbidden":
-        return f"{path}: is no key that is known here"
+        known = [one.alias or name for name, one in _model_at(mistake["loc"][:-1]).model_fields.items()]
+        told = perhaps(str(where[-1]), known) or f"; there are {', '.join(sorted(known))}"
+        return Fault(where, f"is no key that is known here{told}")
     if mistake["type"] == "missing":
-        return f"{path}: is missing"
+        return Fault(where, "is missing")
     text = _IN_WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
-    return f"{path}: {text[:1].lower()}{text[1:]}"
+    return Fault(where, f"{text[:1].lower()}{text[1:]}")
+
+
+def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel]:
+    """What stands at a place: a part of the key, or the key itself."""
+    return _PARTS.get(str(loc[0]), _Extension) if loc else _Extension
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "raise": _Raise,
+    "several": _Several,
+    "low": _Low,
+    "rolling": _Rolling,
+    "gradient": _Change,
+    "deviation": _Deviation,
+    "first_seen": _FirstSeen,
+    "travel": _Travel,
+}
 
 
 _IN_WORDS = {

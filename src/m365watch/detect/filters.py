@@ -8,39 +8,42 @@ Source: the Sigma specification 2, filters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import Condition, Every
 from m365watch.detect.misread import MISREAD, reason_of
+from m365watch.detect.proof.fault import Fault
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from sigma.filters import SigmaFilter
 
-Complain = Callable[[str], None]
-"""Takes what is wrong with a filter."""
+
+class Complain(Protocol):
+    """Takes what is wrong with a filter, made with these lists; `alone` where nothing else can be."""
+
+    def __call__(self, lists: Mapping[str, tuple[str, ...]], fault: Fault, *, alone: bool) -> None:
+        """Keep it."""
+        ...
 
 
 @dataclass(slots=True)
 class FilterDraft:
     """A filter between parsing and use."""
 
-    path: str
     parsed: SigmaFilter
     lists: Mapping[str, tuple[str, ...]]
-    line: int = 0
+    complain: Complain
 
 
-def apply_filter(
-    draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str], complain: Complain
-) -> dict[str, Rule]:
+def apply_filter(draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str]) -> dict[str, Rule]:
     """The rules, those that the filter is about with its condition as well.
 
-    `names` has the id of a rule by each name that a filter may call it. What is wrong goes to `complain`.
+    `names` has the id of a rule by each name that a filter may call it. What is wrong goes to its `complain`.
     """
     from m365watch.detect import sigma
 
@@ -49,31 +52,40 @@ def apply_filter(
         condition = sigma.convert_filter(draft.parsed, lists=draft.lists)
         compile_condition(condition)
     except MISREAD as error:
-        complain(reason_of(error))
+        draft.complain(draft.lists, Fault((), reason_of(error)), alone=False)
         return dict(rules)
-    found = {rule.id: rule for rule in _rules_for(draft, rules, names, service, complain)}
+    found = {rule.id: rule for rule in _rules_for(draft, rules, names, service)}
     return {**rules, **{rule_id: _filtered(rule, condition) for rule_id, rule in found.items()}}
 
 
 def _rules_for(
-    draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str], service: str, complain: Complain
+    draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str], service: str
 ) -> list[Rule]:
     wanted = draft.parsed.filter.rules
     if isinstance(wanted, str):
         return [rule for rule in rules.values() if rule.condition is not None and _is_of(rule, service)]
     found: list[Rule] = []
-    for reference in (str(one.reference) for one in wanted):
+    for place, reference in enumerate(str(one.reference) for one in wanted):
         rule = rules.get(names.get(reference, ""))
         if rule is None:
-            complain(f"filter.rules: there is no rule {reference}")
-        elif rule.condition is None:
-            complain(f"filter.rules: {reference} is a correlation; name the rules that it joins")
-        elif not _is_of(rule, service):
-            told = f"is about {rule.service or 'every service'}, and the filter about {service}"
-            complain(f"filter.rules: {reference} {told}")
+            # Whoever reads the documents tells which rules there are not.
+            continue
+        told = _unfit(rule, reference, service)
+        if told:
+            draft.complain(draft.lists, Fault(("filter", "rules", place), told), alone=True)
         else:
             found.append(rule)
     return found
+
+
+def _unfit(rule: Rule, reference: str, service: str) -> str:
+    """Why the filter cannot be about this rule; empty where it can."""
+    if rule.condition is None:
+        return f"{reference} is a correlation; name the rules that it joins"
+    if not _is_of(rule, service):
+        seen = f"{reference} is about {rule.service or 'every service'}, and the filter about {service}"
+        return f"{seen}; give them the same logsource.service"
+    return ""
 
 
 def _is_of(rule: Rule, service: str) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.mailboxes import counts_mailboxes, mailboxes_apart
 from m365watch.detect.correlation.novelty import bucket_of, novel_episodes
 from m365watch.detect.correlation.periods import (
     deviation_episodes,
@@ -276,7 +277,9 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
     """What the explanation may name, as text; `named` are the entities."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
-    counted = dict.fromkeys(match.counted for match in matches if match.counted)
+    counted: Sequence[str] = list(dict.fromkeys(match.counted for match in matches if match.counted))
+    if rule.correlation is not None and counts_mailboxes(rule.correlation):
+        counted = mailboxes_apart(counted)
     values = {name: _some_of(list(found.values())) for name, found in _fields_of(matches).items()}
     values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()

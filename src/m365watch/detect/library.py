@@ -16,11 +16,17 @@ from uuid import NAMESPACE_URL, uuid5
 from m365watch.config.files import read_small_file
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import Condition, list_fields
-from m365watch.detect.derived.catalogue import is_derived, list_names
-from m365watch.detect.extension import Extension, Kind, Severity
+from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.extension_text import parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
-from m365watch.detect.misread import MISREAD, no_text_in, reason_of
+from m365watch.detect.misread import MISREAD, reason_of
+from m365watch.detect.proof.fault import Fault, Places
+from m365watch.detect.proof.fields import is_unknown, no_such_field
+from m365watch.detect.proof.mistake import Mistake, in_order, mistake_at
+from m365watch.detect.proof.patterns import proofread_patterns
+from m365watch.detect.proof.references import names_in, proofread_references
+from m365watch.detect.proof.said import fault_of
+from m365watch.detect.proof.wholes import proofread_whole
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 
     from m365watch.detect.documents import Document
 
+Lists = Mapping[str, tuple[str, ...]]
+
 PACKS_DIRECTORY = Path(__file__).parent / "packs"
 FILE_BYTES_MAX = 1_048_576
 """The largest file of rules."""
@@ -38,44 +46,6 @@ LIST_BYTES_MAX = 64 * 1_048_576
 FILES_MAX = 20_000
 RULES_MAX = 20_000
 _SUFFIXES = {".yml", ".yaml"}
-_CONTEXT = frozenset(
-    [
-        "user",
-        "count",
-        "first",
-        "last",
-        "distinct",
-        "values",
-        "value",
-        "tenant",
-        "group",
-        "distance",
-        "speed",
-        "from",
-        "to",
-        "periods",
-        "rules",
-    ]
-)
-"""What an explanation may name beside entities and fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """Something in a file of rules that has to be mended, in one line."""
-
-    path: str
-    rule: str
-    """The rule's title; empty where the file cannot be read at all."""
-    text: str
-    line: int = 0
-    """Where the rule begins in its file; 0 where the text says more, or nothing can."""
-
-    def __str__(self) -> str:
-        """rules/mine.yml:14 (A title): detection: ..."""
-        title = f" ({self.rule})" if self.rule else ""
-        line = f":{self.line}" if self.line else ""
-        return f"{self.path}{line}{title}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +65,39 @@ class Library:
         return {rule.id: rule for rule in self.rules}
 
 
-def _shown(text: str) -> str:
-    """Without what moves a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A document as it stands in its file."""
+
+    path: str
+    content: dict[str, Any]
+    places: Places
+    is_whole: bool = True
+    """Whether it is a rule by itself, and not one of several that an `action` joins."""
+
+    @property
+    def title(self) -> str:
+        """What it calls itself."""
+        title = self.content.get("title", "")
+        return title if isinstance(title, str) else ""
 
 
 @dataclass(slots=True)
 class _Draft:
     """A rule between parsing and use."""
 
-    path: str
+    written: _Written
     parsed: SigmaRule | SigmaCorrelationRule
     extension: Extension
     lists: Mapping[str, tuple[str, ...]]
     id: str = ""
-    line: int = 0
     is_packed: bool = False
     """Whether it came along; a rule of the user's with its id takes its place."""
+
+    @property
+    def path(self) -> str:
+        """The file that it stands in, as it is shown."""
+        return self.written.path
 
 
 @dataclass(slots=True)
@@ -120,15 +106,27 @@ class _Reading:
 
     lists: Mapping[str, tuple[str, ...]]
     drafts: list[_Draft] = field(default_factory=list)
-    filters: list[FilterDraft] = field(default_factory=list)
+    filters: list[tuple[_Written, FilterDraft]] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    broken: list[_Written] = field(default_factory=list)
+    """Documents with mistakes of their own."""
     is_packed: bool = False
     """Whether the place that is being read is one of the packs."""
 
     def complain(self, path: str, rule: str, text: str, *, line: int = 0) -> None:
         """Keep one line."""
-        said = " ".join(_shown(str(text)).split())
-        self.mistakes.append(Mistake(path, _shown(rule[:200]), said[:400], line))
+        self.mistakes.append(mistake_at(path, rule, text, line=line))
+
+    def lost_references(self, written: _Written, names: Iterable[str]) -> list[Fault]:
+        """Each rule that a document names and that there is not."""
+        broken = {name for one in self.broken for name in names_in(one.content)}
+        return [*proofread_references(written.content, names, broken)]
+
+    def complain_of(self, written: _Written, *faults: Fault) -> None:
+        """Keep a line for each of a document's faults."""
+        for one in faults:
+            line = written.places.line_of(one.where)
+            self.complain(written.path, written.title, str(one), line=line)
 
 
 def list_packs() -> list[str]:
@@ -166,7 +164,7 @@ def load_library(places: Iterable[Path], *, lists: Mapping[str, tuple[str, ...]]
         reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
         _read_place(place, reading)
     rules = _finish(reading)
-    return Library(tuple(rules), tuple(reading.mistakes))
+    return Library(tuple(rules), tuple(in_order(reading.mistakes)))
 
 
 def _read_place(place: Path, reading: _Reading) -> None:
@@ -212,19 +210,19 @@ def read_list(path: Path) -> tuple[str, ...]:
 def _read_file(path: Path, shown: str, reading: _Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
     import yaml
 
-    from m365watch.detect.documents import load_documents
-    from m365watch.detect.documents import reason_of as mistake_of
+    from m365watch.detect.documents import load_documents, mistake_of
 
     try:
         documents = list(load_documents(_read_text(path)))
     except yaml.YAMLError as error:
-        reading.complain(shown, "", f"is no YAML: {mistake_of(error)}")
+        line, said = mistake_of(error)
+        reading.complain(shown, "", f"is no YAML: {said}; mend it from here on", line=line)
         return
     except (OSError, ValueError, RecursionError) as error:
         reading.complain(shown, "", reason_of(error))
         return
-    for line, rule in _group_documents(documents, shown, reading):
-        _read_rule(rule, shown, reading, lists, line=line)
+    for group in _group_documents(documents, shown, reading):
+        _read_rule(group, reading, lists)
 
 
 def _read_text(path: Path) -> bytes:
@@ -234,57 +232,88 @@ def _read_text(path: Path) -> bytes:
     return content
 
 
-def _group_documents(
-    documents: list[Document], shown: str, reading: _Reading
-) -> list[tuple[int, list[dict[str, Any]]]]:
+def _group_documents(documents: list[Document], shown: str, reading: _Reading) -> list[list[_Written]]:
     """The documents that are parsed together: all where one has an `action`, otherwise each by itself."""
-    maps: list[tuple[int, dict[str, Any]]] = []
-    for line, one, twice in documents:
-        if not isinstance(one, dict):
-            reading.complain(shown, "", "is no map of keys and values", line=line)
-        elif twice:
-            reading.complain(shown, str(one.get("title", "")), twice, line=line)
+    found: list[_Written] = []
+    for one in documents:
+        if not isinstance(one.content, dict):
+            told = "is no map of keys and values; begin a rule with `title: `"
+            reading.complain(shown, "", told, line=one.line)
+            continue
+        written = _Written(shown, one.content, one.places)
+        line, twice = one.twice
+        if twice:
+            reading.complain(shown, written.title, twice, line=line)
         else:
-            maps.append((line, one))
-    if any("action" in one for _, one in maps):
-        return [(maps[0][0], [one for _, one in maps])]
-    return [(line, [one]) for line, one in maps]
+            found.append(written)
+    if any("action" in one.content for one in found):
+        return [[replace(one, is_whole=False) for one in found]]
+    return [[one] for one in found]
 
 
-def _read_rule(
-    documents: list[dict[str, Any]],
-    shown: str,
-    reading: _Reading,
-    lists: Mapping[str, tuple[str, ...]],
-    *,
-    line: int,
-) -> None:
+def _read_rule(group: list[_Written], reading: _Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
+    """Keep what the documents say as drafts, or all that is wrong with them."""
     from sigma.collection import SigmaCollection
 
-    title = str(documents[0].get("title", ""))
-    if told := no_text_in(documents[0]):
-        titled = title if isinstance(documents[0].get("title"), str) else ""
-        reading.complain(shown, titled, told, line=line)
+    first = group[0]
+    faults = [fault for one in group for fault in proofread_patterns(one.content)]
+    if not faults:
+        try:
+            parsed = SigmaCollection.from_dicts(
+                [one.content for one in group],
+                collect_errors=True,
+                collect_filters=True,
+                resolve_references=False,
+            )
+            faults = [fault_of(error) for error in parsed.errors]
+        except MISREAD as error:
+            faults = [fault_of(error)]
+    if faults:
+        reading.complain_of(first, *_all_faults(first, lists, faults))
+        reading.broken += group
         return
-    try:
-        parsed = SigmaCollection.from_dicts(
-            documents, collect_errors=True, collect_filters=True, resolve_references=False
-        )
-    except MISREAD as error:
-        reading.complain(shown, title, reason_of(error), line=line)
-        return
-    for mistake in parsed.errors:
-        reading.complain(shown, title, reason_of(mistake), line=line)
-    if parsed.errors:
-        return
-    reading.filters += [FilterDraft(shown, one, lists, line) for one in parsed.filters]
+    complain = partial(_complain, reading, first)
+    reading.filters += [(first, FilterDraft(one, lists, complain)) for one in parsed.filters]
     for rule in parsed.rules:
-        extension, lines = parse_extension(rule.custom_attributes.get("m365watch"))
-        for told in lines:
-            reading.complain(shown, rule.title, told, line=line)
-        if not lines:
-            draft = _Draft(shown, rule, extension, lists, _id_of(rule, shown), line, reading.is_packed)
-            reading.drafts.append(draft)
+        extension, faults = _extension_of(_content_of(rule, first))
+        if faults:
+            reading.complain_of(first, *faults)
+            reading.broken.append(first)
+            continue
+        identity = _id_of(rule, first.path)
+        reading.drafts.append(_Draft(first, rule, extension, lists, identity, reading.is_packed))
+
+
+def _complain(reading: _Reading, written: _Written, lists: Lists, fault: Fault, *, alone: bool) -> None:
+    """Keep what is wrong with a filter; `alone` where nothing else can be wrong with it."""
+    reading.complain_of(written, *([fault] if alone else _all_faults(written, lists, [fault])))
+
+
+def _all_faults(written: _Written, lists: Lists, found: list[Fault]) -> list[Fault]:
+    """All that is wrong with a document of which something is known to be wrong."""
+    if not written.is_whole:
+        return found
+    from m365watch.detect.proof.proofreading import proofread
+
+    every = proofread(written.content, lists) or found
+    return [*every, *_extension_of(written.content)[1]]
+
+
+def _content_of(rule: SigmaRule | SigmaCorrelationRule, written: _Written) -> dict[str, Any]:
+    """What a rule's document says; the half of it that `action` leaves of it where it has joined several."""
+    if written.is_whole:
+        return written.content
+    detection = getattr(rule, "detection", None)
+    return {
+        "m365watch": rule.custom_attributes.get("m365watch"),
+        "detection": dict.fromkeys(detection.detections) if detection is not None else {},
+    }
+
+
+def _extension_of(content: Mapping[str, Any]) -> tuple[Extension, list[Fault]]:
+    """A document's key `m365watch`, and what is wrong in it."""
+    extension, faults = parse_extension(content.get("m365watch"))
+    return extension, faults or [*proofread_whole(content, extension)]
 
 
 def _id_of(rule: SigmaRule | SigmaCorrelationRule, shown: str) -> str:
@@ -302,22 +331,24 @@ def _finish(reading: _Reading) -> list[Rule]:
         if other is not None and other.is_packed and not draft.is_packed:
             draft.lists = {**other.lists, **draft.lists}
         elif other is not None:
-            told = f"id: {draft.id} is also that of a rule in {other.path}"
-            reading.complain(draft.path, draft.parsed.title, told, line=draft.line)
+            told = f"{draft.id} is also that of a rule in {other.path}; give one of them an id of its own"
+            reading.complain_of(draft.written, Fault(("id",), told))
             continue
         drafts[draft.id] = draft
         names[draft.id] = draft.id
         if draft.parsed.name:
             names.setdefault(draft.parsed.name, draft.id)
+    for written in tuple(reading.broken):
+        reading.complain_of(written, *reading.lost_references(written, names))
     rules: dict[str, Rule] = {}
     for draft in drafts.values():
         rule = _make_rule(draft, names, reading)
         if rule is not None:
             rules[rule.id] = rule
-    for one in reading.filters:
-        rules = apply_filter(
-            one, rules, names, partial(reading.complain, one.path, one.parsed.title, line=one.line)
-        )
+    for written, one in reading.filters:
+        rules = apply_filter(one, rules, names)
+        known = [name for name, rule_id in names.items() if rule_id in rules]
+        reading.complain_of(written, *reading.lost_references(written, known))
     return _silence_sources(_drop_dangling(rules, drafts, reading), drafts)
 
 
@@ -327,13 +358,30 @@ def _make_rule(draft: _Draft, names: Mapping[str, str], reading: _Reading) -> Ru
         for condition in (rule.condition, *rule.selections.values()):
             if condition is not None:
                 compile_condition(condition)
+        faults = _unknown_fields(rule)
     except MISREAD as error:
-        reading.complain(draft.path, draft.parsed.title, reason_of(error), line=draft.line)
-        return None
-    mistakes = _check(rule)
-    for told in mistakes:
-        reading.complain(draft.path, rule.title, told, line=draft.line)
-    return None if mistakes else rule
+        faults = [fault_of(error)]
+    if not faults:
+        return rule
+    lost = reading.lost_references(draft.written, names)
+    reading.complain_of(draft.written, *(lost or _all_faults(draft.written, draft.lists, faults)))
+    reading.broken.append(draft.written)
+    return None
+
+
+def _unknown_fields(rule: Rule) -> list[Fault]:
+    conditions: list[Condition] = [rule.condition] if rule.condition is not None else []
+    conditions += rule.selections.values()
+    faults = [
+        no_such_field(name, ("detection",))
+        for name in sorted({name for one in conditions for name in list_fields(one) or ()})
+        if is_unknown(name)
+    ]
+    if rule.correlation is not None:
+        summed = set(rule.correlation.fields) - set(rule.correlation.aliases)
+        where = ("correlation", "condition", "field")
+        faults += [no_such_field(name, where) for name in sorted(summed) if is_unknown(name)]
+    return faults
 
 
 def _translate(draft: _Draft, names: Mapping[str, str]) -> Rule:
@@ -343,7 +391,7 @@ def _translate(draft: _Draft, names: Mapping[str, str]) -> Rule:
 
     def find(reference: str) -> str:
         if reference not in names:
-            raise sigma.Untranslatable(f"correlation.rules: there is no rule {reference}")
+            raise sigma.Untranslatable(f"there is no rule {reference}")
         return names[reference]
 
     parsed = draft.parsed
@@ -380,53 +428,6 @@ def _describe(draft: _Draft) -> Rule:
     )
 
 
-def _check(rule: Rule) -> list[str]:
-    """What is wrong with a rule as a whole."""
-    return [*_check_fields(rule), *_check_selections(rule), *_check_placeholders(rule)]
-
-
-def _check_fields(rule: Rule) -> list[str]:
-    conditions: list[Condition] = [rule.condition] if rule.condition is not None else []
-    conditions += rule.selections.values()
-    named = {name for one in conditions for name in list_fields(one) or ()}
-    extension = rule.extension
-    named |= {*extension.entity.values(), *extension.group_by}
-    if extension.first_seen is not None:
-        named |= set(extension.first_seen.key)
-    if rule.correlation is not None:
-        named |= {*rule.correlation.group_by, *rule.correlation.fields} - set(rule.correlation.aliases)
-    unknown = sorted(
-        name for name in named if name.startswith("m365.") and not is_derived(name.removeprefix("m365."))
-    )
-    return [f"{name}: is no derived field; there are {', '.join(list_names())}" for name in unknown]
-
-
-def _check_selections(rule: Rule) -> list[str]:
-    if rule.correlation is not None and rule.kind is not Kind.EACH:
-        return [f"m365watch.kind: {rule.kind} is for rules with a detection, and this is a correlation"]
-    return [
-        f"m365watch.raise: there is no selection {one.when}"
-        for one in rule.extension.raises
-        if one.when not in rule.selections and rule.correlation is None
-    ]
-
-
-def _check_placeholders(rule: Rule) -> list[str]:
-    known = _CONTEXT | rule.extension.entity.keys()
-    known |= set(rule.correlation.group_by) if rule.correlation is not None else set()
-    return [
-        f"m365watch.explanation or check: {{{name}}} is neither an entity nor a field"
-        for name in rule.placeholders
-        if name not in known and not _looks_like_a_field(name)
-    ]
-
-
-def _looks_like_a_field(name: str) -> bool:
-    if name.startswith("m365."):
-        return is_derived(name.removeprefix("m365."))
-    return name[:1].isupper()
-
-
 def _drop_dangling(
     rules: dict[str, Rule], drafts: Mapping[str, _Draft], reading: _Reading
 ) -> dict[str, Rule]:
@@ -441,8 +442,8 @@ def _drop_dangling(
         if not broken:
             return rules
         for rule in broken:
-            told = "correlation.rules: a rule that it joins is left out, or joins it"
-            reading.complain(rule.path, rule.title, told, line=drafts[rule.id].line)
+            told = "a rule that it joins is left out, or joins it; mend that one, or join others"
+            reading.complain_of(drafts[rule.id].written, Fault(("correlation", "rules"), told))
             del rules[rule.id]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from enum import StrEnum
 
@@ -119,8 +119,13 @@ class Rule:
     def placeholders(self) -> tuple[str, ...]:
         """What its texts for the analyst have in braces, each alternative of {A|B} by itself."""
         texts = (self.extension.headline, self.extension.explanation, *self.extension.check)
-        found = [one for text in texts for one in _PLACEHOLDER.findall(text)]
-        return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
+        return list_placeholders(texts)
+
+
+def list_placeholders(texts: Iterable[str]) -> tuple[str, ...]:
+    """What texts have in braces, each alternative of {A|B} by itself."""
+    found = [one for text in texts for one in _PLACEHOLDER.findall(text)]
+    return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
 
 
 def fill_placeholders(text: str, values: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ Source: the Sigma specification 2; SigmaHQ's rules for the product m365 and what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import cast
 
 from sigma.conditions import (
@@ -30,7 +31,7 @@ from sigma.correlations import (
 )
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
-from sigma.rule import SigmaLogSource, SigmaRule
+from sigma.rule import SigmaDetections, SigmaLogSource, SigmaRule
 from sigma.types import (
     Placeholder,
     SigmaBool,
@@ -102,6 +103,21 @@ _RENAMED = {
     "source.ip": "m365.ip",
     "event.action": "Operation",
 }
+SERVICES = frozenset(
+    {
+        "audit",
+        "azureactivedirectory",
+        "dlp",
+        "exchange",
+        "general",
+        "onedrive",
+        "sharepoint",
+        "teams",
+        "threat_detection",
+        "threat_management",
+    }
+)
+"""Which records a rule is about its fields decide; the service, which names these fields have."""
 _PREFIX = "o365.audit."
 """What another shipper writes before the names of the feed; rules were written against that, too."""
 _PARTS_OF_PAIRS = {"Name": "#names", "Value": "#values", "NewValue": "#values", "OldValue": "#values.old"}
@@ -124,11 +140,20 @@ class Source:
 
 
 def check_product(rule: SigmaRule | SigmaFilter) -> str:
-    """The service of a rule or filter, in lower case. Raises: Untranslatable: it is about another product."""
+    """The service of a rule or filter, in lower case; empty for all of them.
+
+    Raises: Untranslatable: it is about another product, or a service that this feed has no records of.
+    """
     product, service = logsource_of(rule.logsource)
     if product not in PRODUCTS:
         raise Untranslatable(
             f"logsource.product: {product or 'none'} is not m365, whose records this collector has"
+        )
+    if service and service not in SERVICES:
+        near = get_close_matches(service, SERVICES, n=1)
+        raise Untranslatable(
+            f"logsource.service: {service} is none of this feed; "
+            + (f"did you mean {near[0]}?" if near else f"give one of {', '.join(sorted(SERVICES))}, or none")
         )
     return service
 
@@ -169,6 +194,15 @@ def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]
         name: _convert(detection.postprocess(rule.detection), source, 0)
         for name, detection in rule.detection.detections.items()
     }
+
+
+def convert_part(key: str | None, value: object, *, source: Source) -> Condition:
+    """The condition of one line of a selection, or of texts without a field.
+
+    Raises: Untranslatable, SigmaError.
+    """
+    made = SigmaDetections.from_dict({"part": value if key is None else {key: value}, "condition": "part"})
+    return _convert(made["part"].postprocess(made), source, 0)
 
 
 def _convert(parsed: object, source: Source, depth: int) -> Condition:
@@ -430,5 +464,6 @@ __all__ = [
     "check_product",
     "convert_condition",
     "convert_correlation",
+    "convert_part",
     "convert_selections",
 ]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
+from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator
 from m365watch.values import dataclass
 
@@ -70,7 +71,8 @@ def _write_all(files: Sequence[NewFile], made: list[Path], *, replaces: bool) ->
             made.append(file.path)
     for draft, file in zip(drafts, files, strict=True):
         draft.replace(file.path)
-    _sync_folders({file.path.parent for file in files})
+    for folder in {file.path.parent for file in files}:
+        sync_folder(folder)
 
 
 def _write(draft: Path, file: NewFile) -> None:
@@ -80,15 +82,6 @@ def _write(draft: Path, file: NewFile) -> None:
         opened.write(file.content)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def _sync_folders(folders: set[Path]) -> None:
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _told(error: OSError, files: Sequence[NewFile]) -> NeedsOperator:

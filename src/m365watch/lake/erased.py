@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from m365watch.lake.parquet import sync_directory
+from m365watch.durable import put_file, sync_folder
 from m365watch.model import Header, TenantId
 from m365watch.records.marks import KEY_BYTES, MARK_BYTES, MarkMaker
 from m365watch.values import dataclass
@@ -55,19 +55,13 @@ class MarkBook:
             file.flush()
             os.fsync(file.fileno())
         if is_new:
-            sync_directory(self._folder)
+            sync_folder(self._folder)
 
     def _make_key(self) -> bytes:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(self._folder.parent)
+        sync_folder(self._folder.parent)
         key = secrets.token_bytes(KEY_BYTES)
-        partial = self._folder / f"{_KEY}.partial"
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self._folder / _KEY)
-        sync_directory(self._folder)
+        put_file(self._folder / _KEY, (key,))
         return key
 
 

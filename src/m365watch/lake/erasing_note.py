@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from m365watch.durable import put_file, sync_folder
 from m365watch.errors import ErasureOpen, LakeUnusable
-from m365watch.lake.parquet import sync_directory
 
 NOTE = "erasing.ndjson"
 
@@ -73,7 +73,7 @@ class ErasingNote:
     def close(self) -> None:
         """The erasure is complete: nothing of it has to be known any more."""
         self._path.unlink(missing_ok=True)
-        sync_directory(self._path.parent)
+        sync_folder(self._path.parent)
 
 
 def open_note(lake: Path, asked: Asked, *, now: datetime) -> ErasingNote:
@@ -92,14 +92,7 @@ def open_note(lake: Path, asked: Asked, *, now: datetime) -> ErasingNote:
         return kept
     path = lake / NOTE
     opened = Opened(asked=asked, started_at=now)
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(opened) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    sync_directory(lake)
+    put_file(path, (msgspec.json.encode(opened), b"\n"))
     return ErasingNote(path, opened, {})
 
 

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
+from m365watch.durable import sync_folder
 from m365watch.lake.alerts import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
@@ -36,7 +37,7 @@ from m365watch.lake.files import (
     replace_files,
 )
 from m365watch.lake.holding import by_tenant
-from m365watch.lake.parquet import MERGED, sync_directory, write_part
+from m365watch.lake.parquet import MERGED, write_part
 from m365watch.lake.persons import Person
 from m365watch.lake.rollups.notes import drop_stale
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, PARTITION, TableShape
@@ -324,7 +325,7 @@ class Erasure:
                 self._mark(path, shape, book, known=known)
             if holds is not False:
                 path.unlink(missing_ok=True)
-                sync_directory(path.parent)
+                sync_folder(path.parent)
                 removed += 1
         return removed
 

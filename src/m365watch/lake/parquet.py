@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from m365watch.durable import sync_file, sync_folder
 from m365watch.lake.kernels import bounds_of
 from m365watch.lake.schema import PARTITION, TableShape
 from m365watch.lean import without
@@ -82,7 +82,7 @@ def write_unsynced(
     folder = table_directory / f"{PARTITION}={day.isoformat()}"
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        sync_directory(table_directory)
+        sync_folder(table_directory)
     path = folder / f"{name}.parquet"
     figures = _Figures(shape)
     try:
@@ -107,7 +107,7 @@ def sync_part(table_directory: Path, part: Part) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compression: Compression) -> None:
@@ -126,20 +126,6 @@ def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compressio
             rows = chunk.select(shape.file_schema.names)
             writer.write_table(rows, row_group_size=max(1, rows.num_rows))
             figures.add(rows)
-
-
-def sync_directory(directory: Path) -> None:
-    """Return once the names in `directory` would outlive a power cut."""
-    sync_file(directory)
-
-
-def sync_file(path: Path) -> None:
-    """Return once the contents of `path` would outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Figures:

@@ -20,9 +20,10 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
+from m365watch.durable import sync_file, sync_folder
 from m365watch.lake.columns import tabulate
 from m365watch.lake.kernels import keep_equal, unique
-from m365watch.lake.parquet import FRESH, Part, sync_directory, sync_file, sync_part, write_unsynced
+from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
@@ -204,7 +205,7 @@ def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
         path = folder / f"{number:020}.json"
         if path.exists():
             sync_file(path)
-    sync_directory(folder)
+    sync_folder(folder)
     return version
 
 
@@ -223,8 +224,8 @@ def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
             configuration=_TABLE_PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(shape.statistics)},
         )
         sync_commits(directory, table.version(), after=-1)
-        sync_directory(directory)
-        sync_directory(directory.parent)
+        sync_folder(directory)
+        sync_folder(directory.parent)
         return table
     table = DeltaTable(directory)
     present = pa.schema(table.schema().to_arrow())

@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from m365watch.durable import sync_file, sync_folder
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import transaction
 from m365watch.ledger.held import mark_put_back
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
-from m365watch.ledger.soundness import aside_name, find_damage, set_aside, sync_folder, watched
+from m365watch.ledger.soundness import aside_name, find_damage, set_aside, watched
 from m365watch.values import dataclass
 
 OnPages = Callable[[int, int], None]
@@ -264,11 +265,7 @@ def _verify(draft: Path, target: Path) -> LedgerCheck:
 
 def _give_name(draft: Path, target: Path) -> None:
     """Let the copy be `target`, durably."""
-    descriptor = os.open(draft, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(draft)
     draft.replace(target)
     sync_folder(target.parent)
 

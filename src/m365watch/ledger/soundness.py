@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.durable import sync_folder
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import is_damage, name_failure, suspicion_of
 
@@ -151,12 +151,3 @@ def aside_name(path: Path, *, at: datetime, why: str = "damaged") -> Path:
         number += 1
         kept = path.with_name(f"{stem}-{number}.{why}{path.suffix}")
     return kept
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import xxhash
 
+from m365watch.durable import put_file, sync_folder
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.records.split import split_blob
@@ -128,7 +129,7 @@ class BatchQueue:
         path = self._path(behind)
         try:
             self._path(number).rename(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise OutputUnavailable(
                 f"its queue on disk cannot be written ({error.strerror})", where=self._where
@@ -139,7 +140,7 @@ class BatchQueue:
         path = self._path(number)
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(path, (_MAGIC, xxhash.xxh3_64_digest(body), body))
+            put_file(path, (_MAGIC, xxhash.xxh3_64_digest(body), body))
         except OSError as error:
             with suppress(OSError):
                 path.with_suffix(".partial").unlink(missing_ok=True)
@@ -240,27 +241,6 @@ def _kept(part: BatchPart) -> _KeptPart:
         pulling_id=part.pulling_id,
         environment=part.environment,
     )
-
-
-def _write(path: Path, pieces: Sequence[bytes]) -> None:
-    """Make `path` with `pieces`, durably: after a crash it is whole or not there."""
-    partial_path = path.with_suffix(".partial")
-    descriptor = os.open(partial_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    partial_path.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def foreign_queue(path: Path, *, output: str) -> OutputUnusable:

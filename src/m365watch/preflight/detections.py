@@ -26,7 +26,7 @@ def check_detections(settings: Settings) -> list[Checked]:
         return []
     library = load_rules(detections)
     exceptions, lines = load_exceptions(detections)
-    lines += [f"{detections.exceptions_file}: {one}" for one in list_unknown(exceptions, library.rules)]
+    lines += list_unknown(exceptions, library.rules)
     seen = _in_force(detections, library, len(exceptions.every))
     if not library.rules:
         fix = "name a pack in detections.packs or rules of your own, or set detections.enabled to false"

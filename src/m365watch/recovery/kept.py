@@ -8,13 +8,13 @@ Graph does with the query meanwhile.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
+from m365watch.durable import put_file
 from m365watch.errors import ContentLost, LedgerUnavailable
 from m365watch.feed.codes import EXPIRED
 from m365watch.feed.port import Api
@@ -55,15 +55,9 @@ class KeptPages:
         Raises: LedgerUnavailable: the disk refuses it.
         """
         path = self._path(ref)
-        new = path.with_suffix(".new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(b"[" + b",".join(records) + b"]")
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-            _sync(path.parent)
+            put_file(path, (b"[", b",".join(records), b"]"))
         except OSError as error:
             what = f"a recovered page cannot be kept ({error.strerror})"
             raise LedgerUnavailable(what, where=str(path.parent)) from error
@@ -97,14 +91,6 @@ class KeptPages:
 def _name(content_type: str, content_id: str) -> str:
     """The file's name: a content id of ours has letters, digits, colons and minus signs only."""
     return f"{content_type}.{content_id.removeprefix(PREFIX).replace(':', '.')}{_SUFFIX}"
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class KeptPagesApi:

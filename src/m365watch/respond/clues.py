@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.respond.app_names import App, app_of
@@ -66,6 +66,13 @@ class Clues:
         return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
 
     @property
+    def named_mailboxes(self) -> tuple[str, ...]:
+        """Mailboxes as PowerShell takes them, also by an alias; each once."""
+        named = self.entity("mailbox") or self.mailboxes
+        addresses = {one.partition("@")[0].lower() for one in named if "@" in one}
+        return tuple(one for one in named if "@" in one or one.lower() not in addresses)
+
+    @property
     def applications(self) -> tuple[App, ...]:
         """The applications, by whichever id the alert has."""
         named = (
@@ -77,16 +84,37 @@ class Clues:
         return tuple(reversed(found.values()))[:TARGETS_MAX]
 
 
-def gather_clues(alert: Alert, matches: Iterable[Match]) -> Clues:
-    """What the alert and those of its matches that are still kept know."""
+AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
+"""Fields that name a policy in one record and a file or a rule in the next."""
+
+
+def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
+    """What the alert and those of its matches that are still kept know.
+
+    Where matches of different rules are joined, nobody knows what such a field names: it is left out.
+    """
+    joins = len({match.source_id for match in matches}) > 1
     entities: dict[str, dict[str, None]] = {}
     for kind, value in alert.entities:
         entities.setdefault(kind, {}).setdefault(value)
     fields: dict[str, dict[str, None]] = {}
     for match in sorted(matches, key=lambda one: one.order):
         for name, value in match.values.items():
+            if joins and name in AMBIGUOUS:
+                continue
             fields.setdefault(name, {}).setdefault(value)
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def join_clues(every: Sequence[Clues]) -> Clues:
+    """What several alerts know together, in their order."""
+    entities: dict[str, dict[str, None]] = {}
+    fields: dict[str, dict[str, None]] = {}
+    for one in every:
+        for into, known in ((entities, one.entities), (fields, one.fields)):
+            for name, values in known.items():
+                into.setdefault(name, {}).update(dict.fromkeys(values))
+    return Clues(_frozen(entities), _frozen(fields), first_at=min(one.first_at for one in every))
 
 
 def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:

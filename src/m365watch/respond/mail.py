@@ -65,7 +65,7 @@ def remove_forwarding(clues: Clues) -> list[Step]:
             ),
             notes=(EXCHANGE_ONLY,),
         )
-        for mailbox in _named_mailboxes(clues)
+        for mailbox in clues.named_mailboxes
     ]
 
 
@@ -78,7 +78,7 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
     holders = tuple(dict.fromkeys(holders)) or tuple(
         one for one in clues.entity("user") if one not in clues.entity("mailbox")
     )
-    return [_permission(mailbox, holder) for mailbox in _named_mailboxes(clues) for holder in holders]
+    return [_permission(mailbox, holder) for mailbox in clues.named_mailboxes for holder in holders]
 
 
 def _permission(mailbox: str, holder: str) -> Step:
@@ -192,8 +192,3 @@ def restore_audit(clues: Clues) -> list[Step]:
         for mailbox in clues.entity("mailbox")
     ]
     return [*boxes, whole]
-
-
-def _named_mailboxes(clues: Clues) -> tuple[str, ...]:
-    """Mailboxes as PowerShell takes them, also by a name that is no address."""
-    return clues.entity("mailbox") or clues.mailboxes

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, gather_clues
-from m365watch.respond.steps import Plan, Step
+from m365watch.respond.clues import Clues, gather_clues, join_clues
+from m365watch.respond.reading import Told
+from m365watch.respond.steps import PartOfIt, Plan, Step
 
-BUILDERS: Mapping[str, Callable[[Clues], list[Step]]] = {
+Builder = Callable[[Clues], list[Step]]
+BUILDERS: Mapping[str, Builder] = {
     "block_address": accounts.block_address,
     "block_external_user": accounts.block_external_user,
     "disable_account": accounts.disable_account,
@@ -44,23 +46,25 @@ BUILDERS: Mapping[str, Callable[[Clues], list[Step]]] = {
     "scan_device": sharing.scan_device,
 }
 """By the word that rules have under `contain`."""
+OF_ACCOUNTS = frozenset(
+    {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
+)
+"""Words for whom an alert is about, which an alert that joins others knows best itself."""
 
 STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
 
-def plan_response(alert: Alert, matches: Iterable[Match] = ()) -> Plan:
+def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[Told] = ()) -> Plan:
     """The steps for an alert, in the order of its rule; `matches` are those of it that are still kept.
 
-    A word that nothing can be done for says so as a step of its own, so that nobody takes it for done.
+    Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
+    and the alert itself which accounts. A word that nothing can be done for says so as a step of its own,
+    so that nobody takes it for done.
     """
     clues = gather_clues(alert, matches)
-    steps: list[Step] = []
-    for word in dict.fromkeys(alert.contain or _usual_words(alert)):
-        builder = BUILDERS.get(word)
-        steps += (builder(clues) if builder is not None else []) or [
-            _nothing_known(word, is_ours=bool(builder))
-        ]
+    words = _words_of(alert, matches, parts)
+    steps = [step for word in words for step in _steps_for(word, clues, parts)]
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
@@ -68,7 +72,40 @@ def plan_response(alert: Alert, matches: Iterable[Match] = ()) -> Plan:
     notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
     if len(steps) > STEPS_MAX:
         notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")
-    return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), tuple(notes))
+    more = _more_in_parts(words, parts)
+    return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), more, tuple(notes))
+
+
+def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> tuple[str, ...]:
+    """The rule's words, less those for things that none of the parts, where all are known, has touched."""
+    words = tuple(dict.fromkeys(alert.contain or _usual_words(alert)))
+    if not parts or not {one.source_id for one in matches} <= {one.alert.rule_id for one in parts}:
+        return words
+    touched = {word for part in parts for word in part.alert.contain}
+    return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
+
+
+def _steps_for(word: str, clues: Clues, parts: Sequence[Told]) -> list[Step]:
+    builder = BUILDERS.get(word)
+    if builder is None:
+        return [_nothing_known(word, is_ours=False)]
+    known = [] if word in OF_ACCOUNTS else _steps_of_parts(word, builder, parts)
+    return known or builder(clues) or [_nothing_known(word, is_ours=True)]
+
+
+def _steps_of_parts(word: str, builder: Builder, parts: Sequence[Told]) -> list[Step]:
+    """Alerts on the same accounts have a step together: two rules may have found one inbox rule."""
+    known: dict[frozenset[str], list[Clues]] = {}
+    for part in parts:
+        if word in part.alert.contain:
+            whom = frozenset(name.lower() for name in part.alert.named("user"))
+            known.setdefault(whom, []).append(gather_clues(part.alert, part.matches))
+    return [step for every in known.values() for step in builder(join_clues(every))]
+
+
+def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
+    more = [(part.alert, tuple(word for word in part.alert.contain if word not in words)) for part in parts]
+    return tuple(PartOfIt(alert.id, alert.title, lacking) for alert, lacking in more if lacking)
 
 
 def _usual_words(alert: Alert) -> tuple[str, ...]:

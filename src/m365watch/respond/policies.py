@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.respond.clues import Clues
-from m365watch.respond.quoting import powershell
+from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.steps import Step
 
 
@@ -11,6 +11,9 @@ def restore_policy(clues: Clues) -> list[Step]:
     """The policy is as it was."""
     names = clues.values("ModifiedProperties.DisplayName.new")
     named = names or clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
+    named = tuple(
+        one for one in named if not is_account(one)
+    )  # whose second factor was changed is a target, too
     shown = ", ".join(f'"{one}"' for one in named)
     return [
         Step(

@@ -16,6 +16,16 @@ PREFIX_LENGTH_MIN = 4
 """Digits of an alert's id that have to be given at least."""
 MATCHES_MAX = 1_000
 """Matches that are looked through for names, the earliest ones."""
+PARTS_MAX = 50
+"""Alerts that an alert joins, of which the names are looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An alert, and what is kept of its records."""
+
+    alert: Alert
+    matches: Sequence[Match] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,8 @@ class AlertFound:
 
     alert: Alert | None = None
     matches: Sequence[Match] = ()
+    parts: Sequence[Told] = ()
+    """The alerts that it joins, the earliest first."""
     why_none: str = ""
 
 
@@ -44,10 +56,26 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
             kept = like[0] if like else None
         if kept is None:
             return AlertFound(why_none="there is no such alert")
-        return AlertFound(kept.alert, _matches_of(state, kept.alert))
+        matches = _matches_of(state, kept.alert)
+        return AlertFound(kept.alert, matches, _parts_of(state, kept.alert, matches))
 
 
 def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
     """The matches of the alert's time, its group's only."""
     span = state.read_group(GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=alert.first_at_ms)
     return [one for one in span.matches if one.at_ms <= alert.last_at_ms][:MATCHES_MAX]
+
+
+def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[Told]:
+    """Alerts of the rules that the matches come from, about the same records."""
+    sources = {match.source_id for match in matches} - {alert.rule_id}
+    records = {match.record_id for match in matches}
+    joined = [
+        one.alert
+        for one in (state.list_alerts(since_ms=alert.first_at_ms) if sources else ())
+        if one.alert.rule_id in sources
+        and one.alert.tenant == alert.tenant
+        and not records.isdisjoint(one.alert.evidence)
+    ]
+    joined.sort(key=lambda one: (one.first_at_ms, one.id))
+    return [Told(one, _matches_of(state, one)) for one in joined[:PARTS_MAX]]

@@ -114,6 +114,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class PartOfIt:
+    """An alert that the planned one joins, whose own plan has more."""
+
+    alert_id: str
+    title: str
+    words: tuple[str, ...]
+    """What its plan has that this one lacks."""
+
+    @property
+    def more(self) -> str:
+        """The same in words."""
+        return ", ".join(word.replace("_", " ") for word in self.words)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The steps for one alert, in the order of its rule."""
 
@@ -121,6 +136,7 @@ class Plan:
     tenant: str
     title: str
     steps: tuple[Step, ...]
+    parts: tuple[PartOfIt, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -138,9 +138,17 @@ async def containment(view: View, sources: Sources) -> Shape:
     rows.append(
         Said("Carry it out", note="asks for each step, and can be undone where it says so", commands=[carry])
     )
+    rows += [
+        Said(
+            f"{one.title} is part of it",
+            note=f"its own plan has more: {one.more}",
+            url=view.url("/alert", alert=one.alert_id),
+        )
+        for one in plan.parts
+    ]
     permissions = ", ".join(plan.permissions)
-    notes = [*plan.notes, f"Graph needs these application permissions: {permissions}" if permissions else ""]
-    return Listing(rows, cut=" ".join(filter(None, notes)))
+    needed = f"Graph needs these application permissions: {permissions}." if permissions else ""
+    return Listing(rows, cut=" ".join(filter(None, (*(f"{note}." for note in plan.notes), needed))))
 
 
 def _step(number: int, step: Step, graph_url: str) -> Said:

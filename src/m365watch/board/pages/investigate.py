@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from m365watch.board.counted import bound_of, count_all, list_courses, list_values, names_of
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of
@@ -78,18 +78,6 @@ def is_about_something(view: View) -> bool:
     return bool(view.mentions) or any(view.narrowing.of(name) for name in ABOUT)
 
 
-def _mentioned(view: View) -> dict[str, str]:
-    """What the queries are bound with."""
-    given = {name: value.lower() for name, value in view.mentions}
-    if text := given.get("text"):
-        given["escaped"] = json.dumps(text, ensure_ascii=False)[1:-1]
-    return given
-
-
-def _names(view: View) -> list[str]:
-    return [name for name, _ in view.mentions]
-
-
 def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
     """Whether the alert is about what the view is about, or rests on one of the records that are."""
     if not is_narrow(view, kept):
@@ -102,7 +90,7 @@ def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
 async def _alerts(view: View, sources: Sources) -> list[KeptAlert]:
     records: frozenset[object] = frozenset()
     if view.mentions:
-        rows = await sources.ask(view, trails.trail(_names(view)), **_mentioned(view))
+        rows = await sources.ask(view, trails.trail(names_of(view)), **bound_of(view))
         records = frozenset(row[0] for row in rows)
     return [one for one in await sources.list_alerts(view) or [] if _concerns(view, one, records)]
 
@@ -111,7 +99,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     """How much there is of it, and how bad it looks."""
     if not is_about_something(view):
         return Tiles([], empty=NOBODY)
-    row, alerts = await asyncio.gather(_figures(view, sources), _alerts(view, sources))
+    row, alerts = await asyncio.gather(count_all(view, sources), _alerts(view, sources))
     total, failed, people, addresses, apps, sessions, first, last = row
     waiting = [one for one in alerts if one.state in ACTIVE]
     worst = max((one.alert.severity for one in waiting), key=lambda one: one.rank, default=None)
@@ -130,45 +118,17 @@ async def figures(view: View, sources: Sources) -> Shape:
     )
 
 
-async def _figures(view: View, sources: Sources) -> Sequence[int]:
-    """Records, failures, people, addresses, applications, sessions, first and last instant."""
-    if view.mentions:
-        rows = await sources.ask(view, trails.figures(_names(view)), **_mentioned(view))
-        return rows[0] if rows else (0,) * 8
-    totals, values = await asyncio.gather(sources.ask(view, trails.TOTALS), sources.ask(view, trails.VALUES))
-    if not totals:
-        return (0,) * 8
-    total, failed, first, last = totals[0]
-    numbers = {row[0]: row[5] for row in values}
-    columns = ("user_id", "client_ip", "app_id", "session")
-    return (total, failed, *(numbers.get(one, 0) for one in columns), first, last)
-
-
-async def _lanes(view: View, sources: Sources) -> list[Row]:
-    """Name of the column, value, instant, count: of each column the most frequent values."""
+async def _courses(view: View, sources: Sources) -> list[Row]:
     if not is_about_something(view):
         return await sources.ask(view, trails.WORKLOAD_LANES)
-    if view.mentions:
-        return await sources.ask(view, trails.lanes(_names(view)), **_mentioned(view))
-    tops: dict[str, list[str]] = defaultdict(list)
-    for column, value, *_ in await sources.ask(view, trails.VALUES):
-        if len(tops[column]) < trails.LANES_MAX:
-            tops[column].append(value)
-    courses = [_course(view, sources, column, values) for column, values in tops.items()]
-    return [row for rows in await asyncio.gather(*courses) for row in rows]
-
-
-async def _course(view: View, sources: Sources, column: str, tops: list[str]) -> list[Row]:
-    dimension = trails.DIMENSION_OF.get(column)
-    of_them = view.narrowed(dimension, tops) if dimension else view
-    return await sources.ask(of_them, trails.course(column), tops=tops)
+    return await list_courses(view, sources)
 
 
 async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
     step_s = view.range.lane_s
     instants = steps_of(view.range, step_s)
-    rows, alerts = await asyncio.gather(_lanes(view, sources), _alerts(view, sources))
+    rows, alerts = await asyncio.gather(_courses(view, sources), _alerts(view, sources))
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
@@ -251,7 +211,7 @@ async def records(view: View, sources: Sources) -> Shape:
     """What it did, the newest first; a time opens the record, any other value leads to all that has it."""
     if not is_about_something(view):
         return await _most_active(view, sources)
-    rows = await sources.ask(view, trails.trail(_names(view)), **_mentioned(view))
+    rows = await sources.ask(view, trails.trail(names_of(view)), **bound_of(view))
     headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result", "What it was about")
     return Grid(
         [Heading(one) for one in headings],
@@ -304,10 +264,8 @@ async def compare(view: View, sources: Sources) -> Shape:
     shown = Several([], choices=AGAINST, chosen=against, span=ends)
     if other is None:
         return replace(shown, empty=NO_SPAN)
-    query = trails.values(_names(view)) if view.mentions else trails.VALUES
-    given = _mentioned(view)
     now, before = await asyncio.gather(
-        sources.ask(view, query, **given), sources.ask(replace(view, range=other), query, **given)
+        list_values(view, sources), list_values(replace(view, range=other), sources)
     )
     if now and not before:
         return replace(shown, empty=NOTHING_THEN)

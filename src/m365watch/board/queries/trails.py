@@ -55,17 +55,37 @@ DIMENSION_OF = {"user_id": "user", "client_ip": "ip", "app_id": "app"}
 """The name in a URL of the columns that a view is narrowed by to see the course of their values."""
 _SETS = ", ".join(f"({one})" for one in _COLUMNS)
 _NAME = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
+_VALUE = f"coalesce({', '.join(_COLUMNS)})"
+_PLACE = "row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place"
+_NUMBER = "count(*) OVER (PARTITION BY name) AS number"
 VALUES = Query(
-    f"WITH sets AS (SELECT {_NAME} AS name, coalesce({', '.join(_COLUMNS)}) AS value, sum(n) AS count,"
-    " min(at_s) AS first_at, max(last_s) AS last_at FROM facts"
+    f"WITH sets AS (SELECT {_NAME} AS name, {_VALUE} AS value, sum(n) AS count FROM facts"
     f" GROUP BY GROUPING SETS ({_SETS})),"
-    " placed AS (SELECT *, row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place,"
-    " count(*) OVER (PARTITION BY name) AS number FROM sets WHERE value <> '')"
-    " SELECT name, value, CAST(count AS BIGINT), first_at, last_at, number FROM placed"
+    f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
+    " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
     f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
 )
-"""Column, value, count, first and last instant, how many values the column has; the most frequent first."""
+"""Column, value, count, how many values the column has; the most frequent first."""
 TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s), max(last_s) FROM facts")
+_AT_TIMES = ", ".join(f"({one}), ({one}, t)" for one in _COLUMNS)
+LIFE = Query(
+    f"WITH alike AS (SELECT at_s // $lane_s * $lane_s AS t, {', '.join(_COLUMNS)}, outcome, sum(n) AS n,"
+    " min(at_s) AS first_at, max(last_s) AS last_at FROM facts GROUP BY ALL),"
+    f" sets AS MATERIALIZED (SELECT {_NAME} AS name, {_VALUE} AS value, t, grouping(t) AS is_whole,"
+    f" coalesce(sum(n), 0) AS count, {FAILED} AS failed, min(first_at) AS first_at, max(last_at) AS last_at"
+    f" FROM alike GROUP BY GROUPING SETS ((), {_AT_TIMES})),"
+    f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
+    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}),"
+    " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
+    " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
+    " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
+    " WHERE is_whole = 1 AND name IS NULL UNION ALL"
+    " SELECT name, value, NULL, count, failed, first_at, last_at, number, place FROM placed)"
+    " SELECT name, value, t, CAST(count AS BIGINT), failed, first_at, last_at, number FROM told"
+    f" WHERE place <= {VALUES_MAX} ORDER BY place, name"
+)
+"""Column, value, instant, count, failures, first and last instant, how many values there are, from one look:
+`TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values."""
 
 
 def course(column: str) -> Query:
@@ -74,6 +94,15 @@ def course(column: str) -> Query:
         f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
         f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
     )
+
+
+KIND_COURSES = Query(
+    "WITH sets AS (SELECT CASE WHEN grouping(workload) = 0 THEN 'workload' ELSE 'operation' END AS name,"
+    " coalesce(workload, operation) AS value, at_s // $lane_s * $lane_s AS t, CAST(sum(n) AS BIGINT) AS count"
+    " FROM facts GROUP BY GROUPING SETS ((workload, t), (operation, t)))"
+    " SELECT name, value, t, count FROM sets WHERE value IN (SELECT unnest($tops))"
+)
+"""The same of workloads and operations, which few values tell apart, from one look."""
 
 
 def lanes(mentions: Iterable[str]) -> Query:

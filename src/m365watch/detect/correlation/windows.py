@@ -13,6 +13,7 @@ from m365watch.detect.alert import Match
 from m365watch.detect.condition import ORDERS, Order
 from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.mailboxes import DistinctMailboxes, counts_mailboxes
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
@@ -119,7 +120,7 @@ def make_window(correlation: Correlation) -> Window:
         case Joined.COUNT:
             return _Count()
         case Joined.DISTINCT:
-            return _Distinct()
+            return DistinctMailboxes() if counts_mailboxes(correlation) else _Distinct()
         case Joined.SUM:
             return _Sum()
         case Joined.AVERAGE:

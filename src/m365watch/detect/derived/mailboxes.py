@@ -1,7 +1,8 @@
 r"""Which mailbox a rule or a setting is of, in one spelling for all the ways in which records name it.
 
 The same mailbox is ada@contoso.example where its owner acts, `ada` in ObjectId of Set-Mailbox, and
-`<server>/<organisation>/ada\<rule>` in that of a rule.
+`<server>/<organisation>/ada\<rule>` in that of a rule. Two domains may each have an ada: addresses tell
+them apart where a record has one, and else the bare name is left (`correlation/mailboxes.py` counts both).
 
 Source: 11 published records of rules and forwarding.
 """
@@ -21,15 +22,16 @@ _NUMBER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def mailbox_alias(view: View) -> tuple[Value, ...]:
-    """The mailbox's name before any @ and behind any path, in lower case; who acted, where none is named."""
+    """The mailbox's address, or its name behind any path, in lower case; who acted, where none is named."""
     operation = normalise_operation(view.first("Operation"))
+    actor = _alias_of(view.first("UserId"))
     by_number = ""
     for name in _names_for(operation):
         alias = _alias_of(view.first(name), is_rule=operation.endswith("inboxrule"))
         if alias and not _NUMBER.fullmatch(alias):
-            return (alias,)
+            return (actor if actor.partition("@")[0] == alias else alias,)
         by_number = by_number or (alias if name != "ObjectId" else "")
-    alias = by_number or _alias_of(view.first("UserId"))
+    alias = by_number or actor
     return (alias,) if alias else ()
 
 
@@ -43,7 +45,7 @@ def _names_for(operation: str) -> tuple[str, ...]:
 
 
 def _alias_of(text: str, *, is_rule: bool = False) -> str:
-    r"""The name ada in ada@contoso.example, in <server>/<organisation>/ada, and in ada\Invoices of a rule."""
+    r"""The name ada in <server>/<organisation>/ada, and in ada\Invoices of a rule; an address as it is."""
     if is_rule:
         text = text.partition("\\")[0]
-    return text.rpartition("/")[2].rpartition("\\")[2].partition("@")[0].strip().lower()
+    return text.rpartition("/")[2].rpartition("\\")[2].strip().lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from m365watch.durable import sync_file
 from m365watch.lake.rollups.facts import DAY_S, KEPT, Slice
 from m365watch.lake.rollups.notes import (
     FOLDER,
@@ -134,7 +134,7 @@ def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> Non
     """Let the files with these tags count from now on, and remove the others."""
     fresh = folder / f"{NOTE}.new"
     fresh.write_bytes(msgspec.json.encode(note))
-    _sync(fresh)
+    sync_file(fresh)
     fresh.replace(folder / NOTE)
     for path in folder.glob("*.parquet"):
         if not path.stem.endswith(tuple(tags)):
@@ -176,16 +176,11 @@ def _write(
     rows: int,
 ) -> None:
     connection.sql(sql, params=given).write_parquet(path, compression="zstd", row_group_size=rows)
-    _sync(Path(path))
+    sync_file(Path(path))
 
 
 def _tag(names: Iterable[str]) -> str:
     return hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

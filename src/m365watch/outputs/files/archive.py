@@ -15,6 +15,7 @@ import msgspec
 
 from m365watch.clock import Clock
 from m365watch.config.settings import FilesSettings
+from m365watch.durable import sync_folder
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.files.compression import make_pack
@@ -23,7 +24,6 @@ from m365watch.outputs.files.layout import (
     FILE_MODE,
     FOLDER_MODE,
     FileKey,
-    flush_folder,
     flush_published,
     make_key,
     publish,
@@ -183,7 +183,7 @@ class Archive:
         parts_directory = self._directory / ".parts"
         if not self._directory.is_dir():
             self._directory.mkdir(mode=FOLDER_MODE, parents=True)
-            flush_folder(self._directory.parent)
+            sync_folder(self._directory.parent)
         parts_directory.mkdir(mode=FOLDER_MODE, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT
         self._lock = os.open(parts_directory / "lock", flags, FILE_MODE)
@@ -195,7 +195,7 @@ class Archive:
                 fix="stop that process, or set another `directory`",
                 where=self._where,
             ) from error
-        flush_folder(self._directory)
+        sync_folder(self._directory)
 
     def _append(self, batch: Batch) -> tuple[RefusedRecord, ...]:
         """Write each folder's lines behind what counts of its file; the records left out."""
@@ -209,7 +209,7 @@ class Archive:
             if lines:
                 self._write(folder, self._pack(lines), batch.number)
         if len(self._parts) > file_count:
-            flush_folder(self._directory / ".parts")
+            sync_folder(self._directory / ".parts")
         return () if every_record_fits else tuple(list_refused(batch))
 
     def _write(self, folder: str, pieces: Iterable[list[bytes]], number: int) -> None:

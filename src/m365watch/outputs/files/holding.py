@@ -11,7 +11,8 @@ import structlog
 import zstandard
 from isal import isal_zlib
 
-from m365watch.outputs.files.layout import FileKey, cut_file, flush_folder, flush_published, publish
+from m365watch.durable import sync_folder
+from m365watch.outputs.files.layout import FileKey, cut_file, flush_published, publish
 from m365watch.outputs.files.recovery import list_parts, list_published, newest_here
 from m365watch.outputs.files.undo import read_undo, remove_undo
 
@@ -41,7 +42,7 @@ def take_over(directory: Path) -> int:
         published.append(key)
     flush_published(directory, published)
     remove_undo(directory)
-    flush_folder(directory / ".parts")
+    sync_folder(directory / ".parts")
     return newest
 
 

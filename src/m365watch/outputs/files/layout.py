@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2s
 from pathlib import Path
 
+from m365watch.durable import sync_folder
 from m365watch.values import dataclass
 
 SUFFIXES = {"none": ".ndjson", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}
@@ -99,18 +100,9 @@ def flush_published(directory: Path, keys: Iterable[FileKey]) -> None:
     All at once, after the last of them was given: a file system with a journal writes it for the first
     folder, and has nothing left to write for the others.
     """
-    flush_folder(directory)
+    sync_folder(directory)
     for folder in sorted({key.folder for key in keys}):
-        flush_folder(directory / folder)
-
-
-def flush_folder(path: Path) -> None:
-    """Make the names in `path` durable: a new or renamed file is not until its folder is."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(directory / folder)
 
 
 def cut_file(path: Path, *, length: int) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import structlog
 
+from m365watch.durable import sync_folder
 from m365watch.errors import OutputUnusable
 from m365watch.outputs.files.layout import (
     FileKey,
     cut_file,
-    flush_folder,
     parse_part_name,
     parse_published_name,
 )
@@ -50,7 +50,7 @@ def cut_back(
         for key in list_parts(directory)
         if _cut_part(directory, key, last_batch=last_batch, committed=committed)
     ]
-    flush_folder(directory / ".parts")
+    sync_folder(directory / ".parts")
     return parts
 
 
@@ -86,7 +86,7 @@ def _undo_published(directory: Path, note: UndoNote) -> None:
             cut_file(path, length=length)
         else:
             path.unlink()
-            flush_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def _cut_part(directory: Path, key: FileKey, *, last_batch: int, committed: Mapping[str, int]) -> bool:

@@ -8,13 +8,13 @@ files are cut back; if not, the note is stale.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from m365watch.outputs.files.layout import FILE_MODE, flush_folder, parse_published_name
+from m365watch.durable import put_file
+from m365watch.outputs.files.layout import FILE_MODE, parse_published_name
 
 _NAME = ".parts/undo.json"
 _log = structlog.get_logger(__name__)
@@ -32,14 +32,7 @@ class UndoNote(msgspec.Struct, frozen=True):
 
 def write_undo(directory: Path, note: UndoNote) -> None:
     """Replace the note, durably."""
-    path = directory / _NAME
-    draft = path.with_suffix(".draft")
-    with open(draft, "wb", opener=_open_private) as file:
-        file.write(msgspec.json.encode(note))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    flush_folder(path.parent)
+    put_file(directory / _NAME, (msgspec.json.encode(note),), mode=FILE_MODE)
 
 
 def read_undo(directory: Path) -> UndoNote | None:
@@ -72,7 +65,3 @@ def _is_ours(name: str, length: int) -> bool:
 def remove_undo(directory: Path) -> None:
     """Forget the note."""
     (directory / _NAME).unlink(missing_ok=True)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)

@@ -57,7 +57,8 @@ def ask(condition: Condition, columns: Columns) -> str:
         case Some(parts):
             return linq.any_of(ask(part, columns) for part in _merged(parts))
         case Never(part):
-            return linq.negated(ask(part, columns))
+            with columns.negated():
+                return linq.negated(ask(part, columns))
         case Test(field, comparison):
             return _ask_test(field, comparison, columns)
 

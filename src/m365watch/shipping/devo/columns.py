@@ -7,6 +7,8 @@ types, and a query that names one that is not there finds nothing at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from m365watch.detect.fields import MAPS
 from m365watch.detect.knowledge import Knowledge
@@ -55,7 +57,26 @@ class Columns:
         self.operations = operations
         self.table = table
         self.knowledge = knowledge
+        self.left_out: list[str] = []
+        """What the rule finds here and the query does not, where LINQ can say a part of it only."""
+        self._negations = 0
         self._made: dict[str, str] = {RECORD: f"jsonparse({table.record})"}
+
+    def leave_out(self, what: str) -> None:
+        """Keep what a weaker form does not find. Raises: Unsayable: under a `not` it would find too much."""
+        if self._negations % 2:
+            raise Unsayable(f"{what} would go unseen, and under a `not` that is too much")
+        if what not in self.left_out:
+            self.left_out.append(what)
+
+    @contextmanager
+    def negated(self) -> Iterator[None]:
+        """What is asked in here stands under a `not`."""
+        self._negations += 1
+        try:
+            yield
+        finally:
+            self._negations -= 1
 
     @property
     def selects(self) -> list[str]:

@@ -9,6 +9,7 @@ from m365watch.detect.derived.addresses import FORWARDING
 from m365watch.detect.derived.subjects import EVERYDAY
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
+from m365watch.shipping.devo.weaker import ask_gained, ask_gained_networks, ask_scopes
 from m365watch.shipping.operations import may_be_signin
 from m365watch.shipping.unsayable import Unsayable
 
@@ -41,6 +42,9 @@ _CHAINS = {
         "ActorInfoString",
     ),
 }
+_OF_RULE = r"^(?:[^\\]*/)?([^/\\@]+)"
+_OF_MAILBOX = r"^(?:.*[/\\])?([^/\\@]+)"
+_NUMBER = r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _BROWSERS = (
     ("edge", r"(?i)\bEdg(?:e|A|iOS)?/"),
     ("opera", r"(?i)\bOPR/|\bOpera\b"),
@@ -51,7 +55,6 @@ _BROWSERS = (
 )
 _REASONS = {
     "indicator": "the lists of indicators are not at Devo",
-    "scopes": "scopes granted now are those after without those before, and LINQ takes no list from another",
     "city": "which town an address is in is not told alike by different tables",
     "tor": "the lists of addresses are not at Devo",
     "vpn": "the lists of addresses are not at Devo",
@@ -84,6 +87,8 @@ def derive(columns: Columns, name: str) -> str:
     found = _of_address(columns, name)
     if name == "user_agent_family":
         found = _family(derive(columns, "user_agent"))
+    if name in _FIRST_OF:
+        found = _FIRST_OF[name](columns)
     if found is not None:
         return columns.make(name, found)
     raise Unsayable(f"m365.{name}: {_REASONS.get(name, 'it has several values, and a column has one')}")
@@ -124,13 +129,13 @@ def ask_derived(field: str, comparison: Comparison, columns: Columns, *, ask_tes
         return _flag(columns.make(name, _FLAGS[name](columns)), comparison)
     if name in ("recipients", "external_recipients", "external_target"):
         return _ask_addresses(name, comparison, columns)
-    if name == "telling_subjects":
-        return _ask_subjects(comparison, columns)
-    if name == "consent_types":
-        return _ask_consent_types(comparison, columns)
+    if name in _ASKED:
+        return _ASKED[name](comparison, columns)
     kind, _, rest = name.partition(".")
     if kind in ("gained", "lost") and rest:
         return _ask_difference(field, comparison, columns, ask_test=ask_test)
+    if kind == "gained_networks" and rest:
+        return ask_gained_networks(rest, comparison, columns)
     return None
 
 
@@ -207,7 +212,7 @@ def _ask_difference(field: str, comparison: Comparison, columns: Columns, *, ask
     )
     values = comparison.values if isinstance(comparison, OneOf) else ("",)
     if not is_certain or len(values) > 1:
-        raise Unsayable(f"{field}: LINQ takes no list from another, to see what came new")
+        return ask_gained(kind, name, comparison, columns)
     inner, outer = ("new", "old") if kind == "gained" else ("old", "new")
     now, before = (
         ask_test(f"ModifiedProperties.{name}.{side}", comparison, columns) for side in (inner, outer)
@@ -249,6 +254,14 @@ def _ask_consent_types(comparison: Comparison, columns: Columns) -> str:
     before = linq.never_null(linq.peek(text, "(?s)^(.*?)=>"))
     after = linq.never_null(linq.first_of(linq.peek(text, "(?s)=>(.*)$"), text))
     return f"({linq.matches(after, kind)} and {linq.negated(linq.matches(before, kind))})"
+
+
+_ASKED: dict[str, Callable[[Comparison, Columns], str]] = {
+    "telling_subjects": _ask_subjects,
+    "consent_types": _ask_consent_types,
+    "scopes": ask_scopes,
+}
+"""Fields with several values of which words are asked."""
 
 
 def _ask_addresses(name: str, comparison: Comparison, columns: Columns) -> str:
@@ -306,6 +319,59 @@ def _without_own(text: str, name: str, columns: Columns) -> str:
     for place, domain in enumerate((organisation, *users)):
         found = columns.make(f"{name}_foreign_{place}", f'replaceall({found}, "@" + {domain} + ";", ";")')
     return found
+
+
+def _first_address(name: str) -> Callable[[Columns], str]:
+    def made(columns: Columns) -> str:
+        text = _shared_with(columns) if name == "external_target" else _sent_on_to(columns)
+        parted = text if name == "recipients" else _without_own(text, name, columns)
+        return linq.peek(f"lower({parted})", _MAIL, 0)
+
+    return made
+
+
+def _mailbox_alias(columns: Columns) -> str:
+    """The name before the @ of the mailbox that a rule or a setting is of."""
+    operation = normal_operation(columns)
+    texts = {
+        name: columns.text(name)
+        for name in ("Parameters.Mailbox", "Parameters.Identity", "ObjectId", "MailboxOwnerUPN", "UserId")
+    }
+    of_rule = [linq.peek(texts[name], _OF_RULE) for name in ("Parameters.Mailbox", "ObjectId")]
+    of_mailbox = [linq.peek(texts[name], _OF_MAILBOX) for name in ("Parameters.Identity", "ObjectId")]
+    owner, actor = (linq.peek(texts[name], _OF_MAILBOX) for name in ("MailboxOwnerUPN", "UserId"))
+    kinds = (
+        ("inboxrule", linq.first_of(*map(_unless_number, of_rule), actor)),
+        ("-mailbox", linq.first_of(*map(_unless_number, of_mailbox), actor)),
+        ("transportrule", actor),
+    )
+    found = linq.first_of(owner, actor)
+    for ending, alias in reversed(kinds):
+        found = f"ifthenelse(endswith({operation}, {linq.quoted(ending)}), {alias}, {found})"
+    return f"lower({found})"
+
+
+def _unless_number(alias: str) -> str:
+    """Some mailboxes are named by a number, which no other name of theirs tells."""
+    return linq.peek(f'ifthenelse({linq.matches(linq.never_null(alias), _NUMBER)}, "", {alias})', "^.+$", 0)
+
+
+_FIRST_OF: dict[str, Callable[[Columns], str]] = {
+    "recipients": _first_address("recipients"),
+    "external_recipients": _first_address("external_recipients"),
+    "external_target": _first_address("external_target"),
+    "external_domain": lambda columns: linq.peek(derive(columns, "external_target"), r"@(.+)$"),
+    "mailbox_alias": _mailbox_alias,
+}
+"""Fields of which a column has the first value where the record has several."""
+WEAKER = {
+    **{
+        f"m365.{name}": "of several addresses in one record only the first counts"
+        for name in ("recipients", "external_recipients", "external_target", "external_domain")
+    },
+    "m365.mailbox_alias": "mailboxes of one name in two domains are one to it",
+}
+"""What is left out where a group is made of such a column, or its values are counted."""
 
 
 def _domain(field: str, columns: Columns) -> str:

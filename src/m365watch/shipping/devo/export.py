@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Rule
@@ -51,10 +51,12 @@ def export_rules(rules: Iterable[Rule], *, every: Mapping[str, Rule], knowledge:
 def export_rule(rule: Rule, *, every: Mapping[str, Rule], knowledge: Knowledge) -> Exported:
     """The rule as a definition. Raises: Unsayable."""
     made = make_correlation(rule, every, knowledge) if rule.correlation else make_alert(rule, knowledge)
-    return Exported(rule, _definition(rule, made), tuple(made.differences))
+    left_out = made.draft.columns.left_out
+    told = [f"it does not find: {one}" for one in left_out]
+    return Exported(rule, _definition(rule, made, left_out), (*made.differences, *told))
 
 
-def _definition(rule: Rule, made: Made) -> Definition:
+def _definition(rule: Rule, made: Made, left_out: Sequence[str]) -> Definition:
     aliases = rule.correlation.aliases if rule.correlation is not None else {}
 
     def column_of(fields: tuple[str, ...]) -> str | None:
@@ -64,7 +66,7 @@ def _definition(rule: Rule, made: Made) -> Definition:
     return Definition(
         name=f"m365watch {detection}{rule.title}",
         headline=headline_of(rule, column_of),
-        description=description_of(rule, column_of),
+        description=description_of(rule, column_of, left_out=left_out),
         query=made.draft.text(),
         trigger=made.trigger,
         priority=rule.severity.rank + 1,

@@ -16,6 +16,7 @@ from m365watch.devo_alerts.definitions import Each
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.asking import ask, sign_of
 from m365watch.shipping.devo.columns import PREFIX, Columns
+from m365watch.shipping.devo.derived import WEAKER
 from m365watch.shipping.devo.kinds import Made
 from m365watch.shipping.devo.query import Draft, duration
 from m365watch.shipping.devo.tables import common_table, table_of
@@ -121,6 +122,8 @@ class _Joining:
         for rule_id, flag in reversed(self._flags.items()):
             if rule_id in aliases:
                 text = linq.never_null(self._draft.columns.text(aliases[rule_id]))
+                if aliases[rule_id] in WEAKER:
+                    self._draft.columns.leave_out(WEAKER[aliases[rule_id]])
                 value = f"ifthenelse({flag} = 1, {text}, {value})"
         return value
 
@@ -134,7 +137,9 @@ class _Joining:
             case Joined.COUNT:
                 total = self._total("n", self._sum_of(correlation))
             case Joined.DISTINCT:
-                total = self._total("distinct", f"sizedistinct({self._counted(correlation)})")
+                counted = self._counted(correlation)
+                total = self._total("distinct", f"sizedistinct({counted})")
+                self._total("values", f"collectdistinct({counted})")
             case Joined.SUM | Joined.AVERAGE | Joined.MEDIAN | Joined.PERCENTILE:
                 number = f"nvl(float({self._counted(correlation)}), 0.0)"
                 total = self._total(

@@ -9,6 +9,7 @@ from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Rule
 from m365watch.devo_alerts.definitions import Each, Low, Trigger
 from m365watch.devo_alerts.triggers import Changed, Rolling, Several
+from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.asking import ask
 from m365watch.shipping.devo.columns import PREFIX, Columns
 from m365watch.shipping.devo.query import COUNT, Draft
@@ -19,6 +20,8 @@ from m365watch.values import dataclass
 
 LOOKS_EVERY_S = 300
 """Devo's own pack looks at rows in periods of 5 minutes."""
+TRAVEL_PERIOD_S = 3_600
+"""As Devo's own alert about travel has it."""
 _DAY_S = 86_400
 
 
@@ -45,9 +48,8 @@ def make_alert(rule: Rule, knowledge: Knowledge) -> Made:
         Kind.GRADIENT: _changed,
         Kind.DEVIATION: _changed,
         Kind.FIRST_SEEN: _first_seen,
-    }.get(rule.kind)
-    if make is None:
-        raise Unsayable(f"{rule.kind}: two rows are compared by place and time, and LINQ sees one at a time")
+        Kind.TRAVEL: _travel,
+    }[rule.kind]
     made = make(rule, draft)
     if rule.extension.raises:
         made.differences.append(
@@ -133,6 +135,28 @@ def _value_of(change: Change | Deviation, draft: Draft) -> str:
     if not change.value:
         return "count()"
     return f"sum(nvl(float({draft.columns.text(change.value)}), 0.0))"
+
+
+def _travel(rule: Rule, draft: Draft) -> Made:
+    """Two countries within an hour: LINQ sees one row at a time, and compares no two places."""
+    columns = draft.columns
+    country, address = columns.text("m365.country"), columns.text("m365.ip")
+    for name in ("OrganizationId", *rule.extension.group_by):
+        draft.add_key(name, required=False)
+    draft.wanted = linq.all_of([draft.wanted, f"isnotnull({country})"])
+    draft.every_s = TRAVEL_PERIOD_S
+    draft.add_times()
+    distinct = f"{PREFIX}distinct"
+    draft.totals[distinct] = f"sizedistinct({country})"
+    for field, column in (("m365.country", country), ("m365.ip", address)):
+        draft.shown[field] = f"every_{column.removeprefix(PREFIX)}"
+        draft.totals[draft.shown[field]] = f"collectdistinct({column})"
+    draft.having = f"{distinct} > 1"
+    columns.leave_out("two places of one country, however far apart")
+    columns.leave_out(
+        "a journey with more than an hour between its sign-ins, or with a full hour between them"
+    )
+    return Made(draft, Each(), ["two countries within an hour are a hit, even if they are neighbours"])
 
 
 def _first_seen(rule: Rule, draft: Draft) -> Made:

@@ -7,6 +7,7 @@ from dataclasses import field
 
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import PREFIX, RECORD, Columns
+from m365watch.shipping.devo.derived import WEAKER
 from m365watch.shipping.unsayable import Unsayable
 from m365watch.values import dataclass
 
@@ -20,6 +21,7 @@ _OWN = {
     "last": LAST,
     "distinct": f"{PREFIX}distinct",
     "value": f"{PREFIX}value",
+    "values": f"{PREFIX}values",
 }
 _DASHED = re.compile("[-\u2010-\u2015\u2212]")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
@@ -46,6 +48,8 @@ class Draft:
     after: list[str] = field(default_factory=list)
     """Clauses on the groups that fulfil it."""
     is_grouped: bool = True
+    shown: dict[str, str] = field(default_factory=dict)
+    """By field, the total that an alert shows of it, in place of what the first row has."""
     carried: str = "alert_"
     """How the columns of a group's first row begin."""
 
@@ -54,6 +58,8 @@ class Draft:
         for one in fields:
             if one in _OWN:
                 return _OWN[one] if _OWN[one] in self.totals else None
+            if one in self.shown:
+                return self.shown[one]
         columns = [column for one in fields if (column := self._column(one)) is not None]
         if not columns:
             return None
@@ -78,6 +84,8 @@ class Draft:
     def add_key(self, name: str, *, required: bool) -> str:
         """Group by the field, in lower case as groups are compared here. Raises: Unsayable."""
         column = self.columns.text(name)
+        if name in WEAKER:
+            self.columns.leave_out(WEAKER[name])
         key = self.columns.make(f"by_{column.removeprefix(PREFIX)}", f'lower(nvl({column}, ""))')
         if required:
             self.wanted = linq.all_of([part for part in (self.wanted, f'{key} != ""') if part])
@@ -134,8 +142,6 @@ def _needed(selects: list[str], tail: list[str], *, keep_all: bool) -> list[str]
 
 def _by_name(operation: str) -> str:
     """A condition that holds for the operation however it is written: blanks around, long dashes, case."""
-    if " " not in operation:
-        return f"eqic(Operation, {linq.quoted(operation)})"
     longest = max(_DASHED.split(operation), key=len).strip()
     if longest == operation:
         return f"eqic(trim(Operation), {linq.quoted(operation)})"

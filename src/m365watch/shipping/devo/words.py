@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from m365watch.detect.rule import Rule
 
 WORDS_MAX = 1_000
 """Characters of an alert's headline."""
 DESCRIPTION_MAX = 4_000
+_UNSHOWN = "(see the record)"
 _PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
 _OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
 
@@ -23,10 +24,13 @@ def headline_of(rule: Rule, column_of: ColumnOf) -> str:
     return _filled(text, rule, column_of)[:WORDS_MAX]
 
 
-def description_of(rule: Rule, column_of: ColumnOf) -> str:
-    """What the rule is about, what to look at next, how to contain it, and where the rule is from."""
+def description_of(rule: Rule, column_of: ColumnOf, *, left_out: Sequence[str] = ()) -> str:
+    """What the rule is about, what its query leaves out, what is to be done, and where the rule is from."""
     extension = rule.extension
     lines = [rule.description.strip()]
+    lines += [f"Weaker than the rule at the collector, it does not find: {'; '.join(left_out)}."] * bool(
+        left_out
+    )
     lines += [f"Next: {_filled(one, rule, column_of)}" for one in extension.check]
     lines += [f"To contain it: {', '.join(one.replace('_', ' ') for one in extension.contain)}."] * bool(
         extension.contain
@@ -47,8 +51,8 @@ def _filled(text: str, rule: Rule, column_of: ColumnOf) -> str:
 
     whole = _OPTIONAL.sub(keep, text)
     return _PLACEHOLDER.sub(
-        lambda one: f"${found}" if (found := column(one[1])) else "(see the record)", whole
-    )
+        lambda one: f"${found}" if (found := column(one[1])) else _UNSHOWN, whole
+    ).replace(f"({_UNSHOWN})", _UNSHOWN)
 
 
 def _field_of(name: str, rule: Rule) -> str:

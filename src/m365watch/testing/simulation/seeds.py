@@ -154,6 +154,8 @@ class _History:
             if account is None or (day and world.now() > max(listed_last, self._forgets_at)):
                 break
             world.pass_time(_DAY_S if Fault.DAYS not in self._plan.faults else _DAYS_S)
+        else:
+            world.accuse(f"{CALM_DAYS_MAX} days were too few for all that was to be listed")
         if account is None:
             world.accuse("there is no ledger at the end")
             return

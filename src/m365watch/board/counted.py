@@ -1,0 +1,99 @@
+"""What an investigation counts: how much there is, of which values, and when; from few looks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+
+from m365watch.board.lake_reader import Row
+from m365watch.board.queries import trails
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+
+AT_ONCE_MAX = 20_000
+"""Of so many records everything is told by one look; of more, each question has a smaller rollup."""
+_KINDS = ("workload", "operation")
+_NAMED = {"workload": "workload", "operation": "operation", **trails.DIMENSION_OF}
+
+
+def names_of(view: View) -> list[str]:
+    """By what kinds of mention the view is about something."""
+    return [name for name, _ in view.mentions]
+
+
+def bound_of(view: View) -> dict[str, str]:
+    """What the queries about mentions are bound with."""
+    given = {name: value.lower() for name, value in view.mentions}
+    if text := given.get("text"):
+        given["escaped"] = json.dumps(text, ensure_ascii=False)[1:-1]
+    return given
+
+
+async def count_all(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> Sequence[int]:
+    """Records, failures, people, addresses, applications, sessions, first and last instant."""
+    if view.mentions:
+        rows = await sources.ask(view, trails.figures(names_of(view)), **bound_of(view))
+        return rows[0] if rows else (0,) * 8
+    if (life := await _life(view, sources, at_once)) is not None:
+        totals = [row[3:7] for row in life if row[0] is None]
+    else:
+        totals = await sources.ask(view, trails.TOTALS)
+    if not totals:
+        return (0,) * 8
+    total, failed, first, last = totals[0]
+    numbers = {row[0]: row[3] for row in await list_values(view, sources, at_once=at_once)}
+    columns = ("user_id", "client_ip", "app_id", "session")
+    return (total, failed, *(numbers.get(one, 0) for one in columns), first, last)
+
+
+async def list_values(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
+    """Name of the column, value, count, and more by what the view is about; the most frequent first."""
+    if view.mentions:
+        return await sources.ask(view, trails.values(names_of(view)), **bound_of(view))
+    life = await _life(view, sources, at_once)
+    if life is None:
+        return await sources.ask(view, trails.VALUES)
+    return [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
+
+
+async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
+    """Name of the column, value, instant, count: of each column the most frequent values."""
+    if view.mentions:
+        return await sources.ask(view, trails.lanes(names_of(view)), **bound_of(view))
+    if (life := await _life(view, sources, at_once)) is not None:
+        return [row[:4] for row in life if row[2] is not None]
+    tops: dict[str, list[str]] = defaultdict(list)
+    for column, value, *_ in await sources.ask(view, trails.VALUES):
+        if len(tops[column]) < trails.LANES_MAX:
+            tops[column].append(value)
+    kinds = [value for column in _KINDS for value in tops[column]]
+    courses = [sources.ask(view, trails.KIND_COURSES, tops=kinds)]
+    courses += [
+        _course(view, sources, column, values)
+        for column, values in tops.items()
+        if column not in _KINDS and not _is_said(view, column, values)
+    ]
+    return [row for rows in await asyncio.gather(*courses) for row in rows]
+
+
+async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:
+    """All of it from one look, if there are at most so many records; None if there are more."""
+    if view.narrowing.of("user") and at_once:
+        return await sources.ask(view, trails.LIFE)  # what is sorted by person has it together
+    totals = await sources.ask(view, trails.TOTALS)
+    if totals and totals[0][0] > at_once:
+        return None
+    return await sources.ask(view, trails.LIFE)
+
+
+def _is_said(view: View, column: str, values: Sequence[str]) -> bool:
+    """Whether the view is about the only value that there is: its course is that of everything."""
+    return len(values) == 1 and bool(view.narrowing.of(_NAMED.get(column, "")))
+
+
+async def _course(view: View, sources: Sources, column: str, tops: list[str]) -> list[Row]:
+    dimension = trails.DIMENSION_OF.get(column)
+    of_them = view.narrowed(dimension, tops) if dimension else view
+    return await sources.ask(of_them, trails.course(column), tops=tops)

@@ -1,0 +1,60 @@
+"""A mistake in a document of rules, by the keys that lead to it, and the line on which they stand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import yaml
+
+Where = tuple[str | int, ...]
+"""Keys of maps, and places in lists, that lead to a value."""
+
+
+class Fault(NamedTuple):
+    """What is wrong at one place, and what to do."""
+
+    where: Where
+    text: str
+
+    def __str__(self) -> str:
+        """level: is none of ...; without a place, the text alone."""
+        return f"{'.'.join(map(str, self.where))}: {self.text}" if self.where else self.text
+
+
+class Places:
+    """On which lines of a file the keys of one of its documents stand."""
+
+    def __init__(self, root: yaml.Node, *, line: int) -> None:
+        """`line` is that on which the document begins."""
+        self._root = root
+        self._line = line
+
+    def line_of(self, where: Where) -> int:
+        """The line of the key, or of the last one on the way to it that is there."""
+        node, line = self._root, self._line
+        for part in where:
+            found = _step(node, part)
+            if found is None:
+                break
+            line, node = found
+        return line
+
+
+def _step(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
+    """The line of a key, or of a part of a list, and what stands there."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == str(part):
+                return key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        one = node.value[part]
+        return one.start_mark.line + 1, one
+    return None
+
+
+def perhaps(word: str, known: Iterable[str]) -> str:
+    """`; did you mean this?` where one of the known words is close; empty otherwise."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,19 @@
+"""Fields that are worked out here: whether there is one of a name, and which there are."""
+
+from __future__ import annotations
+
+from m365watch.detect.derived.catalogue import is_derived, list_names
+from m365watch.detect.proof.fault import Fault, Where, perhaps
+
+
+def is_unknown(field: str) -> bool:
+    """Whether a field would be worked out here, if there was such a one."""
+    return field.startswith("m365.") and not is_derived(field.removeprefix("m365."))
+
+
+def no_such_field(field: str, where: Where) -> Fault:
+    """A field of that name, of which there is none."""
+    known = list_names()
+    close = perhaps(field.removeprefix("m365."), [name.removeprefix("m365.") for name in known])
+    told = close.replace("mean ", "mean m365.") or f"; there are {', '.join(known)}"
+    return Fault(where, f"{field} is no derived field{told}")

@@ -1,0 +1,47 @@
+"""A mistake in a file of rules as it is told: where, of which rule, what, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from m365watch.values import dataclass
+
+CHARS_MAX = 1_200
+RULE_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Something in a file of rules that has to be mended, in one line."""
+
+    path: str
+    rule: str
+    """The rule's title; empty where the file cannot be read at all."""
+    text: str
+    line: int = 0
+    """Where the key at fault stands, or else its rule begins; 0 where nothing can be said."""
+
+    def __str__(self) -> str:
+        """rules/mine.yml:14 (A title): detection: ..."""
+        title = f" ({self.rule})" if self.rule else ""
+        line = f":{self.line}" if self.line else ""
+        return f"{self.path}{line}{title}: {self.text}"
+
+
+def mistake_at(path: str, rule: str, text: str, *, line: int = 0) -> Mistake:
+    """The mistake in one line, whatever stood in the file."""
+    said = " ".join(_shown(text).split())
+    return Mistake(path, _shown(rule[:RULE_CHARS_MAX]), said[:CHARS_MAX], line)
+
+
+def _shown(text: str) -> str:
+    """Without what moves a terminal's cursor."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """As one reads: file by file, each from its beginning to its end."""
+    every = list(dict.fromkeys(mistakes))
+    files = list(dict.fromkeys(one.path for one in every))
+    places = {path: place for place, path in enumerate(files)}
+    return sorted(every, key=lambda one: (places[one.path], one.line))

@@ -1,0 +1,94 @@
+"""What a rule's key `m365watch` says about the rest of the rule: selections, fields and values in braces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from m365watch.detect.derived.catalogue import is_derived
+from m365watch.detect.extension import Extension, Kind
+from m365watch.detect.proof.fault import Fault, Where, perhaps
+from m365watch.detect.proof.fields import is_unknown, no_such_field
+from m365watch.detect.rule import list_placeholders
+
+_CONTEXT = frozenset(
+    [
+        "user",
+        "count",
+        "first",
+        "last",
+        "distinct",
+        "values",
+        "value",
+        "tenant",
+        "group",
+        "distance",
+        "speed",
+        "from",
+        "to",
+        "periods",
+        "rules",
+    ]
+)
+"""What an explanation may name beside entities and fields."""
+
+
+def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterator[Fault]:
+    """Every mistake of this kind."""
+    correlation = document.get("correlation")
+    groups: list[str] = []
+    if isinstance(correlation, Mapping):
+        if extension.effective_kind is not Kind.EACH:
+            told = f"{extension.effective_kind} is for rules with a detection, and this is a correlation"
+            yield Fault(("m365watch", "kind"), told)
+        groups = _texts(correlation.get("group-by"))
+        aliases = correlation.get("aliases")
+        known = aliases if isinstance(aliases, Mapping) else {}
+        for name in groups:
+            if is_unknown(name) and name not in known:
+                yield no_such_field(name, ("correlation", "group-by"))
+    else:
+        yield from _raises(document.get("detection"), extension)
+    yield from _fields(extension)
+    yield from _placeholders(extension, _CONTEXT | extension.entity.keys() | set(groups))
+
+
+def _texts(value: object) -> list[str]:
+    return (
+        [str(one) for one in value] if isinstance(value, list) else [value] if isinstance(value, str) else []
+    )
+
+
+def _raises(detection: object, extension: Extension) -> Iterator[Fault]:
+    names = [str(one) for one in detection if one != "condition"] if isinstance(detection, Mapping) else []
+    for place, one in enumerate(extension.raises):
+        if one.when not in names:
+            told = perhaps(one.when, names) or f"; the rule has {', '.join(names)}"
+            yield Fault(("m365watch", "raise", place, "when"), f"there is no selection {one.when}{told}")
+
+
+def _fields(extension: Extension) -> Iterator[Fault]:
+    named: list[tuple[Where, str]] = [(("entity", kind), name) for kind, name in extension.entity.items()]
+    named += [(("group_by",), name) for name in extension.group_by]
+    if extension.first_seen is not None:
+        named += [(("first_seen", "key"), name) for name in extension.first_seen.key]
+    for where, name in named:
+        if is_unknown(name):
+            yield no_such_field(name, ("m365watch", *where))
+
+
+def _placeholders(extension: Extension, known: Collection[str]) -> Iterator[Fault]:
+    texts: list[tuple[Where, str]] = [(("headline",), extension.headline)]
+    texts += [(("explanation",), extension.explanation)]
+    texts += [(("check", place), one) for place, one in enumerate(extension.check)]
+    for where, text in texts:
+        for name in list_placeholders([text]):
+            if name not in known and not _looks_like_a_field(name):
+                told = perhaps(name, known) or "; name one, as {UserId}"
+                yield Fault(("m365watch", *where), f"{{{name}}} is neither an entity nor a field{told}")
+
+
+def _looks_like_a_field(name: str) -> bool:
+    if name.startswith("m365."):
+        return is_derived(name.removeprefix("m365."))
+    return name[:1].isupper()
