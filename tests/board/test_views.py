@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode, urlsplit
 
@@ -53,6 +54,23 @@ def test_a_span_has_few_steps_and_full_hours(asked: dict[str, str]) -> None:
 
     assert 0 < span.span_s / span.step_s <= POINTS_MAX + 1
     assert span.has_full_hours or span.span_s <= 6 * HOUR_S + 120
+
+
+def test_urls_of_one_view_are_not_those_of_another() -> None:
+    """What a view remembers of itself is its own, and another value of an option is another URL."""
+    view = view_of("range=30d&user=ann%40x&text=a")
+    asked = "/x?range=30d&user=ann%40x"
+
+    assert [view.url("/x"), view.url("/x")] == [f"{asked}&text=a"] * 2
+    assert [view.url("/x", text=one) for one in ("b", "c", "")] == [
+        f"{asked}&text=b",
+        f"{asked}&text=c",
+        asked,
+    ]
+    assert replace(view, options=()).url("/x") == asked
+    assert [view.narrowed_url("/x", "user", one) for one in ("bob", "eve", "bob")] == [
+        f"/x?range=30d&user={one}&text=a" for one in ("bob", "eve", "bob")
+    ]
 
 
 def test_a_narrowing_is_taken_out_again() -> None:

@@ -21,7 +21,7 @@ from m365watch.config.load import load_settings
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
-from m365watch.detect.state import DetectionState
+from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
@@ -338,3 +338,22 @@ def test_status_says_how_many_alerts_are_open(config: Path) -> None:
     assert document["detections"]["alerts"]["acknowledged"]["high"] == 1
     assert document["detections"]["alerts"]["open"]["low"] == 1
     assert (document["detections"]["matches"], document["detections"]["hours_full"]) == (0, 0)
+
+
+def test_status_says_that_the_process_of_the_detections_has_ended(config: Path) -> None:
+    """In one line, with what becomes of it; nothing is said while all is well."""
+    SqliteLedger(
+        config.parent / "state", outputs=frozenset({"lake", "detections"}), now=SystemClock().now()
+    ).close()
+    before = CliRunner().invoke(app, ["status", "--config", str(config)]).stdout
+    told = "has ended and is started again when much is to be done after 09:30:00Z"
+    state = DetectionState(config.parent / "state" / "detections.sqlite")
+    with state.transaction():
+        state.write(TROUBLE, told)
+    state.close()
+    shown = CliRunner().invoke(app, ["status", "--config", str(config)]).stdout
+    document = json.loads(CliRunner().invoke(app, ["status", "--config", str(config), "--json"]).stdout)
+
+    assert "their process" not in before
+    assert f"detections: their process {told}; the collector does them itself, more slowly" in shown
+    assert document["detections"]["trouble"] == told

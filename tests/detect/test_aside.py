@@ -28,6 +28,7 @@ from m365watch.detect.library import load_packs
 from m365watch.detect.matching import Kind, kinds_of
 from m365watch.detect.port import Detects
 from m365watch.detect.portions import Portion
+from m365watch.detect.restarts import STEADY_S, WAITS_S, Restarts
 from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
@@ -131,7 +132,57 @@ def test_a_child_that_is_killed_is_done_without(
     assert take_all(engine, {4: lambda: os.kill(child_of(engine).pid, signal.SIGKILL)})[0] == expected[0]
     assert engine.child is None
     records = sum(portion.count for portions in batches() for portion in portions)
-    assert read_standing(engine.state.path) == DetectionStanding(records, "has ended")
+    again = f"{END + timedelta(seconds=30):%H:%M:%S}Z"
+    told = f"has ended and is started again when much is to be done after {again}"
+    assert read_standing(engine.state.path) == DetectionStanding(records, told)
+
+
+def test_a_child_that_is_killed_twice_is_started_again_twice(
+    tmp_path: Path, expected: tuple[list[Alert], Figures]
+) -> None:
+    """After half a minute, and then after two: each goes on from the file, and nothing counts twice."""
+    engine = make_aside(tmp_path)
+    first, second = END + timedelta(seconds=30), END + timedelta(seconds=30 + 120)
+    times = {1: END, 2: END, 3: first, 4: first, 5: first, 6: second}
+    pids: dict[int, int | None] = {}
+    for number, portions in enumerate(batches(), start=1):
+        if number in (2, 4):
+            os.kill(child_of(engine).pid, signal.SIGKILL)
+        engine.take(portions, number=number, now=times[number])
+        pids[number] = engine.child.pid if engine.child is not None else None
+        standing = read_standing(engine.state.path)
+        assert bool(standing.trouble) is (pids[number] is None)
+    alerts = sorted((kept.alert for kept in engine.state.list_alerts()), key=lambda one: one.id)
+    engine.close()
+    engine.state.close()
+
+    assert [number for number, pid in pids.items() if pid is None] == [2, 4, 5]
+    assert len({pid for pid in pids.values() if pid is not None}) == 3
+    assert alerts == expected[0]
+
+
+def test_a_child_that_ends_time_and_again_is_given_up() -> None:
+    """Each wait is longer than the one before, and in the end there is none; a long run makes up for all."""
+    restarts, now = Restarts(), START
+    waits = []
+    while not restarts.is_over:
+        assert restarts.may_start(now)
+        restarts.note_start(now)
+        restarts.note_end(now)
+        if restarts.not_before is not None:
+            assert not restarts.may_start(restarts.not_before - timedelta(seconds=1))
+            waits.append((restarts.not_before - now).total_seconds())
+            now = restarts.not_before
+
+    assert tuple(waits) == WAITS_S
+    assert not restarts.may_start(now + timedelta(days=7))
+    assert restarts.told.startswith("5 times now, and is started again with the collector")
+    steady = Restarts()
+    for _ in range(20):
+        steady.note_start(now)
+        now += timedelta(seconds=STEADY_S)
+        steady.note_end(now)
+        assert steady.not_before == now + timedelta(seconds=WAITS_S[0])
 
 
 def test_a_child_that_ends_within_a_batch_loses_nothing(

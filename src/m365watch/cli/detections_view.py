@@ -34,6 +34,9 @@ def detection_lines(figures: DetectionFigures) -> list[Text]:
         lines.append(
             whole_line(f"detections: in {full} a group had more matches than are kept", style="yellow")
         )
+    if figures.trouble:
+        told = f"detections: their process {figures.trouble}; the collector does them itself, more slowly"
+        lines.append(whole_line(told, style="yellow"))
     return lines
 
 
@@ -47,4 +50,5 @@ def detections_document(figures: DetectionFigures) -> dict[str, Any]:
         "matches": figures.matches,
         "hours_full": figures.hours_full,
         "rebuilt_percent": figures.rebuilt_percent,
+        "trouble": figures.trouble,
     }

@@ -2,7 +2,8 @@
 
 The child (`alone.py`) gets the records that a rule could match, and has the engine and the file while it
 lives; nothing of that takes the collector's time. Where it ends, for whatever reason, the collector goes on
-with an engine of its own and what was under way is done again: nothing counts before it is in the file.
+with an engine of its own and what was under way is done again: nothing counts before it is in the file. After
+a while another child goes on from what the file has (`restarts.py` says when).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.matching import PLANS_MAX, Kind
 from m365watch.detect.portions import Part, Portion
+from m365watch.detect.restarts import Restarts
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Change
@@ -97,7 +99,7 @@ class AsideEngine:
         """Whether the child has written what this process's engine does not know."""
         self._child: Child | None = None
         self._quiet_looks = 0
-        self._is_given_up = False
+        self._restarts = Restarts()
         self._trouble = ""
 
     @property
@@ -107,10 +109,11 @@ class AsideEngine:
 
     def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> list[Change]:
         """As the engine's."""
-        self._start_if_busy(sum(portion.count for portion in portions))
+        self._start_if_busy(sum(portion.count for portion in portions), now)
         return self._do(
             lambda child: child.take(portions, number=number, now=now),
             lambda engine: engine.take(portions, number=number, now=now),
+            now=now,
         )
 
     def look(self, *, now: datetime) -> list[Change]:
@@ -118,25 +121,27 @@ class AsideEngine:
         self._quiet_looks += 1
         if self._quiet_looks > QUIET_LOOKS:
             self._stop()
-        return self._do(lambda child: child.look(now=now), lambda engine: engine.look(now=now))
+        return self._do(lambda child: child.look(now=now), lambda engine: engine.look(now=now), now=now)
 
     def catch_up(self, *, now: datetime) -> list[Change]:
         """As the engine's."""
-        return self._do(lambda child: child.catch_up(now=now), lambda engine: engine.catch_up(now=now))
+        return self._do(
+            lambda child: child.catch_up(now=now), lambda engine: engine.catch_up(now=now), now=now
+        )
 
     def close(self) -> None:
         """End the child."""
         self._stop()
 
     def _do(
-        self, by_child: Callable[[Child], Answer], here: Callable[[Engine], list[Change]]
+        self, by_child: Callable[[Child], Answer], here: Callable[[Engine], list[Change]], *, now: datetime
     ) -> list[Change]:
         if self._child is not None:
             try:
                 answer = by_child(self._child)
             except ChildLost as error:
                 # What it had under way counts not at all, or counts already: either is right once more.
-                self._give_up(str(error))
+                self._do_without(str(error), now)
             else:
                 self.figures.add(answer.figures)
                 if answer.trouble is not None:
@@ -159,11 +164,11 @@ class AsideEngine:
         self._own.trouble = self._trouble
         return self._own
 
-    def _start_if_busy(self, records: int) -> None:
-        if records < self._busy_records or self._is_given_up:
+    def _start_if_busy(self, records: int, now: datetime) -> None:
+        if records < self._busy_records:
             return
         self._quiet_looks = 0
-        if self._child is not None:
+        if self._child is not None or not self._restarts.may_start(now):
             return
         told = Told(
             self.state.path,
@@ -175,16 +180,27 @@ class AsideEngine:
         )
         try:
             self._child = Child(told, may_match=self._own.matcher.may_match)
-        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:
-            self._give_up(f"cannot be started: {error}")
+        except OSError as error:
+            self._do_without(f"cannot be started: {error.strerror}", now)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            self._restarts.give_up()
+            self._tell_trouble(f"cannot be told what to do: {error}")
         else:
             self._is_behind = True
+            self._restarts.note_start(now)
+            if self._trouble:
+                _log.info("detections: another process does them again")
+            self._trouble = ""
 
-    def _give_up(self, reason: str) -> None:
-        _log.warning(f"detections: the process that does them {reason}; the collector does it itself now")
-        self._is_given_up = True
-        self._trouble = reason
+    def _do_without(self, reason: str, now: datetime) -> None:
+        """The child has ended, or never began."""
+        self._restarts.note_end(now)
+        self._tell_trouble(f"{reason} {self._restarts.told}")
         self._stop()
+
+    def _tell_trouble(self, trouble: str) -> None:
+        self._trouble = trouble
+        _log.warning(f"detections: the process that does them {trouble}; the collector does it itself now")
 
     def _stop(self) -> None:
         child, self._child = self._child, None

@@ -16,7 +16,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.rebuilt import rebuilt_percent
-from m365watch.detect.state import DetectionState
+from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
 from m365watch.values import dataclass
 
@@ -123,6 +123,8 @@ class DetectionFigures:
     """Hours of a group that had more matches than are kept."""
     rebuilt_percent: int | None = None
     """How far the file is that is being made anew; None where it is there."""
+    trouble: str = ""
+    """Why the collector judges by itself though much is to be done, and until when; else empty."""
 
     def count(self, state: AlertState, severity: Severity) -> int:
         """The alerts of that state and severity."""
@@ -136,7 +138,8 @@ def read_figures(path: Path) -> DetectionFigures | None:
         return None if percent is None else DetectionFigures({}, 0, 0, percent)
     with opened(path) as state:
         alerts = {(AlertState(one), Severity(two)): number for one, two, number in state.count_alerts()}
-        return DetectionFigures(alerts, state.count()["matches"], state.count_full())
+        trouble = state.read(TROUBLE)
+        return DetectionFigures(alerts, state.count()["matches"], state.count_full(), trouble=trouble)
 
 
 class NoSuchAlert(Exception):

@@ -159,8 +159,8 @@ def _mistakes_row(mistakes: list[str]) -> list[Cell]:
 def _search_row(standing: DetectionStanding) -> list[Cell]:
     if not standing.trouble:
         return _row("Second process", "in order", "it is started while much is to be judged")
-    says = f"it {standing.trouble}; the collector judges by itself, more slowly, until it is started again"
-    return _row("Second process", "given up", says, tone="medium")
+    says = f"it {standing.trouble}; the collector judges by itself meanwhile, more slowly"
+    return _row("Second process", "ended", says, tone="medium")
 
 
 def _soon(histogram: Histogram) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
+from m365watch.lake.rollups.marked import MARKED
 from m365watch.values import dataclass
 
 HOUR_S = 3_600
@@ -268,6 +269,7 @@ CHANGES = Rollup(
             "contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
             " OR contains(raw, '\"XPIADetected\":true')"
         ),
+        "marked": MARKED,
         "raw": "raw",
     },
     only=f"({IS_CHANGE})",
@@ -284,13 +286,16 @@ CHANGES = Rollup(
             (
                 *("record_type", *(one for one in _KIND if one != "record_type"), "user_id", "client_ip"),
                 *("app_id", "guest", "anonymous", "domain", "forwards", "verdict", "sender", "recipient"),
-                *("host", "sensitive"),
+                *("host", "sensitive", "marked"),
             ),
             rows_per_group=ROWS_PER_GROUP,
         ),
     ),
 )
 """Changes one by one, with their own text: a table of them reads no other record."""
+_IS_FOREIGN = "logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id)"
+"""Whether somebody was in a mailbox that is not their own."""
+_OF_READING = ("tenant_id", "workload", "outcome", "app_id", "user_id", "access")
 MAILBOXES = Rollup(
     "mailboxes",
     {
@@ -307,14 +312,23 @@ MAILBOXES = Rollup(
         *("$.MailboxOwnerUPN", "$.LogonType", "$.OperationProperties", "$.ClientInfoString"),
         *("$.Folders[0].Path", "$.Folder.Path"),
     ),
+    derived={
+        "is_read": "starts_with(lower(operation), 'mailitemsaccessed')",
+        "is_foreign": _IS_FOREIGN,
+    },
     slices=(
-        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon"), HOUR_S),
-        Slice("mailbox_days", ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled")),
+        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon", "is_foreign"), HOUR_S),
+        Slice("reading_places", ("is_read", *_OF_READING, "client_ip"), rows_per_group=49_152),
+        Slice("reading_folders", ("is_read", *_OF_READING, "program", "folder"), rows_per_group=49_152),
+        Slice(
+            "mailbox_days",
+            ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled", "is_foreign"),
+        ),
         Slice(
             "mailbox_places",
             (
                 *("client_ip", *_KIND, "app_id", "user_id", "mailbox", "logon", "access", "throttled"),
-                *("program", "folder"),
+                *("program", "folder", "is_read", "is_foreign"),
             ),
             DAY_S,
             True,
