@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import msgspec
 
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.board.words import span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
 from m365watch.completeness.hours import FeedHours
@@ -33,7 +35,8 @@ from m365watch.ledger.account import KeptPiece
 from m365watch.ledger.port import WaitingBlob
 from m365watch.model import Feed
 from m365watch.monitor.latency import TOGETHER, Histogram, SeriesKey, recent
-from m365watch.progress import OutputProgress
+from m365watch.progress import FeedProgress, OutputProgress
+from m365watch.values import dataclass
 
 PIECES_READ_MAX = 200
 FEEDS_READ_MAX = 200
@@ -114,9 +117,32 @@ async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
     return None if found is None else {one.name: one for one in found.outputs}
 
 
-async def is_collecting(sources: Sources) -> bool:
-    """Whether a collector is seen to hold the ledger."""
-    return await asyncio.to_thread(who_collects, sources.settings) is not None
+@dataclass(frozen=True, slots=True)
+class CollectorSeen:
+    """Whether a collector runs: the one answer of every page."""
+
+    holder: str | None
+    """Who holds the ledger; None: nobody is seen to."""
+    last_at: datetime | None
+    """When one has last heard of Microsoft for a feed that may be shown; None: never."""
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether one has run, and none does now."""
+        return self.holder is None and self.last_at is not None
+
+    def stopped_words(self, now: datetime) -> str:
+        """That none runs, and since when; empty where one does, or none ever has."""
+        if self.holder is not None or self.last_at is None:
+            return ""
+        return f"no collector runs, last seen {span_words((now - self.last_at).total_seconds())} ago"
+
+
+async def see_collector(sources: Sources, feeds: Iterable[FeedProgress]) -> CollectorSeen:
+    """Whether a collector holds the ledger, as `m365watch status --alive` asks too; `feeds` may be shown."""
+    holder = await asyncio.to_thread(who_collects, sources.settings)
+    heard = [at for feed in feeds for at in (feed.listed_at, feed.last_error_at) if at is not None]
+    return CollectorSeen(holder, max(heard, default=None))
 
 
 async def list_applications(view: View, sources: Sources) -> list[KnownApplication] | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
+from m365watch.board.ledger_reader import see_collector
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.view import View
 from m365watch.detect.extension import Severity
@@ -35,6 +36,7 @@ async def _standing(view: View, sources: Sources) -> str:
     now = replace(view, now=sources.clock.now())
     feeds = await sources.list_feeds(now) or []
     alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+    collector = await see_collector(sources, feeds)
     troubled = sum(1 for one in feeds if one.last_error)
     return json.dumps(
         {
@@ -43,5 +45,7 @@ async def _standing(view: View, sources: Sources) -> str:
             "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
             "feeds": len(feeds),
             "troubled": troubled,
+            "stopped": collector.stopped_words(now.now),
+            "gone": await sources.lost_lake() is not None,
         }
     )

@@ -12,7 +12,7 @@ from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
-from m365watch.board.lake_reader import FactsReader, Query, Row
+from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Query, Row
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
@@ -34,7 +34,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
-from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
+from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
@@ -84,19 +84,37 @@ class Sources:
             self.settings = await asyncio.to_thread(self.desk.settings_now, self.settings)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
-        """The query's rows; none where there is no lake.
+        """The query's rows; none where there is no lake yet.
 
-        Raises: QueryStopped; LakeUnusable.
+        Raises: QueryStopped; LakeMissing: there was one; LakeUnusable.
         """
-        return [] if self.facts is None else await self.facts.ask(view, query, **given)
+        if self.facts is None:
+            return []
+        await self._require_lake()
+        return await self.facts.ask(view, query, **given)
+
+    async def lost_lake(self) -> Path | None:
+        """Where the lake was; None while it is there, and before anything was delivered to it."""
+        if self.facts is None or self.facts.is_there:
+            return None
+        with suppress(LedgerUnusable):
+            progress = await asyncio.to_thread(read_status, self.settings)
+            if any(one.records_delivered for one in progress.feeds):
+                return self.settings.lake_directory
+        return None
+
+    async def _require_lake(self) -> None:
+        if await self.lost_lake() is not None:
+            raise LakeMissing(LAKE_GONE, fix=LAKE_BACK)
 
     async def find_hits(self, view: View, term: Term | None, *, before_s: int | None, rows: int) -> PartFound:
         """The records of the view that a filter holds for, in the newest part of the lake before `before_s`.
 
-        Raises: FilterRefused; QueryStopped; LakeUnusable.
+        Raises: FilterRefused; QueryStopped; LakeMissing; LakeUnusable.
         """
         if self.facts is None:
             return NOTHING_FOUND
+        await self._require_lake()
         part = await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
         if view.access.sees_contents:
             return part
@@ -108,13 +126,20 @@ class Sources:
     ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         """All such records as they were sent, at most so many, the newest days first.
 
-        Raises: FilterRefused; and, as they are read, QueryStopped and LakeUnusable.
+        Raises: FilterRefused; and, as they are read, QueryStopped, LakeMissing and LakeUnusable.
         """
         asked = asked_of(view, term)
         if self.facts is None:
             return _nothing()
-        chunks = self.facts.hits.read(asked, most=most)
+        chunks = self._read_there(self.facts.hits.read(asked, most=most))
         return chunks if view.access.sees_contents else _bare(chunks)
+
+    async def _read_there(
+        self, chunks: AsyncIterator[list[tuple[Hit, bytes]]]
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        await self._require_lake()
+        async for one in chunks:
+            yield one
 
     async def ask_sql(
         self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S

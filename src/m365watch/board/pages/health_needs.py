@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from shlex import quote
 
+from m365watch.board.access import Role
+from m365watch.board.lake_reader import LAKE_BACK
 from m365watch.board.ledger_reader import (
     FEEDS_READ_MAX,
+    CollectorSeen,
     feeds_listed,
-    is_collecting,
     list_applications,
     list_audits,
     list_gaps,
     list_outputs,
     list_pieces,
+    see_collector,
     sees_every_tenant,
 )
 from m365watch.board.pages.health_words import (
@@ -69,10 +73,12 @@ async def needs(view: View, sources: Sources) -> Listing:
         return Listing((), empty=NO_LEDGER)
     seen = outputs.values() if sees_every_tenant(view) else ()
     named = len(tenants) > 1
+    collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
     # Where the file is says more of the machine than everybody who looks has to know.
     given = f"--config {quote(sources.settings.path.name)}"
     rows = [
-        *_of_collector(tenants, f"run {given}", is_running=await is_collecting(sources)),
+        *_of_lake(view, await sources.lost_lake()),
+        *_of_collector(tenants, collector, view.now, command=f"run {given}"),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
         *_of_credentials(applications or (), view.now),
@@ -90,11 +96,22 @@ async def needs(view: View, sources: Sources) -> Listing:
     )
 
 
-def _of_collector(tenants: Sequence[TenantStanding], command: str, *, is_running: bool) -> list[Said]:
-    late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
-    if is_running or not late:
+def _of_lake(view: View, lost: Path | None) -> list[Said]:
+    if lost is None:
         return []
-    text = f"No collector is seen to run, and {counted(late, 'feed is', 'feeds are')} behind."
+    names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
+    text = f"The lake{f' at {lost}' if names_it else ''} is gone: its folder is not where it was."
+    return [Said(text, note=sentence(LAKE_BACK), tone="critical")]
+
+
+def _of_collector(
+    tenants: Sequence[TenantStanding], seen: CollectorSeen, now: datetime, *, command: str
+) -> list[Said]:
+    if not seen.has_stopped:
+        return []
+    late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
+    behind = f"; {counted(late, 'feed is', 'feeds are')} behind" if late else ""
+    text = sentence(f"{seen.stopped_words(now)}{behind}")
     note = "Start it: it catches up by itself with all that is still served, which is the last 7 days."
     return [Said(text, note=note, tone="high", commands=(f"m365watch {command}",))]
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
+from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.queries import activity
@@ -115,9 +116,11 @@ async def _feeds_tile(view: View, sources: Sources) -> Tile:
     feeds = await sources.list_feeds(view)
     if feeds is None:
         return Tile("Feeds", "none", "no collector has run yet", tone="muted")
-    bad = [one for one in feeds if _state_of(one, view.now)[1] != "ok"]
+    collector = await see_collector(sources, feeds)
+    bad = [one for one in feeds if _state_of(one, view.now, collector)[1] != "ok"]
     waiting = sum(one.blobs_waiting for one in feeds)
     note = f"{waiting:,} blobs wait" if waiting else "nothing waits"
+    note = collector.stopped_words(view.now) or note
     return Tile(
         "Feeds in order",
         f"{len(feeds) - len(bad)} of {len(feeds)}",
@@ -342,17 +345,19 @@ async def health(view: View, sources: Sources) -> Shape:
         Heading("Duplicates", numeric=True),
     )
     many = len({one.feed.tenant_id for one in feeds}) > 1
-    worst = sorted(feeds, key=lambda one: (FEED_TONES.index(_state_of(one, view.now)[1]), str(one.feed)))
+    collector = await see_collector(sources, feeds)
+    states = {one.feed: _state_of(one, view.now, collector) for one in feeds}
+    worst = sorted(feeds, key=lambda one: (FEED_TONES.index(states[one.feed][1]), str(one.feed)))
     more = len(feeds) - FEEDS_SHOWN_MAX
     return Grid(
         headings,
-        [_feed_row(one, view.now, named=many) for one in worst[:FEEDS_SHOWN_MAX]],
+        [_feed_row(one, view.now, states[one.feed], named=many) for one in worst[:FEEDS_SHOWN_MAX]],
         cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
     )
 
 
-def _feed_row(feed: FeedProgress, now: datetime, *, named: bool) -> list[Cell]:
-    words, tone = _state_of(feed, now)
+def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, named: bool) -> list[Cell]:
+    words, tone = state
     lag_s = feed.lag_s(now)
     return [
         Cell(str(feed.feed if named else feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
@@ -370,7 +375,7 @@ def _counted(number: int, tone: str) -> Cell:
     return Cell(f"{number:,}", sorts=number, tone=tone if number else "muted")
 
 
-def _state_of(feed: FeedProgress, now: datetime) -> tuple[str, str]:
+def _state_of(feed: FeedProgress, now: datetime, collector: CollectorSeen) -> tuple[str, str]:
     lag_s = feed.lag_s(now)
     if feed.last_error:
         return feed.last_error, "high"
@@ -378,6 +383,8 @@ def _state_of(feed: FeedProgress, now: datetime) -> tuple[str, str]:
         return "something was lost", "critical"
     if lag_s is None:
         return "not listed yet", "medium"
+    if collector.has_stopped:
+        return "not running", "medium"
     return ("behind", "medium") if lag_s > LATE_S else ("in order", "ok")
 
 
