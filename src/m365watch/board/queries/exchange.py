@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, count_if
+from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
@@ -24,20 +24,8 @@ _CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id,
 
 
 FIGURES = (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION)
-COUNTS = Sieve(FIGURES, of=CHANGES, only=BY_PEOPLE)
-"""How many changes of each kind there are."""
-
-
-def changes(condition: str) -> Query:
-    """Changes that fulfil a condition of `COUNTS`, with their own text, the newest first."""
-    return Query(
-        f"SELECT {_CHANGE} FROM facts WHERE {BY_PEOPLE} AND {condition} ORDER BY at_s DESC, record LIMIT 200",
-        of=CHANGES,
-        exact=True,
-        newest=200,
-        sieve=COUNTS,
-        place=COUNTS.index(condition),
-    )
+COUNTS = Sieve((*FIGURES, *map(marked, FIGURES)), of=CHANGES, only=BY_PEOPLE)
+"""How many changes of each kind there are, and how many of them stand out."""
 
 
 def mailboxes(sql: str) -> Query:
@@ -45,10 +33,9 @@ def mailboxes(sql: str) -> Query:
     return Query(sql, of=MAILBOXES)
 
 
-RULES = changes(IS_RULE)
-FORWARDING = changes(IS_FORWARDING)
-FLOW = changes(IS_FLOW)
-PERMISSIONS = changes(IS_PERMISSION)
+RULES, FORWARDING, FLOW, PERMISSIONS = (
+    changes_of(f"SELECT {_CHANGE} FROM facts", one, COUNTS) for one in FIGURES
+)
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
 _DELETED = "lower(operation) = 'harddelete'"
 _THROTTLED = "throttled = 'true'"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
+from m365watch.lake.rollups.marked import MARKED
 from m365watch.values import dataclass
 
 HOUR_S = 3_600
@@ -268,6 +269,7 @@ CHANGES = Rollup(
             "contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
             " OR contains(raw, '\"XPIADetected\":true')"
         ),
+        "marked": MARKED,
         "raw": "raw",
     },
     only=f"({IS_CHANGE})",
@@ -284,7 +286,7 @@ CHANGES = Rollup(
             (
                 *("record_type", *(one for one in _KIND if one != "record_type"), "user_id", "client_ip"),
                 *("app_id", "guest", "anonymous", "domain", "forwards", "verdict", "sender", "recipient"),
-                *("host", "sensitive"),
+                *("host", "sensitive", "marked"),
             ),
             rows_per_group=ROWS_PER_GROUP,
         ),
