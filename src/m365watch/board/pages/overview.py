@@ -11,6 +11,7 @@ from functools import partial
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
+from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.queries import activity
@@ -28,6 +29,7 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
 from m365watch.board.words import (
@@ -353,23 +355,23 @@ async def health(view: View, sources: Sources) -> Shape:
         Heading("Lost", numeric=True),
         Heading("Duplicates", numeric=True),
     )
-    many = len({one.feed.tenant_id for one in feeds}) > 1
+    named = await names_of(view, sources, (one.feed for one in feeds))
     collector = await see_collector(sources, feeds)
     states = {one.feed: _state_of(one, view.now, collector) for one in feeds}
     worst = sorted(feeds, key=lambda one: (FEED_TONES.index(states[one.feed][1]), str(one.feed)))
     more = len(feeds) - FEEDS_SHOWN_MAX
     return Grid(
         headings,
-        [_feed_row(one, view.now, states[one.feed], named=many) for one in worst[:FEEDS_SHOWN_MAX]],
+        [_feed_row(one, view.now, states[one.feed], named=named) for one in worst[:FEEDS_SHOWN_MAX]],
         cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
     )
 
 
-def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, named: bool) -> list[Cell]:
+def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, named: Names) -> list[Cell]:
     words, tone = state
     lag_s = feed.lag_s(now)
     return [
-        Cell(str(feed.feed if named else feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
+        Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id)),
         Cell(words, tone=tone),
         Cell("never" if lag_s is None else f"{span_words(lag_s)} ago", sorts=lag_s or 0),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),
