@@ -37,6 +37,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
+from m365watch.errors import OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
@@ -79,6 +80,7 @@ async def needs(view: View, sources: Sources) -> Listing:
     given = f"--config {quote(sources.settings.path.name)}"
     rows = [
         *_of_lake(view, await sources.lost_lake()),
+        *_of_alerts(await sources.alerts_trouble()),
         *_of_collector(tenants, collector, view.now, command=f"run {given}"),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
@@ -103,6 +105,14 @@ def _of_lake(view: View, lost: Path | None) -> list[Said]:
     names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
     text = f"The lake{f' at {lost}' if names_it else ''} is gone: its folder is not where it was."
     return [Said(text, note=sentence(LAKE_BACK), tone="critical")]
+
+
+def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
+    if trouble is None:
+        return []
+    return [
+        Said(sentence(trouble.what), note=sentence((trouble.fix or "").replace("`", "")), tone="critical")
+    ]
 
 
 def _of_collector(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -42,6 +42,7 @@ from m365watch.board.words import (
     workload_words,
 )
 from m365watch.detect.extension import Severity
+from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
 BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type"))
@@ -75,8 +76,8 @@ async def figures(view: View, sources: Sources) -> Shape:
             change_words(failed, failed_was),
             url=view.url("/sign-ins"),
         ),
-        await _alerts_tile(view, sources),
-        await _feeds_tile(view, sources),
+        await _read_or_trouble("Open alerts", _alerts_tile(view, sources)),
+        await _read_or_trouble("Feeds in order", _feeds_tile(view, sources)),
     ]
     return Tiles(tiles)
 
@@ -96,6 +97,14 @@ async def _sums(view: View, sources: Sources) -> dict[str, list[tuple[str, int]]
 
 def _first(counted: Sequence[tuple[str, int]]) -> int:
     return counted[0][1] if counted else 0
+
+
+async def _read_or_trouble(label: str, reading: Awaitable[Tile]) -> Tile:
+    """The tile; what cannot be read takes no other tile with it."""
+    try:
+        return await reading
+    except CollectorError as error:
+        return Tile(label, "unreadable", error.what, tone="critical")
 
 
 async def _alerts_tile(view: View, sources: Sources) -> Tile:
