@@ -224,15 +224,15 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
 
 
 def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
-    """Joined alerts rest on records from before all that the rule saw: their alert is told as if it was one."""
+    """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
     every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    long = max(every, key=lambda one: min(one.alert.last_at_ms - one.alert.first_at_ms, 7 * DAY_MS)).alert
-    assert long.last_at_ms - long.first_at_ms > 2 * HOUR_MS
-    late = replace(long, first_at_ms=long.last_at_ms)
+    longest = max(every, key=lambda one: min(one.alert.last_at_ms - one.alert.first_at_ms, 7 * DAY_MS)).alert
+    assert longest.last_at_ms - longest.first_at_ms > 2 * HOUR_MS
+    late = replace(longest, first_at_ms=longest.last_at_ms)
 
     found = asyncio.run(alert._find_evidence(view_of(), sources, late))
 
-    assert set(found) == set(long.evidence)
+    assert set(found) == set(longest.evidence)
 
 
 def test_what_an_alert_lacks_is_told_apart(sources: Sources) -> None:
