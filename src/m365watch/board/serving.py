@@ -36,6 +36,7 @@ from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
 from m365watch.board.view import View, read_view
 from m365watch.defects import defect_of
@@ -139,7 +140,11 @@ class Board:
             return self._nothing_here(request, access)
         view = self._view(request, access)
         shown = pages_shown(access)
-        return self._html("page.html", page=page, view=view, shown=shown, path=f"/{page.name}")
+        path = f"/{page.name}"
+        named: Names = {}
+        if view.narrowing.of("tenant"):
+            named = await name_tenants(view, self._sources)
+        return self._html("page.html", page=page, view=view, shown=shown, path=path, named=named)
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""
