@@ -1,6 +1,6 @@
 """PyArrow's Parquet without the clients of four kinds of storage, of which the lake uses none.
 
-They take 3 ms of a start. Whoever imports the library first decides that, so that all of the lake has it from here.
+They take 3 ms of a start. Whoever imports the library first decides that: all of the lake has it from here.
 """
 
 from __future__ import annotations
