@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from m365watch.board.pages.applications import _consent_row, _consented, _role_of, _target
+from asking import view_of
+from m365watch.board.marks import Mark
+from m365watch.board.pages.applications import _consent, _consented, _role_of, _target
+from m365watch.detect.severity import Severity
 
 PERMISSIONS = (
     "[[Id: 1, Scope: User.Read, CreatedDateTime: ]] => [[Id: 1, ConsentType: AllPrincipals, Scope: Mail.Read"
@@ -24,16 +27,15 @@ def test_scopes_are_those_that_were_given() -> None:
 
 
 def test_a_consent_for_everybody_to_mail_stands_out() -> None:
-    """Its scopes and whom it is for are in the tone of what is grave."""
+    """What it is let at, and that it is for everybody, are why."""
     record = consent(
         **{"ConsentContext.IsAdminConsent": '["True"]', "ConsentAction.Permissions": PERMISSIONS}
     )
-    cells = _consent_row((0, "Consent to application.", "ann@x", "", "ok", "app", json.dumps(record)))
+    row = (0, "Consent to application.", "ann@x", "", "ok", "app", json.dumps(record), "")
+    told = _consent(view_of(), row)
 
-    assert [(one.text, one.tone) for one in cells[4:6]] == [
-        ("everybody", "high"),
-        ("Mail.Read openid", "high"),
-    ]
+    assert [one.text for one in told.cells[4:6]] == ["everybody", "Mail.Read openid"]
+    assert told.marks == [Mark("at Mail.Read", Severity.HIGH), Mark("for everybody", Severity.MEDIUM)]
 
 
 def test_a_target_is_named_as_people_know_it() -> None:

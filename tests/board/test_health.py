@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from asking import ask, board_of, view_of
+from asking import ask, board_of, document_of, view_of
 from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
 from m365watch.board.exporting import csv_of
-from m365watch.board.pages import health, health_delivery, health_detecting, health_hours, health_needs
+from m365watch.board.instances import Instances
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.live import tell_news
+from m365watch.board.pages import (
+    collectors,
+    health,
+    health_delivery,
+    health_detecting,
+    health_hours,
+    health_needs,
+    overview,
+)
 from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
 from m365watch.config.settings import Secret
 from m365watch.config.targets import SlackTarget, Wishes
+from m365watch.detect.output import FILE_NAME as ALERTS_FILE
+from m365watch.errors import LakeMissing
 from m365watch.inspection import feeds_of, read_latency, read_status
+from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.monitor.latency import Step
@@ -56,6 +73,21 @@ def troubled(sources: Sources, tmp_path: Path) -> Sources:
 
 def feed_of(sources: Sources) -> Feed:
     return feeds_of(sources.settings)[0]
+
+
+@contextmanager
+def running(sources: Sources) -> Iterator[None]:
+    """While a collector holds the ledger."""
+    lock = hold_ledger(sources.settings.state_directory / LEDGER_FILE)
+    yield
+    lock.release()
+
+
+async def dot_of(sources: Sources) -> str:
+    """What is said beside the live dot of a collector that does not run."""
+    async with aclosing(tell_news(view_of(), sources)) as news:
+        said = (await anext(news)).decode()
+    return str(json.loads(said.removeprefix("data: "))["stopped"])
 
 
 def texts(grid: object) -> list[list[str]]:
@@ -111,10 +143,119 @@ def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
 
 
 def test_where_nothing_is_wrong_nothing_is_told(sources: Sources) -> None:
-    """A collector that has just run leaves nothing to do."""
-    listing = asyncio.run(health_needs.needs(view_of(), sources))
+    """A collector that runs, and has just listed all, leaves nothing to do."""
+    with running(sources):
+        listing = asyncio.run(health_needs.needs(view_of(), sources))
 
     assert listing.empty == Empty("Nothing is wrong.", "What goes wrong stands here, with its cure.")
+
+
+def test_a_collector_that_has_ended_is_said_to_have_ended(sources: Sources) -> None:
+    """The dot, the tiles, the feeds and the services ask the same: whether somebody holds the ledger."""
+
+    def told() -> dict[str, str]:
+        later = view_of("range=24h", now=sources.clock.now() + timedelta(minutes=26))
+        tiles = asyncio.run(overview.figures(later, sources))
+        inputs = asyncio.run(collectors.inputs(later, sources))
+        assert isinstance(tiles, Tiles)
+        assert isinstance(inputs, Instances)
+        return {
+            "dot": asyncio.run(dot_of(sources)),
+            "needs": " ".join(one.text for one in asyncio.run(health_needs.needs(later, sources)).rows),
+            "tile": " ".join(one.note for one in tiles.tiles if one.label == "Feeds in order"),
+            "overview": texts(asyncio.run(overview.health(later, sources)))[0][1],
+            "health": texts(asyncio.run(health.feeds(later, sources)))[0][1],
+            "services": " ".join(service.state for one in inputs.rows for service in one.services),
+        }
+
+    with running(sources):
+        live = told()
+    ended = told()
+
+    assert live["dot"] == live["needs"] == ""
+    assert live["overview"] == live["health"] == "in order"
+    assert "running" in live["services"]
+    assert "not running" not in live["services"]
+    assert ended["dot"].startswith("no collector runs, last seen ")
+    assert ended["needs"].startswith("No collector runs, last seen 26 min ago")
+    assert ended["tile"].startswith("no collector runs, last seen 26 min ago")
+    assert ended["overview"] == ended["health"] == "not running"
+    assert "not running" in ended["services"]
+
+
+@pytest.fixture
+def crowded(sources: Sources, tmp_path: Path) -> Sources:
+    """A state directory in which SQLite can put nothing beside the ledger and the alerts."""
+    shutil.copytree(sources.settings.state_directory, tmp_path / "state")
+    for name in (LEDGER_FILE, ALERTS_FILE):
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / "state" / f"{name}{suffix}").unlink(missing_ok=True)
+        (tmp_path / "state" / f"{name}-shm").symlink_to("/dev/full")
+    return replace(sources, settings=replace(sources.settings, state_directory=tmp_path / "state"))
+
+
+def test_a_full_disk_hides_no_alert_and_no_feed(sources: Sources, crowded: Sources) -> None:
+    """While nothing waits in their journals, both files are read as they lie there."""
+    view = view_of("range=30d")
+
+    there, crammed = (asyncio.run(one.list_alerts(view)) for one in (sources, crowded))
+
+    assert there
+    assert crammed is not None
+    assert [one.alert.id for one in crammed] == [one.alert.id for one in there]
+    feeds, known = (asyncio.run(one.list_feeds(view)) for one in (crowded, sources))
+    assert feeds
+    assert feeds == known
+
+
+def test_alerts_that_cannot_be_read_are_said_to_be_unreadable(crowded: Sources) -> None:
+    """The page, the figures, Health, the dot and /readyz say why; nobody says that none were looked for."""
+    path = crowded.settings.state_directory / ALERTS_FILE
+    path.with_name(f"{ALERTS_FILE}-wal").write_bytes(b"what a crash has left")
+    board = board_of(crowded)
+
+    for url in ("/panel/alerts/queue", "/panel/overview/alerts", "/panel/overview/figures"):
+        text = asyncio.run(ask(board, url)).text
+        assert "the file of detections cannot be used: unable to open database file" in text, url
+        assert "has had its detections on" not in text
+    said = [one.text for one in asyncio.run(health_needs.needs(view_of(), crowded)).rows]
+    assert "The file of detections cannot be used: unable to open database file." in said
+    ready = asyncio.run(ask(board, "/readyz"))
+    assert (ready.status, document_of(ready)["parts"][-1]["code"]) == (503, "output_unusable")
+    assert asyncio.run(ask(board, "/api/v1/alerts")).status == 503
+
+
+def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: Path) -> None:
+    """Health and every page say it, and no page has a nought; the path is for who may see all of it."""
+    gone = replace(sources, facts=FactsReader(tmp_path / "lake"))
+    viewer = view_of("", Access("vera", Role.VIEWER, tenants=None))
+
+    with running(gone):
+        [said] = asyncio.run(health_needs.needs(view_of(), gone)).rows
+        [told] = asyncio.run(health_needs.needs(viewer, gone)).rows
+
+    assert said.tone == "critical"
+    assert said.text.startswith(f"The lake at {gone.settings.lake_directory} is gone")
+    assert told.text.startswith("The lake is gone")
+    board = board_of(gone)
+    for url in ("/panel/overview/figures", "/panel/search/hits", "/panel/investigate/figures?user=x@y.z"):
+        assert "the lake is gone" in asyncio.run(ask(board, url)).text.lower(), url
+    assert asyncio.run(ask(board, "/api/v1/overview/figures")).status == 503
+
+
+def test_a_lake_that_goes_while_it_is_read_is_told_too(sources: Sources, tmp_path: Path) -> None:
+    """What was opened before is no answer either."""
+    shutil.copytree(str(sources.settings.lake_directory), tmp_path / "lake")
+    facts = FactsReader(tmp_path / "lake")
+    assert asyncio.run(facts.snapshot()).days
+
+    (tmp_path / "lake").rename(tmp_path / "elsewhere")
+    with pytest.raises(LakeMissing):
+        asyncio.run(facts.snapshot())
+    (tmp_path / "elsewhere").rename(tmp_path / "lake")
+
+    assert asyncio.run(facts.snapshot()).days
+    facts.close()
 
 
 def test_the_spread_counts_what_status_counts(sources: Sources) -> None:

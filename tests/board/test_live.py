@@ -6,10 +6,12 @@ import asyncio
 import json
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from asking import view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.live import LOOK_EVERY_S, TOLD_AT_LEAST_EVERY, tell_news
 from m365watch.board.sources import Sources
 from m365watch.clock import SystemClock
@@ -54,10 +56,29 @@ def test_a_page_is_told_at_once_how_it_stands(sources: Sources) -> None:
     assert clock.waited_s == LOOK_EVERY_S * TOLD_AT_LEAST_EVERY
 
 
+def test_a_page_is_told_that_the_lake_is_gone(sources: Sources, tmp_path: Path) -> None:
+    """Its folder is not there, and the ledger says that records were delivered."""
+    gone = replace(sources, facts=FactsReader(tmp_path / "lake"))
+
+    [there], [away] = asyncio.run(first(sources, 1)), asyncio.run(first(gone, 1))
+
+    assert not parsed(there)["gone"]
+    assert parsed(away)["gone"]
+
+
 def test_news_stay_within_a_scope(sources: Sources) -> None:
     """Who may see another tenant hears of no record and of no alert of this one."""
     stranger = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))
 
     [news] = asyncio.run(first(sources, 1, stranger))
 
-    assert parsed(news) == {"records": 0, "alerts": 0, "newest": "", "feeds": 0, "troubled": 0}
+    assert parsed(news) == {
+        "records": 0,
+        "alerts": 0,
+        "newest": "",
+        "feeds": 0,
+        "troubled": 0,
+        "stopped": "",
+        "unread": "",
+        "gone": False,
+    }

@@ -149,6 +149,8 @@ def test_the_scope_of_a_viewer_is_everything_here() -> None:
 class Broken:
     """A lake of which nothing can be read."""
 
+    is_there = True
+
     async def ask(self, *asked: object, **given: object) -> list[tuple[object, ...]]:
         raise QueryStopped("this took longer than 20 s", fix="choose a shorter time")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode, urlsplit
 
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asking import view_of
+from asking import ask, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NUMBERS, OUTCOMES, VALUES_MAX, plain_name
+from m365watch.board.serving import Board
 from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
@@ -53,6 +56,23 @@ def test_a_span_has_few_steps_and_full_hours(asked: dict[str, str]) -> None:
 
     assert 0 < span.span_s / span.step_s <= POINTS_MAX + 1
     assert span.has_full_hours or span.span_s <= 6 * HOUR_S + 120
+
+
+def test_urls_of_one_view_are_not_those_of_another() -> None:
+    """What a view remembers of itself is its own, and another value of an option is another URL."""
+    view = view_of("range=30d&user=ann%40x&text=a")
+    asked = "/x?range=30d&user=ann%40x"
+
+    assert [view.url("/x"), view.url("/x")] == [f"{asked}&text=a"] * 2
+    assert [view.url("/x", text=one) for one in ("b", "c", "")] == [
+        f"{asked}&text=b",
+        f"{asked}&text=c",
+        asked,
+    ]
+    assert replace(view, options=()).url("/x") == asked
+    assert [view.narrowed_url("/x", "user", one) for one in ("bob", "eve", "bob")] == [
+        f"/x?range=30d&user={one}&text=a" for one in ("bob", "eve", "bob")
+    ]
 
 
 def test_a_narrowing_is_taken_out_again() -> None:
@@ -98,3 +118,27 @@ def test_a_scope_is_never_widened(tenants: set[str] | None, asked: str, seen: tu
     access = Access("ann", Role.VIEWER, None if tenants is None else frozenset(tenants))
 
     assert view_of(asked, access, now=NOW).tenants == seen
+
+
+def test_a_time_of_ones_own_can_be_typed(board: Board) -> None:
+    """The menu has both ends of the time that is shown, keeps the filters, and leads to what was typed."""
+    page = asyncio.run(ask(board, "/exchange?user=ann@contoso.example&range=24h")).text
+    form = page.partition('<form class="between"')[2].partition("</form>")[0]
+    typed = view_of("from=2026-11-24T09:00&to=2026-11-24T10:30", now=NOW)
+
+    assert 'action="/exchange"' in f"<form{form}"
+    assert '<input type="hidden" name="user" value="ann@contoso.example">' in form
+    assert 'name="range"' not in form
+    assert form.count('type="datetime-local"') == 2
+    assert typed.range.words == "24 Nov 2026 09:00 to 24 Nov 2026 10:30"
+    assert typed.range.ends == ("2026-11-24T09:00", "2026-11-24T10:30")
+
+
+@pytest.mark.parametrize("name", ["mailbox", "site", "session", "text"])
+def test_an_investigation_can_be_asked_for(board: Board, name: str) -> None:
+    """What no column has by itself stands among what the view is narrowed by, and leads to Investigate."""
+    page = asyncio.run(ask(board, "/overview")).text
+    answer = asyncio.run(ask(board, f"/narrow?page=overview&dimension={name}&value=abc"))
+
+    assert f'<option value="{name}">' in page
+    assert answer.headers["location"] == f"/investigate?{name}=abc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE
 from m365watch.board.shapes import Empty
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -16,6 +17,8 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
         )
     if view.tenants == ():
         return Empty("Your role sees no tenant that this view asks for.", "Take the tenant out of the view.")
+    if await sources.lost_lake() is not None:
+        return Empty(f"{LAKE_GONE[:1].upper()}{LAKE_GONE[1:]}.", f"{LAKE_BACK[:1].upper()}{LAKE_BACK[1:]}.")
     if not (await sources.facts.snapshot()).days:
         return Empty("No record has arrived yet.", "m365watch status says what the collector is waiting for.")
     if view.narrowing.values:

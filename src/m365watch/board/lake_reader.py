@@ -36,7 +36,7 @@ from m365watch.board.planning import (
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
-from m365watch.errors import LakeUnusable, QueryStopped
+from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
@@ -62,6 +62,8 @@ __all__ = ["EMPTY", "FactsReader", "Query", "Row", "Sieve", "Snapshot"]
 
 
 EMPTY = Snapshot(-1, {})
+LAKE_GONE = "the lake is gone: its folder is not where it was"
+LAKE_BACK = "put the folder back, or correct the output's path in the configuration"
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +139,11 @@ class FactsReader:
                 if self._asking.get(key) is asking:
                     del self._asking[key]
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the table's folder is where it is looked for."""
+        return self._commits.is_dir()
+
     async def snapshot(self) -> Snapshot:
         """The table as it is now."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._look)
@@ -156,7 +163,7 @@ class FactsReader:
                 self._table = open_table(self._lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
-            elif (changed_at_ns := self._commits.stat().st_mtime_ns) != self._committed_at_ns:
+            elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
                 self._committed_at_ns = changed_at_ns
                 self._table.update_incremental()
             version = self._table.version()
@@ -167,6 +174,12 @@ class FactsReader:
                 self._answers.clear()
                 self._snapshot = Snapshot(version, {day: frozenset(of) for day, of in days.items()})
             return self._snapshot
+
+    def _written_at_ns(self) -> int:
+        try:
+            return self._commits.stat().st_mtime_ns
+        except OSError:
+            raise LakeMissing(LAKE_GONE, fix=LAKE_BACK) from None
 
     def _answer(
         self, connection: duckdb.DuckDBPyConnection, view: View, query: Query, given: Mapping[str, object]

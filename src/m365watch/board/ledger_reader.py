@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import msgspec
 
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.board.words import span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
 from m365watch.completeness.hours import FeedHours
@@ -33,7 +35,8 @@ from m365watch.ledger.account import KeptPiece
 from m365watch.ledger.port import WaitingBlob
 from m365watch.model import Feed
 from m365watch.monitor.latency import TOGETHER, Histogram, SeriesKey, recent
-from m365watch.progress import OutputProgress
+from m365watch.progress import FeedProgress, OutputProgress
+from m365watch.values import dataclass
 
 PIECES_READ_MAX = 200
 FEEDS_READ_MAX = 200
@@ -62,11 +65,13 @@ async def feeds_listed(view: View, sources: Sources) -> list[Feed]:
     ]
 
 
-async def _read(read: Callable[[], Found]) -> Found | None:
-    """What the ledger says; None where there is none yet."""
+async def _read(sources: Sources, read: Callable[[], Found]) -> Found | None:
+    """What the ledger says; None where there is none yet. Raises: LedgerUnusable: it cannot be read."""
     try:
         return await asyncio.to_thread(read)
     except LedgerUnusable:
+        if sources.has_ledger:
+            raise
         return None
 
 
@@ -75,24 +80,24 @@ async def list_hours(
 ) -> list[FeedHours] | None:
     """How the hours of `feeds` stand."""
     seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
-    return await _read(lambda: read_hours(sources.settings, seen, hours, now=view.now))
+    return await _read(sources, lambda: read_hours(sources.settings, seen, hours, now=view.now))
 
 
 async def list_gaps(view: View, sources: Sources, feeds: Sequence[Feed], *, days: int) -> GapsFound | None:
     """The hours of `feeds` without content."""
     seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
-    return await _read(lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
+    return await _read(sources, lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
 
 
 async def list_audits(view: View, sources: Sources) -> list[FeedAudit] | None:
     """The last audit of each feed."""
-    found = await _read(lambda: read_audits(sources.settings))
+    found = await _read(sources, lambda: read_audits(sources.settings))
     return None if found is None else [one for feed, one in found.items() if sees(view, feed.tenant_id)]
 
 
 async def list_waiting(view: View, sources: Sources) -> list[WaitingBlob] | None:
     """The blobs whose fetch failed, the soonest to be tried first."""
-    found = await _read(lambda: waiting_blobs(sources.settings))
+    found = await _read(sources, lambda: waiting_blobs(sources.settings))
     return None if found is None else [one for one in found if sees(view, one.feed.tenant_id)]
 
 
@@ -101,7 +106,9 @@ async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
     names = [""] if view.tenants is None else [f"{one}/" for one in view.tenants]
     pieces: list[KeptPiece] = []
     for name in names:
-        found = await _read(partial(find_pieces, sources.settings, feed_part=name, count_max=PIECES_READ_MAX))
+        found = await _read(
+            sources, partial(find_pieces, sources.settings, feed_part=name, count_max=PIECES_READ_MAX)
+        )
         if found is None:
             return None
         pieces += found.pieces
@@ -110,18 +117,41 @@ async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
 
 async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
     """What is wrong with outputs, and what they lack, by name; only for who `sees_every_tenant`."""
-    found = await _read(lambda: read_status(sources.settings))
+    found = await _read(sources, lambda: read_status(sources.settings))
     return None if found is None else {one.name: one for one in found.outputs}
 
 
-async def is_collecting(sources: Sources) -> bool:
-    """Whether a collector is seen to hold the ledger."""
-    return await asyncio.to_thread(who_collects, sources.settings) is not None
+@dataclass(frozen=True, slots=True)
+class CollectorSeen:
+    """Whether a collector runs: the one answer of every page."""
+
+    holder: str | None
+    """Who holds the ledger; None: nobody is seen to."""
+    last_at: datetime | None
+    """When one has last heard of Microsoft for a feed that may be shown; None: never."""
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether one has run, and none does now."""
+        return self.holder is None and self.last_at is not None
+
+    def stopped_words(self, now: datetime) -> str:
+        """That none runs, and since when; empty where one does, or none ever has."""
+        if self.holder is not None or self.last_at is None:
+            return ""
+        return f"no collector runs, last seen {span_words((now - self.last_at).total_seconds())} ago"
+
+
+async def see_collector(sources: Sources, feeds: Iterable[FeedProgress]) -> CollectorSeen:
+    """Whether a collector holds the ledger, as `m365watch status --alive` asks too; `feeds` may be shown."""
+    holder = await asyncio.to_thread(who_collects, sources.settings)
+    heard = [at for feed in feeds for at in (feed.listed_at, feed.last_error_at) if at is not None]
+    return CollectorSeen(holder, max(heard, default=None))
 
 
 async def list_applications(view: View, sources: Sources) -> list[KnownApplication] | None:
     """What is known of the credentials of applications, each with the tenants that may be shown."""
-    found = await _read(lambda: read_expiry(sources.settings))
+    found = await _read(sources, lambda: read_expiry(sources.settings))
     if found is None:
         return None
     seen = [(one, [tenant for tenant in one.tenants if sees(view, tenant)]) for one in found]
@@ -130,7 +160,7 @@ async def list_applications(view: View, sources: Sources) -> list[KnownApplicati
 
 async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, int]] | None:
     """How many answers were throttled, by tenant and hour since 1970."""
-    book = await _read(lambda: read_throttling(sources.settings))
+    book = await _read(sources, lambda: read_throttling(sources.settings))
     if book is None:
         return None
     return {tenant: dict(hours) for tenant, hours in book.by_tenant.items() if sees(view, tenant)}
@@ -138,7 +168,7 @@ async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, i
 
 async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogram] | None:
     """How long records took today and yesterday."""
-    book = await _read(lambda: read_latency(sources.settings))
+    book = await _read(sources, lambda: read_latency(sources.settings))
     if book is None:
         return None
     found = recent(book, view.now.date())

@@ -23,6 +23,7 @@ DIMENSIONS = {
 NOT = "not-"
 """What the name in a URL begins with where its value must not be there."""
 NEGATED = tuple(f"{NOT}{name}" for name in DIMENSIONS if name not in {"tenant", "result"})
+_IN_ORDER = (*DIMENSIONS, *NEGATED)
 NUMBERS = frozenset({"type", "usertype"})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
@@ -65,7 +66,7 @@ class Narrowing:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Name and value, in the order in which a URL has them."""
-        return [(name, value) for name in (*DIMENSIONS, *NEGATED) for value in self.of(name)]
+        return [(name, value) for name in _IN_ORDER if name in self.values for value in self.values[name]]
 
 
 NOT_NARROWED = Narrowing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from urllib.parse import urlencode
 
 from m365watch.board.narrowing import DIMENSIONS, Narrowing
 from m365watch.board.shapes import Way
@@ -46,11 +47,21 @@ TEXT_MIN, TEXT_MAX = 4, 200
 
 def pivot_url(view: View, kind: str, value: str) -> str:
     """The investigation of a value, at the time of the view and within its tenants."""
+    return view.once(("pivot", kind, value), lambda: _pivot(view, kind, value))
+
+
+def _pivot(view: View, kind: str, value: str) -> str:
+    if kind == "tenant":
+        return _bare(view).narrowed_url(PATH, kind, value)
+    kept = view.once(("bare",), lambda: _bare(view).query())
+    about = urlencode({kind if kind in DIMENSIONS or kind in MENTIONS else "text": value})
+    return f"{PATH}?{kept}&{about}" if kept else f"{PATH}?{about}"
+
+
+def _bare(view: View) -> View:
+    """The same time and the same tenants, narrowed to nothing else."""
     kept = {"tenant": view.narrowing.of("tenant")} if view.narrowing.of("tenant") else {}
-    bare = replace(view, narrowing=Narrowing(kept), options=())
-    if kind in DIMENSIONS:
-        return bare.narrowed_url(PATH, kind, value)
-    return bare.url(PATH, **{kind if kind in MENTIONS else "text": value})
+    return replace(view, narrowing=Narrowing(kept), options=())
 
 
 def field_url(view: View, name: str, value: str) -> str:

@@ -15,9 +15,9 @@ from m365watch.board.narrowing import NUMBERS, plain_name
 from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import EXAMPLES
-from m365watch.board.shapes import Chart, Shape, Track
-from m365watch.board.time_range import PRESETS
-from m365watch.board.view import View
+from m365watch.board.shapes import Chart, Lanes, Shape, Track
+from m365watch.board.time_range import DAY_S, PRESETS, instant_words
+from m365watch.board.view import MENTIONS, View
 from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
 
 HERE = Path(__file__).parent
@@ -56,6 +56,7 @@ class Templates:
             "chart_json": chart_json,
             "spark": spark_points,
             "depth": depth_of,
+            "moments": moments_of,
             "on_map": lambda spot: place_on(spot.latitude, spot.longitude),
             "arc": arc_of,
         }
@@ -67,6 +68,7 @@ class Templates:
             "presets": PRESETS,
             "value_words": value_words,
             "examples": EXAMPLES,
+            "mentions": MENTIONS,
             "land": LAND,
             "map_size": (WIDTH, HEIGHT),
             "static": f"/static/{self.version}",
@@ -137,6 +139,12 @@ def arc_of(track: Track) -> str:
 def depth_of(values: Sequence[int], value: int) -> float:
     """How deep the colour of one value among others is: 0.25 for the least, 1 for the most."""
     return 0.25 + 0.75 * math.sqrt(value / (max(values, default=0) or 1))
+
+
+def moments_of(lanes: Lanes) -> list[str]:
+    """When each step of lanes begins, as people read it; where steps are days, the day alone."""
+    words = [instant_words(lanes.start_s + step * lanes.step_s) for step in range(lanes.steps)]
+    return [one.removesuffix(" 00:00") for one in words] if lanes.step_s % DAY_S == 0 else words
 
 
 def _version_of(folder: Path) -> str:

@@ -12,7 +12,7 @@ from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
-from m365watch.board.lake_reader import FactsReader, Query, Row
+from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Query, Row
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
@@ -31,16 +31,18 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.library import Library
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
-from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
+from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer
 from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -84,19 +86,37 @@ class Sources:
             self.settings = await asyncio.to_thread(self.desk.settings_now, self.settings)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
-        """The query's rows; none where there is no lake.
+        """The query's rows; none where there is no lake yet.
 
-        Raises: QueryStopped; LakeUnusable.
+        Raises: QueryStopped; LakeMissing: there was one; LakeUnusable.
         """
-        return [] if self.facts is None else await self.facts.ask(view, query, **given)
+        if self.facts is None:
+            return []
+        await self._require_lake()
+        return await self.facts.ask(view, query, **given)
+
+    async def lost_lake(self) -> Path | None:
+        """Where the lake was; None while it is there, and before anything was delivered to it."""
+        if self.facts is None or self.facts.is_there:
+            return None
+        with suppress(LedgerUnusable):
+            progress = await asyncio.to_thread(read_status, self.settings)
+            if any(one.records_delivered for one in progress.feeds):
+                return self.settings.lake_directory
+        return None
+
+    async def _require_lake(self) -> None:
+        if await self.lost_lake() is not None:
+            raise LakeMissing(LAKE_GONE, fix=LAKE_BACK)
 
     async def find_hits(self, view: View, term: Term | None, *, before_s: int | None, rows: int) -> PartFound:
         """The records of the view that a filter holds for, in the newest part of the lake before `before_s`.
 
-        Raises: FilterRefused; QueryStopped; LakeUnusable.
+        Raises: FilterRefused; QueryStopped; LakeMissing; LakeUnusable.
         """
         if self.facts is None:
             return NOTHING_FOUND
+        await self._require_lake()
         part = await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
         if view.access.sees_contents:
             return part
@@ -108,13 +128,20 @@ class Sources:
     ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         """All such records as they were sent, at most so many, the newest days first.
 
-        Raises: FilterRefused; and, as they are read, QueryStopped and LakeUnusable.
+        Raises: FilterRefused; and, as they are read, QueryStopped, LakeMissing and LakeUnusable.
         """
         asked = asked_of(view, term)
         if self.facts is None:
             return _nothing()
-        chunks = self.facts.hits.read(asked, most=most)
+        chunks = self._read_there(self.facts.hits.read(asked, most=most))
         return chunks if view.access.sees_contents else _bare(chunks)
+
+    async def _read_there(
+        self, chunks: AsyncIterator[list[tuple[Hit, bytes]]]
+    ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+        await self._require_lake()
+        async for one in chunks:
+            yield one
 
     async def ask_sql(
         self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
@@ -136,7 +163,10 @@ class Sources:
         states: frozenset[AlertState] = frozenset(AlertState),
         severity_min: Severity = Severity.INFORMATIONAL,
     ) -> list[KeptAlert] | None:
-        """Alerts of the view's time and tenants, the worst first; None where no detections have run."""
+        """Alerts of the view's time and tenants, the worst first; None where no detections have run.
+
+        Raises: OutputUnusable: they cannot be read, or are being made anew.
+        """
         tenants = view.tenants
         if tenants == ():
             return []
@@ -151,6 +181,8 @@ class Sources:
                 self._alerts.list, self._alert_file, asked, now_s=view.now.timestamp()
             )
         except OutputUnusable:
+            if self.has_alerts:
+                raise
             return None
         return [alert_for(view, one) for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
 
@@ -158,11 +190,34 @@ class Sources:
     def _alert_file(self) -> Path:
         return self.settings.state_directory / FILE_NAME
 
+    @property
+    def has_alerts(self) -> bool:
+        """Whether detections have run, be what they found readable or not."""
+        path = self._alert_file
+        return path.exists() or rebuilt_percent(path) is not None
+
+    async def alerts_trouble(self) -> OutputUnusable | None:
+        """Why the alerts that there are cannot be read."""
+        asked = AlertsAsked(severity_min=Severity.CRITICAL)
+        try:
+            now_s = self.clock.now().timestamp()
+            await asyncio.to_thread(self._alerts.list, self._alert_file, asked, now_s=now_s)
+        except OutputUnusable as error:
+            return error if self.has_alerts else None
+        return None
+
     async def find_alert(self, view: View, given: str) -> KeptAlert | None:
-        """The alert of that id, or of its first digits; None where the view's tenants have none."""
+        """The alert of that id, or of its first digits; None where the view's tenants have none.
+
+        Raises: OutputUnusable: as `list_alerts`.
+        """
         try:
             kept = await asyncio.to_thread(find_alert, self._alert_file, given)
-        except (NoSuchAlert, OutputUnusable):
+        except NoSuchAlert:
+            return None
+        except OutputUnusable:
+            if self.has_alerts:
+                raise
             return None
         is_theirs = view.tenants is None or kept.alert.tenant.lower() in view.tenants
         return alert_for(view, kept) if is_theirs else None
@@ -260,19 +315,34 @@ class Sources:
         return await asyncio.to_thread(list_deeds, settings.lake_directory, settings.state_directory, asked)
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
-        """How the feeds of the view's tenants stand; None where there is no ledger yet."""
+        """How the feeds of the view's tenants stand; None where there is no ledger yet.
+
+        Raises: LedgerUnusable: it cannot be read.
+        """
         try:
             progress = await asyncio.to_thread(read_status, self.settings)
         except LedgerUnusable:
+            if self.has_ledger:
+                raise
             return None
         tenants = view.tenants
         return [one for one in progress.feeds if tenants is None or one.feed.tenant_id.lower() in tenants]
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether a collector has made its ledger, be it readable or not."""
+        return (self.settings.state_directory / LEDGER_FILE).exists()
+
     async def list_tenants(self, view: View) -> list[TenantStanding]:
-        """How the tenants of the view stand, the worst first; none where there is no ledger yet."""
+        """How the tenants of the view stand, the worst first; none where there is no ledger yet.
+
+        Raises: LedgerUnusable: it cannot be read.
+        """
         try:
             every = await asyncio.to_thread(read_tenants, self.settings, now=view.now)
         except LedgerUnusable:
+            if self.has_ledger:
+                raise
             return []
         tenants = view.tenants
         return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]

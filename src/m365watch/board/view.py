@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import field, replace
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -39,6 +39,8 @@ class View:
     range: TimeRange
     narrowing: Narrowing = NOT_NARROWED
     options: tuple[tuple[str, str], ...] = ()
+    _made: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What was made of the view before: a table links to the same few values row after row."""
 
     @property
     def tenants(self) -> tuple[str, ...] | None:
@@ -66,7 +68,9 @@ class View:
 
     def query(self, **options: str) -> str:
         """The URL's query that means this view, `options` added or, where empty, taken out."""
-        return urlencode(self.pairs(*options) + [one for one in options.items() if one[1]])
+        added = urlencode([one for one in options.items() if one[1]])
+        kept = self.once(("query", *options), lambda: urlencode(self.pairs(*options)))
+        return f"{kept}&{added}" if kept and added else kept or added
 
     def pairs(self, *without: str) -> list[tuple[str, str]]:
         """The names and values that mean this view, some names left out."""
@@ -80,7 +84,18 @@ class View:
 
     def narrowed_url(self, path: str, name: str, value: str) -> str:
         """`path` in this view, narrowed to one value."""
-        return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+
+        def make() -> str:
+            return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+
+        return self.once(("narrowed", path, name, value), make)
+
+    def once(self, key: tuple[str, ...], make: Callable[[], str]) -> str:
+        """What `make` makes of the view, made once for each key."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make()
+        return made
 
     def narrowed(self, name: str, values: Iterable[str]) -> View:
         """The same, narrowed to these values: what is asked about a few that another query has found."""

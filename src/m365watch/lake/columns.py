@@ -14,7 +14,7 @@ import pyarrow as pa
 from m365watch.lake.kernels import cast as cast_values
 from m365watch.lake.kernels import coalesce, run_end_decode
 from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
-from m365watch.model import Batch, BatchPart, WideHeader
+from m365watch.model import Batch, WideHeader
 
 _INT32_MAX = 2**31 - 1
 _NO_ADDRESS = frozenset({"", "<null>"})
@@ -40,22 +40,13 @@ def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
     parts = [part for part in batch.parts if part.records]
     counts = [len(part.records) for part in parts]
     received_at = [part.received_at.astimezone(UTC).replace(tzinfo=None) for part in parts]
-    tables = list(chain.from_iterable(map(_table_runs, parts)))
     return {
         # Arrow looks for a library of time zones that is not there at each time with a zone.
         "received_at": cast_values(_repeated(received_at, counts, pa.timestamp("us")), INSTANT),
         "tenant_id": _repeated([part.feed.tenant_id for part in parts], counts, pa.string()),
         "content_type": _repeated([part.feed.content_type.value for part in parts], counts, pa.string()),
-        "devo_table": _repeated([table for table, _ in tables], [count for _, count in tables], pa.string()),
+        "devo_table": _texts(list(chain.from_iterable(part.tables for part in parts))),
     }
-
-
-def _table_runs(part: BatchPart) -> list[tuple[str, int]]:
-    """The tables of the part's records, in order, and how often each stands there in a row."""
-    first, count = part.tables[0], len(part.tables)
-    if part.tables.count(first) == count:
-        return [(first, count)]
-    return [(table, 1) for table in part.tables]
 
 
 def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType) -> pa.Array:

@@ -19,6 +19,7 @@ from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.erased import key_of, list_marks
 from m365watch.lake.holding import list_records
+from m365watch.lake.memory import keep_freed_memory
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT
@@ -100,6 +101,7 @@ class Delivery:
         """
         # Arrow's own pools keep what a batch took: 326 MB at most in place of 284, for the same CPU.
         pa.set_memory_pool(pa.system_memory_pool())
+        keep_freed_memory()
         try:
             with self._failures_named():
                 if not self._directory.exists():

@@ -17,6 +17,7 @@ from m365watch.board.pivots import around, entity_ways, field_url
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, Said, Shape
 from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.tenant_names import name_tenants
 from m365watch.board.time_range import HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import told_lines
@@ -42,13 +43,14 @@ async def case(view: View, sources: Sources) -> Shape:
         return Listing([], empty=OFF if await sources.list_alerts(view) is None else NONE)
     alert = kept.alert
     rule = (await sources.list_rules()).get(alert.rule_id)
+    tenant = (await name_tenants(view, sources)).get(alert.tenant.lower(), alert.tenant)
     facts = [
         ("Records", f"{alert.count:,}"),
         ("First", f"{alert.first_seen_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Last", f"{alert.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Risk", f"{alert.risk} points"),
         ("Rule", " ".join(filter(None, (alert.detection, rule.name if rule else alert.rule_id)))),
-        ("Tenant", alert.tenant),
+        ("Tenant", tenant if tenant == alert.tenant else f"{tenant} ({alert.tenant})"),
         ("Alert", alert.id),
     ]
     notes = list(alert.notes)
@@ -57,7 +59,7 @@ async def case(view: View, sources: Sources) -> Shape:
         notes += [f"Can be harmless: {one}" for one in rule.false_positives]
     at = around(view, alert)
     return Case(
-        waiting_of(at, kept),
+        waiting_of(at, kept, named={}),
         alert.explanation,
         [tactic_words(one) for one in alert.tactics],
         facts,

@@ -25,6 +25,7 @@ from m365watch.board.shapes import (
     Way,
 )
 from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.tenant_names import Names, names_among
 from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
@@ -124,7 +125,9 @@ async def queue(view: View, sources: Sources) -> Shape:
     empty = None if meant else _why_none(len(found), len(in_state))
     more = len(meant) - SHOWN_MAX
     cut = f"and {more:,} more: narrow the queue, or close some" if more > 0 else ""
-    rows = [waiting_of(view, one) for one in meant[:SHOWN_MAX]]
+    known = {one.tenant_id.lower() for one in sources.settings.tenants}
+    named = await names_among(view, sources, known if view.tenants is None else known & {*view.tenants})
+    rows = [waiting_of(view, one, named=named) for one in meant[:SHOWN_MAX]]
     return Queue(rows, choices, _filters(view, found), cut=cut, none=empty)
 
 
@@ -157,9 +160,10 @@ def _why_none(in_time: int, in_state: int) -> Empty:
     )
 
 
-def waiting_of(view: View, kept: KeptAlert) -> Waiting:
-    """An alert as a line of the queue."""
+def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
+    """An alert as a line of the queue; it says whose it is where there are several tenants."""
     alert = kept.alert
+    tenant = alert.tenant.lower()
     who = f"{kept.changed_by}: {kept.reason}" if kept.reason else kept.changed_by
     return Waiting(
         alert.id,
@@ -176,6 +180,7 @@ def waiting_of(view: View, kept: KeptAlert) -> Waiting:
             for one in alert.techniques
         ],
         who,
+        Way(named.get(tenant, tenant), view.narrowed_url(PATH, "tenant", tenant)) if named else None,
     )
 
 

@@ -9,10 +9,19 @@ from typing import Any
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
+from m365watch.board.marks import (
+    Told,
+    list_changes,
+    marks_of_directory,
+    marks_of_role,
+    marks_of_scopes,
+    ranked,
+    tiles_of,
+)
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import applications
-from m365watch.board.queries.counting import added
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Shape, Tile, Tiles
+from m365watch.board.queries.counting import Changes, added
+from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Shape, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
@@ -29,17 +38,15 @@ from m365watch.board.telling import (
     told_by,
 )
 from m365watch.board.view import View
-from m365watch.board.words import counted, short
+from m365watch.board.words import counted
 
 _SCOPE = re.compile(r"Scope: ([^,\]]*)")
-_HIGH_SCOPES = ("mail.", "files.", "sites.", "directory.", "full_access", "role", ".all", "application.")
-"""What lets an application read or change everybody's, in its scopes' names."""
-_HIGH_ROLES = (
-    "company administrator",
-    "global administrator",
-    "privileged",
-    "exchange",
-    "security administrator",
+_TILES = (
+    ("Consents and grants", "to applications", "consents"),
+    ("Credentials and owners", "of applications", "credentials"),
+    ("Applications", "came, changed, went", "credentials"),
+    ("Roles", "given or taken", "roles"),
+    ("Policies and domains", "who may sign in", "gates"),
 )
 
 
@@ -73,30 +80,21 @@ def _target(record: Mapping[str, Any]) -> str:
 async def figures(view: View, sources: Sources) -> Shape:
     """Five numbers about changes of the directory."""
     rows = await sources.ask(view, applications.COUNTS.query)
-    consents, credentials, changed, roles, gates = added(rows, len(applications.FIGURES))
-    return Tiles(
-        [
-            Tile("Consents and grants", short(consents), "to applications"),
-            Tile(
-                "Credentials and owners", short(credentials), "of applications", "high" if credentials else ""
-            ),
-            Tile("Applications", short(changed), "came, changed, went"),
-            Tile("Roles", short(roles), "given or taken", tone="medium" if roles else ""),
-            Tile("Gates", short(gates), "policies, domains", tone="medium" if gates else ""),
-        ]
-    )
+    return Tiles(tiles_of(view, "/applications", _TILES, added(rows, 2 * len(applications.FIGURES))))
 
 
 async def consents(view: View, sources: Sources) -> Shape:
     """Which application was let in, with which scopes, by whom, and for whom."""
-    rows = await sources.ask(view, applications.CONSENTS)
-    headings = [Heading(one) for one in ("Time (UTC)", "Operation", "By", "Application", "For")]
-    grid = [opening(view, row, _consent_row(row)) for row in rows]
+    rows, alerts, cut = await list_changes(view, sources, applications.CONSENTS)
+    names = ("Time (UTC)", "Operation", "By", "Stands out", "Application", "For")
+    headings = [Heading(one, wide=one == "Stands out") for one in names]
+    shown = [_consent(view, row) for row in rows]
+    grid = ranked(view, shown, alerts, at=3)
     empty = None if rows else await no_records(view, sources, of="consents and grants")
-    return Grid([*headings, Heading("Scopes", wide=True), Heading("From")], grid, empty=empty)
+    return Grid([*headings, Heading("Scopes", wide=True), Heading("From")], grid, empty=empty, cut=cut)
 
 
-def _consent_row(row: Row) -> list[Cell]:
+def _consent(view: View, row: Row) -> Told:
     at_s, name, user, ip, outcome, stands, raw, *_ = row
     record = told_by(raw)
     told = _settings(record)
@@ -111,59 +109,59 @@ def _consent_row(row: Row) -> list[Cell]:
         or said("DelegatedPermissionGrant.ConsentType") == "AllPrincipals"
     )
     is_known = bool(said("ConsentContext.IsAdminConsent", "DelegatedPermissionGrant.ConsentType"))
-    is_high = any(one in scopes.lower() for one in _HIGH_SCOPES)
-    return [
+    is_given = not name.lower().startswith("remove")
+    cells = [
         instant(at_s),
         operation(name, "failed" if outcome == "failed" else ""),
         person(user),
         Cell(said("ServicePrincipal.DisplayName") or _target(record) or stands or "not said"),
         Cell(
             "everybody" if is_for_all else "one person" if is_known else "not said",
-            tone="high" if is_for_all else "",
         ),
-        Cell(scopes or "not said", tone="high" if is_high else "" if scopes else "muted"),
+        Cell(scopes or "not said", tone="" if scopes else "muted"),
         address(ip),
     ]
+    marks = marks_of_scopes(scopes, is_for_all=is_for_all) if is_given else []
+    return Told(row, opening(view, row, cells), marks)
 
 
-async def _told(view: View, sources: Sources, rows: list[Row], of: str) -> Grid:
+async def _told(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     """A table of changes with what stood there before."""
-    headings = ("Time (UTC)", "Operation", "By", "What")
-    grid = []
+    rows, alerts, cut = await list_changes(view, sources, changes)
+    headings = ("Time (UTC)", "Operation", "By", "Stands out", "What")
+    shown = []
     for row in rows:
         at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
         told = [one for one in _settings(record).values() if one.name != "Included Updated Properties"]
         cells = [
             instant(at_s),
-            operation(name, "failed" if outcome == "failed" else _tone_of(name)),
+            operation(name, "failed" if outcome == "failed" else ""),
             person(user),
             Cell(_target(record) or stands or "not said"),
             Cell(change_words([one for one in told if one.after or one.before]) or "not said"),
             address(ip),
         ]
-        grid.append(opening(view, row, cells))
+        shown.append(Told(row, opening(view, row, cells), marks_of_directory(name)))
+    grid = ranked(view, shown, alerts, at=3)
     empty = None if rows else await no_records(view, sources, of=of)
     wide = Heading("Before → after", wide=True)
-    return Grid([*(Heading(one) for one in headings), wide, Heading("From")], grid, empty=empty)
-
-
-def _tone_of(name: str) -> str:
-    lower = name.lower()
-    if "secrets" in lower or "credential" in lower or "federat" in lower:
-        return "high"
-    return "medium" if "owner to" in lower or "conditional access" in lower else ""
+    return Grid(
+        [*(Heading(one, wide=one == "Stands out") for one in headings), wide, Heading("From")],
+        grid,
+        empty=empty,
+        cut=cut,
+    )
 
 
 async def credentials(view: View, sources: Sources) -> Shape:
     """New credentials and owners of applications, and applications that came, changed and went."""
-    rows = await sources.ask(view, applications.CREDENTIALS)
-    return await _told(view, sources, rows, "changes of applications")
+    return await _told(view, sources, applications.CREDENTIALS, "changes of applications")
 
 
 async def gates(view: View, sources: Sources) -> Shape:
     """Policies, Conditional Access, domains and federation: what lets people in."""
-    return await _told(view, sources, await sources.ask(view, applications.GATES), "changes of policies")
+    return await _told(view, sources, applications.GATES, "changes of policies")
 
 
 def _role_of(record: Mapping[str, Any]) -> str:
@@ -173,30 +171,30 @@ def _role_of(record: Mapping[str, Any]) -> str:
 
 async def roles(view: View, sources: Sources) -> Shape:
     """Who got which role, and who lost it."""
-    rows = await sources.ask(view, applications.ROLES)
-    headings = ("Time (UTC)", "Operation", "By", "Who", "Role", "From")
-    grid = []
+    rows, alerts, cut = await list_changes(view, sources, applications.ROLES)
+    headings = ("Time (UTC)", "Operation", "By", "Stands out", "Who", "Role", "From")
+    shown = []
     for row in rows:
         at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
         role, who = _role_of(record), (_target(record) or stands).lower()
-        is_high = name.lower().startswith("add") and any(one in role.lower() for one in _HIGH_ROLES)
         cells = [
             instant(at_s),
             operation(name, "failed" if outcome == "failed" else ""),
             person(user),
             Cell(who or "not said", narrows=("user", who) if "@" in who else None),
-            Cell(role or "not said", tone="high" if is_high else ""),
+            Cell(role or "not said"),
             address(ip),
         ]
-        grid.append(opening(view, row, cells))
+        shown.append(Told(row, opening(view, row, cells), marks_of_role(name, role)))
+    grid = ranked(view, shown, alerts, at=3)
     empty = None if rows else await no_records(view, sources, of="changes of roles")
-    return Grid([Heading(one) for one in headings], grid, empty=empty)
+    return Grid([Heading(one, wide=one == "Stands out") for one in headings], grid, empty=empty, cut=cut)
 
 
 async def by_role(view: View, sources: Sources) -> Shape:
     """Which roles were given and taken how often."""
-    rows = await sources.ask(view, applications.ROLES)
+    rows = await sources.ask(view, applications.ROLES.newest)
     tally = Counter(
         _role_of(told_by(row[6])) or field_of(told_by(row[6]), "ObjectId") or "not said" for row in rows
     )

@@ -17,7 +17,7 @@ from m365watch.board.configuring.history import PastChange, list_past
 from m365watch.board.configuring.reading import Refused, Standing, read_current, read_standing
 from m365watch.board.configuring.standing import InputText, OutputText, inputs_of, outputs_of
 from m365watch.board.instances import Act, Instance, Instances, Past, PastShown, ServiceShown, Trial
-from m365watch.board.ledger_reader import list_outputs, sees_every_tenant
+from m365watch.board.ledger_reader import list_outputs, see_collector, sees_every_tenant
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Empty, Shape, Tile, Tiles, Way
 from m365watch.board.sources import Sources
@@ -59,6 +59,10 @@ _TONES = {
     TenantState.RUNNING: "ok",
     TenantState.STOPPED: "muted",
 }
+_ONLY_RUNNING = frozenset(
+    {TenantState.RUNNING, TenantState.NEW, TenantState.BEHIND, TenantState.SILENT, TenantState.THROTTLED}
+)
+"""What a feed is in while a collector runs; the others want a person whether one runs or not."""
 
 
 async def standing(view: View, sources: Sources) -> Shape:
@@ -67,16 +71,19 @@ async def standing(view: View, sources: Sources) -> Shape:
         return Tiles((), empty=NOT_FOR_SOME)
     current, found = await asyncio.gather(read_current(sources), read_standing(view, sources))
     past = await asyncio.to_thread(list_past, sources.settings.state_directory, count_max=1)
-    tiles = [_collector_tile(found), _file_tile(view, current, found)]
+    seen = await see_collector(sources, await sources.list_feeds(view) or ())
+    tiles = [_collector_tile(found, seen.stopped_words(view.now)), _file_tile(view, current, found)]
     if not isinstance(current, Refused):
         tiles += _count_tiles(current)
     tiles.append(_past_tile(view, past))
     return Tiles(tiles)
 
 
-def _collector_tile(found: Standing) -> Tile:
+def _collector_tile(found: Standing, stopped: str) -> Tile:
     if found.collector is None:
-        return Tile("Collector", "not running", "m365watch run starts it", tone="high")
+        since = stopped.partition(", ")[2]
+        note = f"{since}; m365watch run starts it" if since else "m365watch run starts it"
+        return Tile("Collector", "not running", note, tone="high")
     return Tile("Collector", "running", found.collector)
 
 
@@ -143,7 +150,8 @@ async def inputs(view: View, sources: Sources) -> Shape:
     tenants, feeds, run = await asyncio.gather(
         sources.list_tenants(view), sources.list_feeds(view), read_standing(view, sources)
     )
-    known = _Known(view, tenants, {one.feed: one for one in feeds or ()})
+    is_running = run.collector is not None
+    known = _Known(view, tenants, {one.feed: one for one in feeds or ()}, is_running=is_running)
     try:
         found = inputs_of(current.file.text, suffix=current.file.suffix)
     except Unreadable as error:
@@ -160,8 +168,16 @@ async def inputs(view: View, sources: Sources) -> Shape:
 class _Known:
     """What the ledger knows of tenants and feeds."""
 
-    def __init__(self, view: View, tenants: list[TenantStanding], feeds: Mapping[Feed, FeedProgress]) -> None:
+    def __init__(
+        self,
+        view: View,
+        tenants: list[TenantStanding],
+        feeds: Mapping[Feed, FeedProgress],
+        *,
+        is_running: bool,
+    ) -> None:
         self._view = view
+        self._is_running = is_running
         self._tenants = {one.tenant_id.lower(): one for one in tenants}
         self._feeds = feeds
         self._of: dict[tuple[str, str], Feed] = {
@@ -201,7 +217,13 @@ class _Known:
         lags = [lag for feed in feeds if (lag := self._feeds[feed].lag_s(self._view.now)) is not None]
         records = sum(self._feeds[feed].records_delivered for feed in feeds)
         behind = f"{span_words(max(lags))} behind, " if lags else ""
-        return str(worst), _TONES[worst], f"{behind}{counted(records, 'record', 'records')}"
+        return *self.words_of(worst), f"{behind}{counted(records, 'record', 'records')}"
+
+    def words_of(self, state: TenantState) -> tuple[str, str]:
+        """A state with its tone: without a collector nothing runs, whatever the ledger says last."""
+        if not self._is_running and state in _ONLY_RUNNING:
+            return "not running", "muted"
+        return str(state), _TONES[state]
 
     def _left(self, feeds: list[Feed]) -> str:
         """Up to when a service that is not collected was, and until when nothing is lost."""
@@ -219,7 +241,7 @@ def _input_row(view: View, one: InputText, known: _Known, *, is_last: bool) -> I
     worst = min(tenants, key=lambda tenant: list(TenantState).index(tenant.state), default=None)
     state, tone = ("stopped", "muted") if not one.is_on else ("new", "low")
     if one.is_on and worst is not None:
-        state, tone = str(worst.state), _TONES[worst.state]
+        state, tone = known.words_of(worst.state)
     acts = _acts("inputs", one.name, is_on=one.is_on, is_last=is_last)
     is_wrong = one.is_on and worst is not None
     return Instance(
@@ -320,7 +342,9 @@ def _output_state(name: str, known: Mapping[str, OutputProgress] | None, run: St
         return _OutputState("not used yet", "low")
     one = known.get(name)
     if one is None or not (one.last_error or one.blobs_missing):
-        return _OutputState("in order", "ok")
+        return (
+            _OutputState("not running", "muted") if run.collector is None else _OutputState("in order", "ok")
+        )
     if not one.last_error:
         return _OutputState("behind", "medium", waiting=one.blobs_missing)
     state, tone = ("refuses", "critical") if one.fix else ("fails", "high")

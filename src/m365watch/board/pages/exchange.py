@@ -7,10 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query, Row
+from m365watch.board.lake_reader import Row
+from m365watch.board.marks import (
+    Told,
+    list_changes,
+    marks_of_mail,
+    marks_of_right,
+    panel_url,
+    ranked,
+    tiles_of,
+)
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
-from m365watch.board.queries.counting import added
+from m365watch.board.queries.counting import Changes, added
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
@@ -33,20 +42,12 @@ from m365watch.board.view import View
 from m365watch.board.words import application_words, counted, short, user_type_words
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
-_WATCHED = frozenset(
-    {
-        *(
-            "forwardto",
-            "redirectto",
-            "forwardasattachmentto",
-            "deletemessage",
-            "blindcopyto",
-            "redirectmessageto",
-        ),
-        *("forwardingsmtpaddress", "forwardingaddress", "autoforwardenabled", "copyto"),
-    }
+_TILES = (
+    ("Inbox rules", "created or changed", "rules"),
+    ("Forwarding", "settings of mailboxes", "forwarding"),
+    ("Mail flow", "rules, connectors", "flow"),
+    ("Rights", "given or taken", "rights"),
 )
-"""What leads mail away or hides it."""
 _LOGONS = {"0": "owner", "1": "administrator", "2": "delegate"}
 _WAYS = {"sync": "medium", "bind": "c1", "throttled": "failed", "not said": "c8"}
 
@@ -56,23 +57,19 @@ async def figures(view: View, sources: Sources) -> Shape:
     changes, mailboxes = await asyncio.gather(
         sources.ask(view, exchange.COUNTS.query), sources.ask(view, exchange.MAILBOX_FIGURES)
     )
-    rules, forwarding, flow, rights = added(changes, len(exchange.FIGURES))
+    every = added(changes, 2 * len(exchange.FIGURES))
     foreign, deleted, synced, throttled = mailboxes[0] if mailboxes else (0,) * 4
+
+    def tile(label: str, count: int, note: str, panel: str, *, tone: str = "") -> Tile:
+        return Tile(label, short(count), note, tone=tone, url=panel_url(view, "/exchange", panel))
+
     return Tiles(
         [
-            Tile("Inbox rules", short(rules), "created or changed"),
-            Tile("Forwarding", short(forwarding), "settings of mailboxes", tone="high" if forwarding else ""),
-            Tile("Mail flow", short(flow), "rules, connectors", tone="medium" if flow else ""),
-            Tile("Rights", short(rights), "given or taken"),
-            Tile("Others' mailboxes", short(foreign), "accesses"),
-            Tile("Synchronised", short(synced), "mail taken along"),
-            Tile(
-                "Throttled",
-                short(throttled),
-                "reading unrecorded",
-                tone="high" if throttled else "",
-            ),
-            Tile("Hard deletes", short(deleted), "gone for good"),
+            *tiles_of(view, "/exchange", _TILES, every),
+            tile("Others' mailboxes", foreign, "accesses", "foreign"),
+            tile("Synchronised", synced, "whole folders read", "reading"),
+            tile("Throttled", throttled, "reading unrecorded", "reading", tone="high" if throttled else ""),
+            tile("Hard deletes", deleted, "gone for good", "deleting"),
         ]
     )
 
@@ -132,11 +129,9 @@ def _subject_of(record: dict[str, object], stands: str) -> str:
 
 def _change_row(row: Row, record: dict[str, object], settings: Sequence[Setting]) -> list[Cell]:
     at_s, name, user, ip, outcome, stands, *_ = row
-    leads_away = any(one.name.lower() in _WATCHED and one.after.lower() != "false" for one in settings)
-    tone = "failed" if outcome == "failed" else "high" if leads_away else ""
     return [
         instant(at_s),
-        operation(name, tone),
+        operation(name, "failed" if outcome == "failed" else ""),
         person(user),
         Cell(change_words(settings, is_removed=name.lower().startswith("remove-")) or "not said"),
         Cell(_subject_of(record, stands) or "not said"),
@@ -148,6 +143,7 @@ _CHANGE_HEADINGS = (
     Heading("Time (UTC)"),
     Heading("Change"),
     Heading("By"),
+    Heading("Stands out", wide=True),
     Heading("Before → after", wide=True),
     Heading("What"),
     Heading("From"),
@@ -155,8 +151,8 @@ _CHANGE_HEADINGS = (
 _CUT = "What stood there before is what the last change in this view set, where no record says it."
 
 
-async def _changes(view: View, sources: Sources, query: Query, of: str) -> Grid:
-    rows = await sources.ask(view, query)
+async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
+    rows, alerts, cut = await list_changes(view, sources, changes)
     told = [told_by(row[6]) for row in rows]
     settings = with_before(
         [
@@ -164,9 +160,13 @@ async def _changes(view: View, sources: Sources, query: Query, of: str) -> Grid:
             for row, record in zip(rows, told, strict=True)
         ]
     )
-    grid = [opening(view, one[0], _change_row(*one)) for one in zip(rows, told, settings, strict=True)]
+    shown = [
+        Told(row, opening(view, row, _change_row(row, record, set_to)), marks_of_mail(record, row[2]))
+        for row, record, set_to in zip(rows, told, settings, strict=True)
+    ]
     empty = None if rows else await no_records(view, sources, of=of)
-    return Grid(_CHANGE_HEADINGS, grid, empty=empty, cut=_CUT if rows else "")
+    cut = f"{cut} {_CUT}".strip() if rows else ""
+    return Grid(_CHANGE_HEADINGS, ranked(view, shown, alerts, at=3), empty=empty, cut=cut)
 
 
 async def rules(view: View, sources: Sources) -> Shape:
@@ -186,14 +186,25 @@ async def flow(view: View, sources: Sources) -> Shape:
 
 async def rights(view: View, sources: Sources) -> Shape:
     """Who was let into whose mailbox or folder, and with which rights."""
-    rows = await sources.ask(view, exchange.PERMISSIONS)
-    headings = ("Time (UTC)", "Change", "By", "Who is let in", "Rights", "Mailbox", "Folder", "From")
-    grid = [opening(view, row, _right_row(row, told_by(row[6]))) for row in rows]
+    rows, alerts, cut = await list_changes(view, sources, exchange.PERMISSIONS)
+    headings = (
+        "Time (UTC)",
+        "Change",
+        "By",
+        "Stands out",
+        "Who is let in",
+        "Rights",
+        "Mailbox",
+        "Folder",
+        "From",
+    )
+    shown = [_right(view, row, told_by(row[6])) for row in rows]
     empty = None if rows else await no_records(view, sources, of="changes of rights")
-    return Grid([Heading(one) for one in headings], grid, empty=empty)
+    grid = ranked(view, shown, alerts, at=3)
+    return Grid([Heading(one, wide=one == "Stands out") for one in headings], grid, empty=empty, cut=cut)
 
 
-def _right_row(row: Row, record: dict[str, object]) -> list[Cell]:
+def _right(view: View, row: Row, record: dict[str, object]) -> Told:
     at_s, name, user, ip, outcome, stands, *_ = row
     given = named_in(record, "Parameters")
     trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
@@ -203,17 +214,19 @@ def _right_row(row: Row, record: dict[str, object]) -> list[Cell]:
         right or field_of(record, "Item.ParentFolder.MemberRights") or given.get("AuditBypassEnabled", "")
     )
     mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or stands.rpartition("/")[2]
-    is_wide = granted.lower().replace(" ", "") in {"fullaccess", "sendas", "applicationimpersonation"}
-    return [
+    is_given = not name.lower().startswith("remove")
+    marks = marks_of_right(granted, who, is_bypass="AuditBypassEnabled" in given) if is_given else []
+    cells = [
         instant(at_s),
         operation(name, "failed" if outcome == "failed" else ""),
         person(user),
         Cell(who or "not said", narrows=("user", who) if "@" in who else None),
-        Cell(granted or "not said", tone="high" if is_wide else ""),
+        Cell(granted or "not said"),
         Cell(mailbox or "not said"),
         Cell(field_of(record, "Item.ParentFolder.Path") or "all", tone="muted"),
         address(ip),
     ]
+    return Told(row, opening(view, row, cells), marks)
 
 
 async def foreign(view: View, sources: Sources) -> Shape:
@@ -265,7 +278,8 @@ _READ_BY = (("Application", "app_id"), ("Address", "client_ip"), ("Program", "pr
 
 async def read_with(view: View, sources: Sources) -> Shape:
     """By which applications, from which addresses, with which programs, in which folders mail was read."""
-    rows = await sources.ask(view, exchange.READ_BY)
+    asked = (exchange.READ_FROM, exchange.READ_WITH)
+    rows = [row for of in await asyncio.gather(*(sources.ask(view, one) for one in asked)) for row in of]
     found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
     parts = [
         Grid(

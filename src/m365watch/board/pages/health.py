@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from m365watch.board.ledger_reader import list_applications
+from m365watch.board.ledger_reader import list_applications, see_collector
 from m365watch.board.pages import health_delivery, health_detecting, health_hours, health_needs
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
-    are_many,
     counted_cell,
     feed_words,
+    names_of,
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Grid, Heading, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.view import View
 from m365watch.board.words import counted, short, span_words
 from m365watch.expiry.ends import judge
@@ -55,31 +56,33 @@ async def figures(view: View, sources: Sources) -> Shape:
         return Tiles([], empty=NO_LEDGER)
     states = [state for tenant in tenants for state in tenant.states.values()]
     going = [one for one in states if one is not TenantState.STOPPED]
-    well = sum(one is TenantState.RUNNING for one in going)
+    collector = await see_collector(sources, feeds)
+    stopped = collector.stopped_words(view.now)
+    well = 0 if stopped else sum(one is TenantState.RUNNING for one in going)
     throttled = sum(one is TenantState.THROTTLED for one in states)
     return Tiles(
         [
             Tile(
                 "Feeds in order",
                 f"{well} of {len(going)}",
-                f"{throttled or 'none'} throttled now",
+                stopped or f"{throttled or 'none'} throttled now",
                 tone="ok" if well == len(going) else "high",
             ),
-            _lag_tile(view, tenants),
+            _lag_tile(view, tenants, await names_of(view, sources, (one.feed for one in feeds))),
             *_blob_tiles(feeds),
             ends,
         ]
     )
 
 
-def _lag_tile(view: View, tenants: list[TenantStanding]) -> Tile:
+def _lag_tile(view: View, tenants: list[TenantStanding], named: Names) -> Tile:
     going = [feed for one in tenants if one.state is not TenantState.STOPPED for feed in one.feeds]
     lags = [(lag_s, feed) for feed in going if (lag_s := feed.lag_s(view.now)) is not None]
     if not lags:
         return Tile("Furthest behind", "none", "nothing was listed yet", tone="medium")
     lag_s, feed = max(lags, key=lambda one: one[0])
     tone = "medium" if lag_s > LATE_S else "ok"
-    return Tile("Furthest behind", span_words(lag_s), str(feed.feed.content_type), tone=tone)
+    return Tile("Furthest behind", span_words(lag_s), feed_words(feed.feed, named=named), tone=tone)
 
 
 def _blob_tiles(feeds: list[FeedProgress]) -> list[Tile]:
@@ -126,7 +129,8 @@ async def feeds(view: View, sources: Sources) -> Shape:
     rows = [(one.states[feed.feed], feed) for one in tenants for feed in one.feeds]
     if not rows:
         return Grid((), (), empty=NO_LEDGER)
-    named = are_many(feed.feed for _, feed in rows)
+    collector = await see_collector(sources, (feed for _, feed in rows))
+    named = await names_of(view, sources, (feed.feed for _, feed in rows))
     rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))
     more = len(rows) - FEEDS_SHOWN_MAX
     headings = (
@@ -142,16 +146,23 @@ async def feeds(view: View, sources: Sources) -> Shape:
     )
     return Grid(
         headings,
-        [_feed_row(view, state, feed, named=named) for state, feed in rows[:FEEDS_SHOWN_MAX]],
+        [
+            _feed_row(view, state, feed, named=named, goes_on=not collector.has_stopped)
+            for state, feed in rows[:FEEDS_SHOWN_MAX]
+        ],
         cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
     )
 
 
-def _feed_row(view: View, state: TenantState, feed: FeedProgress, *, named: bool) -> list[Cell]:
-    words = _WORDS.get(state, str(state))
+def _feed_row(
+    view: View, state: TenantState, feed: FeedProgress, *, named: Names, goes_on: bool
+) -> list[Cell]:
+    words, tone = _WORDS.get(state, str(state)), _TONES[state]
+    if state is TenantState.RUNNING and not goes_on:
+        words, tone = "not running", "medium"
     return [
         Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id) if named else None),
-        Cell(words, tone=_TONES[state], sorts=_RANKS[state]),
+        Cell(words, tone=tone, sorts=_RANKS[state]),
         ago_cell(feed.watermark, view.now),
         ago_cell(feed.listed_at, view.now),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),

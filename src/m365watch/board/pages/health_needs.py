@@ -5,33 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from shlex import quote
 
+from m365watch.board.access import Role
+from m365watch.board.lake_reader import LAKE_BACK
 from m365watch.board.ledger_reader import (
     FEEDS_READ_MAX,
+    CollectorSeen,
     feeds_listed,
-    is_collecting,
     list_applications,
     list_audits,
     list_gaps,
     list_outputs,
     list_pieces,
+    see_collector,
     sees_every_tenant,
 )
 from m365watch.board.pages.health_words import (
     BY_ITSELF,
     NO_LEDGER,
-    are_many,
     bare_words,
     feed_words,
+    names_of,
     sentence,
 )
 from m365watch.board.shapes import Empty, Listing, Said
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
+from m365watch.errors import OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
@@ -68,16 +74,19 @@ async def needs(view: View, sources: Sources) -> Listing:
     if outputs is None:
         return Listing((), empty=NO_LEDGER)
     seen = outputs.values() if sees_every_tenant(view) else ()
-    named = len(tenants) > 1
+    named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
+    collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
     # Where the file is says more of the machine than everybody who looks has to know.
     given = f"--config {quote(sources.settings.path.name)}"
     rows = [
-        *_of_collector(tenants, f"run {given}", is_running=await is_collecting(sources)),
+        *_of_lake(view, await sources.lost_lake()),
+        *_of_alerts(await sources.alerts_trouble()),
+        *_of_collector(tenants, collector, view.now, command=f"run {given}"),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
         *_of_credentials(applications or (), view.now),
-        *_of_audits(audits or (), f"audit {given} --repair", view.now),
-        *([] if gaps is None else _of_gaps(gaps)),
+        *_of_audits(audits or (), f"audit {given} --repair", view.now, named=named),
+        *([] if gaps is None else _of_gaps(gaps, named=named)),
         *(_of_trail(sources.trail_trouble()) if sees_every_tenant(view) else ()),
         *_of_pieces(len(pieces or ()), f"quarantine {given}"),
     ]
@@ -90,16 +99,35 @@ async def needs(view: View, sources: Sources) -> Listing:
     )
 
 
-def _of_collector(tenants: Sequence[TenantStanding], command: str, *, is_running: bool) -> list[Said]:
-    late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
-    if is_running or not late:
+def _of_lake(view: View, lost: Path | None) -> list[Said]:
+    if lost is None:
         return []
-    text = f"No collector is seen to run, and {counted(late, 'feed is', 'feeds are')} behind."
+    names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
+    text = f"The lake{f' at {lost}' if names_it else ''} is gone: its folder is not where it was."
+    return [Said(text, note=sentence(LAKE_BACK), tone="critical")]
+
+
+def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
+    if trouble is None:
+        return []
+    return [
+        Said(sentence(trouble.what), note=sentence((trouble.fix or "").replace("`", "")), tone="critical")
+    ]
+
+
+def _of_collector(
+    tenants: Sequence[TenantStanding], seen: CollectorSeen, now: datetime, *, command: str
+) -> list[Said]:
+    if not seen.has_stopped:
+        return []
+    late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
+    behind = f"; {counted(late, 'feed is', 'feeds are')} behind" if late else ""
+    text = sentence(f"{seen.stopped_words(now)}{behind}")
     note = "Start it: it catches up by itself with all that is still served, which is the last 7 days."
     return [Said(text, note=note, tone="high", commands=(f"m365watch {command}",))]
 
 
-def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: bool) -> list[Said]:
+def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names) -> list[Said]:
     """One line for each error, with the feeds that are in it."""
     groups: dict[tuple[str, str, str | None], list[FeedProgress]] = {}
     for tenant in tenants:
@@ -145,8 +173,7 @@ def _of_credentials(applications: Sequence[KnownApplication], now: datetime) -> 
     ]
 
 
-def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime) -> list[Said]:
-    named = are_many(one.feed for one in audits)
+def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime, *, named: Names) -> list[Said]:
     rows = []
     for audit in audits:
         name, at = feed_words(audit.feed, named=named), _ago(audit.at, now)
@@ -163,9 +190,8 @@ def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime) -> list
     return rows
 
 
-def _of_gaps(found: GapsFound) -> list[Said]:
+def _of_gaps(found: GapsFound, *, named: Names) -> list[Said]:
     unusual = [one for one in found.gaps if one.is_unusual]
-    named = are_many(one.feed for one in unusual)
     return [
         Said(
             f"{feed_words(one.feed, named=named)}: no content for "

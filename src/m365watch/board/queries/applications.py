@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.queries.counting import changes_of, marked
 from m365watch.lake.rollups.facts import CHANGES
 
 IN_DIRECTORY = "record_type = 8"
@@ -25,27 +26,16 @@ _CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, record"
 
 _IS_CHANGE = f"(({IS_CREDENTIAL}) OR ({IS_APPLICATION}))"
 FIGURES = (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)
-COUNTS = Sieve((*FIGURES, _IS_CHANGE), of=CHANGES, only=IN_DIRECTORY)
-"""How many there are of everything that the page shows."""
+_SHOWN = (IS_CONSENT, _IS_CHANGE, IS_ROLE, IS_GATE)
+COUNTS = Sieve(
+    (*FIGURES, *map(marked, FIGURES), _IS_CHANGE, marked(_IS_CHANGE)), of=CHANGES, only=IN_DIRECTORY
+)
+"""How many there are of everything that the page shows, and how many of them stand out."""
 
 
-def directory(condition: str) -> Query:
-    """Changes of the directory that fulfil a condition of `COUNTS`, with their own text, the newest first."""
-    return Query(
-        f"SELECT {_CHANGE} FROM facts WHERE {IN_DIRECTORY} AND ({condition})"
-        " ORDER BY at_s DESC, record LIMIT 200",
-        of=CHANGES,
-        exact=True,
-        newest=200,
-        sieve=COUNTS,
-        place=COUNTS.index(condition),
-    )
-
-
-CONSENTS = directory(IS_CONSENT)
-CREDENTIALS = directory(_IS_CHANGE)
-ROLES = directory(IS_ROLE)
-GATES = directory(IS_GATE)
+CONSENTS, CREDENTIALS, ROLES, GATES = (
+    changes_of(f"SELECT {_CHANGE} FROM facts", one, COUNTS) for one in _SHOWN
+)
 PRIVILEGED = Query(
     "WITH deeds AS (SELECT user_id, operation, sum(n) AS times FROM facts"
     " WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND coalesce(user_type, 0) NOT IN (3, 4)"

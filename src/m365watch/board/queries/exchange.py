@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.lake_reader import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, count_if
+from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
@@ -24,20 +24,8 @@ _CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id,
 
 
 FIGURES = (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION)
-COUNTS = Sieve(FIGURES, of=CHANGES, only=BY_PEOPLE)
-"""How many changes of each kind there are."""
-
-
-def changes(condition: str) -> Query:
-    """Changes that fulfil a condition of `COUNTS`, with their own text, the newest first."""
-    return Query(
-        f"SELECT {_CHANGE} FROM facts WHERE {BY_PEOPLE} AND {condition} ORDER BY at_s DESC, record LIMIT 200",
-        of=CHANGES,
-        exact=True,
-        newest=200,
-        sieve=COUNTS,
-        place=COUNTS.index(condition),
-    )
+COUNTS = Sieve((*FIGURES, *map(marked, FIGURES)), of=CHANGES, only=BY_PEOPLE)
+"""How many changes of each kind there are, and how many of them stand out."""
 
 
 def mailboxes(sql: str) -> Query:
@@ -45,18 +33,15 @@ def mailboxes(sql: str) -> Query:
     return Query(sql, of=MAILBOXES)
 
 
-RULES = changes(IS_RULE)
-FORWARDING = changes(IS_FORWARDING)
-FLOW = changes(IS_FLOW)
-PERMISSIONS = changes(IS_PERMISSION)
-IS_FOREIGN = "(logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id))"
-"""Whether somebody was in a mailbox that is not their own."""
+RULES, FORWARDING, FLOW, PERMISSIONS = (
+    changes_of(f"SELECT {_CHANGE} FROM facts", one, COUNTS) for one in FIGURES
+)
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
 _DELETED = "lower(operation) = 'harddelete'"
 _THROTTLED = "throttled = 'true'"
 _SYNCED = f"{_READ} AND access = 'Sync'"
 MAILBOX_FIGURES = mailboxes(
-    f"SELECT {', '.join(map(count_if, (IS_FOREIGN, _DELETED, _SYNCED, _THROTTLED)))} FROM facts"
+    f"SELECT {', '.join(map(count_if, ('is_foreign', _DELETED, _SYNCED, _THROTTLED)))} FROM facts"
 )
 ACTIVITY = Query(
     f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {BY_PEOPLE} GROUP BY ALL",
@@ -70,11 +55,11 @@ ACTIVITY_BY_USER_TYPE = Query(
 ADMINISTRATION = Query(
     f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {BY_PEOPLE} AND record_type = 1 GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10",
-    frozenset({"operation", "workload", "user_type", "user_id", "record_type"}),
+    of=CHANGES,
 )
 FOREIGN = mailboxes(
     f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {COUNT} AS number, max(last_s)"
-    f" FROM facts WHERE {IS_FOREIGN} GROUP BY mailbox, user_id, client_ip, operation, program"
+    f" FROM facts WHERE is_foreign GROUP BY mailbox, user_id, client_ip, operation, program"
     " ORDER BY max(last_s) DESC, number DESC LIMIT 100"
 )
 READING = mailboxes(
@@ -92,14 +77,18 @@ DELETING = mailboxes(
 )
 
 
-_COLUMNS = ("app_id", "client_ip", "program", "folder")
-_KIND = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
-READ_BY = mailboxes(
-    f"WITH sets AS (SELECT {_KIND} AS kind, coalesce({', '.join(_COLUMNS)}) AS name, {COUNT} AS number,"
-    f" {_SYNC} AS synced, count(DISTINCT user_id) AS persons FROM facts WHERE {_READ}"
-    f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in _COLUMNS)})),"
-    " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY number DESC, name) AS place"
-    " FROM sets)"
-    " SELECT kind, name, number, synced, persons FROM placed WHERE place <= 10 ORDER BY kind, place"
-)
+def _read_by(*columns: str) -> Query:
+    kind = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns) + " END"
+    return mailboxes(
+        f"WITH sets AS (SELECT {kind} AS kind, coalesce({', '.join(columns)}) AS name, {COUNT} AS number,"
+        f" {_SYNC} AS synced, count(DISTINCT user_id) AS persons FROM facts WHERE is_read"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in columns)})),"
+        " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY number DESC, name) AS place"
+        " FROM sets)"
+        " SELECT kind, name, number, synced, persons FROM placed WHERE place <= 10 ORDER BY kind, place"
+    )
+
+
+READ_FROM = _read_by("client_ip")
+READ_WITH = _read_by("app_id", "program", "folder")
 """Column, value, how often mail was read and synchronised, by how many people; the most frequent of each."""

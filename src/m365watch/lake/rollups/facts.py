@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
+from m365watch.lake.rollups.marked import MARKED
 from m365watch.values import dataclass
 
 HOUR_S = 3_600
@@ -122,6 +123,8 @@ class Slice:
     is_narrowed: bool = False
     """Whether it is for questions that name a value of its first column: others come to it last."""
     rows_per_group: int = ROWS_READ_TOGETHER
+    sorted_by: int = 1
+    """By how many of its columns, before time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +172,7 @@ class Rollup:
         columns = self.columns if part is None else part.columns
         grain_s = self.grain_s if part is None else part.grain_s
         names = ", ".join(columns)
-        first = self.order if part is None else part.columns[:1]
+        first = self.order if part is None else part.columns[: part.sorted_by]
         order = ", ".join(dict.fromkeys([*first, "at_s", *columns]))
         return (
             f"SELECT min(at_s) AS at_s, max(last_s) AS last_s, {names}, CAST(sum(n) AS BIGINT) AS n"
@@ -268,6 +271,7 @@ CHANGES = Rollup(
             "contains(raw, 'SensitivityLabelId') OR contains(raw, '\"JailbreakDetected\":true')"
             " OR contains(raw, '\"XPIADetected\":true')"
         ),
+        "marked": MARKED,
         "raw": "raw",
     },
     only=f"({IS_CHANGE})",
@@ -284,13 +288,16 @@ CHANGES = Rollup(
             (
                 *("record_type", *(one for one in _KIND if one != "record_type"), "user_id", "client_ip"),
                 *("app_id", "guest", "anonymous", "domain", "forwards", "verdict", "sender", "recipient"),
-                *("host", "sensitive"),
+                *("host", "sensitive", "marked"),
             ),
             rows_per_group=ROWS_PER_GROUP,
         ),
     ),
 )
 """Changes one by one, with their own text: a table of them reads no other record."""
+_IS_FOREIGN = "logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id)"
+"""Whether somebody was in a mailbox that is not their own."""
+_OF_READING = ("is_read", "user_id", "tenant_id", "workload", "outcome", "app_id", "access")
 MAILBOXES = Rollup(
     "mailboxes",
     {
@@ -307,14 +314,23 @@ MAILBOXES = Rollup(
         *("$.MailboxOwnerUPN", "$.LogonType", "$.OperationProperties", "$.ClientInfoString"),
         *("$.Folders[0].Path", "$.Folder.Path"),
     ),
+    derived={
+        "is_read": "starts_with(lower(operation), 'mailitemsaccessed')",
+        "is_foreign": _IS_FOREIGN,
+    },
     slices=(
-        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon"), HOUR_S),
-        Slice("mailbox_days", ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled")),
+        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon", "is_foreign"), HOUR_S),
+        Slice("reading_places", (*_OF_READING, "client_ip"), rows_per_group=49_152, sorted_by=2),
+        Slice("reading_folders", (*_OF_READING, "program", "folder"), rows_per_group=49_152, sorted_by=2),
+        Slice(
+            "mailbox_days",
+            ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled", "is_foreign"),
+        ),
         Slice(
             "mailbox_places",
             (
                 *("client_ip", *_KIND, "app_id", "user_id", "mailbox", "logon", "access", "throttled"),
-                *("program", "folder"),
+                *("program", "folder", "is_read", "is_foreign"),
             ),
             DAY_S,
             True,

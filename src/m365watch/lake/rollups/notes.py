@@ -26,7 +26,7 @@ from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 9
+FORMAT = 11
 """Changes with the columns: rollups of another format do not count."""
 NOTE = "note.json"
 WEEKS = "weeks"

@@ -1,0 +1,229 @@
+"""Why a change stands out: by its own text, by alerts that rest on it; and the worst ones first."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from m365watch.board.lake_reader import Row
+from m365watch.board.queries.counting import Changes
+from m365watch.board.shapes import Cell, Tile
+from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.telling import field_of, named_in
+from m365watch.board.view import View
+from m365watch.board.words import counted, short
+from m365watch.detect.alert import Alert
+from m365watch.detect.severity import Severity
+from m365watch.lake.rollups.marked import HIDING, WIDE_ROLES, WIDE_SCOPES
+from m365watch.values import dataclass
+
+SHOWN_MAX = 200
+"""Rows of one table."""
+_HIDING = re.compile(HIDING, re.IGNORECASE)
+_WIDE_SCOPES = re.compile(WIDE_SCOPES.replace("(?-i:[A-Z])", "[A-Z]"))
+_WIDE_ROLES = re.compile(WIDE_ROLES, re.IGNORECASE)
+_MAIL = re.compile(r"[\w.%+'\-]+@([\w\-]+(?:\.[\w\-]+)+)")
+_AWAY = (
+    *("ForwardTo", "RedirectTo", "ForwardAsAttachmentTo", "ForwardingSmtpAddress", "ForwardingAddress"),
+    *("BlindCopyTo", "CopyTo", "RedirectMessageTo", "AddToRecipients", "JournalEmailAddress"),
+)
+_ACTIONS_AWAY = re.compile(r"\b(forward|redirect)", re.IGNORECASE)
+_NO = frozenset({"", "false", "none"})
+_WIDE_RIGHTS = ("fullaccess", "sendas", "sendonbehalf", "impersonation", "export")
+_WIDE_FOLDER_RIGHTS = ("owner", "editor", "deleteany", "editany", "readany")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One reason for which a change stands out."""
+
+    words: str
+    severity: Severity
+
+
+def marks_of_mail(record: Mapping[str, Any], user: str) -> list[Mark]:
+    """What a rule of an inbox or of the mail flow, or a forwarding, does with mail."""
+    given = named_in(record, "Parameters", "OperationProperties")
+    marks = _away(given, {user, field_of(record, "MailboxOwnerUPN"), f"@{record.get('OrganizationName')}"})
+    if given.get("AutoForwardEnabled", "").lower() == "true" or given.get("AutoForwardingMode") == "On":
+        marks.append(Mark("lets mail be forwarded", Severity.MEDIUM))
+    actions = given.get("RuleActions", "")
+    if given.get("DeleteMessage", "").lower() == "true" or "delete" in actions.lower():
+        marks.append(Mark("deletes", Severity.MEDIUM))
+    folder = given.get("MoveToFolder") or given.get("CopyToFolder") or _folder_of(given.get("ServerRule", ""))
+    if _HIDING.search(folder):
+        marks.append(Mark(f"hides in {folder.strip(chr(92))}", Severity.MEDIUM))
+    if given.get("MarkAsRead", "").lower() == "true" or "markasread" in actions.lower():
+        marks.append(Mark("marks as read", Severity.LOW))
+    if given.get("SetSCL") == "-1":
+        marks.append(Mark("lets past the filter", Severity.MEDIUM))
+    if given.get("SetAuditSeverity", "").lower() == "donotaudit":
+        marks.append(Mark("unrecorded", Severity.MEDIUM))
+    if is_odd(given.get("RuleName") or given.get("Name") or ""):
+        marks.append(Mark("odd name", Severity.MEDIUM))
+    return marks
+
+
+def _away(given: Mapping[str, str], own: Iterable[str]) -> list[Mark]:
+    targets = " ".join(given[one] for one in _AWAY if given.get(one, "").lower() not in _NO)
+    if _ACTIONS_AWAY.search(given.get("RuleActions", "")):
+        targets = f"{targets} {given.get('ServerRule', '')}"
+    if not targets.strip():
+        return []
+    home = {one.rpartition("@")[2].lower() for one in own if "@" in one}
+    foreign = [one.lower() for one in _MAIL.findall(targets) if not _is_within(one.lower(), home)]
+    if not foreign:
+        return [Mark("forwards", Severity.MEDIUM)]
+    return [Mark(f"forwards outside: {foreign[0]}", Severity.HIGH)]
+
+
+def _is_within(domain: str, home: Iterable[str]) -> bool:
+    return any(domain == one or domain.endswith(f".{one}") for one in home)
+
+
+def _folder_of(rule: str) -> str:
+    found = re.search(r'Folder\\?"\s*:\s*\\?"([^"]*)', rule)
+    return found[1].replace("\\\\", "\\").rpartition("\\")[2] if found else ""
+
+
+def is_odd(name: str) -> bool:
+    """Whether a name is of signs alone, or of one character."""
+    return bool(name) and (len(name) == 1 or not any(one.isalnum() for one in name))
+
+
+def marks_of_right(given: str, who: str, *, is_bypass: bool) -> list[Mark]:
+    """What a right to a mailbox or folder opens."""
+    lower = given.lower().replace(" ", "")
+    if is_bypass and lower == "true":
+        return [Mark("unrecorded", Severity.HIGH)]
+    if any(one in lower for one in _WIDE_RIGHTS):
+        return [Mark("wide right", Severity.HIGH)]
+    if any(one in lower for one in _WIDE_FOLDER_RIGHTS):
+        is_anybody = who in {"default", "anonymous"}
+        return [
+            Mark("anybody" if is_anybody else "wide right", Severity.HIGH if is_anybody else Severity.MEDIUM)
+        ]
+    return []
+
+
+def marks_of_scopes(scopes: str, *, is_for_all: bool) -> list[Mark]:
+    """What an application was let at."""
+    marks = [Mark("for everybody", Severity.MEDIUM)] if is_for_all else []
+    found = sorted({one for one in re.split(r"[\s,;]+", scopes) if _WIDE_SCOPES.search(one)})
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        marks.insert(0, Mark(f"at {found[0]}{more}", Severity.HIGH))
+    return marks
+
+
+def marks_of_role(operation: str, role: str) -> list[Mark]:
+    """Whether somebody got a role by which they may do much."""
+    is_given = operation.lower().startswith("add")
+    return [Mark("powerful", Severity.HIGH)] if is_given and _WIDE_ROLES.search(role) else []
+
+
+def marks_of_directory(operation: str) -> list[Mark]:
+    """What a change of applications, policies and domains is by its name."""
+    lower = operation.lower()
+    if lower.startswith("remove"):
+        return []
+    if "secrets" in lower or "credential" in lower:
+        return [Mark("credential", Severity.HIGH)]
+    if "federat" in lower or "set domain auth" in lower:
+        return [Mark("who may sign in", Severity.HIGH)]
+    if "owner to" in lower:
+        return [Mark("owner", Severity.MEDIUM)]
+    return [Mark("who may sign in", Severity.MEDIUM)] if "conditional access" in lower else []
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A change as its table shows it, and why it stands out."""
+
+    row: Row
+    """Begins with its time, ends with its id."""
+    cells: Sequence[Cell]
+    marks: Sequence[Mark] = ()
+
+
+async def alerts_by_record(view: View, sources: Sources) -> dict[str, Alert]:
+    """The worst alert that waits, by each record that it rests on."""
+    found = [one.alert for one in await sources.list_alerts(view) or [] if one.state in ACTIVE]
+    found.sort(key=lambda one: one.severity.rank)
+    return {record: one for one in found for record in one.evidence}
+
+
+async def list_changes(
+    view: View, sources: Sources, changes: Changes
+) -> tuple[list[Row], dict[str, Alert], str]:
+    """Those that stand out and the latest, by their time; the alerts by record; and how many are left out."""
+    sieve = changes.newest.sieve
+    assert sieve is not None  # noqa: S101 - of these all have one
+    newest, standing_out, counts, alerts = await asyncio.gather(
+        sources.ask(view, changes.newest),
+        sources.ask(view, changes.marked),
+        sources.ask(view, sieve.query),
+        alerts_by_record(view, sources),
+    )
+    rows = sorted({row[-1]: row for row in (*standing_out, *newest)}.values(), key=lambda row: -row[0])
+    total = sum(row[1 + changes.newest.place] for row in counts)
+    cut = f"{SHOWN_MAX} of {total:,}: first those that stand out, then the latest."
+    return rows, alerts, cut if total > SHOWN_MAX else ""
+
+
+def panel_url(view: View, path: str, panel: str) -> str:
+    """Where a panel of a page is, in this view."""
+    return f"{view.url(path)}#panel-{panel}"
+
+
+def tiles_of(
+    view: View, path: str, tiles: Sequence[tuple[str, str, str]], counts: Sequence[int]
+) -> list[Tile]:
+    """A tile for each label, note and panel; `counts` are how many there are, and then how many stand out."""
+    return [
+        Tile(
+            label,
+            short(count),
+            f"{counted(marked, 'stands', 'stand')} out" if marked else note,
+            tone="high" if marked else "",
+            url=panel_url(view, path, panel),
+        )
+        for (label, note, panel), count, marked in zip(
+            tiles, counts[: len(tiles)], counts[len(tiles) :], strict=True
+        )
+    ]
+
+
+def ranked(view: View, told: Iterable[Told], alerts: Mapping[str, Alert], *, at: int) -> list[list[Cell]]:
+    """The rows of a table, those that stand out first, with why as the cell at that place."""
+    placed = []
+    for one in told:
+        alert = alerts.get(str(one.row[-1]))
+        severity = _severity_of(one.marks, alert)
+        cells = list(one.cells)
+        cells.insert(at, _mark_cell(view, one.marks, alert, severity))
+        placed.append((-1 if severity is None else severity.rank, one.row[0], cells))
+    placed.sort(key=lambda one: (-one[0], -one[1]))
+    return [cells for _, _, cells in placed[:SHOWN_MAX]]
+
+
+def _severity_of(marks: Sequence[Mark], alert: Alert | None) -> Severity | None:
+    found = [one.severity for one in marks]
+    if found.count(Severity.MEDIUM) > 1:
+        found.append(Severity.HIGH)
+    if alert is not None:
+        found.append(alert.severity)
+    return max(found, key=lambda one: one.rank, default=None)
+
+
+def _mark_cell(view: View, marks: Sequence[Mark], alert: Alert | None, severity: Severity | None) -> Cell:
+    if severity is None:
+        return Cell("")
+    words = ", ".join(one.words for one in sorted(marks, key=lambda one: -one.severity.rank))
+    url = "" if alert is None else view.url("/alert", alert=alert.id)
+    if alert is not None:
+        words = f"{words}; in an alert" if words else alert.title
+    return replace(Cell(words, tone=str(severity), sorts=severity.rank), url=url)

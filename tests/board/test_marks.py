@@ -1,0 +1,118 @@
+"""Why a change stands out, and that those which do come first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import duckdb
+import pytest
+
+from asking import view_of
+from m365watch.board.marks import Told, marks_of_mail, marks_of_role, marks_of_scopes, ranked
+from m365watch.board.pages import applications, exchange
+from m365watch.board.shapes import Cell, Grid, Tiles
+from m365watch.board.sources import Sources
+from m365watch.lake.rollups.marked import MARKED
+
+ANN = "ann@contoso.example"
+
+
+def cmdlet(**given: str) -> dict[str, Any]:
+    parameters = [{"Name": name, "Value": value} for name, value in given.items()]
+    return {"OrganizationName": "contoso.example", "Parameters": parameters}
+
+
+def outlook(name: str, action: str, **further: Any) -> dict[str, Any]:
+    """A rule that Outlook made: what it does stands in a text inside the record."""
+    rule = {"Name": name, "Actions": [{"ActionType": action, **further}]}
+    properties = {"RuleName": name, "RuleActions": action, "ServerRule": json.dumps(rule)}
+    return {"OperationProperties": [{"Name": one, "Value": value} for one, value in properties.items()]}
+
+
+EVERYDAY = [
+    ("New-InboxRule", cmdlet(Name="Builds", MoveToFolder="Builds", DeleteMessage="False", ForwardTo="")),
+    ("UpdateInboxRules", outlook("Minutes", "MoveAction", Folder="\\Inbox\\Minutes")),
+]
+BAD = [
+    ("New-InboxRule", cmdlet(Name="ab", ForwardTo="eve@evil.example"), ["forwards outside: evil.example"]),
+    ("New-InboxRule", cmdlet(Name="ab", RedirectTo="bob@mail.contoso.example"), ["forwards"]),
+    ("New-InboxRule", cmdlet(Name="..", MoveToFolder="RSS Feeds"), ["hides in RSS Feeds", "odd name"]),
+    ("Set-InboxRule", cmdlet(Name="ab", DeleteMessage="True"), ["deletes"]),
+    ("New-InboxRule", cmdlet(Name="ab", MarkAsRead="True"), ["marks as read"]),
+    ("UpdateInboxRules", outlook("ab", "MoveAction", Folder="\\RSS Feeds"), ["hides in RSS Feeds"]),
+    (
+        "UpdateInboxRules",
+        outlook(".", "ForwardToRecipientsAction", Recipients=["eve@evil.example"]),
+        ["forwards outside: evil.example", "odd name"],
+    ),
+    (
+        "Set-Mailbox",
+        cmdlet(ForwardingSmtpAddress="smtp:eve@evil.example"),
+        ["forwards outside: evil.example"],
+    ),
+    ("New-TransportRule", cmdlet(Name="ab", SetSCL="-1"), ["lets past the filter"]),
+]
+
+
+@pytest.mark.parametrize(("operation", "record", "words"), BAD)
+def test_what_is_done_to_mail_is_said_and_found(
+    operation: str, record: dict[str, Any], words: list[str]
+) -> None:
+    """Whoever made the rule with which program; the query finds it however many others there are."""
+    assert [one.words for one in marks_of_mail(record, ANN)] == words
+    assert is_marked(operation, record)
+
+
+@pytest.mark.parametrize(("operation", "record"), EVERYDAY)
+def test_everyday_rules_do_not_stand_out(operation: str, record: dict[str, Any]) -> None:
+    """A folder of one's own is no news."""
+    assert marks_of_mail(record, ANN) == []
+    assert not is_marked(operation, record)
+
+
+def is_marked(operation: str, record: dict[str, Any]) -> bool:
+    raw = json.dumps(record, separators=(",", ":"))
+    sql = f"SELECT {MARKED} FROM (SELECT $operation AS operation, $raw AS raw)"
+    [(found,)] = duckdb.execute(sql, {"operation": operation, "raw": raw}).fetchall()
+    return bool(found)
+
+
+def test_wide_scopes_and_roles_stand_out() -> None:
+    """Those that let an application at mail and files, or somebody at everything; not a profile."""
+    assert [one.words for one in marks_of_scopes("User.Read Mail.Read Files.Read.All", is_for_all=False)] == [
+        "at Files.Read.All and 1 more"
+    ]
+    assert marks_of_scopes("User.Read openid profile", is_for_all=False) == []
+    assert marks_of_role("Add member to role.", "Company Administrator")
+    assert not marks_of_role("Remove member from role.", "Company Administrator")
+    assert not marks_of_role("Add member to role.", "Reports Reader")
+
+
+def test_what_stands_out_comes_before_what_is_newer() -> None:
+    """The worst first, then the latest."""
+    records = (BAD[0][1], BAD[4][1], EVERYDAY[0][1])
+    told = [Told((at, "id"), [Cell(str(at))], marks_of_mail(one, ANN)) for at, one in enumerate(records)]
+
+    rows = ranked(view_of(), told, {}, at=1)
+
+    assert [row[0].text for row in rows] == ["0", "1", "2"]
+    assert [row[1].tone for row in rows] == ["high", "low", ""]
+
+
+def test_tables_begin_with_what_stands_out(sources: Sources) -> None:
+    """In the lake of a collector that has run, with where the alert is; tiles lead to their tables."""
+    view = view_of("range=30d")
+    rules = asyncio.run(exchange.rules(view, sources))
+    consents = asyncio.run(applications.consents(view, sources))
+    tiles = asyncio.run(exchange.figures(view, sources))
+
+    assert isinstance(rules, Grid)
+    assert isinstance(consents, Grid)
+    for grid in (rules, consents):
+        ranks = [row[3].sorts if row[3].sorts is not None else -1 for row in grid.rows]
+        assert ranks == sorted(ranks, reverse=True)
+    assert rules.rows[0][3].tone in {"high", "critical"}
+    assert isinstance(tiles, Tiles)
+    assert [one.url.partition("#")[2] for one in tiles.tiles][:2] == ["panel-rules", "panel-forwarding"]
