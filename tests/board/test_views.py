@@ -142,3 +142,27 @@ def test_a_scope_is_never_widened(tenants: set[str] | None, asked: str, seen: tu
     access = Access("ann", Role.VIEWER, None if tenants is None else frozenset(tenants))
 
     assert view_of(asked, access, now=NOW).tenants == seen
+
+
+def test_a_time_of_ones_own_can_be_typed(board: Board) -> None:
+    """The menu has both ends of the time that is shown, keeps the filters, and leads to what was typed."""
+    page = asyncio.run(ask(board, "/exchange?user=ann@contoso.example&range=24h")).text
+    form = page.partition('<form class="between"')[2].partition("</form>")[0]
+    typed = view_of("from=2026-11-24T09:00&to=2026-11-24T10:30", now=NOW)
+
+    assert 'action="/exchange"' in f"<form{form}"
+    assert '<input type="hidden" name="user" value="ann@contoso.example">' in form
+    assert 'name="range"' not in form
+    assert form.count('type="datetime-local"') == 2
+    assert typed.range.words == "24 Nov 2026 09:00 to 24 Nov 2026 10:30"
+    assert typed.range.ends == ("2026-11-24T09:00", "2026-11-24T10:30")
+
+
+@pytest.mark.parametrize("name", ["mailbox", "site", "session", "text"])
+def test_an_investigation_can_be_asked_for(board: Board, name: str) -> None:
+    """What no column has by itself stands among what the view is narrowed by, and leads to Investigate."""
+    page = asyncio.run(ask(board, "/overview")).text
+    answer = asyncio.run(ask(board, f"/narrow?page=overview&dimension={name}&value=abc"))
+
+    assert f'<option value="{name}">' in page
+    assert answer.headers["location"] == f"/investigate?{name}=abc"

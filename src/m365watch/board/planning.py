@@ -266,7 +266,8 @@ def _within(name: str, spans: Spans, span: TimeRange) -> str:
     """The condition of the records of one arm: where many spans are read, each day has its own short one."""
     day = name.removeprefix("plain_")
     of_day = [one for one in spans if f"{day_of(one[0]):%Y%m%d}" <= day <= f"{day_of(one[1] - 1):%Y%m%d}"]
-    if sum(end_s - start_s for start_s, end_s in of_day) >= READ_WHOLE_S:
+    is_oldest = bool(of_day) and of_day[0] == spans[0]  # of it there may be more, which nobody wants
+    if not is_oldest and sum(end_s - start_s for start_s, end_s in of_day) >= READ_WHOLE_S:
         return "true"
     return within_sql(of_day or [(span.start_s, span.end_s)])
 

@@ -17,7 +17,7 @@ from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import EXAMPLES
 from m365watch.board.shapes import Chart, Lanes, Shape, Track
 from m365watch.board.time_range import DAY_S, PRESETS, instant_words
-from m365watch.board.view import View
+from m365watch.board.view import MENTIONS, View
 from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
 
 HERE = Path(__file__).parent
@@ -68,6 +68,7 @@ class Templates:
             "presets": PRESETS,
             "value_words": value_words,
             "examples": EXAMPLES,
+            "mentions": MENTIONS,
             "land": LAND,
             "map_size": (WIDTH, HEIGHT),
             "static": f"/static/{self.version}",

@@ -30,6 +30,7 @@ from m365watch.board.live import OPEN_MAX, tell_news
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import PATH as INVESTIGATION
 from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.searching import SearchRoutes
@@ -38,7 +39,7 @@ from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
-from m365watch.board.view import View, read_view
+from m365watch.board.view import MENTIONS, View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
@@ -153,6 +154,8 @@ class Board:
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
         view = self._view(request, access)
         path = f"/{page.name}"
+        if name in MENTIONS and value:
+            return RedirectResponse(view.url(INVESTIGATION, **{name: value}), status_code=303)
         if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
             name = f"{NOT}{name}"
         url = (

@@ -81,6 +81,11 @@ class TimeRange:
             return PRESETS[self.preset][0]
         return f"{instant_words(self.start_s)} to {instant_words(self.end_s)}"
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Both ends as a field of a form has them, in UTC."""
+        return instant_text(self.start_s)[:-1], instant_text(self.end_s)[:-1]
+
     def query(self) -> dict[str, str]:
         """What stands for it in a URL; nothing for the usual one."""
         if self.preset:
