@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
@@ -28,6 +29,7 @@ NOT = "not-"
 NEGATED = tuple(f"{NOT}{name}" for name in DIMENSIONS if name not in {"tenant", "result"})
 _IN_ORDER = (*DIMENSIONS, *NEGATED)
 NUMBERS = frozenset({"type", "usertype"})
+NAMES = frozenset({*DIMENSIONS, *NEGATED})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
 OUTCOMES = ("ok", "failed")
@@ -88,7 +90,7 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
     for name, given in query:
         value = clean_text(given)
         plain = plain_name(name)
-        if name not in {*DIMENSIONS, *NEGATED} or not value or not _can_be(plain, value):
+        if name not in NAMES or not value or not _can_be(plain, value):
             continue
         value = value.lower() if plain in {"user", "tenant", "ip", "app"} else value
         kept = found.setdefault(name, [])
@@ -127,6 +129,25 @@ def _is(name: str, value: str, given: str) -> bool:
         parts = map(re.escape, value.lower().split(ANY))
         return re.fullmatch(".*".join(parts), given, re.DOTALL) is not None
     return value.lower() == given
+
+
+def unread_narrowing(query: Iterable[tuple[str, str]]) -> list[str]:
+    """What `read_narrowing` leaves out of it, each with what it should be."""
+    told: list[str] = []
+    counts: Counter[str] = Counter()
+    for name, given in query:
+        if name not in NAMES or not given:
+            continue
+        value, plain = clean_text(given), plain_name(name)
+        counts[name] += 1
+        if not value:
+            told.append(f"{name} is no text")
+        elif not _can_be(plain, value):
+            wanted = " or ".join(OUTCOMES) if plain == "result" else "a number"
+            told.append(f"{name}={value} is not {wanted}")
+        elif counts[name] == VALUES_MAX + 1:
+            told.append(f"of {name} the first {VALUES_MAX} values count")
+    return told
 
 
 def plain_name(name: str) -> str:

@@ -187,6 +187,8 @@ class Board:
         view, page, panel = self._asked(request)
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if view.unread:  # a file has no heading that could say so
+            return PlainTextResponse(f"{'; '.join(view.unread)}\n", status_code=400)
         try:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
