@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _log_as_nobody_has_configured_it() -> None:
-    """A command that ran in this process may have set a level that hides what a run says."""
+def _as_nobody_has_configured_it() -> Iterator[None]:
+    """A command that runs in this process leaves a hook for errors and a level that hides what a run says."""
+    hook = sys.excepthook
     structlog.reset_defaults()
+    yield
+    sys.excepthook = hook
 
 
 # Of tests/board: they stand here because a session's fixture is shared from the conftest alone.

@@ -13,9 +13,11 @@ from structlog.testing import capture_logs
 
 from m365watch.adoption import AdoptionParts, adopt
 from m365watch.config.settings import DETECTIONS
+from m365watch.ledger.account import kept_pieces
 from m365watch.ledger.bounds import HORIZON
 from m365watch.ledger.held import Adopted
 from m365watch.ledger.port import OpenedBatch
+from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import (
@@ -27,6 +29,7 @@ from m365watch.model import (
     Feed,
     KnownBlob,
     Receipt,
+    RefusedRecord,
     TenantId,
     Window,
 )
@@ -109,11 +112,15 @@ class Place:
 
         return asyncio.run(run())
 
-    def known(self, name: str, tenant: TenantId = ONE) -> KnownBlob:
+    def evict(self, now: datetime) -> None:
+        while self.ledger.evict(now=now):
+            pass
+
+    def known(self, name: str, tenant: TenantId = ONE, *, at: datetime = NOW) -> KnownBlob:
         feed = Feed(tenant, ContentType.EXCHANGE)
-        ref = BlobRef(feed, name, NOW - timedelta(hours=1), NOW + timedelta(days=6))
-        self.ledger.commit_listing(feed, Window(NOW - timedelta(hours=2), NOW), [ref], complete=True, at=NOW)
-        due = self.ledger.due_blobs(feed, now=NOW, count_max=99, besides=frozenset())
+        ref = BlobRef(feed, name, at - timedelta(hours=1), at + timedelta(days=6))
+        self.ledger.commit_listing(feed, Window(at - timedelta(hours=2), at), [ref], complete=True, at=at)
+        due = self.ledger.due_blobs(feed, now=at, count_max=99, besides=frozenset())
         return next(one for one in due if one.ref.content_id == name)
 
     def part(self, records: Sequence[bytes], tenant: TenantId = ONE) -> BatchPart:
@@ -291,6 +298,32 @@ def test_what_waits_in_a_queue_is_kept_under_the_new_ledger(place: Place) -> Non
     assert opened.held == {"devo": {0: {0}}}
     assert place.known("new").key > 70 + 14
     assert place.ledger.output_position("devo").last_batch == 14
+
+
+def test_what_an_output_refuses_of_an_adopted_queue_has_its_name(place: Place) -> None:
+    """However long the queue has waited: the ledger forgot the blob, and the refusal ended the collector.
+
+    Once the batch is delivered, the blob is forgotten like any other.
+    """
+    place.put_in_queue("devo", 12, record("a"))
+    place.put_in_queue("devo", 14, record("b"))
+    place.adopt(FakeOutput("devo"), queues=["devo"])
+    place.ledger.settle_outputs({"lake": 0, "devo": 0}, queued={"devo": [12, 14]}, at=NOW)
+    place.known("new", at=NOW + HORIZON)
+    later = NOW + HORIZON + timedelta(days=1)
+    refused = RefusedRecord(BlobKey(70 + 12), record("a"), "too long")
+    feed = Feed(ONE, ContentType.EXCHANGE)
+
+    place.evict(later)
+    place.ledger.commit_delivered(12, "devo", Receipt(refused=(refused,)), at=later)
+    place.ledger.commit_delivered(14, "devo", Receipt(), at=later)
+    place.evict(later)
+
+    with ledger_for_reading(place.ledger.path) as reading:
+        (piece,) = kept_pieces(reading, feed_part="", count_max=9).pieces
+        left = reading.execute("SELECT key FROM blob WHERE key IN (82, 84)").fetchall()
+    assert (piece.feed, piece.content_id) == (feed, "from the queue of an earlier ledger, 82")
+    assert left == [(82,)]
 
 
 def test_what_a_queue_has_and_its_output_too_leaves_the_queue(place: Place) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,8 @@ m365watch: {group_by: [Workload]}
 
 
 @pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def _shell_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell of whoever runs the tests says is not what a command here is told."""
     monkeypatch.setenv("COLUMNS", "80")
 
 

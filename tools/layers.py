@@ -15,6 +15,7 @@ LAYERS = (
         "detecting",
         "hunting",
         "notifying",
+        "opening",
         "outputting",
         "reloading",
         "rebuilding",

@@ -167,19 +167,21 @@ class _Reader:
             left = Batch(number, [await self._left_of(name, part, maker) for part in batch.parts])
             if left.record_count < batch.record_count:
                 await self._parts.calls(queue.replace, left)
-            if left.record_count and number <= adopted.last_batches.get(name, 0):
-                await self._number_anew(name, queue, number, adopted)
+            is_in_part = left.record_count and number <= adopted.last_batches.get(name, 0)
+            kept = await self._number_anew(name, queue, number, adopted) if is_in_part else number
+            adopted.parts.setdefault(kept, set()).update(part.blob for part in left.parts)
             for part in left.parts:
                 adopted.queued_blobs[part.blob] = QueuedBlob(part.blob, part.feed, part.received_at)
                 await self._take(reading, HeldPiece(part.feed.tenant_id, part.records))
         await self._write(reading)
 
-    async def _number_anew(self, name: str, queue: BatchQueue, number: int, adopted: Adopted) -> None:
-        """Let the rest of a batch that `name` has in part go on behind all others, under a new number."""
+    async def _number_anew(self, name: str, queue: BatchQueue, number: int, adopted: Adopted) -> int:
+        """Let the rest of a batch that `name` has in part go on behind all others; its new number."""
         behind = adopted.newest_batch + 1
         await self._parts.calls(queue.renumber, number, behind)
         adopted.queued[name].remove(number)
         adopted.queued[name].append(behind)
+        return behind
 
     async def _left_of(self, name: str, part: BatchPart, maker: MarkMaker | None) -> BatchPart:
         """The part without what `name` holds, or held until it was erased there.

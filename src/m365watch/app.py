@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,12 +21,10 @@ from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Auditor, AuditOrder
 from m365watch.completeness.desk import AuditProgress, audit_feeds
 from m365watch.config.settings import (
-    DETECTIONS,
     OutputSettings,
     Settings,
     TenantSettings,
 )
-from m365watch.delivery import QueuedOutput
 from m365watch.detecting import make_detections
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
@@ -52,8 +49,9 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.monitor.takers import takers_among
 from m365watch.notifying import Notifications, NotifyingMeans, notifying
-from m365watch.outputs.port import MayBeAway, Output, Preloads, TellsRecords
-from m365watch.outputs.queue import BatchQueue, QueueThread, foreign_queue
+from m365watch.opening import Opening, preload, queues_of
+from m365watch.outputs.port import MayBeAway, Output, TellsRecords
+from m365watch.outputs.queue import QUEUES_FOLDER
 from m365watch.outputting import make_output
 from m365watch.pipeline import pacing
 from m365watch.progress import RunProgress
@@ -74,9 +72,6 @@ _log = structlog.get_logger(__name__)
 
 PATIENCE_ONCE_S = 15.0
 """How long `--once` tries an output or a ledger that cannot write."""
-QUEUES_FOLDER = "queues"
-"""The folder of the outputs' queues, in the state directory."""
-
 
 Instead = Callable[[Mapping[Feed, ReachedFeed], Session], tuple[Mapping[Feed, ReachedFeed], OtherSources]]
 """Given the feeds of the settings: those of the run, and where its blobs come from."""
@@ -113,7 +108,6 @@ class Collector:
             heartbeat_s=settings.stats_period_s,
         )
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
-        self._durable: dict[str, int] = {}
         self._run: CollectorRun | None = None
         self._shortening: asyncio.Task[None] | None = None
 
@@ -143,14 +137,16 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=patience_s)
             closing.callback(calls.close)
             outputs = self._build_outputs(once=once)
-            _preload(outputs)
+            preload(outputs)
             ledger = await self._open_ledger(calls, closing, mend=True)
             await calls(ledger.routes.exclude, excluded_outputs(self._settings))
             await self._adopt(outputs, ledger, calls)
-            await self._open_outputs(outputs, ledger, calls, closing)
+            opening = Opening(ledger, calls, closing)
+            await self._open_outputs(outputs, opening)
             takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
             await closing.enter_async_context(self.board.posting(takers))
-            queued, kept = await self._open_queues(outputs, ledger, calls, closing)
+            queues = queues_of(self._settings, outputs)
+            queued, kept = await opening.open_queues(queues, outputs, at=self._clock.now())
             session = await closing.enter_async_context(open_session())
             parts = self._parts(ledger, calls, flight_for(pacing(queued)))
             applications = Applications(session, self._clock)
@@ -225,13 +221,14 @@ class Collector:
             calls = LedgerThread(self._clock, patience_s=PATIENCE_ONCE_S)
             closing.callback(calls.close)
             ledger = await self._open_ledger(calls, closing)
+            opening = Opening(ledger, calls, closing)
             is_unknown = await calls(ledger.held.is_adoption_due)
             for settings in self._settings.outputs:
                 output = self._build_output(settings)
                 try:
                     # What it holds is another ledger's: a run would read it, and then go on.
                     if not (is_unknown and isinstance(output, TellsRecords) and await output.take_over()):
-                        await self._open_output(output, ledger, calls, closing)
+                        await opening.open_output(output)
                 except CollectorError as error:
                     problems.append(error)
                 else:
@@ -383,79 +380,22 @@ class Collector:
             self._clock,
             [tenant.tenant_id for tenant in self._settings.tenants],
         )
-        await adopt(parts, outputs, self._queues_of(outputs))
+        await adopt(parts, outputs, queues_of(self._settings, outputs))
 
-    async def _open_outputs(
-        self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
-    ) -> None:
+    async def _open_outputs(self, outputs: Sequence[Output], opening: Opening) -> None:
         """Open every output; where one cannot be, those that take notices are told before the run ends.
 
         Raises: OutputUnusable, OutputUnavailable.
         """
         for count, output in enumerate(outputs):
             try:
-                await self._open_output(output, ledger, calls, closing)
+                await opening.open_output(output)
             except CollectorError as error:
                 self.board.put("error", devo_text(error), module="app")
                 takers = takers_among(zip(self._settings.outputs, outputs[:count], strict=False))
                 async with self.board.posting(takers):
                     """All that is on the board is brought at the end of the block."""
                 raise
-
-    async def _open_output(
-        self, output: Output, ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
-    ) -> None:
-        known = await calls(ledger.output_position, output.name)
-        self._durable[output.name] = await output.open(
-            last_batch=known.last_batch,
-            position=known.position,
-            newest_batch=await calls(ledger.newest_batch),
-        )
-        closing.push_async_callback(output.close)
-
-    def _queues_of(self, outputs: Sequence[Output]) -> dict[str, BatchQueue]:
-        """Each output's queue on disk, and those of outputs that the configuration no longer has."""
-        folder = self._settings.state_directory / QUEUES_FOLDER
-        wide = {output.name: output.needs_wide_headers for output in outputs}
-        # A queue whose output the configuration no longer has keeps what it has until somebody decides.
-        orphans = {path.name for path in folder.iterdir()} - wide.keys() if folder.is_dir() else set[str]()
-        return {
-            name: BatchQueue(
-                folder / name,
-                output=name,
-                bytes_max=self._settings.queue_bytes_max,
-                wide_headers=wide.get(name, False),
-            )
-            for name in [*wide, *sorted(orphans)]
-        }
-
-    async def _open_queues(
-        self,
-        outputs: Sequence[Output],
-        ledger: SqliteLedger,
-        calls: LedgerThread,
-        closing: AsyncExitStack,
-    ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
-        """Each output's queue on disk, and the batches in it that are still to be delivered."""
-        folder = self._settings.state_directory / QUEUES_FOLDER
-        queues = self._queues_of(outputs)
-        found = {name: await calls(queue.open) for name, queue in queues.items()}
-        newest = await calls(ledger.newest_batch)
-        for name, numbers in found.items():
-            if numbers and numbers[-1] > newest:
-                raise foreign_queue(folder / name, output=name)
-        kept = await calls(ledger.settle_outputs, self._durable, queued=found, at=self._clock.now())
-        for name, numbers in found.items():
-            for number in set(numbers) - set(kept[name]):
-                await calls(queues[name].remove, number)
-        for name in sorted(queues.keys() - {output.name for output in outputs}):
-            if kept[name]:
-                _warn_of_orphan(folder / name, batches=len(kept[name]))
-        queued = [
-            QueuedOutput(one, queues[one.name], _queue_thread(closing), stands_aside=one.name == DETECTIONS)
-            for one in outputs
-        ]
-        return queued, kept
 
 
 def _filter_sizes(settings: Settings) -> FilterSizes:
@@ -467,28 +407,7 @@ def _filter_sizes(settings: Settings) -> FilterSizes:
     )
 
 
-def _preload(outputs: Iterable[Output]) -> None:
-    """Let libraries be imported while the ledger waits for its disk."""
-    for output in outputs:
-        if isinstance(output, Preloads):
-            output.preload()
-
-
 async def _shorten(ledger: SqliteLedger, calls: LedgerThread) -> None:
     """Spare the ledger's end some work, while outputs end; where it fails, the ledger's end does it."""
     with suppress(CollectorError):
         await calls(ledger.shorten_wal)
-
-
-def _queue_thread(closing: AsyncExitStack) -> QueueThread:
-    """A thread for one queue's disk work, which ends with the run."""
-    thread = QueueThread()
-    closing.callback(thread.close)
-    return thread
-
-
-def _warn_of_orphan(path: Path, *, batches: int) -> None:
-    _log.warning(
-        f"{path}: {batches} batches wait there for an output that the configuration no longer has; "
-        "bring the output back under this name to have them delivered, or remove the folder to give them up"
-    )

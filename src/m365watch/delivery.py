@@ -24,6 +24,7 @@ from m365watch.model import Batch, Receipt
 from m365watch.outputs.news import News
 from m365watch.outputs.port import OPEN_BYTES_MAX, MayBeAway, Output, Prepares
 from m365watch.outputs.queue import BatchQueue
+from m365watch.outputs.tries import Tries
 from m365watch.outputs.troubles import OutputTrouble
 from m365watch.outputs.waiting import Handed, Waiting
 from m365watch.values import dataclass
@@ -36,8 +37,6 @@ HANG_S = 60.0
 """An output that acknowledges nothing for so long counts as failing."""
 SLOW_S = 1.0
 """How long an output among several may keep a batch waiting for its place, before the disk is used."""
-_RETRY_FIRST_S = 0.5
-_RETRY_MAX_S = 60.0
 _LOOK_AGAIN_S = 15.0
 """How often somebody who waits for room looks again."""
 _LOOK_S = 2.0
@@ -91,19 +90,18 @@ class OutputLane:
         self._moving = asyncio.Lock()
         """Held while a batch goes to disk or is committed, which must not meet."""
         self._news = News()
-        self._failed_since_s: float | None = None
-        self._pause_s = _RETRY_FIRST_S
+        self._tries = Tries(means.patience_s)
         self._owes = False
         self._has_given_up = False
         self._given_up_for = ""
         self._is_finishing = False
         self._is_leaving = False
         self._lacks_room = False
+        """Whether a batch waits for a place in the queue on disk."""
         self._disk_error: str | None = None
         """Why the queue's disk takes nothing just now."""
         self._moved_at_s = -math.inf
         """When a delivery last began or was acknowledged."""
-        """Whether a batch waits for a place in the queue on disk."""
         self._flushed = 0
         """The last batch that was open when the output was asked what is durable; 0: to be asked again."""
         self._answered = 0
@@ -418,7 +416,7 @@ class OutputLane:
         """The output does not say what is durable: what it lacks is left to another run."""
         where = f"output {self.output.name}"
         silent = OutputUnavailable(f"took nothing within {self._means.patience_s:g} s", where=where)
-        self._failed_since_s = -math.inf
+        self._tries.lose_patience()
         await self._fail(self._trouble.away or silent)
 
     async def _settle(self, one: Waiting, receipt: Receipt | None) -> None:
@@ -426,7 +424,7 @@ class OutputLane:
         # A batch with nothing for the output says nothing of it.
         if receipt is not None:
             await self._trouble.passed()
-            self._failed_since_s, self._pause_s = None, _RETRY_FIRST_S
+            self._tries.succeeded()
         async with self._moving:
             await self._commit(one, receipt)
             if one.is_kept:
@@ -479,21 +477,14 @@ class OutputLane:
         await asyncio.gather(*(open_.task for open_ in self._open), return_exceptions=True)
 
     async def _wait_or_give_up(self, error: CollectorError) -> None:
-        now_s = self._means.clock.monotonic_s()
-        if self._failed_since_s is None:
-            self._failed_since_s = now_s
-        patience_s = self._means.patience_s
-        if patience_s is not None and now_s - self._failed_since_s >= patience_s:
-            if not all(one.is_kept for one in self._waiting):
-                raise error
-            self._has_given_up = True
-            fix = f"; {error.fix}" if isinstance(error, NeedsOperator) else ""
-            self._given_up_for = f"{error.where}: {error.what}{fix}" if error.where else f"{error.what}{fix}"
-            self._means.on_settled()
-            return
         after_s = error.after_s if isinstance(error, RetryLater) else None
-        pause_s = max(after_s or 0.0, self._pause_s)
-        if patience_s is not None:
-            pause_s = min(pause_s, self._failed_since_s + patience_s - now_s)
-        self._pause_s = min(_RETRY_MAX_S, self._pause_s * 2)
-        await self._means.clock.sleep(pause_s)
+        pause_s = self._tries.failed(self._means.clock.monotonic_s(), after_s=after_s)
+        if pause_s is not None:
+            await self._means.clock.sleep(pause_s)
+            return
+        if not all(one.is_kept for one in self._waiting):
+            raise error
+        self._has_given_up = True
+        fix = f"; {error.fix}" if isinstance(error, NeedsOperator) else ""
+        self._given_up_for = f"{error.where}: {error.what}{fix}" if error.where else f"{error.what}{fix}"
+        self._means.on_settled()

@@ -228,7 +228,7 @@ def bring_by_hand(settings: Settings, *, clock: Clock) -> str | None:
     try:
         if not lakes_of(settings) or (lock.exists() and holder_of(lock)):
             return None
-        with opened(settings.state_directory / FILE_NAME) as state:
+        with opened(settings.state_directory / FILE_NAME, looks_only=False) as state:
             shelves = make_shelves(settings, current=lambda: settings, clock=clock)
             brought = Shelving(state, shelves).bring()
     except (CollectorError, OSError) as error:

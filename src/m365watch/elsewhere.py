@@ -31,7 +31,7 @@ from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.handing import folder_for_alerts
 from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
-from m365watch.outputs.queue import records_in_file
+from m365watch.outputs.queue import QUEUES_FOLDER, records_in_file
 from m365watch.recovery.kept import FOLDER as PAGES_FOLDER
 from m365watch.replaying import FOLDER as REPLAYS_FOLDER
 from m365watch.replaying import replays_beside
@@ -48,7 +48,6 @@ from m365watch.traces import (
 )
 from m365watch.values import dataclass
 
-QUEUES_FOLDER = "queues"
 _DETECTIONS = Path(DETECTIONS_FILE).stem
 _NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem
 _COMPANIONS = ("-wal", "-shm", "-journal")

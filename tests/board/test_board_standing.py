@@ -38,6 +38,7 @@ def test_what_lives_and_can_be_read_says_so_to_anybody(sources: Sources, tmp_pat
         "parts": [
             {"name": "lake", "ready": True, "code": ""},
             {"name": "ledger", "ready": True, "code": ""},
+            {"name": "alerts", "ready": True, "code": ""},
         ],
     }
 
@@ -53,7 +54,7 @@ def test_what_cannot_be_read_is_named(sources: Sources, tmp_path: Path) -> None:
         )
     )
     for board, codes in (
-        (no_lake, {"lake": "lake_unusable", "ledger": ""}),
+        (no_lake, {"lake": "lake_unusable", "ledger": "", "alerts": ""}),
         (nothing, {"lake": "lake_missing", "ledger": "ledger_unusable"}),
     ):
         ready = asyncio.run(ask(board, "/readyz"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from asking import ask, board_of, view_of
+from asking import ask, board_of, document_of, view_of
 from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
 from m365watch.board.exporting import csv_of
@@ -33,6 +33,7 @@ from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
 from m365watch.config.settings import Secret
 from m365watch.config.targets import SlackTarget, Wishes
+from m365watch.detect.output import FILE_NAME as ALERTS_FILE
 from m365watch.errors import LakeMissing
 from m365watch.inspection import feeds_of, read_latency, read_status
 from m365watch.ledger.lock import hold_ledger
@@ -180,6 +181,48 @@ def test_a_collector_that_has_ended_is_said_to_have_ended(sources: Sources) -> N
     assert ended["tile"].startswith("no collector runs, last seen 26 min ago")
     assert ended["overview"] == ended["health"] == "not running"
     assert "not running" in ended["services"]
+
+
+@pytest.fixture
+def crowded(sources: Sources, tmp_path: Path) -> Sources:
+    """A state directory in which SQLite can put nothing beside the ledger and the alerts."""
+    shutil.copytree(sources.settings.state_directory, tmp_path / "state")
+    for name in (LEDGER_FILE, ALERTS_FILE):
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / "state" / f"{name}{suffix}").unlink(missing_ok=True)
+        (tmp_path / "state" / f"{name}-shm").symlink_to("/dev/full")
+    return replace(sources, settings=replace(sources.settings, state_directory=tmp_path / "state"))
+
+
+def test_a_full_disk_hides_no_alert_and_no_feed(sources: Sources, crowded: Sources) -> None:
+    """While nothing waits in their journals, both files are read as they lie there."""
+    view = view_of("range=30d")
+
+    there, crammed = (asyncio.run(one.list_alerts(view)) for one in (sources, crowded))
+
+    assert there
+    assert crammed is not None
+    assert [one.alert.id for one in crammed] == [one.alert.id for one in there]
+    feeds, known = (asyncio.run(one.list_feeds(view)) for one in (crowded, sources))
+    assert feeds
+    assert feeds == known
+
+
+def test_alerts_that_cannot_be_read_are_said_to_be_unreadable(crowded: Sources) -> None:
+    """The page, the figures, Health, the dot and /readyz say why; nobody says that none were looked for."""
+    path = crowded.settings.state_directory / ALERTS_FILE
+    path.with_name(f"{ALERTS_FILE}-wal").write_bytes(b"what a crash has left")
+    board = board_of(crowded)
+
+    for url in ("/panel/alerts/queue", "/panel/overview/alerts", "/panel/overview/figures"):
+        text = asyncio.run(ask(board, url)).text
+        assert "the file of detections cannot be used: unable to open database file" in text, url
+        assert "has had its detections on" not in text
+    said = [one.text for one in asyncio.run(health_needs.needs(view_of(), crowded)).rows]
+    assert "The file of detections cannot be used: unable to open database file." in said
+    ready = asyncio.run(ask(board, "/readyz"))
+    assert (ready.status, document_of(ready)["parts"][-1]["code"]) == (503, "output_unusable")
+    assert asyncio.run(ask(board, "/api/v1/alerts")).status == 503
 
 
 def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: Path) -> None:

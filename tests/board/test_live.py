@@ -79,5 +79,6 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
         "feeds": 0,
         "troubled": 0,
         "stopped": "",
+        "unread": "",
         "gone": False,
     }

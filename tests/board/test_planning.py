@@ -198,16 +198,17 @@ def test_a_question_about_days_is_not_read_by_hours(
 
 
 def test_a_day_of_which_much_is_wanted_is_read_whole(tmp_path: Path) -> None:
-    """Of another one its hours alone are, whatever else is in its files."""
-    days = {date(2026, 9, 7): frozenset({"file"}), date(2026, 9, 8): frozenset({"file"})}
+    """Of another one its hours alone are, and of the oldest: there may be more in it than is wanted."""
+    days = {date(2026, 9, day): frozenset({"file"}) for day in (7, 8, 9)}
     first = int(datetime(2026, 9, 7, tzinfo=UTC).timestamp()) // 3_600
-    spans = joined([first + one for one in (4, 8, 9, 11, 12, 13, 14, 15, 24, 25)])
-    view = view_of("from=2026-09-07T00:00Z&to=2026-09-09T00:00Z&ip=192.0.2.1")
+    much = [4, 8, 9, 11, 12, 13, 14, 15]
+    spans = joined([first + one for one in (*much, *(24 + one for one in much), 48, 49)])
+    view = view_of("from=2026-09-07T00:00Z&to=2026-09-10T00:00Z&ip=192.0.2.1")
 
     source = plan_source(tmp_path, Snapshot(1, days), view, trails.trail([]), spans=spans)
 
     assert source is not None
-    assert ["created_at >=" in arm.sql for arm in source.arms] == [False, True]
+    assert ["created_at >=" in arm.sql for arm in source.arms] == [True, False, True]
 
 
 def test_hours_next_to_each_other_are_one_span() -> None:

@@ -34,6 +34,8 @@ from m365watch.respond.journal import Journal, Line
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
 EVERY = "range=30d"
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
@@ -219,6 +221,44 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert isinstance(plan, Listing)
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
     assert all(one.url.startswith("/alert?") for one in plan.rows if not one.commands)
+
+
+def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
+    """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    longest = max(every, key=lambda one: min(one.alert.last_at_ms - one.alert.first_at_ms, 7 * DAY_MS)).alert
+    assert longest.last_at_ms - longest.first_at_ms > 2 * HOUR_MS
+    late = replace(longest, first_at_ms=longest.last_at_ms)
+
+    found = asyncio.run(alert._find_evidence(view_of(), sources, late))
+
+    assert set(found) == set(longest.evidence)
+
+
+def test_what_an_alert_lacks_is_told_apart(sources: Sources) -> None:
+    """What the lake does not hold is another thing than what the alert only counts."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    full = max(every, key=lambda one: one.alert.count).alert
+    assert full.count > len(full.evidence)
+
+    shown = asyncio.run(alert.evidence(view_of(f"alert={full.id}"), sources))
+
+    assert isinstance(shown, Records)
+    assert (
+        shown.cut == f"and {full.count - len(full.evidence):,} more, of which the alert keeps the count alone"
+    )
+
+
+def test_an_alert_names_those_of_the_same_records(sources: Sources) -> None:
+    """As the command does; itself is not among them."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    one = next(one.alert for one in every if one.alert.detection.startswith("C"))
+
+    others = asyncio.run(alert.related(view_of(f"alert={one.id}"), sources))
+
+    assert isinstance(others, Listing)
+    assert others.rows
+    assert all(f"alert={one.id}" not in row.url for row in others.rows)
 
 
 RAW = json.dumps(

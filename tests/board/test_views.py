@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode, urlsplit
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asking import view_of
+from asking import ask, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NUMBERS, OUTCOMES, VALUES_MAX, plain_name
+from m365watch.board.serving import Board
 from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
@@ -45,6 +47,30 @@ def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
     again = view_of(urlsplit(view.url("/overview")).query, now=NOW)
 
     assert again == view
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("result=bad", "result=bad is not ok or failed"),
+        ("type=abc", "type=abc is not a number"),
+        ("not-usertype=admin", "not-usertype=admin is not a number"),
+        ("user=%00", "user is no text"),
+        ("range=5y", "range=5y is not one of 1h, 6h, 24h, 3d, 7d, 30d, 90d"),
+        ("from=x", "from=x and to= are no two instants, the earlier first, of at most 400 days"),
+        ("&".join(f"user=u{one}" for one in range(21)), "of user the first 20 values count"),
+    ],
+)
+def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str) -> None:
+    """The page says what it does without, and a file that cannot say it is refused."""
+    page = asyncio.run(ask(board, f"/trail?{asked}")).text
+    file = asyncio.run(ask(board, f"/export/health/feeds.csv?{asked}"))
+    right = view_of("result=ok&type=15&user=ann@contoso.example&range=24h&alert=&from=&to=")
+
+    assert f"cannot be read: {told}." in page
+    assert (file.status, file.text) == (400, f"{told}\n")
+    assert right.unread == ()
+    assert 'class="unread"' not in asyncio.run(ask(board, "/trail?range=24h&result=ok")).text
 
 
 @given(QUERIES)
@@ -116,3 +142,27 @@ def test_a_scope_is_never_widened(tenants: set[str] | None, asked: str, seen: tu
     access = Access("ann", Role.VIEWER, None if tenants is None else frozenset(tenants))
 
     assert view_of(asked, access, now=NOW).tenants == seen
+
+
+def test_a_time_of_ones_own_can_be_typed(board: Board) -> None:
+    """The menu has both ends of the time that is shown, keeps the filters, and leads to what was typed."""
+    page = asyncio.run(ask(board, "/exchange?user=ann@contoso.example&range=24h")).text
+    form = page.partition('<form class="between"')[2].partition("</form>")[0]
+    typed = view_of("from=2026-11-24T09:00&to=2026-11-24T10:30", now=NOW)
+
+    assert 'action="/exchange"' in f"<form{form}"
+    assert '<input type="hidden" name="user" value="ann@contoso.example">' in form
+    assert 'name="range"' not in form
+    assert form.count('type="datetime-local"') == 2
+    assert typed.range.words == "24 Nov 2026 09:00 to 24 Nov 2026 10:30"
+    assert typed.range.ends == ("2026-11-24T09:00", "2026-11-24T10:30")
+
+
+@pytest.mark.parametrize("name", ["mailbox", "site", "session", "text"])
+def test_an_investigation_can_be_asked_for(board: Board, name: str) -> None:
+    """What no column has by itself stands among what the view is narrowed by, and leads to Investigate."""
+    page = asyncio.run(ask(board, "/overview")).text
+    answer = asyncio.run(ask(board, f"/narrow?page=overview&dimension={name}&value=abc"))
+
+    assert f'<option value="{name}">' in page
+    assert answer.headers["location"] == f"/investigate?{name}=abc"

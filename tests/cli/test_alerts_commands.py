@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,8 @@ CRITICAL = replace(
 
 
 @pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def _shell_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell of whoever runs the tests says is not what a command here is told."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("USER", "night-shift")
     monkeypatch.setenv("LOGNAME", "night-shift")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,9 +115,8 @@ class Site:
 
 
 @pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def _shell_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell of whoever runs the tests says is not what a command here is told."""
     monkeypatch.setenv("COLUMNS", "80")
 
 

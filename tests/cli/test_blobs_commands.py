@@ -23,6 +23,7 @@ from m365watch.config.load import load_settings
 from m365watch.lake.writer import AuditWriter
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from one_feed import write_one_feed
 
 OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
@@ -31,32 +32,10 @@ HOSTILE_ID = "20261124$\x1b[2J$audit_exchange$" + "na0022" * 30
 WARNS_OF_LOSS = "hint: lost: fetch its time again from the audit search"
 
 
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with one feed."""
-    path = tmp_path / "config.json"
-    credentials = {
-        "tenant_id": FEED.tenant_id,
-        "client_id": FEED.tenant_id,
-        "client_secret": "not-a-real-one",
-    }
-    place = dict.fromkeys(("login_url", "management_url", "graph_url"), "http://127.0.0.1:9")
-    tenant = {
-        "id": "1",
-        "enabled": True,
-        "credentials": credentials,
-        "cloud": place,
-        "services": {"exchange": {}},
-    }
-    path.write_text(json.dumps({"inputs": {"office365": tenant}}), encoding="utf-8")
-    path.chmod(0o600)
-    return path
+    return write_one_feed(tmp_path, FEED.tenant_id)
 
 
 @pytest.fixture

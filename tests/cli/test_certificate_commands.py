@@ -43,9 +43,8 @@ GUID = "11111111-1111-1111-1111-111111111111"
 
 
 @pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def _shell_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell of whoever runs the tests says is not what a command here is told."""
     monkeypatch.delenv("CONFIG_FILE", raising=False)
 
 

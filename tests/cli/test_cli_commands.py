@@ -50,12 +50,6 @@ def m365watch(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
     )
 
 
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.json"

@@ -17,29 +17,15 @@ from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
+from one_feed import write_one_feed
 
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
-
-
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with one feed, whose secret is not there."""
-    path = tmp_path / "config.json"
-    credentials = {
-        "tenant_id": FEED.tenant_id,
-        "client_id": FEED.tenant_id,
-        "client_secret": "${NOBODY_HAS_IT}",
-    }
-    tenant = {"id": "1", "enabled": True, "credentials": credentials, "services": {"exchange": {}}}
-    path.write_text(json.dumps({"inputs": {"office365": tenant}}), encoding="utf-8")
-    path.chmod(0o600)
-    return path
+    return write_one_feed(tmp_path, FEED.tenant_id, secret="${NOBODY_HAS_IT}")
 
 
 @pytest.fixture

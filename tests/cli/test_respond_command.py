@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,34 +15,17 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
+from one_feed import write_one_feed
 
 TENANT = "22222222-2222-2222-2222-222222222222"
 HOSTILE = "x\u2019; Stop-Computer; \u2018\x1b"
 AT_MS = 1_795_730_400_000
 
 
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with one feed."""
-    path = tmp_path / "config.json"
-    credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "not-a-real-one"}
-    place = dict.fromkeys(("login_url", "management_url", "graph_url"), "http://127.0.0.1:9")
-    tenant = {
-        "id": "1",
-        "enabled": True,
-        "credentials": credentials,
-        "cloud": place,
-        "services": {"exchange": {}},
-    }
-    path.write_text(json.dumps({"inputs": {"office365": tenant}}), encoding="utf-8")
-    path.chmod(0o600)
-    return path
+    return write_one_feed(tmp_path, TENANT)
 
 
 def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,8 @@ near_misses:
 
 
 @pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def _shell_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell of whoever runs the tests says is not what a command here is told."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("CONFIG_FILE", raising=False)
 

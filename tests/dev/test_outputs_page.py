@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from m365watch.app import QUEUES_FOLDER
 from m365watch.config.load import parse_settings
 from m365watch.config.outputs import OUTPUT_TYPES
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
+from m365watch.outputs.queue import QUEUES_FOLDER
 from m365watch.testing.certificates import Authority
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")

@@ -79,12 +79,6 @@ class Newcomer:
         return told
 
 
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 @asynccontextmanager
 async def newcomer(folder: Path, scenario: str = NO_CONSENT) -> AsyncIterator[Newcomer]:
     settings = SimulationSettings(

@@ -65,3 +65,12 @@ def test_the_rest_of_a_batch_that_files_have_in_part_reaches_them(verdicts: Verd
     new one counted the batch's number as the files' last, and they take no number twice.
     """
     assert verdicts.broken([46]) == []
+
+
+def test_a_queue_older_than_the_horizon_has_names_for_what_is_refused(verdicts: Verdicts) -> None:
+    """Seed 270: the collector ended with a TypeError.
+
+    The ledger was damaged, the new one adopted the wire's queue and, after days, forgot the blobs in it. Then
+    the wire refused one of their records.
+    """
+    assert verdicts.broken([270]) == []

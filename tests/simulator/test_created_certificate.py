@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,12 +17,6 @@ from caller import START, Caller, calling
 from m365watch.cli.program import app
 from m365watch.entra.certificate import base64url, load_certificate, load_private_key
 from m365watch.simulator.identities import TenantIdentity
-
-
-@pytest.fixture(autouse=True)
-def _hook_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in this process would leave its own hook for errors behind."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.mark.parametrize("from_pfx", [False, True])

@@ -65,11 +65,13 @@ async def feeds_listed(view: View, sources: Sources) -> list[Feed]:
     ]
 
 
-async def _read(read: Callable[[], Found]) -> Found | None:
-    """What the ledger says; None where there is none yet."""
+async def _read(sources: Sources, read: Callable[[], Found]) -> Found | None:
+    """What the ledger says; None where there is none yet. Raises: LedgerUnusable: it cannot be read."""
     try:
         return await asyncio.to_thread(read)
     except LedgerUnusable:
+        if sources.has_ledger:
+            raise
         return None
 
 
@@ -78,24 +80,24 @@ async def list_hours(
 ) -> list[FeedHours] | None:
     """How the hours of `feeds` stand."""
     seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
-    return await _read(lambda: read_hours(sources.settings, seen, hours, now=view.now))
+    return await _read(sources, lambda: read_hours(sources.settings, seen, hours, now=view.now))
 
 
 async def list_gaps(view: View, sources: Sources, feeds: Sequence[Feed], *, days: int) -> GapsFound | None:
     """The hours of `feeds` without content."""
     seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
-    return await _read(lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
+    return await _read(sources, lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
 
 
 async def list_audits(view: View, sources: Sources) -> list[FeedAudit] | None:
     """The last audit of each feed."""
-    found = await _read(lambda: read_audits(sources.settings))
+    found = await _read(sources, lambda: read_audits(sources.settings))
     return None if found is None else [one for feed, one in found.items() if sees(view, feed.tenant_id)]
 
 
 async def list_waiting(view: View, sources: Sources) -> list[WaitingBlob] | None:
     """The blobs whose fetch failed, the soonest to be tried first."""
-    found = await _read(lambda: waiting_blobs(sources.settings))
+    found = await _read(sources, lambda: waiting_blobs(sources.settings))
     return None if found is None else [one for one in found if sees(view, one.feed.tenant_id)]
 
 
@@ -104,7 +106,9 @@ async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
     names = [""] if view.tenants is None else [f"{one}/" for one in view.tenants]
     pieces: list[KeptPiece] = []
     for name in names:
-        found = await _read(partial(find_pieces, sources.settings, feed_part=name, count_max=PIECES_READ_MAX))
+        found = await _read(
+            sources, partial(find_pieces, sources.settings, feed_part=name, count_max=PIECES_READ_MAX)
+        )
         if found is None:
             return None
         pieces += found.pieces
@@ -113,7 +117,7 @@ async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
 
 async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
     """What is wrong with outputs, and what they lack, by name; only for who `sees_every_tenant`."""
-    found = await _read(lambda: read_status(sources.settings))
+    found = await _read(sources, lambda: read_status(sources.settings))
     return None if found is None else {one.name: one for one in found.outputs}
 
 
@@ -147,7 +151,7 @@ async def see_collector(sources: Sources, feeds: Iterable[FeedProgress]) -> Coll
 
 async def list_applications(view: View, sources: Sources) -> list[KnownApplication] | None:
     """What is known of the credentials of applications, each with the tenants that may be shown."""
-    found = await _read(lambda: read_expiry(sources.settings))
+    found = await _read(sources, lambda: read_expiry(sources.settings))
     if found is None:
         return None
     seen = [(one, [tenant for tenant in one.tenants if sees(view, tenant)]) for one in found]
@@ -156,7 +160,7 @@ async def list_applications(view: View, sources: Sources) -> list[KnownApplicati
 
 async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, int]] | None:
     """How many answers were throttled, by tenant and hour since 1970."""
-    book = await _read(lambda: read_throttling(sources.settings))
+    book = await _read(sources, lambda: read_throttling(sources.settings))
     if book is None:
         return None
     return {tenant: dict(hours) for tenant, hours in book.by_tenant.items() if sees(view, tenant)}
@@ -164,7 +168,7 @@ async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, i
 
 async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogram] | None:
     """How long records took today and yesterday."""
-    book = await _read(lambda: read_latency(sources.settings))
+    book = await _read(sources, lambda: read_latency(sources.settings))
     if book is None:
         return None
     found = recent(book, view.now.date())

@@ -10,6 +10,9 @@ from m365watch.board.ledger_reader import see_collector
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.view import View
 from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.errors import LedgerUnusable, OutputUnusable
+from m365watch.progress import FeedProgress
 
 LOOK_EVERY_S = 5.0
 TOLD_AT_LEAST_EVERY = 3
@@ -34,8 +37,16 @@ async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]
 
 async def _standing(view: View, sources: Sources) -> str:
     now = replace(view, now=sources.clock.now())
-    feeds = await sources.list_feeds(now) or []
-    alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+    feeds: list[FeedProgress] = []
+    alerts: list[KeptAlert] = []
+    unread = ""
+    try:
+        feeds = await sources.list_feeds(now) or []
+        alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+    except LedgerUnusable:
+        unread = "ledger"
+    except OutputUnusable:
+        unread = "alerts"
     collector = await see_collector(sources, feeds)
     troubled = sum(1 for one in feeds if one.last_error)
     return json.dumps(
@@ -46,6 +57,7 @@ async def _standing(view: View, sources: Sources) -> str:
             "feeds": len(feeds),
             "troubled": troubled,
             "stopped": collector.stopped_words(now.now),
+            "unread": unread,
             "gone": await sources.lost_lake() is not None,
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,17 +28,20 @@ from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
+from m365watch.board.meaning import meant
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
+from m365watch.board.pivots import PATH as INVESTIGATION
 from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
-from m365watch.board.view import View, read_view
+from m365watch.board.view import MENTIONS, View, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
@@ -139,7 +143,11 @@ class Board:
             return self._nothing_here(request, access)
         view = self._view(request, access)
         shown = pages_shown(access)
-        return self._html("page.html", page=page, view=view, shown=shown, path=f"/{page.name}")
+        path = f"/{page.name}"
+        named: Names = {}
+        if view.narrowing.of("tenant"):
+            named = await name_tenants(view, self._sources)
+        return self._html("page.html", page=page, view=view, shown=shown, path=path, named=named)
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""
@@ -148,14 +156,15 @@ class Board:
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
         view = self._view(request, access)
         path = f"/{page.name}"
+        if name in MENTIONS and value:
+            return RedirectResponse(view.url(INVESTIGATION, **{name: value}), status_code=303)
         if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
             name = f"{NOT}{name}"
-        url = (
-            view.narrowed_url(path, name, value)
-            if name in {*DIMENSIONS, *NEGATED} and value
-            else view.url(path)
-        )
-        return RedirectResponse(url, status_code=303)
+        if name not in {*DIMENSIONS, *NEGATED} or not value:
+            return RedirectResponse(view.url(path), status_code=303)
+        with suppress(CollectorError):
+            value = await meant(view, self._sources, name, value)
+        return RedirectResponse(view.narrowed_url(path, name, value), status_code=303)
 
     async def _panel(self, request: Request) -> Response:
         view, page, panel = self._asked(request)
@@ -178,6 +187,8 @@ class Board:
         view, page, panel = self._asked(request)
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if view.unread:  # a file has no heading that could say so
+            return PlainTextResponse(f"{'; '.join(view.unread)}\n", status_code=400)
         try:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:

@@ -168,6 +168,8 @@ class Waiting:
     techniques: Sequence[Way] = ()
     note: str = ""
     """Who has it, and what they wrote."""
+    tenant: Way | None = None
+    """Whose it is, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)

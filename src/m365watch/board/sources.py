@@ -18,10 +18,12 @@ from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
+from m365watch.detect.alert import Alert
 from m365watch.detect.desk import (
     AlertsAsked,
     NoSuchAlert,
     find_alert,
+    find_related,
     list_history,
     set_states,
 )
@@ -31,6 +33,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.library import Library
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
@@ -41,6 +44,7 @@ from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer
 from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
@@ -161,7 +165,10 @@ class Sources:
         states: frozenset[AlertState] = frozenset(AlertState),
         severity_min: Severity = Severity.INFORMATIONAL,
     ) -> list[KeptAlert] | None:
-        """Alerts of the view's time and tenants, the worst first; None where no detections have run."""
+        """Alerts of the view's time and tenants, the worst first; None where no detections have run.
+
+        Raises: OutputUnusable: they cannot be read, or are being made anew.
+        """
         tenants = view.tenants
         if tenants == ():
             return []
@@ -176,6 +183,8 @@ class Sources:
                 self._alerts.list, self._alert_file, asked, now_s=view.now.timestamp()
             )
         except OutputUnusable:
+            if self.has_alerts:
+                raise
             return None
         return [alert_for(view, one) for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
 
@@ -183,11 +192,34 @@ class Sources:
     def _alert_file(self) -> Path:
         return self.settings.state_directory / FILE_NAME
 
+    @property
+    def has_alerts(self) -> bool:
+        """Whether detections have run, be what they found readable or not."""
+        path = self._alert_file
+        return path.exists() or rebuilt_percent(path) is not None
+
+    async def alerts_trouble(self) -> OutputUnusable | None:
+        """Why the alerts that there are cannot be read."""
+        asked = AlertsAsked(severity_min=Severity.CRITICAL)
+        try:
+            now_s = self.clock.now().timestamp()
+            await asyncio.to_thread(self._alerts.list, self._alert_file, asked, now_s=now_s)
+        except OutputUnusable as error:
+            return error if self.has_alerts else None
+        return None
+
     async def find_alert(self, view: View, given: str) -> KeptAlert | None:
-        """The alert of that id, or of its first digits; None where the view's tenants have none."""
+        """The alert of that id, or of its first digits; None where the view's tenants have none.
+
+        Raises: OutputUnusable: as `list_alerts`.
+        """
         try:
             kept = await asyncio.to_thread(find_alert, self._alert_file, given)
-        except (NoSuchAlert, OutputUnusable):
+        except NoSuchAlert:
+            return None
+        except OutputUnusable:
+            if self.has_alerts:
+                raise
             return None
         is_theirs = view.tenants is None or kept.alert.tenant.lower() in view.tenants
         return alert_for(view, kept) if is_theirs else None
@@ -196,6 +228,11 @@ class Sources:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
         return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
+
+    async def list_related(self, view: View, kept: KeptAlert) -> list[Alert]:
+        """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        return await asyncio.to_thread(find_related, self._alert_file, kept.alert)
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
@@ -285,19 +322,34 @@ class Sources:
         return await asyncio.to_thread(list_deeds, settings.lake_directory, settings.state_directory, asked)
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
-        """How the feeds of the view's tenants stand; None where there is no ledger yet."""
+        """How the feeds of the view's tenants stand; None where there is no ledger yet.
+
+        Raises: LedgerUnusable: it cannot be read.
+        """
         try:
             progress = await asyncio.to_thread(read_status, self.settings)
         except LedgerUnusable:
+            if self.has_ledger:
+                raise
             return None
         tenants = view.tenants
         return [one for one in progress.feeds if tenants is None or one.feed.tenant_id.lower() in tenants]
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether a collector has made its ledger, be it readable or not."""
+        return (self.settings.state_directory / LEDGER_FILE).exists()
+
     async def list_tenants(self, view: View) -> list[TenantStanding]:
-        """How the tenants of the view stand, the worst first; none where there is no ledger yet."""
+        """How the tenants of the view stand, the worst first; none where there is no ledger yet.
+
+        Raises: LedgerUnusable: it cannot be read.
+        """
         try:
             every = await asyncio.to_thread(read_tenants, self.settings, now=view.now)
         except LedgerUnusable:
+            if self.has_ledger:
+                raise
             return []
         tenants = view.tenants
         return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]

@@ -81,6 +81,11 @@ class TimeRange:
             return PRESETS[self.preset][0]
         return f"{instant_words(self.start_s)} to {instant_words(self.end_s)}"
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Both ends as a field of a form has them, in UTC."""
+        return instant_text(self.start_s)[:-1], instant_text(self.end_s)[:-1]
+
     def query(self) -> dict[str, str]:
         """What stands for it in a URL; nothing for the usual one."""
         if self.preset:
@@ -96,6 +101,17 @@ def read_range(query: dict[str, str], *, now: datetime) -> TimeRange:
     name = name if name in PRESETS else PRESET
     now_s = int(now.timestamp())
     return _whole(now_s - PRESETS[name][1], now_s + 1, name)
+
+
+def unread_range(query: dict[str, str]) -> list[str]:
+    """What `read_range` leaves out of it, each with what it should be."""
+    start, end, name = query.get("from", ""), query.get("to", ""), query.get("range", "")
+    if (start or end) and span_between(start, end) is None:
+        days = SPAN_MAX_S // DAY_S
+        return [f"from={start} and to={end} are no two instants, the earlier first, of at most {days} days"]
+    if name and name not in PRESETS and not start:
+        return [f"range={name} is not one of {', '.join(PRESETS)}"]
+    return []
 
 
 def span_between(start_text: str, end_text: str) -> TimeRange | None:

@@ -59,7 +59,7 @@ class AlertsAsked:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[DetectionState]:
+def opened(path: Path, *, looks_only: bool = True) -> Iterator[DetectionState]:
     """The file of detections. Raises: OutputUnusable: there is none, or it cannot be used."""
     if not path.is_file() and (percent := rebuilt_percent(path)) is not None:
         raise OutputUnusable(
@@ -73,7 +73,7 @@ def opened(path: Path) -> Iterator[DetectionState]:
             fix="run `m365watch run` with an output of type lake, or with detections.enabled: true",
             where=str(path),
         )
-    state = DetectionState(path)
+    state = DetectionState(path, looks_only=looks_only)
     try:
         yield state
     except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -164,7 +164,7 @@ def set_states(
     Raises: NoSuchAlert; AlertClosed: one is to be acknowledged that is closed; OutputUnusable,
     OutputUnavailable: nothing has changed.
     """
-    with opened(path) as kept:
+    with opened(path, looks_only=False) as kept:
         ids = [_find(kept, one).alert.id for one in given]
         with kept.transaction():
             for alert_id in ids if state is AlertState.ACKNOWLEDGED else ():

@@ -29,9 +29,9 @@ from m365watch.detect.kept import (
     kept_of,
 )
 from m365watch.detect.numbered import Numbered
+from m365watch.detect.opening import open_file
 from m365watch.detect.rows import match_of, source_of, walk_rows, written_of
-from m365watch.detect.schema import NewerSchema, migrate
-from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.errors import OutputUnavailable
 from m365watch.ledger.database import is_damage, suspicion_of
 
 SPAN_MATCHES_MAX = 50_000
@@ -42,8 +42,6 @@ HOUR_MS = 3_600_000
 RECORDS, TROUBLE = "records", "finder"
 """Under these names the engine keeps how many records it has judged, and what makes it slow."""
 _HOLD = "hold"
-_CACHE_KIB = 32_000
-_WAL_PAGES = 4_000
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted"
     " FROM match CROSS JOIN said ON said.id = match.said WHERE series = ?"
@@ -57,39 +55,20 @@ class HoldLost(Exception):
 class DetectionState:
     """The file. One thread uses it; others read it through connections of their own."""
 
-    def __init__(self, path: Path, *, survives_power_cuts: bool = True, hold: int = 0) -> None:
+    def __init__(
+        self, path: Path, *, survives_power_cuts: bool = True, hold: int = 0, looks_only: bool = False
+    ) -> None:
         """Open or make the file; a crash of the process costs nothing either way. Raises: OutputUnusable.
 
         With a `hold` that somebody took for this connection, its transactions end where another was taken.
+        Who `looks_only` changes nothing in it.
         """
         self.path = path
         self.survives_power_cuts = survives_power_cuts
         self._hold = hold
         self._since_ms: dict[str, int] = {}
         self._has_full: bool | None = None
-        is_new = not path.exists()
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # Matches of many groups are written at once: with SQLite's own 2 MB each page was read again.
-            self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
-            migrate(self._database)
-            if is_new:
-                path.chmod(0o600)
-        except NewerSchema as error:
-            raise OutputUnusable(
-                f"the file of detections cannot be used: {error}",
-                fix="run the newer m365watch that wrote it",
-                where=str(path),
-            ) from None
-        except (sqlite3.Error, OSError) as error:
-            raise OutputUnusable(
-                f"the file of detections cannot be used: {error}",
-                fix="see to the disk and its rights; where the file is gone, the next run makes it anew",
-                where=str(path),
-            ) from None
+        self._database = open_file(path, survives_power_cuts=survives_power_cuts, looks_only=looks_only)
         self.lake_due = LakeDue(self._database)
         self.history = StateHistory(self._database)
         self.closings = Closings(self._database)

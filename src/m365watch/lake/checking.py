@@ -7,9 +7,9 @@ from dataclasses import field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from m365watch.lake.arrow import pq
 from m365watch.lake.erasing_note import unfinished
 from m365watch.lake.files import (
     ROWS_PER_CHUNK,

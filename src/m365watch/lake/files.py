@@ -15,13 +15,13 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from m365watch.clock import Clock
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
+from m365watch.lake.arrow import pq
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, add_action, after_commit, sync_commits

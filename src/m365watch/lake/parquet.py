@@ -11,14 +11,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from m365watch.durable import sync_file, sync_folder
+from m365watch.lake.arrow import pq
 from m365watch.lake.kernels import bounds_of
 from m365watch.lake.schema import PARTITION, TableShape
-from m365watch.lean import without
 from m365watch.values import dataclass
-
-with without("pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs"):
-    # It loads the clients of four kinds of storage, of which the lake uses none: 3 ms.
-    import pyarrow.parquet as pq
 
 
 class Compression(NamedTuple):

@@ -10,7 +10,9 @@ from m365watch.model import BlobKey
 _DROP = """
 DELETE FROM blob WHERE key IN
 (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL AND (missing IS NULL OR key < ?)
- AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key) LIMIT ?)
+ AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key)
+ AND key NOT IN (SELECT json_extract(part.value, '$[0]') FROM batch, json_each(batch.parts) AS part
+                 WHERE batch.waiting_for != '[]') LIMIT ?)
 """
 _HAS_LACKING = """
 SELECT EXISTS (SELECT 1 FROM blob WHERE created_us < ? AND finished_s IS NOT NULL AND missing IS NOT NULL)
@@ -23,7 +25,8 @@ def forget_blobs(
 ) -> int:
     """Forget at most `count_max` blobs that ended and were created before then; how many. The caller commits.
 
-    A blob of which something is in quarantine stays: it is the name of what is kept. So does one that is
+    A blob of which something is in quarantine stays: it is the name of what is kept. So does one in a batch
+    that some output has not acknowledged, of which that may yet refuse a record; and one that is
     lost to some outputs and at others, until `known_from` says that its records are forgotten as well: it
     alone tells that a record of it which comes again is no duplicate everywhere.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -42,12 +42,13 @@ WHERE n < ?2
 """
 _KEEP_QUEUED = (
     "INSERT OR IGNORE INTO batch (number, parts, identities, waiting_for, queued, committed)"
-    " VALUES (?, '[]', x'', ?, ?, 1)"
+    " VALUES (?, ?, x'', ?, ?, 1)"
 )
 _NAME_QUEUED = (
     "INSERT OR IGNORE INTO blob (key, feed, content_id, created_us, expires_us, state, finished_s)"
     " VALUES (?, ?, ?, ?, ?, 1, ?)"
 )
+_ENDED = "SELECT key FROM blob WHERE key IN (SELECT value FROM json_each(?)) AND finished_s IS NOT NULL"
 _FEED = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
@@ -94,6 +95,8 @@ class Adopted:
     queued: dict[str, list[int]] = field(default_factory=dict)
     """The batches that wait in each output's queue on disk."""
     queued_blobs: dict[BlobKey, QueuedBlob] = field(default_factory=dict)
+    parts: dict[int, set[BlobKey]] = field(default_factory=dict)
+    """Of each of those batches, the blobs that some queue has records of."""
     mark_keys: dict[str, bytes] = field(default_factory=dict)
     """Of outputs at which records were erased, the key of the marks that `HeldStore.add` was given."""
 
@@ -189,9 +192,6 @@ class HeldStore:
         for output, numbers in adopted.queued.items():
             for number in numbers:
                 waiting[number].append(output)
-        for number, outputs in waiting.items():
-            names = json.dumps(sorted(outputs))
-            self._connection.execute(_KEEP_QUEUED, (number, names, names))
         for blob in adopted.queued_blobs.values():
             feed = blob.feed
             [(number,)] = self._connection.execute(_FEED, (feed.tenant_id, feed.content_type)).fetchall()
@@ -200,6 +200,18 @@ class HeldStore:
             self._connection.execute(
                 _NAME_QUEUED, (blob.key, number, name, created_us, created_us, at.timestamp())
             )
+        for number, outputs in waiting.items():
+            names = json.dumps(sorted(outputs))
+            row = (number, self._parts_of(adopted.parts.get(number, ())), names, names)
+            self._connection.execute(_KEEP_QUEUED, row)
+
+    def _parts_of(self, blobs: Collection[BlobKey]) -> str:
+        """The column `parts` of an adopted batch, which brings its blobs nothing, and keeps them known.
+
+        One that a ledger from a copy is still to fetch is left out: its own batch ends it.
+        """
+        ended = self._connection.execute(_ENDED, (json.dumps(list(blobs)),)).fetchall()
+        return json.dumps([[key, 0, 0, 0] for (key,) in ended])
 
     def _raise_sequence(self, table: str, number: int) -> None:
         if number:

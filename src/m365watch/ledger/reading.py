@@ -13,6 +13,7 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.still import connect_to_read
 from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
@@ -48,7 +49,7 @@ def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.C
     """
     require_ledger(path)
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = connect_to_read(path)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION and not (older and 0 < version < SCHEMA_VERSION):

@@ -25,6 +25,9 @@ from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.records.split import split_blob
 
+QUEUES_FOLDER = "queues"
+"""The folder of the outputs' queues, in the state directory."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _SUFFIX = ".batch"
@@ -74,7 +77,7 @@ class BatchQueue:
 
     def __init__(self, directory: Path, *, output: str, bytes_max: int, wide_headers: bool) -> None:
         """`wide_headers` says what `get` reads of the records."""
-        self._directory = directory
+        self.directory = directory
         self._where = f"output {output}"
         self._bytes_max = bytes_max
         self._wide_headers = wide_headers
@@ -88,9 +91,9 @@ class BatchQueue:
         The directory is made with the first batch. Raises: OutputUnusable.
         """
         try:
-            if not self._directory.is_dir() and self._directory.exists():
+            if not self.directory.is_dir() and self.directory.exists():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            for path in sorted(self._directory.glob("*")):
+            for path in sorted(self.directory.glob("*")):
                 if path.suffix == _SUFFIX and path.stem.isdecimal():
                     self._note(int(path.stem), path.stat().st_size)
                 elif path.name.endswith(".partial"):
@@ -98,7 +101,7 @@ class BatchQueue:
         except OSError as error:
             raise OutputUnusable(
                 f"its queue on disk cannot be read ({error.strerror})",
-                where=f"{self._where}: {self._directory}",
+                where=f"{self._where}: {self.directory}",
                 fix="make it a directory that this user can read and write",
             ) from error
         return sorted(self._sizes)
@@ -139,7 +142,7 @@ class BatchQueue:
     def _store(self, number: int, body: bytes) -> None:
         path = self._path(number)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             put_file(path, (_MAGIC, xxhash.xxh3_64_digest(body), body))
         except OSError as error:
             with suppress(OSError):
@@ -187,7 +190,7 @@ class BatchQueue:
         self._sizes[number] = size_bytes
 
     def _path(self, number: int) -> Path:
-        return self._directory / f"{number:020d}{_SUFFIX}"
+        return self.directory / f"{number:020d}{_SUFFIX}"
 
     def _part(self, part: _KeptPart) -> BatchPart:
         headers: list[Header] = []

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 
-from m365watch.app import QUEUES_FOLDER
 from m365watch.config.settings import (
     DETECTIONS,
     DevoHttpSettings,
@@ -26,6 +25,7 @@ from m365watch.errors import LedgerUnusable
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.queue import QUEUES_FOLDER
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.values import dataclass
 

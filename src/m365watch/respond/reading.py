@@ -47,7 +47,7 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
     path = state_directory / FILE_NAME
     if not path.is_file():
         return AlertFound(why_none=f"there are no detections yet: {path} is not there")
-    with closing(DetectionState(path)) as state:
+    with closing(DetectionState(path, looks_only=True)) as state:
         kept = state.find_alert(given)
         if kept is None and len(given) >= PREFIX_LENGTH_MIN:
             like = [one for one in state.list_alerts() if one.alert.id.startswith(given)]

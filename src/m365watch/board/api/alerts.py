@@ -111,8 +111,8 @@ async def _list(call: Call) -> Response:
     if found is None:
         raise Refused(
             UNAVAILABLE,
-            "no run has had its detections on, or the file of alerts is being made anew",
-            fix="`m365watch alerts list` says which",
+            "no run has had its detections on",
+            fix="run `m365watch run` with an output of type lake, or with detections.enabled: true",
         )
     asked = AlertsAsked(rule=call.one("rule"), entity=call.one("entity"))
     meant = [one for one in found if asked.holds(one)]

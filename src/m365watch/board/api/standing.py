@@ -30,7 +30,7 @@ LOOK_LIMIT_S = 5.0
 class Part(msgspec.Struct, frozen=True):
     """One thing that the pages read."""
 
-    name: Annotated[str, msgspec.Meta(description="lake or ledger")]
+    name: Annotated[str, msgspec.Meta(description="lake, ledger or alerts")]
     ready: bool
     code: Annotated[
         str, msgspec.Meta(description="Why it is not: a code of docs/reference/errors.md; else empty.")
@@ -57,7 +57,9 @@ async def _alive(call: Call) -> Response:  # noqa: ARG001 - every operation is h
 
 
 async def _ready(call: Call) -> Response:
-    parts = await asyncio.gather(_lake_part(call.sources), _ledger_part(call.sources.settings))
+    parts = await asyncio.gather(
+        _lake_part(call.sources), _ledger_part(call.sources.settings), _alerts_part(call.sources)
+    )
     found = [one for one in parts if one is not None]
     is_ready = all(one.ready for one in found)
     return given(Readiness(is_ready, found), status=200 if is_ready else 503)
@@ -88,6 +90,18 @@ async def _ledger_part(settings: Settings) -> Part:
     except CollectorError as error:
         return Part("ledger", ready=False, code=error.code)
     return Part("ledger", ready=True)
+
+
+async def _alerts_part(sources: Sources) -> Part | None:
+    """How the alerts are; None where no detections have run."""
+    if not sources.has_alerts:
+        return None
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            trouble = await sources.alerts_trouble()
+    except TimeoutError:
+        return Part("alerts", ready=False, code="unavailable")
+    return Part("alerts", ready=trouble is None, code="" if trouble is None else trouble.code)
 
 
 async def _metrics(call: Call) -> Response:
@@ -179,7 +193,7 @@ _WATCHED = (
         name="ready",
         method="GET",
         path="/readyz",
-        title="Whether lake and ledger can be read",
+        title="Whether lake, ledger and alerts can be read",
         says="503, with the same document, where one of them cannot.",
         tag=TAG,
         answer=_ready,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
-from m365watch.board.narrowing import NOT
+from m365watch.board.narrowing import NOT, is_one_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.shapes import (
@@ -25,6 +25,7 @@ from m365watch.board.shapes import (
     Way,
 )
 from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.tenant_names import Names, names_among
 from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
@@ -60,10 +61,10 @@ def is_narrow(view: View, kept: KeptAlert) -> bool:
     alert = kept.alert
     for name, kinds in _KINDS_OF.items():
         wanted = view.narrowing.of(name)
-        if wanted and not any(kind in kinds and value.lower() in wanted for kind, value in alert.entities):
+        about = [value for kind, value in alert.entities if kind in kinds]
+        if wanted and not any(is_one_of(name, wanted, one) for one in about):
             return False
-        unwanted = view.narrowing.of(f"{NOT}{name}")
-        if unwanted and any(kind in kinds and value.lower() in unwanted for kind, value in alert.entities):
+        if any(is_one_of(name, view.narrowing.of(f"{NOT}{name}"), one) for one in about):
             return False
     rule, technique = view.given("rule"), view.given("technique")
     return (not rule or rule == alert.rule_id) and (not technique or technique in alert.techniques)
@@ -124,7 +125,9 @@ async def queue(view: View, sources: Sources) -> Shape:
     empty = None if meant else _why_none(len(found), len(in_state))
     more = len(meant) - SHOWN_MAX
     cut = f"and {more:,} more: narrow the queue, or close some" if more > 0 else ""
-    rows = [waiting_of(view, one) for one in meant[:SHOWN_MAX]]
+    known = {one.tenant_id.lower() for one in sources.settings.tenants}
+    named = await names_among(view, sources, known if view.tenants is None else known & {*view.tenants})
+    rows = [waiting_of(view, one, named=named) for one in meant[:SHOWN_MAX]]
     return Queue(rows, choices, _filters(view, found), cut=cut, none=empty)
 
 
@@ -157,9 +160,10 @@ def _why_none(in_time: int, in_state: int) -> Empty:
     )
 
 
-def waiting_of(view: View, kept: KeptAlert) -> Waiting:
-    """An alert as a line of the queue."""
+def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
+    """An alert as a line of the queue; it says whose it is where there are several tenants."""
     alert = kept.alert
+    tenant = alert.tenant.lower()
     who = f"{kept.changed_by}: {kept.reason}" if kept.reason else kept.changed_by
     return Waiting(
         alert.id,
@@ -176,6 +180,7 @@ def waiting_of(view: View, kept: KeptAlert) -> Waiting:
             for one in alert.techniques
         ],
         who,
+        Way(named.get(tenant, tenant), view.narrowed_url(PATH, "tenant", tenant)) if named else None,
     )
 
 

@@ -9,13 +9,14 @@ from m365watch.board.pages import health_delivery, health_detecting, health_hour
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
-    are_many,
     counted_cell,
     feed_words,
+    names_of,
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Grid, Heading, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.view import View
 from m365watch.board.words import counted, short, span_words
 from m365watch.expiry.ends import judge
@@ -67,21 +68,21 @@ async def figures(view: View, sources: Sources) -> Shape:
                 stopped or f"{throttled or 'none'} throttled now",
                 tone="ok" if well == len(going) else "high",
             ),
-            _lag_tile(view, tenants),
+            _lag_tile(view, tenants, await names_of(view, sources, (one.feed for one in feeds))),
             *_blob_tiles(feeds),
             ends,
         ]
     )
 
 
-def _lag_tile(view: View, tenants: list[TenantStanding]) -> Tile:
+def _lag_tile(view: View, tenants: list[TenantStanding], named: Names) -> Tile:
     going = [feed for one in tenants if one.state is not TenantState.STOPPED for feed in one.feeds]
     lags = [(lag_s, feed) for feed in going if (lag_s := feed.lag_s(view.now)) is not None]
     if not lags:
         return Tile("Furthest behind", "none", "nothing was listed yet", tone="medium")
     lag_s, feed = max(lags, key=lambda one: one[0])
     tone = "medium" if lag_s > LATE_S else "ok"
-    return Tile("Furthest behind", span_words(lag_s), str(feed.feed.content_type), tone=tone)
+    return Tile("Furthest behind", span_words(lag_s), feed_words(feed.feed, named=named), tone=tone)
 
 
 def _blob_tiles(feeds: list[FeedProgress]) -> list[Tile]:
@@ -129,7 +130,7 @@ async def feeds(view: View, sources: Sources) -> Shape:
     if not rows:
         return Grid((), (), empty=NO_LEDGER)
     collector = await see_collector(sources, (feed for _, feed in rows))
-    named = are_many(feed.feed for _, feed in rows)
+    named = await names_of(view, sources, (feed.feed for _, feed in rows))
     rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))
     more = len(rows) - FEEDS_SHOWN_MAX
     headings = (
@@ -154,7 +155,7 @@ async def feeds(view: View, sources: Sources) -> Shape:
 
 
 def _feed_row(
-    view: View, state: TenantState, feed: FeedProgress, *, named: bool, goes_on: bool
+    view: View, state: TenantState, feed: FeedProgress, *, named: Names, goes_on: bool
 ) -> list[Cell]:
     words, tone = _WORDS.get(state, str(state)), _TONES[state]
     if state is TenantState.RUNNING and not goes_on:

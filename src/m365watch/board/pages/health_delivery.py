@@ -15,10 +15,10 @@ from m365watch.board.ledger_reader import (
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
-    are_many,
     counted_cell,
     cut_words,
     feed_words,
+    names_of,
     sentence,
 )
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Shape
@@ -211,7 +211,7 @@ async def waiting(view: View, sources: Sources) -> Shape:
     found = await list_waiting(view, sources)
     if found is None:
         return Grid((), (), empty=NO_LEDGER)
-    named = are_many(one.feed for one in found)
+    named = await names_of(view, sources, (one.feed for one in found))
     headings = (
         Heading("Feed"),
         Heading("Tries", numeric=True),
@@ -240,7 +240,7 @@ async def quarantine(view: View, sources: Sources) -> Shape:
     found = await list_pieces(view, sources)
     if found is None:
         return Grid((), (), empty=NO_LEDGER)
-    named = are_many(one.feed for one in found if one.feed is not None)
+    named = await names_of(view, sources, (one.feed for one in found if one.feed is not None))
     headings = (
         Heading("Piece", numeric=True),
         Heading("Since", numeric=True),

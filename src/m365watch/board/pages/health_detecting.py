@@ -10,6 +10,7 @@ from m365watch.board.pages.health_words import NO_LEDGER, ago_cell, counted_cell
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Chart, Empty, Grid, Heading, Shape
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import names_among
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
@@ -32,6 +33,7 @@ async def throttling(view: View, sources: Sources) -> Shape:
     found = await list_throttling(view, sources)
     if found is None:
         return Chart((), HOUR_S, (), empty=NO_LEDGER)
+    named = await names_among(view, sources, found)
     inside = range(view.range.start_s // HOUR_S, -(-view.range.end_s // HOUR_S))
     rows = [
         (hour * HOUR_S // view.range.step_s * view.range.step_s, tenant, count)
@@ -51,7 +53,7 @@ async def throttling(view: View, sources: Sources) -> Shape:
         rows,
         colour=lambda one: colours[one],
         narrows=lambda one: ("tenant", one) if len(found) > 1 else None,
-        words=lambda one: one if len(found) > 1 else "Throttled answers",
+        words=lambda one: named.get(one.lower(), one) if named else "Throttled answers",
         empty=Empty(why, f"Each throttled answer is counted by the hour, for {_DAYS} days."),
     )
 

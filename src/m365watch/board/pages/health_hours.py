@@ -11,15 +11,16 @@ from m365watch.board.ledger_reader import FEEDS_READ_MAX, feeds_listed, list_aud
 from m365watch.board.pages.health_words import (
     NO_LEDGER,
     ago_cell,
-    are_many,
     at_cell,
     counted_cell,
     feed_words,
+    names_of,
     sentence,
 )
 from m365watch.board.series import ticks_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Heat, HeatCell, HeatRow, Shape
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
@@ -65,7 +66,7 @@ async def hours(view: View, sources: Sources) -> Shape:
         return _nothing(NO_LEDGER)
     step_h = next((one for one in _STEPS_H if len(span) <= one * STEPS_MAX), _STEPS_H[-1])
     found = sorted(found, key=lambda one: (_share_of(one.hours), str(one.feed)))
-    named = are_many(one.feed for one in found)
+    named = await names_of(view, sources, (one.feed for one in found))
     shown = [one for one in found[:ROWS_MAX] if _share_of(one.hours) <= 1]
     if not shown:
         return _nothing(Empty("No hour of this time was listed yet.", "See that m365watch run is running."))
@@ -110,7 +111,7 @@ def _share_of(hours: Sequence[HourStanding]) -> float:
     return sum(one.state in _SOUND for one in judged) / len(judged) if judged else 2.0
 
 
-def _row(view: View, found: FeedHours, span: range, *, step_h: int, named: bool) -> HeatRow:
+def _row(view: View, found: FeedHours, span: range, *, step_h: int, named: Names) -> HeatRow:
     steps = [_together(found.hours[place : place + step_h]) for place in range(0, len(span), step_h)]
     most = max((one.blobs for one in steps), default=0) or 1
     share = math.floor(_share_of(found.hours) * 1_000) / 10
@@ -165,7 +166,7 @@ async def gaps(view: View, sources: Sources) -> Shape:
         if one.end.timestamp() > view.range.start_s and one.start.timestamp() < view.range.end_s
     ]
     inside.sort(key=lambda one: (not one.is_unusual, -one.start.timestamp(), str(one.feed)))
-    named = are_many(one.feed for one in inside)
+    named = await names_of(view, sources, (one.feed for one in inside))
     headings = (
         Heading("From (UTC)"),
         Heading("Length", numeric=True),
@@ -185,7 +186,7 @@ async def gaps(view: View, sources: Sources) -> Shape:
     )
 
 
-def _gap_row(gap: Gap, *, named: bool) -> list[Cell]:
+def _gap_row(gap: Gap, *, named: Names) -> list[Cell]:
     seconds = (gap.end - gap.start).total_seconds()
     usual = "" if gap.usual_blobs is None else f"{gap.usual_blobs:,.0f}"
     tone = "high" if gap.is_unusual else "medium" if gap.usual_blobs is None else "muted"
@@ -218,7 +219,7 @@ async def audits(view: View, sources: Sources) -> Shape:
     if found is None:
         return Grid((), (), empty=NO_LEDGER)
     found.sort(key=lambda one: (one.is_proven, str(one.feed)))
-    named = are_many(one.feed for one in found)
+    named = await names_of(view, sources, (one.feed for one in found))
     figures = ("Listed", "Delivered", "Waiting", "Quarantined", "Lost", "Missing", "Repaired", "Remain")
     headings = (
         Heading("Feed"),
@@ -232,7 +233,7 @@ async def audits(view: View, sources: Sources) -> Shape:
     return Grid(headings, rows, empty=None if found else empty)
 
 
-def _name(feed: Feed, *, named: bool) -> Cell:
+def _name(feed: Feed, *, named: Names) -> Cell:
     return Cell(feed_words(feed, named=named), narrows=("tenant", feed.tenant_id) if named else None)
 
 

@@ -25,17 +25,19 @@ from m365watch.board.ledger_reader import (
 from m365watch.board.pages.health_words import (
     BY_ITSELF,
     NO_LEDGER,
-    are_many,
     bare_words,
     feed_words,
+    names_of,
     sentence,
 )
 from m365watch.board.shapes import Empty, Listing, Said
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
+from m365watch.errors import OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
@@ -72,18 +74,19 @@ async def needs(view: View, sources: Sources) -> Listing:
     if outputs is None:
         return Listing((), empty=NO_LEDGER)
     seen = outputs.values() if sees_every_tenant(view) else ()
-    named = len(tenants) > 1
+    named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
     # Where the file is says more of the machine than everybody who looks has to know.
     given = f"--config {quote(sources.settings.path.name)}"
     rows = [
         *_of_lake(view, await sources.lost_lake()),
+        *_of_alerts(await sources.alerts_trouble()),
         *_of_collector(tenants, collector, view.now, command=f"run {given}"),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
         *_of_credentials(applications or (), view.now),
-        *_of_audits(audits or (), f"audit {given} --repair", view.now),
-        *([] if gaps is None else _of_gaps(gaps)),
+        *_of_audits(audits or (), f"audit {given} --repair", view.now, named=named),
+        *([] if gaps is None else _of_gaps(gaps, named=named)),
         *(_of_trail(sources.trail_trouble()) if sees_every_tenant(view) else ()),
         *_of_pieces(len(pieces or ()), f"quarantine {given}"),
     ]
@@ -104,6 +107,14 @@ def _of_lake(view: View, lost: Path | None) -> list[Said]:
     return [Said(text, note=sentence(LAKE_BACK), tone="critical")]
 
 
+def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
+    if trouble is None:
+        return []
+    return [
+        Said(sentence(trouble.what), note=sentence((trouble.fix or "").replace("`", "")), tone="critical")
+    ]
+
+
 def _of_collector(
     tenants: Sequence[TenantStanding], seen: CollectorSeen, now: datetime, *, command: str
 ) -> list[Said]:
@@ -116,7 +127,7 @@ def _of_collector(
     return [Said(text, note=note, tone="high", commands=(f"m365watch {command}",))]
 
 
-def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: bool) -> list[Said]:
+def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names) -> list[Said]:
     """One line for each error, with the feeds that are in it."""
     groups: dict[tuple[str, str, str | None], list[FeedProgress]] = {}
     for tenant in tenants:
@@ -162,8 +173,7 @@ def _of_credentials(applications: Sequence[KnownApplication], now: datetime) -> 
     ]
 
 
-def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime) -> list[Said]:
-    named = are_many(one.feed for one in audits)
+def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime, *, named: Names) -> list[Said]:
     rows = []
     for audit in audits:
         name, at = feed_words(audit.feed, named=named), _ago(audit.at, now)
@@ -180,9 +190,8 @@ def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime) -> list
     return rows
 
 
-def _of_gaps(found: GapsFound) -> list[Said]:
+def _of_gaps(found: GapsFound, *, named: Names) -> list[Said]:
     unusual = [one for one in found.gaps if one.is_unusual]
-    named = are_many(one.feed for one in unusual)
     return [
         Said(
             f"{feed_words(one.feed, named=named)}: no content for "

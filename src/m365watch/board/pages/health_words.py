@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from m365watch.board.shapes import Cell, Empty
+from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import Names, names_among
+from m365watch.board.view import View
 from m365watch.board.words import span_words
 from m365watch.model import Feed
 
@@ -14,14 +17,17 @@ BY_ITSELF = "it is tried again by itself"
 TEXT_MAX = 240
 
 
-def are_many(feeds: Iterable[Feed]) -> bool:
-    """Whether feeds are of several tenants, so that their names have to say which."""
-    return len({one.tenant_id for one in feeds}) > 1
+async def names_of(view: View, sources: Sources, feeds: Iterable[Feed]) -> Names:
+    """The names of the tenants of feeds; none where they are of one, whose name need not be said."""
+    return await names_among(view, sources, {one.tenant_id for one in feeds})
 
 
-def feed_words(feed: Feed, *, named: bool) -> str:
-    """A feed's name, with its tenant where `named`."""
-    return str(feed) if named else str(feed.content_type)
+def feed_words(feed: Feed, *, named: Names) -> str:
+    """A feed's name, the tenant's in front where there are several."""
+    if not named:
+        return str(feed.content_type)
+    content = str(feed.content_type).removeprefix("Audit.")
+    return f"{named.get(feed.tenant_id.lower(), feed.tenant_id)} / {content}"
 
 
 def counted_cell(number: int, tone: str) -> Cell:

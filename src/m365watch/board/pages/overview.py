@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
+from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.queries import activity
@@ -28,6 +29,7 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.tenant_names import Names
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
 from m365watch.board.words import (
@@ -40,6 +42,7 @@ from m365watch.board.words import (
     workload_words,
 )
 from m365watch.detect.extension import Severity
+from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
 BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type"))
@@ -73,8 +76,8 @@ async def figures(view: View, sources: Sources) -> Shape:
             change_words(failed, failed_was),
             url=view.url("/sign-ins"),
         ),
-        await _alerts_tile(view, sources),
-        await _feeds_tile(view, sources),
+        await _read_or_trouble("Open alerts", _alerts_tile(view, sources)),
+        await _read_or_trouble("Feeds in order", _feeds_tile(view, sources)),
     ]
     return Tiles(tiles)
 
@@ -94,6 +97,14 @@ async def _sums(view: View, sources: Sources) -> dict[str, list[tuple[str, int]]
 
 def _first(counted: Sequence[tuple[str, int]]) -> int:
     return counted[0][1] if counted else 0
+
+
+async def _read_or_trouble(label: str, reading: Awaitable[Tile]) -> Tile:
+    """The tile; what cannot be read takes no other tile with it."""
+    try:
+        return await reading
+    except CollectorError as error:
+        return Tile(label, "unreadable", error.what, tone="critical")
 
 
 async def _alerts_tile(view: View, sources: Sources) -> Tile:
@@ -344,23 +355,23 @@ async def health(view: View, sources: Sources) -> Shape:
         Heading("Lost", numeric=True),
         Heading("Duplicates", numeric=True),
     )
-    many = len({one.feed.tenant_id for one in feeds}) > 1
+    named = await names_of(view, sources, (one.feed for one in feeds))
     collector = await see_collector(sources, feeds)
     states = {one.feed: _state_of(one, view.now, collector) for one in feeds}
     worst = sorted(feeds, key=lambda one: (FEED_TONES.index(states[one.feed][1]), str(one.feed)))
     more = len(feeds) - FEEDS_SHOWN_MAX
     return Grid(
         headings,
-        [_feed_row(one, view.now, states[one.feed], named=many) for one in worst[:FEEDS_SHOWN_MAX]],
+        [_feed_row(one, view.now, states[one.feed], named=named) for one in worst[:FEEDS_SHOWN_MAX]],
         cut=f"and {more:,} more feeds, none of them in a worse state" if more > 0 else "",
     )
 
 
-def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, named: bool) -> list[Cell]:
+def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, named: Names) -> list[Cell]:
     words, tone = state
     lag_s = feed.lag_s(now)
     return [
-        Cell(str(feed.feed if named else feed.feed.content_type), narrows=("tenant", feed.feed.tenant_id)),
+        Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id)),
         Cell(words, tone=tone),
         Cell("never" if lag_s is None else f"{span_words(lag_s)} ago", sorts=lag_s or 0),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),

@@ -27,7 +27,8 @@ function reloadSoon() {
 function told(news) {
   const known = first;
   first ??= news;
-  if (!news.feeds) say("off", "no collector has run yet");
+  if (news.unread) say("trouble", `the ${news.unread} cannot be read: see Health`);
+  else if (!news.feeds) say("off", "no collector has run yet");
   else if (news.gone) say("trouble", "the lake is gone: see Health");
   else if (news.stopped) say("trouble", news.stopped);
   else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);

@@ -1,6 +1,13 @@
 // The form that narrows a page offers the values that its records have.
 import { combobox } from "./combobox.js";
 
+// A time of one's own ends after it begins, and the browser says so.
+const between = document.querySelector(".between");
+between?.addEventListener("input", () => {
+  const [start, end] = between.querySelectorAll('input[type="datetime-local"]');
+  end.min = start.value;
+});
+
 const input = document.getElementById("value");
 const dimension = document.getElementById("dimension");
 if (input && dimension) {

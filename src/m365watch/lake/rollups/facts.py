@@ -123,6 +123,8 @@ class Slice:
     is_narrowed: bool = False
     """Whether it is for questions that name a value of its first column: others come to it last."""
     rows_per_group: int = ROWS_READ_TOGETHER
+    sorted_by: int = 1
+    """By how many of its columns, before time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +172,7 @@ class Rollup:
         columns = self.columns if part is None else part.columns
         grain_s = self.grain_s if part is None else part.grain_s
         names = ", ".join(columns)
-        first = self.order if part is None else part.columns[:1]
+        first = self.order if part is None else part.columns[: part.sorted_by]
         order = ", ".join(dict.fromkeys([*first, "at_s", *columns]))
         return (
             f"SELECT min(at_s) AS at_s, max(last_s) AS last_s, {names}, CAST(sum(n) AS BIGINT) AS n"
@@ -295,7 +297,7 @@ CHANGES = Rollup(
 """Changes one by one, with their own text: a table of them reads no other record."""
 _IS_FOREIGN = "logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id)"
 """Whether somebody was in a mailbox that is not their own."""
-_OF_READING = ("tenant_id", "workload", "outcome", "app_id", "user_id", "access")
+_OF_READING = ("is_read", "user_id", "tenant_id", "workload", "outcome", "app_id", "access")
 MAILBOXES = Rollup(
     "mailboxes",
     {
@@ -318,8 +320,8 @@ MAILBOXES = Rollup(
     },
     slices=(
         Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon", "is_foreign"), HOUR_S),
-        Slice("reading_places", ("is_read", *_OF_READING, "client_ip"), rows_per_group=49_152),
-        Slice("reading_folders", ("is_read", *_OF_READING, "program", "folder"), rows_per_group=49_152),
+        Slice("reading_places", (*_OF_READING, "client_ip"), rows_per_group=49_152, sorted_by=2),
+        Slice("reading_folders", (*_OF_READING, "program", "folder"), rows_per_group=49_152, sorted_by=2),
         Slice(
             "mailbox_days",
             ("user_id", *_KIND, "app_id", "mailbox", "logon", "access", "throttled", "is_foreign"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -16,15 +16,16 @@ import structlog
 from m365watch.adoption import AdoptionParts, adopt
 from m365watch.collection import CollectorRun, Outcome, RunParts
 from m365watch.config.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
-from m365watch.delivery import QueuedOutput
 from m365watch.entra.session import BODY_BYTES_MAX, Session
 from m365watch.errors import CollectorError
 from m365watch.feed.troubles import Troubles
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.thread import LedgerThread
 from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
-from m365watch.outputs.queue import QueueThread
+from m365watch.opening import Opening
+from m365watch.outputs.port import Output
+from m365watch.outputs.queue import QUEUES_FOLDER, BatchQueue
 from m365watch.reach import KeptAnnouncements, reach_feeds
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import KeptPages
@@ -203,7 +204,12 @@ class _Alive:
         ledger = await calls(self._open_ledger, names)
         outputs = make_outputs(place.stores, world, place.random)
         await self._adopt(outputs, ledger, calls)
-        queued, kept = await self._open_outputs(outputs, ledger, calls)
+        # Not by a block, which would close what a crash leaves as it is.
+        closing = AsyncExitStack()
+        opening = Opening(ledger, calls, closing)
+        for output in outputs:
+            await opening.open_output(output)
+        queued, kept = await opening.open_queues(self._queues(outputs), outputs, at=clock.now())
         session = Session(SimulatedTransport(place.service), body_bytes_max=BODY_BYTES_MAX)
         cycles = PullCycles(clock)
         parts = RunParts(
@@ -232,8 +238,7 @@ class _Alive:
         run = CollectorRun(parts, feeds, queued, started_at=world.now(), patience_s=patience_s)
         run.resume(kept)
         outcome = await run.until_end(once=self._once, stop=stop)
-        for one in queued:
-            await one.output.close()
+        await closing.aclose()
         await calls(ledger.close)
         if self._once and stop.is_set():
             world.accuse("a run that should end by itself did not")
@@ -255,41 +260,23 @@ class _Alive:
         turns = self._life.learning_turns
         if turns is not None and self._world.life > 1 and ledger.held.is_adoption_due():
             self._loop.crash_within(turns)
-        adopted = await adopt(parts, outputs, {one.name: self._queue(one.name) for one in outputs})
+        adopted = await adopt(parts, outputs, self._queues(outputs))
         if adopted is not None:
             self._world.ways.add(Way.ADOPTED)
             if adopted.queued:
                 self._world.ways.add(Way.ADOPTED_QUEUE)
 
-    def _queue(self, name: str) -> WatchedQueue:
-        return WatchedQueue(
-            self._world,
-            self._place.directory / "queues" / name,
-            output=name,
-            bytes_max=self._world.plan.queue_bytes_max,
-            wide_headers=False,
-        )
-
-    async def _open_outputs(
-        self, outputs: list[LakeLike | WireLike], ledger: SqliteLedger, calls: LedgerThread
-    ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
-        """As `app.Collector` does it: outputs first, then their queues, then all accounts are settled."""
-        queued, durable, found = [], {}, {}
-        for output in outputs:
-            known = await calls(ledger.output_position, output.name)
-            durable[output.name] = await output.open(
-                last_batch=known.last_batch,
-                position=known.position,
-                newest_batch=await calls(ledger.newest_batch),
+    def _queues(self, outputs: Sequence[Output]) -> dict[str, BatchQueue]:
+        return {
+            one.name: WatchedQueue(
+                self._world,
+                self._place.directory / QUEUES_FOLDER / one.name,
+                output=one.name,
+                bytes_max=self._world.plan.queue_bytes_max,
+                wide_headers=False,
             )
-            queue = self._queue(output.name)
-            found[output.name] = await calls(queue.open)
-            queued.append(QueuedOutput(output, queue, QueueThread()))
-        kept = await calls(ledger.settle_outputs, durable, queued=found, at=self._clock.now())
-        for one in queued:
-            for number in set(found[one.output.name]) - set(kept[one.output.name]):
-                await calls(one.queue.remove, number)
-        return queued, kept
+            for one in outputs
+        }
 
     def drop(self) -> None:
         """The process is gone: what it held is closed, and what was not committed is lost."""

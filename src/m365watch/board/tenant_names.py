@@ -1,0 +1,56 @@
+"""What tenants are called where more than one is in sight: by the domain of their people, or by an input."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from m365watch.board.lake_reader import Query
+from m365watch.board.narrowing import NOT_NARROWED
+from m365watch.board.sources import Sources
+from m365watch.board.time_range import read_range
+from m365watch.board.view import View
+from m365watch.errors import CollectorError
+
+Names = Mapping[str, str]
+"""Name by the tenant's id, in lower case."""
+_UNCHOSEN = ".onmicrosoft.com"
+"""A domain that every tenant has, and that few are known by."""
+_DOMAINS = Query(
+    "SELECT tenant_id, regexp_extract(user_id, '@([^@]+)$', 1) AS domain, count(DISTINCT user_id) AS people"
+    " FROM facts WHERE contains(user_id, '@') AND NOT contains(user_id, '#ext#') GROUP BY ALL"
+    " ORDER BY people DESC, domain LIMIT 2000",
+)
+
+
+async def name_tenants(view: View, sources: Sources) -> Names:
+    """The names of the tenants that the view may have, as far as something says them; no two are the same."""
+    tenants = view.access.tenants
+    inputs = {
+        one.tenant_id.lower(): one.input_name
+        for one in sources.settings.tenants
+        if tenants is None or one.tenant_id.lower() in tenants
+    }
+    everything = replace(view, narrowing=NOT_NARROWED, range=read_range({}, now=view.now), options=())
+    domains: dict[str, str] = {}
+    with suppress(CollectorError):
+        rows = await sources.ask(everything, _DOMAINS)
+        for tenant, domain, _ in sorted(rows, key=lambda row: row[1].endswith(_UNCHOSEN)):
+            domains.setdefault(tenant, domain)
+    names = inputs | domains
+    common = Counter(names.values())
+    return {
+        tenant: name if common[name] == 1 else f"{name} ({inputs.get(tenant) or tenant})"
+        for tenant, name in names.items()
+    }
+
+
+async def names_among(view: View, sources: Sources, tenants: Iterable[str]) -> Names:
+    """The name of each of these tenants, or its id; none where it is one tenant, which need not be said."""
+    several = {one.lower() for one in tenants}
+    if len(several) < 2:
+        return {}
+    names = await name_tenants(view, sources)
+    return {one: names.get(one, one) for one in several}
