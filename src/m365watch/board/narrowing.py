@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from m365watch.detect.alert import clean_text
+from m365watch.lake.filters.networks import Network
 from m365watch.values import dataclass
 
 DIMENSIONS = {
@@ -30,6 +33,9 @@ NAMES = frozenset({*DIMENSIONS, *NEGATED})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
 OUTCOMES = ("ok", "failed")
+ANY = "*"
+"""Stands for anything in a value of `PATTERNED`."""
+PATTERNED = frozenset({"workload", "operation", "user", "ip", "app"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,12 @@ class Narrowing:
 
     @property
     def named_columns(self) -> frozenset[str]:
-        """Those of which it names values that have to be there."""
-        return frozenset(DIMENSIONS[name] for name in self.values if name in DIMENSIONS)
+        """Those of which it names values, whole ones, that have to be there."""
+        return frozenset(
+            DIMENSIONS[name]
+            for name, values in self.values.items()
+            if name in DIMENSIONS and not any(is_pattern(name, one) for one in values)
+        )
 
     def with_value(self, name: str, value: str) -> Narrowing:
         """The same, and `value` alone under `name`; a negated name keeps the others that it has."""
@@ -87,6 +97,38 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
         if value not in kept and len(kept) < VALUES_MAX:
             kept.append(value)
     return Narrowing({name: tuple(found[name]) for name in (*DIMENSIONS, *NEGATED) if name in found})
+
+
+def is_pattern(name: str, value: str) -> bool:
+    """Whether a value stands for many: with `*` for anything, or as a network of addresses."""
+    return plain_name(name) in PATTERNED and (ANY in value or network_of(name, value) is not None)
+
+
+def network_of(name: str, value: str) -> Network | None:
+    """The network that a value of addresses means; None where it is none."""
+    if plain_name(name) != "ip" or "/" not in value:
+        return None
+    try:
+        return ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return None
+
+
+def is_one_of(name: str, values: Iterable[str], given: str) -> bool:
+    """Whether what a record or an alert says is one of the values, any that stand for many included."""
+    return any(_is(name, value, given.lower()) for value in values)
+
+
+def _is(name: str, value: str, given: str) -> bool:
+    if (network := network_of(name, value)) is not None:
+        try:
+            return ipaddress.ip_address(given) in network
+        except ValueError:
+            return False
+    if is_pattern(name, value):
+        parts = map(re.escape, value.lower().split(ANY))
+        return re.fullmatch(".*".join(parts), given, re.DOTALL) is not None
+    return value.lower() == given
 
 
 def unread_narrowing(query: Iterable[tuple[str, str]]) -> list[str]:

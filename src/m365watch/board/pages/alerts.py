@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
-from m365watch.board.narrowing import NOT
+from m365watch.board.narrowing import NOT, is_one_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.shapes import (
@@ -70,10 +70,10 @@ def is_narrow(view: View, kept: KeptAlert) -> bool:
     alert = kept.alert
     for name, kinds in _KINDS_OF.items():
         wanted = view.narrowing.of(name)
-        if wanted and not any(kind in kinds and value.lower() in wanted for kind, value in alert.entities):
+        about = [value for kind, value in alert.entities if kind in kinds]
+        if wanted and not any(is_one_of(name, wanted, one) for one in about):
             return False
-        unwanted = view.narrowing.of(f"{NOT}{name}")
-        if unwanted and any(kind in kinds and value.lower() in unwanted for kind, value in alert.entities):
+        if any(is_one_of(name, view.narrowing.of(f"{NOT}{name}"), one) for one in about):
             return False
     rule, technique = view.given("rule"), view.given("technique")
     return (not rule or rule == alert.rule_id) and (not technique or technique in alert.techniques)
