@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -17,11 +19,13 @@ import pytest
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
-from m365watch.board.pages import alert, alerts
+from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Listing, Queue, Records
+from m365watch.board.shapes import Case, Grid, Listing, Queue, Records, Several, Tile, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.detect.alert import AlertId
 from m365watch.detect.condition import Every, Like, Never
 from m365watch.detect.condition import Test as Asked
 from m365watch.detect.desk import set_states
@@ -34,6 +38,8 @@ from m365watch.respond.journal import Journal, Line
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
 EVERY = "range=30d"
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
@@ -61,6 +67,98 @@ def test_the_worst_waits_first(sources: Sources) -> None:
     assert ranks == sorted(ranks, reverse=True)
     assert min(ranks) >= Severity.MEDIUM.rank
     assert set(shown) < set(every)
+
+
+def test_what_is_acknowledged_waits_no_more(board: Board, sources: Sources, kept: KeptAlert) -> None:
+    """It leaves the queue, its figure and the overview's; all open ones of lesser rank move up."""
+
+    def told() -> tuple[int, int, int, bool]:
+        rows = asyncio.run(queue_of(sources, f"{EVERY}&severity=critical")).rows
+        figures, over = (
+            {
+                tile.label: int(tile.value.replace(",", ""))
+                for tile in tiles_of(page, sources)
+                if tile.value.isdigit()
+            }
+            for page in (alerts, overview)
+        )
+        is_there = kept.alert.id in {one.id for one in rows}
+        return len(rows), figures["Critical"], over["Open alerts"], is_there
+
+    before = told()
+    assert put(board, ids=[kept.alert.id], state="acknowledged").status == 200
+    after = told()
+
+    assert before[0] == before[1]
+    assert after == (before[0] - 1, before[1] - 1, before[2] - 1, False)
+    [looked_into] = asyncio.run(queue_of(sources, f"{EVERY}&state=acknowledged")).rows
+    assert looked_into.id == kept.alert.id
+
+
+def tiles_of(page: ModuleType, sources: Sources) -> Sequence[Tile]:
+    shape = asyncio.run(page.figures(view_of(EVERY), sources))
+    assert isinstance(shape, Tiles)
+    return shape.tiles
+
+
+def test_a_figure_leads_to_as_many_alerts(sources: Sources) -> None:
+    """Each tile, and each rule of the overview; a rule's only alert is led to itself."""
+    for tile in tiles_of(alerts, sources):
+        assert counted_at(sources, tile.url) == int(tile.value.replace(",", "")), tile.label
+    panel = asyncio.run(overview.alerts(view_of(EVERY), sources))
+    assert isinstance(panel, Several)
+    grid = panel.parts[1]
+    assert isinstance(grid, Grid)
+    assert {row[1].text == "1" for row in grid.rows} == {True, False}
+    for row in grid.rows:
+        if row[1].text == "1":
+            assert urlsplit(row[2].url).path == "/alert"
+        else:
+            assert counted_at(sources, row[2].url) == int(row[1].text)
+
+
+def counted_at(sources: Sources, url: str) -> int:
+    """The alerts of a queue, over all of its pages."""
+    count = 0
+    while url:
+        assert urlsplit(url).path == "/alerts"
+        shown = asyncio.run(queue_of(sources, urlsplit(url).query))
+        count += len(shown.rows)
+        url = shown.after
+    return count
+
+
+class Busy(Sources):
+    """Has as many alerts as come together in a bad week: each of its own is there often."""
+
+    async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
+        found = await super().list_alerts(view, **asked) or []
+        many = [
+            replace(one, alert=replace(one.alert, id=AlertId(f"{n:032x}"))) for n, one in enumerate(found * 9)
+        ]
+        return many[:250]
+
+
+def test_a_long_queue_has_pages(sources: Sources) -> None:
+    """Every alert is on one of them; one after the last is the last, and a choice begins anew."""
+    busy = Busy(sources.settings, sources.facts, sources.clock)
+    every = f"{EVERY}&severity=informational"
+    pages = [asyncio.run(queue_of(busy, f"{every}&sheet={n}")) for n in ("", "1", "2", "99", "-1")]
+
+    assert [(len(one.rows), one.cut) for one in pages[:3]] == [
+        (100, "1 to 100 of 250"),
+        (100, "101 to 200 of 250"),
+        (50, "201 to 250 of 250"),
+    ]
+    assert len({row.id for one in pages[:3] for row in one.rows}) == 250
+    assert [row.id for row in pages[3].rows] == [row.id for row in pages[2].rows]
+    assert [row.id for row in pages[4].rows] == [row.id for row in pages[0].rows]
+    assert [(bool(one.before), bool(one.after)) for one in pages[:3]] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
+    assert not any("sheet" in way.url for choice in pages[2].choices for way in choice.ways)
 
 
 def test_the_queue_is_narrowed_by_its_url(sources: Sources) -> None:
@@ -219,6 +317,44 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert isinstance(plan, Listing)
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
     assert all(one.url.startswith("/alert?") for one in plan.rows if not one.commands)
+
+
+def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
+    """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    longest = max(every, key=lambda one: min(one.alert.last_at_ms - one.alert.first_at_ms, 7 * DAY_MS)).alert
+    assert longest.last_at_ms - longest.first_at_ms > 2 * HOUR_MS
+    late = replace(longest, first_at_ms=longest.last_at_ms)
+
+    found = asyncio.run(alert._find_evidence(view_of(), sources, late))
+
+    assert set(found) == set(longest.evidence)
+
+
+def test_what_an_alert_lacks_is_told_apart(sources: Sources) -> None:
+    """What the lake does not hold is another thing than what the alert only counts."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    full = max(every, key=lambda one: one.alert.count).alert
+    assert full.count > len(full.evidence)
+
+    shown = asyncio.run(alert.evidence(view_of(f"alert={full.id}"), sources))
+
+    assert isinstance(shown, Records)
+    assert (
+        shown.cut == f"and {full.count - len(full.evidence):,} more, of which the alert keeps the count alone"
+    )
+
+
+def test_an_alert_names_those_of_the_same_records(sources: Sources) -> None:
+    """As the command does; itself is not among them."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    one = next(one.alert for one in every if one.alert.detection.startswith("C"))
+
+    others = asyncio.run(alert.related(view_of(f"alert={one.id}"), sources))
+
+    assert isinstance(others, Listing)
+    assert others.rows
+    assert all(f"alert={one.id}" not in row.url for row in others.rows)
 
 
 RAW = json.dumps(

@@ -49,6 +49,30 @@ def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
     assert again == view
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("result=bad", "result=bad is not ok or failed"),
+        ("type=abc", "type=abc is not a number"),
+        ("not-usertype=admin", "not-usertype=admin is not a number"),
+        ("user=%00", "user is no text"),
+        ("range=5y", "range=5y is not one of 1h, 6h, 24h, 3d, 7d, 30d, 90d"),
+        ("from=x", "from=x and to= are no two instants, the earlier first, of at most 400 days"),
+        ("&".join(f"user=u{one}" for one in range(21)), "of user the first 20 values count"),
+    ],
+)
+def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str) -> None:
+    """The page says what it does without, and a file that cannot say it is refused."""
+    page = asyncio.run(ask(board, f"/trail?{asked}")).text
+    file = asyncio.run(ask(board, f"/export/health/feeds.csv?{asked}"))
+    right = view_of("result=ok&type=15&user=ann@contoso.example&range=24h&alert=&from=&to=")
+
+    assert f"cannot be read: {told}." in page
+    assert (file.status, file.text) == (400, f"{told}\n")
+    assert right.unread == ()
+    assert 'class="unread"' not in asyncio.run(ask(board, "/trail?range=24h&result=ok")).text
+
+
 @given(QUERIES)
 def test_a_span_has_few_steps_and_full_hours(asked: dict[str, str]) -> None:
     """A chart has a bounded number of steps; what is longer than some hours can be served by rollups."""

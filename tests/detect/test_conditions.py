@@ -131,6 +131,28 @@ def test_a_filter_on_an_absent_field_lets_the_record_through(tmp_path: Path) -> 
     assert fires(tmp_path, detection, {"Operation": "Op"})
 
 
+@pytest.mark.parametrize(
+    ("subjects", "fires_now"),
+    [
+        (["Security alert"], True),
+        (["Security alert: new SIGN-IN"], False),
+        (["Security alert: new sign-in", "Code red"], True),
+        (["Sign-in", "Minutes"], False),
+    ],
+)
+def test_a_value_with_a_part_too_many_does_not_count(
+    tmp_path: Path, subjects: list[str], fires_now: bool
+) -> None:
+    """`without` judges each value by itself: one that is left out hides no other; a list may stand in it."""
+    (tmp_path / "rules" / "lists").mkdir(parents=True)
+    (tmp_path / "rules" / "lists" / "everyday.txt").write_text("sign-in\nlogin\n")
+    detection = {"s": {"AffectedItems.Subject|contains": ["alert", "code"]}, "condition": "s"}
+    fields = {"AffectedItems": [{"Subject": one} for one in subjects]}
+    extension = {"without": {"AffectedItems.Subject": "%everyday%"}}
+
+    assert fires(tmp_path, detection, fields, m365watch=extension) is fires_now
+
+
 @pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", "(?<=a)b", "(", "[", "a{100000}"])
 def test_a_pattern_that_could_take_for_ever_is_refused(tmp_path: Path, pattern: str) -> None:
     """What only backtracking can match is told when the rules are loaded, with the file."""

@@ -59,6 +59,11 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch.entity.user: m365.who is no derived field",
         ),
         (
+            {"m365watch": {"without": {"Subject": "x"}}},
+            "Subject",
+            "m365watch.without.Subject: no selection asks whether Subject `contains` something",
+        ),
+        (
             {"m365watch": {"explanation": "{who} did"}},
             "explanation",
             "m365watch.explanation: {who} is neither an entity nor a field",

@@ -20,6 +20,7 @@ def risks(
     points: int = 30,
     exceptions: Exceptions | None = None,
     high: frozenset[int] = frozenset(),
+    detection: str = "",
 ) -> list[Alert]:
     """The alerts about risk, with ten rules of so many points, on the operations 0 to 9."""
     texts = [
@@ -29,7 +30,12 @@ def risks(
             id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
             level="high" if number in high else "medium",
             tags=[f"attack.t10{number:02}", "attack.persistence"],
-            m365watch={"risk": points, "quiet": "1h", "entity": {"user": "UserId", "address": "ClientIP"}},
+            m365watch={
+                "risk": points,
+                "quiet": "1h",
+                "entity": {"user": "UserId", "address": "ClientIP"},
+                "detection": detection,
+            },
         )
         for number in range(10)
     ]
@@ -57,7 +63,7 @@ def test_ten_weak_signs_on_one_account_are_one_strong_alert(tmp_path: Path) -> N
     assert alert.entity("user") == "ann@contoso.example"
     assert alert.evidence == tuple(f"record-{number * 3_600}" for number in range(10))
     assert alert.explanation == (
-        "ann@contoso.example has 100 points of risk within a week: "
+        "ann@contoso.example has 170 points of risk within a week: "
         + ", ".join(f"Rule {number}" for number in range(10))
         + "."
     )
@@ -77,13 +83,31 @@ def test_two_rules_are_two_alerts_and_no_third(tmp_path: Path) -> None:
     assert risks(tmp_path, *records, points=60) == []
 
 
+def test_ten_signs_weigh_more_than_one_ten_times(tmp_path: Path) -> None:
+    """Eight weak signs are an alert; two of them with dozens of repeats of a third are none."""
+    different = [record(number * 3_600, Operation=f"Op{number}") for number in range(8)]
+    repeated = [record(number * 7_200, Operation=f"Op{min(number, 2)}") for number in range(80)]
+
+    assert len(risks(tmp_path, *different, points=5)) == 1
+    assert risks(tmp_path, *repeated, points=5) == []
+    assert risks(tmp_path, *repeated, points=14) == []
+
+
+def test_rules_of_one_detection_are_one_sign(tmp_path: Path) -> None:
+    """Microsoft's alerts come in five ways, and tell of everyday work in each."""
+    records = [record(number * 3_600, Operation=f"Op{number}") for number in range(5)]
+
+    assert len(risks(tmp_path, *records, points=15)) == 1
+    assert risks(tmp_path, *records, points=15, detection="A01") == []
+
+
 def test_a_rule_that_repeats_counts_less_each_time(tmp_path: Path) -> None:
-    """Fifteen points and its repetitions stay below thirty; with two more rules that is enough."""
+    """Sixteen points and its repetitions stay below twenty-two; with two more rules that is enough."""
     often = [record(number * 7_200, Operation="Op1") for number in range(5)]
     others = [record(50_000, Operation="Op2"), record(60_000, Operation="Op3")]
 
-    assert len(risks(tmp_path, *often, *others, points=15)) == 1
-    assert risks(tmp_path, often[0], *others, points=15) == []
+    assert len(risks(tmp_path, *often, *others, points=16)) == 1
+    assert risks(tmp_path, often[0], *others, points=16) == []
 
 
 def test_what_a_high_alert_has_told_is_not_told_again(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 from m365watch.clock import SystemClock
 from m365watch.simulator.directory import SimulatedDirectory
+from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.population import populate
 from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.simulator.shapes.directory import application_target
 
 ANN, EVE = "ann@contoso.example", "eve@contoso.example"
 RULES = f"/users/{ANN}/mailFolders/inbox/messageRules"
@@ -82,3 +84,24 @@ def test_the_simulated_tenant_has_its_people_and_the_intruders_rule() -> None:
             return [rule["displayName"] for name in listed for rule in read(directory, name)]
 
     assert "." in asyncio.run(main())
+
+
+def test_an_application_that_a_record_names_is_there_with_its_secrets() -> None:
+    """A record of new secrets has the object id of the registration; Graph answered 404 for it."""
+    organisation = Organisation(3, "6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f", users=20)
+    directory = SimulatedDirectory()
+    populate(directory, organisation.accounts(), [], applications=organisation.applications())
+    [one, *_] = organisation.applications()
+    named = application_target(one, principal=False).object_id.removeprefix("Application_")
+    own = f"/applications/{named}/passwordCredentials"
+
+    found = directory.answer("GET", f"/applications/{named}", {"$select": "id,appId"}, {})
+    assert found is not None
+    principal = directory.answer("GET", f"/servicePrincipals(appId='{found['appId']}')", {}, {})
+    assert principal is not None
+    assert principal["accountEnabled"]
+    assert read(directory, f"/servicePrincipals(appId='{one.app_id}')/passwordCredentials") == []
+    first, second = read(directory, own)
+    assert (first["displayName"], second["displayName"]) == ("owner", "renewed")
+    directory.answer("POST", f"/applications/{named}/removePassword", {}, {"keyId": second["keyId"]})
+    assert read(directory, own) == [first]

@@ -10,7 +10,14 @@ from m365watch.board.narrowing import DIMENSIONS, OUTCOMES
 from m365watch.board.queries.values import values_of
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
-from m365watch.board.words import application_words, record_type_words, short, user_type_words, workload_words
+from m365watch.board.words import (
+    application_words,
+    named_so,
+    record_type_words,
+    short,
+    user_type_words,
+    workload_words,
+)
 from m365watch.lake.filters.fields import FIELDS, Field, field_named
 from m365watch.values import dataclass
 
@@ -104,7 +111,8 @@ async def list_values(view: View, sources: Sources, name: str, typed: str) -> li
     if name not in DIMENSIONS or len(typed) > TYPED_MAX:
         return []
     words = _WORDS.get(name)
-    rows = await sources.ask(view, values_of(DIMENSIONS[name]), typed=typed)
+    named = [one.lower() for one in named_so(name, typed)] if typed else []
+    rows = await sources.ask(view, values_of(DIMENSIONS[name]), typed=typed, named=named or [""])
     return [_choice(str(value), count, words(str(value)) if words else "") for value, count in rows]
 
 

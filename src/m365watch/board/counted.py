@@ -80,7 +80,7 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
 
 async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:
     """All of it from one look, if there are at most so many records; None if there are more."""
-    if view.narrowing.of("user") and at_once:
+    if "user_id" in view.narrowing.named_columns and at_once:
         return await sources.ask(view, trails.LIFE)  # what is sorted by person has it together
     totals = await sources.ask(view, trails.TOTALS)
     if totals and totals[0][0] > at_once:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from m365watch.board.dimensions import dimension_words, value_words
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE
+from m365watch.board.narrowing import NOT, NOT_NARROWED
+from m365watch.board.queries.activity import TOTAL
 from m365watch.board.shapes import Empty
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+
+_ANYTHING = "A * stands for anything"
+_HINTS = {
+    "user": f"{_ANYTHING}: ann* finds whoever begins so. Or choose a longer time.",
+    "ip": f"{_ANYTHING}, and 203.0.113.0/24 is a network. Or choose a longer time.",
+    "operation": f"{_ANYTHING}: *inboxrule* finds all that have it in their names. Or choose a longer time.",
+    "app": f"It is the application's id, and {_ANYTHING.lower()}. Or choose a longer time.",
+}
 
 
 async def no_records(view: View, sources: Sources, *, of: str = "records") -> Empty:
@@ -22,5 +35,21 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
     if not (await sources.facts.snapshot()).days:
         return Empty("No record has arrived yet.", "m365watch status says what the collector is waiting for.")
     if view.narrowing.values:
-        return Empty(f"No {of} are this narrow in this time.", "Take a filter out, or choose a longer time.")
+        return await _too_narrow(view, sources, of)
     return Empty(f"There are no {of} in this time.", "Choose a longer time, or look at Health for gaps.")
+
+
+async def _too_narrow(view: View, sources: Sources, of: str) -> Empty:
+    """Which filter leaves nothing by itself, if one does; and how else it may be written."""
+    for name, value in view.narrowing.pairs():
+        if name.startswith(NOT) or name == "tenant":
+            continue
+        alone = replace(view, narrowing=NOT_NARROWED.with_value(name, value))
+        if not (await sources.ask(alone, TOTAL) or [(0,)])[0][0]:
+            said = (
+                f"No record of this time has the {dimension_words(name).lower()} {value_words(name, value)}."
+            )
+            return Empty(said, _HINTS.get(name, "Take it out, or choose a longer time."))
+    return Empty(
+        f"No {of} of this time fulfil all filters together.", "Take one out, or choose a longer time."
+    )

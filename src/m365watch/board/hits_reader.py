@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from m365watch.board.narrowing import plain_name
+from m365watch.board.narrowing import is_pattern, plain_name
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
 from m365watch.lake.filters.fields import Kind, field_named
 from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
-from m365watch.lake.filters.terms import Every, Holds, Match, Not, Term, Wanted
+from m365watch.lake.filters.terms import Every, Holds, Match, Not, Some, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
@@ -88,9 +88,14 @@ def _narrowed(view: View) -> list[Term]:
         if plain == "tenant" or field is None:
             continue
         whole = field if field.kind in {Kind.NUMBER, Kind.RESULT} else replace(field, kind=Kind.TEXT)
-        is_quoted = whole.kind is Kind.TEXT
-        match = Match(whole, tuple(Wanted(one, 0, is_quoted) for one in values))
-        terms.append(match if name == plain else Not(match))
+        wholes = tuple(
+            Wanted(one, 0, is_quoted=whole.kind is Kind.TEXT) for one in values if not is_pattern(name, one)
+        )
+        patterns = tuple(Wanted(one, 0) for one in values if is_pattern(name, one))
+        wide = replace(field, kind=Kind.ADDRESS if plain == "ip" else Kind.TEXT)
+        matches = tuple(Match(of, given) for of, given in ((whole, wholes), (wide, patterns)) if given)
+        one_of = matches[0] if len(matches) == 1 else Some(matches)
+        terms.append(one_of if name == plain else Not(one_of))
     return terms
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from m365watch.board.ledger_reader import see_collector
-from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.sources import WAITING, Sources
 from m365watch.board.view import View
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
@@ -42,7 +42,7 @@ async def _standing(view: View, sources: Sources) -> str:
     unread = ""
     try:
         feeds = await sources.list_feeds(now) or []
-        alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+        alerts = await sources.list_alerts(now, states=WAITING, severity_min=Severity.MEDIUM) or []
     except LedgerUnusable:
         unread = "ledger"
     except OutputUnusable:

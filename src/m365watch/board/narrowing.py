@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from m365watch.detect.alert import clean_text
+from m365watch.lake.filters.networks import Network
 from m365watch.values import dataclass
 
 DIMENSIONS = {
@@ -25,9 +29,13 @@ NOT = "not-"
 NEGATED = tuple(f"{NOT}{name}" for name in DIMENSIONS if name not in {"tenant", "result"})
 _IN_ORDER = (*DIMENSIONS, *NEGATED)
 NUMBERS = frozenset({"type", "usertype"})
+NAMES = frozenset({*DIMENSIONS, *NEGATED})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
 OUTCOMES = ("ok", "failed")
+ANY = "*"
+"""Stands for anything in a value of `PATTERNED`."""
+PATTERNED = frozenset({"workload", "operation", "user", "ip", "app"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,12 @@ class Narrowing:
 
     @property
     def named_columns(self) -> frozenset[str]:
-        """Those of which it names values that have to be there."""
-        return frozenset(DIMENSIONS[name] for name in self.values if name in DIMENSIONS)
+        """Those of which it names values, whole ones, that have to be there."""
+        return frozenset(
+            DIMENSIONS[name]
+            for name, values in self.values.items()
+            if name in DIMENSIONS and not any(is_pattern(name, one) for one in values)
+        )
 
     def with_value(self, name: str, value: str) -> Narrowing:
         """The same, and `value` alone under `name`; a negated name keeps the others that it has."""
@@ -78,13 +90,64 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
     for name, given in query:
         value = clean_text(given)
         plain = plain_name(name)
-        if name not in {*DIMENSIONS, *NEGATED} or not value or not _can_be(plain, value):
+        if name not in NAMES or not value or not _can_be(plain, value):
             continue
         value = value.lower() if plain in {"user", "tenant", "ip", "app"} else value
         kept = found.setdefault(name, [])
         if value not in kept and len(kept) < VALUES_MAX:
             kept.append(value)
     return Narrowing({name: tuple(found[name]) for name in (*DIMENSIONS, *NEGATED) if name in found})
+
+
+def is_pattern(name: str, value: str) -> bool:
+    """Whether a value stands for many: with `*` for anything, or as a network of addresses."""
+    return plain_name(name) in PATTERNED and (ANY in value or network_of(name, value) is not None)
+
+
+def network_of(name: str, value: str) -> Network | None:
+    """The network that a value of addresses means; None where it is none."""
+    if plain_name(name) != "ip" or "/" not in value:
+        return None
+    try:
+        return ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return None
+
+
+def is_one_of(name: str, values: Iterable[str], given: str) -> bool:
+    """Whether what a record or an alert says is one of the values, any that stand for many included."""
+    return any(_is(name, value, given.lower()) for value in values)
+
+
+def _is(name: str, value: str, given: str) -> bool:
+    if (network := network_of(name, value)) is not None:
+        try:
+            return ipaddress.ip_address(given) in network
+        except ValueError:
+            return False
+    if is_pattern(name, value):
+        parts = map(re.escape, value.lower().split(ANY))
+        return re.fullmatch(".*".join(parts), given, re.DOTALL) is not None
+    return value.lower() == given
+
+
+def unread_narrowing(query: Iterable[tuple[str, str]]) -> list[str]:
+    """What `read_narrowing` leaves out of it, each with what it should be."""
+    told: list[str] = []
+    counts: Counter[str] = Counter()
+    for name, given in query:
+        if name not in NAMES or not given:
+            continue
+        value, plain = clean_text(given), plain_name(name)
+        counts[name] += 1
+        if not value:
+            told.append(f"{name} is no text")
+        elif not _can_be(plain, value):
+            wanted = " or ".join(OUTCOMES) if plain == "result" else "a number"
+            told.append(f"{name}={value} is not {wanted}")
+        elif counts[name] == VALUES_MAX + 1:
+            told.append(f"of {name} the first {VALUES_MAX} values count")
+    return told
 
 
 def plain_name(name: str) -> str:

@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
-from m365watch.board.narrowing import DIMENSIONS, NUMBERS, plain_name
+from m365watch.board.narrowing import ANY, DIMENSIONS, NUMBERS, is_pattern, network_of, plain_name
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
+from m365watch.lake.filters.networks import in_network
 from m365watch.lake.rollups.facts import (
     ACTIVITY,
     DAY_S,
@@ -303,14 +304,30 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
         plain = plain_name(name)
         column = DIMENSIONS[plain]
         assert column in rollup.columns  # noqa: S101 - the source was chosen for it
-        bound_as = [f"{name.replace('-', '_')}_{place}" for place in range(len(values))]
-        one_of = f"{column} IN ({', '.join(f'${one}' for one in bound_as)})"
-        parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
-        bound |= {
-            one: int(value) if plain in NUMBERS else value
-            for one, value in zip(bound_as, values, strict=True)
+        wholes = {
+            f"{name.replace('-', '_')}_{place}": int(value) if plain in NUMBERS else value
+            for place, value in enumerate(values)
+            if not is_pattern(name, value)
         }
+        tests = [f"{column} IN ({', '.join(f'${one}' for one in wholes)})"] if wholes else []
+        bound |= wholes
+        for place, value in enumerate(values):
+            if (network := network_of(name, value)) is not None:
+                tests.append(in_network(column, network))
+            elif is_pattern(name, value):
+                bound_as = f"{name.replace('-', '_')}_{place}"
+                tests.append(f"{column} ILIKE ${bound_as} ESCAPE '!'")
+                bound[bound_as] = _like(value)
+        one_of = f"({' OR '.join(tests)})"
+        parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
     return " AND ".join(parts), bound
+
+
+def _like(value: str) -> str:
+    """The value, in which `*` stands for anything, as LIKE has it."""
+    for special in "!%_":
+        value = value.replace(special, f"!{special}")
+    return value.replace(ANY, "%")
 
 
 def day_of(seconds: int) -> date:

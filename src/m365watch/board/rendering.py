@@ -11,28 +11,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from m365watch.board.narrowing import NUMBERS, plain_name
+from m365watch.board.dimensions import DIMENSION_WORDS, dimension_words, value_words
 from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import EXAMPLES
 from m365watch.board.shapes import Chart, Lanes, Shape, Track
 from m365watch.board.time_range import DAY_S, PRESETS, instant_words
 from m365watch.board.view import MENTIONS, View
-from m365watch.board.words import record_type_words, short, user_type_words, visible, workload_words
+from m365watch.board.words import (
+    short,
+    visible,
+)
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-_DIMENSION_WORDS = {
-    "tenant": "Tenant",
-    "workload": "Workload",
-    "type": "Record type",
-    "operation": "Operation",
-    "user": "User",
-    "usertype": "User type",
-    "result": "Result",
-    "ip": "Address",
-    "app": "Application",
-}
 SPARK_HEIGHT = 24
 SPARK_STEP = 4
 
@@ -62,7 +54,7 @@ class Templates:
         }
         self._environment.filters.update(filters)
         self._environment.globals |= {
-            "dimensions": _DIMENSION_WORDS,
+            "dimensions": DIMENSION_WORDS,
             "dimension_words": dimension_words,
             "pages": PAGES,
             "presets": PRESETS,
@@ -86,22 +78,6 @@ class Templates:
 def _finalise(value: object) -> object:
     """What a template prints of a value: markup as it is, texts with nothing hidden in them."""
     return visible(value) if type(value) is str else value
-
-
-def dimension_words(name: str) -> str:
-    """What narrows a view, as people read it: User, or User is not."""
-    plain = plain_name(name)
-    return _DIMENSION_WORDS[plain] + ("" if name == plain else " is not")
-
-
-def value_words(name: str, value: str) -> str:
-    """A value that narrows a view, as people read it."""
-    name = plain_name(name)
-    if name == "workload":
-        return workload_words(value)
-    if name in NUMBERS:
-        return (record_type_words if name == "type" else user_type_words)(int(value))
-    return value
 
 
 def chart_json(chart: Chart) -> str:

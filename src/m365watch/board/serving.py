@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news
+from m365watch.board.meaning import meant
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
@@ -158,12 +160,11 @@ class Board:
             return RedirectResponse(view.url(INVESTIGATION, **{name: value}), status_code=303)
         if request.query_params.get("sense") == "not" and f"{NOT}{name}" in NEGATED:
             name = f"{NOT}{name}"
-        url = (
-            view.narrowed_url(path, name, value)
-            if name in {*DIMENSIONS, *NEGATED} and value
-            else view.url(path)
-        )
-        return RedirectResponse(url, status_code=303)
+        if name not in {*DIMENSIONS, *NEGATED} or not value:
+            return RedirectResponse(view.url(path), status_code=303)
+        with suppress(CollectorError):
+            value = await meant(view, self._sources, name, value)
+        return RedirectResponse(view.narrowed_url(path, name, value), status_code=303)
 
     async def _panel(self, request: Request) -> Response:
         view, page, panel = self._asked(request)
@@ -186,6 +187,8 @@ class Board:
         view, page, panel = self._asked(request)
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if view.unread:  # a file has no heading that could say so
+            return PlainTextResponse(f"{'; '.join(view.unread)}\n", status_code=400)
         try:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:

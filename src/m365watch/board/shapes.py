@@ -182,6 +182,10 @@ class Queue:
     filters: Sequence[Way] = ()
     """What narrows it beside the choices; each URL takes one out."""
     cut: str = ""
+    before: str = ""
+    """The URL of the page before."""
+    after: str = ""
+    """The URL of the page after."""
     none: Empty | None = None
     """Why no alert is as the choices have it."""
     empty: Empty | None = None

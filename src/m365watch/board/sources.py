@@ -18,10 +18,12 @@ from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
+from m365watch.detect.alert import Alert
 from m365watch.detect.desk import (
     AlertsAsked,
     NoSuchAlert,
     find_alert,
+    find_related,
     list_history,
     set_states,
 )
@@ -52,6 +54,8 @@ from m365watch.respond.steps import Plan
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
 
+WAITING = frozenset({AlertState.OPEN})
+"""What waits for somebody; what is acknowledged, somebody looks into."""
 ACTIVE = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 
 
@@ -226,6 +230,11 @@ class Sources:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
         return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
+
+    async def list_related(self, view: View, kept: KeptAlert) -> list[Alert]:
+        """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
+        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        return await asyncio.to_thread(find_related, self._alert_file, kept.alert)
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""

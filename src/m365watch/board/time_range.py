@@ -103,6 +103,17 @@ def read_range(query: dict[str, str], *, now: datetime) -> TimeRange:
     return _whole(now_s - PRESETS[name][1], now_s + 1, name)
 
 
+def unread_range(query: dict[str, str]) -> list[str]:
+    """What `read_range` leaves out of it, each with what it should be."""
+    start, end, name = query.get("from", ""), query.get("to", ""), query.get("range", "")
+    if (start or end) and span_between(start, end) is None:
+        days = SPAN_MAX_S // DAY_S
+        return [f"from={start} and to={end} are no two instants, the earlier first, of at most {days} days"]
+    if name and name not in PRESETS and not start:
+        return [f"range={name} is not one of {', '.join(PRESETS)}"]
+    return []
+
+
 def span_between(start_text: str, end_text: str) -> TimeRange | None:
     """The span between two instants, in UTC where they do not say; None where they make none."""
     start, end = _seconds(start_text), _seconds(end_text)

@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from m365watch.board.access import Access
-from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing
-from m365watch.board.time_range import TimeRange, read_range
+from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing, unread_narrowing
+from m365watch.board.time_range import TimeRange, read_range, unread_range
+from m365watch.detect.alert import clean_text
 from m365watch.values import dataclass
 
 OPTIONS = (
@@ -26,6 +27,8 @@ OPTIONS = (
 MENTIONS = ("session", "mailbox", "site", "text")
 """What an investigation may be about that no column has by itself; of `text` any record that holds it."""
 _OPTION_CHARACTERS_MAX = 300
+UNREAD_SHOWN_MAX = 5
+_UNREAD_MAX = 120
 _LONG = {"q": 2_001, "sql": 8_001}
 """One character more than may be: whoever reads it says so, and takes no part of it for the whole."""
 
@@ -39,6 +42,8 @@ class View:
     range: TimeRange
     narrowing: Narrowing = NOT_NARROWED
     options: tuple[tuple[str, str], ...] = ()
+    unread: tuple[str, ...] = field(default=(), compare=False)
+    """What the URL asks for and cannot be meant: it is left out, and said."""
     _made: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, compare=False, repr=False)
     """What was made of the view before: a table links to the same few values row after row."""
 
@@ -122,4 +127,13 @@ def read_view(query: QueryParams, access: Access, *, now: datetime) -> View:
         range=read_range(dict(query), now=now),
         narrowing=read_narrowing(query.multi_items()),
         options=tuple(options),
+        unread=_unread(query),
     )
+
+
+def _unread(query: QueryParams) -> tuple[str, ...]:
+    pairs = query.multi_items()
+    told = [*unread_range(dict(query)), *unread_narrowing(pairs)]
+    return tuple(
+        clean_text(one) if len(one) <= _UNREAD_MAX else f"{clean_text(one)[:_UNREAD_MAX]}…" for one in told
+    )[:UNREAD_SHOWN_MAX]

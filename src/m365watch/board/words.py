@@ -84,6 +84,20 @@ _HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
+def named_so(name: str, typed: str, *, whole: bool = False) -> list[str]:
+    """The values of a dimension whose words have in them, or `whole` are, what somebody typed."""
+    words: dict[str, str] = {
+        "workload": _WORKLOADS,
+        "app": _APPLICATIONS,
+        "type": {str(number): one for number, one in _RECORD_TYPES.items()},
+        "usertype": {str(number): one for number, one in _USER_TYPES.items()},
+    }.get(name, {})
+    lower = typed.lower()
+    return [
+        value for value, one in words.items() if (lower == one.lower() if whole else lower in one.lower())
+    ]
+
+
 def workload_words(name: str) -> str:
     """A workload as people call it."""
     return _WORKLOADS.get(name, name)

@@ -58,8 +58,8 @@ class DetectionsSection(Section):
     which it holds."""
 
     risk_points: Whole = Field(default=50, ge=0, le=10_000, title="a whole number, 0 to 10,000")
-    """How many points the alerts of three rules or more have to put on one account, address, application or
-    site within a week, none of them high by itself, until that is an alert of its own; 0 for never."""
+    """How many points the alerts of three detections or more have to put on one account, address, application
+    or site within a week, none of them high by itself, until that is an alert of its own; 0 for never."""
 
     accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
         default=(), title="a domain, or a list of domains"

@@ -173,8 +173,12 @@ def _text_test(comparison: Comparison, *, field: str) -> TextTest:
         case OneOf(values):
             folded = frozenset(fold(value) for value in values)
             return lambda text: fold(text) in folded
-        case ContainsOneOf(values, place):
-            return _contains_one_of(tuple(fold(value) for value in values), place=place, fold=fold)
+        case ContainsOneOf(values, place, unless):
+            holds = _contains_one_of(tuple(fold(value) for value in values), place=place, fold=fold)
+            if not unless:
+                return holds
+            spoils = _contains_one_of(tuple(fold(value) for value in unless), place="anywhere", fold=fold)
+            return lambda text: holds(text) and not spoils(text)
         case Matches(pattern):
             return _matches(pattern, turn=spell_operation if field in _OPERATIONS else str)
         case Compared(order, number) if field:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from operator import eq, ge, gt, le, lt, ne
@@ -67,11 +67,12 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class ContainsOneOf:
-    """The value, in lower case, holds one of these texts at `place`."""
+    """The value, in lower case, holds one of these texts at `place`, and none of `unless` anywhere."""
 
     values: tuple[str, ...]
     place: str = "anywhere"
     """anywhere, start or end."""
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,24 @@ class Never:
 
 
 Condition = Test | Every | Some | Never
+
+
+def with_unless(condition: Condition, unless: Mapping[str, tuple[str, ...]]) -> Condition:
+    """The condition, in which values that hold one of these parts, by field, count under no `contains`."""
+    match condition:
+        case Never(part):
+            return Never(with_unless(part, unless))
+        case Every(parts):
+            return Every(tuple(with_unless(part, unless) for part in parts))
+        case Some(parts):
+            return Some(tuple(with_unless(part, unless) for part in parts))
+        case Test(str() as field, ContainsOneOf(values, place)) if field in unless:
+            return Test(field, ContainsOneOf(values, place, unless[field]))
+        case Test(str() as field, Like((Wildcard.MANY, str() as word, Wildcard.MANY), False)) if (
+            field in unless and not isinstance(word, Wildcard)
+        ):
+            return Test(field, ContainsOneOf((word.lower(),), unless=unless[field]))
+    return condition
 
 
 def list_tests(condition: Condition) -> Iterator[Test]:

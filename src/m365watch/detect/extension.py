@@ -132,6 +132,8 @@ class Extension:
     entity: Mapping[str, str] = field(default_factory=lambda: {"user": "UserId"})
     """By kind (user, address, app, mailbox, site, session, ...), the field whose value it is."""
     group_by: tuple[str, ...] = ()
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By field, parts of texts; a value that holds one counts under no `contains`. %name% is a list."""
     quiet: int = 86_400
     once: int | None = None
     """For `value_count`: of records with the same group and counted value, the first of each such stretch

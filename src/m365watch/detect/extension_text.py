@@ -128,6 +128,7 @@ class _Extension(_Part):
     aliases: Names = ()
     entity: dict[str, str] = Field(default_factory=lambda: {"user": "UserId"}, max_length=6)
     group_by: Annotated[Names, Field(max_length=6)] = ()
+    without: dict[str, Names] = Field(default_factory=dict, max_length=6)
     quiet: Span = 86_400
     once: Span | None = None
     headline: str = Field(default="", max_length=200)

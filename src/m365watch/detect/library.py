@@ -15,7 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from m365watch.config.files import read_small_file
 from m365watch.detect.compile import compile_condition
-from m365watch.detect.condition import Condition, list_fields
+from m365watch.detect.condition import Condition, list_fields, with_unless
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.extension_text import parse_extension
 from m365watch.detect.filters import FilterDraft, apply_filter
@@ -397,11 +397,13 @@ def _translate(draft: _Draft, names: Mapping[str, str]) -> Rule:
     parsed = draft.parsed
     if isinstance(parsed, SigmaCorrelationRule):
         return replace(_describe(draft), correlation=sigma.convert_correlation(parsed, find=find))
+    unless = sigma.expand_parts(draft.extension.without, lists=draft.lists)
+    selections = sigma.convert_selections(parsed, lists=draft.lists)
     return replace(
         _describe(draft),
         service=sigma.check_product(parsed),
-        condition=sigma.convert_condition(parsed, lists=draft.lists),
-        selections=sigma.convert_selections(parsed, lists=draft.lists),
+        condition=with_unless(sigma.convert_condition(parsed, lists=draft.lists), unless),
+        selections={name: with_unless(one, unless) for name, one in selections.items()},
     )
 
 

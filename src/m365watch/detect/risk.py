@@ -1,11 +1,13 @@
-"""Risk: what several rules say of one entity within a week adds up to one strong alert.
+"""Risk: what several detections say of one entity within a week adds up to one strong alert.
 
 Every alert puts its rule's points on each of its entities; where it names many of a kind, it says little of
-each, and they share them. Of one rule the first alert counts in full, the next half, then a quarter and so
-on, so that no rule alone, however often, comes to more than twice its points. It is told where it says more
-than the alerts that it is made of: three rules at least have to agree, none of their alerts is of high
-severity itself, and an address, application or site has more than one account behind it, and twice the
-points.
+each, and they share them. What counts is how many different signs there are. Rules of one detection are one
+sign, as are all the ways in which Microsoft's own alerts come; of one sign the first alert counts in full,
+the next a quarter, then a sixteenth and so on: what somebody does every day adds next to nothing, and no sign
+alone comes to more than four thirds of its points. On an account each sign beyond the third adds a tenth to
+the whole. It is told where it says more than the alerts that it is made of: three signs at least have to
+agree, none of their alerts is of high severity itself, and an address, application or site has more than one
+account behind it, and twice the points.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import Counter
 
 from m365watch.detect.alert import Alert, Match, clean_text
 from m365watch.detect.condition import Order
-from m365watch.detect.correlation.risk_window import ACCOUNT, ACTOR
+from m365watch.detect.correlation.risk_window import ACCOUNT, ACTOR, SIGN
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.rule import Correlation, Joined, Rule
 
@@ -47,7 +49,7 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
         path="built in",
         name="risk",
         status="stable",
-        description="Alerts of different rules on one entity within a week add up.",
+        description="Alerts of different detections on one entity within a week add up.",
         false_positives=("An administrator who changes many settings within few days.",),
         correlation=Correlation(
             joined=Joined.RISK,
@@ -92,6 +94,7 @@ def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
                 "entity": clean_text(value),
                 "alert": rule.title,
                 ACTOR: actor,
+                SIGN: alert.detection or rule.id,
                 TECHNIQUES: " ".join(alert.techniques),
                 TACTICS: " ".join(alert.tactics),
             },

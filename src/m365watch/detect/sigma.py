@@ -196,6 +196,19 @@ def convert_selections(rule: SigmaRule, *, lists: Lists) -> dict[str, Condition]
     }
 
 
+def expand_parts(without: Mapping[str, tuple[str, ...]], *, lists: Lists) -> dict[str, tuple[str, ...]]:
+    """The parts of texts by field, each list in the place of its %name%. Raises: Untranslatable."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field, parts in without.items():
+        texts: list[str] = []
+        for part in parts:
+            name = part.strip("%")
+            is_list = part == f"%{name}%"
+            texts += _list_of(name, Source("", lists, is_ours=True)) if is_list else [part]
+        found[field] = tuple(text.lower() for text in texts)
+    return found
+
+
 def convert_part(key: str | None, value: object, *, source: Source) -> Condition:
     """The condition of one line of a selection, or of texts without a field.
 
@@ -466,4 +479,5 @@ __all__ = [
     "convert_correlation",
     "convert_part",
     "convert_selections",
+    "expand_parts",
 ]

@@ -12,7 +12,7 @@ from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
-from m365watch.detect.correlation.risk_window import RULES_MIN
+from m365watch.detect.correlation.risk_window import SIGNS_MIN
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.prospects import may_be_fulfilled
 from m365watch.detect.rule import Correlation, Joined, Rule
@@ -112,7 +112,7 @@ def _may_hold(correlation: Correlation, tally: Tally) -> bool:
         case Joined.TEMPORAL | Joined.ORDERED:
             return _reaches(len(tally.sources), correlation)
         case Joined.RISK:
-            return len(tally.sources) >= RULES_MIN
+            return len(tally.sources) >= SIGNS_MIN
     return True
 
 

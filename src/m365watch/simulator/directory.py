@@ -64,9 +64,9 @@ class SimulatedDirectory:
         self.users[name.lower()] = made
         return str(made["id"])
 
-    def add_principal(self, app_id: str) -> str:
+    def add_principal(self, app_id: str, object_id: str = "") -> str:
         """An application that the tenant has let in; its object id."""
-        self.principals[app_id] = {"id": self._id(), "appId": app_id, "accountEnabled": True}
+        self.principals[app_id] = {"id": object_id or self._id(), "appId": app_id, "accountEnabled": True}
         return str(self.principals[app_id]["id"])
 
     def add_registration(self, app_id: str, object_id: str = "") -> str:

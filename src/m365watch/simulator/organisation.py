@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from m365watch.simulator.attacks.attack import Attack
+    from m365watch.simulator.estate import Application
     from m365watch.simulator.model import SimulatedRecord
 
 _USERS_MIN = 12
@@ -34,6 +35,7 @@ class Organisation:
         self.people: tuple[Person, ...] = invent_people(dice, domain=self.domain, count=users)
         estate = invent_estate(dice, tenant_id=tenant_id, domain=self.domain, people=self.people)
         diary = Diary(tenant_seed, self.people)
+        self._estate = estate
         self._noise = Noise(tenant_seed, estate=estate, diary=diary, records_per_day=records_per_day)
         self._campaigns = Campaigns(tenant_seed, estate)
 
@@ -55,6 +57,10 @@ class Organisation:
     def accounts(self) -> list[str]:
         """The names by which everybody signs in."""
         return [person.upn for person in self.people]
+
+    def applications(self) -> tuple[Application, ...]:
+        """Those that it has registered itself."""
+        return self._estate.applications
 
     def attack_records(self, start: datetime, end: datetime) -> list[bytes]:
         """What the attacks wrote in [start, end), in order of time within each."""

@@ -1,7 +1,8 @@
 """Who and what Graph finds in a simulated tenant: its accounts, and what its attacks have left behind.
 
 So that `m365watch respond --apply` has something to contain: the inbox rule, the grant, the role and the
-link that the records tell of are there until somebody takes them away.
+link that the records tell of are there until somebody takes them away, and so are the secrets of the
+organisation's own applications, of which its records tell by the object ids of their registrations.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
 from m365watch.simulator.directory import GRANTS, SimulatedDirectory
+
+if TYPE_CHECKING:
+    from m365watch.simulator.estate import Application
 
 Json = dict[str, Any]
 
@@ -19,10 +24,22 @@ _ROLES = "/roleManagement/directory/roleAssignments"
 _SCOPE = re.compile(r"Scope:\s*([^,\]]*)")
 
 
-def populate(directory: SimulatedDirectory, accounts: Iterable[str], records: Iterable[bytes]) -> None:
-    """Let the accounts be there, each with a mailbox, and what the records say was made."""
+_SECRETS = (("owner", "Q~8", "2023-11-06"), ("renewed", "x2T", "2024-02-26"))
+"""Name, first characters and first day of what an application proves itself with."""
+
+
+def populate(
+    directory: SimulatedDirectory,
+    accounts: Iterable[str],
+    records: Iterable[bytes],
+    *,
+    applications: Iterable[Application] = (),
+) -> None:
+    """Let the accounts be there, each with a mailbox, the organisation's applications, and what was made."""
     for name in accounts:
         _account(directory, name)
+    for application in applications:
+        _register(directory, application)
     directory.lists.setdefault(GRANTS, [])
     directory.lists.setdefault(_ROLES, [])
     for body in records:
@@ -38,6 +55,32 @@ def _account(directory: SimulatedDirectory, name: str) -> Json:
         directory.lists.setdefault(_rules_of(name), [])
         directory.lists.setdefault(f"/users/{name}/memberOf/microsoft.graph.group", [])
     return directory.users[name.lower()]
+
+
+def _register(directory: SimulatedDirectory, application: Application) -> None:
+    """An application of the organisation's own, with the secret of its owner and one that came later."""
+    directory.add_registration(application.app_id, application.object_id)
+    directory.add_principal(application.app_id, application.principal_id)
+    _let_list(directory, application.app_id)
+    for name, hint, day in _SECRETS:
+        secret = {
+            "displayName": name,
+            "hint": hint,
+            "keyId": str(uuid5(UUID(application.app_id), name)),
+            "startDateTime": f"{day}T09:00:00Z",
+        }
+        directory.add(f"/applications(appId='{application.app_id}')/passwordCredentials", secret)
+
+
+def _let_list(directory: SimulatedDirectory, app_id: str) -> None:
+    """What Graph lists of an application that is there, be it nothing."""
+    own, principal = f"/applications(appId='{app_id}')", f"/servicePrincipals(appId='{app_id}')"
+    for listed in (
+        f"{own}/passwordCredentials",
+        f"{principal}/passwordCredentials",
+        f"{principal}/appRoleAssignments",
+    ):
+        directory.lists.setdefault(listed, [])
 
 
 def _rules_of(name: str) -> str:
@@ -76,7 +119,7 @@ def _leave_grant(directory: SimulatedDirectory, record: Json) -> None:
         "scope": scope[1].strip() if scope else "",
     }
     directory.add(GRANTS, grant)
-    directory.lists[f"/servicePrincipals(appId='{app_id}')/appRoleAssignments"] = []
+    _let_list(directory, app_id)
 
 
 def _leave_role(directory: SimulatedDirectory, record: Json) -> None:

@@ -299,7 +299,8 @@ def _settle(directory: SimulatedDirectory, *, history: History, until: datetime)
 
     source = history.source
     if isinstance(source, Organisation):
-        populate(directory, source.accounts(), source.attack_records(history.started_at, until))
+        records = source.attack_records(history.started_at, until)
+        populate(directory, source.accounts(), records, applications=source.applications())
 
 
 def _history(identity: TenantIdentity, settings: SimulationSettings, started_at: datetime) -> History:

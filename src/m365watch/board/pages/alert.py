@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from m365watch.board.attack import tactic_words
+from m365watch.board.lake_reader import Row
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.narrowing import Narrowing
 from m365watch.board.pages.alerts import OFF, PATH, instant, waiting_of
@@ -18,14 +19,19 @@ from m365watch.board.queries import trails
 from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, Said, Shape
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.tenant_names import name_tenants
-from m365watch.board.time_range import HOUR_S, TimeRange
+from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import told_lines
 from m365watch.board.words import workload_words
+from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
 from m365watch.respond.steps import GraphCall, Step
 
+_DAYS_S = 8 * DAY_S
+"""Longer than any rule joins what belongs together."""
+_LOOKED_AROUND_S = ((0, HOUR_S), (DAY_S, DAY_S), (_DAYS_S, _DAYS_S))
+"""How far before and after an alert its records are looked for, until all are found."""
 NONE = Empty("There is no such alert.", "The queue shows those that there are.")
 
 
@@ -75,17 +81,34 @@ async def evidence(view: View, sources: Sources) -> Shape:
         return Records([], empty=NONE)
     alert = kept.alert
     at = around(view, alert)
-    wide = TimeRange(alert.first_at_ms // 1000 // HOUR_S * HOUR_S, alert.last_at_ms // 1000 + HOUR_S)
-    rows = await sources.ask(_of_tenant(at, alert.tenant, wide), trails.BY_ID, ids=list(alert.evidence))
+    once = await _find_evidence(at, sources, alert)
     rules = await sources.list_rules()
     lights = lights_of(rules.get(alert.rule_id), rules)
-    once = {row[0]: row for row in rows}
-    more = alert.count - len(once)
+    missing = [one for one in alert.evidence if one not in once]
+    uncounted = alert.count - len(alert.evidence)
+    cut = [
+        f"and {len(missing):,} more, which the lake does not hold (any more)" if missing else "",
+        f"and {uncounted:,} more, of which the alert keeps the count alone" if uncounted > 0 else "",
+    ]
     return Records(
         [record_shown(at, row, lights) for row in once.values()],
-        cut=f"and {more:,} more, of which the alert keeps the count alone" if more > 0 and once else "",
+        cut="; ".join(filter(None, cut)) if once else "",
         empty=None if once else Empty("The lake does not hold its records (any more).", _ids(alert.evidence)),
     )
+
+
+async def _find_evidence(view: View, sources: Sources, alert: Alert) -> dict[str, Row]:
+    """The rows of its records by their ids: those of joined alerts may be older than the alert, and later."""
+    ids = list(alert.evidence)
+    once: dict[str, Row] = {}
+    for before_s, after_s in _LOOKED_AROUND_S:
+        start_s = (alert.first_at_ms // 1000 - before_s) // HOUR_S * HOUR_S
+        span = TimeRange(start_s, -(-(alert.last_at_ms // 1000 + after_s) // HOUR_S) * HOUR_S)
+        rows = await sources.ask(_of_tenant(view, alert.tenant, span), trails.BY_ID, ids=ids)
+        once = {row[0]: row for row in rows}
+        if len(once) == len(ids):
+            break
+    return once
 
 
 def _ids(ids: tuple[str, ...]) -> str:
@@ -114,6 +137,24 @@ def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> Rec
         raw,
         tone="failed" if failed or outcome == "failed" else "",
     )
+
+
+async def related(view: View, sources: Sources) -> Shape:
+    """The alerts that rest on some of its records, such as those that it joins."""
+    kept = await _alert(view, sources)
+    if kept is None:
+        return Listing([], empty=NONE)
+    rows = [
+        Said(
+            one.title,
+            f"{one.first_seen_at:%m-%d %H:%M}",
+            str(one.severity).capitalize(),
+            tone=str(one.severity),
+            url=view.url("/alert", alert=one.id),
+        )
+        for one in await sources.list_related(view, kept)
+    ]
+    return Listing(rows, empty=None if rows else Empty("No other alert rests on any of its records."))
 
 
 async def check(view: View, sources: Sources) -> Shape:
@@ -208,7 +249,8 @@ PAGE = Page(
         Panel("check", "What to check next", check, width=4, tall="rows"),
         Panel("evidence", "Evidence", evidence, width=8, tall="rows"),
         Panel("history", "History", history, width=4, tall="rows", is_live=True),
-        Panel("containment", "What would contain it", containment, tall="rows"),
+        Panel("containment", "What would contain it", containment, width=8, tall="rows"),
+        Panel("related", "Alerts of the same records", related, width=4, tall="rows"),
     ),
     says="a acknowledges, c closes with a reason, o opens again. Every value leads to all that has it.",
     under="alerts",

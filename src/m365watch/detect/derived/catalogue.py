@@ -18,7 +18,6 @@ from m365watch.detect.derived import (
     operation,
     outcome,
     policies,
-    subjects,
     targets,
 )
 from m365watch.values import dataclass
@@ -97,7 +96,6 @@ CATALOGUE: dict[str, Derived] = {
     "target_user": Derived(targets.target_user, ("ObjectId",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
-    "telling_subjects": Derived(subjects.telling_subjects, ("AffectedItems",)),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
     "author": Derived(actors.author, _AUTHORS),
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),

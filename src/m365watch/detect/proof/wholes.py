@@ -49,6 +49,7 @@ def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterat
                 yield no_such_field(name, ("correlation", "group-by"))
     else:
         yield from _raises(document.get("detection"), extension)
+        yield from _unasked(document.get("detection"), extension)
     yield from _fields(extension)
     yield from _placeholders(extension, _CONTEXT | extension.entity.keys() | set(groups))
 
@@ -65,6 +66,25 @@ def _raises(detection: object, extension: Extension) -> Iterator[Fault]:
         if one.when not in names:
             told = perhaps(one.when, names) or f"; the rule has {', '.join(names)}"
             yield Fault(("m365watch", "raise", place, "when"), f"there is no selection {one.when}{told}")
+
+
+def _unasked(detection: object, extension: Extension) -> Iterator[Fault]:
+    """Fields of `without` that no `contains` asks for."""
+    asked = {key.partition("|")[0] for key in _keys_of(detection) if "contains" in key.split("|")[1:]}
+    for field in extension.without:
+        if field not in asked:
+            told = f"no selection asks whether {field} `contains` something; name such a field"
+            yield Fault(("m365watch", "without", field), told)
+
+
+def _keys_of(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield str(key)
+            yield from _keys_of(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _keys_of(one)
 
 
 def _fields(extension: Extension) -> Iterator[Fault]:

@@ -41,6 +41,7 @@ _SIGNS = {
     Order.EQUAL: "=",
     Order.OTHER: "!=",
 }
+_IN_TEXT = r'[^"\\]*(?:\\.[^"\\]*)*?'
 _FAR = 1_000_000_000_000
 
 
@@ -87,6 +88,8 @@ def _ask_test(field: str | None, comparison: Comparison, columns: Columns) -> st
     derived = ask_derived(field, comparison, columns, ask_test=_ask_test)
     if derived is not None:
         return derived
+    if isinstance(comparison, ContainsOneOf) and comparison.unless:
+        return _ask_unless(field, comparison, columns)
     place = columns.place(field)
     if place is not None:
         return _ask_inside(place, comparison)
@@ -96,6 +99,20 @@ def _ask_test(field: str | None, comparison: Comparison, columns: Columns) -> st
     if field.startswith("ModifiedProperties."):
         return _ask_property(field, column, comparison, columns)
     return _ask_text(column, comparison)
+
+
+def _ask_unless(field: str, comparison: ContainsOneOf, columns: Columns) -> str:
+    """Whether a value holds a part and none of others: values that hold those are taken out first."""
+    place = columns.place(field)
+    bare = ContainsOneOf(comparison.values, comparison.place)
+    if place is None:
+        spoilt = _ask_test(field, ContainsOneOf(comparison.unless), columns)
+        return linq.all_of([_ask_test(field, bare, columns), linq.negated(spoilt)])
+    choice = "|".join(linq.json_pattern((one,)) for one in comparison.unless)
+    spoilt = rf'(?i)"{linq.json_pattern((place.key,))}"\s*:\s*"{_IN_TEXT}(?:{choice}){_IN_TEXT}"'
+    text = linq.never_null(place.column)
+    left = columns.make(f"{field}_left", f'subsall({text}, {linq.pattern(spoilt)}, template(""))')
+    return _ask_inside(Place(left, place.key), bare)
 
 
 def _ask_operation(column: str, comparison: Comparison) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from m365watch.detect.condition import Comparison, ContainsOneOf, Exists, IsNull, Like, OneOf, Wildcard
+from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
 from m365watch.detect.derived.addresses import FORWARDING
-from m365watch.detect.derived.subjects import EVERYDAY
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
 from m365watch.shipping.devo.weaker import ask_gained, ask_gained_networks, ask_scopes
@@ -220,22 +219,6 @@ def _ask_difference(field: str, comparison: Comparison, columns: Columns, *, ask
     return f"({now} and not ({before}))"
 
 
-def _ask_subjects(comparison: Comparison, columns: Columns) -> str:
-    """Whether a subject of deleted mail has a word, those about sign-ins being taken out first."""
-    match comparison:
-        case Like((Wildcard.MANY, str() as word, Wildcard.MANY), False) if not isinstance(word, Wildcard):
-            words: tuple[str, ...] = (word,)
-        case ContainsOneOf(values, "anywhere"):
-            words = tuple(sorted(values))
-        case _:
-            raise Unsayable("m365.telling_subjects has several values, and is asked for more than words")
-    place = columns.place("AffectedItems.Subject")
-    mails = linq.never_null(place.column if place else columns.json("AffectedItems"))
-    about_signins = rf'{_SUBJECT}(?:{_choice(EVERYDAY)}){_IN_TEXT}"'
-    left = columns.make("telling_subjects", f"subsall({mails}, {linq.pattern(about_signins)}, {_NOTHING})")
-    return linq.matches(left, f"{_SUBJECT}(?:{_choice(words)})")
-
-
 def _choice(words: Collection[str]) -> str:
     return "|".join(linq.json_pattern((one,)) for one in words)
 
@@ -257,7 +240,6 @@ def _ask_consent_types(comparison: Comparison, columns: Columns) -> str:
 
 
 _ASKED: dict[str, Callable[[Comparison, Columns], str]] = {
-    "telling_subjects": _ask_subjects,
     "consent_types": _ask_consent_types,
     "scopes": ask_scopes,
 }

@@ -135,7 +135,9 @@ def _pair(test: Test) -> tuple[str, Any]:
         case OneOf(values):
             found = [_value((one,), cased=False) for one in sorted(values)]
             return field, found[0] if len(found) == 1 else found
-        case ContainsOneOf(values, place):
+        case ContainsOneOf(values, place, unless):
+            if unless:
+                raise Unsayable(f"{field}: one part of a value without another has no word in Sigma")
             return f"{field}|{_PLACES[place]}", [_text((one,)) for one in sorted(values)]
         case Matches(pattern):
             return _expression(field, pattern)

@@ -1,0 +1,113 @@
+"""The filter bar takes what is displayed, and a filter that leaves nothing says why."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from asking import ask, view_of
+from m365watch.board.emptiness import no_records
+from m365watch.board.meaning import meant
+from m365watch.board.narrowing import is_one_of
+from m365watch.board.planning import Query
+from m365watch.board.queries import activity
+from m365watch.board.serving import Board
+from m365watch.board.sources import Sources
+
+PEOPLE = Query(
+    "SELECT user_id, CAST(sum(n) AS BIGINT) AS number FROM facts WHERE contains(user_id, '@') GROUP BY ALL"
+    " ORDER BY number DESC, 1",
+)
+
+BUSIEST = Query(
+    "SELECT client_ip FROM facts WHERE contains(client_ip, '.') GROUP BY ALL"
+    " ORDER BY CAST(sum(n) AS BIGINT) DESC, 1 LIMIT 1",
+)
+
+
+def number_of(sources: Sources, query: str) -> int:
+    [(total,)] = asyncio.run(sources.ask(view_of(f"range=30d&{query}"), activity.TOTAL))
+    return int(total)
+
+
+def typed_as(sources: Sources, name: str, typed: str) -> str:
+    return asyncio.run(meant(view_of("range=30d"), sources, name, typed))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [
+        ("workload", "Entra ID", "AzureActiveDirectory"),
+        ("workload", "exchange", "Exchange"),
+        ("type", "Entra sign-ins", "15"),
+        ("usertype", "Regular", "0"),
+        ("app", "exchange online", "00000002-0000-0ff1-ce00-000000000000"),
+        ("operation", "mailitemsaccessed", "MailItemsAccessed"),
+        ("result", "Success", "ok"),
+        ("user", "aar*", "aar*"),
+        ("ip", "203.0.113.0/24", "203.0.113.0/24"),
+        ("operation", "no such thing", "no such thing"),
+    ],
+)
+def test_what_is_displayed_can_be_typed(sources: Sources, name: str, typed: str, value: str) -> None:
+    """Labels and any case lead to the value that records have."""
+    assert typed_as(sources, name, typed) == value
+
+
+def test_a_part_of_a_name_finds_whoever_has_it(sources: Sources) -> None:
+    """The one person whose name it is, or all whose names begin so."""
+    rows = asyncio.run(sources.ask(view_of("range=30d"), PEOPLE))
+    person = rows[0][0]
+    expected = sum(count for name, count in rows if name.startswith(person[:3]))
+
+    assert typed_as(sources, "user", person.upper()) == person
+    assert number_of(sources, f"user={person[:3]}*") >= expected > 0
+
+
+def test_the_filter_bar_leads_to_what_was_meant(board: Board) -> None:
+    """The URL, which others may be sent, has the value itself."""
+    answer = asyncio.run(ask(board, "/narrow?page=overview&dimension=workload&value=Entra+ID"))
+
+    assert parse_qs(urlsplit(answer.headers["location"]).query) == {"workload": ["AzureActiveDirectory"]}
+
+
+def test_stars_and_networks_narrow_and_are_left_out(sources: Sources) -> None:
+    """In every panel, as in a search; what they leave out is the rest."""
+    every = number_of(sources, "")
+    [(person, _), *_] = asyncio.run(sources.ask(view_of("range=30d"), PEOPLE))
+    [(address,)] = asyncio.run(sources.ask(view_of("range=30d"), BUSIEST))
+    for wide in (f"user={person[:3]}*", f"ip={address}/24", "operation=*login*"):
+        inside, outside = number_of(sources, wide), number_of(sources, f"not-{wide}")
+        assert 0 < inside < every
+        assert inside + outside == every
+    assert number_of(sources, "user=100%25*") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "given", "expected"),
+    [
+        ("user", "ann*", "Annika@contoso.example", True),
+        ("user", "ann", "annika@contoso.example", False),
+        ("user", "a.n*", "axnn", False),
+        ("ip", "203.0.113.0/24", "203.0.113.7", True),
+        ("ip", "203.0.113.0/24", "no address", False),
+        ("ip", "2001:db8::/32", "2001:db8::1", True),
+    ],
+)
+def test_alerts_are_narrowed_alike(name: str, value: str, given: str, expected: bool) -> None:
+    """What an alert is about is compared as records are."""
+    assert is_one_of(name, [value], given) == expected
+
+
+def test_a_filter_that_leaves_nothing_says_why(sources: Sources) -> None:
+    """Which of them it is, and how else it may be written."""
+    alone = asyncio.run(no_records(view_of("range=30d&workload=Exchange&user=nobody"), sources))
+    together = asyncio.run(
+        no_records(view_of("range=30d&workload=Exchange&operation=UserLoggedIn"), sources, of="changes")
+    )
+
+    assert alone.why == "No record of this time has the user nobody."
+    assert "*" in alone.then
+    assert together.why == "No changes of this time fulfil all filters together."
