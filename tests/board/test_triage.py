@@ -22,7 +22,7 @@ from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Grid, Listing, Queue, Records, Several, Tile, Tiles
+from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.detect.alert import AlertId
@@ -436,3 +436,14 @@ def test_where_no_detections_ran_the_pages_say_so(sources: Sources, tmp_path: Pa
             shape = asyncio.run(panel.load(view_of(EVERY), bare))
             told = shape.none if isinstance(shape, Queue) and not shape.empty else shape.empty
             assert told or panel.name == "coverage", panel.name
+
+
+def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None:
+    """However many there are of a lesser one; one without alerts has none."""
+    alerts_found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    shape = asyncio.run(alerts.coverage(view_of(EVERY), sources))
+
+    assert isinstance(shape, Matrix)
+    for met in (one for _, column in shape.columns for one in column):
+        ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
+        assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")
