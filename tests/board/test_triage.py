@@ -207,6 +207,21 @@ def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources,
     assert path.exists()
 
 
+def test_a_reason_is_not_overwritten_by_a_second_close(
+    board: Board, sources: Sources, kept: KeptAlert
+) -> None:
+    """A tab that has not seen it closed is told who closed it; the same request once more changes nothing."""
+    assert put(board, ids=[kept.alert.id], state="closed", reason="a drill").status == 200
+    again = put(board, ids=[kept.alert.id], state="closed", reason="a drill")
+    stale = put(board, ids=[kept.alert.id], state="closed", reason="done")
+
+    assert (again.status, stale.status) == (200, 409)
+    assert json.loads(stale.body)["says"].endswith("local user has closed it (a drill); open it again first")
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert now is not None
+    assert now.reason == "a drill"
+
+
 def test_what_was_done_over_graph_stands_in_the_history(
     sources: Sources, kept: KeptAlert, tmp_path: Path
 ) -> None:
@@ -249,6 +264,7 @@ REFUSED: list[tuple[dict[str, Any], int]] = [
     ({"ids": ["AN ALERT"], "state": "open", "more": "{"}, 400),
     ({"ids": ["AN ALERT"] * 501, "state": "open"}, 400),
     ({"ids": ["AN ALERT"], "state": "open", "reason": "x" * 70_000}, 400),
+    ({"ids": ["AN ALERT"], "state": "closed", "reason": "x" * 301}, 400),
 ]
 
 
