@@ -19,7 +19,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
 from m365watch.respond.reading import Told, read_alert
-from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise
+from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
 from test_quoting import HOSTILE
 
 FULL = {
@@ -136,26 +136,95 @@ def test_a_guest_s_name_is_encoded() -> None:
 
 
 def test_an_inbox_rule_is_removed_by_its_name_from_its_mailbox() -> None:
-    """Each rule that the matches name; without a name a person picks."""
+    """Each from where it was made; without a name a person picks."""
     matches = [
         make_match({"Parameters.Name": "..", "Parameters.Mailbox": "bob@contoso.example"}),
-        make_match({"Parameters.Name": "it's"}, after_ms=1),
+        make_match({"Parameters.Identity": "it's"}, after_ms=1),
     ]
     named = plan_response(make_alert("remove_inbox_rule", user=ANN), matches).steps
     unnamed = plan("remove_inbox_rule", user=ANN).steps
 
     assert [step.title for step in named] == [
-        'Remove the inbox rule ".." or "it\'s" of bob@contoso.example',
-        'Remove the inbox rule ".." or "it\'s" of ann@contoso.example',
+        'Remove the inbox rule ".." of bob@contoso.example',
+        'Remove the inbox rule "it\'s" of ann@contoso.example',
     ]
     operation = named[0].operations[0]
     assert isinstance(operation, Remove)
-    assert operation.wanted == (("displayName", ".."), ("displayName", "it's"))
-    assert "Remove-InboxRule -Mailbox 'bob@contoso.example' -Identity 'it''s' -Confirm:$false" in (
-        named[0].powershell
+    assert operation.wanted == (("displayName", ".."),)
+    assert "Remove-InboxRule -Mailbox 'ann@contoso.example' -Identity 'it''s' -Confirm:$false" in (
+        named[1].powershell
     )
     assert isinstance(unnamed[0].operations[0], Remove)
     assert unnamed[0].operations[0].wanted == ()
+
+
+BOB, EVE, FRED = "bob@contoso.example", "eve@contoso.example", "fred@contoso.example"
+
+
+def of_two_records(word: str, first: dict[str, str], second: dict[str, str], **kinds: str) -> list[Step]:
+    """The steps of an alert of two records; `kinds` name the field of each kind of entity."""
+    alert = replace(
+        make_alert(word),
+        count=2,
+        entities=tuple((kind, one[field]) for kind, field in kinds.items() for one in (first, second)),
+    )
+    return list(plan_response(alert, [make_match(first), make_match(second, after_ms=1)]).steps)
+
+
+def test_nobody_loses_what_only_another_record_gave() -> None:
+    """Two administrators of two sites are two steps and not four; so are members, rights and roles."""
+    site, lunch = "https://contoso.example/sites/a", "https://contoso.example/sites/lunch"
+    admins = of_two_records(
+        "remove_site_admin", {"s": site, "g": EVE}, {"s": lunch, "g": FRED}, site="s", grantee="g"
+    )
+    rights = of_two_records(
+        "remove_mailbox_permission",
+        {"m": BOB, "Parameters.User": EVE},
+        {"m": ANN, "Parameters.Trustee": FRED},
+        mailbox="m",
+    )
+    group = "ModifiedProperties.Group.DisplayName.new"
+    members = of_two_records(
+        "remove_group_member", {"u": EVE, group: "Admins"}, {"u": FRED, group: "Lunch"}, user="u"
+    )
+
+    assert [step.title for step in admins] == [
+        f"Make {EVE} administrator of {site} no more",
+        f"Make {FRED} administrator of {lunch} no more",
+    ]
+    assert [step.title for step in rights] == [
+        f"Take the rights on {BOB} away from {EVE}",
+        f"Take the rights on {ANN} away from {FRED}",
+    ]
+    assert [one.wanted for step in members for one in step.operations if isinstance(one, Remove)] == [
+        (("displayName", "Admins"),),
+        (("displayName", "Lunch"),),
+    ]
+
+
+def test_each_record_says_its_rule_in_its_own_field() -> None:
+    """One command names the transport rule by Name, the next by Identity: both go."""
+    steps = of_two_records(
+        "remove_transport_rule", {"Parameters.Name": "."}, {"Parameters.Identity": "Old rule"}
+    )
+
+    assert [step.title for step in steps] == [
+        'Disable the transport rule ".", then remove it',
+        'Disable the transport rule "Old rule", then remove it',
+    ]
+
+
+def test_what_records_said_that_are_forgotten_is_not_guessed() -> None:
+    """Which of two persons was given which of two sites only the records knew."""
+    alert = replace(
+        make_alert("remove_site_admin"),
+        count=2,
+        entities=(("site", "https://a.example"), ("site", "https://b.example"), ("grantee", EVE)),
+    )
+    [step] = plan_response(alert).steps
+
+    assert step.powershell == ()
+    assert "does not name" in step.notes[0]
 
 
 def test_a_service_is_no_account() -> None:
@@ -290,24 +359,29 @@ def test_joined_accounts_are_those_of_the_alert_itself() -> None:
     ] == [f"Disable the account {ANN}"]
 
 
-def test_alerts_on_one_mailbox_have_a_step_together() -> None:
-    """Two rules of detection found the same inbox rule: it is removed once, with the other."""
+def test_what_two_joined_alerts_found_has_one_step() -> None:
+    """Two rules of detection found the same inbox rule: it is removed once."""
     parts = [
         part(0, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
+        part(1, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
         part(1, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
         part(1, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
     ]
     found = plan_response(make_alert("remove_inbox_rule", user=ANN), joined(*parts[0].matches), parts)
 
     assert [step.title for step in found.steps] == [
-        f'Remove the inbox rule "." or ".." of {ANN}',
+        f'Remove the inbox rule "." of {ANN}',
+        f'Remove the inbox rule ".." of {ANN}',
         'Remove the inbox rule "x" of bob@contoso.example',
     ]
 
 
 def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
     """By its alias and by its address."""
-    parts = [part(0, "remove_forwarding", mailbox="ann"), part(0, "remove_forwarding", mailbox=ANN)]
+    parts = [
+        part(0, "remove_forwarding", mailbox="ann", user=ANN),
+        part(0, "remove_forwarding", mailbox=ANN, user="eve@contoso.example"),
+    ]
 
     [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
 
@@ -344,7 +418,7 @@ def test_the_plan_is_bounded_and_says_so() -> None:
     found = plan_response(make_alert(*words, "remove_transport_rule"), fields)
 
     assert len(found.steps) == STEPS_MAX
-    assert "55 more steps are left out" in found.notes[0]
+    assert "1005 more steps are left out" in found.notes[0]
 
 
 def test_the_page_lists_the_permissions_of_every_step() -> None:
