@@ -106,6 +106,35 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
+_TIES = ("UserId", "m365.ip", "m365.session")
+"""What two records of one intruder have in common."""
+
+
+def part_accounts(alert: Alert, matches: Sequence[Match]) -> tuple[Clues, tuple[str, ...]]:
+    """Whom the alert is about, and the accounts that it joins by their time alone.
+
+    An alert over records of no group joins what anybody did: tied to the first record is who acted in it, and
+    whoever has its address or session.
+    """
+    clues = gather_clues(alert, matches)
+    ordered = sorted(matches, key=lambda one: one.order)
+    if alert.group or len({one.source_id for one in ordered}) < 2:
+        return clues, ()
+    first = ordered[0].values
+    ties = {(name, first[name].lower()) for name in _TIES if first.get(name)}
+    users = {
+        one.values.get("UserId", "").lower()
+        for one in ordered
+        if any((name, one.values.get(name, "").lower()) in ties for name in _TIES)
+    }
+    named = clues.entity("user")
+    tied = tuple(one for one in named if one.lower() in users)
+    if not tied:
+        return clues, ()
+    loose = tuple(one for one in named if one.lower() not in users)
+    return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
+
+
 def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
     """The same record by record, so that nobody loses what only another's record gave.
 

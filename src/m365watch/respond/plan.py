@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, gather_clues, split_clues
+from m365watch.respond.clues import Clues, part_accounts, split_clues
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
@@ -66,7 +66,7 @@ def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[T
     """
     told = Told(alert, matches)
     words = _words_of(alert, matches, parts)
-    steps = [step for word in words for step in _steps_for(word, told, parts)]
+    steps = _each_once(step for word in words for step in _steps_for(word, told, parts))
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
@@ -92,7 +92,8 @@ def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
     if word in OF_ACCOUNTS:
-        steps = builder(gather_clues(told.alert, told.matches))
+        tied, loose = part_accounts(told.alert, told.matches)
+        steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
     else:
         knowing = [part for part in parts if word in part.alert.contain]
         steps = _steps_by_record(builder, knowing or [told])
@@ -101,13 +102,19 @@ def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
 
 def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:
     """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
-    steps: dict[tuple[str, tuple[str, ...]], Step] = {}
+    steps: list[Step] = []
     for told in every:
         joins = _joins(told.matches)
         for clues in split_clues(told.alert, told.matches):
-            for step in builder(clues.without(AMBIGUOUS) if joins else clues):
-                steps.setdefault((step.title, step.powershell), step)
-    return list(steps.values())
+            steps += builder(clues.without(AMBIGUOUS) if joins else clues)
+    return _each_once(steps)
+
+
+def _each_once(steps: Iterable[Step]) -> list[Step]:
+    found: dict[tuple[str, tuple[str, ...]], Step] = {}
+    for step in steps:
+        found.setdefault((step.title, step.powershell), step)
+    return list(found.values())
 
 
 def _joins(matches: Sequence[Match]) -> bool:
@@ -123,11 +130,18 @@ def _usual_words(alert: Alert) -> tuple[str, ...]:
     return tuple(word for kind, words in USUAL.items() if alert.entity(kind) for word in words)
 
 
+def _look_first(word: str, account: str) -> Step:
+    why = (
+        "By hand. Nothing but the day ties it to the account with which it began: it may be somebody at work."
+    )
+    return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
+
+
 def _nothing_known(word: str, *, is_ours: bool) -> Step:
     said = word.replace("_", " ")
     why = (
         "The alert does not name what this has to be done to; its records may: see `m365watch alerts show`."
         if is_ours
-        else "It is the rule's own word: how it is done is not known here."
+        else ""
     )
-    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}",))
+    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}".strip(),))
