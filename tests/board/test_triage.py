@@ -22,7 +22,7 @@ from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Grid, Listing, Queue, Records, Several, Tile, Tiles
+from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.detect.alert import AlertId
@@ -207,6 +207,21 @@ def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources,
     assert path.exists()
 
 
+def test_a_reason_is_not_overwritten_by_a_second_close(
+    board: Board, sources: Sources, kept: KeptAlert
+) -> None:
+    """A tab that has not seen it closed is told who closed it; the same request once more changes nothing."""
+    assert put(board, ids=[kept.alert.id], state="closed", reason="a drill").status == 200
+    again = put(board, ids=[kept.alert.id], state="closed", reason="a drill")
+    stale = put(board, ids=[kept.alert.id], state="closed", reason="done")
+
+    assert (again.status, stale.status) == (200, 409)
+    assert json.loads(stale.body)["says"].endswith("local user has closed it (a drill); open it again first")
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert now is not None
+    assert now.reason == "a drill"
+
+
 def test_what_was_done_over_graph_stands_in_the_history(
     sources: Sources, kept: KeptAlert, tmp_path: Path
 ) -> None:
@@ -249,6 +264,7 @@ REFUSED: list[tuple[dict[str, Any], int]] = [
     ({"ids": ["AN ALERT"], "state": "open", "more": "{"}, 400),
     ({"ids": ["AN ALERT"] * 501, "state": "open"}, 400),
     ({"ids": ["AN ALERT"], "state": "open", "reason": "x" * 70_000}, 400),
+    ({"ids": ["AN ALERT"], "state": "closed", "reason": "x" * 301}, 400),
 ]
 
 
@@ -420,3 +436,14 @@ def test_where_no_detections_ran_the_pages_say_so(sources: Sources, tmp_path: Pa
             shape = asyncio.run(panel.load(view_of(EVERY), bare))
             told = shape.none if isinstance(shape, Queue) and not shape.empty else shape.empty
             assert told or panel.name == "coverage", panel.name
+
+
+def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None:
+    """However many there are of a lesser one; one without alerts has none."""
+    alerts_found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    shape = asyncio.run(alerts.coverage(view_of(EVERY), sources))
+
+    assert isinstance(shape, Matrix)
+    for met in (one for _, column in shape.columns for one in column):
+        ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
+        assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")

@@ -276,8 +276,8 @@ class Met:
     name: str
     rules: int
     alerts: int
-    heat: int
-    """0 to 4."""
+    worst: str
+    """The severity of the worst of these alerts; empty where there are none."""
     url: str
 
 

@@ -304,7 +304,7 @@ async def by_rule(view: View, sources: Sources) -> Shape:
 
 
 async def coverage(view: View, sources: Sources) -> Shape:
-    """What the rules look for, by tactic of ATT&CK; the warmer, the more alerts in this time."""
+    """What the rules look for, by tactic of ATT&CK, in the colour of the worst alert of this time."""
     rules = list((await sources.list_rules()).values())
     alerts = [one.alert for one in await sources.list_alerts(view) or []]
     urls = {

@@ -283,7 +283,8 @@ async def changes(view: View, sources: Sources) -> Shape:
 
 async def admin_activities(view: View, sources: Sources) -> Shape:
     """What administrators did, by operation."""
-    rows = await sources.ask(view, activity.ADMIN_ACTIVITIES)
+    of_all = _is_of_all(view)
+    rows = await sources.ask(view, activity.ADMIN_ACTIVITIES_OF_ALL if of_all else activity.ADMIN_ACTIVITIES)
     grid = [
         [
             Cell(operation.rstrip("."), narrows=("operation", operation)),
@@ -298,8 +299,19 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
         Heading("People", numeric=True),
     )
     return Grid(
-        headings, grid, empty=None if rows else await no_records(view, sources, of="admin activities")
+        headings,
+        grid,
+        cut="" if of_all or not rows else _LEFT_OUT,
+        empty=None if rows else await no_records(view, sources, of="admin activities"),
     )
+
+
+_LEFT_OUT = "without Microsoft's own administrators and services: narrow to a user type or user to see them"
+
+
+def _is_of_all(view: View) -> bool:
+    """Whether somebody asks for what Microsoft's own administrators and services do, too."""
+    return bool(view.narrowing.of("usertype") or view.narrowing.of("user"))
 
 
 async def top_people(view: View, sources: Sources) -> Shape:
@@ -332,7 +344,8 @@ async def top_people(view: View, sources: Sources) -> Shape:
 
 async def recent(view: View, sources: Sources) -> Shape:
     """The last hundred records."""
-    rows = await sources.ask(view, activity.RECENT)
+    of_all = _is_of_all(view)
+    rows = await sources.ask(view, activity.RECENT_OF_ALL if of_all else activity.RECENT)
     headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result")
     grid = [
         [
@@ -349,7 +362,9 @@ async def recent(view: View, sources: Sources) -> Shape:
         [Heading(one) for one in headings],
         grid,
         empty=None if rows else await no_records(view, sources),
-        cut="the last 100" if len(rows) == 100 else "",
+        cut=", ".join(
+            [*(["the last 100"] if len(rows) == 100 else []), *([_LEFT_OUT] if rows and not of_all else [])]
+        ),
     )
 
 
