@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-START_S = 30.0
+START_S = 90.0
 ANSWER_S = 60.0
 """A page of many tables is looked through by axe for 20 s where a machine has much else to do."""
 LOOK_S = 0.02

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from patience import PATIENCE_S
 
 from chromium import Tab
 from m365watch.app import Collector
@@ -21,7 +22,6 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 from test_in_browser import AXE, VIOLATIONS, _browser, shown
 
 __all__ = ["_browser"]
-PATIENCE_S = 40.0
 LOOK_S = 0.05
 SIMULATED = SimulationSettings(
     seed=8, tenants=derive_identities(8, count=2), days=1, records_per_day=40, live=False

@@ -17,9 +17,11 @@ from patience import PATIENCE_S
 from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader, Query
+from m365watch.board.pages import overview
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
+from m365watch.board.shapes import Grid
 from m365watch.board.sources import Sources
 from m365watch.errors import QueryStopped
 
@@ -89,6 +91,26 @@ def test_the_overview_counts_every_record(sources: Sources) -> None:
     [(total,)] = asyncio.run(sources.ask(view_of("range=30d"), activity.TOTAL))
 
     assert total == rows > 0
+
+
+def test_what_microsoft_does_by_itself_hides_nothing(sources: Sources) -> None:
+    """Its administrators and services are left out of what administrators did and of the latest records."""
+    administration, latest = (
+        asyncio.run(load(view_of("range=30d"), sources))
+        for load in (overview.admin_activities, overview.recent)
+    )
+    theirs = asyncio.run(overview.admin_activities(view_of("range=30d&usertype=3&usertype=4"), sources))
+
+    assert isinstance(administration, Grid)
+    assert isinstance(latest, Grid)
+    assert isinstance(theirs, Grid)
+    counts = {row[0].text: row[1].sorts or 0 for row in administration.rows}
+    every = asyncio.run(sources.ask(view_of("range=30d"), activity.ADMIN_ACTIVITIES_OF_ALL))
+    hidden = {name.rstrip("."): count - counts.get(name.rstrip("."), 0) for name, count, _ in every}
+    assert {row[0].text: row[1].sorts for row in theirs.rows}.items() <= hidden.items()
+    assert theirs.rows
+    assert "Microsoft's own" in administration.cut
+    assert not any("NT AUTHORITY" in row[3].text.upper() for row in latest.rows)
 
 
 def test_a_narrowed_view_counts_what_is_narrow(sources: Sources) -> None:

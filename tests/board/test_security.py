@@ -204,7 +204,7 @@ def case_shapes_of(text: str) -> list[Shape]:
         Case(alert, text, [text], [(text, text)], [text], "/alerts"),
         Listing([Said(text, text, text, commands=[text])], text, text),
         Records([shown], text),
-        Matrix([(text, [Met(text, text, 1, 2, 3, way.url)])], text),
+        Matrix([(text, [Met(text, text, 1, 2, "high", way.url)])], text),
         Lanes(0, 3600, 2, [(text, [lane])], [(0.5, text)]),
         WorldMap([Spot(1, 2, text, 0.5, "c1", way.url)], [Track((1, 2), (3, 4), text)], text),
     ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -17,11 +19,13 @@ import pytest
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
-from m365watch.board.pages import alert, alerts
+from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Listing, Queue, Records
+from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.detect.alert import AlertId
 from m365watch.detect.condition import Every, Like, Never
 from m365watch.detect.condition import Test as Asked
 from m365watch.detect.desk import set_states
@@ -63,6 +67,98 @@ def test_the_worst_waits_first(sources: Sources) -> None:
     assert ranks == sorted(ranks, reverse=True)
     assert min(ranks) >= Severity.MEDIUM.rank
     assert set(shown) < set(every)
+
+
+def test_what_is_acknowledged_waits_no_more(board: Board, sources: Sources, kept: KeptAlert) -> None:
+    """It leaves the queue, its figure and the overview's; all open ones of lesser rank move up."""
+
+    def told() -> tuple[int, int, int, bool]:
+        rows = asyncio.run(queue_of(sources, f"{EVERY}&severity=critical")).rows
+        figures, over = (
+            {
+                tile.label: int(tile.value.replace(",", ""))
+                for tile in tiles_of(page, sources)
+                if tile.value.isdigit()
+            }
+            for page in (alerts, overview)
+        )
+        is_there = kept.alert.id in {one.id for one in rows}
+        return len(rows), figures["Critical"], over["Open alerts"], is_there
+
+    before = told()
+    assert put(board, ids=[kept.alert.id], state="acknowledged").status == 200
+    after = told()
+
+    assert before[0] == before[1]
+    assert after == (before[0] - 1, before[1] - 1, before[2] - 1, False)
+    [looked_into] = asyncio.run(queue_of(sources, f"{EVERY}&state=acknowledged")).rows
+    assert looked_into.id == kept.alert.id
+
+
+def tiles_of(page: ModuleType, sources: Sources) -> Sequence[Tile]:
+    shape = asyncio.run(page.figures(view_of(EVERY), sources))
+    assert isinstance(shape, Tiles)
+    return shape.tiles
+
+
+def test_a_figure_leads_to_as_many_alerts(sources: Sources) -> None:
+    """Each tile, and each rule of the overview; a rule's only alert is led to itself."""
+    for tile in tiles_of(alerts, sources):
+        assert counted_at(sources, tile.url) == int(tile.value.replace(",", "")), tile.label
+    panel = asyncio.run(overview.alerts(view_of(EVERY), sources))
+    assert isinstance(panel, Several)
+    grid = panel.parts[1]
+    assert isinstance(grid, Grid)
+    assert {row[1].text == "1" for row in grid.rows} == {True, False}
+    for row in grid.rows:
+        if row[1].text == "1":
+            assert urlsplit(row[2].url).path == "/alert"
+        else:
+            assert counted_at(sources, row[2].url) == int(row[1].text)
+
+
+def counted_at(sources: Sources, url: str) -> int:
+    """The alerts of a queue, over all of its pages."""
+    count = 0
+    while url:
+        assert urlsplit(url).path == "/alerts"
+        shown = asyncio.run(queue_of(sources, urlsplit(url).query))
+        count += len(shown.rows)
+        url = shown.after
+    return count
+
+
+class Busy(Sources):
+    """Has as many alerts as come together in a bad week: each of its own is there often."""
+
+    async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
+        found = await super().list_alerts(view, **asked) or []
+        many = [
+            replace(one, alert=replace(one.alert, id=AlertId(f"{n:032x}"))) for n, one in enumerate(found * 9)
+        ]
+        return many[:250]
+
+
+def test_a_long_queue_has_pages(sources: Sources) -> None:
+    """Every alert is on one of them; one after the last is the last, and a choice begins anew."""
+    busy = Busy(sources.settings, sources.facts, sources.clock)
+    every = f"{EVERY}&severity=informational"
+    pages = [asyncio.run(queue_of(busy, f"{every}&sheet={n}")) for n in ("", "1", "2", "99", "-1")]
+
+    assert [(len(one.rows), one.cut) for one in pages[:3]] == [
+        (100, "1 to 100 of 250"),
+        (100, "101 to 200 of 250"),
+        (50, "201 to 250 of 250"),
+    ]
+    assert len({row.id for one in pages[:3] for row in one.rows}) == 250
+    assert [row.id for row in pages[3].rows] == [row.id for row in pages[2].rows]
+    assert [row.id for row in pages[4].rows] == [row.id for row in pages[0].rows]
+    assert [(bool(one.before), bool(one.after)) for one in pages[:3]] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
+    assert not any("sheet" in way.url for choice in pages[2].choices for way in choice.ways)
 
 
 def test_the_queue_is_narrowed_by_its_url(sources: Sources) -> None:
@@ -111,6 +207,21 @@ def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources,
     assert path.exists()
 
 
+def test_a_reason_is_not_overwritten_by_a_second_close(
+    board: Board, sources: Sources, kept: KeptAlert
+) -> None:
+    """A tab that has not seen it closed is told who closed it; the same request once more changes nothing."""
+    assert put(board, ids=[kept.alert.id], state="closed", reason="a drill").status == 200
+    again = put(board, ids=[kept.alert.id], state="closed", reason="a drill")
+    stale = put(board, ids=[kept.alert.id], state="closed", reason="done")
+
+    assert (again.status, stale.status) == (200, 409)
+    assert json.loads(stale.body)["says"].endswith("local user has closed it (a drill); open it again first")
+    now = asyncio.run(sources.find_alert(view_of(), kept.alert.id))
+    assert now is not None
+    assert now.reason == "a drill"
+
+
 def test_what_was_done_over_graph_stands_in_the_history(
     sources: Sources, kept: KeptAlert, tmp_path: Path
 ) -> None:
@@ -153,6 +264,7 @@ REFUSED: list[tuple[dict[str, Any], int]] = [
     ({"ids": ["AN ALERT"], "state": "open", "more": "{"}, 400),
     ({"ids": ["AN ALERT"] * 501, "state": "open"}, 400),
     ({"ids": ["AN ALERT"], "state": "open", "reason": "x" * 70_000}, 400),
+    ({"ids": ["AN ALERT"], "state": "closed", "reason": "x" * 301}, 400),
 ]
 
 
@@ -324,3 +436,14 @@ def test_where_no_detections_ran_the_pages_say_so(sources: Sources, tmp_path: Pa
             shape = asyncio.run(panel.load(view_of(EVERY), bare))
             told = shape.none if isinstance(shape, Queue) and not shape.empty else shape.empty
             assert told or panel.name == "coverage", panel.name
+
+
+def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None:
+    """However many there are of a lesser one; one without alerts has none."""
+    alerts_found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    shape = asyncio.run(alerts.coverage(view_of(EVERY), sources))
+
+    assert isinstance(shape, Matrix)
+    for met in (one for _, column in shape.columns for one in column):
+        ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
+        assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from patience import PATIENCE_S
+
 from commands import Ended, ended, scene_in, start
 from m365watch.ledger.copying import check_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -14,9 +16,9 @@ from m365watch.ledger.sqlite import LEDGER_FILE
 ROUNDS = 3
 
 
-def wait_for_write(log: Path, *, writes: int, within_s: float) -> bool:
+def wait_for_write(log: Path, *, writes: int) -> bool:
     """Return the moment that the ledger's log was written for the so many-th time: its sync comes next."""
-    ends_s = time.monotonic() + within_s
+    ends_s = time.monotonic() + PATIENCE_S
     seen, last = 0, None
     while time.monotonic() < ends_s:
         try:
@@ -42,7 +44,7 @@ def test_a_stop_during_a_commit_leaves_a_whole_ledger(tmp_path: Path) -> None:
                 process = await start("run", "--config", str(scene.file), "--quiet")
                 log = Path(f"{path}-wal")
                 # The first writes are of its start; later ones of listings, batches and deliveries.
-                assert await asyncio.to_thread(wait_for_write, log, writes=9 + 5 * round_, within_s=30)
+                assert await asyncio.to_thread(wait_for_write, log, writes=9 + 5 * round_)
                 process.send_signal(signal.SIGTERM)
                 found.append(await ended(process))
                 assert check_ledger(path, on_step=lambda: None).problems == []

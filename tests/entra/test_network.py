@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from patience import PATIENCE_S
 from yarl import URL
 
 from m365watch.clock import SystemClock, system_random
@@ -439,7 +440,7 @@ def test_a_variable_that_names_no_certificates_is_refused(
 
 def test_a_silent_server_is_waited_for_as_long_as_the_network_says() -> None:
     """And one that drips is not silent."""
-    server = RawServer(Say(after_s=5.0))
+    server = RawServer(Say(after_s=PATIENCE_S))
 
     async def main() -> tuple[Answer | str, float]:
         loop = asyncio.get_running_loop()
@@ -451,12 +452,12 @@ def test_a_silent_server_is_waited_for_as_long_as_the_network_says() -> None:
     said, took_s = within(main)
 
     assert said == "no answer in time"
-    assert took_s < 2.0
+    assert took_s < PATIENCE_S / 2
 
 
 def test_a_command_s_own_patience_holds_where_it_is_shorter() -> None:
     """`why` waits for no answer longer than it says, whatever the network allows."""
-    server = RawServer(Say(after_s=5.0))
+    server = RawServer(Say(after_s=PATIENCE_S))
 
     async def main() -> Answer | str:
         async with server, open_session(stall_s=0.1) as session:

@@ -12,12 +12,13 @@ from m365watch.board.access import Role
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
 from m365watch.board.view import View
-from m365watch.detect.alert import clean_text
+from m365watch.detect.alert import TEXT_MAX, clean_text
 from m365watch.detect.desk import AlertClosed, NoSuchAlert
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import CollectorError
 
 BODY_BYTES_MAX = 65_536
+REASON_MAX = TEXT_MAX
 AT_ONCE_MAX = 500
 """Alerts that one request changes."""
 
@@ -64,6 +65,8 @@ async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[K
     reason = clean_text(asked.reason)
     if not 0 < len(asked.ids) <= AT_ONCE_MAX:
         raise NotAsked(f"name 1 to {AT_ONCE_MAX} alerts")
+    if len(asked.reason.strip()) > REASON_MAX:
+        raise NotAsked(f"the reason has {len(asked.reason.strip()):,} characters: {REASON_MAX} at most")
     if asked.state is AlertState.CLOSED and not reason:
         raise NotAsked("say what it was: closing needs a reason")
     return await sources.change_alerts(view, asked.ids, asked.state, reason=reason)

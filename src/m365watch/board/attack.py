@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from m365watch.board.shapes import Met
 from m365watch.detect.alert import Alert
 from m365watch.detect.rule import Rule
+from m365watch.detect.severity import Severity
 from m365watch.detect.tactics import TACTICS
 
 _NAMES = {
@@ -59,8 +60,6 @@ _NAMES = {
 }
 _UNNAMED = "resource-development"
 """Where a technique stands that neither ATT&CK as it is known here nor its rule gives a tactic."""
-_HEAT = (1, 4, 12)
-"""From so many alerts on a field is one shade warmer."""
 
 
 def technique_words(technique: str) -> str:
@@ -84,12 +83,15 @@ def matrix_of(
             looking[technique] += 1
             usual = rule.tactics[0] if rule.tactics else _UNNAMED
             tactics[technique] = _NAMES.get(technique, (usual, ""))[0]
-    found = Counter(technique for alert in alerts for technique in alert.techniques)
+    found: Counter[str] = Counter()
+    worst: dict[str, Severity] = {}
+    for alert in sorted(alerts, key=lambda one: one.severity.rank):
+        found.update(alert.techniques)
+        worst |= dict.fromkeys(alert.techniques, alert.severity)
     columns: dict[str, list[Met]] = defaultdict(list)
     for technique in sorted(looking):
-        heat = sum(1 for least in _HEAT if found[technique] >= least)
-        name = _NAMES.get(technique, ("", ""))[1]
-        met = Met(technique, name, looking[technique], found[technique], heat, urls.get(technique, ""))
+        name, tone = _NAMES.get(technique, ("", ""))[1], str(worst.get(technique, ""))
+        met = Met(technique, name, looking[technique], found[technique], tone, urls.get(technique, ""))
         columns[tactics[technique]].append(met)
     known = [one for one in TACTICS if one in columns]
     return [(tactic_words(one), columns[one]) for one in [*known, *sorted(columns.keys() - set(known))]]

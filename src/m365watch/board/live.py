@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from m365watch.board.ledger_reader import see_collector
-from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.sources import WAITING, Sources
 from m365watch.board.view import View
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
@@ -19,6 +20,26 @@ TOLD_AT_LEAST_EVERY = 3
 """In looks: a connection that says nothing for long is closed by what is in between."""
 OPEN_MAX = 64
 """Pages that are told at the same time."""
+
+
+async def until(ending: asyncio.Event, news: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The news, up to when the board is to end: it waits for nobody who only listens."""
+    ended = asyncio.ensure_future(ending.wait())
+    try:
+        while not ending.is_set():
+            step = asyncio.ensure_future(anext(news, None))
+            try:
+                await asyncio.wait((ended, step), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not step.done():
+                    step.cancel()
+                    await asyncio.wait((step,))
+            if step.cancelled() or (said := step.result()) is None:
+                return
+            yield said
+    finally:
+        ended.cancel()
+        await news.aclose()
 
 
 async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
@@ -42,7 +63,7 @@ async def _standing(view: View, sources: Sources) -> str:
     unread = ""
     try:
         feeds = await sources.list_feeds(now) or []
-        alerts = await sources.list_alerts(now, states=ACTIVE, severity_min=Severity.MEDIUM) or []
+        alerts = await sources.list_alerts(now, states=WAITING, severity_min=Severity.MEDIUM) or []
     except LedgerUnusable:
         unread = "ledger"
     except OutputUnusable:

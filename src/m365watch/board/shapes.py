@@ -182,6 +182,10 @@ class Queue:
     filters: Sequence[Way] = ()
     """What narrows it beside the choices; each URL takes one out."""
     cut: str = ""
+    before: str = ""
+    """The URL of the page before."""
+    after: str = ""
+    """The URL of the page after."""
     none: Empty | None = None
     """Why no alert is as the choices have it."""
     empty: Empty | None = None
@@ -272,8 +276,8 @@ class Met:
     name: str
     rules: int
     alerts: int
-    heat: int
-    """0 to 4."""
+    worst: str
+    """The severity of the worst of these alerts; empty where there are none."""
     url: str
 
 

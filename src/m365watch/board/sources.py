@@ -54,6 +54,8 @@ from m365watch.respond.steps import Plan
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
 
+WAITING = frozenset({AlertState.OPEN})
+"""What waits for somebody; what is acknowledged, somebody looks into."""
 ACTIVE = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 
 

@@ -147,7 +147,7 @@ class NoSuchAlert(Exception):
 
 
 class AlertClosed(Exception):
-    """Somebody has closed it, and it would be open without a word; the text says who, and what to do."""
+    """Somebody has closed it, which would be lost without a word; the text says who, and what to do."""
 
 
 def find_alert(path: Path, given: str) -> KeptAlert:
@@ -161,21 +161,23 @@ def set_states(
 ) -> list[KeptAlert]:
     """Put all of the alerts into a state, or none; what they are then.
 
-    Raises: NoSuchAlert; AlertClosed: one is to be acknowledged that is closed; OutputUnusable,
+    Raises: NoSuchAlert; AlertClosed: somebody has closed one, and said why; OutputUnusable,
     OutputUnavailable: nothing has changed.
     """
     with opened(path, looks_only=False) as kept:
         ids = [_find(kept, one).alert.id for one in given]
         with kept.transaction():
-            for alert_id in ids if state is AlertState.ACKNOWLEDGED else ():
-                _refuse_closed(_find(kept, alert_id))
+            for alert_id in ids if state is not AlertState.OPEN else ():
+                found = _find(kept, alert_id)
+                if (found.state, found.reason, found.changed_by) != (state, reason, by):
+                    _refuse_closed(found)
             for alert_id in ids:
                 kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
         return [_find(kept, alert_id) for alert_id in ids]
 
 
 def _refuse_closed(kept: KeptAlert) -> None:
-    """What is closed is opened again by who means to, and not by who has not seen that it is closed."""
+    """What is closed is opened again by who means to; who has not seen that takes nobody's reason away."""
     if kept.state is AlertState.CLOSED:
         reason = f" ({kept.reason})" if kept.reason else ""
         raise AlertClosed(

@@ -143,7 +143,7 @@ class Delivery:
             return number <= self._audit().last_batch
 
     def write(self, batch: Batch) -> list[Part]:
-        """The files of the batch, which count for nothing before `append` has been given them.
+        """The files of the batch, which count for nothing before `append` has been given them; it syncs them.
 
         May be called in another thread than everything else here, and while that is at work.
 

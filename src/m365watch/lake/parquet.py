@@ -33,7 +33,7 @@ MERGED = Compression("zstd", 3)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of one day, written and synced, that no commit names yet."""
+    """A file of one day, written, that no commit names yet."""
 
     path: str
     """Relative to the table, with forward slashes."""

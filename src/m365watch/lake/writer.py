@@ -145,7 +145,7 @@ class AuditWriter:
     def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
         """Make the batch durable as one commit; one that is in already is left alone.
 
-        `parts` are its files, if they have been written.
+        `parts` are its files, if `write_batch` has written them.
 
         Raises: any of WRITE_FAILURES: whether the batch got in, a new AuditWriter will tell.
         """
@@ -154,17 +154,18 @@ class AuditWriter:
             return
         if parts is None:
             parts = write_batch(self._lake, batch, app_id=self.app_id)
+        _sync(self._lake / AUDIT_TABLE.name, parts)
         self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
 
 
 def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
-    """The files of the batch, one for each day, durable; no commit names them yet.
+    """The files of the batch, one for each day, not yet durable; no commit names them yet.
 
     Never of a batch that is in the table: its files would be written anew under the eyes of readers.
 
     Raises: any of WRITE_FAILURES.
     """
-    parts = [
+    return [
         write_unsynced(
             lake / AUDIT_TABLE.name,
             AUDIT_TABLE,
@@ -175,8 +176,6 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
         )
         for day, rows in sorted(_rows_by_day(batch).items())
     ]
-    _sync(lake / AUDIT_TABLE.name, parts)
-    return parts
 
 
 def _sync(table_directory: Path, parts: Sequence[Part]) -> None:

@@ -145,7 +145,7 @@ MUTANTS = (
                 "        if self._per_minute != 0:\n            return 0.0\n",
             ),
         ),
-        hint=15,
+        hint=1,
     ),
     Mutant(
         "poison_holds_a_place",

@@ -95,7 +95,7 @@ MUTANTS = (
                 "            await self._commit(window, [], complete=True)\n            return False\n",
             ),
         ),
-        hint=21,
+        hint=2,
     ),
     Mutant(
         "no_look_back",
@@ -162,7 +162,7 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=2,
+        hint=29,
         lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(

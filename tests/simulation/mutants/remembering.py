@@ -41,7 +41,7 @@ MUTANTS = (
                 "        if self._merged == 0:\n",
             ),
         ),
-        hint=6,
+        hint=7,
     ),
     Mutant(
         "filter_hit_as_proof",
@@ -68,7 +68,7 @@ MUTANTS = (
                 "            filling.read_to = read_to\n            self._bloom = filling.bloom\n",
             ),
         ),
-        hint=8,
+        hint=6,
         lacks=(_UNHURRIED,),
     ),
     Mutant(
@@ -131,7 +131,7 @@ MUTANTS = (
         "queue_not_read",
         "a ledger that knows nothing does not look into the queues, so that what waits there is sent twice",
         (Patch(_ADOPTION, "    for name in adopted.queued:\n", "    for name in ():\n"),),
-        hint=28,
+        hint=6,
     ),
     Mutant(
         "adoption_cut_believed",

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from m365watch.board.access import Role
-from m365watch.board.acting import AT_ONCE_MAX, NotAsked, StatesAsked, put_states
+from m365watch.board.acting import AT_ONCE_MAX, REASON_MAX, NotAsked, StatesAsked, put_states
 from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
 from m365watch.board.api.parameters import TIME, matching, one_of, text, whole
 from m365watch.board.api.problems import BODY_WRONG, NOT_THERE, UNAVAILABLE, Refused
@@ -25,7 +25,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 
 LIMIT, LIMIT_MAX = 100, 500
-REASON_MAX = 1_000
+
 TAG = "Alerts"
 Place = tuple[int, int, str]
 """Where an alert stands in the order: what comes first is smaller."""

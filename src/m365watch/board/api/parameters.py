@@ -109,11 +109,12 @@ NARROWING = (
 _OPTIONS_SAY = {
     "then_from": "When the time begins that is compared with, in UTC, where `by` is `chosen`.",
     "then_to": "When it ends.",
-    "sheet": "Which part of a long table: 1 is what comes after the newest.",
+    "sheet": "Which part of a long table: 1 is what comes after the first.",
     "by": "How a panel that can be shown in several ways is: its `choices` name them.",
     "alert": "The alert that the panel is about: its id, or 4 or more of its first digits.",
-    "state": "Which alerts: active, open, acknowledged, closed or all.",
-    "severity": "Which alerts: medium, high, critical, or informational for all.",
+    "state": "Which alerts: open (as where it is left out), acknowledged, active for both, closed or all.",
+    "severity": "Which alerts: medium, high, critical and what is worse, informational for all, or only-high,"
+    " only-medium, only-low, signals alone.",
     "rule": "Only alerts of this rule, by its id.",
     "technique": "Only alerts with this technique of ATT&CK.",
     "session": "The session that the investigation is about.",
@@ -128,7 +129,7 @@ _LONGEST = {"q": 2_000, "sql": 8_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
 _ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
-    "sheet": ("trail",),
+    "sheet": ("trail", "alerts"),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
     **dict.fromkeys((*MENTIONS, "then_from", "then_to"), ("investigate",)),
 }

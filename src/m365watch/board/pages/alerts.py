@@ -24,7 +24,7 @@ from m365watch.board.shapes import (
     Waiting,
     Way,
 )
-from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.sources import ACTIVE, WAITING, Sources
 from m365watch.board.tenant_names import Names, names_among
 from m365watch.board.view import View
 from m365watch.board.words import counted
@@ -34,10 +34,11 @@ from m365watch.detect.kept import AlertState, KeptAlert
 PATH = "/alerts"
 SHOWN_MAX = 100
 WORST_FIRST = tuple(reversed(Severity))
+SHEETS_MAX = 1_000
 STATES: dict[str, tuple[str, frozenset[AlertState]]] = {
-    "active": ("Active", ACTIVE),
-    "open": ("Open", frozenset({AlertState.OPEN})),
+    "open": ("Open", WAITING),
     "acknowledged": ("Acknowledged", frozenset({AlertState.ACKNOWLEDGED})),
+    "active": ("Not closed", ACTIVE),
     "closed": ("Closed", frozenset({AlertState.CLOSED})),
     "all": ("All", frozenset(AlertState)),
 }
@@ -47,8 +48,16 @@ SEVERITIES = {
     "critical": "Critical",
     "informational": "All",
 }
+ALONE = {
+    "only-high": ("High alone", frozenset({Severity.HIGH})),
+    "only-medium": ("Medium alone", frozenset({Severity.MEDIUM})),
+    "only-low": ("Low alone", frozenset({Severity.LOW})),
+    "signals": ("Below medium", frozenset({Severity.LOW, Severity.INFORMATIONAL})),
+}
+"""What figures lead to, so that as many alerts stand there as they say."""
 _ORDERS = {"severity": "Worst first", "newest": "Latest first"}
 _KINDS_OF = {"user": ("user", "actor", "mailbox"), "ip": ("address", "ip"), "app": ("app",)}
+_ALONE_OF = {Severity.HIGH: "only-high", Severity.MEDIUM: "only-medium", Severity.LOW: "only-low"}
 NONE_WAITS = Empty("No alert waits in this time.", "A longer time shows older ones.")
 OFF = Empty(
     "No run has had its detections on.",
@@ -80,7 +89,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     found = await _meant(view, sources)
     if found is None:
         return Tiles([], empty=OFF)
-    waiting = Counter(one.alert.severity for one in found if one.state in ACTIVE)
+    waiting = Counter(one.alert.severity for one in found if one.state in WAITING)
     states = Counter(one.state for one in found)
     tiles = [
         Tile(
@@ -88,62 +97,100 @@ async def figures(view: View, sources: Sources) -> Shape:
             f"{waiting[severity]:,}",
             "waiting",
             tone=str(severity) if waiting[severity] and severity is not Severity.LOW else "muted",
-            url=view.url(PATH, severity=str(severity) if str(severity) in SEVERITIES else "", state=""),
+            url=queue_url(view, severity),
         )
         for severity in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM)
     ]
     signals = waiting[Severity.LOW] + waiting[Severity.INFORMATIONAL]
-    url = view.url(PATH, severity="informational", state="")
+    url = _queue_url(view, severity="signals", state="")
     tiles.append(Tile("Signals", f"{signals:,}", "below medium", tone="muted", url=url))
     for state, words in (
         (AlertState.ACKNOWLEDGED, "somebody looks into it"),
         (AlertState.CLOSED, "in this time"),
     ):
         name = str(state)
-        url = view.url(PATH, state=name, severity="informational")
+        url = _queue_url(view, state=name, severity="informational")
         tiles.append(Tile(name.capitalize(), f"{states[state]:,}", words, url=url))
     return Tiles(tiles)
 
 
+def queue_url(view: View, severity: Severity, **options: str) -> str:
+    """Where the open alerts of exactly that severity are."""
+    return _queue_url(view, severity=_ALONE_OF.get(severity, str(severity)), state="", **options)
+
+
+def _queue_url(view: View, **options: str) -> str:
+    """The queue from its beginning."""
+    return view.url(PATH, sheet="", **options)
+
+
 async def queue(view: View, sources: Sources) -> Shape:
-    """The alerts that wait, the worst first."""
+    """The alerts that wait, the worst first; so many on a page."""
     found = await _meant(view, sources)
     if found is None:
         return Queue([], empty=OFF)
     state = view.option("state", tuple(STATES))
-    least = Severity(view.option("severity", tuple(SEVERITIES)))
+    asked = view.option("severity", (*SEVERITIES, *ALONE))
     order = view.option("by", tuple(_ORDERS))
     in_state = [one for one in found if one.state in STATES[state][1]]
-    meant = [one for one in in_state if one.alert.severity.rank >= least.rank]
+    severities = _severities_of(asked)
+    meant = [one for one in in_state if one.alert.severity in severities]
     if order == "newest":
         meant.sort(key=lambda one: -one.alert.last_at_ms)
     choices = [
         _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
-        _choice(view, "severity", SEVERITIES, str(least)),
+        _choice(view, "severity", SEVERITIES, asked),
         _choice(view, "by", _ORDERS, order),
     ]
     empty = None if meant else _why_none(len(found), len(in_state))
-    more = len(meant) - SHOWN_MAX
-    cut = f"and {more:,} more: narrow the queue, or close some" if more > 0 else ""
+    number, begin = _sheet_of(view, len(meant))
+    shown = meant[begin : begin + SHOWN_MAX]
+    cut = f"{begin + 1:,} to {begin + len(shown):,} of {len(meant):,}" if len(meant) > SHOWN_MAX else ""
     known = {one.tenant_id.lower() for one in sources.settings.tenants}
     named = await names_among(view, sources, known if view.tenants is None else known & {*view.tenants})
-    rows = [waiting_of(view, one, named=named) for one in meant[:SHOWN_MAX]]
-    return Queue(rows, choices, _filters(view, found), cut=cut, none=empty)
+    return Queue(
+        [waiting_of(view, one, named=named) for one in shown],
+        choices,
+        _filters(view, found),
+        cut=cut,
+        before=view.url(PATH, sheet=str(number - 1) if number > 1 else "") if number else "",
+        after=view.url(PATH, sheet=str(number + 1)) if begin + SHOWN_MAX < len(meant) else "",
+        none=empty,
+    )
+
+
+def _severities_of(asked: str) -> frozenset[Severity]:
+    """Those that are shown: one and what is worse, or those alone that the name says."""
+    if asked in ALONE:
+        return ALONE[asked][1]
+    return frozenset(one for one in Severity if one.rank >= Severity(asked).rank)
+
+
+def _sheet_of(view: View, count: int) -> tuple[int, int]:
+    """The number of the page that is asked for, or of the last one, and where it begins."""
+    given = view.given("sheet")
+    asked = int(given) if given.isascii() and given.isdigit() and len(given) < 5 else 0
+    number = min(asked, SHEETS_MAX, max(0, count - 1) // SHOWN_MAX)
+    return number, number * SHOWN_MAX
 
 
 def _choice(view: View, name: str, words: dict[str, str], chosen: str) -> Choice:
     first = next(iter(words))
-    ways = [Way(text, view.url(PATH, **{name: "" if one == first else one})) for one, text in words.items()]
-    return Choice({"state": "State", "severity": "Severity", "by": "Order"}[name], ways, words[chosen])
+    ways = [Way(text, _queue_url(view, **{name: "" if one == first else one})) for one, text in words.items()]
+    return Choice(
+        {"state": "State", "severity": "Severity", "by": "Order"}[name], ways, words.get(chosen, "")
+    )
 
 
 def _filters(view: View, found: Sequence[KeptAlert]) -> list[Way]:
     ways = []
+    if (alone := view.given("severity")) in ALONE:
+        ways.append(Way(ALONE[alone][0], _queue_url(view, severity=""), "Severity"))
     if rule := view.given("rule"):
         title = next((one.alert.title for one in found if one.alert.rule_id == rule), rule)
-        ways.append(Way(title, view.url(PATH, rule=""), "Rule"))
+        ways.append(Way(title, _queue_url(view, rule=""), "Rule"))
     if technique := view.given("technique"):
-        ways.append(Way(technique_words(technique), view.url(PATH, technique=""), "Technique"))
+        ways.append(Way(technique_words(technique), _queue_url(view, technique=""), "Technique"))
     return ways
 
 
@@ -176,7 +223,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
         instant(alert.first_at_ms),
         instant(alert.last_at_ms),
         [
-            Way(one, view.url(PATH, technique=one, alert="", severity="informational"))
+            Way(one, _queue_url(view, technique=one, alert="", severity="informational"))
             for one in alert.techniques
         ],
         who,
@@ -243,7 +290,7 @@ async def by_rule(view: View, sources: Sources) -> Shape:
     for rule_id, of in sorted(rules.items(), key=lambda one: (-len(one[1]), one[0]))[:40]:
         worst = max((one.alert.severity for one in of), key=lambda one: one.rank)
         closed = sum(1 for one in of if one.state is AlertState.CLOSED)
-        url = view.url(PATH, rule=rule_id, severity="informational", state="all")
+        url = _queue_url(view, rule=rule_id, severity="informational", state="all")
         rows.append(
             [
                 Cell(of[0].alert.title, url=url),
@@ -257,11 +304,11 @@ async def by_rule(view: View, sources: Sources) -> Shape:
 
 
 async def coverage(view: View, sources: Sources) -> Shape:
-    """What the rules look for, by tactic of ATT&CK; the warmer, the more alerts in this time."""
+    """What the rules look for, by tactic of ATT&CK, in the colour of the worst alert of this time."""
     rules = list((await sources.list_rules()).values())
     alerts = [one.alert for one in await sources.list_alerts(view) or []]
     urls = {
-        one: view.url(PATH, technique=one, severity="informational", state="all")
+        one: _queue_url(view, technique=one, severity="informational", state="all")
         for one in techniques_of(rules)
     }
     columns = matrix_of(rules, alerts, urls)

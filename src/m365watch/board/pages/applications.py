@@ -86,7 +86,7 @@ async def figures(view: View, sources: Sources) -> Shape:
 async def consents(view: View, sources: Sources) -> Shape:
     """Which application was let in, with which scopes, by whom, and for whom."""
     rows, alerts, cut = await list_changes(view, sources, applications.CONSENTS)
-    names = ("Time (UTC)", "Operation", "By", "Stands out", "Application", "For")
+    names = ("Time (UTC)", "Operation", "By", "Stands out", "Application")
     headings = [Heading(one, wide=one == "Stands out") for one in names]
     shown = [_consent(view, row) for row in rows]
     grid = ranked(view, shown, alerts, at=3)
@@ -108,16 +108,12 @@ def _consent(view: View, row: Row) -> Told:
         said("ConsentContext.IsAdminConsent", "ConsentContext.OnBehalfOfAll").lower() == "true"
         or said("DelegatedPermissionGrant.ConsentType") == "AllPrincipals"
     )
-    is_known = bool(said("ConsentContext.IsAdminConsent", "DelegatedPermissionGrant.ConsentType"))
     is_given = not name.lower().startswith("remove")
     cells = [
         instant(at_s),
         operation(name, "failed" if outcome == "failed" else ""),
         person(user),
         Cell(said("ServicePrincipal.DisplayName") or _target(record) or stands or "not said"),
-        Cell(
-            "everybody" if is_for_all else "one person" if is_known else "not said",
-        ),
         Cell(scopes or "not said", tone="" if scopes else "muted"),
         address(ip),
     ]

@@ -195,7 +195,6 @@ async def rights(view: View, sources: Sources) -> Shape:
         "Who is let in",
         "Rights",
         "Mailbox",
-        "Folder",
         "From",
     )
     shown = [_right(view, row, told_by(row[6])) for row in rows]
@@ -222,8 +221,7 @@ def _right(view: View, row: Row, record: dict[str, object]) -> Told:
         person(user),
         Cell(who or "not said", narrows=("user", who) if "@" in who else None),
         Cell(granted or "not said"),
-        Cell(mailbox or "not said"),
-        Cell(field_of(record, "Item.ParentFolder.Path") or "all", tone="muted"),
+        Cell(f"{mailbox or 'not said'} {field_of(record, 'Item.ParentFolder.Path')}".rstrip()),
         address(ip),
     ]
     return Told(row, opening(view, row, cells), marks)

@@ -11,6 +11,7 @@ from functools import partial
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
+from m365watch.board.pages.alerts import is_narrow, queue_url
 from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
@@ -28,7 +29,7 @@ from m365watch.board.shapes import (
     Tile,
     Tiles,
 )
-from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.sources import WAITING, Sources
 from m365watch.board.tenant_names import Names
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
@@ -41,7 +42,9 @@ from m365watch.board.words import (
     workload_colour,
     workload_words,
 )
+from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
 from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
@@ -108,7 +111,7 @@ async def _read_or_trouble(label: str, reading: Awaitable[Tile]) -> Tile:
 
 
 async def _alerts_tile(view: View, sources: Sources) -> Tile:
-    found = await sources.list_alerts(view, states=ACTIVE, severity_min=Severity.MEDIUM)
+    found = await _open_alerts(view, sources, severity_min=Severity.MEDIUM)
     if found is None:
         return Tile("Open alerts", "off", "no run has had its detections on", tone="muted")
     counts = Counter(one.alert.severity for one in found)
@@ -202,7 +205,7 @@ async def shares(view: View, sources: Sources) -> Shape:
 
 async def alerts(view: View, sources: Sources) -> Shape:
     """Open alerts over time by severity, and the rules that made them."""
-    found = await sources.list_alerts(view, states=ACTIVE, severity_min=Severity.LOW)
+    found = await _open_alerts(view, sources, severity_min=Severity.LOW)
     if found is None:
         empty = Empty(
             "No run has had its detections on.",
@@ -220,21 +223,33 @@ async def alerts(view: View, sources: Sources) -> Shape:
     chart = chart_of(
         view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]
     )
-    rules = Counter((one.alert.title, one.alert.rule_id, one.alert.severity) for one in found)
-    ordered = sorted(rules.items(), key=lambda one: (-one[0][2].rank, -one[1], one[0]))
+    rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
+    for kept in found:
+        rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
+    ordered = sorted(rules.values(), key=lambda of: (-of[0].severity.rank, -len(of), of[0].title))
     grid = Grid(
         (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
-        [
-            [
-                Cell(str(severity).capitalize(), tone=str(severity), sorts=-severity.rank),
-                Cell(f"{count:,}", sorts=count),
-                Cell(title, url=view.url("/alerts", rule=rule_id, severity="low")),
-                _who(view, next(one.alert.entities for one in found if one.alert.rule_id == rule_id)),
-            ]
-            for (title, rule_id, severity), count in ordered[:40]
-        ],
+        [_rule_row(view, of) for of in ordered[:40]],
     )
     return Several([chart, grid])
+
+
+def _rule_row(view: View, of: Sequence[Alert]) -> list[Cell]:
+    """A rule's open alerts of one severity; where it is one, the way leads to it."""
+    worst = of[0]
+    one = view.url("/alert", alert=worst.id)
+    return [
+        Cell(str(worst.severity).capitalize(), tone=str(worst.severity), sorts=-worst.severity.rank),
+        Cell(f"{len(of):,}", sorts=len(of)),
+        Cell(worst.title, url=one if len(of) == 1 else queue_url(view, worst.severity, rule=worst.rule_id)),
+        _who(view, worst.entities),
+    ]
+
+
+async def _open_alerts(view: View, sources: Sources, *, severity_min: Severity) -> list[KeptAlert] | None:
+    """Those that the queue has for this view."""
+    found = await sources.list_alerts(view, states=WAITING, severity_min=severity_min)
+    return None if found is None else [one for one in found if is_narrow(view, one)]
 
 
 def _who(view: View, entities: tuple[tuple[str, str], ...]) -> Cell:
@@ -268,7 +283,8 @@ async def changes(view: View, sources: Sources) -> Shape:
 
 async def admin_activities(view: View, sources: Sources) -> Shape:
     """What administrators did, by operation."""
-    rows = await sources.ask(view, activity.ADMIN_ACTIVITIES)
+    of_all = _is_of_all(view)
+    rows = await sources.ask(view, activity.ADMIN_ACTIVITIES_OF_ALL if of_all else activity.ADMIN_ACTIVITIES)
     grid = [
         [
             Cell(operation.rstrip("."), narrows=("operation", operation)),
@@ -283,8 +299,19 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
         Heading("People", numeric=True),
     )
     return Grid(
-        headings, grid, empty=None if rows else await no_records(view, sources, of="admin activities")
+        headings,
+        grid,
+        cut="" if of_all or not rows else _LEFT_OUT,
+        empty=None if rows else await no_records(view, sources, of="admin activities"),
     )
+
+
+_LEFT_OUT = "without Microsoft's own administrators and services: narrow to a user type or user to see them"
+
+
+def _is_of_all(view: View) -> bool:
+    """Whether somebody asks for what Microsoft's own administrators and services do, too."""
+    return bool(view.narrowing.of("usertype") or view.narrowing.of("user"))
 
 
 async def top_people(view: View, sources: Sources) -> Shape:
@@ -317,7 +344,8 @@ async def top_people(view: View, sources: Sources) -> Shape:
 
 async def recent(view: View, sources: Sources) -> Shape:
     """The last hundred records."""
-    rows = await sources.ask(view, activity.RECENT)
+    of_all = _is_of_all(view)
+    rows = await sources.ask(view, activity.RECENT_OF_ALL if of_all else activity.RECENT)
     headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result")
     grid = [
         [
@@ -334,7 +362,9 @@ async def recent(view: View, sources: Sources) -> Shape:
         [Heading(one) for one in headings],
         grid,
         empty=None if rows else await no_records(view, sources),
-        cut="the last 100" if len(rows) == 100 else "",
+        cut=", ".join(
+            [*(["the last 100"] if len(rows) == 100 else []), *([_LEFT_OUT] if rows and not of_all else [])]
+        ),
     )
 
 

@@ -75,13 +75,23 @@ SUMS = Query(
 )
 """Name of a part, value, count: what there is by workload, record type and user type, how much altogether,
 how many sign-ins failed, and which changes of users and groups there were; all from one look."""
-ADMIN_ACTIVITIES = Query(
-    "SELECT operation, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
-    " WHERE (record_type IN (1, 8, 18) OR user_type = 2)"
-    " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
-    " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
-    frozenset({"operation", "record_type", "user_type", "user_id"}),
-)
+BY_SOMEBODY = "coalesce(user_type, 0) NOT IN (3, 4)"
+"""Microsoft's own administrators and services do so much that they hide what an organisation's people do."""
+_BY_ANYBODY = "true"
+
+
+def _admin_activities(who: str) -> Query:
+    return Query(
+        "SELECT operation, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+        f" WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND {who}"
+        " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
+        " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
+        frozenset({"operation", "record_type", "user_type", "user_id"}),
+    )
+
+
+ADMIN_ACTIVITIES = _admin_activities(BY_SOMEBODY)
+ADMIN_ACTIVITIES_OF_ALL = _admin_activities(_BY_ANYBODY)
 TOP_PERSONS = Query(
     f"WITH persons AS (SELECT user_id, {COUNT} AS number FROM facts WHERE {PEOPLE} GROUP BY ALL)"
     " SELECT user_id, number, count(*) OVER () FROM persons ORDER BY number DESC, user_id LIMIT 12",
@@ -95,10 +105,18 @@ DEEDS = Query(
     frozenset({"user_id", "operation"}),
 )
 """What a few people did, and when: person and instant, or person and operation (then no instant), count."""
-RECENT = Query(
-    "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts ORDER BY at_s DESC LIMIT 100",
-    frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),
-    exact=True,
-    newest=100,
-    every="true",
-)
+
+
+def _recent(who: str) -> Query:
+    return Query(
+        "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts"
+        f" WHERE {who} ORDER BY at_s DESC LIMIT 100",
+        frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),
+        exact=True,
+        newest=100,
+        every=who,
+    )
+
+
+RECENT = _recent(BY_SOMEBODY)
+RECENT_OF_ALL = _recent(_BY_ANYBODY)
