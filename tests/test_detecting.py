@@ -179,7 +179,7 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
 
     fix, delivered = at_site(tmp_path, use)
 
-    assert fix.startswith("see to the disk and its rights")
+    assert fix.startswith("see to the disk, its room and its rights")
     assert delivered == 0
 
 
@@ -305,6 +305,26 @@ def test_alerts_are_in_the_lake_when_a_run_has_ended(tmp_path: Path) -> None:
     assert alerts > 5
 
 
+def test_a_run_does_without_rules_and_exceptions_that_are_not_there(tmp_path: Path) -> None:
+    """It collects, ends as it does otherwise, and names both."""
+
+    async def use(site: Site) -> tuple[int, int, list[str]]:
+        settings = site.settings(rules_directories=["rules", "gone"], exceptions_file="gone.yml")
+        with capture_logs() as lines:
+            outcome = await site.collect(settings)
+        told = [line["event"] for line in lines if line["log_level"] == "warning"]
+        return outcome.exit_code, count_alerts(settings), told
+
+    code, alerts, told = at_site(tmp_path, use)
+
+    assert code == 0
+    assert alerts > 5
+    assert told == [
+        f"detections: {tmp_path}/gone.yml: there is no such file; what it would except is told",
+        f"detections: {tmp_path}/gone: there is no such file or directory; its rules are left out",
+    ]
+
+
 def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Path) -> None:
     """Rules and exceptions; what was wrong from the beginning keeps nothing from being taken up."""
     rules, exceptions = tmp_path / "rules", tmp_path / "exceptions.yml"
@@ -330,8 +350,8 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     assert (len(found.rules), len(found.exceptions.every), nothing) == (1, 1, None)
     told = [line["event"] for line in lines if line["log_level"] in {"error", "warning"}]
     places = [line.split()[1].rstrip(":") for line in told]
-    assert places == ["rules/old.yml:1", "rules/new.yml", "nothing"]
-    assert "is no YAML: line 2" in told[1]
+    assert places == ["rules/old.yml:1", "rules/new.yml:2", "nothing"]
+    assert "is no YAML: " in told[1]
 
 
 def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:

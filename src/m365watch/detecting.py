@@ -83,6 +83,18 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 
 
+def missing_of(settings: DetectionSettings) -> list[str]:
+    """The files and folders of the user's own that are not there, as the mistakes name them."""
+    from m365watch.detect.exceptions_file import NO_FILE
+    from m365watch.detect.library import NO_PLACE
+
+    folders = [one for one in settings.rules_directories if not one.exists()]
+    lines = [f"{one}: {NO_PLACE}" for one in folders]
+    if settings.exceptions_file is not None and not settings.exceptions_file.exists():
+        lines.append(f"{settings.exceptions_file}: {NO_FILE}")
+    return lines
+
+
 class RunDetections(NamedTuple):
     """The detections of a run."""
 
@@ -113,7 +125,7 @@ def make_detections(
 
     exceptions, mistakes = load_exceptions(detections)
     for mistake in mistakes[:MISTAKES_TOLD_MAX]:
-        _log.warning(f"detections: {mistake}; the exception does not hold")
+        _log.warning(f"detections: {mistake}; what it would except is told")
     own = OwnRules(detections, clock)
     output = DetectionOutput(
         DETECTIONS,
@@ -334,7 +346,8 @@ def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
 
 def _tell_mistakes(library: Library) -> None:
     for mistake in library.mistakes[:MISTAKES_TOLD_MAX]:
-        _log.warning(f"detections: {mistake}; the rule is left out")
+        left_out = "the rule is" if mistake.rule else "its rules are"
+        _log.warning(f"detections: {mistake}; {left_out} left out")
     more = len(library.mistakes) - MISTAKES_TOLD_MAX
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")

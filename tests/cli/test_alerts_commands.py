@@ -338,6 +338,23 @@ def test_status_says_how_many_alerts_are_open(config: Path) -> None:
     assert (document["detections"]["matches"], document["detections"]["hours_full"]) == (0, 0)
 
 
+def test_status_names_rules_and_exceptions_that_are_not_there(config: Path) -> None:
+    """By their paths, on the page and in the document."""
+    written = json.loads(config.read_text(encoding="utf-8"))
+    written["detections"] = written.get("detections", {}) | {"exceptions_file": "renamed.yml"}
+    config.write_text(json.dumps(written), encoding="utf-8")
+    SqliteLedger(
+        config.parent / "state", outputs=frozenset({"lake", "detections"}), now=SystemClock().now()
+    ).close()
+
+    shown = CliRunner().invoke(app, ["status", "--config", str(config)]).stdout
+    document = json.loads(CliRunner().invoke(app, ["status", "--config", str(config), "--json"]).stdout)
+
+    line = f"{config.parent}/renamed.yml: there is no such file"
+    assert f"detections: {line}; a run does without it" in shown
+    assert document["detections"]["missing"] == [line]
+
+
 def test_status_says_that_the_process_of_the_detections_has_ended(config: Path) -> None:
     """In one line, with what becomes of it; nothing is said while all is well."""
     SqliteLedger(

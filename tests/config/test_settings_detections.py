@@ -65,11 +65,6 @@ def test_files_that_enrich_are_found_beside_the_configuration(tmp_path: Path) ->
     [
         ({"enable": True}, 'detections.enable: unknown key; did you mean "enabled"?'),
         ({"packs": ["cores"]}, 'detections.packs[0]: "cores" (text) is not supported by this version; give'),
-        (
-            {"rules_directories": ["nowhere"]},
-            'detections.rules_directories[0]: "nowhere" (text) is no directory; make it, or remove it',
-        ),
-        ({"exceptions_file": "none"}, 'detections.exceptions_file: "none" (text) is no file; make it'),
         ({"risk_points": -1}, "detections.risk_points: -1 (whole number) is out of range; give a whole"),
         (
             {"accepted_domains": "no domain"},
@@ -92,6 +87,17 @@ def test_a_list_that_is_not_there_stops_nothing(tmp_path: Path) -> None:
 
     found = parse_settings(given, path=tmp_path / "c.json", environment={}).detections.enrich
     assert (found.databases, found.tor_lists) == ((tmp_path / "none.mmdb",), (tmp_path / "none.txt",))
+
+
+def test_rules_and_exceptions_that_are_not_there_stop_nothing(tmp_path: Path) -> None:
+    """A file that was renamed at night does not keep records from being collected."""
+    given = document(rules_directories=["nowhere"], exceptions_file="none.yml")
+
+    found = parse_settings(given, path=tmp_path / "c.json", environment={}).detections
+    assert (found.rules_directories, found.exceptions_file) == (
+        (tmp_path / "nowhere",),
+        tmp_path / "none.yml",
+    )
 
 
 def test_no_output_has_the_name_of_the_detections() -> None:

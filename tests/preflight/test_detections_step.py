@@ -71,6 +71,23 @@ def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
     )
 
 
+def test_rules_and_exceptions_that_are_not_there_are_broken(tmp_path: Path) -> None:
+    """Each by its path, once; a run does without them, and says so."""
+    detections = DetectionSettings(
+        enabled=True,
+        packs=("core",),
+        rules_directories=(tmp_path / "gone",),
+        exceptions_file=tmp_path / "gone.yml",
+    )
+    head, *steps = check_detections(settings_with(tmp_path, detections))
+
+    assert head.verdict is Verdict.OK
+    assert [(step.verdict, step.seen) for step in steps] == [
+        (Verdict.BROKEN, f"{tmp_path}/gone: there is no such file or directory"),
+        (Verdict.BROKEN, f"{tmp_path}/gone.yml: there is no such file"),
+    ]
+
+
 def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:
     """They are on and find nothing; many mistakes take few lines."""
     head, *notes = check_detections(own(tmp_path, HALF * 30))

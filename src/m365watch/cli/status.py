@@ -138,6 +138,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         applications=read_expiry(settings),
         configuration=read_configuration(settings),
         detections=_read_detections(settings),
+        missing=_list_missing(settings),
         notifications=_read_notifications(settings, clock),
     )
 
@@ -150,6 +151,15 @@ def _read_detections(settings: Settings) -> DetectionFigures | None:
     from m365watch.detect.output import FILE_NAME
 
     return read_figures(settings.state_directory / FILE_NAME)
+
+
+def _list_missing(settings: Settings) -> Sequence[str]:
+    """The user's own rules and exceptions that are not there."""
+    if not settings.detections.enabled:
+        return ()
+    from m365watch.detecting import missing_of
+
+    return missing_of(settings.detections)
 
 
 def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigures]:
@@ -194,6 +204,8 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
             from m365watch.cli.detections_view import detections_document
 
             document["detections"] = detections_document(standing.detections)
+        if standing.missing:
+            document.setdefault("detections", {})["missing"] = list(standing.missing)
         if standing.notifications:
             from m365watch.cli.notifications_view import figures_document
 

@@ -69,8 +69,10 @@ class Standing:
     configuration: ConfigurationNote | None = None
     """What became of the file while the collector ran."""
     detections: DetectionFigures | None = None
-    notifications: Sequence[TargetFigures] = ()
     """None where they are off, or have not run."""
+    notifications: Sequence[TargetFigures] = ()
+    missing: Sequence[str] = ()
+    """The user's own rules and exceptions that are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ def status_page(
         from m365watch.cli.detections_view import detection_lines
 
         lines += detection_lines(standing.detections)
+    lines += [
+        whole_line(f"detections: {plain(one)}; a run does without it", style="red")
+        for one in standing.missing
+    ]
     if standing.notifications:
         from m365watch.cli.notifications_view import status_lines
 

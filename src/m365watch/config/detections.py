@@ -3,7 +3,6 @@
 # Annotations stay objects here (`kinds.Section` says why).
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -79,10 +78,11 @@ class DetectionsSection(Section):
     """Who is told of alerts; left out, nobody: they are in `m365watch alerts list`."""
 
 
-def check_detections(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
-    """Refuse directories and files that are none, and make their paths absolute, in place.
+def check_detections(document: Document, *, places: Places, report: Report) -> None:
+    """Make the paths of directories and files absolute, in place.
 
-    Where `reads` is false none is looked at.
+    Whether they are there is none of this: a file that was renamed at night stops no
+    collector, and `check` and `status` name it.
     """
     if DETECTIONS in section_at(document, "outputs"):
         why = "is the name that the collector's own detections have; give the output another one"
@@ -90,31 +90,23 @@ def check_detections(document: Document, *, places: Places, report: Report, read
     section = section_at(document, SECTION)
     exceptions = section.get("exceptions_file")
     if isinstance(exceptions, str) and exceptions.strip() and not exceptions.startswith("~"):
-        path = Path(os.path.normpath(places.folder / exceptions))
-        section["exceptions_file"] = str(path)
-        if reads and not path.is_file():
-            why = "is no file; make it, or remove the key"
-            report.refuse_value((SECTION, "exceptions_file"), exceptions, why)
+        section["exceptions_file"] = os.path.normpath(places.folder / exceptions)
     place_files(section, places=places)
     if section.get("rules_directories") is not None:
-        _check_directories(section, places=places, report=report, reads=reads)
+        _place_directories(section, places=places)
 
 
-def _check_directories(section: Document, *, places: Places, report: Report, reads: bool) -> None:
+def _place_directories(section: Document, *, places: Places) -> None:
     written = section["rules_directories"]
     given = [written] if isinstance(written, str) else written
     if not isinstance(given, list):
         return
-    for place, one in enumerate(given):
-        if not isinstance(one, str) or not one.strip() or one.startswith("~"):
-            continue
-        folder = Path(os.path.normpath(places.folder / one))
-        given[place] = str(folder)
-        if reads and not folder.is_dir():
-            report.refuse_value(
-                (SECTION, "rules_directories", place), one, "is no directory; make it, or remove it"
-            )
-    section["rules_directories"] = given
+    section["rules_directories"] = [
+        os.path.normpath(places.folder / one)
+        if isinstance(one, str) and one.strip() and not one.startswith("~")
+        else one
+        for one in given
+    ]
 
 
 def is_on(section: DetectionsSection, *, has_lake: bool) -> bool:

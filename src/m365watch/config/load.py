@@ -136,7 +136,7 @@ def _settle(
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_board(tidied, places=places, guard=guard, report=report, reads=reads_board)
     check_networks(tidied, places=places, report=report, reads=reads)
-    check_detections(tidied, places=places, report=report, reads=reads)
+    check_detections(tidied, places=places, report=report)
     check_notifications(tidied, report=report)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)

@@ -14,6 +14,7 @@ from m365watch.detect.exceptions import AlertException, Exceptions
 
 FILE_BYTES_MAX = 4 * 1_048_576
 EXCEPTIONS_MAX = 10_000
+NO_FILE = "there is no such file"
 
 
 class _Written(BaseModel):
@@ -42,7 +43,7 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
             return Exceptions(), [f"{path}: is larger than {FILE_BYTES_MAX} bytes"]
         document, root = load_document(content)
     except FileNotFoundError:
-        return Exceptions(), [f"{path}: there is no such file"]
+        return Exceptions(), [f"{path}: {NO_FILE}"]
     except yaml.YAMLError as error:
         return Exceptions(), [f"{path}: is no YAML: {reason_of(error)}"]
     except ValueError as error:

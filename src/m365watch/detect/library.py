@@ -45,6 +45,7 @@ LIST_BYTES_MAX = 64 * 1_048_576
 """The largest file of a list: some millions of addresses."""
 FILES_MAX = 20_000
 RULES_MAX = 20_000
+NO_PLACE = "there is no such file or directory"
 _SUFFIXES = {".yml", ".yaml"}
 
 
@@ -174,7 +175,7 @@ def _read_place(place: Path, reading: _Reading) -> None:
         )
         return
     if not place.is_dir():
-        reading.complain(str(place), "", "there is no such file or directory")
+        reading.complain(str(place), "", NO_PLACE)
         return
     lists = {**_read_lists(place / "lists", reading), **reading.lists}
     paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and path.is_file())

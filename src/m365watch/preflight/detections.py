@@ -8,11 +8,12 @@ from pathlib import Path
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.detect.exceptions import list_unknown
 from m365watch.detect.library import Library
-from m365watch.detecting import load_exceptions, load_rules
+from m365watch.detecting import load_exceptions, load_rules, missing_of
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
 MISTAKES_SHOWN_MAX = 20
 _RULE_FIX = "correct it; until then the rule is left out of a run"
+_MISSING_FIX = "put it there, or correct detections in the configuration; a run does without it until then"
 _EXCEPTION_FIX = "correct it; until then the exception does not hold"
 
 
@@ -26,6 +27,9 @@ def check_detections(settings: Settings) -> list[Checked]:
         return []
     library = load_rules(detections)
     exceptions, lines = load_exceptions(detections)
+    missing = missing_of(detections)
+    mistakes = [line for line in map(str, library.mistakes) if line not in missing]
+    lines = [line for line in lines if line not in missing]
     lines += list_unknown(exceptions, library.rules)
     seen = _in_force(detections, library, len(exceptions.every))
     if not library.rules:
@@ -33,7 +37,8 @@ def check_detections(settings: Settings) -> list[Checked]:
         head = bad(Check.DETECTIONS, seen, fix=fix)
     else:
         head = good(Check.DETECTIONS, seen)
-    return [head, *_mistakes(map(str, library.mistakes), _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
+    gone = [bad(Check.DETECTIONS, line, fix=_MISSING_FIX) for line in missing[:MISTAKES_SHOWN_MAX]]
+    return [head, *gone, *_mistakes(mistakes, _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
 
 
 def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:
