@@ -19,6 +19,7 @@ from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
+from m365watch.board.server_lines import told_as_ours
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import FILE_NAME as SESSIONS_FILE
 from m365watch.board.sessions import Sessions, SessionTimes, house_of
@@ -159,7 +160,7 @@ async def serve_board(
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, clock=clock)
     sources.trail_trouble = lambda: trail.complaint
-    board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail)
+    board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
     server = _Server(config)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
@@ -168,7 +169,7 @@ async def serve_board(
     stopping = asyncio.create_task(_stop_when(stop, server))
     shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
     try:
-        with _refused_port(listening):
+        with told_as_ours(), _refused_port(listening):
             await server.serve(None if listener is None else [listener])
     finally:
         stopping.cancel()

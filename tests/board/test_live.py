@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from asking import view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader
-from m365watch.board.live import LOOK_EVERY_S, TOLD_AT_LEAST_EVERY, tell_news
+from m365watch.board.live import LOOK_EVERY_S, TOLD_AT_LEAST_EVERY, tell_news, until
+from m365watch.board.server_lines import SERVER, told_as_ours
 from m365watch.board.sources import Sources
 from m365watch.clock import SystemClock
 
@@ -64,6 +69,46 @@ def test_a_page_is_told_that_the_lake_is_gone(sources: Sources, tmp_path: Path) 
 
     assert not parsed(there)["gone"]
     assert parsed(away)["gone"]
+
+
+def test_nobody_is_told_news_when_the_board_ends() -> None:
+    """A page that listens keeps no board from its end, nor is its connection cut off: the news are over."""
+    closed = []
+
+    async def waiting() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async def listen() -> list[bytes]:
+        ending = asyncio.Event()
+        told = []
+        async for one in until(ending, waiting()):
+            told.append(one)
+            asyncio.get_running_loop().call_soon(ending.set)
+        return told
+
+    assert asyncio.run(asyncio.wait_for(listen(), 10)) == [b"first"]
+    assert closed == [True]
+
+
+def test_the_servers_errors_are_one_line_of_ours() -> None:
+    """A defect is named by its place, and what belongs to every end is not told at all."""
+    server = logging.getLogger(SERVER)
+    with capture_logs() as told, told_as_ours():
+        for error in (asyncio.CancelledError(), ValueError("a record's words")):
+            server.error("Exception in ASGI application", exc_info=error)
+        server.error(OSError(98, "address already in use"))
+        server.error("Cancel 1 running task(s), timeout graceful shutdown exceeded")
+        server.warning("Invalid HTTP request received.")
+
+    lines = [one["event"] for one in told if one["log_level"] != "debug"]
+    assert len(lines) == 2
+    assert lines[0].startswith("board: unexpected ValueError in ")
+    assert "a record's words" not in lines[0]
+    assert lines[1] == "board: Invalid HTTP request received."
 
 
 def test_news_stay_within_a_scope(sources: Sources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -19,6 +20,26 @@ TOLD_AT_LEAST_EVERY = 3
 """In looks: a connection that says nothing for long is closed by what is in between."""
 OPEN_MAX = 64
 """Pages that are told at the same time."""
+
+
+async def until(ending: asyncio.Event, news: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The news, up to when the board is to end: it waits for nobody who only listens."""
+    ended = asyncio.ensure_future(ending.wait())
+    try:
+        while not ending.is_set():
+            step = asyncio.ensure_future(anext(news, None))
+            try:
+                await asyncio.wait((ended, step), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not step.done():
+                    step.cancel()
+                    await asyncio.wait((step,))
+            if step.cancelled() or (said := step.result()) is None:
+                return
+            yield said
+    finally:
+        ended.cancel()
+        await news.aclose()
 
 
 async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:

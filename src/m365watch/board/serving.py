@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from m365watch.board.api.serving import Api
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of
 from m365watch.board.leaving import Left, while_there
-from m365watch.board.live import OPEN_MAX, tell_news
+from m365watch.board.live import OPEN_MAX, tell_news, until
 from m365watch.board.meaning import meant
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
@@ -90,11 +91,14 @@ class Board:
         listening: Listening,
         entrance: Entrance | None = None,
         trail: Trail | None = None,
+        ending: asyncio.Event | None = None,
     ) -> None:
         """Nothing listens yet; `app` is the application.
 
-        `entrance` is where people sign in, if they do, `trail` where it is noted what they do.
+        `entrance` is where people sign in, if they do, `trail` where it is noted what they do. At `ending`
+        nobody is told news any more.
         """
+        self._ending = ending or asyncio.Event()
         self._sources = sources
         self._gate = gate
         self._templates = Templates()
@@ -210,7 +214,7 @@ class Board:
         async def told() -> Any:
             self._told += 1
             try:
-                async for news in tell_news(view, self._sources):
+                async for news in until(self._ending, tell_news(view, self._sources)):
                     if self._gate.access_of(request) != view.access:
                         return  # they have signed out, or may do something else by now
                     yield news

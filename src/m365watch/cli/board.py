@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.giving_way import give_way
+from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
     from m365watch.board.serving import Listening
@@ -56,8 +58,15 @@ def serve_or_go_on(
     if context.invoked_subcommand is not None:
         context.obj = config
         return
+    from m365watch.cli.diagnostics import configure_diagnostics
     from m365watch.cli.loop import run_in_loop
 
+    console = stderr_console()
+    configure_diagnostics(
+        line_format=LineFormat.TEXT,
+        level=logging.INFO,
+        colour=console.is_terminal and not console.no_color,
+    )
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True, for_board=True)
     require_board()
     from m365watch.boarding import plan_listening

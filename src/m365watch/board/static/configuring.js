@@ -1,5 +1,6 @@
 // The configuration: each change is shown before it is made; parameters are checked as they are typed; preflights are told as they come.
 import { toast } from "./toasts.js";
+import { send as post } from "./token.js";
 
 const TYPED_MS = 250;
 const LOOK_AGAIN_MS = [800, 2500, 5000, 9000, 15000];
@@ -9,16 +10,6 @@ let pending = null;
 let numberOfLook = 0;
 let waiting = 0;
 let trying = null;
-
-async function post(path, body, signal) {
-  const token = document.querySelector("meta[name=csrf-token]").content;
-  return fetch(path, {
-    method: "POST",
-    headers: { "X-CSRF-Token": token, "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  });
-}
 
 async function told(answer) {
   const is_json = (answer.headers.get("Content-Type") || "").includes("json");

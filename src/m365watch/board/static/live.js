@@ -1,5 +1,6 @@
 // What is new while a page is open: a line in the heading, a toast for new alerts, live panels loaded anew.
 import { toast } from "./toasts.js";
+import { renew } from "./token.js";
 
 const RELOAD_MS = 30000;
 const place = document.getElementById("live");
@@ -47,7 +48,9 @@ document.addEventListener("htmx:configRequest", (asked) => {
 
 if (place) {
   const source = new EventSource(place.dataset.liveUrl);
+  let lost = false;
+  source.onopen = () => { if (lost) renew(); lost = false; };
   source.onmessage = (sent) => told(JSON.parse(sent.data));
-  source.onerror = () => say("lost", source.readyState === EventSource.CLOSED ? "not connected: load the page again" : "not connected; trying again");
+  source.onerror = () => { lost = true; say("lost", source.readyState === EventSource.CLOSED ? "not connected: load the page again" : "not connected; trying again"); };
   addEventListener("pagehide", () => source.close());
 }

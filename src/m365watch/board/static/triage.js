@@ -1,5 +1,6 @@
 // Alerts worked on with the keyboard: j and k, x, a, c, o, Enter; one alert or all that are selected.
 import { toast } from "./toasts.js";
+import { send } from "./token.js";
 
 const chosen = new Set();
 let current = "";
@@ -53,15 +54,10 @@ async function put(ids, state, reason) {
   const list = rows();
   const at = list.findIndex((row) => row.dataset.alert === current);
   const next = list.slice(at + 1).find((row) => !ids.includes(row.dataset.alert));
-  const token = document.querySelector("meta[name=csrf-token]").content;
   let words = "the board does not answer";
   let done = false;
   try {
-    const answer = await fetch(`/alerts/state${location.search}`, {
-      method: "POST",
-      headers: { "X-CSRF-Token": token, "Content-Type": "application/json" },
-      body: JSON.stringify({ ids, state, reason }),
-    });
+    const answer = await send(`/alerts/state${location.search}`, { ids, state, reason });
     done = answer.ok;
     words = (answer.headers.get("Content-Type") || "").includes("json") ? (await answer.json()).says : await answer.text();
   } catch { /* it is told below */ }
@@ -140,6 +136,13 @@ document.addEventListener("click", (click) => {
   if (at.closest("[data-reason-cancel]")) dialog().close();
   const copy = at.closest("[data-copy]");
   if (copy) navigator.clipboard.writeText(copy.previousElementSibling.textContent.trimEnd()).then(() => toast("Copied"));
+});
+
+// A reason is one line: Enter closes, and so does Ctrl+Enter, as in the editor; Shift+Enter goes on.
+document.addEventListener("keydown", (key) => {
+  if (key.key !== "Enter" || key.shiftKey || key.isComposing || !key.target.matches("dialog.reason textarea")) return;
+  key.preventDefault();
+  key.target.form.requestSubmit();
 });
 
 document.addEventListener("submit", (submit) => {
