@@ -15,15 +15,14 @@ CHARACTERS_MAX = 256
 CHARACTERS_DIFFERENT_MIN = 5
 KEYS_MIN = 4
 """So many neighbouring keys are a row of them."""
-COMMON = frozenset(
-    (
-        "password passwort passphrase secret geheim login logon welcome willkommen letmein changeme default admin"
-        " administrator root user guest test demo analyst viewer board watch microsoft office exchange azure entra"
-        " security company corporate spring summer autumn fall winter monday friday january october november"
-        " december iloveyou love hello hallo dragon monkey master football baseball sunshine princess super"
-        " my the your is it new now this please one"
-    ).split()
+_COMMON = (
+    "password passwort passphrase secret login logon welcome willkommen letmein changeme default admin"
+    " administrator root user guest test demo analyst viewer board watch microsoft office exchange azure entra"
+    " security company corporate spring summer autumn fall winter monday friday january october november"
+    " december iloveyou love hello hallo dragon monkey master football baseball sunshine princess super"
+    " my the your is it new now this please one"
 )
+COMMON = frozenset(_COMMON.split())
 """Words of which, alone or together, no password is made."""
 _KEYS = ("qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm", "abcdefghijklmnopqrstuvwxyz")
 _ROWS = (*_KEYS, *(row[::-1] for row in _KEYS), "qwertyuiopasdfghjklzxcvbnm")
