@@ -17,7 +17,7 @@ KEYS_MIN = 4
 """So many neighbouring keys are a row of them."""
 _COMMON = (
     "password passwort passphrase secret login logon welcome willkommen letmein changeme default admin"
-    " administrator root user guest test demo analyst viewer board watch microsoft office exchange azure entra"
+    " administrator root guest test demo analyst viewer board watch microsoft office exchange azure entra"
     " security company corporate spring summer autumn fall winter monday friday january october november"
     " december iloveyou love hello hallo dragon monkey master football baseball sunshine princess super"
     " my the your is it new now this please one"
