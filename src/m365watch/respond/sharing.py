@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import UnsafeValue, powershell, share_id
 from m365watch.respond.steps import GraphCall, Remove, Step
 
+_IN_SITE = re.compile(r"(https://[^/]+(?:/(?:sites|teams|personal)/[^/]+)?)/(.+)", re.IGNORECASE)
+"""The URL of a file: its site, which may be the root, and its path there."""
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
 
 
@@ -139,11 +143,23 @@ def remove_file(clues: Clues) -> list[Step]:
         Step(
             "remove_file",
             f"Remove the file {one}",
-            powershell=(f"Remove-PnPFile -SiteRelativeUrl {powershell(one)} -Recycle",),
+            powershell=_removal_of(one),
             notes=("By hand: keep a copy for whoever examines it; the path begins at the site.",),
         )
         for one in named
     ]
+
+
+def _removal_of(file: str) -> tuple[str, ...]:
+    """From the site that its URL begins with; of what is no URL a person knows the site."""
+    found = _IN_SITE.fullmatch(file)
+    if found is None:
+        return (f"Remove-PnPFile -SiteRelativeUrl {powershell(file)} -Recycle",)
+    site, path = found.groups()
+    return (
+        f"Connect-PnPOnline -Url {powershell(site)} -Interactive",
+        f"Remove-PnPFile -SiteRelativeUrl {powershell(path)} -Recycle",
+    )
 
 
 def scan_device(clues: Clues) -> list[Step]:
