@@ -99,7 +99,7 @@ def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
                     keep_picture(f"{one.name}-{width}-{theme}", await page.tab.picture())
                 place = f"{one.name} {width} {theme}"
                 assert await page.tab.run("document.documentElement.scrollWidth <= innerWidth"), place
-                if width == WIDTHS[0]:
+                if width == WIDTHS[0] or one.name != "search":  # hits are read record by record
                     assert await page.tab.run(OUT_OF_SIGHT) == [], place
                 await page.tab.run(axe)
                 found += [f"{place}: {said}" for said in await page.tab.run(VIOLATIONS)]

@@ -363,10 +363,6 @@ def test_what_is_all_by_hand_has_no_command(sources: Sources) -> None:
     steps = [row for row in plan.rows if row.at]
     assert {row.at for row in steps} == {"by hand"}
     assert "Carry it out" not in [row.text for row in plan.rows]
-    [removal] = [row.commands for row in steps if row.text.startswith("1. Remove the file")]
-    assert removal[0].startswith("Connect-PnPOnline -Url 'https://")
-    assert removal[1].startswith("Remove-PnPFile -SiteRelativeUrl '")
-    assert "https:" not in removal[1]
 
 
 def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:

@@ -162,14 +162,11 @@ async def list_changes(
     """Those that stand out and the latest, by their time; the alerts by record; and how many are left out."""
     sieve = changes.newest.sieve
     assert sieve is not None  # noqa: S101 - of these all have one
-    newest, standing_out, counts, alerts = await asyncio.gather(
-        sources.ask(view, changes.newest),
-        sources.ask(view, changes.marked),
-        sources.ask(view, sieve.query),
-        alerts_by_record(view, sources),
-    )
-    rows = sorted({row[-1]: row for row in (*standing_out, *newest)}.values(), key=lambda row: -row[0])
+    counts, alerts = await asyncio.gather(sources.ask(view, sieve.query), alerts_by_record(view, sources))
     total = sum(row[1 + changes.newest.place] for row in counts)
+    asked = (changes.newest, changes.marked) if total > SHOWN_MAX else (changes.newest,)  # of few it has all
+    found = await asyncio.gather(*(sources.ask(view, one) for one in asked))
+    rows = sorted({row[-1]: row for of in found for row in of}.values(), key=lambda row: -row[0])
     cut = f"{SHOWN_MAX} of {total:,}: first those that stand out, then the latest."
     return rows, alerts, cut if total > SHOWN_MAX else ""
 

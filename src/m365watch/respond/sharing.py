@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from urllib.parse import unquote, urlsplit
 
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import UnsafeValue, powershell, share_id
 from m365watch.respond.steps import GraphCall, Remove, Step
 
-_IN_SITE = re.compile(r"(https://[^/]+(?:/(?:sites|teams|personal)/[^/]+)?)/(.+)", re.IGNORECASE)
-"""The URL of a file: its site, which may be the root, and its path there."""
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
 
 
@@ -143,23 +141,22 @@ def remove_file(clues: Clues) -> list[Step]:
         Step(
             "remove_file",
             f"Remove the file {one}",
-            powershell=_removal_of(one),
-            notes=("By hand: keep a copy for whoever examines it; the path begins at the site.",),
+            powershell=(_remove_file(one),),
+            notes=("By hand, connected to its site: keep a copy for whoever examines it.",),
         )
         for one in named
     ]
 
 
-def _removal_of(file: str) -> tuple[str, ...]:
-    """From the site that its URL begins with; of what is no URL a person knows the site."""
-    found = _IN_SITE.fullmatch(file)
-    if found is None:
-        return (f"Remove-PnPFile -SiteRelativeUrl {powershell(file)} -Recycle",)
-    site, path = found.groups()
-    return (
-        f"Connect-PnPOnline -Url {powershell(site)} -Interactive",
-        f"Remove-PnPFile -SiteRelativeUrl {powershell(path)} -Recycle",
-    )
+def _remove_file(named: str) -> str:
+    """PnP takes a path from the server on, or from the site on, and no address."""
+    try:
+        parts = urlsplit(named)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme == "https":
+        return f"Remove-PnPFile -ServerRelativeUrl {powershell(unquote(parts.path) or '/')} -Recycle"
+    return f"Remove-PnPFile -SiteRelativeUrl {powershell(named)} -Recycle"
 
 
 def scan_device(clues: Clues) -> list[Step]:
