@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from elsewhere import count_cpu_s
+from lent import take_over
 from patience import PATIENCE_S
 
 PIPE = subprocess.PIPE
@@ -208,17 +209,7 @@ def _attend(client: socket.socket) -> None:
 
 def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
     """Be the program that is asked for; what it raises ends this process as it would have ended one."""
-    for target, stream in enumerate(streams):
-        os.dup2(stream, target)
-        os.close(stream)
-    # Python's own remember whether they could be rewound.
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    os.chdir(asked["folder"])
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    sys.argv = [asked["program"], *asked["words"]]
+    take_over(asked, streams, program=asked["program"])
     if asked["program"].endswith(".py"):
         sys.path[0] = str(Path(asked["program"]).parent)
         runpy.run_path(asked["program"], run_name="__main__")

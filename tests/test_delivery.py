@@ -643,6 +643,22 @@ def test_a_run_does_not_wait_for_a_receiver_that_needs_a_person(tmp_path: Path) 
 # The end of a run.
 
 
+async def stop_after_three(house: House) -> tuple[float, int]:
+    """A run that is told to stop with three records under way: how long that takes, and what waits."""
+    house.publish(*make_records(3))
+    house.fetch()
+    await house.pipeline.drain(leaving=True)
+    return house.clock.monotonic_s(), house.progress().blobs_waiting
+
+
+async def end_after_three(house: House) -> tuple[float, dict[str, str]]:
+    """A run that ends by itself with three records: how long that takes, and what its outputs lack."""
+    house.publish(*make_records(3))
+    house.fetch()
+    await house.pipeline.drain()
+    return house.clock.monotonic_s(), house.pipeline.output_errors
+
+
 def test_the_end_of_a_run_asks_a_wire_for_its_proof(tmp_path: Path) -> None:
     """Nobody waits for the retention then."""
     wire = FakeWire("devo", [], retention_s=10_000.0)
@@ -662,13 +678,7 @@ def test_a_run_that_ends_leaves_a_failing_outputs_batches_on_disk(tmp_path: Path
     lake, wire = FakeOutput("lake"), FakeWire("devo", [])
     wire.is_down = True
 
-    async def use(house: House) -> tuple[float, int]:
-        house.publish(*make_records(3))
-        house.fetch()
-        await house.pipeline.drain(leaving=True)
-        return house.clock.monotonic_s(), house.progress().blobs_waiting
-
-    waited_s, waiting = run(House(tmp_path, (lake, wire)), use)
+    waited_s, waiting = run(House(tmp_path, (lake, wire)), stop_after_three)
 
     assert waited_s < 5
     assert waiting == 1
@@ -680,13 +690,7 @@ def test_a_stop_does_not_wait_for_a_wire_that_has_no_proof(tmp_path: Path) -> No
     lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=10_000.0)
     wire.proves = False
 
-    async def use(house: House) -> tuple[float, int]:
-        house.publish(*make_records(3))
-        house.fetch()
-        await house.pipeline.drain(leaving=True)
-        return house.clock.monotonic_s(), house.progress().blobs_waiting
-
-    waited_s, waiting = run(House(tmp_path, (lake, wire)), use)
+    waited_s, waiting = run(House(tmp_path, (lake, wire)), stop_after_three)
 
     assert waited_s < 5
     assert (wire.flushes, waiting) == (1, 1)
@@ -697,13 +701,7 @@ def test_patience_with_one_output_ends_without_the_others(tmp_path: Path) -> Non
     lake, wire = FakeOutput("lake"), FakeWire("devo", [])
     wire.is_down = True
 
-    async def use(house: House) -> tuple[float, dict[str, str]]:
-        house.publish(*make_records(3))
-        house.fetch()
-        await house.pipeline.drain()
-        return house.clock.monotonic_s(), house.pipeline.output_errors
-
-    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
+    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), end_after_three)
 
     assert 15 <= waited_s < 40
     assert errors == {
@@ -716,13 +714,7 @@ def test_patience_with_a_wire_that_proves_nothing_ends_too(tmp_path: Path) -> No
     lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=100_000.0)
     wire.proves = False
 
-    async def use(house: House) -> tuple[float, dict[str, str]]:
-        house.publish(*make_records(3))
-        house.fetch()
-        await house.pipeline.drain()
-        return house.clock.monotonic_s(), house.pipeline.output_errors
-
-    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), use)
+    waited_s, errors = run(House(tmp_path, (lake, wire), patience_s=15.0), end_after_three)
 
     assert 15 <= waited_s < 20
     assert list(errors) == ["devo"]

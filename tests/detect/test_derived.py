@@ -262,3 +262,31 @@ def test_what_is_derived_reads_no_field_beyond_those_it_names() -> None:
 
             assert values == whole.values(f"m365.{name}"), (name, record)
     assert len([name for name, count in told.items() if count]) > 12
+
+
+def test_members_of_a_chat_are_told_apart_from_outsiders() -> None:
+    """By the accepted domains, whoever opened it; a guest's own address stands in its name."""
+    chat = {
+        "UserId": "help@evil.example",
+        "Members": [{"UPN": "Help@evil.example"}, {"UPN": "ann@contoso.example"}],
+    }
+    guest = {"UserId": "ann@contoso.example", "Members": [{"UPN": "eve_evil.example#EXT#@contoso.example"}]}
+    found = {"UserId": "ann@contoso.example"}
+
+    assert view(chat, knowledge=OWN).values("m365.outside_members") == ("help@evil.example",)
+    assert view(chat, knowledge=OWN).values("m365.inside_members") == ("ann@contoso.example",)
+    assert view(guest, knowledge=OWN).values("m365.outside_members") == ("eve@evil.example",)
+    assert view(found, knowledge=OWN).values("m365.outside_members") == ()
+    assert view(found, knowledge=OWN).values("m365.inside_members") == ("ann@contoso.example",)
+
+
+def test_nobody_is_called_an_outsider_while_no_domain_is_known() -> None:
+    """But for a guest: that the actor's domain is the own one would be a guess, and often the wrong one."""
+    chat = {
+        "UserId": "help@evil.example",
+        "Members": [{"UPN": "help@evil.example"}, {"UPN": "ann@contoso.example"}],
+    }
+    guest = {"UserId": "ann@contoso.example", "Members": [{"UPN": "eve_evil.example#EXT#@contoso.example"}]}
+
+    assert view(chat).values("m365.outside_members") == view(chat).values("m365.inside_members") == ()
+    assert view(guest).values("m365.outside_members") == ("eve@evil.example",)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from m365watch.detect.rule import fill_placeholders
-from rules import view
+from rules import alerts_of, load_good, record, rule_text, view
 
 VALUES = {"A": "one", "B": "", "C": "three"}
 
@@ -57,3 +59,22 @@ def test_the_domain_of_an_outsider_is_known() -> None:
     assert (
         view({**shared, "TargetUserOrGroupName": "bea@contoso.example"}).values("m365.external_domain") == ()
     )
+
+
+def test_each_record_says_the_first_of_several_fields_that_it_has(tmp_path: Path) -> None:
+    """One gives rights by User, the next by Trustee: the alert names both, in words and as entities."""
+    extension = {
+        "entity": {"user": "UserId", "grantee": "Parameters.User|Parameters.Trustee"},
+        "group_by": ["UserId"],
+        "explanation": "{user} let {grantee} in, or {Parameters.User|Parameters.Trustee}.",
+    }
+    rule = rule_text({"s": {"Workload": "Exchange"}, "condition": "s"}, m365watch=extension)
+    given = [
+        record(0, Workload="Exchange", Parameters=[{"Name": "User", "Value": "eve"}]),
+        record(1, Workload="Exchange", Parameters=[{"Name": "Trustee", "Value": "fred"}]),
+    ]
+    [alert] = alerts_of(load_good(tmp_path, rule), given)
+
+    assert alert.named("grantee") == ("eve", "fred")
+    assert alert.explanation == "ann@contoso.example let eve, fred in, or eve, fred."
+    assert alert.group == ("ann@contoso.example",)

@@ -134,3 +134,12 @@ def test_a_field_has_no_more_values_than_the_bound() -> None:
     assert (
         len(view({"Target": [{"ID": str(one)} for one in range(100_000)]}).values("Target.ID")) == VALUES_MAX
     )
+
+
+def test_a_list_of_entra_is_shown_by_its_elements() -> None:
+    """Its text beside them would name the policy twice, once in brackets."""
+    changed = {"Name": "DisplayName", "NewValue": '[\r\n  "Require MFA"\r\n]'}
+
+    assert (
+        view({"ModifiedProperties": [changed]}).shown("ModifiedProperties.DisplayName.new") == "Require MFA"
+    )

@@ -64,7 +64,8 @@ def serve(path: str) -> None:
     """Run commands until killed; each in a child of its own, several at a time."""
     from importlib import import_module
 
-    for name in _IMPORTED:
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - as above
+    for name in ("lent", *_IMPORTED):
         import_module(name)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -99,19 +100,11 @@ def _attend(client: socket.socket) -> None:
 
 def _become(asked: dict[str, Any], streams: list[int]) -> None:
     """Be the command that is asked for; does not come back."""
+    from lent import take_over
+
     from m365watch.cli.main import main
 
-    for target, stream in enumerate(streams):
-        os.dup2(stream, target)
-        os.close(stream)
-    # Python's own remember whether they could be rewound.
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    os.chdir(asked["folder"])
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    sys.argv = ["m365watch", *asked["words"]]
+    take_over(asked, streams, program="m365watch")
     main()
 
 

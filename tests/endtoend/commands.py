@@ -78,6 +78,16 @@ async def command(*arguments: str) -> Ended:
     return await ended(await start(*arguments))
 
 
+async def collecting(file: Path) -> Process:
+    """A collector that has started with the configuration `file`: whoever asks now finds its lock held."""
+    running = await start("run", "--config", str(file))
+    assert running.stderr is not None
+    async with asyncio.timeout(LIMIT_S):
+        while b"started;" not in (line := await running.stderr.readline()):
+            assert line, "it ended before it had started"
+    return running
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A simulator that answers, and a place with a configuration that collects from it."""

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from commands import Ended, Scene, command, ended, scene_in, start
+from commands import Ended, Scene, collecting, command, ended, scene_in
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 
@@ -76,10 +76,7 @@ def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene_in(tmp_path) as scene:
             await scene.run_once()
-            running = await start("run", "--config", str(scene.file))
-            assert running.stderr is not None
-            while b"started;" not in (await running.stderr.readline()):
-                """The lock is not touched while it starts."""
+            running = await collecting(scene.file)
             forget(scene, 2)
             done = await audit(scene, "--repair")
             status = json.loads((await command("status", "--config", str(scene.file), "--json")).out)
@@ -101,10 +98,7 @@ def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) ->
     async def main() -> None:
         async with scene_in(tmp_path) as scene:
             await scene.run_once()
-            running = await start("run", "--config", str(scene.file))
-            assert running.stderr is not None
-            while b"started;" not in (await running.stderr.readline()):
-                """The lock is not touched while it starts."""
+            running = await collecting(scene.file)
             asked = [audited(scene), audited(scene, "--days", "2"), audited(scene)]
             (code, first), (short_code, short), (other_code, other) = await asyncio.gather(*asked)
             running.terminate()

@@ -418,3 +418,26 @@ def test_a_blob_keeps_when_it_was_listed_and_is_due_whatever_it_says(tmp_path: P
     assert early.listed_at == NOW
     assert postponed == []
     assert late.listed_at is None
+
+
+def test_an_acknowledgement_does_not_write_the_identities_again(tmp_path: Path) -> None:
+    """They lie in the batch's row, which is as long before as after it, whoever acknowledges."""
+    ledger = opened(tmp_path)
+    log = tmp_path / f"{LEDGER_FILE}-wal"
+    large = part(known(ledger, "one")[0], "a")
+    large.identities = [number.to_bytes(16, "big") for number in range(10_000)]
+    number = ledger.open_batch([large], OUTPUTS).number
+
+    grown = []
+    for output in sorted(OUTPUTS):
+        before = log.stat().st_size
+        ledger.commit_delivered(number, output, Receipt(), at=NOW)
+        grown.append(log.stat().st_size - before)
+    ledger.close()
+    again = opened(tmp_path)
+
+    assert max(grown) < 10_000 * 16 / 2
+    assert states(again) == [BlobState.DELIVERED]
+    kept = again.settle_outputs({"lake": number, "devo": number}, queued={"devo": [], "lake": []}, at=NOW)
+    assert kept == {"devo": [], "lake": []}
+    again.close()

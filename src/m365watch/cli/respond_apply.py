@@ -100,7 +100,7 @@ def who() -> str:
 
 def _line(result: Result, step: Step | None) -> str:
     told = result.told
-    label = f" ({plain(told.label)})" if told.label else ""
+    label = f" ({plain(told.label)})" if told.label and told.label not in result.title else ""
     why = ""
     if told.error is not None:
         fix = f"; {told.error.fix}" if isinstance(told.error, NeedsOperator) else ""

@@ -130,7 +130,8 @@ class Extension:
     evidence: str = ""
     aliases: tuple[str, ...] = ()
     entity: Mapping[str, str] = field(default_factory=lambda: {"user": "UserId"})
-    """By kind (user, address, app, mailbox, site, session, ...), the field whose value it is."""
+    """By kind (user, address, app, mailbox, site, session, ...), the field whose value it is; of A|B the
+    first that a record has."""
     group_by: tuple[str, ...] = ()
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By field, parts of texts; a value that holds one counts under no `contains`. %name% is a list."""
@@ -156,6 +157,11 @@ class Extension:
     deviation: Deviation | None = None
     first_seen: FirstSeen | None = None
     travel: Travel | None = None
+
+    @property
+    def entity_fields(self) -> tuple[str, ...]:
+        """The fields that tell groups apart where nothing is said of groups: each entity's, but for A|B."""
+        return tuple(dict.fromkeys(name for name in self.entity.values() if "|" not in name))
 
     @property
     def effective_kind(self) -> Kind:

@@ -97,7 +97,8 @@ class View:
             if len(values) == 1:
                 found = clean_text(text_of(values[0]))
             else:
-                found = ", ".join([clean_text(text_of(value)) for value in values[:SHOWN_VALUES_MAX]])
+                shown = [one for one in values if not _holds_others(one)] or values
+                found = ", ".join([clean_text(text_of(value)) for value in shown[:SHOWN_VALUES_MAX]])
             self._shown[name] = found
         return found
 
@@ -191,6 +192,11 @@ def read_named(properties: Mapping[str, Any], name: str) -> tuple[Value, ...]:
         if found is not None:
             return read_path(found, tuple(steps[length:]))
     return ()
+
+
+def _holds_others(value: Value) -> bool:
+    """Whether it is the text of a list, as Entra writes one, beside which its elements are values, too."""
+    return isinstance(value, str) and value.startswith("[") and isinstance(open_json(value), list)
 
 
 def named_values(field: Any, *, side: str = "new") -> dict[str, Any]:

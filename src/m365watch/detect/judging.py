@@ -228,7 +228,7 @@ def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
     correlation = rule.correlation
     if correlation is not None and correlation.joined is Joined.RISK:
         return {first.group[0]: [first.values.get("entity", first.group[1])]}
-    fields = _fields_of(matches)
+    fields = _fields_of(matches, rule.choices)
     found: dict[str, list[str]] = {}
     for kind, name in rule.extension.entity.items():
         values = [one for line in fields.get(name, {}).values() for one in split_line(line)]
@@ -260,8 +260,11 @@ def split_line(line: str) -> list[str]:
     return parts if len(parts) > 1 and all(map(_ADDRESS.fullmatch, parts)) else [line]
 
 
-def _fields_of(matches: Sequence[Match]) -> Mapping[str, Mapping[str, str]]:
-    """By field, the different values in lower case, each as it was first written."""
+def _fields_of(matches: Sequence[Match], choices: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """By field, the different values in lower case, each as it was first written.
+
+    Of A|B each record says the first that it has: one names a rule by its name, the next by its identity.
+    """
     fields: dict[str, dict[str, str]] = defaultdict(dict)
     seen: set[int] = set()
     for match in matches:
@@ -270,6 +273,10 @@ def _fields_of(matches: Sequence[Match]) -> Mapping[str, Mapping[str, str]]:
             seen.add(id(match.values))
             for name, value in match.values.items():
                 fields[name].setdefault(value.lower(), value)
+            for names in choices:
+                value = next(filter(None, map(match.values.get, names.split("|"))), "")
+                if value:
+                    fields[names].setdefault(value.lower(), value)
     return fields
 
 
@@ -280,7 +287,9 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
     counted: Sequence[str] = list(dict.fromkeys(match.counted for match in matches if match.counted))
     if rule.correlation is not None and counts_mailboxes(rule.correlation):
         counted = mailboxes_apart(counted)
-    values = {name: _some_of(list(found.values())) for name, found in _fields_of(matches).items()}
+    values = {
+        name: _some_of(list(found.values())) for name, found in _fields_of(matches, rule.choices).items()
+    }
     values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):

@@ -66,7 +66,7 @@ def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
     elif extension.several is not None and extension.several.keys:
         group = extension.several.keys
     elif not group and rule.kind is not Kind.LOW:
-        group, spreads = tuple(dict.fromkeys(extension.entity.values())), False
+        group, spreads = extension.entity_fields, False
     extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
     kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
     change = extension.gradient or extension.deviation
@@ -124,5 +124,6 @@ def kept_fields(rule: Rule) -> tuple[str, ...]:
     correlation = rule.correlation
     grouped = correlation.group_by if correlation is not None else rule.extension.group_by
     aliases = correlation.aliases if correlation is not None else {}
-    wanted = dict.fromkeys((*rule.extension.entity.values(), *named, *grouped))
+    entities = (one for name in rule.extension.entity.values() for one in name.split("|"))
+    wanted = dict.fromkeys((*entities, *named, *grouped))
     return tuple(name for name in wanted if name not in aliases)

@@ -118,8 +118,17 @@ class Rule:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """What its texts for the analyst have in braces, each alternative of {A|B} by itself."""
-        texts = (self.extension.headline, self.extension.explanation, *self.extension.check)
-        return list_placeholders(texts)
+        return list_placeholders(self._texts)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What its texts and entities have of the kind A|B."""
+        named = (one for text in self._texts for one in _PLACEHOLDER.findall(text))
+        return tuple(dict.fromkeys(one for one in (*self.extension.entity.values(), *named) if "|" in one))
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return (self.extension.headline, self.extension.explanation, *self.extension.check)
 
 
 def list_placeholders(texts: Iterable[str]) -> tuple[str, ...]:
@@ -131,12 +140,12 @@ def list_placeholders(texts: Iterable[str]) -> tuple[str, ...]:
 def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
     """The text with each {name} replaced; what has no value reads "(unknown)".
 
-    {A|B} is the first of them that has a value. What stands in [[ ]] is left out whole where nothing
-    in it has one.
+    {A|B} is what `values` have under that name, or else the first of them that has a value. What stands in
+    [[ ]] is left out whole where nothing in it has one.
     """
 
     def value_of(names: str) -> str:
-        return next((values[name] for name in names.split("|") if values.get(name)), "")
+        return next((values[name] for name in (names, *names.split("|")) if values.get(name)), "")
 
     def keep(part: re.Match[str]) -> str:
         return part[1] if any(map(value_of, _PLACEHOLDER.findall(part[1]))) else ""

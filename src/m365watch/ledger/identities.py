@@ -27,7 +27,8 @@ from m365watch.records.identity import IDENTITY_BYTES
 from m365watch.values import dataclass
 
 _UNMERGED = f"""
-SELECT number, parts, length(identities) / {IDENTITY_BYTES}, waiting_for = queued FROM batch ORDER BY number
+SELECT number, parts, length(identities) / {IDENTITY_BYTES}, rtrim(waiting_for) = queued
+FROM batch ORDER BY number
 """  # noqa: S608 - our own number
 
 
@@ -232,7 +233,7 @@ class IdentityStore:
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
             )
-            self._connection.execute("DELETE FROM batch WHERE identities = x'' AND waiting_for = '[]'")
+            self._connection.execute("DELETE FROM batch WHERE identities = x'' AND rtrim(waiting_for) = '[]'")
         return True
 
     def merge_step_committed(self) -> None:

@@ -78,8 +78,9 @@ CREATE INDEX blob_created ON blob (created_us);
 -- A batch that was shown to outputs. parts: [[blob, new identities, records, duplicates], ...], each
 -- with the outputs that it is for where those are not all of the batch's; identities: the new ones
 -- of all parts, 16 bytes each, in the order of the parts; empty once they are in the table identity_page.
--- waiting_for: the outputs that have not acknowledged it; queued: those of them that have it in
--- their queue on disk. committed: whether an output or a queue has it, or an output was left out of it.
+-- waiting_for: the outputs that have not acknowledged it, and spaces for those that have; queued: those of
+-- them that have it in their queue on disk. committed: whether an output or a queue has it, or an output was
+-- left out of it.
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     parts TEXT NOT NULL,

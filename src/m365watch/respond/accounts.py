@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from m365watch.detect.judging import split_line
 from m365watch.respond.clues import Account, Clues
-from m365watch.respond.quoting import guid_in, odata, powershell, segment
+from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
 
 
@@ -130,48 +131,60 @@ def _directory_role(one: Account, clues: Clues) -> Step:
 
 
 def _exchange_role(grantee: str, clues: Clues) -> Step:
-    role = next(iter(clues.values("Parameters.Role", "Parameters.Identity")), "")
-    command = (
-        f"Get-ManagementRoleAssignment -Role {powershell(role)} -RoleAssignee {powershell(grantee)}"
-        if role
-        else f"Get-ManagementRoleAssignment -RoleAssignee {powershell(grantee)}"
-    )
+    group = next(iter(clues.values("Parameters.Identity")), "") if clues.values("Parameters.Member") else ""
+    if group:
+        return Step(
+            "remove_role",
+            f'Take {grantee} out of the role group "{group}"',
+            powershell=(
+                f"Get-RoleGroupMember -Identity {powershell(group)}",
+                (
+                    f"Remove-RoleGroupMember -Identity {powershell(group)}"
+                    f" -Member {powershell(grantee)} -Confirm:$false"
+                ),
+            ),
+            notes=("Exchange PowerShell only: Graph cannot do it.",),
+        )
+    role = next(iter(clues.values("Parameters.Role")), "")
+    said = f"-Role {powershell(role)} -RoleAssignee" if role else "-RoleAssignee"
+    command = f"Get-ManagementRoleAssignment {said} {powershell(grantee)}"
     return Step(
         "remove_role",
-        f"Take the Exchange role away from {grantee}",
+        f'Take the Exchange role "{role}" away from {grantee}'
+        if role
+        else f"Take the Exchange role away from {grantee}",
         powershell=(command, f"{command} | Remove-ManagementRoleAssignment"),
-        notes=("Exchange PowerShell only: Graph cannot do it. A role group: Remove-RoleGroupMember.",),
+        notes=("Exchange PowerShell only: Graph cannot do it.",),
     )
 
 
 def remove_group_member(clues: Clues) -> list[Step]:
-    """The person leaves the group again; a person picks the group."""
-    return [
-        Step(
-            "remove_group_member",
-            f"Take {one.told} out of the group",
-            operations=(
-                Remove(
-                    f"{_path(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
-                    GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
-                    label=("displayName",),
-                    wanted=tuple(
-                        ("displayName", name)
-                        for name in clues.values("ModifiedProperties.Group.DisplayName.new")
-                    ),
-                    subject=f"{_path(one)}?$select=id",
-                ),
+    """The person leaves the group again; where the alert names no group, a person picks it."""
+    groups = clues.values("ModifiedProperties.Group.DisplayName.new")
+    return [_group_member(one, groups) for one in clues.accounts if not one.acted]
+
+
+def _group_member(one: Account, groups: tuple[str, ...]) -> Step:
+    named = " or ".join(f'"{name}"' for name in groups)
+    return Step(
+        "remove_group_member",
+        f"Take {one.told} out of the group {named}" if groups else f"Take {one.told} out of a group",
+        operations=(
+            Remove(
+                f"{_path(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
+                GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
+                label=("displayName",),
+                wanted=tuple(("displayName", name) for name in groups),
+                subject=f"{_path(one)}?$select=id",
             ),
-            powershell=(
-                f"$user = Get-MgUser -UserId {powershell(one.name)}",
-                f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
-                "Remove-MgGroupMemberByRef -GroupId ID -DirectoryObjectId $user.Id",
-            ),
-            permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
-        )
-        for one in clues.accounts
-        if not one.acted
-    ]
+        ),
+        powershell=(
+            f"$user = Get-MgUser -UserId {powershell(one.name)}",
+            f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
+            "Remove-MgGroupMemberByRef -GroupId ID -DirectoryObjectId $user.Id",
+        ),
+        permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
+    )
 
 
 def remove_device(clues: Clues) -> list[Step]:
@@ -232,26 +245,37 @@ def block_address(clues: Clues) -> list[Step]:
 
 
 def block_external_user(clues: Clues) -> list[Step]:
-    """The organisation that the outsider comes from is shut out of Teams."""
-    named = (*clues.entity("guest"), *clues.values("Members.UPN"), *clues.entity("user"))
-    domains = dict.fromkeys(one.rpartition("@")[2] for one in named[:1] if "@" in one)
+    """The organisation that the outsider comes from is shut out of Teams; a guest's account is disabled."""
+    domains = dict.fromkeys(one.rpartition("@")[2] for one in clues.entity("guest") if "@" in one)
+    guests = dict.fromkeys(
+        one for line in clues.values("Members.UPN") for one in split_line(line) if "#ext#" in one.lower()
+    )
     return [
-        Step(
-            "block_external_user",
-            f"Shut {domain} out of Teams",
-            powershell=(
-                f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
-                "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
-            ),
-            notes=(
-                (
-                    "Teams PowerShell only: Graph cannot do it. A guest account of the tenant is disabled"
-                    " instead: Update-MgUser -AccountEnabled:$false."
-                ),
-            ),
-        )
-        for domain in domains
+        *(_disable_guest(Account(one)) for one in guests if is_account(one)),
+        *(_shut_out(domain) for domain in domains),
     ]
+
+
+def _disable_guest(guest: Account) -> Step:
+    return Step(
+        "block_external_user",
+        f"Disable the guest {guest.name}",
+        operations=(Revise(_path(guest), {"accountEnabled": False}),),
+        powershell=(f"Update-MgUser -UserId {powershell(guest.name)} -AccountEnabled:$false",),
+        permissions=("User.EnableDisableAccount.All", "User.Read.All"),
+    )
+
+
+def _shut_out(domain: str) -> Step:
+    return Step(
+        "block_external_user",
+        f"Shut {domain} out of Teams",
+        powershell=(
+            f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
+            "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
+        ),
+        notes=("Teams PowerShell only: Graph cannot do it. Nobody of that organisation gets in any more.",),
+    )
 
 
 def remove_owner(clues: Clues) -> list[Step]:
@@ -266,10 +290,7 @@ def remove_owner(clues: Clues) -> list[Step]:
                     GraphCall("DELETE", f"{app.registration}/owners/{{found.id}}/$ref"),
                     subject=app.registration_subject,
                     label=("displayName", "userPrincipalName"),
-                    wanted=tuple(
-                        ("userPrincipalName", name)
-                        for name in clues.values("ModifiedProperties.User.UPN.new")
-                    ),
+                    wanted=tuple(("userPrincipalName", name) for name in _owners(clues)),
                 ),
             ),
             powershell=(
@@ -284,6 +305,10 @@ def remove_owner(clues: Clues) -> list[Step]:
         )
         for app in clues.applications
     ]
+
+
+def _owners(clues: Clues) -> tuple[str, ...]:
+    return clues.values("ModifiedProperties.User.UPN.new") or clues.entity("owner")
 
 
 def _path(one: Account) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from urllib.parse import unquote
 
 from m365watch.errors import BadAnswer
 from m365watch.respond.quoting import UnsafeValue, segment
@@ -67,7 +68,12 @@ async def _look_at_properties(graph: Graph, operation: Revise) -> list[Deed]:
     if before == dict(operation.properties):
         return []
     undo = GraphCall("PATCH", path, before)
-    return [Deed("", GraphCall("PATCH", path, operation.properties), undo)]
+    return [Deed(_last_of(path), GraphCall("PATCH", path, operation.properties), undo)]
+
+
+def _last_of(path: str) -> str:
+    """What a path of Graph is of, in words: the account of /users/ann%40contoso.example."""
+    return unquote(path.rpartition("/")[2])
 
 
 async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:

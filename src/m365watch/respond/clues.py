@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.judging import split_line
 from m365watch.respond.app_names import App, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.values import dataclass
@@ -52,6 +53,11 @@ class Clues:
                 return found[:TARGETS_MAX]
         return ()
 
+    def without(self, fields: Collection[str]) -> Clues:
+        """The same, but for these fields."""
+        kept = {name: values for name, values in self.fields.items() if name not in fields}
+        return Clues(self.entities, kept, self.first_at)
+
     @property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts that the alert is about, then those that acted on them."""
@@ -62,15 +68,16 @@ class Clues:
     @property
     def mailboxes(self) -> tuple[str, ...]:
         """The mailboxes that were touched; the account's own where the alert names none."""
-        named = (*self.values("Parameters.Mailbox", "MailboxOwnerUPN"), *self.entity("mailbox", "user"))
+        named = self.values("Parameters.Mailbox", "MailboxOwnerUPN") or self.entity("mailbox")
+        named = tuple(one for one in named if is_account(one)) or self.entity("user")
         return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
 
     @property
     def named_mailboxes(self) -> tuple[str, ...]:
-        """Mailboxes as PowerShell takes them, also by an alias; each once."""
+        """Mailboxes as PowerShell takes them, also by an alias; by the address where it is the user's own."""
+        own = {user.partition("@")[0].lower(): user for user in self.entity("user") if "@" in user}
         named = self.entity("mailbox") or self.mailboxes
-        addresses = {one.partition("@")[0].lower() for one in named if "@" in one}
-        return tuple(one for one in named if "@" in one or one.lower() not in addresses)
+        return tuple(dict.fromkeys(own.get(one.lower(), one) for one in named))
 
     @property
     def applications(self) -> tuple[App, ...]:
@@ -84,37 +91,77 @@ class Clues:
         return tuple(reversed(found.values()))[:TARGETS_MAX]
 
 
-AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
-"""Fields that name a policy in one record and a file or a rule in the next."""
-
-
 def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
-    """What the alert and those of its matches that are still kept know.
+    """What the alert and those of its matches that are still kept know together: whom it is about.
 
-    Where matches of different rules are joined, nobody knows what such a field names: it is left out.
+    Which of them belong to each other, `split_clues` knows.
     """
-    joins = len({match.source_id for match in matches}) > 1
     entities: dict[str, dict[str, None]] = {}
     for kind, value in alert.entities:
         entities.setdefault(kind, {}).setdefault(value)
     fields: dict[str, dict[str, None]] = {}
     for match in sorted(matches, key=lambda one: one.order):
         for name, value in match.values.items():
-            if joins and name in AMBIGUOUS:
-                continue
             fields.setdefault(name, {}).setdefault(value)
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def join_clues(every: Sequence[Clues]) -> Clues:
-    """What several alerts know together, in their order."""
-    entities: dict[str, dict[str, None]] = {}
-    fields: dict[str, dict[str, None]] = {}
-    for one in every:
-        for into, known in ((entities, one.entities), (fields, one.fields)):
-            for name, values in known.items():
-                into.setdefault(name, {}).update(dict.fromkeys(values))
-    return Clues(_frozen(entities), _frozen(fields), first_at=min(one.first_at for one in every))
+_TIES = ("UserId", "m365.ip", "m365.session")
+"""What two records of one intruder have in common."""
+
+
+def part_accounts(alert: Alert, matches: Sequence[Match]) -> tuple[Clues, tuple[str, ...]]:
+    """Whom the alert is about, and the accounts that it joins by their time alone.
+
+    An alert over records of no group joins what anybody did: tied to the first record is who acted in it, and
+    whoever has its address or session.
+    """
+    clues = gather_clues(alert, matches)
+    ordered = sorted(matches, key=lambda one: one.order)
+    if alert.group or len({one.source_id for one in ordered}) < 2:
+        return clues, ()
+    first = ordered[0].values
+    ties = {(name, first[name].lower()) for name in _TIES if first.get(name)}
+    users = {
+        one.values.get("UserId", "").lower()
+        for one in ordered
+        if any((name, one.values.get(name, "").lower()) in ties for name in _TIES)
+    }
+    named = clues.entity("user")
+    tied = tuple(one for one in named if one.lower() in users)
+    if not tied:
+        return clues, ()
+    loose = tuple(one for one in named if one.lower() not in users)
+    return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
+
+
+def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
+    """The same record by record, so that nobody loses what only another's record gave.
+
+    An entity belongs to the records that name it; one that is the only one of its kind, to all. Of an alert
+    whose matches are not kept any more the rest belongs to nobody.
+    """
+    whole_alert = gather_clues(alert, ())
+    single = {kind: values for kind, values in whole_alert.entities.items() if len(values) == 1}
+    if not matches:
+        return [Clues(single, {}, whole_alert.first_at)]
+    found: dict[tuple[tuple[str, str], ...], Clues] = {}
+    for match in sorted(matches, key=lambda one: one.order):
+        key = tuple(sorted(match.values.items()))
+        if key not in found:
+            found[key] = _clues_of(match.values, whole_alert, single)
+    return list(found.values())
+
+
+def _clues_of(values: Mapping[str, str], whole_alert: Clues, single: Mapping[str, tuple[str, ...]]) -> Clues:
+    lines = (part for value in values.values() for part in (value, *split_line(value)))
+    said = {line.lower() for line in lines}
+    of_record = {
+        kind: tuple(one for one in every if one.lower() in said)
+        for kind, every in whole_alert.entities.items()
+    }
+    entities = {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
+    return Clues(entities, {name: (value,) for name, value in values.items()}, whole_alert.first_at)
 
 
 def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:

@@ -75,10 +75,40 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
         *clues.entity("grantee"),
         *clues.values("Parameters.User", "Parameters.Trustee", "Item.ParentFolder.MemberUpn"),
     )
+    everybody = [one for one in holders if one.lower() in _EVERYBODY]
+    if everybody:
+        return [_close_folder(folder, one) for folder in _folders(clues) for one in dict.fromkeys(everybody)]
     holders = tuple(dict.fromkeys(holders)) or tuple(
         one for one in clues.entity("user") if one not in clues.entity("mailbox")
     )
     return [_permission(mailbox, holder) for mailbox in clues.named_mailboxes for holder in holders]
+
+
+_EVERYBODY = frozenset({"anonymous", "default", "everyone"})
+"""Whom no list of delegates shows; what they may do stands at each folder."""
+
+
+def _folders(clues: Clues) -> tuple[str, ...]:
+    r"""Folders as PowerShell takes them: ann:\Inbox."""
+    named = tuple(one for one in clues.values("Parameters.Identity") if ":" in one)
+    paths = clues.values("Item.ParentFolder.Path")
+    return named or tuple(f"{mailbox}:{path}" for mailbox in clues.named_mailboxes for path in paths)
+
+
+def _close_folder(folder: str, holder: str) -> Step:
+    who = "Default" if holder.lower() == "everyone" else holder
+    return Step(
+        "remove_mailbox_permission",
+        f"Close the folder {folder} to {holder}",
+        powershell=(
+            f"Get-MailboxFolderPermission -Identity {powershell(folder)}",
+            (
+                f"Set-MailboxFolderPermission -Identity {powershell(folder)}"
+                f" -User {powershell(who)} -AccessRights None"
+            ),
+        ),
+        notes=(EXCHANGE_ONLY,),
+    )
 
 
 def _permission(mailbox: str, holder: str) -> Step:
@@ -191,4 +221,4 @@ def restore_audit(clues: Clues) -> list[Step]:
         )
         for mailbox in clues.entity("mailbox")
     ]
-    return [*boxes, whole]
+    return [whole, *boxes]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
 from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, gather_clues, join_clues
+from m365watch.respond.clues import Clues, part_accounts, split_clues
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
@@ -46,6 +46,8 @@ BUILDERS: Mapping[str, Builder] = {
     "scan_device": sharing.scan_device,
 }
 """By the word that rules have under `contain`."""
+AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
+"""Fields that name a policy in one record and a file or a rule in the next."""
 OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
@@ -62,9 +64,9 @@ def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[T
     and the alert itself which accounts. A word that nothing can be done for says so as a step of its own,
     so that nobody takes it for done.
     """
-    clues = gather_clues(alert, matches)
+    told = Told(alert, matches)
     words = _words_of(alert, matches, parts)
-    steps = [step for word in words for step in _steps_for(word, clues, parts)]
+    steps = _each_once(step for word in words for step in _steps_for(word, told, parts))
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
@@ -85,22 +87,38 @@ def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> 
     return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
 
 
-def _steps_for(word: str, clues: Clues, parts: Sequence[Told]) -> list[Step]:
+def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
-    known = [] if word in OF_ACCOUNTS else _steps_of_parts(word, builder, parts)
-    return known or builder(clues) or [_nothing_known(word, is_ours=True)]
+    if word in OF_ACCOUNTS:
+        tied, loose = part_accounts(told.alert, told.matches)
+        steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
+    else:
+        knowing = [part for part in parts if word in part.alert.contain]
+        steps = _steps_by_record(builder, knowing or [told])
+    return steps or [_nothing_known(word, is_ours=True)]
 
 
-def _steps_of_parts(word: str, builder: Builder, parts: Sequence[Told]) -> list[Step]:
-    """Alerts on the same accounts have a step together: two rules may have found one inbox rule."""
-    known: dict[frozenset[str], list[Clues]] = {}
-    for part in parts:
-        if word in part.alert.contain:
-            whom = frozenset(name.lower() for name in part.alert.named("user"))
-            known.setdefault(whom, []).append(gather_clues(part.alert, part.matches))
-    return [step for every in known.values() for step in builder(join_clues(every))]
+def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:
+    """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
+    steps: list[Step] = []
+    for told in every:
+        joins = _joins(told.matches)
+        for clues in split_clues(told.alert, told.matches):
+            steps += builder(clues.without(AMBIGUOUS) if joins else clues)
+    return _each_once(steps)
+
+
+def _each_once(steps: Iterable[Step]) -> list[Step]:
+    found: dict[tuple[str, tuple[str, ...]], Step] = {}
+    for step in steps:
+        found.setdefault((step.title, step.powershell), step)
+    return list(found.values())
+
+
+def _joins(matches: Sequence[Match]) -> bool:
+    return len({match.source_id for match in matches}) > 1
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
@@ -112,11 +130,18 @@ def _usual_words(alert: Alert) -> tuple[str, ...]:
     return tuple(word for kind, words in USUAL.items() if alert.entity(kind) for word in words)
 
 
+def _look_first(word: str, account: str) -> Step:
+    why = (
+        "By hand. Nothing but the day ties it to the account with which it began: it may be somebody at work."
+    )
+    return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
+
+
 def _nothing_known(word: str, *, is_ours: bool) -> Step:
     said = word.replace("_", " ")
     why = (
         "The alert does not name what this has to be done to; its records may: see `m365watch alerts show`."
         if is_ours
-        else "It is the rule's own word: how it is done is not known here."
+        else ""
     )
-    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}",))
+    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}".strip(),))

@@ -9,7 +9,7 @@ from m365watch.respond.steps import Step
 
 def restore_policy(clues: Clues) -> list[Step]:
     """The policy is as it was."""
-    names = clues.values("ModifiedProperties.DisplayName.new")
+    names = clues.values("ModifiedProperties.DisplayName.new", "m365.target_name")
     named = names or clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
     named = tuple(
         one for one in named if not is_account(one)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote, urlsplit
+
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import UnsafeValue, powershell, share_id
 from m365watch.respond.steps import GraphCall, Remove, Step
@@ -139,11 +141,22 @@ def remove_file(clues: Clues) -> list[Step]:
         Step(
             "remove_file",
             f"Remove the file {one}",
-            powershell=(f"Remove-PnPFile -SiteRelativeUrl {powershell(one)} -Recycle",),
-            notes=("By hand: keep a copy for whoever examines it; the path begins at the site.",),
+            powershell=(_remove_file(one),),
+            notes=("By hand, connected to its site: keep a copy for whoever examines it.",),
         )
         for one in named
     ]
+
+
+def _remove_file(named: str) -> str:
+    """PnP takes a path from the server on, or from the site on, and no address."""
+    try:
+        parts = urlsplit(named)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme == "https":
+        return f"Remove-PnPFile -ServerRelativeUrl {powershell(unquote(parts.path) or '/')} -Recycle"
+    return f"Remove-PnPFile -SiteRelativeUrl {powershell(named)} -Recycle"
 
 
 def scan_device(clues: Clues) -> list[Step]:

@@ -59,6 +59,8 @@ class Derived:
     """What has to be known of addresses, or it says the same of all: places, networks, tor, vpn, hosting."""
 
 
+_MEMBERS = ("Members", "UserId", "OrganizationName")
+
 CATALOGUE: dict[str, Derived] = {
     "ip": Derived(ip.ip, _ADDRESS),
     "network": Derived(ip.network, _ADDRESS),
@@ -82,6 +84,8 @@ CATALOGUE: dict[str, Derived] = {
     "recipients": Derived(addresses.recipients, _FORWARDING),
     "external_recipients": Derived(addresses.external_recipients, _FORWARDING),
     "external_target": Derived(addresses.external_target, _SHARING),
+    "outside_members": Derived(addresses.outside_members, _MEMBERS),
+    "inside_members": Derived(addresses.inside_members, _MEMBERS),
     "external_domain": Derived(addresses.external_domain, _SHARING),
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),

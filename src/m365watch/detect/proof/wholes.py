@@ -88,7 +88,9 @@ def _keys_of(value: object) -> Iterator[str]:
 
 
 def _fields(extension: Extension) -> Iterator[Fault]:
-    named: list[tuple[Where, str]] = [(("entity", kind), name) for kind, name in extension.entity.items()]
+    named: list[tuple[Where, str]] = [
+        (("entity", kind), one) for kind, name in extension.entity.items() for one in name.split("|")
+    ]
     named += [(("group_by",), name) for name in extension.group_by]
     if extension.first_seen is not None:
         named += [(("first_seen", "key"), name) for name in extension.first_seen.key]

@@ -74,7 +74,7 @@ def _each(rule: Rule, draft: Draft) -> Made:
 
 def _group_of(rule: Rule) -> tuple[str, ...]:
     extension = rule.extension
-    return extension.group_by or tuple(dict.fromkeys(extension.entity.values()))
+    return extension.group_by or extension.entity_fields
 
 
 def _several(rule: Rule, draft: Draft) -> Made:

@@ -43,7 +43,7 @@ def description_of(rule: Rule, column_of: ColumnOf, *, left_out: Sequence[str] =
 
 def _filled(text: str, rule: Rule, column_of: ColumnOf) -> str:
     def column(names: str) -> str | None:
-        return column_of(tuple(_field_of(name, rule) for name in names.split("|")))
+        return column_of(tuple(one for name in names.split("|") for one in _field_of(name, rule).split("|")))
 
     def keep(part: re.Match[str]) -> str:
         named = _PLACEHOLDER.findall(part[1])
