@@ -142,8 +142,11 @@ async def serve_board(
     clock: Clock,
     stop: asyncio.Event,
     listener: socket.socket | None = None,
+    files: tuple[tuple[str, Path], ...] = (),
 ) -> None:
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
+
+    `files` are the configuration's behind the options that name them, for the commands that pages print.
 
     Raises: NeedsOperator: the port cannot be used.
     """
@@ -156,7 +159,7 @@ async def serve_board(
         way = asking.over(entra.network)
         entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     gate: Gate = entrance.gate if entrance else LoopbackGate()
-    sources = Sources(settings, facts, clock, places)
+    sources = Sources(settings, facts, clock, places, files=files)
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, clock=clock)
     sources.trail_trouble = lambda: trail.complaint

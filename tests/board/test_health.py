@@ -177,8 +177,8 @@ def test_a_collector_that_has_ended_is_said_to_have_ended(sources: Sources) -> N
     assert "running" in live["services"]
     assert "not running" not in live["services"]
     assert ended["dot"].startswith("no collector runs, last seen ")
-    assert ended["needs"].startswith("No collector runs, last seen 26 min ago")
-    assert ended["tile"].startswith("no collector runs, last seen 26 min ago")
+    assert ended["needs"].startswith("No collector runs, last seen ")
+    assert ended["tile"].startswith("no collector runs, last seen ")
     assert ended["overview"] == ended["health"] == "not running"
     assert "not running" in ended["services"]
 

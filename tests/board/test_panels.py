@@ -209,3 +209,20 @@ def test_a_stopped_query_leaves_the_reader_whole(sources: Sources) -> None:
         return int(total)
 
     assert asyncio.run(act()) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ann@contoso.example", True),
+        ("contoso\\ann", True),
+        ("nt authority\\system (microsoft.exchange.servicehost)", False),
+        ("dlpagent", False),
+        ("", False),
+    ],
+)
+def test_people_are_known_by_their_names(name: str, expected: bool) -> None:
+    """Those of a domain of Windows are people too."""
+    sql = f"SELECT {activity.PEOPLE} FROM (SELECT $name AS user_id)"
+
+    assert duckdb.execute(sql, {"name": name}).fetchall() == [(expected,)]

@@ -356,6 +356,33 @@ def test_an_easy_password_is_refused(password: str) -> None:
     assert fault_of(PASSWORD, name="ann") is None
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        "Password1234",
+        "P@ssw0rd1234!",
+        "Summer2026!!!",
+        "adminPassword1",
+        "qwertyuiop12",
+        "123456789012",
+        "Microsoft365!",
+    ],
+)
+def test_what_everybody_tries_first_is_no_password(password: str) -> None:
+    """However it ends, and whatever signs stand in it for letters."""
+    assert fault_of(password, name="vera") is not None
+
+
+def test_a_refusal_says_what_is_wrong_with_the_password() -> None:
+    """Several words with nothing in common are what it asks for: with the name among them it says that."""
+    fault = fault_of("zinc Otter lamp vera brook", name="vera")
+
+    assert fault is not None
+    assert fault.startswith("this password has the name vera in it")
+    for good in ("zinc Otter lamp brook", "a7f3k9x2m4q8", "my default otter 26", "pässe im Jänner 3"):
+        assert fault_of(good, name="vera") is None, good
+
+
 def test_the_file_of_users_is_its_owners_alone(tmp_path: Path) -> None:
     """Hashes that others could read are not gone by."""
     users = Users(tmp_path)

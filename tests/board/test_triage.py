@@ -335,6 +335,36 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert all(one.url.startswith("/alert?") for one in plan.rows if not one.commands)
 
 
+def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:
+    """It names the configuration that the board was started with, quoted; who only looks has none."""
+    file = Path("/etc/m365watch/my tenant.yaml")
+    named = replace(sources, files=(("--config", file),))
+
+    def commands(access: Access) -> list[str]:
+        plan = asyncio.run(alert.containment(view_of(f"alert={kept.alert.id}", access), named))
+        assert isinstance(plan, Listing)
+        return [one for row in plan.rows for one in row.commands if one.startswith("m365watch respond")]
+
+    carry = f"m365watch respond {kept.alert.id[:8]} --apply --config"
+    analyst = Access("anna", Role.ANALYST, tenants=None)
+    assert commands(Access("adam", Role.ADMIN, tenants=None)) == [f"{carry} '{file}'"]
+    assert commands(analyst) == [f"{carry} 'my tenant.yaml'"]
+    assert commands(VIEWER) == []
+
+
+def test_what_is_all_by_hand_has_no_command(sources: Sources) -> None:
+    """A plan in which Graph can do nothing is carried out by nothing."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    by_hand = next(one.alert for one in every if one.alert.detection == "S05")
+
+    plan = asyncio.run(alert.containment(view_of(f"alert={by_hand.id}"), sources))
+
+    assert isinstance(plan, Listing)
+    steps = [row for row in plan.rows if row.at]
+    assert {row.at for row in steps} == {"by hand"}
+    assert "Carry it out" not in [row.text for row in plan.rows]
+
+
 def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
     """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
     every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []

@@ -9,7 +9,17 @@ import pytest
 from m365watch.config.targets import Wishes
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState
-from m365watch.notify.deciding import FORGOTTEN_MS, MINUTE_MS, Due, Move, Waiting, choose, decide, wants
+from m365watch.notify.deciding import (
+    FORGOTTEN_MS,
+    GATHER_MS,
+    MINUTE_MS,
+    Due,
+    Move,
+    Waiting,
+    choose,
+    decide,
+    wants,
+)
 from m365watch.notify.tidings import Manner, Standing, Tiding, Told
 from notify_scene import START_MS, TENANT, make_alert
 
@@ -121,6 +131,29 @@ def test_the_worst_come_alone_and_the_rest_in_a_digest() -> None:
     assert choose(flood, three, wishes, now_ms=NOW) == (Move.NOTHING, NOW - 3 + MINUTE_MS)
     assert choose(Waiting(0, 0, 0), [], wishes, now_ms=NOW) == (Move.NOTHING, 0)
     assert choose(Waiting(0, 0, 7), [], wishes, now_ms=NOW) == (Move.DIGEST, 0)
+
+
+def test_what_is_critical_waits_for_no_minute_to_pass() -> None:
+    """As many again may be told of those; then they wait too, and the last turn is a digest."""
+    wishes = Wishes(rate_per_minute=3, digest_after=5)
+    spent = [NOW - 3, NOW - 2, NOW - 1]
+    few, flood = Waiting(4, 4, 0, critical_due=1), Waiting(9, 9, 0, critical_due=8)
+
+    assert choose(few, spent, wishes, now_ms=NOW) == (Move.ALONE, 0)
+    assert choose(flood, [*spent, NOW, NOW], wishes, now_ms=NOW) == (Move.DIGEST, 0)
+    assert choose(few, [*spent, *spent], wishes, now_ms=NOW) == (Move.NOTHING, NOW - 3 + MINUTE_MS)
+
+
+def test_what_comes_after_a_silence_is_gathered() -> None:
+    """So that the first to come do not spend the rate; what is critical, or has no rate, is told at once."""
+    wishes = Wishes(rate_per_minute=3)
+    fresh = Waiting(1, 1, 0, oldest_ms=NOW - 500)
+
+    assert choose(fresh, [], wishes, now_ms=NOW) == (Move.NOTHING, NOW - 500 + GATHER_MS)
+    assert choose(fresh, [NOW - 9], wishes, now_ms=NOW) == (Move.ALONE, 0)
+    assert choose(fresh, [], wishes, now_ms=NOW - 500 + GATHER_MS) == (Move.ALONE, 0)
+    assert choose(fresh, [], Wishes(), now_ms=NOW) == (Move.ALONE, 0)
+    assert choose(Waiting(1, 1, 0, 1, NOW), [], wishes, now_ms=NOW) == (Move.ALONE, 0)
 
 
 def test_the_rate_is_never_exceeded() -> None:

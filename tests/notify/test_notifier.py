@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.errors import NotificationsRefused, Throttled, Unavailable
+from m365watch.errors import NotificationsRefused, Throttled, Unavailable, Unreachable
 from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.looking import list_aside, list_figures, try_again
 from m365watch.notify.rows import NotificationFile
@@ -592,5 +592,57 @@ def test_the_end_of_a_run_waits_for_no_target_that_is_away(tmp_path: Path) -> No
 
         assert there.tidings == [("new", "1"), ("new", "2")]
         assert away.tries == 1
+
+    at(tmp_path, use)
+
+
+def test_the_worst_of_a_first_batch_is_told_first(tmp_path: Path) -> None:
+    """Though it came last, and the rate would have been spent on the others."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+        notifier = notifier_of(site.folder, (target_named(rate_per_minute=2), soc), clock=site.clock)
+        await notifier.open()
+        notifier.start()
+        for number in range(1, 5):
+            site.detections.put(make_alert(number, severity=Severity.MEDIUM))
+        await site.pass_by(0.5)
+        site.detections.put(make_alert(6))
+        for number in range(7, 9):
+            site.detections.put(make_alert(number, severity=Severity.CRITICAL))
+        for _ in range(4):
+            await site.pass_by(1)
+        with capture_logs() as lines:
+            await notifier.finish(limit_s=3_600)
+        await notifier.close()
+
+        assert soc.tidings == [("new", "7"), ("new", "8")]
+        told = [line["event"] for line in lines]
+        assert told == ["notifications soc: 5 alerts wait, and the next run tells of them"]
+
+    at(tmp_path, use)
+
+
+def test_what_is_gone_before_anybody_heard_of_it_is_told_nobody(tmp_path: Path) -> None:
+    """Where the receiver could not be reached; one that may have heard of it is told that it is withdrawn."""
+
+    async def use(site: Site) -> None:
+        away = Receiver(at_once_max=100, failing=Unreachable("no connection"))
+        mute = Receiver(at_once_max=100, failing=Unavailable("no answer"), is_forgetful=True)
+
+        async def live() -> None:
+            for number in range(1, 4):
+                site.detections.put(make_alert(number))
+            await site.pass_by(2)
+            site.detections.drop(make_alert(2))
+            away.failing = mute.failing = None
+            mute.got.clear()
+            mute.is_forgetful = False
+            await site.pass_by(60)
+
+        await site.run(live, away=away, mute=mute)
+
+        assert away.tidings == [("new", "1"), ("new", "3")]
+        assert mute.tidings == [("new", "1"), ("new", "2"), ("new", "3"), ("withdrawn", "2")]
 
     at(tmp_path, use)

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+from string import digits, punctuation
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 CHARACTERS_MIN = 12
 CHARACTERS_MAX = 256
+CHARACTERS_DIFFERENT_MIN = 5
+KEYS_MIN = 4
+"""So many neighbouring keys are a row of them."""
+_COMMON = (
+    "password passwort passphrase secret login logon welcome willkommen letmein changeme default admin"
+    " administrator root guest test demo analyst viewer board watch microsoft office exchange azure entra"
+    " security company corporate spring summer autumn fall winter monday friday january october november"
+    " december iloveyou love hello hallo dragon monkey master football baseball sunshine princess super"
+    " my the your is it new now this please one"
+)
+COMMON = frozenset(_COMMON.split())
+"""Words of which, alone or together, no password is made."""
+_KEYS = ("qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm", "abcdefghijklmnopqrstuvwxyz")
+_ROWS = (*_KEYS, *(row[::-1] for row in _KEYS), "qwertyuiopasdfghjklzxcvbnm")
+_IN_PLACE = str.maketrans("@0$5317!", "aosseiti")
+"""Signs that people write for letters."""
+_LETTERS = re.compile(r"[^\W\d_]+")
 AT_ONCE_MAX = 2
 """Passwords that are compared at the same time: each takes 64 MiB for some 0.1 s."""
 WAITING_MAX = 20
@@ -61,6 +80,26 @@ def fault_of(password: str, *, name: str) -> str | None:
     """Why this is no password to be used; None for one that will do."""
     if not CHARACTERS_MIN <= len(password) <= CHARACTERS_MAX:
         return f"a password has {CHARACTERS_MIN} to {CHARACTERS_MAX} characters"
-    if name.casefold() in password.casefold() or len(set(password)) < 5:
+    if name.casefold() in password.casefold():
+        return f"this password has the name {name} in it, which is among the first things that are guessed"
+    if len(set(password)) < CHARACTERS_DIFFERENT_MIN or _is_common(password):
         return "this password is easy to guess: several words that have nothing in common are best"
     return None
+
+
+def _is_common(password: str) -> bool:
+    """Whether it is made of nothing but what everybody tries first, and of digits and signs around it."""
+    plain = password.casefold()
+    core = plain.strip(digits + punctuation + " ").translate(_IN_PLACE)
+    return any(all(_is_of_common(word) for word in _LETTERS.findall(one)) for one in (plain, core))
+
+
+def _is_of_common(word: str) -> bool:
+    """Whether the word is one, or several in a row, that everybody tries; or a row of keys."""
+    if len(word) >= KEYS_MIN and any(word in row for row in _ROWS):
+        return True
+    starts = {0}
+    for end in range(1, len(word) + 1):
+        if any(word[start:end] in COMMON for start in tuple(starts)):
+            starts.add(end)
+    return len(word) in starts

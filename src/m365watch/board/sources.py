@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
+from shlex import quote
 
 from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
@@ -71,6 +72,8 @@ class Sources:
     """What is known of addresses: the tables of `detections.enrich`."""
     trail_trouble: Callable[[], str] = lambda: ""
     """Why who sees and does what cannot be written down; empty where it can."""
+    files: tuple[tuple[str, Path], ...] = ()
+    """The configuration's files behind the options that name them for our commands."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
@@ -80,6 +83,15 @@ class Sources:
     def knows_places(self) -> bool:
         """Whether addresses can be looked up at all."""
         return not isinstance(self.places, NoEnrichment)
+
+    def command(self, view: View, words: str) -> str:
+        """A command of ours for this configuration, to be pasted into a shell.
+
+        Where the files are says more of the machine than everybody who looks has to know.
+        """
+        shows = view.access.tenants is None and view.access.may(Role.ADMIN)
+        named = [(flag, str(path.absolute()) if shows else path.name) for flag, path in self.files]
+        return " ".join(["m365watch", words, *(f"{flag} {quote(path)}" for flag, path in named)])
 
     async def take_up(self) -> None:
         """Go on with the settings as they stand in the file now; those of before where it has mistakes.

@@ -14,11 +14,13 @@ from m365watch.cli.beside import LISTEN
 from m365watch.cli.board_packages import require_board
 from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, named_files, read_settings
 from m365watch.cli.giving_way import give_way
 from m365watch.cli.terminal import LineFormat, stderr_console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from m365watch.board.serving import Listening
     from m365watch.config.settings import Settings
 
@@ -71,10 +73,13 @@ def serve_or_go_on(
     require_board()
     from m365watch.boarding import plan_listening
 
-    run_in_loop(_serve(settings, plan_listening(settings, listen), beside=beside))
+    named = named_files(config, job=job, collector=collector_file)
+    run_in_loop(_serve(settings, plan_listening(settings, listen), files=tuple(named.items()), beside=beside))
 
 
-async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> None:
+async def _serve(
+    settings: Settings, listening: Listening, *, files: tuple[tuple[str, Path], ...], beside: bool
+) -> None:
     from m365watch.boarding import serve_board
     from m365watch.cli.signals import StopSignals
     from m365watch.clock import SystemClock
@@ -85,7 +90,7 @@ async def _serve(settings: Settings, listening: Listening, *, beside: bool) -> N
         _stop_with_stdin(stop)
     with StopSignals(stop):
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
-        await serve_board(settings, listening, clock=SystemClock(), stop=stop)
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop, files=files)
 
 
 def _stop_with_stdin(stop: asyncio.Event) -> None:

@@ -147,8 +147,14 @@ def configuration_files(config: Path | None, *, job: Path | None, collector: Pat
 
 def arguments_for(config: Path | None, *, job: Path | None, collector: Path | None) -> str:
     """The configuration as another command takes it, to be pasted into a shell; empty if none is named."""
+    named = named_files(config, job=job, collector=collector)
+    return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in named.items())
+
+
+def named_files(config: Path | None, *, job: Path | None, collector: Path | None) -> dict[str, Path]:
+    """The configuration's files that are named, by the options that name them."""
     named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
-    return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in named.items() if path is not None)
+    return {flag: path for flag, path in named.items() if path is not None}
 
 
 def choose_pair(

@@ -77,7 +77,8 @@ class NotificationKeys(Section):
     rate_limit_per_minute: Whole | None = Field(
         default=None, ge=1, le=6_000, title="a whole number, 1 to 6,000"
     )
-    """How many notifications a minute; the worst come first, the others wait. Left out: slack 20, teams 10,
+    """How many notifications a minute; the worst come first, the others wait. Critical ones may be
+    as many again. Left out: slack 20, teams 10,
     email 6, pagerduty 60, webhook 300, others as many as there are."""
 
     digest_after: Whole | None = Field(default=None, ge=1, le=5_000, title="a whole number, 1 to 5,000")

@@ -14,6 +14,10 @@ from m365watch.notify.tidings import Manner, Standing, Tiding, Told
 from m365watch.values import dataclass
 
 MINUTE_MS = 60_000
+GATHER_MS = 2_000
+"""How long what comes after a silence is gathered, so that the worst of it is told first."""
+CRITICAL_FACTOR = 2
+"""How many times the rate may be told in a minute where what is told beyond it is critical."""
 FORGOTTEN_MS = 89 * 86_400_000
 """An alert that ended so long ago and is no more was forgotten, and not withdrawn."""
 
@@ -107,22 +111,35 @@ class Waiting:
     """Those of them that a digest may stand for."""
     folded: int
     """Alerts for which there was no room, and that are only counted."""
+    critical_due: int = 0
+    """Those whose time has come that are critical."""
+    oldest_ms: int = 0
+    """Since when the first of those whose time has come has waited; 0: not known."""
 
 
 def choose(waiting: Waiting, sent_ms: Sequence[int], wishes: Wishes, *, now_ms: int) -> tuple[Move, int]:
     """The next move, and for `NOTHING` when to ask again (0: when something has changed).
 
     The worst come first, alone. Where more wait than are to be told alone, a minute's last turn is for a
-    digest of all of them; what is only counted comes once nothing else is due.
+    digest of all of them; what is only counted comes once nothing else is due. What is critical does not wait
+    for the minute to pass: it may be as many again. What comes after a silence is gathered for `GATHER_MS`
+    where the rate would be spent on the first to come, unless it is critical.
     `sent_ms` are the times of what was sent in the last minute, in order.
     """
     if not waiting.due and not waiting.folded:
         return Move.NOTHING, 0
+    rate = wishes.rate_per_minute
+    if rate is None:
+        return (Move.ALONE if waiting.due else Move.DIGEST), 0
     lately = [at_ms for at_ms in sent_ms if at_ms > now_ms - MINUTE_MS]
-    left = None if wishes.rate_per_minute is None else wishes.rate_per_minute - len(lately)
-    if left is not None and left <= 0:
-        return Move.NOTHING, lately[len(lately) - (wishes.rate_per_minute or 0)] + MINUTE_MS
+    most = rate * (CRITICAL_FACTOR if waiting.critical_due else 1)
+    if len(lately) >= most:
+        return Move.NOTHING, lately[len(lately) - most] + MINUTE_MS
     if not waiting.due:
         return Move.DIGEST, 0
+    gathered_ms = waiting.oldest_ms + GATHER_MS
+    if not lately and not waiting.critical_due and now_ms < gathered_ms:
+        return Move.NOTHING, gathered_ms
     is_too_much = wishes.digest_after is not None and waiting.growth_due > wishes.digest_after
-    return (Move.DIGEST if left == 1 and is_too_much else Move.ALONE), 0
+    is_last = len(lately) + 1 in (rate, most)
+    return (Move.DIGEST if is_last and is_too_much else Move.ALONE), 0

@@ -18,6 +18,7 @@ from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
 from m365watch.errors import CollectorError
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
+from m365watch.notify.looking import list_figures
 from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.sender import Sender
 from m365watch.notify.store import NotificationStore
@@ -131,6 +132,17 @@ class Notifier:
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
                     await asyncio.gather(*(one.idle.wait() for one in self._turns))
+            await self._tell_what_waits()
+
+    async def _tell_what_waits(self) -> None:
+        """A line for each target that was not told all: nobody goes on until the next run."""
+        store = self._store
+        if store is None:
+            return
+        for one in await self._in_thread(lambda: list_figures(store, now_ms=self._now_ms())):
+            if one.waiting:
+                counted = f"{one.waiting:,} alert{' waits' if one.waiting == 1 else 's wait'}"
+                _log.warning(f"notifications {one.name}: {counted}, and the next run tells of them")
 
     async def close(self) -> None:
         """Stop; what was not told waits in the file."""

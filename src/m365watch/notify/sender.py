@@ -37,8 +37,8 @@ class Sender(Protocol):
     async def send(self, outgoing: Outgoing) -> Sent:
         """Return once the target has them.
 
-        Raises: RetryLater: it may work later. NeedsOperator: the target refuses whatever comes, until
-        somebody does something about it. Either way none of them counts.
+        Raises: RetryLater: it may work later; Unreachable of these: nothing of it has left. NeedsOperator:
+        the target refuses whatever comes, until somebody does something about it. Either way none counts.
         """
         ...
 

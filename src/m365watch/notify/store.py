@@ -150,9 +150,10 @@ class NotificationStore(NotificationFile):
 
     def waiting(self, target: str, *, now_ms: int) -> tuple[Waiting, list[int], int]:
         """What waits for the target, when it was told things in the last minute, and when more is due."""
-        due, growth = self.run(
-            "SELECT count(*), coalesce(sum(growth), 0) FROM waiting WHERE target = ? AND due <= ?",
-            (target, now_ms),
+        due, growth, critical, oldest = self.run(
+            "SELECT count(*), coalesce(sum(growth), 0), coalesce(sum(rank = ?), 0), coalesce(min(since), 0)"
+            " FROM waiting WHERE target = ? AND due <= ?",
+            (Severity.CRITICAL.rank, target, now_ms),
         ).fetchone()
         folded = self.run(
             "SELECT coalesce(sum(count), 0) FROM folded WHERE target = ?", (target,)
@@ -163,7 +164,7 @@ class NotificationStore(NotificationFile):
         sent = self.run(
             "SELECT at FROM pace WHERE target = ? AND at > ? ORDER BY at", (target, now_ms - MINUTE_MS)
         ).fetchall()
-        return Waiting(due, growth, folded), [at for (at,) in sent], later
+        return Waiting(due, growth, folded, critical, oldest), [at for (at,) in sent], later
 
     def begin_alone(self, target: str, *, most: int, now_ms: int) -> Outgoing | None:
         """Let the worst that are due be told, each alone, at most `most` together; None where none is due."""
@@ -283,6 +284,23 @@ class NotificationStore(NotificationFile):
                 " CASE WHEN trouble = '' THEN ? ELSE trouble_at END, trouble = ? WHERE name = ?",
                 (next_ms, now_ms, trouble, target),
             )
+
+    def take_back(self, target: str, wishes: Wishes, *, now_ms: int) -> None:
+        """Nothing of what was begun has reached the target: decide anew, as its alerts stand now.
+
+        So what was new and is gone before anybody heard of it is told nobody. A digest stays as it is: what
+        is only counted in it stands nowhere else.
+        """
+        outgoing = self.outgoing(target)
+        if outgoing is None or any(one.digest is not None for one in outgoing.notifications):
+            return
+        self._alerts_out[target] = frozenset()
+        with self.transaction():
+            self.run("DELETE FROM outgoing WHERE target = ?", (target,))
+            for alert_id in outgoing.alert_ids:
+                now = self.standing(alert_id)
+                if now is not None:
+                    self._await(target, now, self.told(target, alert_id), wishes, now_ms)
 
     def tries(self, target: str) -> tuple[int, int, int]:
         """How often the target was tried in vain, when it is tried again, and what it ever took."""

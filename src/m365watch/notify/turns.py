@@ -12,8 +12,8 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import Wishes
 from m365watch.defects import defect_of
-from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Unavailable
-from m365watch.notify.deciding import Move, choose
+from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Unavailable, Unreachable
+from m365watch.notify.deciding import GATHER_MS, Move, choose
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sender, Sent
 from m365watch.notify.store import NotificationStore
@@ -180,6 +180,8 @@ class TargetTurns:
         now_ms = self._now_ms()
         next_ms, trouble = now_ms + round(wait_s * 1000), _trouble_of(error)
         await self._in_thread(lambda: self._store.fail(self.name, trouble, next_ms=next_ms, now_ms=now_ms))
+        if isinstance(error, Unreachable):
+            await self._in_thread(lambda: self._store.take_back(self.name, self._wishes, now_ms=now_ms))
         if trouble != self._told_trouble:
             self._told_trouble = trouble
             line = f"{self._where}: {trouble}; what waits for it is kept"
@@ -203,7 +205,8 @@ class TargetTurns:
     async def _rest(self, until_ms: int) -> None:
         """Wait until something may be due, or somebody says so."""
         seconds = LOOK_S if not until_ms else min(max(0.0, (until_ms - self._now_ms()) / 1000), LOOK_S)
-        if not self._woken.is_set():
+        is_gathering = 0 < until_ms - self._now_ms() <= GATHER_MS
+        if not self._woken.is_set() and not is_gathering:
             self.idle.set()
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         waking = asyncio.ensure_future(self._woken.wait())

@@ -6,7 +6,7 @@ import asyncio
 
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import SyslogTarget
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import OutputUnavailable, RetryLater, Unreachable
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sent
 from m365watch.notify.syslog import syslog_line
@@ -18,6 +18,8 @@ from m365watch.outputs.wire.trying import try_wire
 LINES_AT_ONCE = 100
 DELIVER_S = 60.0
 """How long lines are tried before that counts as a failed try."""
+REACH_S = 5.0
+"""The same while there is no way to the receiver."""
 
 
 class LineSender:
@@ -25,9 +27,18 @@ class LineSender:
 
     at_once_max = LINES_AT_ONCE
 
-    def __init__(self, target: SyslogTarget, *, collector: str, clock: Clock, random: Random) -> None:
-        """Nothing is connected yet."""
+    def __init__(
+        self,
+        target: SyslogTarget,
+        *,
+        collector: str,
+        clock: Clock,
+        random: Random,
+        reach_s: float = REACH_S,
+    ) -> None:
+        """Nothing is connected yet; `reach_s` is how long a receiver is looked for in one try."""
         wire = target.wire
+        self._reach_s = reach_s
         self._target = target
         self._collector = collector
         self._where = f"notifications {target.name}"
@@ -55,6 +66,7 @@ class LineSender:
                 deliveries_max=1,
                 clock=clock,
                 random=random,
+                tells=False,
             )
 
     async def open(self, *, last: int, position: str, newest: int) -> int:  # noqa: ARG002 - it keeps nothing
@@ -77,14 +89,22 @@ class LineSender:
         return Sent(refused)
 
     async def _deliver(self, sender: WireSender, lines: bytes) -> None:
-        """Back once the receiver has read them. Raises: OutputUnavailable, OutputUnusable."""
+        """Back once the receiver has read them. Raises: Unreachable, OutputUnavailable, OutputUnusable."""
+        before = sender.figures.sent_bytes
+        delivery = asyncio.ensure_future(sender.deliver([lines]))
         try:
-            async with asyncio.timeout(DELIVER_S):
-                await sender.deliver([lines])
-        except TimeoutError:
-            raise sender.trouble or OutputUnavailable(
-                "the receiver has not read what it was sent", where=self._where
-            ) from None
+            await asyncio.wait([delivery], timeout=self._reach_s)
+            if not delivery.done() and (sender.trouble is None or sender.figures.sent_bytes > before):
+                await asyncio.wait([delivery], timeout=DELIVER_S)
+            if delivery.done():
+                return delivery.result()
+        finally:
+            delivery.cancel()
+            await asyncio.gather(delivery, return_exceptions=True)
+        trouble = sender.trouble
+        if isinstance(trouble, RetryLater) and sender.figures.sent_bytes == before:
+            raise Unreachable(trouble.what, where=self._where)
+        raise trouble or OutputUnavailable("the receiver has not read what it was sent", where=self._where)
 
     async def look(self) -> str:
         """Connect, and leave in order. Raises: OutputUnavailable, OutputUnusable."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from m365watch.board.access import Role
 from m365watch.board.attack import tactic_words
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
@@ -177,10 +178,10 @@ async def containment(view: View, sources: Sources) -> Shape:
         "https://graph.microsoft.com",
     )
     rows = [_step(number, step, graph_url) for number, step in enumerate(plan.steps, 1)]
-    carry = f"m365watch respond {kept.alert.id[:8]} --apply"
-    rows.append(
-        Said("Carry it out", note="asks for each step, and can be undone where it says so", commands=[carry])
-    )
+    if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
+        carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
+        note = "asks for each step, and can be undone where it says so"
+        rows.append(Said("Carry it out", note=note, commands=[carry]))
     rows += [
         Said(
             f"{one.title} is part of it",

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from shlex import quote
 
 from m365watch.board.access import Role
 from m365watch.board.lake_reader import LAKE_BACK
@@ -76,19 +75,17 @@ async def needs(view: View, sources: Sources) -> Listing:
     seen = outputs.values() if sees_every_tenant(view) else ()
     named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
-    # Where the file is says more of the machine than everybody who looks has to know.
-    given = f"--config {quote(sources.settings.path.name)}"
     rows = [
         *_of_lake(view, await sources.lost_lake()),
         *_of_alerts(await sources.alerts_trouble()),
-        *_of_collector(tenants, collector, view.now, command=f"run {given}"),
+        *_of_collector(tenants, collector, view.now, command=sources.command(view, "run")),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
         *_of_credentials(applications or (), view.now),
-        *_of_audits(audits or (), f"audit {given} --repair", view.now, named=named),
+        *_of_audits(audits or (), sources.command(view, "audit --repair"), view.now, named=named),
         *([] if gaps is None else _of_gaps(gaps, named=named)),
         *(_of_trail(sources.trail_trouble()) if sees_every_tenant(view) else ()),
-        *_of_pieces(len(pieces or ()), f"quarantine {given}"),
+        *_of_pieces(len(pieces or ()), sources.command(view, "quarantine")),
     ]
     rows.sort(key=lambda one: _TONES.index(one.tone))
     more = len(rows) - SHOWN_MAX
@@ -124,7 +121,7 @@ def _of_collector(
     behind = f"; {counted(late, 'feed is', 'feeds are')} behind" if late else ""
     text = sentence(f"{seen.stopped_words(now)}{behind}")
     note = "Start it: it catches up by itself with all that is still served, which is the last 7 days."
-    return [Said(text, note=note, tone="high", commands=(f"m365watch {command}",))]
+    return [Said(text, note=note, tone="high", commands=(command,))]
 
 
 def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names) -> list[Said]:
@@ -182,7 +179,7 @@ def _of_audits(audits: Sequence[FeedAudit], command: str, now: datetime, *, name
                 f"{name}: {counted(audit.remaining, 'blob that is', 'blobs that are')} listed never arrived."
             )
             note = "An audit found it; with --repair what is missing is fetched."
-            rows.append(Said(text, at, note, "critical", commands=(f"m365watch {command}",)))
+            rows.append(Said(text, at, note, "critical", commands=(command,)))
         if audit.error:
             what = sentence(bare_words(audit.error, audit.fix, feed=audit.feed))
             note = sentence(audit.fix or "the next audit may read it")
@@ -208,7 +205,7 @@ def _of_pieces(count: int, command: str) -> list[Said]:
         return []
     text = f"{counted(count, 'piece', 'pieces')} in quarantine: what could not go on is kept byte for byte."
     note = "Look at it; once the cause is gone, retry has it fetched again."
-    return [Said(text, note=note, tone="low", commands=(f"m365watch {command}",))]
+    return [Said(text, note=note, tone="low", commands=(command,))]
 
 
 def _ago(at: datetime | None, now: datetime) -> str:

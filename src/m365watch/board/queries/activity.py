@@ -5,7 +5,8 @@ from __future__ import annotations
 from m365watch.board.lake_reader import Query
 from m365watch.board.queries.counting import COUNT
 
-PEOPLE = "user_id LIKE '%@%'"
+PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
+"""ann@contoso.example, or contoso\\ann; neither a service of Windows (NT AUTHORITY\\SYSTEM) nor an id."""
 CHANGES = {
     "added": r"'\badd|^new-|created|^enable-|uploaded|invite'",
     "changed": r"'update|^set-|modified|changed|renamed|reset|moved'",

@@ -71,4 +71,5 @@ async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, cons
         says, path = path_to(judged)
         console.print(Text(f"\n{says} (Ctrl-C ends it):", style="dim"))
         console.print(Text(f"  {listening.url}{path}", style="bold cyan"), soft_wrap=True)
-        await serve_board(settings, listening, clock=SystemClock(), stop=stop, listener=listener)
+        files = (("--config", settings.path),)
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop, listener=listener, files=files)

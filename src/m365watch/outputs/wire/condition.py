@@ -18,8 +18,9 @@ _log = structlog.get_logger(__name__)
 class Condition:
     """What is known of the ways to one receiver; as long as one of them is good, so is the whole."""
 
-    def __init__(self, *, where: str, over: str) -> None:
-        """Nothing is known yet; `over` is told when a trouble has passed."""
+    def __init__(self, *, where: str, over: str, tells: bool = True) -> None:
+        """Nothing is known yet; `over` is told when a trouble has passed. Without `tells` nothing is."""
+        self._tells = tells
         self._where = where
         self._over = over
         self._known: dict[Hashable, CollectorError | None] = {}
@@ -39,7 +40,7 @@ class Condition:
         """
         self._known.pop(way, None)
         self._known[way] = error
-        if error.what in self._told:
+        if error.what in self._told or not self._tells:
             return
         self._told.append(error.what)
         tell = _log.error if isinstance(error, NeedsOperator) else _log.warning
@@ -47,7 +48,7 @@ class Condition:
 
     def passed(self, way: Hashable) -> None:
         """That way is good now."""
-        if self.trouble is not None:
+        if self.trouble is not None and self._tells:
             _log.info(f"{self._where}: {self._over}")
             self._told.clear()
         self._known[way] = None

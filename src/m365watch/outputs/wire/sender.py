@@ -67,19 +67,20 @@ class WireSender:
         deliveries_max: int,
         clock: Clock,
         random: Random,
+        tells: bool = True,
     ) -> None:
         """`tls` None: in the clear. `name` is the output's, for errors.
 
         `deliveries_max` is how many calls of `deliver` the caller has open at most: once they are and all
         is sent, a connection is ended in order for its proof, instead of waiting for the retention. Nothing
-        is touched before `open`.
+        is touched before `open`. Without `tells` what is in the way stands in `trouble` alone.
         """
         self._target = Target(address, port, tls, None, settings.sending_timeout_s, f"output {name}")
         self._where = f"output {name}: {address}:{port}"
         self._settings = settings
         self._clock = clock
         self._work = Work(self._wake, deliveries_max=deliveries_max)
-        self._condition = Condition(where=self._where, over="connected again")
+        self._condition = Condition(where=self._where, over="connected again", tells=tells)
         self._told_end: bytes = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = [
