@@ -487,3 +487,17 @@ def test_an_application_is_called_alike_everywhere() -> None:
 
     assert way.text == "Exchange Online"
     assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"
+
+
+def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:
+    """Of alerts as severe as one another, those first that share a record with a worse one."""
+    found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    around = alerts.severities_around(found)
+    shape = asyncio.run(queue_of(sources))
+    ranks = [(list(Severity).index(Severity(one.severity)), around[one.id]) for one in shape.rows]
+    worst = max(found, key=lambda one: one.severity.rank)
+    steps = [one for one in found if {*one.evidence} & {*worst.evidence}]
+
+    assert ranks == sorted(ranks, reverse=True)
+    assert len({rank for _, rank in ranks}) > 1
+    assert {around[one.id] for one in steps} == {worst.severity.rank}
