@@ -223,7 +223,7 @@ exceptions:
 
     assert alerts == 0
     assert [line.partition("exceptions.1.")[2] for line in told] == [
-        "reason: is missing; the exception does not hold"
+        "reason: is missing; what it would except is told"
     ]
 
 

@@ -14,7 +14,8 @@ from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
 from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_courses, list_values
-from m365watch.board.pages import investigate
+from m365watch.board.lake_reader import Query
+from m365watch.board.pages import investigate, sign_ins
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
@@ -193,3 +194,27 @@ def test_a_pivot_keeps_time_and_tenant_alone() -> None:
     assert pivot_url(view, "file", "a b") == "/investigate?range=24h&tenant=t1&text=a+b"
     assert field_url(view, "ClientIP", "[::ffff:192.0.2.1]:443").endswith("&ip=192.0.2.1")
     assert field_url(view, "Version", "1") == ""
+
+
+def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: Sources) -> None:
+    """Where it begins later nothing can be told new, networks included; of what comes later all is."""
+    [(first_s,)] = asyncio.run(sources.ask(view_of("range=90d"), Query("SELECT min(at_s) FROM facts")))
+    [(operation, begun_s)] = asyncio.run(
+        sources.ask(
+            view_of("range=90d"),
+            Query("SELECT operation, min(at_s) FROM facts GROUP BY ALL ORDER BY 2 DESC LIMIT 1"),
+        )
+    )
+    begun_s -= begun_s % 3600
+    later = f"operation={operation}&from={begun_s}&to={2 * begun_s - first_s}"
+    alone = asyncio.run(investigate.compare(view_of(later), sources))
+    unknown = asyncio.run(investigate.compare(view_of(f"operation={operation}&range=90d"), sources))
+    networks = asyncio.run(sign_ins.first_seen(view_of("range=90d"), sources))
+
+    assert isinstance(alone, Several)
+    grids = [one for one in alone.parts if isinstance(one, Grid)]
+    assert grids[0].cut == investigate.ALL_NEW
+    assert {row[1].text for grid in grids for row in grid.rows} == {"new"}
+    assert unknown.empty == investigate.NOTHING_THEN
+    assert networks.empty is not None
+    assert "cannot be told" in networks.empty.why

@@ -43,6 +43,7 @@ from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.values import dataclass
 
 THREADS = 2
+"""Of a query over records. One over rollups has one: several run at a time, and to share it costs a tenth."""
 MEMORY_BYTES = 1 << 30
 LIMIT_S = 20.0
 AT_ONCE_MAX = 4
@@ -94,15 +95,7 @@ class FactsReader:
         self._snapshot = EMPTY
         self._looking = Lock()
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-lake")
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": THREADS,
-                "memory_limit": f"{self._memory_mib}MiB",
-                "temp_directory": "",
-            },
-        )
-        self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
+        self._of_records, self._of_rollups = (self._open(threads) for threads in (THREADS, 1))
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
         self._committed_at_ns = 0
@@ -121,7 +114,7 @@ class FactsReader:
         key = _key(view, query, given)
         asking = self._asking.get(key)
         if asking is None or asking.working.done():
-            connection = self._connection.cursor()
+            connection = (self._of_rollups if query.rollup in KEPT else self._of_records).cursor()
             working = self._threads.submit(self._answer, connection, view, query, given)
             asking = self._asking[key] = _Asking(connection, working)
         asking.waiting += 1
@@ -153,9 +146,18 @@ class FactsReader:
         for asking in self._asking.values():
             asking.connection.interrupt()
         self._threads.shutdown(cancel_futures=True)
-        self._connection.close()
+        self._of_records.close()
+        self._of_rollups.close()
         self.hits.close()
         self.sql.close()
+
+    def _open(self, threads: int) -> duckdb.DuckDBPyConnection:
+        limit = f"{self._memory_mib}MiB"
+        connection = duckdb.connect(
+            ":memory:", config={"threads": threads, "memory_limit": limit, "temp_directory": ""}
+        )
+        connection.execute("SET GLOBAL parquet_metadata_cache = true")
+        return connection
 
     def _look(self) -> Snapshot:
         with self._looking:

@@ -7,12 +7,23 @@ time that was three quarters of the file.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 from m365watch.detect.kept import GroupKey
 
 NUMBERS_MAX = 100_000
 """Numbers of each kind that are remembered; they are looked up again when there are more."""
 _CLEANED = "cleaned"
+_NUMBER = {
+    "series": "INSERT OR IGNORE INTO series (id, rule, tenant, grp) VALUES (?, ?, ?, ?)",
+    "said": "INSERT OR IGNORE INTO said (id, vals) VALUES (?, ?)",
+}
+_FIND = {
+    "series": "SELECT id FROM series WHERE (rule, tenant, grp) = (?, ?, ?)",
+    "said": "SELECT id FROM said WHERE vals = ?",
+}
+_T = TypeVar("_T", bound=Hashable)
 _UNUSED = (
     "DELETE FROM series WHERE id NOT IN (SELECT series FROM match)",
     "DELETE FROM said WHERE id NOT IN (SELECT said FROM match)",
@@ -45,36 +56,48 @@ class Numbered:
         """The number of the group; 0 for one that has none."""
         found = self._series.get(key)
         if found is None:
-            row = self._database.execute(
-                "SELECT id FROM series WHERE (rule, tenant, grp) = (?, ?, ?)",
-                (key.rule_id, key.tenant, key.joined),
-            ).fetchone()
+            row = self._database.execute(_FIND["series"], (key.rule_id, key.tenant, key.joined)).fetchone()
             if row is None:
                 return 0
             found = self._remember(self._series, key, int(row[0]))
         return found
 
-    def series(self, key: GroupKey) -> int:
-        """The number of the group, which gets one if it has none."""
-        found = self._series.get(key) or self.find_series(key)
-        if not found:
-            made = self._database.execute(
-                "INSERT INTO series (rule, tenant, grp) VALUES (?, ?, ?)",
-                (key.rule_id, key.tenant, key.joined),
-            )
-            found = self._remember(self._series, key, int(made.lastrowid or 0))
-        return found
+    def series(self, keys: Sequence[GroupKey]) -> list[int]:
+        """The numbers of the groups, each of which gets one if it has none."""
+        self._number(keys, self._series, "series", lambda key: (key.rule_id, key.tenant, key.joined))
+        return [self._series[key] for key in keys]
 
-    def said(self, vals: bytes) -> int:
-        """The number of what matches say."""
-        found = self._said.get(vals)
-        if found is None:
-            row = self._database.execute("SELECT id FROM said WHERE vals = ?", (vals,)).fetchone()
-            if row is None:
-                made = self._database.execute("INSERT INTO said (vals) VALUES (?)", (vals,))
-                row = (made.lastrowid,)
-            found = self._remember(self._said, vals, int(row[0]))
-        return found
+    def said(self, texts: Sequence[bytes]) -> list[int]:
+        """The numbers of what matches say."""
+        self._number(texts, self._said, "said", lambda text: (text,))
+        return [self._said[text] for text in texts]
+
+    def _number(
+        self,
+        names: Sequence[_T],
+        known: dict[_T, int],
+        table: str,
+        row_of: Callable[[_T], tuple[object, ...]],
+    ) -> None:
+        """Know a number for each of the names, all new ones in one go: most of what is not known is new."""
+        new = [name for name in dict.fromkeys(names) if name not in known]
+        if not new:
+            return
+        if len(known) + len(new) > NUMBERS_MAX:
+            known.clear()
+            new = list(dict.fromkeys(names))
+        last = self._last_of(table)
+        rows = [(last + place, *row_of(name)) for place, name in enumerate(new, 1)]
+        if self._database.executemany(_NUMBER[table], rows).rowcount == len(rows):
+            known.update(zip(new, range(last + 1, last + 1 + len(new)), strict=True))
+            return
+        for name, row in zip(new, rows, strict=True):
+            [known[name]] = self._database.execute(_FIND[table], row[1:]).fetchone()
+
+    def _last_of(self, table: str) -> int:
+        """The last number that the table gave; nobody else gives one within a transaction."""
+        row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return int(row[0]) if row else 0
 
     def _remember(self, known: dict, name: object, number: int) -> int:  # type: ignore[type-arg]
         if len(known) >= NUMBERS_MAX:

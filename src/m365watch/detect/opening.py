@@ -12,6 +12,8 @@ from m365watch.ledger.still import connect_still
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000
 
+_GONE = "where the file is gone, the next run makes it anew"
+
 
 def open_file(path: Path, *, survives_power_cuts: bool, looks_only: bool) -> sqlite3.Connection:
     """The file, made or brought to this version's schema.
@@ -39,7 +41,7 @@ def open_file(path: Path, *, survives_power_cuts: bool, looks_only: bool) -> sql
     except (sqlite3.Error, OSError) as error:
         raise OutputUnusable(
             f"the file of detections cannot be used: {error}",
-            fix="see to the disk, its room and its rights; where the file is gone, the next run makes it",
+            fix=f"see to the disk, its room and its rights; {_GONE}",
             where=str(path),
         ) from None
     return database

@@ -167,19 +167,21 @@ class DetectionState:
 
     def add_matches(self, matches: Iterable[Match]) -> None:
         """Keep matches; those that are there already stay as they are."""
-        series, said = self._numbered.series, self._numbered.said
+        kept = list(matches)
+        series = self._numbered.series([GroupKey(one.rule_id, one.tenant, one.group) for one in kept])
+        said = self._numbered.said([written_of(one) for one in kept])
         rows = [
             (
-                series(GroupKey(match.rule_id, match.tenant, match.group)),
+                number,
                 match.at_ms,
                 match.identity,
                 source_of(match),
                 match.record_id,
                 match.severity.rank,
-                said(written_of(match)),
+                text,
                 match.counted,
             )
-            for match in matches
+            for match, number, text in zip(kept, series, said, strict=True)
         ]
         # In the order in which the file has them: each of its pages is written to once.
         rows.sort()
@@ -196,9 +198,12 @@ class DetectionState:
         """The first match of the same group and value in the same stretch of time."""
         low_ms = match.at_ms // stretch_ms * stretch_ms
         key = GroupKey(match.rule_id, match.tenant, match.group)
+        series = self._numbered.find_series(key)
+        if not series:
+            return None
         row = self._database.execute(
             _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
-            (self._numbered.find_series(key), low_ms, low_ms + stretch_ms, match.counted),
+            (series, low_ms, low_ms + stretch_ms, match.counted),
         ).fetchone()
         return None if row is None else match_of(row, key)
 

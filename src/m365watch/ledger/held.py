@@ -22,6 +22,7 @@ import xxhash
 from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import failures_named, transaction
+from m365watch.ledger.feeds import know_feed
 from m365watch.ledger.identities import Findings
 from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey, Feed
@@ -49,10 +50,6 @@ _NAME_QUEUED = (
     " VALUES (?, ?, ?, ?, ?, 1, ?)"
 )
 _ENDED = "SELECT key FROM blob WHERE key IN (SELECT value FROM json_each(?)) AND finished_s IS NOT NULL"
-_FEED = (
-    "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
-    " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
-)
 
 
 class Stage(StrEnum):
@@ -193,8 +190,7 @@ class HeldStore:
             for number in numbers:
                 waiting[number].append(output)
         for blob in adopted.queued_blobs.values():
-            feed = blob.feed
-            [(number,)] = self._connection.execute(_FEED, (feed.tenant_id, feed.content_type)).fetchall()
+            number = know_feed(self._connection, blob.feed)
             created_us = int(blob.received_at.timestamp() * 1_000_000)
             name = f"from the queue of an earlier ledger, {blob.key}"
             self._connection.execute(

@@ -18,6 +18,7 @@ from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.durability import Durability
+from m365watch.ledger.feeds import KnownFeeds
 from m365watch.ledger.forgetting import forget_blobs, oldest_needed
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.grown import know_rests
@@ -35,10 +36,6 @@ LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
 _GAP_END = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
-_KNOW_FEED = (
-    "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
-    " ON CONFLICT DO UPDATE SET tenant_id = tenant_id RETURNING id"
-)
 _COUNT_FINISHED = {
     _QUARANTINED: "UPDATE feed SET blobs_quarantined = blobs_quarantined + 1"
     " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
@@ -92,11 +89,8 @@ class SqliteLedger:
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
         self.durability = Durability(self._connection, self.path)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
-        self._feeds: dict[Feed, int] = {}
-        self._progress: dict[Feed, FeedProgress] = {}
-        self._batches = OpenBatches(self._connection, self._feed_of, self.routes)
-        for progress in reading.feed_progress(self._connection, now):
-            self._progress[progress.feed] = progress
+        self._feeds = KnownFeeds(self._connection, now)
+        self._batches = OpenBatches(self._connection, self._feeds.of, self.routes)
 
     def _fill_meta(self) -> None:
         seed = str(secrets.randbits(64))
@@ -113,7 +107,7 @@ class SqliteLedger:
         self, feed: Feed, window: Window, blobs: Sequence[BlobRef], *, complete: bool, at: datetime
     ) -> int:
         """Know `blobs`; with `complete` (the last page), know `window` as listed. How many were new."""
-        number = self._feed_number(feed)
+        number = self._feeds.number(feed)
         with self._transaction():
             before, listed_s = self._connection.total_changes, at.timestamp()
             self._connection.executemany(
@@ -126,7 +120,7 @@ class SqliteLedger:
                 cover(self._connection, number, window, at=at)
             # Read before the end of the transaction: a verb that fails must not have happened.
             listed = reading.coverage(self._connection, number) if complete else []
-        progress = self._progress[feed]
+        progress = self._feeds.progress(feed)
         progress.blobs_waiting += new
         if complete:
             progress.listed_at, progress.watermark = at, reading.watermark(listed, at)
@@ -144,7 +138,7 @@ class SqliteLedger:
                     "INSERT OR REPLACE INTO output VALUES (?, ?, ?)", (output, number, receipt.position)
                 )
                 refused = [
-                    self._feed_of(one.blob)
+                    self._feeds.of(one.blob)
                     for one in receipt.refused
                     if self._keep(one.blob, one.record, one.reason, output=output, at=at)
                 ]
@@ -152,9 +146,9 @@ class SqliteLedger:
             self._deliver(finished, at=at)
         self._batches.remember(step)
         for lot in finished:
-            self._count_delivered(lot)
+            self._feeds.count_delivered(lot)
         for feed in refused:
-            self._progress[feed].records_quarantined += 1
+            self._feeds.progress(feed).records_quarantined += 1
 
     @failures_named
     def commit_queued(self, number: int, output: str) -> None:
@@ -188,7 +182,7 @@ class SqliteLedger:
             "UPDATE feed SET blobs_delivered = blobs_delivered + 1,"
             " records_delivered = records_delivered + ?, records_duplicate = records_duplicate + ?"
             " WHERE id = ?",
-            [(lot.records, lot.duplicates, self._feeds[lot.feed]) for lot in lots],
+            [(lot.records, lot.duplicates, self._feeds.number(lot.feed)) for lot in lots],
         )
 
     @failures_named
@@ -203,7 +197,7 @@ class SqliteLedger:
         at: datetime,
     ) -> None:
         """Keep what cannot go on, by name and verbatim; the same body of one blob is kept once."""
-        progress = self._progress[self._feed_of(blob)]
+        progress = self._feeds.progress(self._feeds.of(blob))
         with self._transaction():
             kept = self._keep(blob, body, reason, output=output, at=at)
             if whole:
@@ -230,7 +224,7 @@ class SqliteLedger:
     @failures_named
     def commit_lost(self, blob: BlobKey, reason: str, *, at: datetime) -> None:
         """The service no longer serves the blob: its final state is lost, counted in plain sight."""
-        progress = self._progress[self._feed_of(blob)]
+        progress = self._feeds.progress(self._feeds.of(blob))
         with self._transaction():
             self._finish(blob, _LOST, reason, at=at)
         self._batches.forget(blob)
@@ -248,7 +242,7 @@ class SqliteLedger:
     @failures_named
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
         """`span` was never listed and cannot be listed any more; whether that, or some of it, was news."""
-        number = self._feed_number(feed)
+        number = self._feeds.number(feed)
         start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
         known = self._connection.execute(_GAP_END, (number, start_s)).fetchone() or (start_s,)
         new_s = end_s - int(known[0])
@@ -256,7 +250,7 @@ class SqliteLedger:
             row = (number, start_s, end_s, at.timestamp())
             with self._transaction():
                 self._connection.execute("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?)", row)
-            self._progress[feed].unlisted_s += new_s
+            self._feeds.progress(feed).unlisted_s += new_s
         return new_s > 0
 
     # What goes before a delivery.
@@ -279,7 +273,7 @@ class SqliteLedger:
             self._batches.write_rest(parts, findings)
             know_rests(self._connection, [parts[place].blob for place in findings.grown])
         for place in findings.grown:
-            self._progress[parts[place].feed].blobs_waiting += 1
+            self._feeds.progress(parts[place].feed).blobs_waiting += 1
         for part, new in zip(parts, findings.new, strict=True):
             self._identities.remember(part.blob, new)
         self._identities.moved.remember(parts, findings.moved)
@@ -321,7 +315,7 @@ class SqliteLedger:
             done = self._batches.drop_debts(outputs=self._outputs)
             self._deliver(done, at=at)
         for lot in done:
-            self._count_delivered(lot)
+            self._feeds.count_delivered(lot)
 
     @failures_named
     def output_position(self, output: str) -> OutputPosition:
@@ -339,13 +333,13 @@ class SqliteLedger:
     @failures_named
     def coverage(self, feed: Feed) -> list[Window]:
         """The listed spans of contentCreated, disjoint, oldest first; they may exceed 24 h."""
-        return reading.coverage(self._connection, self._feed_number(feed))
+        return reading.coverage(self._connection, self._feeds.number(feed))
 
     @failures_named
     def relisted_at(self, feed: Feed) -> datetime | None:
         """When the whole 7 days were last listed in full; None if never."""
         row = self._connection.execute(
-            "SELECT relisted_at FROM feed WHERE id = ?", (self._feed_number(feed),)
+            "SELECT relisted_at FROM feed WHERE id = ?", (self._feeds.number(feed),)
         ).fetchone()
         return reading.instant(row[0])
 
@@ -354,7 +348,7 @@ class SqliteLedger:
         """The whole 7 days have been listed again."""
         with self._transaction():
             self._connection.execute(
-                "UPDATE feed SET relisted_at = ? WHERE id = ?", (at.timestamp(), self._feed_number(feed))
+                "UPDATE feed SET relisted_at = ? WHERE id = ?", (at.timestamp(), self._feeds.number(feed))
             )
 
     @failures_named
@@ -366,7 +360,7 @@ class SqliteLedger:
             "SELECT key, content_id, created_us, expires_us, attempts, missing, queued, next_try_s FROM blob"
             " WHERE feed = ? AND state = 0 AND finished_s IS NULL AND (attempts = 0 OR next_try_s <= ?)"
             " ORDER BY created_us DESC LIMIT ?",
-            (self._feed_number(feed), now.timestamp(), count_max + len(besides)),
+            (self._feeds.number(feed), now.timestamp(), count_max + len(besides)),
         )
         found = [
             KnownBlob(
@@ -396,13 +390,13 @@ class SqliteLedger:
         self, feed: Feed, error: str | None, *, fix: str | None, code: str | None = None, at: datetime
     ) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
-        number = self._feed_number(feed)
+        number = self._feeds.number(feed)
         with self._transaction():
             self._connection.execute(
                 "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ?, error_code = ? WHERE id = ?",
                 (error, None if error is None else at.timestamp(), fix, code, number),
             )
-        progress = self._progress[feed]
+        progress = self._feeds.progress(feed)
         progress.last_error, progress.fix, progress.error_code = error, fix, code
         progress.last_error_at = None if error is None else at
 
@@ -417,7 +411,7 @@ class SqliteLedger:
 
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""
-        return list(self._progress.values())
+        return self._feeds.list_progress()
 
     @failures_named
     def output_progress(self) -> list[OutputProgress]:
@@ -472,29 +466,6 @@ class SqliteLedger:
         """Release the ledger; all of it is durable."""
         self._connection.close()
         self._lock.release()
-
-    def _feed_number(self, feed: Feed) -> int:
-        if feed not in self._feeds:
-            rows = self._connection.execute(_KNOW_FEED, (feed.tenant_id, feed.content_type)).fetchall()
-            self._feeds[feed] = int(rows[0][0])
-            self._progress.setdefault(feed, FeedProgress(feed))
-        return self._feeds[feed]
-
-    def _feed_of(self, blob: BlobKey) -> Feed:
-        row = self._connection.execute(
-            "SELECT tenant_id, content_type FROM feed WHERE id = (SELECT feed FROM blob WHERE key = ?)",
-            (blob,),
-        ).fetchone()
-        feed = reading.feed_of(*row)
-        self._feed_number(feed)
-        return feed
-
-    def _count_delivered(self, lot: Lot) -> None:
-        progress = self._progress[lot.feed]
-        progress.blobs_waiting -= 1
-        progress.blobs_delivered += 1
-        progress.records_delivered += lot.records
-        progress.records_duplicate += lot.duplicates
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection)

@@ -41,9 +41,9 @@ MUTANTS = (
         (
             Patch(
                 "m365watch.ledger.sqlite",
-                "            (self._feed_number(feed), now.timestamp(), count_max + len(besides)),\n "
+                "            (self._feeds.number(feed), now.timestamp(), count_max + len(besides)),\n "
                 "       )\n",
-                "            (self._feed_number(feed), now.timestamp(), count_max + len(besides)),\n"
+                "            (self._feeds.number(feed), now.timestamp(), count_max + len(besides)),\n"
                 "        ).fetchall()\n"
                 "        self._connection.executemany(\n"
                 '            "UPDATE blob SET state = 1, missing = NULL, finished_s = ? WHERE key = ?",\n'

@@ -12,6 +12,7 @@ from m365watch.board.counted import bound_of, count_all, list_courses, list_valu
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of
+from m365watch.board.narrowing import Narrowing
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant, is_narrow
 from m365watch.board.panels import Page, Panel
@@ -48,9 +49,10 @@ NOBODY = Empty(
     "Choose one below, narrow the view above, or click a value on any page of an alert or a record.",
 )
 NOTHING_THEN = Empty(
-    "It has left no record in that other time, so that all of it would be new.",
-    "Choose another time to compare with, or a shorter one.",
+    "The lake has no record at all of that other time, so that nothing can be told new.",
+    "Choose another time to compare with: what is older than the lake is not known.",
 )
+ALL_NEW = "There is none of this in that other time, of which the lake has records: all of it is new."
 _GROUPS = (
     ("workload", "", "Workloads", "c1"),
     ("operation", "operation", "Operations", "c1"),
@@ -267,7 +269,8 @@ async def compare(view: View, sources: Sources) -> Shape:
     now, before = await asyncio.gather(
         list_values(view, sources), list_values(replace(view, range=other), sources)
     )
-    if now and not before:
+    is_all_new = bool(now) and not before
+    if is_all_new and not await _has_records(replace(view, range=other), sources):
         return replace(shown, empty=NOTHING_THEN)
     counts = [_counted(rows) for rows in (now, before)]
     parts = [
@@ -279,7 +282,17 @@ async def compare(view: View, sources: Sources) -> Shape:
         now_in, before_in = (_countries(one.get("client_ip", {}), sources) for one in counts)
         parts.append(_compared(view, "Country", "", now_in, before_in))
     empty = None if now else await no_records(view, sources)
+    if is_all_new:
+        parts[0] = replace(parts[0], cut=ALL_NEW)
     return replace(shown, parts=parts, empty=empty)
+
+
+async def _has_records(view: View, sources: Sources) -> bool:
+    """Whether the lake has any record of that time, whatever it is about."""
+    tenants = {"tenant": view.narrowing.of("tenant")} if view.narrowing.of("tenant") else {}
+    bare = replace(view, narrowing=Narrowing(tenants), options=())
+    rows = await sources.ask(bare, activity.TOTAL)
+    return bool(rows and rows[0][0])
 
 
 def _other_time(view: View, against: str) -> TimeRange | None:

@@ -262,15 +262,23 @@ async def first_seen(view: View, sources: Sources) -> Shape:
         ]
         for user, network, address, system, first, count in rows
     ]
-    empty = (
-        None
-        if rows
-        else Empty(
-            "Nobody who signed in during the 14 days before came from a new network.",
+    empty = None if rows else await _none_first_seen(view, sources)
+    return Grid(headings, grid, empty=empty)
+
+
+async def _none_first_seen(view: View, sources: Sources) -> Empty:
+    """Why no network is new: because it is so, or because nothing is known from before."""
+    start_s = view.range.start_s
+    before = replace(view, range=TimeRange(start_s - LEARNED_S, start_s))
+    if not await sources.ask(before, sign_ins.ANY):
+        return Empty(
+            "Which networks are new cannot be told: nobody's sign-ins of the 14 days before are in the lake.",
             "Choose a shorter time: what came before it is what is known.",
         )
+    return Empty(
+        "Nobody who signed in during the 14 days before came from a new network.",
+        "Choose a shorter time: what came before it is what is known.",
     )
-    return Grid(headings, grid, empty=empty)
 
 
 async def sessions(view: View, sources: Sources) -> Shape:

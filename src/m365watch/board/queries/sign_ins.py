@@ -85,6 +85,7 @@ FIRST_SEEN = sign_ins(
     " ORDER BY first_at DESC LIMIT 60"
 )
 """Networks that a person came from for the first time after `$since_s`, and was known before."""
+ANY = sign_ins("SELECT outcome FROM facts WHERE outcome = 'ok' LIMIT 1")
 SESSIONS = sign_ins(
     "WITH several AS (SELECT session FROM facts WHERE session <> '' GROUP BY session"
     " HAVING min(hash(network, system, agent)) < max(hash(network, system, agent)))"
