@@ -20,6 +20,7 @@ from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
+from m365watch.board.pivots import entity_ways
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
@@ -332,7 +333,8 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert not all(line.is_lit for line in evidence.rows[0].lines)
     assert isinstance(plan, Listing)
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
-    assert all(one.url.startswith("/alert?") for one in plan.rows if not (one.commands or one.at))
+    bare = [one for one in plan.rows if not one.commands]
+    assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
 
 
 def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:
@@ -497,3 +499,11 @@ def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None
     for met in (one for _, column in shape.columns for one in column):
         ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
         assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")
+
+
+def test_an_application_is_called_alike_everywhere() -> None:
+    """By its name where it has one, on alerts and records as in an investigation; the link has its id."""
+    [way] = entity_ways(view_of(), [("app", "00000002-0000-0ff1-ce00-000000000000")])
+
+    assert way.text == "Exchange Online"
+    assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"

@@ -103,7 +103,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     ]
     signals = waiting[Severity.LOW] + waiting[Severity.INFORMATIONAL]
     url = _queue_url(view, severity="signals", state="")
-    tiles.append(Tile("Signals", f"{signals:,}", "below medium", tone="muted", url=url))
+    tiles.append(Tile("Low and below", f"{signals:,}", "waiting", tone="muted", url=url))
     for state, words in (
         (AlertState.ACKNOWLEDGED, "somebody looks into it"),
         (AlertState.CLOSED, "in this time"),
@@ -266,7 +266,7 @@ def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk:
     last_ms = max(one.alert.last_at_ms for one in of)
     [way] = entity_ways(view, [(kind, value)])
     return [
-        Cell(value, url=way.url),
+        Cell(way.text, url=way.url),
         Cell(f"{risk:,}", sorts=risk),
         Cell(f"{len(of):,}", sorts=len(of)),
         Cell(str(worst).capitalize(), tone=str(worst), sorts=worst.rank),
