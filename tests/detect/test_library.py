@@ -134,6 +134,16 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365.countri is no derived field; did you mean m365.country?",
         ),
         ({"detection": {"s": {}, "condition": "s"}}, "s: {}", "detection.s: is empty"),
+        (
+            {"m365watch": {"entity": {"usr": "UserId"}}},
+            "usr",
+            "m365watch.entity.usr: is no kind of entity; did you mean user?",
+        ),
+        (
+            {"m365watch": {"first_seen": {"key": ["UserId"], "period": "14d", "learn": "30d"}}},
+            "learn",
+            "m365watch.first_seen.learn: is longer than the period",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(
@@ -153,6 +163,24 @@ def test_a_mistake_is_one_line_with_file_and_key(
     assert str(mistake).startswith(f"rules/mine.yml:{line} (A rule): ")
     assert told in str(mistake)
     assert "\n" not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"timespan": "400d"}, "correlation.timespan: is longer than 90 days"),
+        ({"condition": {"gte": -3}}, "correlation.condition.gte: -3 is no count"),
+    ],
+)
+def test_a_correlation_that_holds_always_or_never_is_told(
+    tmp_path: Path, keys: dict[str, Any], told: str
+) -> None:
+    """Nothing is kept for so long, and everything is more than that."""
+    usual = {"type": "event_count", "rules": ["one"], "timespan": "5m", "condition": {"gte": 3}}
+    joint = {"title": "N", "level": "high", "correlation": usual | keys}
+    library = load_text(tmp_path, rule_text(DETECTION, name="one") + "---\n" + yaml.safe_dump(joint))
+
+    assert [told in str(one) for one in library.mistakes] == [True]
 
 
 @pytest.mark.parametrize(
