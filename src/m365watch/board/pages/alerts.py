@@ -342,7 +342,7 @@ PAGE = Page(
             "queue",
             "Queue",
             queue,
-            says="j and k move, x selects, a acknowledges, c closes, o opens again, Enter shows more.",
+            says="What is open, the worst first.",
             tall="rows",
             is_live=True,
         ),
