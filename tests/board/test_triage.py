@@ -367,6 +367,26 @@ def test_what_is_all_by_hand_has_no_command(sources: Sources) -> None:
     assert "Carry it out" not in [row.text for row in plan.rows]
 
 
+def test_who_only_looks_is_told_of_no_key_that_changes(sources: Sources) -> None:
+    """No boxes to select by, no keys in the footer or the help; an analyst has them."""
+    for access, has in ((VIEWER, False), (Access("anna", Role.ANALYST, tenants=None), True)):
+        board = board_of(sources, gate=AlwaysGate(access))
+        queue = asyncio.run(ask(board, f"/panel/alerts/queue?{EVERY}")).text
+        page = asyncio.run(ask(board, "/alert")).text
+
+        assert ("data-select" in queue, "data-all" in queue) == (has, has)
+        assert ("a acknowledges" in page, "acknowledge, close with a reason" in page) == (has, has)
+
+
+def test_an_address_that_names_no_alert_shows_none(sources: Sources) -> None:
+    """Not the worst, as if it had been asked for."""
+    shape = asyncio.run(alert.case(view_of(EVERY), sources))
+
+    assert isinstance(shape, Listing)
+    assert shape.empty is not None
+    assert shape.empty.why == "This address names no alert."
+
+
 def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
     """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
     every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
@@ -487,3 +507,17 @@ def test_an_application_is_called_alike_everywhere() -> None:
 
     assert way.text == "Exchange Online"
     assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"
+
+
+def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:
+    """Of alerts as severe as one another, those first that share a record with a worse one."""
+    found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    around = alerts.severities_around(found)
+    shape = asyncio.run(queue_of(sources))
+    ranks = [(list(Severity).index(Severity(one.severity)), around[one.id]) for one in shape.rows]
+    worst = max(found, key=lambda one: one.severity.rank)
+    steps = [one for one in found if {*one.evidence} & {*worst.evidence}]
+
+    assert ranks == sorted(ranks, reverse=True)
+    assert len({rank for _, rank in ranks}) > 1
+    assert {around[one.id] for one in steps} == {worst.severity.rank}

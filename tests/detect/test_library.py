@@ -29,7 +29,7 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch.quiet: is no span such as 90s, 5m, 24h, 7d or 2w",
         ),
         ({"m365watch": {"quiet": "91d"}}, "quiet", "m365watch.quiet: is longer than 90 days"),
-        ({"m365watch": {"risk": 101}}, "risk", "m365watch.risk: input should be less than or equal to 100"),
+        ({"m365watch": {"risk": 101}}, "risk", "m365watch.risk: is too large; give at most 100"),
         ({"m365watch": {"raise": [{"to": "critical"}]}}, "to", "m365watch.raise.0.when: is missing"),
         (
             {"m365watch": {"raise": [{"to": "critical", "when": "t"}]}},
@@ -41,7 +41,7 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch",
             "m365watch: says kind several, and lacks the key several with its numbers",
         ),
-        ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: input should be"),
+        ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: is not known; give 'each', 'several'"),
         ({"m365watch": ["x"]}, "m365watch", "m365watch: is no map of keys and values"),
         (
             {"m365watch": {"contain": ["revoke_session"]}},
