@@ -403,7 +403,7 @@ def _refuse_empty(option: str, given: str | None) -> None:
 
 
 def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
-    """A name of no rule in force and of no alert that is kept is a slip, and would look like an empty list."""
+    """A name of no rule in force and of no kept alert is a slip, and would look like an empty list."""
     from m365watch.detect import desk
     from m365watch.detect.risk import make_risk_rule
     from m365watch.detecting import load_rules
