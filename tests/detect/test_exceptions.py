@@ -243,8 +243,9 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
             "exceptions: [{rule: B08, reason: x, untill: 2026-01-01}]",
             "exceptions.0.untill: is no key that is known here",
         ),
-        ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: "),
-        ("exceptions: [x]", "exceptions.0: "),
+        ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: is no day such as"),
+        ("exceptions: [x]", "exceptions.0: is no map of keys and values"),
+        ("exceptions: [{rule: B08, reason: ''}]", "exceptions.0.reason: is empty"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, line: str) -> None:
