@@ -47,7 +47,8 @@ def load_rules(settings: DetectionSettings) -> Library:
 
     if not settings.rules_directories:
         return _load_packs(tuple(settings.packs))
-    return load_library([*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories])
+    places = [*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories]
+    return load_library(places, own_domains=settings.accepted_domains)
 
 
 @cache

@@ -94,17 +94,24 @@ def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
             await tab.look(1280)
             await tab.open(f"{page.url}/instance?instance=inputs")
             await tab.until("document.querySelectorAll('.mistake .at-line').length === 2")
+            assert await tab.run("document.querySelector('form.editor button.main').disabled")
+            await put(tab, "{")
+            await tab.until("document.querySelectorAll('.mistake').length === 1")
+            [said] = await tab.run("[...document.querySelectorAll('.mistake')].map((one) => one.textContent)")
+            assert said.count("line 1") == 1
             assert await can_be_read(tab) == []
 
             base = await tab.run("document.querySelector('form.editor').dataset.base")
             await put(tab, json.dumps(new, indent=2))
             await tab.until("!document.querySelector('.mistake')")
+            assert not await tab.run("document.querySelector('form.editor button.main').disabled")
             await tab.click("[data-try-typed]")
             await tab.until(TRIED)
             assert await tab.run("document.querySelector('.trial-says').dataset.broken") == "no"
             file.write_text(before)
             await tab.run(REVIEW)
             await tab.until(f"{OPEN} && {TITLE}.includes('changed meanwhile')")
+            assert "Load" not in await tab.run("document.querySelector('dialog.change').textContent")
             await tab.click("[data-change-apply]")
             await tab.until(f"!{OPEN} && document.querySelector('form.editor').dataset.base !== '{base}'")
             await tab.run(REVIEW)

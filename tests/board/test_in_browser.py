@@ -22,6 +22,8 @@ from m365watch.board.serving import Listening
 from m365watch.boarding import serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
+from m365watch.detect.desk import AlertsAsked, list_alerts
+from m365watch.detect.output import FILE_NAME
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 WIDTHS = (1280, 390)
@@ -88,13 +90,15 @@ def keep_picture(name: str, picture: bytes) -> None:
 def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
     """At both widths and in both themes: contrast, names, focus, no column out of sight, and no complaint."""
     axe = AXE.read_text()
+    worst = list_alerts(next(collected.parent.rglob(FILE_NAME)), AlertsAsked())[0]
 
     async def act(page: Shown) -> None:
         found = []
         for one in PAGES:
+            query = f"range=7d&alert={worst.alert.id}" if one.name == "alert" else "range=7d"
             for width, theme in LOOKS:
                 await page.tab.look(width, theme=theme)
-                await page.tab.open(f"{page.url}/{one.name}?range=7d")
+                await page.tab.open(f"{page.url}/{one.name}?{query}")
                 if PICTURES:
                     keep_picture(f"{one.name}-{width}-{theme}", await page.tab.picture())
                 place = f"{one.name} {width} {theme}"
@@ -168,6 +172,15 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
         await page.tab.press("2")
         await page.tab.until("location.pathname === '/sign-ins'")
         await page.tab.settled()
+        await page.tab.press("g")
+        await page.tab.press("0")
+        await page.tab.until("location.pathname === '/health'")
+        await page.tab.settled()
+        await page.tab.press("g")
+        await page.tab.press("t")
+        await page.tab.until("location.pathname === '/trail'")
+        await page.tab.settled()
+        assert await page.tab.run("document.documentElement.dataset.theme") == "dark"
 
     in_browser(collected, act)
 

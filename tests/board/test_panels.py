@@ -17,7 +17,7 @@ from patience import PATIENCE_S
 from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader, Query
-from m365watch.board.pages import overview
+from m365watch.board.pages import alert, overview
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
@@ -41,6 +41,7 @@ MAY_BE_EMPTY = {
     ("investigate", "figures"),
     ("investigate", "compare"),
     ("sql", "answer"),
+    *(("alert", one.name) for one in alert.PAGE.panels),
     ("record", "record"),
     ("record", "alerts"),
     ("health", "needs"),

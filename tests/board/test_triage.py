@@ -20,6 +20,7 @@ from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
+from m365watch.board.pivots import entity_ways
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
@@ -332,7 +333,8 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert not all(line.is_lit for line in evidence.rows[0].lines)
     assert isinstance(plan, Listing)
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
-    assert all(one.url.startswith("/alert?") for one in plan.rows if not one.commands)
+    bare = [one for one in plan.rows if not one.commands]
+    assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
 
 
 def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:
@@ -363,6 +365,26 @@ def test_what_is_all_by_hand_has_no_command(sources: Sources) -> None:
     steps = [row for row in plan.rows if row.at]
     assert {row.at for row in steps} == {"by hand"}
     assert "Carry it out" not in [row.text for row in plan.rows]
+
+
+def test_who_only_looks_is_told_of_no_key_that_changes(sources: Sources) -> None:
+    """No boxes to select by, no keys in the footer or the help; an analyst has them."""
+    for access, has in ((VIEWER, False), (Access("anna", Role.ANALYST, tenants=None), True)):
+        board = board_of(sources, gate=AlwaysGate(access))
+        queue = asyncio.run(ask(board, f"/panel/alerts/queue?{EVERY}")).text
+        page = asyncio.run(ask(board, "/alert")).text
+
+        assert ("data-select" in queue, "data-all" in queue) == (has, has)
+        assert ("a acknowledges" in page, "acknowledge, close with a reason" in page) == (has, has)
+
+
+def test_an_address_that_names_no_alert_shows_none(sources: Sources) -> None:
+    """Not the worst, as if it had been asked for."""
+    shape = asyncio.run(alert.case(view_of(EVERY), sources))
+
+    assert isinstance(shape, Listing)
+    assert shape.empty is not None
+    assert shape.empty.why == "This address names no alert."
 
 
 def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
@@ -477,3 +499,25 @@ def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None
     for met in (one for _, column in shape.columns for one in column):
         ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
         assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")
+
+
+def test_an_application_is_called_alike_everywhere() -> None:
+    """By its name where it has one, on alerts and records as in an investigation; the link has its id."""
+    [way] = entity_ways(view_of(), [("app", "00000002-0000-0ff1-ce00-000000000000")])
+
+    assert way.text == "Exchange Online"
+    assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"
+
+
+def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:
+    """Of alerts as severe as one another, those first that share a record with a worse one."""
+    found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    around = alerts.severities_around(found)
+    shape = asyncio.run(queue_of(sources))
+    ranks = [(list(Severity).index(Severity(one.severity)), around[one.id]) for one in shape.rows]
+    worst = max(found, key=lambda one: one.severity.rank)
+    steps = [one for one in found if {*one.evidence} & {*worst.evidence}]
+
+    assert ranks == sorted(ranks, reverse=True)
+    assert len({rank for _, rank in ranks}) > 1
+    assert {around[one.id] for one in steps} == {worst.severity.rank}

@@ -16,9 +16,11 @@ from starlette.requests import HTTPConnection
 from asking import ask, board_of, view_of
 from every_address import every_answer
 from m365watch.board.access import Access, Role
+from m365watch.board.pages import search
 from m365watch.board.queries import trails
+from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
-from m365watch.board.withholding import _OBJECT, _RAW
+from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED
 
 BLIND = Access("bob", Role.ADMIN, tenants=None, sees_contents=False)
 CONTENTS = {"subject", "sourcefilename", "filename", "itemname", "destinationfilename", "messagename"}
@@ -173,3 +175,16 @@ def test_of_a_file_its_site_stays(target: str, left: str) -> None:
     found = duckdb.execute(f"SELECT {_OBJECT} FROM (SELECT $object AS object)", {"object": target})
 
     assert found.fetchall() == [(left,)]
+
+
+def test_what_is_withheld_is_said_and_not_offered(sources: Sources) -> None:
+    """Search says so in place of what a record was about, and offers no export that would be refused."""
+    board = board_of(sources, gate=OnlyGate(BLIND))
+
+    page = asyncio.run(ask(board, "/search?range=30d")).text
+    shape = asyncio.run(search.hits(view_of("range=30d", BLIND), sources))
+
+    assert "/export/search/hits.csv" in page
+    assert "ndjson" not in page.lower()
+    assert isinstance(shape, Hits)
+    assert {row.cells[-1].text for row in shape.rows} == {EMPTIED}

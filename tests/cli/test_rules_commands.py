@@ -126,7 +126,7 @@ def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
 
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
-        f"{head}.risk: input should be less than or equal to 100",
+        f"{head}.risk: is too large; give at most 100",
         f"{head}.quite: is no key that is known here; did you mean quiet?",
         "1 rule will do; 2 mistakes",
     ]

@@ -380,3 +380,18 @@ def test_a_document_that_unfolds_to_millions_is_refused_quickly() -> None:
         wide = [wide] * 10
 
     assert "holds too much, or is nested too deeply, to be a configuration" in mistakes_of(filled_in(id=wide))
+
+
+def test_a_list_whose_part_is_wrong_is_not_empty_too() -> None:
+    """One mistake is told once, at its place; a list with nothing in it is told as well."""
+    document = filled_in()
+    entra = {"tenant_id": TENANT, "client_id": APPLICATION, "client_secret": SECRET}
+    document["board"] = {"address": "https://board.contoso.example", "entra": entra}
+
+    document["board"]["entra"]["grants"] = [{"claim": "Board.Admin", "role": "boss"}]
+    [wrong] = mistakes_of(document)
+    document["board"]["entra"]["grants"] = []
+    [empty] = mistakes_of(document)
+
+    assert wrong.startswith('board.entra.grants[0].role: "boss"')
+    assert empty.startswith("board.entra.grants: a list is empty")

@@ -147,6 +147,38 @@ def test_what_a_correlation_joins_need_not_name_every_kind(tmp_path: Path) -> No
     assert notes_of(library, other, *records) == [()]
 
 
+def test_what_is_joined_is_excepted_where_a_part_that_it_needs_is(tmp_path: Path) -> None:
+    """Everyday work of others after the drill's own first step is no attack that was joined."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": name}, "condition": "s"},
+            name=name,
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+        )
+        for number, name in enumerate(("begins", "follows"))
+    ]
+    joint = {
+        "title": "Both",
+        "id": "5f1c6c0e-7d0b-4a51-9a4e-0000000000ff",
+        "level": "high",
+        "correlation": {"type": "temporal_ordered", "rules": ["begins", "follows"], "timespan": "1h"},
+        "m365watch": {"entity": {"user": "UserId"}, "explanation": "{user}"},
+    }
+    library = load_good(tmp_path, *texts, yaml.safe_dump(joint))
+    drill = read(tmp_path, "[{rule: Both, entity: {user: red@contoso.example}, reason: a drill}]")
+    begun, goes_on = (record(at, Operation="begins", UserId="red@contoso.example") for at in (0, 1))
+    by_the_drill = record(2, Operation="follows", UserId="red@contoso.example")
+    by_another = record(3, Operation="follows", UserId="ann@contoso.example")
+    begun_by_another = record(1, Operation="begins", UserId="bob@contoso.example")
+
+    def joined(*records: bytes) -> list[tuple[str, ...]]:
+        found = find_alerts(library.rules, records, knowledge=NOTHING_KNOWN, tenant=TENANT, exceptions=drill)
+        return [alert.notes for alert in found if alert.title == "Both"]
+
+    assert joined(begun, goes_on, by_the_drill, by_another) == []
+    assert joined(begun, begun_by_another, by_another) == [("Some of its records are excepted: a drill",)]
+
+
 def test_an_open_alert_of_several_is_closed_only_as_a_whole(tmp_path: Path, grouped: Library) -> None:
     """The same holds for what is open when an exception is taken up."""
     state = DetectionState(tmp_path / "d.sqlite")
@@ -211,8 +243,9 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
             "exceptions: [{rule: B08, reason: x, untill: 2026-01-01}]",
             "exceptions.0.untill: is no key that is known here",
         ),
-        ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: "),
-        ("exceptions: [x]", "exceptions.0: "),
+        ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: is no day such as"),
+        ("exceptions: [x]", "exceptions.0: is no map of keys and values"),
+        ("exceptions: [{rule: B08, reason: ''}]", "exceptions.0.reason: is empty"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, line: str) -> None:

@@ -29,7 +29,7 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch.quiet: is no span such as 90s, 5m, 24h, 7d or 2w",
         ),
         ({"m365watch": {"quiet": "91d"}}, "quiet", "m365watch.quiet: is longer than 90 days"),
-        ({"m365watch": {"risk": 101}}, "risk", "m365watch.risk: input should be less than or equal to 100"),
+        ({"m365watch": {"risk": 101}}, "risk", "m365watch.risk: is too large; give at most 100"),
         ({"m365watch": {"raise": [{"to": "critical"}]}}, "to", "m365watch.raise.0.when: is missing"),
         (
             {"m365watch": {"raise": [{"to": "critical", "when": "t"}]}},
@@ -41,7 +41,7 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365watch",
             "m365watch: says kind several, and lacks the key several with its numbers",
         ),
-        ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: input should be"),
+        ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: is not known; give 'each', 'several'"),
         ({"m365watch": ["x"]}, "m365watch", "m365watch: is no map of keys and values"),
         (
             {"m365watch": {"contain": ["revoke_session"]}},
@@ -134,6 +134,16 @@ DETECTION = {"s": {"Operation": "New-InboxRule"}, "condition": "s"}
             "m365.countri is no derived field; did you mean m365.country?",
         ),
         ({"detection": {"s": {}, "condition": "s"}}, "s: {}", "detection.s: is empty"),
+        (
+            {"m365watch": {"entity": {"usr": "UserId"}}},
+            "usr",
+            "m365watch.entity.usr: is no kind of entity; did you mean user?",
+        ),
+        (
+            {"m365watch": {"first_seen": {"key": ["UserId"], "period": "14d", "learn": "30d"}}},
+            "learn",
+            "m365watch.first_seen.learn: is longer than the period",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(
@@ -153,6 +163,24 @@ def test_a_mistake_is_one_line_with_file_and_key(
     assert str(mistake).startswith(f"rules/mine.yml:{line} (A rule): ")
     assert told in str(mistake)
     assert "\n" not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"timespan": "400d"}, "correlation.timespan: is longer than 90 days"),
+        ({"condition": {"gte": -3}}, "correlation.condition.gte: -3 is no count"),
+    ],
+)
+def test_a_correlation_that_holds_always_or_never_is_told(
+    tmp_path: Path, keys: dict[str, Any], told: str
+) -> None:
+    """Nothing is kept for so long, and everything is more than that."""
+    usual = {"type": "event_count", "rules": ["one"], "timespan": "5m", "condition": {"gte": 3}}
+    joint = {"title": "N", "level": "high", "correlation": usual | keys}
+    library = load_text(tmp_path, rule_text(DETECTION, name="one") + "---\n" + yaml.safe_dump(joint))
+
+    assert [told in str(one) for one in library.mistakes] == [True]
 
 
 @pytest.mark.parametrize(

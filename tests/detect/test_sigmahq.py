@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from m365watch.detect.cases import find_alerts
+from m365watch.detect.knowledge import NOTHING_KNOWN
+from m365watch.detect.library import load_library
 from m365watch.detect.matching import operations_of
-from rules import fires, load_good, rule_text
+from rules import fires, load_good, record, rule_text
 
 ALERT = {
     "Workload": "SecurityComplianceCenter",
@@ -249,3 +252,57 @@ def test_a_regular_expression_sees_operations_as_all_comparisons_do(tmp_path: Pa
 
     assert fires(tmp_path, detection, {"Operation": name})
     assert not fires(tmp_path, detection, {"Operation": "Update application"})
+
+
+def test_the_organisations_own_domains_are_a_list_of_every_rule(tmp_path: Path) -> None:
+    """Under the name that SigmaHQ has for it; a list beside the rules goes first."""
+    selection = {"Operation": "New-InboxRule"}
+    detection = {
+        "s": selection,
+        "inside": {"Parameters|contains|expand": "%internal_domains%"},
+        "condition": "s and not inside",
+    }
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "a.yml").write_text(rule_text(detection), encoding="utf-8")
+
+    def found(domains: tuple[str, ...], recipient: str) -> bool:
+        library = load_library([folder], own_domains=domains)
+        assert library.mistakes == ()
+        one = record(0, Operation="New-InboxRule", Parameters=[{"Name": "ForwardTo", "Value": recipient}])
+        return bool(find_alerts(library.rules, [one], knowledge=NOTHING_KNOWN))
+
+    assert not found(("contoso.example",), "a@contoso.example")
+    assert found(("contoso.example",), "a@evil.example")
+    assert found((), "a@contoso.example")
+    (folder / "lists").mkdir()
+    (folder / "lists" / "internal_domains.txt").write_text("evil.example\n", encoding="utf-8")
+    assert not found(("contoso.example",), "a@evil.example")
+
+
+@pytest.mark.parametrize("written", [4, "4", "BlockpageOverride"])
+@pytest.mark.parametrize("asked", [4, "BlockPageOverride", [4, 5]])
+def test_a_click_is_found_by_its_number_and_by_its_name(
+    tmp_path: Path, written: object, asked: object
+) -> None:
+    """Some records have the one, some the other."""
+    click = {"Workload": "ThreatIntelligence", "Operation": "TIUrlClickData", "RecordType": 41}
+    detection = {"s": {"Operation": "TIUrlClickData", "UrlClickAction": asked}, "condition": "s"}
+
+    assert fires(tmp_path, detection, {**click, "UrlClickAction": written}, service="audit")
+    assert not fires(tmp_path, detection, {**click, "UrlClickAction": 2}, service="audit")
+
+
+def test_the_data_of_an_operation_are_its_parameters(tmp_path: Path) -> None:
+    """As JSON with blanks between its parts; Payload is anywhere in the record."""
+    policy = {"Workload": "Exchange", "Operation": "Set-AntiPhishPolicy", "ResultStatus": "True"}
+    detection = {"s": {"eventData|contains": ['"Enabled", "Value": "False']}, "condition": "s"}
+    off, on = ({**policy, "Parameters": [{"Name": "Enabled", "Value": value}]} for value in ("False", "True"))
+    assert fires(tmp_path, detection, off, service="exchange")
+    assert not fires(tmp_path, detection, on, service="exchange")
+
+    export = {"Workload": "SecurityComplianceCenter", "Operation": "New-ComplianceSearchAction"}
+    words = {"s": {"Payload|contains|all": ["New-ComplianceSearchAction", "Export"]}, "condition": "s"}
+    given = {**export, "Parameters": "-SearchName x -Export"}
+    assert fires(tmp_path, words, given, service="threat_management")
+    assert not fires(tmp_path, words, {**export, "Parameters": "x"}, service="threat_management")

@@ -9,7 +9,7 @@ from concurrent.futures import wait
 import pytest
 from patience import PATIENCE_S
 
-from m365watch.ledger.grouping import GROUP_MAX, GroupedThread
+from m365watch.ledger.grouping import GROUP_MAX, GroupedThread, SettledLater
 
 
 class Disk:
@@ -122,3 +122,16 @@ def test_a_thread_that_was_shut_down_takes_nothing_more() -> None:
     assert given.result(0) == 3
     with pytest.raises(RuntimeError, match="has ended"):
         thread.submit(int)
+
+
+def test_what_may_be_durable_later_takes_no_sync_of_its_own(thread: GroupedThread) -> None:
+    """It is durable with the next work that may not: a sync brings all that came before it."""
+    disk = Disk()
+    thread.settle = disk.settle
+
+    for number in range(3):
+        assert thread.submit(SettledLater(int, number)).result(PATIENCE_S) == number
+    before = disk.syncs
+    thread.submit(int).result(PATIENCE_S)
+
+    assert (before, disk.syncs) == (0, 1)

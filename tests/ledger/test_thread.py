@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.errors import LedgerUnavailable, LedgerUnusable
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.thread import LedgerThread, settled_later
 from m365watch.testing.clock import FakeClock
 
 Result = TypeVar("Result")
@@ -162,3 +162,19 @@ def test_any_other_failure_goes_up_at_once(error: Exception) -> None:
         return disk.tries
 
     assert run(use) == 1
+
+
+def test_a_caller_may_go_on_before_its_verb_is_durable() -> None:
+    """A listing is: what a power cut takes away of it is listed again. Others wait for the disk."""
+    syncs: list[str] = []
+
+    async def use(calls: LedgerThread, _clock: FakeClock) -> list[int]:
+        calls.settle_with(lambda: syncs.append("sync"))
+        disk = FullDisk(0)
+        sums = [await calls(settled_later(disk.add), 1, right=2)]
+        syncs.append("next")
+        sums.append(await calls(disk.add, 3, right=4))
+        return sums
+
+    assert run(use) == [3, 7]
+    assert syncs == ["next", "sync"]

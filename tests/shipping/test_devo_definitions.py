@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,6 @@ from m365watch.detect.library import load_packs
 from m365watch.shipping.devo.export import Exported, export_rule, export_rules
 from m365watch.shipping.devo.linq import quoted
 from m365watch.shipping.unsayable import Unsayable
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "detect"))
-
 from rules import load_text, rule_text
 
 SEEN = {"s": {"Operation": "Send"}, "condition": "s"}

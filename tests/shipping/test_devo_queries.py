@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from expand import Case, case_files, load_cases
+from verdicts import knowledge_of, library_of, packs
 
 from linq_run import World, rows_of
 from linq_syntax import Query, parse
@@ -24,11 +25,6 @@ from m365watch.devo_alerts.definitions import Each
 from m365watch.records.routing import UNION_TABLE, table_of
 from m365watch.shipping.devo.export import Export, Exported, export_rule, export_rules
 from m365watch.shipping.unsayable import Unsayable
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "detect" / "packs"))
-
-from expand import Case, case_files, load_cases
-from verdicts import knowledge_of, library_of, packs
 
 KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozenset({"root@contoso.example"}))
 

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from expand import Case, case_files, load_cases
 from sigma.collection import SigmaCollection
+from verdicts import knowledge_of, library_of, packs
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts, with_sources
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.library import Library, load_library
 from m365watch.shipping.sigma.export import SigmaExport, Written, write_rules
-
-sys.path[:0] = [
-    str(Path(__file__).parents[1] / "detect"),
-    str(Path(__file__).parents[1] / "detect" / "packs"),
-]
-
-from expand import Case, case_files, load_cases  # noqa: E402
-from verdicts import knowledge_of, library_of, packs  # noqa: E402
-
-from rules import fires, load_good, load_text, record, rule_text  # noqa: E402
+from rules import fires, load_good, load_text, record, rule_text
 
 ADMINS = Knowledge(admins=frozenset({"root@contoso.example"}))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from m365watch.board.access import Access, Role
@@ -31,6 +31,15 @@ class Panel:
     """Whether it is loaded anew as records arrive."""
 
 
+KEYS = "1234567890"
+
+
+def keys_of(pages: Sequence[Page]) -> list[tuple[str, Page]]:
+    """The key that goes to each page after g: digits in their order, then the first letters of titles."""
+    letters = [page.title[0].lower() for page in pages[len(KEYS) :]]
+    return list(zip((*KEYS, *letters), pages, strict=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of the navigation."""
@@ -39,6 +48,8 @@ class Page:
     title: str
     panels: tuple[Panel, ...]
     says: str = ""
+    keys: str = ""
+    """The keys by which its alerts are changed, for whoever may."""
     role: Role = Role.VIEWER
     shows_contents: bool = False
     """Whether it is nothing without contents: whoever does not see them, does not see it."""

@@ -10,6 +10,7 @@ from m365watch.board.narrowing import DIMENSIONS, Narrowing
 from m365watch.board.shapes import Way
 from m365watch.board.time_range import HOUR_S, TimeRange
 from m365watch.board.view import MENTIONS, View
+from m365watch.board.words import application_words
 from m365watch.detect.alert import Alert
 from m365watch.lake.columns import plain_address
 
@@ -77,7 +78,11 @@ def field_url(view: View, name: str, value: str) -> str:
 def entity_ways(view: View, entities: Iterable[tuple[str, str]]) -> list[Way]:
     """A link for each entity of an alert."""
     return [
-        Way(value, pivot_url(view, _KIND_OF_ENTITY.get(kind, "text"), value), kind)
+        Way(
+            application_words(value) if kind == "app" else value,
+            pivot_url(view, _KIND_OF_ENTITY.get(kind, "text"), value),
+            kind,
+        )
         for kind, value in entities
         if value
     ]

@@ -15,6 +15,7 @@ from m365watch.board.dimensions import DIMENSION_WORDS, dimension_words, value_w
 from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import EXAMPLES
+from m365watch.board.panels import keys_of
 from m365watch.board.shapes import Chart, Lanes, Shape, Track
 from m365watch.board.time_range import DAY_S, PRESETS, instant_words
 from m365watch.board.view import MENTIONS, View
@@ -45,6 +46,7 @@ class Templates:
         )
         filters: dict[str, Any] = {
             "short": short,
+            "keys": keys_of,
             "chart_json": chart_json,
             "spark": spark_points,
             "depth": depth_of,

@@ -150,7 +150,7 @@ def person(user: str) -> Cell:
 
 def address(given: str) -> Cell:
     """An address, which a click narrows to."""
-    return Cell(given or "none", narrows=("ip", given) if given else None, tone="" if given else "muted")
+    return Cell(given or "not said", narrows=("ip", given) if given else None, tone="" if given else "muted")
 
 
 def operation(name: str, tone: str = "") -> Cell:

@@ -98,6 +98,7 @@ def _period(start: str, end: str, *, now: datetime) -> Window:
 
 def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     from m365watch.detect.cases import with_sources
+    from m365watch.detect.exceptions import list_unknown
     from m365watch.detect.risk import make_risk_rule
     from m365watch.detecting import knowledge_of, load_exceptions
     from m365watch.errors import SettingsRefused
@@ -116,6 +117,8 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     exceptions, mistakes = load_exceptions(settings.detections)
     for mistake in mistakes:
         warn(f"{mistake}; the exception does not hold")
+    for line in list_unknown(exceptions, library.rules):
+        warn(line)
     known = tell_unreadable(settings.detections)
     return HuntAsked(
         settings.lake_directory,

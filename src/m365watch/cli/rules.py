@@ -24,6 +24,7 @@ from m365watch.cli.unreadable import tell_unreadable
 
 if TYPE_CHECKING:
     from m365watch.config.settings import DetectionSettings
+    from m365watch.detect.cases import Cases
     from m365watch.detect.library import Library
     from m365watch.detect.rule import Rule
 
@@ -181,21 +182,33 @@ def try_cases(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import verdicts_document, verdicts_page
     from m365watch.detect.cases import read_cases, run_cases
+    from m365watch.detecting import load_rules
 
-    library = library_of(config, job, collector_file, directories)
+    settings = _with_rules(settings_of(config, job, collector_file), directories)
+    library = load_rules(settings)
+    by_domains: dict[frozenset[str], Library] = {}
     judged = []
     for path in _case_files(paths):
         try:
             cases = read_cases(path)
         except (ValueError, OSError) as error:
             raise typer.BadParameter(f"{path}: {error}") from None
-        judged.append((cases, run_cases(cases, library)))
+        # What cases say of the organisation's domains holds for the lists of rules too.
+        domains = _domains_of(cases)
+        if domains and settings.rules_directories and domains not in by_domains:
+            by_domains[domains] = load_rules(replace(settings, accepted_domains=domains))
+        judged.append((cases, run_cases(cases, by_domains.get(domains, library))))
     if as_json:
         write_line(to_json(verdicts_document(judged)))
     else:
         stdout_console().print(verdicts_page(judged, mistakes=library.mistakes), crop=False)
     is_good = judged and all(not verdict.faults for _, verdicts in judged for verdict in verdicts)
     raise typer.Exit(0 if is_good else EXIT_FAILED)
+
+
+def _domains_of(cases: Cases) -> frozenset[str]:
+    written = [case.settings.get("accepted_domains") or () for case in cases.cases]
+    return frozenset(str(one) for some in written for one in ([some] if isinstance(some, str) else some))
 
 
 def _case_files(paths: list[Path]) -> list[Path]:
@@ -216,9 +229,12 @@ def library_of(
     """The rules that are in force, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    settings = settings_of(config, job, collector)
+    return load_rules(_with_rules(settings_of(config, job, collector), directories))
+
+
+def _with_rules(settings: DetectionSettings, directories: list[Path] | None) -> DetectionSettings:
     more = tuple(directories or ())
-    return load_rules(replace(settings, rules_directories=(*settings.rules_directories, *more)))
+    return replace(settings, rules_directories=(*settings.rules_directories, *more))
 
 
 def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:

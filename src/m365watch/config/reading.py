@@ -52,12 +52,19 @@ def _refuse_all(document: object, errors: list[ErrorDetails], report: Report) ->
             # An unknown key outweighs what else was found wrong with its value.
             report.mistakes[path] = _unknown_key(details["loc"], near)
             meant.add((*path[:-1], near))
+    places = [details["loc"] for details in errors]
     for details in errors:
         path = _path_in(document, details["loc"])
         if details["type"] == "missing" and path in meant:
             continue
+        if details["type"] == "too_short" and any(_is_within(one, details["loc"]) for one in places):
+            continue  # it is not empty: what is in it is wrong
         if details["type"] != "extra_forbidden":
             _refuse(path, details, report)
+
+
+def _is_within(place: KeyPath, whole: KeyPath) -> bool:
+    return len(place) > len(whole) and place[: len(whole)] == whole
 
 
 def _refuse(path: KeyPath, details: ErrorDetails, report: Report) -> None:

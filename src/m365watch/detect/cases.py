@@ -24,6 +24,7 @@ import yaml
 
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.case_faults import check_record, check_settings
 from m365watch.detect.compile import read_instant
 from m365watch.detect.documents import load_document
 from m365watch.detect.documents import reason_of as mistake_of
@@ -41,8 +42,6 @@ from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 
 CASES_BYTES_MAX = 8 * 1_048_576
-REPEATED_MAX = 10_000
-"""How often a case may repeat a record."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 _DAY_MS = 86_400_000
@@ -109,11 +108,20 @@ def read_cases(path: Path) -> Cases:
         raise ValueError("names no rule: it needs the key detection or rule")
     shared = text.get("settings") or {}
     try:
-        hits = [_case(one, is_hit=True, shared=shared) for one in text.get("hits") or ()]
-        misses = [_case(one, is_hit=False, shared=shared) for one in text.get("near_misses") or ()]
+        hits = [_case(one, is_hit=True, shared=shared) for one in _listed(text, "hits")]
+        misses = [_case(one, is_hit=False, shared=shared) for one in _listed(text, "near_misses")]
     except MISREAD as error:
         raise ValueError(reason_of(error)) from None
+    if not hits and not misses:
+        raise ValueError(f"has no cases of {rule}: give records under hits or near_misses")
     return Cases(path.name, rule, (*hits, *misses))
+
+
+def _listed(text: Mapping[str, Any], key: str) -> list[Any]:
+    found = text.get(key) or []
+    if not isinstance(found, list):
+        raise ValueError(f"{key} is no list of cases")  # noqa: TRY004 - all mistakes are ValueErrors
+    return found
 
 
 def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any]) -> Case:
@@ -122,9 +130,15 @@ def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any]) -> Case:
     records = one.get("records")
     if not isinstance(records, list) or not records or not all(isinstance(each, dict) for each in records):
         raise ValueError(f"case {one['name']!r} has no list of records")
+    try:
+        for each in records:
+            check_record(each)
+        for some in (shared, one.get("settings") or {}):
+            check_settings(some)
+    except ValueError as error:
+        raise ValueError(f"case {one['name']!r}: {error}") from None
     texts = tuple(json.dumps(each, default=str).encode() for each in _complete(records))
     settings = {**shared, **(one.get("settings") or {})}
-    make_knowledge(settings)
     expect = one.get("expect") or {}
     if not isinstance(expect, dict):
         raise ValueError(f"case {one['name']!r}: expect is no map")  # noqa: TRY004 - all mistakes are ValueErrors
@@ -144,9 +158,7 @@ def _complete(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         start = _instant(one["record"].get("CreationTime")) or _FIRST_AT + timedelta(seconds=len(found))
         every_s = parse_duration_s(one.get("every", "1s"))
-        if not 0 < int(one["repeat"]) <= REPEATED_MAX:
-            raise ValueError(f"repeats a record {one['repeat']} times; 1 to {REPEATED_MAX:,} will do")
-        for number in range(int(one["repeat"])):
+        for number in range(one["repeat"]):
             at = start + timedelta(seconds=number * every_s)
             filled = _numbered(one["record"], number)
             found.append({**filled, "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}"})

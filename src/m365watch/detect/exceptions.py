@@ -8,6 +8,7 @@
 
 An exception is about records: an alert is excepted where each of its records is, by this exception or that
 one, so that what somebody expects of one account or application hides nothing of another in the same alert.
+One that joins what several rules found is excepted too where a part that it needs has no other record left.
 An alert that is excepted is kept, with the reason, and neither shown nor told. What it says of an entity
 still serves the correlations that join its rule, which are excepted by their own names.
 """
@@ -75,7 +76,9 @@ class Verdict:
     reason: str = ""
     """Why, in the words of the first exception that holds for any of it; empty where none does."""
     is_whole: bool = False
-    """Whether each of its records is excepted."""
+    """Whether each of its records is excepted, or so many that without them there is no alert."""
+    left: tuple[int, ...] = ()
+    """Where a reason is given: the places of the records that are not excepted."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ class Exceptions:
             if all(any(kind in parts[place].entities for place in held) for kind in one.entity) and held:
                 reason = reason or one.reason
                 left.difference_update(held)
-        return Verdict(reason, is_whole=not left) if reason else _NOTHING
+        return Verdict(reason, is_whole=not left, left=tuple(sorted(left))) if reason else _NOTHING
 
 
 def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:

@@ -86,7 +86,21 @@ def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Ex
     return Exceptions(tuple(kept)), mistakes
 
 
+_IN_WORDS = {
+    "dict_type": "is no map of keys and values",
+    "extra_forbidden": "is no key that is known here",
+    "missing": "is missing",
+    "model_type": "is no map of keys and values",
+    "string_too_long": "is longer than 500 characters",
+    "string_too_short": "is empty",
+    "string_type": "is no text",
+}
+"""In place of words about Python's kinds of values."""
+
+
 def _words(kind: str, text: str) -> str:
-    if kind == "extra_forbidden":
-        return "is no key that is known here"
-    return "is missing" if kind == "missing" else f"{text[:1].lower()}{text[1:]}"
+    if kind.startswith("date"):
+        return "is no day such as 2027-06-30"
+    if kind in _IN_WORDS:
+        return _IN_WORDS[kind]
+    return f"{text[:1].lower()}{text[1:]}"

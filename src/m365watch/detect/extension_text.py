@@ -217,8 +217,11 @@ def _fault_of(mistake: dict[str, Any]) -> Fault:
         told = perhaps(str(where[-1]), known) or f"; there are {', '.join(sorted(known))}"
         return Fault(where, f"is no key that is known here{told}")
     if mistake["type"] == "missing":
-        return Fault(where, "is missing")
-    text = _IN_WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
+        return Fault(where, "is missing; the key needs it")
+    given = mistake.get("ctx", {})
+    text = _IN_WORDS.get(mistake["type"], "").format(**given) or str(mistake["msg"]).removeprefix(
+        "Value error, "
+    )
     return Fault(where, f"{text[:1].lower()}{text[1:]}")
 
 
@@ -244,6 +247,20 @@ _IN_WORDS = {
     "string_type": "is no text",
     "model_type": "is no map of keys and values",
     "dict_type": "is no map of keys and values",
-    "too_short": "is empty",
+    "too_short": "is empty; give one",
+    "too_long": "has too many entries; give at most {max_length}",
+    "string_too_long": "is too long; give at most {max_length} characters",
+    "enum": "is not known; give {expected}",
+    "string_pattern_mismatch": "is not known; give up, down or both",
+    "int_parsing": "is no whole number",
+    "int_type": "is no whole number",
+    "int_from_float": "is no whole number",
+    "float_parsing": "is no number",
+    "float_type": "is no number",
+    "bool_parsing": "is neither true nor false",
+    "bool_type": "is neither true nor false",
+    "less_than_equal": "is too large; give at most {le}",
+    "greater_than_equal": "is too small; give at least {ge}",
+    "greater_than": "is too small; give more than {gt}",
 }
 """In place of words about Python's kinds of values."""

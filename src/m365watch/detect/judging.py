@@ -247,7 +247,14 @@ def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Ve
     tenant = episode.matches[0].tenant
     if not exceptions.concern(rule, tenant):
         return NO_VERDICT
-    return exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
+    verdict = exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
+    if verdict.is_whole or not verdict.reason or rule.correlation is None:
+        return verdict
+    if rule.correlation.joined in (Joined.TEMPORAL, Joined.ORDERED):
+        # It says that two things came together, and one of them is what somebody expects.
+        others = [episode.matches[place] for place in verdict.left]
+        return replace(verdict, is_whole=not window_episodes(others, rule.correlation))
+    return verdict
 
 
 def _part_of(rule: Rule, match: Match) -> Part:

@@ -45,6 +45,8 @@ LIST_BYTES_MAX = 64 * 1_048_576
 """The largest file of a list: some millions of addresses."""
 FILES_MAX = 20_000
 RULES_MAX = 20_000
+OWN_DOMAINS = "internal_domains"
+"""What SigmaHQ's rules call the organisation's own domains."""
 NO_PLACE = "there is no such file or directory"
 _SUFFIXES = {".yml", ".yaml"}
 
@@ -106,6 +108,8 @@ class _Reading:
     """What has been read so far."""
 
     lists: Mapping[str, tuple[str, ...]]
+    known: Mapping[str, tuple[str, ...]]
+    """Lists that are there where no folder has one of the name."""
     drafts: list[_Draft] = field(default_factory=list)
     filters: list[tuple[_Written, FilterDraft]] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
@@ -154,13 +158,19 @@ def load_beside_packs(places: Sequence[Path]) -> Library:
     return replace(library, rules=tuple(one for one in library.rules if (one.id, one.path) not in packed))
 
 
-def load_library(places: Iterable[Path], *, lists: Mapping[str, tuple[str, ...]] = {}) -> Library:
+def load_library(
+    places: Iterable[Path],
+    *,
+    lists: Mapping[str, tuple[str, ...]] = {},
+    own_domains: Iterable[str] = (),
+) -> Library:
     """The rules of these files and directories; a directory is searched for .yml and .yaml at any depth.
 
     The folder `lists` of a directory has the texts that its rules name with the modifier `expand`, a
-    line each. A rule's id is its own; one without gets an id of its file and title.
+    line each. A rule's id is its own; one without gets an id of its file and title. `own_domains` are what
+    rules of others call %internal_domains%.
     """
-    reading = _Reading(lists)
+    reading = _Reading(lists, {OWN_DOMAINS: tuple(sorted(own_domains))})
     for place in places:
         reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
         _read_place(place, reading)
@@ -170,19 +180,21 @@ def load_library(places: Iterable[Path], *, lists: Mapping[str, tuple[str, ...]]
 
 def _read_place(place: Path, reading: _Reading) -> None:
     if place.is_file():
-        _read_file(
-            place, place.name, reading, {**_read_lists(place.parent / "lists", reading), **reading.lists}
-        )
+        _read_file(place, place.name, reading, _lists_beside(place.parent, reading))
         return
     if not place.is_dir():
         reading.complain(str(place), "", NO_PLACE)
         return
-    lists = {**_read_lists(place / "lists", reading), **reading.lists}
+    lists = _lists_beside(place, reading)
     paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
     if len(paths) > FILES_MAX:
         reading.complain(str(place), "", f"has more than {FILES_MAX} files of rules; the rest is left out")
     for path in paths[:FILES_MAX]:
         _read_file(path, str(path.relative_to(place.parent)), reading, lists)
+
+
+def _lists_beside(folder: Path, reading: _Reading) -> dict[str, tuple[str, ...]]:
+    return {**reading.known, **_read_lists(folder / "lists", reading), **reading.lists}
 
 
 def _read_lists(directory: Path, reading: _Reading) -> dict[str, tuple[str, ...]]:

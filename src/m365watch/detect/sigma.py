@@ -74,6 +74,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.fields import MAPS
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named
+from m365watch.detect.spellings import CLICK_ACTION, by_both, without_blanks
 from m365watch.values import dataclass
 
 Lists = Mapping[str, tuple[str, ...]]
@@ -97,6 +98,7 @@ _RENAMED = {
     "RequestType": "ExtendedProperties.RequestType",
     "ResultStatusDetail": "ExtendedProperties.ResultStatusDetail",
     "Payload": "Data",
+    "eventData": "Parameters",
     "user.email": "UserId",
     "user.id": "UserId",
     "user.name": "UserId",
@@ -246,6 +248,13 @@ def _field_test(field: str, value: SigmaType, source: Source) -> Condition:
         return Some((_value_test("Operation", value, source), _value_test("Name", value, source)))
     if field == "eventSource" and source.service in _ALERT_SERVICES and _names_alerts(value):
         return Test("Workload", OneOf(_ALERT_WORKLOADS))
+    if field == "Payload" and not source.is_ours and isinstance(value, SigmaString):
+        # What others have as the whole of an alert: anywhere in the record.
+        return _value_test(None, value, source)
+    if field == "eventData" and isinstance(value, SigmaString):
+        value = without_blanks(value)
+    if field.removeprefix(_PREFIX) == CLICK_ACTION:
+        return _merged([_value_test(CLICK_ACTION, one, source) for one in by_both(value)])
     names = _names_of(field, source)
     if len(names) > 1 and isinstance(value, SigmaNull | SigmaExists):
         names = names[1:]

@@ -19,7 +19,7 @@ from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.tries import FetchedBlob, Means, Round, TenantAccess
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import Ledger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.thread import LedgerCalls, settled_later
 from m365watch.model import BlobKey, Feed, KnownBlob
 from m365watch.values import dataclass
 
@@ -207,7 +207,7 @@ class BlobFetcher:
         queue.more = False
         queue.refilling = True
         found = await self._means.calls(
-            self._means.ledger.due_blobs,
+            settled_later(self._means.ledger.due_blobs),
             queue.feed,
             now=self._means.clock.now(),
             count_max=_REFILL_COUNT,

@@ -22,6 +22,7 @@ from m365watch.feed.polling import Poller, PollMeans, PollSettings
 from m365watch.feed.relisting import NobodyWatches, PageWatch, in_background, relisting_due_at
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans
+from m365watch.ledger.thread import settled_later
 from m365watch.model import BlobRef, Feed, Window
 
 _log = structlog.get_logger(__name__)
@@ -149,7 +150,7 @@ class FeedPoller(Poller):
         be new ones for ever, and the poll would not end.
         """
         now = self._clock.now()
-        coverage = await self._calls(self._ledger.coverage, self.feed)
+        coverage = await self._calls(settled_later(self._ledger.coverage), self.feed)
         seen_from = now if coverage or begun_at is None else min(begun_at, now)
         return plan_windows(
             coverage,
@@ -263,9 +264,9 @@ class FeedPoller(Poller):
         return page if start_at is None else [blob for blob in page if blob.created_at >= start_at]
 
     async def _commit(self, window: Window, page: list[BlobRef], *, complete: bool) -> int:
-        new = await self._calls(
-            self._ledger.commit_listing, self.feed, window, page, complete=complete, at=self._clock.now()
-        )
+        # A window that a power cut takes away is listed again.
+        verb = settled_later(self._ledger.commit_listing)
+        new = await self._calls(verb, self.feed, window, page, complete=complete, at=self._clock.now())
         if new:
             self._on_listed(self.feed)
         return new

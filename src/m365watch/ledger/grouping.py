@@ -13,7 +13,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 GROUP_MAX = 64
 """So many pieces of work wait for one another at most."""
-_Work = tuple[Future[Any], Callable[[], Any]]
+_Work = tuple[Future[Any], Callable[[], Any], bool]
+"""Who waits for it, what is to be done, and whether it may be answered before it is durable."""
+
+
+class SettledLater(partial[T]):
+    """Work that may be answered before it is durable: it is so with the next work that may not, or before."""
 
 
 class GroupedThread(Executor):
@@ -42,7 +47,7 @@ class GroupedThread(Executor):
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the thread has ended")
-            self._waiting.put((future, partial(fn, *args, **kwargs)))
+            self._waiting.put((future, partial(fn, *args, **kwargs), isinstance(fn, SettledLater)))
             if not self._has_begun:
                 self._has_begun = True
                 self._thread.start()
@@ -62,12 +67,12 @@ class GroupedThread(Executor):
         while not is_last:
             group, is_last = self._take()
             if self._is_cancelled:
-                for future, _ in group:
+                for future, *_ in group:
                     future.cancel()
             answers = [
-                (future, *_do(work)) for future, work in group if future.set_running_or_notify_cancel()
+                (future, *_do(work)) for future, work, _ in group if future.set_running_or_notify_cancel()
             ]
-            self._settle(answers)
+            self._settle(answers, is_due=not all(later for *_, later in group))
 
     def _take(self) -> tuple[Sequence[_Work], bool]:
         """What waits, at least one piece; and whether nothing follows."""
@@ -83,10 +88,12 @@ class GroupedThread(Executor):
                 return group, False
         return group, True
 
-    def _settle(self, answers: Sequence[tuple[Future[Any], Any, BaseException | None]]) -> None:
+    def _settle(
+        self, answers: Sequence[tuple[Future[Any], Any, BaseException | None]], *, is_due: bool
+    ) -> None:
         unsettled: BaseException | None = None
         try:
-            if self.settle is not None:
+            if self.settle is not None and is_due:
                 self.settle()
         except BaseException as error:  # noqa: BLE001 - whoever waits has to be told, whatever it is.
             unsettled = error

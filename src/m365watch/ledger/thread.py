@@ -11,7 +11,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.errors import LedgerUnavailable
-from m365watch.ledger.grouping import GroupedThread
+from m365watch.ledger.grouping import GroupedThread, SettledLater
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +25,15 @@ class LedgerCalls(Protocol):
     async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the verb, repeating it while the ledger cannot be written; what it returns."""
         ...
+
+
+def settled_later(verb: Callable[P, T]) -> Callable[P, T]:
+    """The verb, for a caller that does not need its answer to be durable.
+
+    What a power cut takes away of it, it takes of all that came after it as well: SQLite's log counts from
+    its beginning on. Nothing goes to an output before its batch, and so all before it, is durable.
+    """
+    return SettledLater(verb)
 
 
 class LedgerThread:
@@ -48,10 +57,11 @@ class LedgerThread:
         """
         loop = asyncio.get_running_loop()
         started_s = self._clock.monotonic_s()
+        kind = SettledLater if isinstance(verb, SettledLater) else partial
         failed = False
         while True:
             try:
-                answer = await loop.run_in_executor(self._executor, partial(verb, *args, **kwargs))
+                answer = await loop.run_in_executor(self._executor, kind(verb, *args, **kwargs))
             except LedgerUnavailable as error:
                 waited_s = self._clock.monotonic_s() - started_s
                 if self._patience_s is not None and waited_s >= self._patience_s:

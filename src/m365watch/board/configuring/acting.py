@@ -136,7 +136,7 @@ def _judged_document(judged: Judged, then: list[str]) -> dict[str, object]:
 
 
 def _changed(error: ChangedMeanwhile) -> Response:
-    says = "The file was changed meanwhile, and nothing of yours is in it. Load the page again."
+    says = "The file was changed meanwhile, and nothing of yours is in it."
     return _document(409, {"says": says, "difference": error.difference})
 
 

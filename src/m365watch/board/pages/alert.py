@@ -18,7 +18,7 @@ from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import around, entity_ways, field_url
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, Said, Shape
-from m365watch.board.sources import ACTIVE, Sources
+from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import name_tenants
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
@@ -33,21 +33,25 @@ _DAYS_S = 8 * DAY_S
 """Longer than any rule joins what belongs together."""
 _LOOKED_AROUND_S = ((0, HOUR_S), (DAY_S, DAY_S), (_DAYS_S, _DAYS_S))
 """How far before and after an alert its records are looked for, until all are found."""
+NOT_NAMED = Empty("This address names no alert.", "Choose one in the queue.")
 NONE = Empty("There is no such alert.", "The queue shows those that there are.")
 
 
 async def _alert(view: View, sources: Sources) -> KeptAlert | None:
-    """The alert that the URL names; where it names none, the worst that waits."""
-    if given := view.given("alert"):
-        return await sources.find_alert(view, given)
-    return next(iter(await sources.list_alerts(view, states=ACTIVE) or []), None)
+    """The alert that the URL names."""
+    given = view.given("alert")
+    return await sources.find_alert(view, given) if given else None
+
+
+def _none_for(view: View) -> Empty:
+    return NONE if view.given("alert") else NOT_NAMED
 
 
 async def case(view: View, sources: Sources) -> Shape:
     """What happened, to whom, and where the alert stands."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Listing([], empty=OFF if await sources.list_alerts(view) is None else NONE)
+        return Listing([], empty=OFF if await sources.list_alerts(view) is None else _none_for(view))
     alert = kept.alert
     rule = (await sources.list_rules()).get(alert.rule_id)
     tenant = (await name_tenants(view, sources)).get(alert.tenant.lower(), alert.tenant)
@@ -79,7 +83,7 @@ async def evidence(view: View, sources: Sources) -> Shape:
     """The records it rests on; what the rule looked at is lit up, every value leads to all that has it."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Records([], empty=NONE)
+        return Records([], empty=_none_for(view))
     alert = kept.alert
     at = around(view, alert)
     once = await _find_evidence(at, sources, alert)
@@ -144,7 +148,7 @@ async def related(view: View, sources: Sources) -> Shape:
     """The alerts that rest on some of its records, such as those that it joins."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Listing([], empty=NONE)
+        return Listing([], empty=_none_for(view))
     rows = [
         Said(
             one.title,
@@ -162,7 +166,7 @@ async def check(view: View, sources: Sources) -> Shape:
     """What to look at next."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Listing([], empty=NONE)
+        return Listing([], empty=_none_for(view))
     rows = [Said(one) for one in kept.alert.check]
     return Listing(rows, empty=None if rows else Empty("The rule names nothing in particular."))
 
@@ -171,7 +175,7 @@ async def containment(view: View, sources: Sources) -> Shape:
     """What would end it. Nothing is done from here: the command line carries it out, step by step."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Listing([], empty=NONE)
+        return Listing([], empty=_none_for(view))
     plan = await sources.plan_for(view, kept)
     graph_url = next(
         (one.cloud.graph_url for one in sources.settings.tenants if one.tenant_id == plan.tenant),
@@ -212,7 +216,7 @@ async def history(view: View, sources: Sources) -> Shape:
     """What became of it: who changed its state, who was told, and what was done over Graph."""
     kept = await _alert(view, sources)
     if kept is None:
-        return Listing([], empty=NONE)
+        return Listing([], empty=_none_for(view))
     changes = await sources.list_changes(view, kept)
     rows = [
         (one.at_ms, Said(f"{str(one.state).capitalize()} by {one.by}", instant(one.at_ms), one.reason))
@@ -253,6 +257,7 @@ PAGE = Page(
         Panel("containment", "What would contain it", containment, width=8, tall="rows"),
         Panel("related", "Alerts of the same records", related, width=4, tall="rows"),
     ),
-    says="a acknowledges, c closes with a reason, o opens again. Every value leads to all that has it.",
+    keys="a acknowledges, c closes with a reason, o opens again.",
+    says="Every value leads to all that has it.",
     under="alerts",
 )

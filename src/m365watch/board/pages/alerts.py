@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
@@ -28,6 +28,7 @@ from m365watch.board.sources import ACTIVE, WAITING, Sources
 from m365watch.board.tenant_names import Names, names_among
 from m365watch.board.view import View
 from m365watch.board.words import counted
+from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 
@@ -103,7 +104,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     ]
     signals = waiting[Severity.LOW] + waiting[Severity.INFORMATIONAL]
     url = _queue_url(view, severity="signals", state="")
-    tiles.append(Tile("Signals", f"{signals:,}", "below medium", tone="muted", url=url))
+    tiles.append(Tile("Low and below", f"{signals:,}", "waiting", tone="muted", url=url))
     for state, words in (
         (AlertState.ACKNOWLEDGED, "somebody looks into it"),
         (AlertState.CLOSED, "in this time"),
@@ -137,6 +138,9 @@ async def queue(view: View, sources: Sources) -> Shape:
     meant = [one for one in in_state if one.alert.severity in severities]
     if order == "newest":
         meant.sort(key=lambda one: -one.alert.last_at_ms)
+    else:
+        worst_with = severities_around(one.alert for one in found)
+        meant.sort(key=lambda one: (-one.alert.severity.rank, -worst_with[one.alert.id]))
     choices = [
         _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
         _choice(view, "severity", SEVERITIES, asked),
@@ -172,6 +176,15 @@ def _sheet_of(view: View, count: int) -> tuple[int, int]:
     asked = int(given) if given.isascii() and given.isdigit() and len(given) < 5 else 0
     number = min(asked, SHEETS_MAX, max(0, count - 1) // SHOWN_MAX)
     return number, number * SHOWN_MAX
+
+
+def severities_around(alerts: Iterable[Alert]) -> dict[str, int]:
+    """By alert, the rank of the worst one that shares a record with it: an attack's steps come first."""
+    every = list(alerts)
+    worst: dict[str, int] = {}
+    for alert in sorted(every, key=lambda one: one.severity.rank):
+        worst |= dict.fromkeys(alert.evidence, alert.severity.rank)
+    return {one.id: max((worst[record] for record in one.evidence), default=0) for one in every}
 
 
 def _choice(view: View, name: str, words: dict[str, str], chosen: str) -> Choice:
@@ -266,7 +279,7 @@ def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk:
     last_ms = max(one.alert.last_at_ms for one in of)
     [way] = entity_ways(view, [(kind, value)])
     return [
-        Cell(value, url=way.url),
+        Cell(way.text, url=way.url),
         Cell(f"{risk:,}", sorts=risk),
         Cell(f"{len(of):,}", sorts=len(of)),
         Cell(str(worst).capitalize(), tone=str(worst), sorts=worst.rank),
@@ -329,7 +342,7 @@ PAGE = Page(
             "queue",
             "Queue",
             queue,
-            says="j and k move, x selects, a acknowledges, c closes, o opens again, Enter shows more.",
+            says="What is open, the worst first.",
             tall="rows",
             is_live=True,
         ),

@@ -227,5 +227,5 @@ PAGE = Page(
         Panel("by-role", "By role", by_role, width=6, tall="chart"),
         Panel("privileged", "Who administers", privileged, width=6, tall="chart"),
     ),
-    says="Who lets which application in, who gets which role, and how the gates are set.",
+    says="Who lets which application in, who gets which role, and which policies decide who may sign in.",
 )

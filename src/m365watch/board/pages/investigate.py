@@ -111,7 +111,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     return Tiles(
         [
             Tile("Records", short(total), seen),
-            Tile("Not done", short(failed), "failed or refused"),
+            Tile("Failed", short(failed), "or refused"),
             Tile("People", short(people)),
             Tile("Addresses", short(addresses)),
             Tile("Applications", short(apps), counted(sessions, "session", "sessions")),

@@ -11,7 +11,7 @@ from functools import partial
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
-from m365watch.board.pages.alerts import is_narrow, queue_url
+from m365watch.board.pages.alerts import is_narrow, queue_url, severities_around
 from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
@@ -226,7 +226,11 @@ async def alerts(view: View, sources: Sources) -> Shape:
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
     for kept in found:
         rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
-    ordered = sorted(rules.values(), key=lambda of: (-of[0].severity.rank, -len(of), of[0].title))
+    around = severities_around(one.alert for one in found)
+    ordered = sorted(
+        rules.values(),
+        key=lambda of: (-of[0].severity.rank, -max(around[one.id] for one in of), -len(of), of[0].title),
+    )
     grid = Grid(
         (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
         [_rule_row(view, of) for of in ordered[:40]],

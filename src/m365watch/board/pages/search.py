@@ -13,6 +13,7 @@ from m365watch.board.series import steps_of
 from m365watch.board.shapes import Cell, Chart, Empty, Heading, HitRow, Hits, Line, Passage, Refused, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import workload_words
 from m365watch.errors import FilterRefused
 from m365watch.lake.filters.conditions import condition_of, leaves_of, text_pattern
@@ -94,6 +95,8 @@ def _no_hits(term: Term | None) -> Empty:
 def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]]) -> HitRow:
     """The last column says what the record was about or, where a text is looked for, where that stands."""
     cells = _cells(view, hit)
+    if not view.access.sees_contents:
+        return HitRow([*cells, Cell(EMPTIED, tone="muted")])
     if not patterns:
         return HitRow([*cells, Cell(hit.object_id, url=field_url(view, "ObjectId", hit.object_id))])
     return HitRow(cells, _passage(hit.raw, patterns))

@@ -13,7 +13,7 @@ from m365watch.board.pivots import pivot_url
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
-from m365watch.board.words import visible
+from m365watch.board.words import counted, visible
 from m365watch.lake.reader import QueryAnswer
 
 ROWS_SHOWN = 1_000
@@ -76,13 +76,15 @@ async def answer(view: View, sources: Sources) -> Shape:
 
 def _grid(view: View, told: QueryAnswer) -> Grid:
     headings = [
-        Heading(name, numeric=_is_number(kind)) for name, kind in zip(told.columns, told.types, strict=True)
+        Heading(name, numeric=_is_number(kind) or kind.startswith("TIMESTAMP"))
+        for name, kind in zip(told.columns, told.types, strict=True)
     ]
     rows = [
         [_cell(view, name, value) for name, value in zip(told.columns, row, strict=True)] for row in told.rows
     ]
-    cut = f"Only the first {len(rows):,} rows are shown; the exports have more." if told.truncated else ""
-    return Grid(headings, rows, cut=cut, empty=None if rows else Empty("The answer has no rows."))
+    title = f"the first {len(rows):,} rows; the exports have more" if told.truncated else ""
+    title = title or counted(len(rows), "row", "rows")
+    return Grid(headings, rows, title=title, empty=None if rows else Empty("The answer has no rows."))
 
 
 def _cell(view: View, column: str, value: object) -> Cell:

@@ -71,7 +71,9 @@ def _none(view: View, number: int) -> Empty:
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
     if view.narrowing.values:
-        return Empty("No line is this narrow in this time.", "Take a filter out, or choose a longer time.")
+        return Empty(
+            "No line of this time fulfils all filters.", "Take a filter out, or choose a longer time."
+        )
     return Empty("Nobody did this in this time.", "Choose a longer time, or another kind above.")
 
 

@@ -54,7 +54,7 @@ function showMistakes(place, mistakes, jump) {
       at.textContent = `line ${mistake.line}`;
       one.append(at, " ");
     }
-    one.append(mistake.says);
+    one.append(jump ? mistake.says.replace(`line ${mistake.line}, `, "") : mistake.says);
     return one;
   }));
 }
@@ -71,7 +71,9 @@ function changedMeanwhile(news) {
   showMistakes(box.querySelector(".change-mistakes"), [{ says: news.says }]);
   showDifference(box.querySelector(".difference"), news.difference || "");
   showList(box.querySelector(".notes"), []);
-  box.querySelector(".then").textContent = "";
+  box.querySelector(".then").textContent = form()
+    ? "What you have typed stays: go on, and it is held against the file as it is now."
+    : "Load again to see the file as it is now.";
   const button = box.querySelector("[data-change-apply]");
   button.textContent = form() ? "Go on with what is typed" : "Load again";
   button.disabled = false;
@@ -160,6 +162,7 @@ async function judge() {
     place.append(one);
   }
   if (answer.ok && news.can && !place.childElementCount) place.append(line(news.difference ? "Nothing is wrong with it." : "As the file has it.", "right"));
+  it.querySelector("button.main").disabled = answer.ok && !news.can;
   const wrong = new Set(mistakes.map((one) => one.line));
   for (const one of it.querySelectorAll(".gutter span")) one.classList.toggle("wrong", wrong.has(Number(one.textContent)));
 }

@@ -2,7 +2,13 @@
 import { toast } from "./toasts.js";
 
 const help = document.getElementById("help");
-let goes = false;
+const GOES_MS = 1500;
+
+// After g a key names a page, also where it means something else.
+function goesNow() {
+  document.body.dataset.goes = "yes";
+  setTimeout(() => { delete document.body.dataset.goes; }, GOES_MS);
+}
 
 function again() {
   for (const body of document.querySelectorAll(".panel-body")) htmx.trigger(body, "again");
@@ -31,14 +37,15 @@ const keys = {
   r: () => { again(); toast("Loading again"); },
   x: withoutFilters,
   t: () => toast(`Theme: ${window.nextTheme()}`),
-  g: () => { goes = true; setTimeout(() => { goes = false; }, 1500); },
+  g: goesNow,
 };
 
 document.addEventListener("keydown", (key) => {
   if (key.ctrlKey || key.metaKey || key.altKey || help.open) return;
   if (key.target.closest("input, select, textarea")) return;
-  if (goes && /^[1-9]$/.test(key.key)) {
-    const page = document.querySelectorAll(".nav li a")[Number(key.key) - 1];
+  if (document.body.dataset.goes && key.key !== "g") {
+    delete document.body.dataset.goes;
+    const page = [...document.querySelectorAll(".nav [data-key]")].find((one) => one.dataset.key === key.key);
     if (page) location.assign(page.href);
     return;
   }

@@ -22,7 +22,8 @@ function show() {
   for (const row of list) {
     row.classList.toggle("is-current", row.dataset.alert === current);
     row.classList.toggle("is-chosen", chosen.has(row.dataset.alert));
-    row.querySelector("[data-select]").checked = chosen.has(row.dataset.alert);
+    const box = row.querySelector("[data-select]");
+    if (box) box.checked = chosen.has(row.dataset.alert);
   }
   const words = document.querySelector("[data-chosen]");
   if (words) words.textContent = chosen.size ? `${chosen.size} selected` : "None selected";
@@ -102,6 +103,8 @@ const keys = {
   Enter: () => { const row = rowOf(current); if (row) location.assign(row.dataset.url); },
 };
 const ofOne = new Set(["a", "c", "o", "b"]);
+const changes = new Set(["x", "a", "c", "o"]);
+const mayChange = () => !!document.querySelector("[data-act]");
 
 // Before the keys of all pages: x takes filters out elsewhere, and selects here.
 document.addEventListener("keydown", (key) => {
@@ -110,7 +113,8 @@ document.addEventListener("keydown", (key) => {
   if (!rows().length && !(single() && ofOne.has(key.key))) return;
   if (key.key === "Enter" && key.target.closest("a, button, summary, input") && !key.target.closest(".alert-title")) return;
   const does = keys[key.key];
-  if (!does) return;
+  // After g a key names a page, and who only looks has no keys that change something.
+  if (!does || document.body.dataset.goes || (changes.has(key.key) && !mayChange())) return;
   key.preventDefault();
   key.stopImmediatePropagation();
   does();

@@ -7,10 +7,40 @@ from typing import Any
 
 from m365watch.detect.derived.catalogue import is_derived
 from m365watch.detect.extension import Extension, Kind
+from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.detect.proof.fault import Fault, Where, perhaps
 from m365watch.detect.proof.fields import is_unknown, no_such_field
 from m365watch.detect.rule import list_placeholders
 
+KINDS = frozenset(
+    [
+        "actor",
+        "address",
+        "alert",
+        "app",
+        "device",
+        "domain",
+        "file",
+        "grantee",
+        "group",
+        "guest",
+        "ip",
+        "link",
+        "mailbox",
+        "owner",
+        "policy",
+        "recipient",
+        "sender",
+        "session",
+        "site",
+        "target",
+        "team",
+        "tenant",
+        "user",
+    ]
+)
+"""Kinds of entities that there are names for; a rule may have others, but none close to these."""
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "M": 2_592_000, "y": 31_536_000}
 _CONTEXT = frozenset(
     [
         "user",
@@ -41,6 +71,7 @@ def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterat
         if extension.effective_kind is not Kind.EACH:
             told = f"{extension.effective_kind} is for rules with a detection, and this is a correlation"
             yield Fault(("m365watch", "kind"), told)
+        yield from _bounds(correlation)
         groups = _texts(correlation.get("group-by"))
         aliases = correlation.get("aliases")
         known = aliases if isinstance(aliases, Mapping) else {}
@@ -50,8 +81,34 @@ def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterat
     else:
         yield from _raises(document.get("detection"), extension)
         yield from _unasked(document.get("detection"), extension)
+    yield from _kinds(extension)
     yield from _fields(extension)
     yield from _placeholders(extension, _CONTEXT | extension.entity.keys() | set(groups))
+
+
+def _bounds(correlation: Mapping[str, Any]) -> Iterator[Fault]:
+    """Numbers that hold always, or never."""
+    span = str(correlation.get("timespan", ""))
+    if span[:-1].isdecimal() and int(span[:-1][:12]) * _SECONDS.get(span[-1], 0) > PERIOD_S_MAX:
+        yield Fault(("correlation", "timespan"), "is longer than 90 days, and nothing is kept for longer")
+    condition = correlation.get("condition")
+    if str(correlation.get("type")) not in ("event_count", "value_count") or not isinstance(
+        condition, Mapping
+    ):
+        return
+    for order, number in condition.items():
+        if type(number) in (int, float) and number < 0:
+            yield Fault(("correlation", "condition", str(order)), f"{number} is no count; give 0 or more")
+
+
+def _kinds(extension: Extension) -> Iterator[Fault]:
+    for kind in extension.entity.keys() - KINDS:
+        if close := perhaps(kind, KINDS):
+            yield Fault(("m365watch", "entity", kind), f"is no kind of entity{close}")
+    seen = extension.first_seen
+    if seen is not None and seen.learn > seen.period:
+        told = "is longer than the period: what was learnt is forgotten before anything is new"
+        yield Fault(("m365watch", "first_seen", "learn"), told)
 
 
 def _texts(value: object) -> list[str]:
