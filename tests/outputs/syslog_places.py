@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import threading
-import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
@@ -76,10 +75,7 @@ class SyslogPlace:
 
     def records_in(self) -> list[bytes]:
         """Every record that came, once the server has seen each connection's end."""
-        for _ in range(2_000):
-            if all(one.ended or one.failure for one in list(self._server.connections)):
-                break
-            time.sleep(0.002)
+        self._server.wait_until_over()
         return records_of(self._server.lines, form=self._settings.format)
 
     def refusable_record(self) -> bytes | None:

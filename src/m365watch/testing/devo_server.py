@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,6 +90,8 @@ class DevoServer:
         self._go_on = threading.Event()
         self._dies = threading.Event()
         self._half_closes = threading.Event()
+        self._marks: dict[int, threading.Event] = {}
+        """By the port that a connection of the server's own comes from, who waits for it."""
 
     @property
     def lines(self) -> list[bytes]:
@@ -97,10 +100,19 @@ class DevoServer:
 
     def wait_until_over(self) -> None:
         """Return once no connection will bring anything more; at the latest after 10 s."""
+        self._accept_all()
         for _ in range(int(_PATIENCE_S / _LOOK_AFTER_S)):
             if all(connection.over for connection in list(self.connections)):
                 return
             self._stopped.wait(_LOOK_AFTER_S)
+
+    def _accept_all(self) -> None:
+        """Return once every connection that was made before is among `connections`: none overtakes one."""
+        with suppress(OSError), socket.socket() as mark:
+            mark.bind(("127.0.0.1", 0))
+            came = self._marks[mark.getsockname()[1]] = threading.Event()
+            mark.connect(("127.0.0.1", self.port))
+            came.wait(_PATIENCE_S)
 
     @property
     def received_bytes(self) -> int:
@@ -146,13 +158,17 @@ class DevoServer:
     def _accept(self, listener: socket.socket) -> None:
         while not self._stopped.is_set():
             with suppress(TimeoutError):
-                connection, _ = listener.accept()
-                self._start(self._serve, connection)
+                connection, (_, port) = listener.accept()
+                if port in self._marks:
+                    self._marks.pop(port).set()
+                    connection.close()
+                    continue
+                served = ServedConnection()
+                self.connections.append(served)
+                self._start(partial(self._serve, served, len(self.connections) - 1), connection)
 
-    def _serve(self, connection: socket.socket) -> None:
-        served = ServedConnection()
-        self.connections.append(served)
-        faults = self.faults(len(self.connections) - 1)
+    def _serve(self, served: ServedConnection, number: int, connection: socket.socket) -> None:
+        faults = self.faults(number)
         connection.settimeout(_LOOK_AFTER_S)
         if faults.receive_buffer_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, faults.receive_buffer_bytes)
