@@ -125,6 +125,10 @@ def test_what_a_list_hides_is_counted(config: Path) -> None:
     ("options", "expected"),
     [
         (("--rule", "b01"), ["aaaa1111"]),
+        (("--not-rule", "b01"), ["cccc3333"]),
+        (("--not-rule", "A01"), ["cccc3333", "aaaa1111"]),
+        (("--not-rule", "sends mail", "--severity", "low"), ["aaaa2222"]),
+        (("--rule", "T02"), []),
         (("--rule", "sends mail"), ["cccc3333", "aaaa1111"]),
         (("--entity", "BOB@", "--severity", "informational"), ["aaaa2222"]),
         (("--tenant", "OTHER"), ["cccc3333"]),
@@ -243,6 +247,11 @@ def test_what_another_has_in_hand_is_not_taken_over_without_a_word(config: Path)
         (("show", "aaaa"), "2 alerts begin so"),
         (("close", "aaaa1111", "--reason", " "), "--reason is empty"),
         (("close", "aaaa1111"), "--reason"),
+        (("ack", "aaaa1111", "--by", ""), "--by is empty"),
+        (("list", "--entity", ""), "--entity is empty"),
+        (("list", "--rule", "NOPE"), "there is no rule NOPE"),
+        (("list", "--not-rule", "NOPE"), "there is no rule NOPE"),
+        (("export", "--rule", " "), "--rule is empty"),
     ],
 )
 def test_what_cannot_be_meant_is_told(config: Path, arguments: tuple[str, ...], told: str) -> None:

@@ -71,10 +71,18 @@ SeverityOption = Annotated[
     SeverityWanted, typer.Option("--severity", "-s", help="Only these and worse ones.")
 ]
 RuleOption = Annotated[
-    str, typer.Option("--rule", "-r", metavar="TEXT", help="Only of rules of this number, id, or title.")
+    str | None,
+    typer.Option("--rule", "-r", metavar="TEXT", help="Only of rules of this number, id, or title."),
+]
+NotRuleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--not-rule", metavar="TEXT", help="None of this rule, such as A01, Microsoft's own; may be repeated."
+    ),
 ]
 EntityOption = Annotated[
-    str, typer.Option("--entity", "-e", metavar="TEXT", help="Only of users, addresses and so on like this.")
+    str | None,
+    typer.Option("--entity", "-e", metavar="TEXT", help="Only of users, addresses and so on like this."),
 ]
 TenantOption = Annotated[
     list[str] | None,
@@ -86,7 +94,7 @@ DaysOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ALERT...", help="Ids, or their first digits.")]
 ByOption = Annotated[
-    str, typer.Option("--by", metavar="NAME", help="Who decides; left out, the user of this system.")
+    str | None, typer.Option("--by", metavar="NAME", help="Who decides; left out, the user of this system.")
 ]
 
 
@@ -98,8 +106,9 @@ def list_alerts(
     collector_file: CollectorOption = None,
     state: StateOption = StateWanted.ACTIVE,
     severity: SeverityOption = SeverityWanted.MEDIUM,
-    rule: RuleOption = "",
-    entity: EntityOption = "",
+    rule: RuleOption = None,
+    not_rule: NotRuleOption = None,
+    entity: EntityOption = None,
     tenant: TenantOption = None,
     days: DaysOption = 90,
     limit: Annotated[
@@ -121,7 +130,9 @@ def list_alerts(
     from m365watch.detect import desk
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
+    asked = _asked(
+        settings, state, severity, rule=rule, not_rules=not_rule, entity=entity, tenants=tenant, days=days
+    )
     found = desk.find_alerts(_file_of(settings), asked)
     if as_json:
         write_line(to_json(alerts_document(found, limit=limit, now=SystemClock().now())))
@@ -187,7 +198,7 @@ def acknowledge(
     job: JobOption = None,
     collector_file: CollectorOption = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="A note for the others.")] = "",
-    by: ByOption = "",
+    by: ByOption = None,
 ) -> None:
     """Acknowledge alerts: somebody is looking into them.
 
@@ -211,7 +222,7 @@ def close(
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="What it was, for the others. Needed.")
     ],
-    by: ByOption = "",
+    by: ByOption = None,
 ) -> None:
     """Close alerts, with the reason: what it was, and what was done.
 
@@ -235,7 +246,7 @@ def reopen(
     job: JobOption = None,
     collector_file: CollectorOption = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="A note for the others.")] = "",
-    by: ByOption = "",
+    by: ByOption = None,
 ) -> None:
     """Open alerts again that were acknowledged or closed.
 
@@ -262,8 +273,9 @@ def export(
     ] = None,
     state: StateOption = StateWanted.ALL,
     severity: SeverityOption = SeverityWanted.INFORMATIONAL,
-    rule: RuleOption = "",
-    entity: EntityOption = "",
+    rule: RuleOption = None,
+    not_rule: NotRuleOption = None,
+    entity: EntityOption = None,
     tenant: TenantOption = None,
     days: DaysOption = 90,
 ) -> None:
@@ -276,7 +288,9 @@ def export(
     from m365watch.detect import desk
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    asked = _asked(state, severity, rule=rule, entity=entity, tenants=tenant, days=days)
+    asked = _asked(
+        settings, state, severity, rule=rule, not_rules=not_rule, entity=entity, tenants=tenant, days=days
+    )
     found = desk.list_alerts(_file_of(settings), asked)
     text = csv_of(found) if row_format is ExportFormat.CSV else ndjson_of(found)
     if out is None:
@@ -345,11 +359,13 @@ def _file_of(settings: Settings) -> Path:
 
 
 def _asked(
+    settings: Settings,
     state: StateWanted,
     severity: SeverityWanted,
     *,
-    rule: str,
-    entity: str,
+    rule: str | None,
+    not_rules: list[str] | None,
+    entity: str | None,
     tenants: list[str] | None,
     days: int,
 ) -> AlertsAsked:
@@ -358,19 +374,52 @@ def _asked(
     from m365watch.detect.extension import Severity
     from m365watch.detect.kept import AlertState
 
+    _refuse_empty("--rule", rule)
+    _refuse_empty("--entity", entity)
+    for one in not_rules or ():
+        _refuse_empty("--not-rule", one)
     states = {
         StateWanted.ALL: frozenset(AlertState),
         StateWanted.ACTIVE: frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED}),
     }
     since = SystemClock().now() - timedelta(days=days)
-    return AlertsAsked(
+    asked = AlertsAsked(
         states=states[state] if state in states else frozenset({AlertState(state)}),
         severity_min=Severity(severity),
-        rule=rule,
-        entity=entity,
+        rule=rule or "",
+        not_rules=tuple(not_rules or ()),
+        entity=entity or "",
         tenants=frozenset(one.lower() for one in tenants or ()),
         since_ms=round(since.timestamp() * 1000),
     )
+    if names := [one for one in (rule, *(not_rules or ())) if one]:
+        _refuse_unknown_rules(settings, names)
+    return asked
+
+
+def _refuse_empty(option: str, given: str | None) -> None:
+    if given is not None and not given.strip():
+        raise typer.BadParameter(f"{option} is empty; leave it out, or give a text")
+
+
+def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
+    """A name of no rule in force and of no kept alert is a slip, and would look like an empty list."""
+    from m365watch.detect import desk
+    from m365watch.detect.risk import make_risk_rule
+    from m365watch.detecting import load_rules
+
+    kept = desk.list_alerts(_file_of(settings), desk.AlertsAsked())
+    unknown = [name for name in names if not any(desk.is_of_rule(one.alert, name) for one in kept)]
+    if not unknown:
+        return
+    rules = [*load_rules(settings.detections).rules, make_risk_rule()]
+    for name in unknown:
+        if not any(
+            name.lower() in (one.id.lower(), one.extension.detection.lower())
+            or name.lower() in one.title.lower()
+            for one in rules
+        ):
+            raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
 
 
 def _found(settings: Settings, given: str) -> KeptAlert:
@@ -382,12 +431,13 @@ def _found(settings: Settings, given: str) -> KeptAlert:
         raise typer.BadParameter(str(error)) from None
 
 
-def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, by: str) -> None:
+def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, by: str | None) -> None:
     from m365watch.cli.alerts_view import state_line
     from m365watch.clock import SystemClock
     from m365watch.detect import desk
     from m365watch.detect.alert import clean_text
 
+    _refuse_empty("--by", by)
     now = SystemClock().now()
     before = [_found(settings, one) for one in ids]
     try:
@@ -396,7 +446,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
             ids,
             state,
             reason=clean_text(reason),
-            by=clean_text(by) or _this_user(),
+            by=clean_text(by or "") or _this_user(),
             at_ms=round(now.timestamp() * 1000),
         )
     except desk.NoSuchAlert as error:

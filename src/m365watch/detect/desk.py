@@ -36,6 +36,8 @@ class AlertsAsked:
     severity_min: Severity = Severity.INFORMATIONAL
     rule: str = ""
     """A part of the rule's title, its number in the catalogue, or its id."""
+    not_rules: tuple[str, ...] = ()
+    """Named in the same way: rules whose alerts are left out."""
     entity: str = ""
     """A part of some entity."""
     tenants: frozenset[str] = frozenset()
@@ -49,13 +51,16 @@ class AlertsAsked:
             kept.state in self.states
             and alert.severity.rank >= self.severity_min.rank
             and (not self.tenants or alert.tenant.lower() in self.tenants)
-            and (not self.rule or self._is_rule(kept))
+            and (not self.rule or is_of_rule(kept.alert, self.rule))
+            and not any(is_of_rule(kept.alert, one) for one in self.not_rules)
             and (not self.entity or any(self.entity.lower() in one.lower() for _, one in alert.entities))
         )
 
-    def _is_rule(self, kept: KeptAlert) -> bool:
-        alert, wanted = kept.alert, self.rule.lower()
-        return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
+
+def is_of_rule(alert: Alert, name: str) -> bool:
+    """Whether it is an alert of the rule that is named: by its number, its id or a part of its title."""
+    wanted = name.lower()
+    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
 
 
 @contextmanager
