@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -85,3 +86,16 @@ def test_changes_of_microsoft_are_left_out(sources: Sources) -> None:
     assert isinstance(shape, Grid)
     assert len(shape.rows) == len(rows) == count
     assert asyncio.run(sources.ask(view_of("range=30d&usertype=3"), FORWARDING.newest)) == []
+
+
+def test_what_a_change_says_begins_with_what_matters() -> None:
+    """What leads mail away first, a rule of Outlook's by what it does; what has stayed is left out."""
+    action = {"ActionType": "ForwardToRecipientsAction", "Recipients": ["eve@evil.example"]}
+    rule = json.dumps({"Name": "x", "Actions": [action]})
+    properties = {"RuleOperation": "AddMailboxRule", "RuleName": "x", "ServerRule": rule}
+    of_outlook = {"OperationProperties": [{"Name": name, "Value": one} for name, one in properties.items()]}
+    settings = [Setting("Name", None, "x"), Setting("Mode", "On", "On"), Setting("ForwardTo", None, "eve")]
+
+    assert change_words(settings_of(of_outlook)) == "Recipients: eve@evil.example; RuleName: x"
+    assert change_words(settings) == "ForwardTo: eve; Name: x"
+    assert change_words([Setting("Mode", "On", "On")]) == "Mode: On"

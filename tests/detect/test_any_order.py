@@ -119,7 +119,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         joint(20, "temporal_ordered", ["rule_10", "rule_2"], timespan="2h", generate=True),
         joint(21, "event_count", ["rule_20"], {"gte": 1}, timespan="6h"),
         single(30, "D", first_seen={"key": ["UserId", "ClientIP"], "period": "1d", "learn": "12h"}),
-        single(31, "A", first_seen={"key": ["ClientIP"], "period": "2h", "learn": "1d"}),
+        single(31, "A", first_seen={"key": ["ClientIP"], "period": "2h", "learn": "2h"}),
         joint(32, "temporal", ["rule_31", "rule_2"], **{"group-by": ["ClientIP"], "generate": True}),
         single(40, "A", travel={"within": "12h"}, quiet="6h"),
         single(41, "B", several={"threshold": 2, "period": "1h", "keys": ["UserId"]}),

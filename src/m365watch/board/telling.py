@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,8 +17,12 @@ from m365watch.values import dataclass
 TEXT_CHARACTERS_MAX = 240
 _TELL_NOTHING = frozenset(
     {"identity", "domaincontroller", "force", "alwaysdeleteoutlookrulesblob", "stopprocessingrules"}
+    | {"ruleoperation", "rulestate"}
 )
 """Parameters that say which object is meant, or how it was called, and not what is new."""
+
+_FIRST = re.compile("forward|redirect|copyto|recipient|delete|folder|scl|audit|accessrights", re.IGNORECASE)
+"""Names of parameters that tell most."""
 
 
 def told_by(raw: str) -> dict[str, Any]:
@@ -91,11 +96,31 @@ def settings_of(record: Mapping[str, Any]) -> list[Setting]:
             for one in modified
         ]
     given = named_in(record, "Parameters", "OperationProperties")
+    if rule := told_by(_whole_rule(record)):
+        given = {name: value for name, value in given.items() if name != "ServerRule"} | _done_by(rule)
     return [
         Setting(name, None, value)
         for name, value in given.items()
         if name.lower() not in _TELL_NOTHING and value
     ]
+
+
+def _whole_rule(record: Mapping[str, Any]) -> str:
+    """A rule that Outlook made, which stands as a text in the record."""
+    found = [
+        one.get("Value") for one in listed(record, "OperationProperties") if one.get("Name") == "ServerRule"
+    ]
+    return found[0] if found and isinstance(found[0], str) else ""
+
+
+def _done_by(rule: Mapping[str, Any]) -> dict[str, str]:
+    """What the actions of such a rule name: recipients, folders."""
+    return {
+        name: text_of(value)
+        for action in listed(rule, "Actions")
+        for name, value in action.items()
+        if name != "ActionType"
+    }
 
 
 def with_before(changes: Sequence[tuple[object, list[Setting]]]) -> list[list[Setting]]:
@@ -120,7 +145,10 @@ def with_before(changes: Sequence[tuple[object, list[Setting]]]) -> list[list[Se
 
 def change_words(settings: Sequence[Setting], *, is_removed: bool = False) -> str:
     """What was set, and what stood there as far as that is known: `Mode: Test → Enforce; Name: x`."""
-    told = "; ".join(_setting_words(one) for one in settings)
+    # What is known to have stayed is left out; what leads mail away or hides it comes first.
+    shown = [one for one in settings if one.before != one.after] or settings
+    shown = sorted(shown, key=lambda one: not _FIRST.search(one.name))
+    told = "; ".join(_setting_words(one) for one in shown)
     return f"removed; {told}".removesuffix("; ") if is_removed else told
 
 

@@ -58,6 +58,14 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Setting]:
     }
 
 
+def _updated(told: Mapping[str, Setting]) -> list[Setting]:
+    """Those that the record itself names as updated; all of them where it names none of them."""
+    named = told.get("Included Updated Properties")
+    every = [one for name, one in told.items() if name != "Included Updated Properties"]
+    names = {one.strip().lower() for one in named.after.split(",")} if named is not None else set()
+    return [one for one in every if one.name.lower() in names] or every
+
+
 def _plain(text: str) -> str:
     return " ".join(text.replace('"', " ").replace("[", " ").replace("]", " ").split())
 
@@ -129,7 +137,7 @@ async def _told(view: View, sources: Sources, changes: Changes, of: str) -> Grid
     for row in rows:
         at_s, name, user, ip, outcome, stands, raw, *_ = row
         record = told_by(raw)
-        told = [one for one in _settings(record).values() if one.name != "Included Updated Properties"]
+        told = _updated(_settings(record))
         cells = [
             instant(at_s),
             operation(name, "failed" if outcome == "failed" else ""),
