@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,9 @@ import pytest
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import open_database
 from m365watch.ledger.durability import Durability
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.model import BlobState, Receipt
+from test_open_batches import FEED, NOW, OUTPUTS, known, opened, part, states
 
 
 @pytest.fixture
@@ -89,3 +93,32 @@ def test_a_disk_that_cannot_sync_ends_the_run_with_its_cure(
 
     with pytest.raises(LedgerUnusable, match=r"cannot be brought to the disk \(Input/output error\)"):
         log.settle()
+
+
+def test_a_power_cut_takes_a_listing_with_all_that_came_after_it(tmp_path: Path) -> None:
+    """So that its window is listed again; before a batch goes out, the disk has the listing as well."""
+    ledger = opened(tmp_path / "whole")
+    settle = ledger.durability.defer()
+    settle()
+    log = tmp_path / "whole" / f"{LEDGER_FILE}-wal"
+    on_disk = log.stat().st_size
+
+    def after_a_power_cut(name: str) -> tuple[int, list[BlobState]]:
+        """How many windows and which blobs are known of what the disk had at its last sync."""
+        shutil.copytree(tmp_path / "whole", tmp_path / name)
+        os.truncate(tmp_path / name / f"{LEDGER_FILE}-wal", on_disk)
+        with closing(opened(tmp_path / name)) as again:
+            return len(again.coverage(FEED)), states(again)
+
+    [blob] = known(ledger, "one")
+    before_the_sync = after_a_power_cut("listed")
+    number = ledger.open_batch([part(blob, "a")], OUTPUTS).number
+    settle()
+    on_disk = log.stat().st_size
+    for output in OUTPUTS:
+        ledger.commit_delivered(number, output, Receipt(), at=NOW)
+    after_it = after_a_power_cut("batched")
+    ledger.close()
+
+    assert before_the_sync == (0, [])
+    assert after_it == (1, [BlobState.WAITING])

@@ -47,3 +47,27 @@ def test_a_file_that_cannot_be_read_is_a_note_with_its_name(tmp_path: Path) -> N
     assert broken.seen.startswith(f"{tmp_path / 'city.mmdb'}: is no table of addresses")
     assert gone.seen == f"{tmp_path / 'gone.txt'}: there is no such file"
     assert gone.fix is not None
+
+
+def test_a_list_that_says_nothing_is_noted_and_counts_as_none(tmp_path: Path) -> None:
+    """As is one of which some lines say nothing: the others count."""
+    (tmp_path / "hosting.txt").write_bytes(bytes(range(14, 256)))
+    (tmp_path / "vpn.txt").write_text("# none yet\n")
+    (tmp_path / "tor.txt").write_text("192.0.2.1\nnot an ip\n198.51.100.0/24\n")
+    files = EnrichSettings(
+        hosting_lists=(tmp_path / "hosting.txt",),
+        vpn_lists=(tmp_path / "vpn.txt",),
+        tor_lists=(tmp_path / "tor.txt",),
+    )
+    detections = DetectionSettings(enabled=True, packs=("core",), enrich=files)
+    *notes, lacks = check_enrichment(settings_with(tmp_path, detections), SystemClock())
+
+    assert {one.verdict for one in notes} == {Verdict.NOTE}
+    assert [one.seen for one in notes] == [
+        f"{tmp_path / 'vpn.txt'}: has no line that is an address or a network",
+        f"{tmp_path / 'hosting.txt'}: has no line that is an address or a network",
+        f"{tmp_path / 'tor.txt'}: 1 line is no address or network, such as 'not'",
+    ]
+    assert "hosting_lists" in lacks.seen
+    assert "vpn_lists" in lacks.seen
+    assert "tor_lists" not in lacks.seen

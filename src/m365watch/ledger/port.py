@@ -54,7 +54,10 @@ class OpenedBatch:
 
 
 class Ledger(Protocol):
-    """Synchronous, one caller at a time; every method is one transaction and durable on return.
+    """Synchronous, one caller at a time; every method is one transaction, and durable on return.
+
+    Where syncs are shared (`ledger/thread.py`) it is durable when the call is answered; what a poll lists,
+    with the next such call: a power cut takes away the last transactions and none from among them.
 
     Raises: LedgerUnavailable (disk full, locked): nothing happened, repeat the call.
     """

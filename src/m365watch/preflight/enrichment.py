@@ -16,14 +16,19 @@ def check_enrichment(settings: Settings, clock: Clock) -> list[Checked]:
     if not detections.enabled:
         return []
     from m365watch.detect.enrich.lacking import all_lacks
-    from m365watch.detect.enrich.making import readable
+    from m365watch.detect.enrich.making import readable, remarks_of
     from m365watch.detecting import knowledge_of, load_rules
 
     known, troubles = readable(detections, clock=clock)
-    lacking = all_lacks(load_rules(detections).rules, knowledge_of(known, clock=clock))
+    knowledge = knowledge_of(known, clock=clock)
+    lacking = all_lacks(load_rules(detections).rules, knowledge)
     steps = [
         odd(Check.DETECTIONS, trouble, fix="put the file in order; until then rules go without it")
         for trouble in troubles[:TOLD_MAX]
+    ]
+    steps += [
+        odd(Check.DETECTIONS, remark, fix="correct what is meant to be one; the rest of the file counts")
+        for remark in remarks_of(knowledge)[:TOLD_MAX]
     ]
     if lacking:
         keys = ", ".join(sorted({key for keys in lacking.values() for key in keys}))

@@ -86,8 +86,7 @@ class Addresses:
         return sum(self._versions)
 
     def troubles(self) -> list[str]:
-        """A line for each file that cannot be read as it is."""
+        """A line for each table that cannot be read as it is."""
         for one in self.tables:
             one.look()
-        tables = [f"{one.path}: {one.trouble}" for one in self.tables if one.trouble]
-        return [*tables, *(line for lists in self.lists.values() for line in lists.troubles())]
+        return [f"{one.path}: {one.trouble}" for one in self.tables if one.trouble]

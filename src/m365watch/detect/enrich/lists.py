@@ -11,6 +11,7 @@ from m365watch.detect.enrich.watched import LOOKS_EVERY_S, Tell, Watched, say_no
 
 REMEMBERED_MAX = 65_536
 """Texts whose answers are kept; then all of them are forgotten, which costs a look-up each."""
+_SHOWN_MAX = 60
 TEXT_REMEMBERED_MAX = 256
 """Characters of a text that is worth it."""
 
@@ -22,9 +23,16 @@ class Lists(Collection[str]):
     """
 
     def __init__(
-        self, paths: Iterable[Path], *, clock: Clock, named: Iterable[str] = (), tell: Tell = say_nothing
+        self,
+        paths: Iterable[Path],
+        *,
+        clock: Clock,
+        named: Iterable[str] = (),
+        tell: Tell = say_nothing,
+        of_addresses: bool = False,
     ) -> None:
-        """Nothing is read before somebody asks."""
+        """Nothing is read before somebody asks. Of a list `of_addresses` other words say nothing."""
+        self._of_addresses = of_addresses
         self.files: Sequence[Watched[Listed]] = [
             Watched(path, read=read_listed, empty=Listed(), clock=clock, tell=tell) for path in paths
         ]
@@ -80,6 +88,24 @@ class Lists(Collection[str]):
         return [file.path for file in self.files if file.held.has(text)]
 
     def troubles(self) -> list[str]:
-        """A line for each file that cannot be read as it is."""
+        """A line for each file that cannot be read as it is, or that has nothing in it."""
         self.look()
-        return [f"{file.path}: {file.trouble}" for file in self.files if file.trouble]
+        found = [(file.path, file.trouble or self._emptiness(file.held)) for file in self.files]
+        return [f"{path}: {trouble}" for path, trouble in found if trouble]
+
+    def _emptiness(self, held: Listed) -> str:
+        if self._of_addresses and not held.networks:
+            return "has no line that is an address or a network"
+        return "" if len(held) else "has no line that says anything"
+
+    def remarks(self) -> list[str]:
+        """A line for each file of which some lines say nothing, once all were looked at."""
+        found = []
+        for file in self.files:
+            words = sorted(file.held.words) if self._of_addresses and file.held.networks else []
+            if words:
+                counted = f"{len(words):,} lines are" if len(words) > 1 else "1 line is"
+                told = f"{counted} no address or network, such as {words[0][:_SHOWN_MAX]!r}"
+                found.append(f"{file.path}: {told}")
+            found += [f"{file.path}: {one}" for one in file.held.mistakes]
+        return found

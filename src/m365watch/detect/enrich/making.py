@@ -26,9 +26,9 @@ def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = sa
 
     addresses = Addresses(
         given.databases,
-        tor=Lists(given.tor_lists, clock=clock, tell=tell),
-        vpn=Lists(given.vpn_lists, clock=clock, tell=tell),
-        hosting=Lists(given.hosting_lists, clock=clock, tell=tell),
+        tor=Lists(given.tor_lists, clock=clock, tell=tell, of_addresses=True),
+        vpn=Lists(given.vpn_lists, clock=clock, tell=tell, of_addresses=True),
+        hosting=Lists(given.hosting_lists, clock=clock, tell=tell, of_addresses=True),
         clock=clock,
         tell=tell,
     )
@@ -65,9 +65,21 @@ def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSet
 
 
 def troubles_of(knowledge: Knowledge) -> list[str]:
-    """A line for each file that cannot be read as it is."""
+    """A line for each file that cannot be read as it is, or that has nothing in it."""
     addresses = knowledge.enrichment
-    found = addresses.troubles() if isinstance(addresses, Addresses) else []
-    for one in (knowledge.vips, knowledge.admins, knowledge.indicators):
-        found += one.troubles() if isinstance(one, Lists) else []
-    return found
+    tables = addresses.troubles() if isinstance(addresses, Addresses) else []
+    return [*tables, *(line for one in _lists_of(knowledge) for line in one.troubles())]
+
+
+def remarks_of(knowledge: Knowledge) -> list[str]:
+    """A line for each file of which some lines say nothing."""
+    return [line for one in _lists_of(knowledge) for line in one.remarks()]
+
+
+def _lists_of(knowledge: Knowledge) -> list[Lists]:
+    addresses = knowledge.enrichment
+    found = list(addresses.lists.values()) if isinstance(addresses, Addresses) else []
+    return [
+        *found,
+        *(one for one in (knowledge.vips, knowledge.admins, knowledge.indicators) if isinstance(one, Lists)),
+    ]
