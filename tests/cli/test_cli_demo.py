@@ -19,7 +19,7 @@ from m365watch.cli.demo.attacks import attacks_document, attacks_view, judge_att
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
 from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
 from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
-from m365watch.cli.demo.play import Played, demo_configuration, is_complete
+from m365watch.cli.demo.play import Played, demo_configuration, is_complete, while_it_runs
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
 from m365watch.detect.alert import Alert, make_alert_id
@@ -119,6 +119,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(NeedsOperator, match="cannot be written"), demo_folder(tmp_path / "file" / "demo"):
         pass
+
+
+def test_a_demo_that_goes_on_says_what_can_be_seen_meanwhile() -> None:
+    """With the folder of its configuration; the account comes only at the end."""
+    told = while_it_runs(Path("/tmp/a folder/config.json"))
+
+    assert "alerts list --config '/tmp/a folder/config.json'" in told
+    assert "until Ctrl-C" in told
 
 
 def test_the_history_is_complete_when_nothing_is_left_to_fetch() -> None:

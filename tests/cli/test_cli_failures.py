@@ -56,6 +56,15 @@ def test_a_single_mistake_of_a_configuration_is_one_line_and_a_hint() -> None:
     assert str(error) == "config.json: there is no such file; name another"
 
 
+def test_a_command_that_has_ended_does_not_say_that_it_tries_again() -> None:
+    """A run does; here somebody has to."""
+    assert lines_of(Unavailable("no connection", where="devo")) == [
+        "error: devo: no connection",
+        "hint: nothing was lost; try again later",
+    ]
+    assert lines_of(Unavailable("HTTP 429", after_s=30))[1] == "hint: nothing was lost; try again in 30 s"
+
+
 def test_the_cure_is_a_hint_on_its_own_line() -> None:
     """What happened first, what to do second."""
     assert lines_of(LedgerHeld("held by pid 7", where="state", fix="stop that process first")) == [

@@ -17,7 +17,7 @@ from typing import ParamSpec
 import typer
 
 from m365watch.cli.terminal import plain
-from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, SettingsRefused
+from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, RetryLater, SettingsRefused
 from m365watch.monitor.devo_errors import row_of
 
 P = ParamSpec("P")
@@ -45,9 +45,13 @@ def lines_of(error: CollectorError, *, as_devo: bool = False) -> list[str]:
     """
     # Without the fixed texts: a person wants the cause, and "connection closed" is not always one.
     form = f"{row_of(error).start} " if as_devo else ""
+    place = f"{error.where}: " if error.where else ""
+    if isinstance(error, RetryLater):
+        # A run would try again by itself; a command has ended.
+        when = "later" if error.after_s is None else f"in {error.after_s:g} s"
+        return [f"error: {form}{plain(place + error.what)}", f"hint: nothing was lost; try again {when}"]
     if not isinstance(error, NeedsOperator):
         return [f"error: {form}{plain(str(error))}"]
-    place = f"{error.where}: " if error.where else ""
     several = isinstance(error, SettingsRefused) and len(error.mistakes) > 1
     mistakes = error.mistakes if isinstance(error, SettingsRefused) and several else []
     return [

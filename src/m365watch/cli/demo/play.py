@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -153,6 +154,8 @@ class Course:
         self._history_records = history = totals_of(collector.progress().feeds).records
         caught_up_s = self._passed_s()
         say(f"caught up with {count(history, 'record')} after {caught_up_s:.1f} s; now live traffic")
+        if self._plan.keep_running:
+            say(while_it_runs(self._plan.config_path))
         while not stop.is_set():
             await self._clock.sleep(_LOOK_S)
             live_s = self._passed_s() - caught_up_s
@@ -162,6 +165,19 @@ class Course:
 
     def _passed_s(self) -> float:
         return self._clock.monotonic_s() - self._started_s
+
+
+def while_it_runs(config_path: Path) -> str:
+    """What can be done meanwhile, in other terminals, and what comes at the end."""
+    from m365watch.cli.demo.account import invocation
+
+    command, named = invocation(sys.argv), shlex.quote(str(config_path))
+    return (
+        "it goes on until Ctrl-C, and names the attacks and their alerts then; meanwhile, elsewhere:\n"
+        f"  {command} alerts list --config {named}\n"
+        f"  {command} status --config {named}\n"
+        f"  {command} board --config {named}"
+    )
 
 
 def is_complete(progress: RunProgress) -> bool:
