@@ -45,12 +45,13 @@ DAY_MS = 24 * HOUR_MS
 
 @pytest.fixture
 def kept(sources: Sources) -> Iterator[KeptAlert]:
-    """The worst alert, which is open again afterwards."""
+    """The worst alert, open before and afterwards, whatever other tests have made of it."""
     found = asyncio.run(sources.list_alerts(view_of(EVERY)))
     assert found
-    yield found[0]
     path = sources.settings.state_directory / FILE_NAME
-    set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+    [opened] = set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+    yield opened
+    set_states(path, [opened.alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
 
 
 async def queue_of(sources: Sources, query: str = EVERY, access: Access | None = None) -> Queue:
