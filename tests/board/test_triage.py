@@ -45,13 +45,13 @@ DAY_MS = 24 * HOUR_MS
 
 @pytest.fixture
 def kept(sources: Sources) -> Iterator[KeptAlert]:
-    """The worst alert, open before and afterwards, whatever other tests have made of it."""
+    """The worst alert, which is open, whatever another test has made of it, and open again afterwards."""
+    path = sources.settings.state_directory / FILE_NAME
     found = asyncio.run(sources.list_alerts(view_of(EVERY)))
     assert found
-    path = sources.settings.state_directory / FILE_NAME
-    [opened] = set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
-    yield opened
-    set_states(path, [opened.alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+    [worst] = set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+    yield worst
+    set_states(path, [worst.alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
 
 
 async def queue_of(sources: Sources, query: str = EVERY, access: Access | None = None) -> Queue:
