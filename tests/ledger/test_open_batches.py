@@ -322,6 +322,25 @@ def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path
     assert again == []
 
 
+def test_a_blob_whose_batch_all_outputs_have_is_forgotten(tmp_path: Path) -> None:
+    """Where one of them may yet refuse a record of it, its name stays."""
+    ledger = opened(tmp_path)
+    number = ledger.open_batch([part(known(ledger, "one")[0], "a")], OUTPUTS).number
+    later = NOW + IN_EARNEST.horizon + timedelta(days=1)
+    fresh = BlobRef(FEED, "fresh", later, later + timedelta(days=7))
+    left = []
+    for output in sorted(OUTPUTS):
+        ledger.commit_delivered(number, output, Receipt(), at=NOW)
+        ledger.commit_listing(
+            FEED, Window(later, later + timedelta(hours=1)), [fresh], complete=True, at=later
+        )
+        forget(ledger, later)
+        left.append(names(ledger))
+    ledger.close()
+
+    assert left == [{"one", "fresh"}, {"fresh"}]
+
+
 @pytest.mark.parametrize("is_merged", [True, False])
 def test_what_one_output_never_got_is_no_duplicate_for_it_while_others_know_it(
     tmp_path: Path, is_merged: bool

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from m365watch.ledger.schema import IS_OPEN
 from m365watch.model import BlobKey
 
-_DROP = """
+_DROP = f"""
 DELETE FROM blob WHERE key IN
 (SELECT key FROM blob WHERE created_us < ? AND finished_s IS NOT NULL AND (missing IS NULL OR key < ?)
  AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.blob = blob.key)
  AND key NOT IN (SELECT json_extract(part.value, '$[0]') FROM batch, json_each(batch.parts) AS part
-                 WHERE batch.waiting_for != '[]') LIMIT ?)
-"""
+                 WHERE {IS_OPEN}) LIMIT ?)
+"""  # noqa: S608 - our own words
 _HAS_LACKING = """
 SELECT EXISTS (SELECT 1 FROM blob WHERE created_us < ? AND finished_s IS NOT NULL AND missing IS NOT NULL)
 """

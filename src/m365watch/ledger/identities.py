@@ -21,6 +21,7 @@ from m365watch.ledger.front_filter import FilterSizes, FrontFilter
 from m365watch.ledger.moved import MovedIdentities, weigh
 from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
 from m365watch.ledger.routes import Routes
+from m365watch.ledger.schema import IS_OPEN
 from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
@@ -233,7 +234,8 @@ class IdentityStore:
             self._connection.executemany(
                 "UPDATE batch SET identities = x'' WHERE number = ?", self._merging_batches
             )
-            self._connection.execute("DELETE FROM batch WHERE identities = x'' AND rtrim(waiting_for) = '[]'")
+            settled = f"DELETE FROM batch WHERE identities = x'' AND NOT {IS_OPEN}"  # noqa: S608 - our own words
+            self._connection.execute(settled)
         return True
 
     def merge_step_committed(self) -> None:

@@ -16,6 +16,7 @@ from enum import Enum, auto
 
 from m365watch.ledger.identities import Findings, duplicate_count
 from m365watch.ledger.routes import Routes
+from m365watch.ledger.schema import IS_OPEN
 from m365watch.model import BatchPart, BlobKey, Feed
 from m365watch.values import dataclass
 
@@ -221,7 +222,7 @@ class OpenBatches:
     def load(self) -> list[tuple[int, list[str]]]:
         """Read the batches that the last run left open; each number with the outputs it waits for."""
         rows = self._connection.execute(
-            "SELECT number, parts, waiting_for FROM batch WHERE rtrim(waiting_for) != '[]' ORDER BY number"
+            f"SELECT number, parts, waiting_for FROM batch WHERE {IS_OPEN} ORDER BY number"  # noqa: S608
         ).fetchall()
         for number, parts, waiting_for in rows:
             batch = self._batches[number] = _OpenBatch([], set(json.loads(waiting_for)))

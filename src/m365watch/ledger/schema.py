@@ -135,6 +135,8 @@ CREATE TABLE quarantine (
 );
 """
 
+IS_OPEN = "rtrim(batch.waiting_for) != '[]'"
+"""Whether an output is still to acknowledge a batch."""
 NUMBERS = 8192
 """Rows of the table `number`: how many identities one statement takes."""
 
