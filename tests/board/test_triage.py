@@ -33,6 +33,7 @@ from m365watch.detect.desk import set_states
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.ranking import rank_alerts
 from m365watch.detect.rule import Rule
 from m365watch.respond.journal import Journal, Line
 
@@ -513,12 +514,12 @@ def test_an_application_is_called_alike_everywhere() -> None:
 def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:
     """Of alerts as severe as one another, those first that share a record with a worse one."""
     found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
-    around = alerts.severities_around(found)
+    known = rank_alerts(found)
     shape = asyncio.run(queue_of(sources))
-    ranks = [(list(Severity).index(Severity(one.severity)), around[one.id]) for one in shape.rows]
+    ranks = [known[AlertId(one.id)] for one in shape.rows]
     worst = max(found, key=lambda one: one.severity.rank)
     steps = [one for one in found if {*one.evidence} & {*worst.evidence}]
 
     assert ranks == sorted(ranks, reverse=True)
-    assert len({rank for _, rank in ranks}) > 1
-    assert {around[one.id] for one in steps} == {worst.severity.rank}
+    assert len({rank for *_, rank in ranks}) > 1
+    assert {known[one.id][-1] for one in steps} == {worst.severity.rank}

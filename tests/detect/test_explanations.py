@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from m365watch.detect.judging import split_line
 from m365watch.detect.rule import fill_placeholders
 from rules import alerts_of, load_good, record, rule_text, view
 
@@ -78,3 +80,45 @@ def test_each_record_says_the_first_of_several_fields_that_it_has(tmp_path: Path
     assert alert.named("grantee") == ("eve", "fred")
     assert alert.explanation == "ann@contoso.example let eve, fred in, or eve, fred."
     assert alert.group == ("ann@contoso.example",)
+
+
+def test_an_alert_of_a_group_names_nobody_else_of_its_records(tmp_path: Path) -> None:
+    """Two guests joined and one left: the alert is about the one that did both."""
+    rules = [
+        rule_text(
+            {"s": {"Operation": name}, "condition": "s"},
+            title=name,
+            name=name.lower(),
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+        )
+        for number, name in enumerate(("Joins", "Leaves"))
+    ]
+    both = {
+        "title": "Both",
+        "id": "5f1c6c0e-7d0b-4a51-9a4e-000000000009",
+        "correlation": {
+            "type": "temporal_ordered",
+            "rules": ["joins", "leaves"],
+            "group-by": ["Members.UPN"],
+            "timespan": "1h",
+        },
+        "level": "high",
+        "m365watch": {"entity": {"guest": "Members.UPN"}, "explanation": "{Members.UPN} was here."},
+    }
+    members = [{"UPN": "pat@partner.example"}, {"UPN": "Eve@evil.example"}]
+    given = [
+        record(0, Operation="Joins", Members=members),
+        record(60, Operation="Leaves", Members=members[1:]),
+    ]
+    found = alerts_of(load_good(tmp_path, *rules, yaml.safe_dump(both)), given)
+    [alert] = [one for one in found if one.title == "Both"]
+
+    assert alert.named("guest") == ("Eve@evil.example",)
+    assert alert.explanation == "eve@evil.example was here."
+
+
+def test_several_addresses_in_one_value_are_several_entities() -> None:
+    """Cmdlets join them by semicolons, lists by commas."""
+    assert split_line("ida@a.example;jo@b.example") == ["ida@a.example", "jo@b.example"]
+    assert split_line("ida@a.example, jo@b.example") == ["ida@a.example", "jo@b.example"]
+    assert split_line("a; b") == ["a; b"]

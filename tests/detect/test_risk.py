@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.exceptions import AlertException, Exceptions
 from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
+from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule, risk_matches
 from rules import TENANT, load_good, record, rule_text
 
 DAY = 86_400
@@ -215,3 +217,45 @@ def test_an_alert_that_names_many_says_little_of_each_and_mutes_nobody(tmp_path:
     assert risk_of(*signs) == []
     assert risk_of(*tries) == []
     assert risk_of(*tries, *signs) == ["u7@c.example"]
+
+
+def test_an_alert_that_joins_what_anybody_did_adds_nothing(tmp_path: Path) -> None:
+    """Its parts have given their points to those who did them; nothing ties the others to it."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": name}, "condition": "s"},
+            title=name,
+            name=name.lower(),
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"risk": 10},
+        )
+        for number, name in enumerate(("Weaken", "Attack"))
+    ]
+    joining = yaml.safe_dump(
+        {
+            "title": "Joins",
+            "id": "5f1c6c0e-7d0b-4a51-9a4e-000000000009",
+            "correlation": {
+                "type": "temporal_ordered",
+                "rules": ["weaken", "attack"],
+                "timespan": "1d",
+                "generate": True,
+            },
+            "level": "critical",
+            "m365watch": {"risk": 100},
+        }
+    )
+    [rule] = [one for one in load_good(tmp_path, *texts, joining).rules if one.title == "Joins"]
+    found = find_alerts(
+        load_good(tmp_path, *texts, joining).rules,
+        [
+            record(0, Operation="Weaken", UserId="ann@contoso.example"),
+            record(60, Operation="Attack", UserId="bob"),
+        ],
+        knowledge=NOTHING_KNOWN,
+        tenant=TENANT,
+    )
+    [joined] = [one for one in found if one.rule_id == rule.id]
+
+    assert joined.group == ()
+    assert risk_matches(rule, joined) == []

@@ -15,6 +15,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.ranking import rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
@@ -96,7 +97,7 @@ class AlertsFound:
     """What a list is made of."""
 
     alerts: Sequence[KeptAlert]
-    """The worst first, and of those the latest."""
+    """The worst first (`ranking.py`), and of those the latest."""
     hidden: Mapping[Severity, int]
     """By severity, those that are left out for theirs alone."""
 
@@ -114,7 +115,9 @@ def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
     meant = [one for one in every if of_any.holds(one)]
     found = [one for one in meant if asked.holds(one)]
     hidden = Counter(one.alert.severity for one in meant if not asked.holds(one))
-    found.sort(key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
+    ranks = rank_alerts(one.alert for one in every)
+    found.sort(key=lambda one: (-one.alert.last_at_ms, one.alert.id))
+    found.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     return AlertsFound(found, hidden)
 
 

@@ -236,10 +236,16 @@ def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
             values = []  # Whoever was seen last before a silence has nothing to do with it.
         if not values and correlation is not None and correlation.fields == (name,):
             values = [match.counted for match in matches if match.counted]
-        values = values or list(filter(None, [_of_group(rule, first, name)]))
+        values = _in_group(rule, first, name, values)
         if values:
             found[kind] = list({value.lower(): value for value in reversed(values)}.values())[::-1]
     return found
+
+
+def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[str]:
+    """Of a field that makes the group only the group's value, whoever else the records name."""
+    of_group = _of_group(rule, first, name)
+    return [value for value in values if value.lower() == of_group] or [of_group] if of_group else values
 
 
 def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
@@ -263,7 +269,7 @@ def _part_of(rule: Rule, match: Match) -> Part:
 
 def split_line(line: str) -> list[str]:
     """The values of a field that has several in one record: addresses of people or machines."""
-    parts = line.split(", ")
+    parts = re.split(r", |;\s*", line)
     return parts if len(parts) > 1 and all(map(_ADDRESS.fullmatch, parts)) else [line]
 
 
@@ -300,7 +306,8 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
     values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):
-        values.setdefault(name, value)
+        if value and ", " in values.get(name, ", "):
+            values[name] = value
     return {
         **values,
         "count": str(len({match.identity for match in matches})),

@@ -40,6 +40,10 @@ KINDS = frozenset({"user", "address", "app", "mailbox", "site"})
 """Kinds of entities that points are put on."""
 
 
+_JOINS = frozenset({Joined.TEMPORAL, Joined.ORDERED})
+"""What joins alerts that have given their points already; where nothing ties them together, it adds none."""
+
+
 def make_risk_rule(points: int = RISK_POINTS) -> Rule:
     """The rule that watches the sum of points; it comes last of all."""
     return Rule(
@@ -74,7 +78,8 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
 
 def risk_matches(rule: Rule, alert: Alert) -> list[Match]:
     """What an alert puts on each of its entities: a match of the rule about risk."""
-    if rule.id == RISK_RULE_ID or alert.risk <= 0:
+    joins_anybody = rule.correlation is not None and not alert.group and rule.correlation.joined in _JOINS
+    if rule.id == RISK_RULE_ID or alert.risk <= 0 or joins_anybody:
         return []
     actors = alert.named(ACCOUNT) or alert.named("mailbox")
     actor = clean_text(actors[0]) if len(actors) == 1 else ""

@@ -11,6 +11,7 @@ from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.ranking import rank_alerts
 
 
 class Tiding(StrEnum):
@@ -167,7 +168,9 @@ def make_digest(
     ]:
         severities[severity] = severities.get(severity, 0) + number
         titles[title] = titles.get(title, 0) + number
-    worst = sorted(due, key=lambda one: (-one[1].alert.severity.rank, one[1].alert.first_at_ms))
+    ranks = rank_alerts(alerts)
+    worst = sorted(due, key=lambda one: one[1].alert.first_at_ms)
+    worst.sort(key=lambda one: ranks[one[1].alert.id], reverse=True)
     digest = Digest(
         covered=tuple(cover(tiding, one) for tiding, one in due),
         worst=tuple(one for _, one in worst[:NAMED_MAX]),

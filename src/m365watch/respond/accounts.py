@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from m365watch.detect.judging import split_line
+from m365watch.detect.derived.addresses import bare_addresses
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
@@ -246,14 +246,10 @@ def block_address(clues: Clues) -> list[Step]:
 
 def block_external_user(clues: Clues) -> list[Step]:
     """The organisation that the outsider comes from is shut out of Teams; a guest's account is disabled."""
-    domains = dict.fromkeys(one.rpartition("@")[2] for one in clues.entity("guest") if "@" in one)
-    guests = dict.fromkeys(
-        one for line in clues.values("Members.UPN") for one in split_line(line) if "#ext#" in one.lower()
-    )
-    return [
-        *(_disable_guest(Account(one)) for one in guests if is_account(one)),
-        *(_shut_out(domain) for domain in domains),
-    ]
+    outside = clues.entity("guest")
+    guests = [one for one in outside if "#ext#" in one.lower() and is_account(one)]
+    domains = dict.fromkeys(address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
+    return [*(_disable_guest(Account(one)) for one in guests), *(_shut_out(domain) for domain in domains)]
 
 
 def _disable_guest(guest: Account) -> Step:
@@ -283,7 +279,9 @@ def remove_owner(clues: Clues) -> list[Step]:
     return [
         Step(
             "remove_owner",
-            f"Remove owners of the application {app.told} that are not its owners",
+            f"Remove the owner {' or '.join(_owners(clues))} of the application {app.told}"
+            if _owners(clues)
+            else f"Remove owners of the application {app.told} that are not its owners",
             operations=(
                 Remove(
                     f"{app.registration}/owners?$select=id,displayName,userPrincipalName",

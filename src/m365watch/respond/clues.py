@@ -67,17 +67,14 @@ class Clues:
 
     @property
     def mailboxes(self) -> tuple[str, ...]:
-        """The mailboxes that were touched; the account's own where the alert names none."""
-        named = self.values("Parameters.Mailbox", "MailboxOwnerUPN") or self.entity("mailbox")
-        named = tuple(one for one in named if is_account(one)) or self.entity("user")
-        return tuple(dict.fromkeys(one for one in named if is_account(one)))[:TARGETS_MAX]
+        """The mailboxes that were touched, as PowerShell takes them, also by an alias.
 
-    @property
-    def named_mailboxes(self) -> tuple[str, ...]:
-        """Mailboxes as PowerShell takes them, also by an alias; by the address where it is the user's own."""
-        own = {user.partition("@")[0].lower(): user for user in self.entity("user") if "@" in user}
-        named = self.entity("mailbox") or self.mailboxes
-        return tuple(dict.fromkeys(own.get(one.lower(), one) for one in named))
+        By the address where it is the user's own; the account's own where none is named.
+        """
+        own = {user.partition("@")[0].lower(): user for user in self.entity("user") if is_account(user)}
+        named = self.values("Parameters.Mailbox", "MailboxOwnerUPN") or self.entity("mailbox")
+        found = [own.get(one.lower(), one) for one in named] or list(own.values())
+        return tuple(dict.fromkeys(found))[:TARGETS_MAX]
 
     @property
     def applications(self) -> tuple[App, ...]:
@@ -106,32 +103,23 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-_TIES = ("UserId", "m365.ip", "m365.session")
-"""What two records of one intruder have in common."""
-
-
-def part_accounts(alert: Alert, matches: Sequence[Match]) -> tuple[Clues, tuple[str, ...]]:
+def part_accounts(
+    alert: Alert, matches: Sequence[Match], begun_by: Collection[str]
+) -> tuple[Clues, tuple[str, ...]]:
     """Whom the alert is about, and the accounts that it joins by their time alone.
 
-    An alert over records of no group joins what anybody did: tied to the first record is who acted in it, and
-    whoever has its address or session.
+    An alert over records of no group joins what anybody did. Tied together is what one account did that had
+    a hand both in how it began (`begun_by` has the rules that found it) and in what followed.
     """
     clues = gather_clues(alert, matches)
-    ordered = sorted(matches, key=lambda one: one.order)
-    if alert.group or len({one.source_id for one in ordered}) < 2:
-        return clues, ()
-    first = ordered[0].values
-    ties = {(name, first[name].lower()) for name in _TIES if first.get(name)}
-    users = {
-        one.values.get("UserId", "").lower()
-        for one in ordered
-        if any((name, one.values.get(name, "").lower()) in ties for name in _TIES)
-    }
     named = clues.entity("user")
-    tied = tuple(one for one in named if one.lower() in users)
-    if not tied:
+    if alert.group or len(named) < 2 or len({one.source_id for one in matches}) < 2:
         return clues, ()
-    loose = tuple(one for one in named if one.lower() not in users)
+    hands: dict[str, set[bool]] = {}
+    for match in matches:
+        hands.setdefault(match.values.get("UserId", "").lower(), set()).add(match.source_id in begun_by)
+    tied = tuple(one for one in named if len(hands.get(one.lower(), ())) > 1)
+    loose = tuple(one for one in named if one not in tied)
     return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
 
 

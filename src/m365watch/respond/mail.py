@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.respond.clues import Clues
-from m365watch.respond.quoting import guid_in, powershell, segment
+from m365watch.respond.quoting import guid_in, is_account, powershell, segment
 from m365watch.respond.steps import GraphCall, Remove, Step
 
 EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."
@@ -16,34 +16,44 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
 
     Source: Microsoft Graph, messageRule. Hidden rules, and those of Outlook alone, are not in its list.
     """
-    names = clues.values("Parameters.Name", "OperationProperties.RuleName", "Parameters.Identity")
+    named = clues.values("Parameters.Name", "OperationProperties.RuleName", "Parameters.Identity")
+    names = tuple(dict.fromkeys(one.rpartition("\\")[2] or one for one in named))
     return [_inbox_rule(mailbox, names) for mailbox in clues.mailboxes]
 
 
 def _inbox_rule(mailbox: str, names: tuple[str, ...]) -> Step:
-    path = f"/users/{guid_in(mailbox) or segment(mailbox)}/mailFolders/inbox/messageRules"
     named = " or ".join(f'"{name}"' for name in names)
     said = f"-Mailbox {powershell(mailbox)}"
+    removals = tuple(
+        f"Remove-InboxRule {said} -Identity {powershell(name)} -Confirm:$false" for name in names
+    )
+    is_known = is_account(mailbox)
     return Step(
         "remove_inbox_rule",
         f"Remove the inbox rule {named} of {mailbox}" if names else f"Remove bad inbox rules of {mailbox}",
-        operations=(
-            Remove(
-                path,
-                GraphCall("DELETE", f"{path}/{{found.id}}"),
-                label=("displayName", "isEnabled"),
-                wanted=tuple(("displayName", name) for name in names),
-                restored_at=path,
-                restored=_RULE,
-            ),
-        ),
+        operations=(_remove_rules(mailbox, names),) if is_known else (),
         powershell=(
             f"Get-InboxRule {said} -IncludeHidden | Format-List Name,Identity,Enabled,Description",
-            *(f"Remove-InboxRule {said} -Identity {powershell(name)} -Confirm:$false" for name in names),
-            *(() if names else (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
+            *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
         ),
-        permissions=("MailboxSettings.ReadWrite",),
-        notes=("Graph does not list hidden rules: Get-InboxRule -IncludeHidden does.",),
+        permissions=("MailboxSettings.ReadWrite",) if is_known else (),
+        notes=(
+            "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
+            if is_known
+            else "By hand: the record names the mailbox by an alias, which Graph does not know.",
+        ),
+    )
+
+
+def _remove_rules(mailbox: str, names: tuple[str, ...]) -> Remove:
+    path = f"/users/{guid_in(mailbox) or segment(mailbox)}/mailFolders/inbox/messageRules"
+    return Remove(
+        path,
+        GraphCall("DELETE", f"{path}/{{found.id}}"),
+        label=("displayName", "isEnabled"),
+        wanted=tuple(("displayName", name) for name in names),
+        restored_at=path,
+        restored=_RULE,
     )
 
 
@@ -65,7 +75,7 @@ def remove_forwarding(clues: Clues) -> list[Step]:
             ),
             notes=(EXCHANGE_ONLY,),
         )
-        for mailbox in clues.named_mailboxes
+        for mailbox in clues.mailboxes
     ]
 
 
@@ -81,7 +91,7 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
     holders = tuple(dict.fromkeys(holders)) or tuple(
         one for one in clues.entity("user") if one not in clues.entity("mailbox")
     )
-    return [_permission(mailbox, holder) for mailbox in clues.named_mailboxes for holder in holders]
+    return [_permission(mailbox, holder) for mailbox in clues.mailboxes for holder in holders]
 
 
 _EVERYBODY = frozenset({"anonymous", "default", "everyone"})
@@ -92,7 +102,7 @@ def _folders(clues: Clues) -> tuple[str, ...]:
     r"""Folders as PowerShell takes them: ann:\Inbox."""
     named = tuple(one for one in clues.values("Parameters.Identity") if ":" in one)
     paths = clues.values("Item.ParentFolder.Path")
-    return named or tuple(f"{mailbox}:{path}" for mailbox in clues.named_mailboxes for path in paths)
+    return named or tuple(f"{mailbox}:{path}" for mailbox in clues.mailboxes for path in paths)
 
 
 def _close_folder(folder: str, holder: str) -> Step:

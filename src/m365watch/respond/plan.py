@@ -92,7 +92,9 @@ def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
     if word in OF_ACCOUNTS:
-        tied, loose = part_accounts(told.alert, told.matches)
+        things = set(told.alert.contain) - OF_ACCOUNTS
+        begun_by = {part.alert.rule_id for part in parts if things & set(part.alert.contain)}
+        tied, loose = part_accounts(told.alert, told.matches, begun_by)
         steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
     else:
         knowing = [part for part in parts if word in part.alert.contain]
@@ -111,9 +113,9 @@ def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
-    found: dict[tuple[str, tuple[str, ...]], Step] = {}
+    found: dict[tuple[str, tuple[str, ...], str], Step] = {}
     for step in steps:
-        found.setdefault((step.title, step.powershell), step)
+        found.setdefault((step.title, step.powershell, repr(step.operations)), step)
     return list(found.values())
 
 
@@ -131,9 +133,7 @@ def _usual_words(alert: Alert) -> tuple[str, ...]:
 
 
 def _look_first(word: str, account: str) -> Step:
-    why = (
-        "By hand. Nothing but the day ties it to the account with which it began: it may be somebody at work."
-    )
+    why = "By hand. Nothing but the day ties it to how it began: it may be somebody at work."
     return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
 
 

@@ -24,8 +24,9 @@ def disable_anonymous_link(clues: Clues) -> list[Step]:
                 f"Remove the links with which anyone can open {url}",
                 operations=(permissions,),
                 powershell=(
-                    f"Get-PnPFileSharingLink -Identity {powershell(url)}",
-                    f"Remove-PnPFileSharingLink -FileUrl {powershell(url)} -Force",
+                    f"Get-PnPFileSharingLink -Identity {powershell(_on_server(url))}",
+                    "# then each that is for anyone, by its id:",
+                    f"Remove-PnPFileSharingLink -FileUrl {powershell(_on_server(url))} -Identity ID -Force",
                 ),
                 permissions=("Files.ReadWrite.All",),
                 notes=("What was opened with the link until now is known to whoever had it.",),
@@ -150,13 +151,18 @@ def remove_file(clues: Clues) -> list[Step]:
 
 def _remove_file(named: str) -> str:
     """PnP takes a path from the server on, or from the site on, and no address."""
+    path = _on_server(named)
+    kind = "ServerRelativeUrl" if path != named else "SiteRelativeUrl"
+    return f"Remove-PnPFile -{kind} {powershell(path)} -Recycle"
+
+
+def _on_server(named: str) -> str:
+    """The path of an address on its server; what is no address, as it is."""
     try:
         parts = urlsplit(named)
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme == "https":
-        return f"Remove-PnPFile -ServerRelativeUrl {powershell(unquote(parts.path) or '/')} -Recycle"
-    return f"Remove-PnPFile -SiteRelativeUrl {powershell(named)} -Recycle"
+        return named
+    return (unquote(parts.path) or "/") if parts.scheme == "https" else named
 
 
 def scan_device(clues: Clues) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
@@ -28,9 +28,9 @@ from m365watch.board.sources import ACTIVE, WAITING, Sources
 from m365watch.board.tenant_names import Names, names_among
 from m365watch.board.view import View
 from m365watch.board.words import counted
-from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.ranking import rank_alerts
 
 PATH = "/alerts"
 SHOWN_MAX = 100
@@ -139,8 +139,8 @@ async def queue(view: View, sources: Sources) -> Shape:
     if order == "newest":
         meant.sort(key=lambda one: -one.alert.last_at_ms)
     else:
-        worst_with = severities_around(one.alert for one in found)
-        meant.sort(key=lambda one: (-one.alert.severity.rank, -worst_with[one.alert.id]))
+        ranks = rank_alerts(one.alert for one in found)
+        meant.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     choices = [
         _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
         _choice(view, "severity", SEVERITIES, asked),
@@ -176,15 +176,6 @@ def _sheet_of(view: View, count: int) -> tuple[int, int]:
     asked = int(given) if given.isascii() and given.isdigit() and len(given) < 5 else 0
     number = min(asked, SHEETS_MAX, max(0, count - 1) // SHOWN_MAX)
     return number, number * SHOWN_MAX
-
-
-def severities_around(alerts: Iterable[Alert]) -> dict[str, int]:
-    """By alert, the rank of the worst one that shares a record with it: an attack's steps come first."""
-    every = list(alerts)
-    worst: dict[str, int] = {}
-    for alert in sorted(every, key=lambda one: one.severity.rank):
-        worst |= dict.fromkeys(alert.evidence, alert.severity.rank)
-    return {one.id: max((worst[record] for record in one.evidence), default=0) for one in every}
 
 
 def _choice(view: View, name: str, words: dict[str, str], chosen: str) -> Choice:

@@ -11,7 +11,7 @@ from functools import partial
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
-from m365watch.board.pages.alerts import is_narrow, queue_url, severities_around
+from m365watch.board.pages.alerts import is_narrow, queue_url
 from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
@@ -45,6 +45,7 @@ from m365watch.board.words import (
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
+from m365watch.detect.ranking import rank_alerts
 from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
@@ -226,11 +227,9 @@ async def alerts(view: View, sources: Sources) -> Shape:
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
     for kept in found:
         rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
-    around = severities_around(one.alert for one in found)
-    ordered = sorted(
-        rules.values(),
-        key=lambda of: (-of[0].severity.rank, -max(around[one.id] for one in of), -len(of), of[0].title),
-    )
+    ranks = rank_alerts(one.alert for one in found)
+    ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
+    ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
     grid = Grid(
         (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
         [_rule_row(view, of) for of in ordered[:40]],

@@ -1,0 +1,46 @@
+"""In which order alerts are read."""
+
+from __future__ import annotations
+
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.severity import Severity
+
+
+def alert(name: str, severity: Severity, *evidence: str, detection: str = "B01") -> Alert:
+    """An alert about these records."""
+    return Alert(
+        id=AlertId(name),
+        rule_id="r",
+        title=name,
+        severity=severity,
+        tenant="t",
+        group=(),
+        entities=(),
+        first_at_ms=0,
+        last_at_ms=0,
+        count=len(evidence),
+        evidence=evidence,
+        explanation="",
+        detection=detection,
+    )
+
+
+def test_what_microsoft_hands_on_never_buries_an_attack() -> None:
+    """The gravest first; then ours, those first that are a part of something graver; then Microsoft's."""
+    every = [
+        alert("handed on", Severity.HIGH, "r1", detection="A01"),
+        alert("alone", Severity.HIGH, "r2"),
+        alert("a part", Severity.HIGH, "r3"),
+        alert("the worst", Severity.CRITICAL, "r3", "r4"),
+        alert("lesser", Severity.LOW, "r4"),
+    ]
+    ranks = rank_alerts(every)
+
+    assert sorted(ranks, key=lambda one: ranks[one], reverse=True) == [
+        "the worst",
+        "a part",
+        "alone",
+        "handed on",
+        "lesser",
+    ]
