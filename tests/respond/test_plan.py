@@ -373,6 +373,14 @@ def test_a_private_address_is_not_blocked() -> None:
     assert step.title == "See who is behind 10.0.0.1"
 
 
+@pytest.mark.parametrize("address", ["203.0.113.241", "2001:db8::1", "8.8.8.8"])
+def test_a_stranger_s_address_is_blocked(address: str) -> None:
+    """Also one of those of the simulated tenant, of which 'whoever is behind it is near' was said."""
+    [step] = plan("block_address", address=address).steps
+
+    assert step.title.startswith(f"Block sign-ins from {address}/")
+
+
 def test_an_alert_whose_rule_names_nothing_has_the_usual_steps() -> None:
     """Risk that adds up over rules, and rules that know nothing of us."""
     found = plan(user=ANN, app=APP)

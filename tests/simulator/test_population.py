@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from m365watch.clock import SystemClock
-from m365watch.simulator.directory import SimulatedDirectory
+from m365watch.simulator.directory import SimulatedDirectory, groups_of
 from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.population import populate
 from m365watch.simulator.server import SimulationSettings, simulator_running
@@ -101,7 +101,20 @@ def test_an_application_that_a_record_names_is_there_with_its_secrets() -> None:
     assert principal is not None
     assert principal["accountEnabled"]
     assert read(directory, f"/servicePrincipals(appId='{one.app_id}')/passwordCredentials") == []
+    assert read(directory, f"/applications/{named}/owners") == []
     first, second = read(directory, own)
     assert (first["displayName"], second["displayName"]) == ("owner", "renewed")
     directory.answer("POST", f"/applications/{named}/removePassword", {}, {"keyId": second["keyId"]})
     assert read(directory, own) == [first]
+
+
+def test_who_is_taken_out_of_a_group_is_its_member_no_more() -> None:
+    """Graph names the group first and the person behind it; the person's own groups tell it afterwards."""
+    directory = SimulatedDirectory()
+    populate(directory, [ANN], [])
+    listed = groups_of(ANN)
+    kept, left = (directory.add(listed, {"displayName": name}) for name in ("Lunch", "Admins"))
+
+    directory.answer("DELETE", f"/groups/{left}/members/{directory.users[ANN]['id']}/$ref", {}, {})
+
+    assert [one["id"] for one in read(directory, listed)] == [kept]

@@ -9,6 +9,11 @@ from m365watch.respond.clues import Account, Clues
 from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
 
+_DOCUMENTATION = tuple(
+    map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"))
+)
+"""Where strangers of a simulated tenant come from: public to it. Source: RFC 5737 and RFC 3849."""
+
 
 def revoke_sessions(clues: Clues) -> list[Step]:
     """Every refresh token and session cookie ends.
@@ -320,4 +325,5 @@ def _cidr(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return ""
-    return f"{found}/{found.max_prefixlen}" if found.is_global else ""
+    is_public = found.is_global or any(found in network for network in _DOCUMENTATION)
+    return f"{found}/{found.max_prefixlen}" if is_public else ""

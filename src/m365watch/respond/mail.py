@@ -163,6 +163,7 @@ def remove_connector(clues: Clues) -> list[Step]:
                 f"Set-InboundConnector -Identity {powershell(name)} -Enabled $false",
                 f"Set-OutboundConnector -Identity {powershell(name)} -Enabled $false",
                 f"Remove-InboundConnector -Identity {powershell(name)} -Confirm:$false",
+                f"Remove-OutboundConnector -Identity {powershell(name)} -Confirm:$false",
             ),
             notes=(EXCHANGE_ONLY, "It is of one of the two kinds: the other command finds nothing."),
         )

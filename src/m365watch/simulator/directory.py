@@ -152,6 +152,10 @@ class SimulatedDirectory:
         if method == "POST" and path in self.lists:
             self.add(path, body)
             return dict(self.lists[path][-1])
+        member = re.fullmatch(r"/groups/([^/]+)/members/([^/]+)/\$ref", path)
+        if method == "DELETE" and member:
+            self._remove(groups_of(str(self._user_of(member[2])["userPrincipalName"])), "id", member[1])
+            return None
         if method == "DELETE":
             listed, _, thing_id = path.removesuffix("/$ref").rpartition("/")
             self._remove(listed, "id", thing_id)
@@ -172,6 +176,11 @@ class SimulatedDirectory:
     def _id(self) -> str:
         self._made += 1
         return str(UUID(int=self._made, version=4))
+
+
+def groups_of(name: str) -> str:
+    """The path of the list of an account's groups."""
+    return f"/users/{name}/memberOf/microsoft.graph.group"
 
 
 def roles_for(method: str, path: str) -> frozenset[str]:

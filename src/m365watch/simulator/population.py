@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from m365watch.simulator.directory import GRANTS, SimulatedDirectory
+from m365watch.simulator.directory import GRANTS, SimulatedDirectory, groups_of
 
 if TYPE_CHECKING:
     from m365watch.simulator.estate import Application
@@ -53,7 +53,7 @@ def _account(directory: SimulatedDirectory, name: str) -> Json:
     if name.lower() not in directory.users:
         directory.add_user(name)
         directory.lists.setdefault(_rules_of(name), [])
-        directory.lists.setdefault(f"/users/{name}/memberOf/microsoft.graph.group", [])
+        directory.lists.setdefault(groups_of(name), [])
     return directory.users[name.lower()]
 
 
@@ -76,6 +76,7 @@ def _let_list(directory: SimulatedDirectory, app_id: str) -> None:
     """What Graph lists of an application that is there, be it nothing."""
     own, principal = f"/applications(appId='{app_id}')", f"/servicePrincipals(appId='{app_id}')"
     for listed in (
+        f"{own}/owners",
         f"{own}/passwordCredentials",
         f"{principal}/passwordCredentials",
         f"{principal}/appRoleAssignments",
