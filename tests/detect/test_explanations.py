@@ -122,3 +122,15 @@ def test_several_addresses_in_one_value_are_several_entities() -> None:
     assert split_line("ida@a.example;jo@b.example") == ["ida@a.example", "jo@b.example"]
     assert split_line("ida@a.example, jo@b.example") == ["ida@a.example", "jo@b.example"]
     assert split_line("a; b") == ["a; b"]
+
+
+def test_a_group_of_several_names_in_one_text_keeps_each(tmp_path: Path) -> None:
+    """The group is the text as it was written; the entities are the people in it."""
+    rule = rule_text(
+        {"s": {"Workload": "Exchange"}, "condition": "s"},
+        m365watch={"entity": {"user": "Recipients"}, "group_by": ["Recipients"]},
+    )
+    given = record(0, Workload="Exchange", Recipients="Ann@contoso.example, bob@contoso.example")
+    [alert] = alerts_of(load_good(tmp_path, rule), [given])
+
+    assert alert.named("user") == ("Ann@contoso.example", "bob@contoso.example")

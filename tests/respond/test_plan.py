@@ -40,6 +40,7 @@ FIELDS = {
     "ObjectId": "https://contoso.example/sites/a/b.docx",
     "Subject": "Invoice",
     "Parameters.Name": "..",
+    "m365.outside_members": "mallory@fabrikam.example",
 }
 
 
@@ -219,12 +220,17 @@ def one_record(word: str, fields: dict[str, str], **kinds: str) -> list[Step]:
     return list(plan_response(make_alert(word, **kinds), [make_match(fields)]).steps)
 
 
+EVIL = "help@evil.example"
+
+
 def test_the_outsider_s_organisation_is_shut_out_and_never_one_s_own() -> None:
     """A guest's account is disabled besides; where nobody is known to be outside, nobody is shut out."""
     name = "eve_evil.example#EXT#@contoso.example"
     [disabled, shut_out] = one_record("block_external_user", {"Members.UPN": f"{name}, {ANN}"}, guest=name)
-    [unknown] = one_record("block_external_user", {"UserId": ANN}, user=ANN)
+    [stranger] = one_record("block_external_user", {"m365.outside_members": EVIL}, guest=EVIL)
+    [unknown] = one_record("block_external_user", {"Members.UPN": ANN}, user=ANN, guest=ANN)
 
+    assert stranger.title == "Shut evil.example out of Teams"
     assert disabled.title == "Disable the guest eve_evil.example#EXT#@contoso.example"
     assert disabled.can_be_undone
     assert shut_out.title == "Shut evil.example out of Teams"
@@ -238,7 +244,10 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
 
     assert of_other.is_by_hand
     assert of_other.powershell[-1] == "Remove-InboxRule -Mailbox 'ceo' -Identity 'a' -Confirm:$false"
+    [with_mark] = one_record("remove_inbox_rule", {"Parameters.Name": r"a\b"}, user=ANN)
+
     assert of_own.title == f'Remove the inbox rule "Bills" of {ANN}'
+    assert with_mark.title == rf'Remove the inbox rule "a\b" of {ANN}'
     assert [one.wanted for one in of_own.operations if isinstance(one, Remove)] == [
         (("displayName", "Bills"),)
     ]
@@ -297,8 +306,10 @@ def test_a_file_is_removed_by_its_path_on_the_server() -> None:
     """PnP takes no address."""
     [by_address] = one_record("remove_file", {"ObjectId": "https://contoso.example/sites/a/b%20c.docx"})
     [by_path] = one_record("remove_file", {"ObjectId": "Shared Documents/b.docx"})
+    [as_shown] = one_record("remove_file", {"ObjectId": "https://contoso.example/sites/a/x #1 50%20.docx"})
 
     assert by_address.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/b c.docx' -Recycle",)
+    assert as_shown.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/x #1 50%20.docx' -Recycle",)
     assert by_path.powershell == ("Remove-PnPFile -SiteRelativeUrl 'Shared Documents/b.docx' -Recycle",)
 
 

@@ -245,7 +245,7 @@ def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
 def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[str]:
     """Of a field that makes the group only the group's value, whoever else the records name."""
     of_group = _of_group(rule, first, name)
-    return [value for value in values if value.lower() == of_group] or [of_group] if of_group else values
+    return [one for one in values if one.lower() == of_group] or values or list(filter(None, [of_group]))
 
 
 def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from m365watch.detect.derived.addresses import bare_addresses
+from m365watch.detect.judging import split_line
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
@@ -251,8 +252,9 @@ def block_address(clues: Clues) -> list[Step]:
 
 def block_external_user(clues: Clues) -> list[Step]:
     """The organisation that the outsider comes from is shut out of Teams; a guest's account is disabled."""
-    outside = clues.entity("guest")
-    guests = [one for one in outside if "#ext#" in one.lower() and is_account(one)]
+    guests = [one for one in clues.entity("guest") if "#ext#" in one.lower() and is_account(one)]
+    strangers = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
+    outside = (*guests, *strangers)
     domains = dict.fromkeys(address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
     return [*(_disable_guest(Account(one)) for one in guests), *(_shut_out(domain) for domain in domains)]
 

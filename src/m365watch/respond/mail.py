@@ -16,8 +16,10 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
 
     Source: Microsoft Graph, messageRule. Hidden rules, and those of Outlook alone, are not in its list.
     """
-    named = clues.values("Parameters.Name", "OperationProperties.RuleName", "Parameters.Identity")
-    names = tuple(dict.fromkeys(one.rpartition("\\")[2] or one for one in named))
+    named = clues.values("Parameters.Name", "OperationProperties.RuleName")
+    # An identity is the mailbox and the rule with a backslash in between, which a name may have, too.
+    by_identity = (one.rpartition("\\")[2] or one for one in clues.values("Parameters.Identity"))
+    names = named or tuple(dict.fromkeys(by_identity))
     return [_inbox_rule(mailbox, names) for mailbox in clues.mailboxes]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import UnsafeValue, powershell, share_id
@@ -157,12 +157,15 @@ def _remove_file(named: str) -> str:
 
 
 def _on_server(named: str) -> str:
-    """The path of an address on its server; what is no address, as it is."""
-    try:
-        parts = urlsplit(named)
-    except ValueError:
+    """The path of an address on its server; what is no address, as it is.
+
+    Records have addresses as they are shown: what looks like an escape in one with blanks is a name.
+    """
+    scheme, _, rest = named.partition("://")
+    if scheme.lower() != "https":
         return named
-    return (unquote(parts.path) or "/") if parts.scheme == "https" else named
+    path = f"/{rest.partition('/')[2]}"
+    return unquote(path) if "%20" in path and " " not in path else path
 
 
 def scan_device(clues: Clues) -> list[Step]:
