@@ -134,3 +134,15 @@ def test_a_group_of_several_names_in_one_text_keeps_each(tmp_path: Path) -> None
     [alert] = alerts_of(load_good(tmp_path, rule), [given])
 
     assert alert.named("user") == ("Ann@contoso.example", "bob@contoso.example")
+
+
+def test_of_many_members_the_group_s_own_is_named(tmp_path: Path) -> None:
+    """A match keeps some of a field's values only; the others are not put in the place of the group's."""
+    members = [{"UPN": f"u{number}@contoso.example"} for number in range(7)]
+    rule = rule_text(
+        {"s": {"Workload": "Teams"}, "condition": "s"},
+        m365watch={"entity": {"user": "Members.UPN"}, "group_by": ["Members.UPN"]},
+    )
+    found = alerts_of(load_good(tmp_path, rule), [record(0, Workload="Teams", Members=members)])
+
+    assert {alert.named("user") for alert in found} == {(one["UPN"],) for one in members}

@@ -253,6 +253,52 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("operation", "title", "last"),
+    [
+        ("New-TransportRule", 'Disable the transport rule "x", then remove it', "Remove-TransportRule"),
+        ("Set-TransportRule", 'Put the transport rule "x" back, or disable it', "Disable-TransportRule"),
+        ("Disable-TransportRule", 'Enable the transport rule "x" again', "Enable-TransportRule"),
+        ("Remove-TransportRule", 'Make the transport rule "x" again', "Get-TransportRule"),
+    ],
+)
+def test_one_s_own_transport_rule_is_not_removed(operation: str, title: str, last: str) -> None:
+    """A protection that an intruder switched off is switched on again; only what is new is removed."""
+    [step] = one_record("remove_transport_rule", {"Operation": operation, "Parameters.Identity": "x"})
+
+    assert step.title == title
+    assert step.powershell[-1].startswith(last)
+
+
+def test_a_connector_is_removed_only_where_it_is_new() -> None:
+    """And by the commands of its kind alone, which may share a name with the other."""
+    [new] = one_record("remove_connector", {"Operation": "New-InboundConnector", "Parameters.Name": "x"})
+    [changed] = one_record(
+        "remove_connector", {"Operation": "Set-OutboundConnector", "Parameters.Identity": "x"}
+    )
+
+    assert new.powershell == (
+        "Set-InboundConnector -Identity 'x' -Enabled $false",
+        "Remove-InboundConnector -Identity 'x' -Confirm:$false",
+    )
+    assert changed.powershell == ("Set-OutboundConnector -Identity 'x' -Enabled $false",)
+
+
+def test_microsoft_s_own_services_are_never_disabled() -> None:
+    """An alert may name Exchange itself as what was signed in to."""
+    [step] = plan("disable_application", app="00000002-0000-0ff1-ce00-000000000000").steps
+
+    assert (step.operations, step.powershell) == ((), ())
+
+
+def test_nobody_s_own_domain_is_shut_out() -> None:
+    """A guest may have been a colleague once: the domain is that of whoever let them in."""
+    name = "bob_contoso.example#EXT#@contoso.onmicrosoft.example"
+    steps = one_record("block_external_user", {"Members.UPN": name}, guest=name, user=ANN)
+
+    assert [step.title for step in steps] == [f"Disable the guest {name}"]
+
+
 def test_each_owner_of_an_application_is_removed() -> None:
     """Two were added: each has a step with its name."""
     steps = of_two_records("remove_owner", {"o": EVE, "a": APP}, {"o": FRED, "a": APP}, owner="o", app="a")

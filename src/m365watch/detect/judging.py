@@ -245,7 +245,11 @@ def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
 def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[str]:
     """Of a field that makes the group only the group's value, whoever else the records name."""
     of_group = _of_group(rule, first, name)
-    return [one for one in values if one.lower() == of_group] or values or list(filter(None, [of_group]))
+    if not of_group:
+        return values
+    # A match keeps the first of a field's many values, among which the group's need not be.
+    meant = split_line(of_group)
+    return [one for one in values if one.lower() in (of_group, *meant)] or meant
 
 
 def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:

@@ -255,7 +255,10 @@ def block_external_user(clues: Clues) -> list[Step]:
     guests = [one for one in clues.entity("guest") if "#ext#" in one.lower() and is_account(one)]
     strangers = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
     outside = (*guests, *strangers)
-    domains = dict.fromkeys(address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
+    # Whoever is of the same domain as the tenant's guests or people is no other organisation's.
+    own = {one.rpartition("@")[2].lower() for one in (*guests, *clues.entity("user"))}
+    named = (address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
+    domains = dict.fromkeys(domain for domain in named if domain not in own)
     return [*(_disable_guest(Account(one)) for one in guests), *(_shut_out(domain) for domain in domains)]
 
 

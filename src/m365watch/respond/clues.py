@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from m365watch.detect.alert import Alert, Match
@@ -10,6 +11,8 @@ from m365watch.respond.app_names import App, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.values import dataclass
 
+_OF_MICROSOFT = re.compile(r"0000000[0-9a-f]-0000-(?:0000-c000|0ff1-ce00)-000000000000")
+"""Exchange, SharePoint, Graph ... themselves: whoever disables these stops everybody's work."""
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
@@ -78,13 +81,14 @@ class Clues:
 
     @property
     def applications(self) -> tuple[App, ...]:
-        """The applications, by whichever id the alert has."""
+        """The applications, by whichever id the alert has; but for Microsoft's own services."""
         named = (
             *self.entity("app"),
             *self.values("m365.app"),
             *self.values("ModifiedProperties.ServicePrincipal.AppId.new"),
         )
-        found = {app.id: app for app in map(app_of, reversed(named)) if app is not None}
+        apps = (app for app in map(app_of, reversed(named)) if app is not None)
+        found = {app.id: app for app in apps if not _OF_MICROSOFT.fullmatch(app.id)}
         return tuple(reversed(found.values()))[:TARGETS_MAX]
 
 

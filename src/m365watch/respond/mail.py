@@ -139,35 +139,62 @@ def _permission(mailbox: str, holder: str) -> Step:
 
 
 def remove_transport_rule(clues: Clues) -> list[Step]:
-    """The rule is disabled first: that can be taken back."""
+    """A new rule is disabled first: that can be taken back. One of yours that was changed is put back."""
     names = clues.values("Parameters.Name", "Parameters.Identity", "ObjectId")
-    return [
-        Step(
-            "remove_transport_rule",
-            f'Disable the transport rule "{name}", then remove it',
-            powershell=(
-                f"Disable-TransportRule -Identity {powershell(name)} -Confirm:$false",
-                f"Remove-TransportRule -Identity {powershell(name)} -Confirm:$false",
-            ),
-            notes=(EXCHANGE_ONLY,),
-        )
-        for name in names
-    ]
+    return [_transport_rule(name, _verb_of(clues)) for name in names]
+
+
+def _transport_rule(name: str, verb: str) -> Step:
+    quoted = powershell(name)
+    look = f"Get-TransportRule -Identity {quoted} | Format-List"
+    disable = f"Disable-TransportRule -Identity {quoted} -Confirm:$false"
+    commands: tuple[str, ...]
+    if verb in {"", "new"}:
+        title = f'Disable the transport rule "{name}", then remove it'
+        commands = (disable, f"Remove-TransportRule -Identity {quoted} -Confirm:$false")
+    elif verb == "disable":
+        title = f'Enable the transport rule "{name}" again'
+        commands = (f"Enable-TransportRule -Identity {quoted} -Confirm:$false",)
+    elif verb == "remove":
+        title = f'Make the transport rule "{name}" again'
+        commands = ("Get-TransportRule | Format-Table Name,State",)
+    else:
+        title = f'Put the transport rule "{name}" back, or disable it'
+        commands = (look, disable)
+    return Step("remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY,))
+
+
+def _verb_of(clues: Clues) -> str:
+    """What a cmdlet does, in lower case: new, set, disable; empty where it is not known."""
+    operation = next(iter(clues.values("Operation")), "")
+    return operation.partition("-")[0].lower() if "-" in operation else ""
 
 
 def remove_connector(clues: Clues) -> list[Step]:
-    """The connector is switched off first."""
+    """The connector is switched off first; one that was there before is not removed."""
+    operation = next(iter(clues.values("Operation")), "").lower()
+    told = [kind for kind in ("Inbound", "Outbound") if kind.lower() in operation]
+    kinds = told or ["Inbound", "Outbound"]
+    is_new = _verb_of(clues) in {"", "new"}
     return [
         Step(
             "remove_connector",
-            f'Switch the mail connector "{name}" off, then remove it',
+            f'Switch the mail connector "{name}" off, then remove it'
+            if is_new
+            else f'Switch the mail connector "{name}" off, or put it back',
             powershell=(
-                f"Set-InboundConnector -Identity {powershell(name)} -Enabled $false",
-                f"Set-OutboundConnector -Identity {powershell(name)} -Enabled $false",
-                f"Remove-InboundConnector -Identity {powershell(name)} -Confirm:$false",
-                f"Remove-OutboundConnector -Identity {powershell(name)} -Confirm:$false",
+                *(f"Set-{kind}Connector -Identity {powershell(name)} -Enabled $false" for kind in kinds),
+                *(
+                    f"Remove-{kind}Connector -Identity {powershell(name)} -Confirm:$false"
+                    for kind in kinds
+                    if is_new
+                ),
             ),
-            notes=(EXCHANGE_ONLY, "It is of one of the two kinds: the other command finds nothing."),
+            notes=(
+                (EXCHANGE_ONLY,)
+                if len(kinds) == 1
+                else (EXCHANGE_ONLY, "It is of one of the two kinds: the other command finds nothing.")
+            ),
         )
         for name in clues.values("Parameters.Name", "Parameters.Identity", "ObjectId")
     ]

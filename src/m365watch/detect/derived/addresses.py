@@ -82,20 +82,18 @@ def inside_members(view: View) -> tuple[Value, ...]:
 
 
 def _members(view: View) -> list[tuple[str, bool]]:
-    """Members, or else who acted, and whether each is an outsider.
+    """Members, or else who acted, and whether each is an outsider; where no domain is known, guests alone.
 
-    As long as no domain is known only guests are, and whoever opened the chat is nobody: that the actor's own
-    domain is the organisation's would be a guess, and here often the wrong one.
+    That the actor's own domain is the organisation's would be a guess, and here often the wrong one.
     """
     knowledge = view.knowledge
     knows = bool(knowledge.accepted_domains or knowledge.tenant_domains.get(view.tenant))
-    opener = view.first("UserId").lower()
     found: dict[str, bool] = {}
     for value in view.values("Members.UPN") or view.values("UserId"):
         is_guest = isinstance(value, str) and "#ext#" in value.lower()
         for one in bare_addresses(value) if isinstance(value, str) else ():
-            if is_guest or knows or one != opener:
-                found[one] = is_guest or (knows and is_external(view, one))
+            if is_guest or knows:
+                found[one] = is_guest or is_external(view, one)
     return list(found.items())[:_ADDRESSES_MAX]
 
 
