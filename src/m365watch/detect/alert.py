@@ -145,8 +145,6 @@ def _mark_of(character: str) -> str:
     if character == "\x7f":
         return _DELETE
     return chr(_PICTURES + ord(character)) if character < " " else _UNSHOWN
-        chr(_PICTURES + ord(character)) if character < " " else _DELETE if character == "\x7f" else _UNSHOWN
-    )
 
 
 def clean_text(value: str) -> str:
