@@ -391,3 +391,17 @@ def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None
         assert {one.came for one in told} <= {Came.DONE, Came.ALREADY}
 
     in_scene(tmp_path, test, roles=needed)
+
+
+def test_a_rule_of_another_spelling_stays(tmp_path: Path) -> None:
+    """Two rules may be called alike but for their capitals: the owner's is not the intruder's."""
+
+    async def test(scene: Scene) -> None:
+        for name in ("Newsletter", "newsletter"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "newsletter"})
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["Newsletter"]
+
+    in_scene(tmp_path, test)
