@@ -34,13 +34,15 @@ def close_excepted(
     with state.transaction():
         found = {
             kept.alert.id: verdict.reason
-            for kept in state.list_alerts()
+            for kept in state.alerts.list()
             if kept.state is not AlertState.CLOSED
             and (rule := rules.get(kept.alert.rule_id)) is not None
             and (verdict := _judge(state, rule, kept.alert, exceptions, now_ms=at_ms)).is_whole
         }
         for alert_id, reason in found.items():
-            state.set_state(alert_id, AlertState.CLOSED, reason=f"exception: {reason}", by=BY, at_ms=at_ms)
+            state.alerts.set_state(
+                alert_id, AlertState.CLOSED, reason=f"exception: {reason}", by=BY, at_ms=at_ms
+            )
     return len(found)
 
 
@@ -52,7 +54,7 @@ def _judge(
         return NO_VERDICT
     key = GroupKey(rule.id, alert.tenant, alert.group)
     reach_ms = reach_s(rule) * 1000
-    span = state.read_span(key, low_ms=alert.first_at_ms, high_ms=alert.last_at_ms, reach_ms=reach_ms)
+    span = state.matches.read_span(key, low_ms=alert.first_at_ms, high_ms=alert.last_at_ms, reach_ms=reach_ms)
     moment = Moment(now_ms, state.since_ms(alert.tenant) or 0)
     for episode in find_episodes(rule, span.matches, moment) if span.matches else ():
         if make_alert(rule, episode).id == alert.id:
