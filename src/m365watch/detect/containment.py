@@ -114,7 +114,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         *(f"ModifiedProperties.{name}.{side}" for name in SHARING_SWITCHES for side in ("new", "old")),
     ),
 }
-"""By word, the fields of a record that its steps are made of: alerts of rules that have the word keep them."""
+"""By word, the fields of a record that its steps are made of: rules that have the word keep them."""
 
 
 def why_unknown(word: str) -> str:
