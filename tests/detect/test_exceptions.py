@@ -202,7 +202,7 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
     engine = Engine(library.rules, state, exceptions=exceptions)
 
     assert engine.take(portions[:1], number=1, now=NOW) == []
-    assert state.list_alerts() == []
+    assert state.alerts.list() == []
     [change] = Engine(library.rules, state).take(portions[1:], number=2, now=NOW)
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
 
@@ -213,9 +213,9 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
     users = ("ann", "bob", "eve")
     records = [record(number, Operation="One", UserId=user) for number, user in enumerate(users)]
     Engine(library.rules, state).take([Portion(TENANT, NOW, records, headers_of(records))], number=1, now=NOW)
-    ids = {kept.alert.entity("user"): kept.alert.id for kept in state.list_alerts()}
+    ids = {kept.alert.entity("user"): kept.alert.id for kept in state.alerts.list()}
     with state.transaction():
-        state.set_state(ids["bob"], AlertState.CLOSED, reason="a test", by="ann", at_ms=1)
+        state.alerts.set_state(ids["bob"], AlertState.CLOSED, reason="a test", by="ann", at_ms=1)
     rules = library.by_id()
     some = read(tmp_path, "exceptions: [{rule: B08, entity: {user: '*b*'}, reason: the backup}]")
     more = read(tmp_path, "exceptions: [{rule: B08, entity: {user: '[ab]*'}, reason: the backup}]")
@@ -225,7 +225,7 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
     assert [close_excepted(state, rules, more, at_ms=at_ms) for at_ms in (4, 5)] == [1, 0]
     found = {
         kept.alert.entity("user"): (kept.state, kept.reason, kept.changed_by, kept.changed_at_ms)
-        for kept in state.list_alerts()
+        for kept in state.alerts.list()
     }
     assert found == {
         "ann": (AlertState.CLOSED, "exception: the backup", BY, 4),
@@ -425,7 +425,7 @@ def test_what_rests_on_closed_alerts_alone_is_closed_with_them(tmp_path: Path) -
         for of in ((0, 1), (0, 1, 2))
     )
 
-    assert len(state.list_alerts()) == 4
+    assert len(state.alerts.list()) == 4
     assert close_excepted(state, by_id, some, at_ms=1) == 2
     assert close_excepted(state, by_id, every, at_ms=2) == 2
-    assert {kept.state for kept in state.list_alerts()} == {AlertState.CLOSED}
+    assert {kept.state for kept in state.alerts.list()} == {AlertState.CLOSED}

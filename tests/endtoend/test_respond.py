@@ -46,7 +46,7 @@ def keep_alert(state: Path, tenant: str) -> None:
         contain=("revoke_sessions", "disable_account"),
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
-        kept.put_alert(KeptAlert(alert, shown=True))
+        kept.alerts.put(KeptAlert(alert, shown=True))
 
 
 def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:

@@ -747,9 +747,9 @@ def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
     own = replace(part(0).alert, group=("ann", "1"))
     strange = replace(part(1).alert, evidence=("another record",))
     with closing(DetectionState(tmp_path / FILE_NAME)) as state, state.transaction():
-        state.add_matches(matches)
+        state.matches.add(matches)
         for one in (alert, own, strange):
-            state.put_alert(KeptAlert(one, shown=True))
+            state.alerts.put(KeptAlert(one, shown=True))
     found = read_alert(tmp_path, alert.id)
 
     assert [one.identity for one in found.matches] == [one.identity for one in matches]

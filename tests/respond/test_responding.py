@@ -367,12 +367,10 @@ def test_where_administrators_cannot_be_read_nobody_is_locked_out(tmp_path: Path
 
 def test_an_administrator_through_a_group_counts_as_one_whom_nobody_knows() -> None:
     """The account may be in that group; another one by name settles it."""
-    group = {"@odata.type": "#microsoft.graph.group", "id": "g"}
-    other = {"id": "o", "accountEnabled": True}
-    found = [
-        asyncio.run(why_not_lock_out(Administrators(members), "a"))
-        for members in ([group], [group, other], [group, {**other, "accountEnabled": False}], [])
-    ]
+    group: Document = {"@odata.type": "#microsoft.graph.group", "id": "g"}
+    other: Document = {"id": "o", "accountEnabled": True}
+    asked: list[list[Document]] = [[group], [group, other], [group, {**other, "accountEnabled": False}], []]
+    found = [asyncio.run(why_not_lock_out(Administrators(members), "a")) for members in asked]
 
     assert [one is None for one in found] == [False, True, False, True]
 
@@ -575,3 +573,17 @@ def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None
         assert {one.came for one in told} <= {Came.DONE, Came.ALREADY}
 
     in_scene(tmp_path, test, roles=needed)
+
+
+def test_a_rule_of_another_spelling_stays(tmp_path: Path) -> None:
+    """Two rules may be called alike but for their capitals: the owner's is not the intruder's."""
+
+    async def test(scene: Scene) -> None:
+        for name in ("Newsletter", "newsletter"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "newsletter"})
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["Newsletter"]
+
+    in_scene(tmp_path, test)

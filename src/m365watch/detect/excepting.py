@@ -36,7 +36,7 @@ def close_excepted(
     if not exceptions.every:
         return 0
     with state.transaction():
-        every = state.list_alerts()
+        every = state.alerts.list()
         standing = [kept.alert for kept in every if kept.state is not AlertState.CLOSED]
         found = {
             alert.id: verdict.reason
@@ -48,7 +48,9 @@ def close_excepted(
         left = [one for one in standing if one.id not in found]
         found |= _resting_on(known, left, state, rules, exceptions, now_ms=at_ms)
         for alert_id, reason in found.items():
-            state.set_state(alert_id, AlertState.CLOSED, reason=f"exception: {reason}", by=BY, at_ms=at_ms)
+            state.alerts.set_state(
+                alert_id, AlertState.CLOSED, reason=f"exception: {reason}", by=BY, at_ms=at_ms
+            )
     return len(found)
 
 
@@ -112,7 +114,7 @@ def _episode_of(state: DetectionState, rule: Rule, alert: Alert, *, now_ms: int)
     """The alert's matches, as far as they are still kept."""
     key = GroupKey(rule.id, alert.tenant, alert.group)
     reach_ms = reach_s(rule) * 1000
-    span = state.read_span(key, low_ms=alert.first_at_ms, high_ms=alert.last_at_ms, reach_ms=reach_ms)
+    span = state.matches.read_span(key, low_ms=alert.first_at_ms, high_ms=alert.last_at_ms, reach_ms=reach_ms)
     moment = Moment(now_ms, state.since_ms(alert.tenant) or 0)
     for episode in find_episodes(rule, span.matches, moment) if span.matches else ():
         if make_alert(rule, episode).id == alert.id:

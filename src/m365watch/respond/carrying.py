@@ -105,7 +105,13 @@ def _locked_out(operation: Remove, found: Document) -> str:
 
 
 def _is_wanted(operation: Remove, found: Document) -> bool:
-    return any(_text(_value(found, name)).casefold() == value.casefold() for name, value in operation.wanted)
+    return any(_is_called(value, name, _text(_value(found, name))) for name, value in operation.wanted)
+
+
+def _is_called(wanted: str, name: str, found: str) -> bool:
+    """Addresses are the same in either case; two things may be called alike but for their capitals."""
+    is_address = name.endswith(("email", "userPrincipalName"))
+    return found.casefold() == wanted.casefold() if is_address else found == wanted
 
 
 def _label(operation: Remove, found: Document) -> str:

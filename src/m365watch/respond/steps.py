@@ -70,7 +70,7 @@ class Remove:
     label: tuple[str, ...]
     """Properties that tell a person what is found; dotted."""
     wanted: tuple[tuple[str, str], ...] = ()
-    """Dotted properties and their values, compared without regard to case."""
+    """Dotted properties and their values: addresses in either case, all else exactly."""
     takes_all: bool = False
     """Whether all that is listed has to go."""
     subject: str = ""
