@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
+    from m365watch.detect.alert import Alert
     from m365watch.respond.reading import AlertFound
     from m365watch.respond.steps import Plan
 
@@ -62,9 +63,6 @@ def respond(
     Exit codes: 0 done; 1 some of it was not done, or has to be picked; 2 the configuration or the call is
     wrong, or there is no such alert.
     """
-    from m365watch.detecting import load_rules
-    from m365watch.respond.hands import beginnings_in
-    from m365watch.respond.plan import plan_response
     from m365watch.respond.reading import read_alert
 
     _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
@@ -78,14 +76,22 @@ def respond(
         raise typer.Exit(_undo(settings, found, given, yes=yes))
     if found.alert is None:
         raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    begun_by = beginnings_in(lambda: load_rules(settings.detections).by_id())
-    plan = plan_response(found.alert, found.matches, found.parts, begun_by=begun_by)
+    plan = _plan(settings, found.alert, found)
     for number in numbers or ():
         if number > len(plan.steps):
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
     if applies:
         raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
     _show(settings, plan, as_json=as_json)
+
+
+def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
+    from m365watch.detecting import load_rules
+    from m365watch.respond.hands import beginnings_in
+    from m365watch.respond.plan import plan_response
+
+    begun_by = beginnings_in(lambda: load_rules(settings.detections).by_id())
+    return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
 
 
 def _check_options(
