@@ -67,6 +67,7 @@ def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
         "title": step.title,
         "by_hand": step.is_by_hand,
         "can_be_undone": step.can_be_undone,
+        "asks_always": step.asks_always,
         "graph": [
             {"method": call.method, "url": f"{root}{call.path}", "body": call.body} for call in step.calls
         ],
@@ -79,4 +80,5 @@ def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
 def _way(step: Step) -> str:
     if step.is_by_hand:
         return "by hand"
-    return "can be undone" if step.can_be_undone else "cannot be undone"
+    told = "can be undone" if step.can_be_undone else "cannot be undone"
+    return f"{told}, never without your yes" if step.asks_always else told

@@ -15,7 +15,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
@@ -115,7 +115,7 @@ def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
     meant = [one for one in every if of_any.holds(one)]
     found = [one for one in meant if asked.holds(one)]
     hidden = Counter(one.alert.severity for one in meant if not asked.holds(one))
-    ranks = rank_alerts(one.alert for one in every)
+    ranks = rank_alerts((one.alert for one in every), closed=closed_of(every))
     found.sort(key=lambda one: (-one.alert.last_at_ms, one.alert.id))
     found.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     return AlertsFound(found, hidden)

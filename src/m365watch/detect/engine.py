@@ -335,7 +335,7 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            verdict = judge_exceptions(rule, episode, self.exceptions)
+            verdict = judge_exceptions(rule, episode, self.exceptions, self._by_id)
             shown = rule.alerts and not verdict.is_whole
             self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)

@@ -9,6 +9,13 @@ from typing import Literal
 from m365watch.values import dataclass
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
+GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
+"""The role's template id, which is the same in every tenant, and the id of its definition."""
+ADMINISTRATORS = (
+    f"/directoryRoles(roleTemplateId='{GLOBAL_ADMINISTRATOR}')/members"
+    "?$select=id,userPrincipalName,accountEnabled"
+)
+"""The path of those who hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +48,16 @@ class Revise:
     properties: Mapping[str, object]
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order."""
         before = (GraphCall("GET", self.subject),) if self.subject else ()
         look = GraphCall("GET", f"{self.path}?$select=id,{','.join(self.properties)}")
-        return (*before, look, GraphCall("PATCH", self.path, self.properties))
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, look, *others, GraphCall("PATCH", self.path, self.properties))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,15 @@ class Remove:
     """The path that takes it again by POST; empty where nothing takes it back."""
     restored: tuple[str, ...] = ()
     """The properties that are given back."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
         before = (GraphCall("GET", self.subject),) if self.subject else ()
-        return (*before, GraphCall("GET", self.listed), self.removal)
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, GraphCall("GET", self.listed), *others, self.removal)
 
 
 Operation = Act | Revise | Remove
@@ -93,6 +106,8 @@ class Step:
     permissions: tuple[str, ...] = ()
     """Application permissions of Graph that the operations need."""
     notes: tuple[str, ...] = ()
+    asks_always: bool = False
+    """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
 
     @property
     def is_by_hand(self) -> bool:

@@ -46,7 +46,7 @@ from m365watch.board.words import (
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
@@ -228,7 +228,7 @@ async def alerts(view: View, sources: Sources) -> Shape:
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
     for kept in found:
         rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
-    ranks = rank_alerts(one.alert for one in found)
+    ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
     ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
     ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
     grid = Grid(
