@@ -92,28 +92,6 @@ def remove_site_admin(clues: Clues) -> list[Step]:
     ]
 
 
-def restore_sharing_policy(clues: Clues) -> list[Step]:
-    """The site, or the organisation, shares with nobody outside until somebody has looked."""
-    sites = clues.entity("site")
-    lines = [
-        f"Set-SPOSite -Identity {powershell(site)} -SharingCapability Disabled"
-        for site in sites
-        if site.startswith("https://")
-    ]
-    return [
-        Step(
-            "restore_sharing_policy",
-            "Put the sharing policy back",
-            powershell=(
-                *lines,
-                "Get-SPOTenant | Format-List SharingCapability,DefaultSharingLinkType",
-                "Set-SPOTenant -SharingCapability ExistingExternalUserSharingOnly",
-            ),
-            notes=(_SHAREPOINT_ONLY, "The alert's record has the values before and after."),
-        )
-    ]
-
-
 def restore_files(clues: Clues) -> list[Step]:
     """What was deleted is in the recycle bin for 93 days; what was encrypted has versions."""
     who = next((one.name for one in clues.accounts), "")
