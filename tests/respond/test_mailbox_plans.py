@@ -162,8 +162,8 @@ def granted(operation: str = "Add-MailboxPermission", **parameters: str) -> Reco
             granted(User="cyd", AccessRights="ReadPermission, ChangeOwner"),
             "Take ReadPermission and ChangeOwner on bea away from cyd",
             (
-                "Remove-MailboxPermission -Identity 'bea' -User 'cyd' -AccessRights ReadPermission,ChangeOwner"
-                " -Confirm:$false"
+                "Remove-MailboxPermission -Identity 'bea' -User 'cyd'"
+                " -AccessRights ReadPermission,ChangeOwner -Confirm:$false"
             ),
         ),
         (
