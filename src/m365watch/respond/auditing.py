@@ -10,7 +10,7 @@ from m365watch.respond.steps import Step
 _WORD = "restore_audit"
 _IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled,AdminAuditLogEnabled"
 _LATE = "It takes up to an hour until records come again; what was not written is lost."
-_LOGS = {
+_SWITCHES = {
     "UnifiedAuditLogIngestionEnabled": "the audit log of the organisation",
     "AdminAuditLogEnabled": "Exchange's own log of what administrators do",
 }
@@ -26,20 +26,20 @@ def restore_audit(clues: Clues) -> list[Step]:
         case "set-organizationconfig":
             return [_mailboxes_of_all()]
         case "set-adminauditlogconfig":
-            off = [one for one in _LOGS if clues.has(f"Parameters.{one}")]
-            return [_log(one) for one in off or ["UnifiedAuditLogIngestionEnabled"]]
+            off = [one for one in _SWITCHES if clues.has(f"Parameters.{one}")]
+            return [_switch(one) for one in off or ["UnifiedAuditLogIngestionEnabled"]]
         case "":
             boxes = [step(one) for one in clues.entity("mailbox") for step in (_mailbox, _bypass)]
-            return [_log("UnifiedAuditLogIngestionEnabled"), _mailboxes_of_all(), *boxes]
+            return [_switch("UnifiedAuditLogIngestionEnabled"), _mailboxes_of_all(), *boxes]
         case _:
             look = "See that the audit log of the organisation is on"
             return [Step(_WORD, look, powershell=(_IS_ON,), notes=(EXCHANGE_ONLY,))]
 
 
-def _log(switch: str) -> Step:
+def _switch(switch: str) -> Step:
     return Step(
         _WORD,
-        f"Switch {_LOGS[switch]} on",
+        f"Switch {_SWITCHES[switch]} on",
         powershell=(f"Set-AdminAuditLogConfig -{switch} $true", _IS_ON),
         notes=(EXCHANGE_ONLY, _LATE),
     )
