@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from m365watch.instants import ms_of
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
@@ -175,8 +176,8 @@ def erase(
 
 
 def _naming(asked: Asked, person: Person) -> Naming:
-    low_ms = 0 if asked.start is None else round(asked.start.timestamp() * 1000)
-    high_ms = FAR_MS if asked.end is None else round(asked.end.timestamp() * 1000)
+    low_ms = 0 if asked.start is None else ms_of(asked.start)
+    high_ms = FAR_MS if asked.end is None else ms_of(asked.end)
     return Naming(person.is_mentioned, low_ms, high_ms)
 
 

@@ -9,6 +9,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from shlex import quote
 
+from m365watch.instants import ms_of
 from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
@@ -251,7 +252,7 @@ class Sources:
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
         assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
-        now_ms = round(view.now.timestamp() * 1000)
+        now_ms = ms_of(view.now)
         with suppress(OutputUnusable):
             return await asyncio.to_thread(
                 who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
@@ -291,7 +292,7 @@ class Sources:
             state,
             reason=reason,
             by=view.access.name,
-            at_ms=round(view.now.timestamp() * 1000),
+            at_ms=ms_of(view.now),
         )
         await asyncio.to_thread(bring_by_hand, self.settings, clock=self.clock)
         return changed
@@ -316,7 +317,7 @@ class Sources:
         """How the targets of notifications stand, for who may see every tenant."""
         assert view.access.tenants is None  # noqa: S101 - the panel asks before
         names = {one.name for one in self.settings.detections.targets}
-        now_ms = round(view.now.timestamp() * 1000)
+        now_ms = ms_of(view.now)
         found = await asyncio.to_thread(read_standings, self.settings.state_directory, names, now_ms=now_ms)
         return found.figures
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.instants import ms_of
 from m365watch.cli.alerts_notify import notify
 from m365watch.cli.configuration import (
     CollectorOption,
@@ -171,7 +172,7 @@ def show(
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     kept = _found(settings, alert)
     evidence = find_evidence(settings.lake_directory, kept.alert)
-    now_ms = round(SystemClock().now().timestamp() * 1000)
+    now_ms = ms_of(SystemClock().now())
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
     related = desk.find_related(_file_of(settings), kept.alert)
@@ -390,7 +391,7 @@ def _asked(
         not_rules=tuple(not_rules or ()),
         entity=entity or "",
         tenants=frozenset(one.lower() for one in tenants or ()),
-        since_ms=round(since.timestamp() * 1000),
+        since_ms=ms_of(since),
     )
     if names := [one for one in (rule, *(not_rules or ())) if one]:
         _refuse_unknown_rules(settings, names)
@@ -447,7 +448,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
             state,
             reason=clean_text(reason),
             by=clean_text(by or "") or _this_user(),
-            at_ms=round(now.timestamp() * 1000),
+            at_ms=ms_of(now),
         )
     except desk.NoSuchAlert as error:
         raise typer.BadParameter(str(error)) from None

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from m365watch.instants import ms_of
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.case_faults import check_record, check_settings
@@ -259,8 +260,8 @@ def find_alerts(
     for record, header in zip(records, headers_of(records), strict=True):
         matches += matcher.match(record, told, header=header)
         at = read_instant(header.CreationTime)
-        times += [round(at.timestamp() * 1000)] if at is not None else []
-    now_ms = round(now.timestamp() * 1000) if now is not None else max(times, default=0) + _DAY_MS
+        times += [ms_of(at)] if at is not None else []
+    now_ms = ms_of(now) if now is not None else max(times, default=0) + _DAY_MS
     return judge_all(
         rules,
         matches,

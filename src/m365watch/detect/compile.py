@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 import re2
 
+from m365watch.instants import ms_of
 from m365watch.detect.condition import (
     ORDERS,
     Compared,
@@ -353,11 +354,6 @@ def read_ms(text: str) -> int | None:
 def _slow_ms(text: str) -> int | None:
     found = read_instant(text)
     return None if found is None else ms_of(found)
-
-
-def ms_of(at: datetime) -> int:
-    """An instant in milliseconds since 1970."""
-    return round(at.timestamp() * 1000)
 
 
 def _part_of(at: datetime, part: TimePart) -> int:

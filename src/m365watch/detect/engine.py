@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from m365watch.instants import ms_of
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
@@ -121,7 +122,7 @@ class Engine:
             return []
         try:
             with self.state.transaction():
-                work = Work(_ms(now), self._rank)
+                work = Work(ms_of(now), self._rank)
                 records = self._find(portions, work)
                 self._judge(work)
                 self._pending.keep(self.state)
@@ -164,7 +165,7 @@ class Engine:
         Raises: OutputUnavailable: nothing of it counts.
         """
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             due = self._due(work.now_ms)
             for key in self.state.list_groups(due, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
@@ -180,7 +181,7 @@ class Engine:
         if not self._pending:
             return []
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             self._judge_pending(work)
         self._pending.clear()
         return self._count(work)
@@ -453,7 +454,3 @@ def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
 
 def _overlaps(one: Alert, other: Alert) -> bool:
     return one.first_at_ms <= other.last_at_ms and other.first_at_ms <= one.last_at_ms
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

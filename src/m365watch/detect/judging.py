@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
+from m365watch.instants import instant_of_ms
+from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import counts_mailboxes, mailboxes_apart
@@ -327,7 +328,7 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
 
 
 def _shown_at(at_ms: int) -> str:
-    return f"{instant_of(at_ms):%Y-%m-%d %H:%M:%S}Z"
+    return f"{instant_of_ms(at_ms):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _of_group(rule: Rule, match: Match, name: str) -> str:

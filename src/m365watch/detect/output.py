@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import structlog
 
+from m365watch.instants import ms_of
 from m365watch.clock import Clock
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import close_excepted
@@ -189,7 +190,7 @@ class DetectionOutput:
 
     def _close_excepted(self, engine: Detects) -> None:
         by_id = {rule.id: rule for rule in engine.rules}
-        at_ms = round(self._clock.now().timestamp() * 1000)
+        at_ms = ms_of(self._clock.now())
         count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
         if count:
             noun = "open alert" if count == 1 else "open alerts"

@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus
 import duckdb
 import msgspec
 
+from m365watch.instants import instant_of_us
 from m365watch.errors import LakeUnusable
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
@@ -138,5 +139,5 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
 def _deed_of(row: Sequence[object]) -> Deed:
     at_us, *others = row
     given = {name: "" if value is None else value for name, value in zip(_TEXTS, others, strict=True)}
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(str(at_us)))
+    time = instant_of_us(int(str(at_us)))
     return Deed(time=time, **given)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from m365watch.instants import ms_of
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import Wishes
 from m365watch.defects import defect_of
@@ -219,7 +220,7 @@ class TargetTurns:
         self._woken.clear()
 
     def _now_ms(self) -> int:
-        return round(self._clock.now().timestamp() * 1000)
+        return ms_of(self._clock.now())
 
 
 def _trouble_of(error: CollectorError) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
+from m365watch.instants import ms_of
 from m365watch.board.access import Access
 from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
 from m365watch.board.api.parameters import one_of
@@ -136,7 +137,7 @@ def _targets(sources: Sources) -> tuple[TargetFigures, ...]:
     if not detections.enabled or not detections.targets:
         return ()
     names = {one.name for one in detections.targets}
-    now_ms = round(sources.clock.now().timestamp() * 1000)
+    now_ms = ms_of(sources.clock.now())
     return tuple(read_standings(sources.settings.state_directory, names, now_ms=now_ms).figures)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from m365watch.instants import ms_of
 from m365watch.board.access import Role
 from m365watch.board.attack import tactic_words
 from m365watch.board.lake_reader import Row
@@ -235,15 +236,11 @@ async def history(view: View, sources: Sources) -> Shape:
         tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
         step = deed.step.replace("_", " ").capitalize()
         words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
-        rows.append((_ms(deed.at), Said(words, instant(_ms(deed.at)), deed.error, tone)))
+        rows.append((ms_of(deed.at), Said(words, instant(ms_of(deed.at)), deed.error, tone)))
     first = Said("First of its records", instant(kept.alert.first_at_ms), tone="muted")
     last = Said("Last of its records", instant(kept.alert.last_at_ms), tone="muted")
     rows += [(kept.alert.first_at_ms, first), (kept.alert.last_at_ms, last)]
     return Listing([said for _, said in sorted(rows, key=lambda one: -one[0])])
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
 
 
 PAGE = Page(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from m365watch.instants import instant_of_ms
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
 from m365watch.board.narrowing import NOT, is_one_of
 from m365watch.board.panels import Page, Panel
@@ -237,7 +237,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
 
 def instant(at_ms: int) -> str:
     """An instant in UTC, short."""
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%m-%d %H:%M}"
+    return f"{instant_of_ms(at_ms):%m-%d %H:%M}"
 
 
 async def about(view: View, sources: Sources) -> Shape:
