@@ -410,7 +410,7 @@ def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
     from m365watch.detecting import load_rules
 
     kept = desk.list_alerts(_file_of(settings), desk.AlertsAsked())
-    unknown = [name for name in names if not any(desk.is_of_rule(one.alert, name) for one in kept)]
+    unknown = [name for name in names if not any(one.alert.is_of_rule(name) for one in kept)]
     if not unknown:
         return
     rules = [*load_rules(settings.detections).rules, make_risk_rule()]

@@ -101,6 +101,11 @@ class Alert:
         """All entities of that kind."""
         return tuple(value for name, value in self.entities if name == kind)
 
+    def is_of_rule(self, name: str) -> bool:
+        """Whether its rule is the one that is named: by its number, its id or a part of its title."""
+        wanted = name.lower()
+        return wanted in (self.rule_id.lower(), self.detection.lower()) or wanted in self.title.lower()
+
 
 def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str) -> AlertId:
     """The alert's id: the same for the same rule, group and first evidence, whatever else is known."""

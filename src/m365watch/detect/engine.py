@@ -30,6 +30,7 @@ from m365watch.detect.judging import (
     judge_exceptions,
     links_of,
     make_alert,
+    noted,
     period_of,
     reach_s,
     sources_first,
@@ -313,7 +314,7 @@ class Engine:
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, _noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
+        found = [(episode, noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)
@@ -335,7 +336,7 @@ class Engine:
             taken |= {kept.alert.id for kept in formers}
             verdict = judge_exceptions(rule, episode, self.exceptions)
             shown = rule.alerts and not verdict.is_whole
-            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
+            self._settle(noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
@@ -446,10 +447,6 @@ def _settled_ms(rule: Rule, now_ms: int) -> int:
     """Until when the rule can say something by now; what comes later is told when its period is over."""
     period_ms = period_of(rule) * 1000
     return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
-
-
-def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
-    return replace(alert, notes=(*alert.notes, *notes)) if notes else alert
 
 
 def _overlaps(one: Alert, other: Alert) -> bool:
