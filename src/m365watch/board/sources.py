@@ -236,22 +236,21 @@ class Sources:
             if self.has_alerts:
                 raise
             return None
-        is_theirs = view.tenants is None or kept.alert.tenant.lower() in view.tenants
-        return alert_for(view, kept) if is_theirs else None
+        return alert_for(view, kept) if view.sees(kept.alert.tenant) else None
 
     async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
 
     async def list_related(self, view: View, kept: KeptAlert) -> list[Alert]:
         """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         return await asyncio.to_thread(find_related, self._alert_file, kept.alert)
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         now_ms = ms_of(view.now)
         with suppress(OutputUnusable):
             return await asyncio.to_thread(
@@ -261,7 +260,7 @@ class Sources:
 
     async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
         """What was done over Graph to contain such an alert."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         if not view.access.sees_contents:
             return []
         journal = Journal(self.settings.state_directory)
@@ -271,7 +270,7 @@ class Sources:
         """What would contain such an alert. Raises: OutputUnusable."""
         if not view.access.sees_contents:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
         return plan_response(found.alert or kept.alert, found.matches, found.parts)
 
@@ -347,8 +346,7 @@ class Sources:
             if self.has_ledger:
                 raise
             return None
-        tenants = view.tenants
-        return [one for one in progress.feeds if tenants is None or one.feed.tenant_id.lower() in tenants]
+        return [one for one in progress.feeds if view.sees(one.feed.tenant_id)]
 
     @property
     def has_ledger(self) -> bool:
@@ -366,8 +364,7 @@ class Sources:
             if self.has_ledger:
                 raise
             return []
-        tenants = view.tenants
-        return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]
+        return [one for one in every if view.sees(one.tenant_id)]
 
 
 async def _nothing() -> AsyncIterator[list[tuple[Hit, bytes]]]:

@@ -27,11 +27,10 @@ _DOMAINS = Query(
 
 async def name_tenants(view: View, sources: Sources) -> Names:
     """The names of the tenants that the view may have, as far as something says them; no two are the same."""
-    tenants = view.access.tenants
     inputs = {
         one.tenant_id.lower(): one.input_name
         for one in sources.settings.tenants
-        if tenants is None or one.tenant_id.lower() in tenants
+        if view.access.sees(one.tenant_id)
     }
     everything = replace(view, narrowing=NOT_NARROWED, range=read_range({}, now=view.now), options=())
     domains: dict[str, str] = {}
