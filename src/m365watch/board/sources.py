@@ -14,7 +14,8 @@ from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
-from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Query, Row
+from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
+from m365watch.board.planning import Query
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import is_narrow, queue_url
 from m365watch.board.pages.health_words import feed_words, names_of
