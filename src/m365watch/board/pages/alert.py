@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from m365watch.board.words import workload_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
-from m365watch.respond.steps import GraphCall, Step
+from m365watch.respond.steps import Step, graph_url_of
 
 _DAYS_S = 8 * DAY_S
 """Longer than any rule joins what belongs together."""
@@ -178,10 +177,7 @@ async def containment(view: View, sources: Sources) -> Shape:
     if kept is None:
         return Listing([], empty=_none_for(view))
     plan = await sources.plan_for(view, kept)
-    graph_url = next(
-        (one.cloud.graph_url for one in sources.settings.tenants if one.tenant_id == plan.tenant),
-        "https://graph.microsoft.com",
-    )
+    graph_url = graph_url_of(sources.settings, plan.tenant)
     rows = [_step(number, step, graph_url) for number, step in enumerate(plan.steps, 1)]
     if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
         carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
@@ -201,16 +197,10 @@ async def containment(view: View, sources: Sources) -> Shape:
 
 
 def _step(number: int, step: Step, graph_url: str) -> Said:
-    way = "by hand" if step.is_by_hand else "can be undone" if step.can_be_undone else "cannot be undone"
-    calls = [_call(one, graph_url) for one in step.calls]
+    calls = [one.line(graph_url) for one in step.calls]
     return Said(
-        f"{number}. {step.title}", at=way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
+        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
     )
-
-
-def _call(call: GraphCall, graph_url: str) -> str:
-    body = "" if call.body is None else " " + json.dumps(call.body)
-    return f"{call.method} {graph_url.rstrip('/')}/v1.0{call.path}{body}"
 
 
 async def history(view: View, sources: Sources) -> Shape:
