@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 import duckdb
 import msgspec
 
-from m365watch.instants import instant_of_us
+from m365watch.instants import instant_of_us, us_of
 from m365watch.errors import LakeUnusable
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
@@ -108,7 +108,7 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
     if not files:
         return []
     conditions = ["epoch_us(time) >= $start", "epoch_us(time) < $end"]
-    ends = {name: round(at.timestamp() * 1e6) for name, at in (("start", asked.start), ("end", asked.end))}
+    ends = {name: us_of(at) for name, at in (("start", asked.start), ("end", asked.end))}
     bound: dict[str, object] = {"files": files, **ends}
     lists: tuple[tuple[str, Sequence[str]], ...] = (
         ("lower(name)", asked.names),
