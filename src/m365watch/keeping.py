@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from m365watch.instants import ms_of
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
@@ -21,6 +20,7 @@ from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
+from m365watch.instants import ms_of
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks

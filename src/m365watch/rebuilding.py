@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from m365watch.instants import instant_of_ms, ms_of
 from m365watch.clock import Clock
 from m365watch.detect.engine import ALERTS_KEPT_MS, HORIZON_MS, Engine
 from m365watch.detect.exceptions import Exceptions
@@ -33,6 +32,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.durable import sync_file, sync_folder
 from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable
+from m365watch.instants import instant_of_ms, ms_of
 from m365watch.lake.alerts import read_alerts
 from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason

@@ -233,7 +233,7 @@ def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path)
 
 
 def test_no_option_takes_a_secret() -> None:
-    """What a command is called with is seen by everybody on the machine: a file holds it, or stdin brings it."""
+    """Everybody on the machine sees what a command is called with: a file holds it, or stdin brings it."""
     named = {
         f"{path} {name}": option.type.name
         for path, command in every_command()

@@ -120,7 +120,7 @@ async def run_without_devo(scene: DevoScene) -> Ended:
 
 
 def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
-    """Not at Devo, in the lake's columns, files, on the console, in a queue, in what rules keep, or in a line.
+    """Not at Devo, in the lake's columns, files, on the console, in a queue, in what rules keep, in a line.
 
     What no JSON is cannot be masked: no output has it, and quarantine keeps it as it was served.
     """

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import structlog
 
-from m365watch.instants import instant_of_us, us_of
 from m365watch.announcements.known import Known, Told, datetime_of, find_news, known_of
 from m365watch.announcements.urls import Kind
 from m365watch.errors import (
@@ -25,6 +24,7 @@ from m365watch.errors import (
     WindowRefused,
 )
 from m365watch.feed.polling import Poller, PollMeans, PollSettings
+from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger.bounds import HORIZON
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.recovery.kept import KEPT_LIFE, KeptPages

@@ -9,7 +9,6 @@ from dataclasses import field, replace
 from pathlib import Path
 from shlex import quote
 
-from m365watch.instants import ms_of
 from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
@@ -42,6 +41,7 @@ from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer

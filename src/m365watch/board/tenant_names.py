@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from m365watch.board.planning import Query
 from m365watch.board.narrowing import NOT_NARROWED
+from m365watch.board.planning import Query
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import read_range
 from m365watch.board.view import View

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.instants import ms_of
 from m365watch.cli.alerts_notify import notify
 from m365watch.cli.configuration import (
     CollectorOption,
@@ -22,6 +21,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
+from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings

@@ -18,7 +18,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.instants import instant_of_ms
 from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
@@ -30,6 +29,7 @@ from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.naming import who
+from m365watch.instants import instant_of_ms
 
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord

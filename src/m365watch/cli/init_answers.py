@@ -9,11 +9,11 @@ from pathlib import Path
 
 import typer
 
-from m365watch.config.keyrings import is_reference
-from m365watch.config.mistakes import SECRET_KEYS
 from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret
 from m365watch.config.authoring import Answers
 from m365watch.config.clouds import CLOUDS, parse_base_url
+from m365watch.config.keyrings import is_reference
+from m365watch.config.mistakes import SECRET_KEYS
 from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
 from m365watch.model import Service
 from m365watch.values import dataclass

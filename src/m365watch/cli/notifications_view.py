@@ -77,7 +77,8 @@ def _aside_lines(name: str, aside: Sequence[Aside]) -> list[Text]:
     head = f"  {count(len(aside), 'notification')} refused; tried again with `alerts notify {name} --again`:"
     lines = [whole_line(head, style="yellow")]
     for one in aside[:ASIDE_SHOWN_MAX]:
-        what = f"{moment(instant_of_ms(one.at_ms))} {plain(one.reason)}: {plain(subject_of(one.notification))}"
+        when = moment(instant_of_ms(one.at_ms))
+        what = f"{when} {plain(one.reason)}: {plain(subject_of(one.notification))}"
         lines.append(whole_line(f"  {what}; `{command_of(one.notification)}`"))
     return lines
 

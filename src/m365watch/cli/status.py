@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.instants import ms_of
 from m365watch.cli.alive import WITHIN_MINUTES, alive_line
 from m365watch.cli.configuration import (
     CollectorOption,
@@ -20,6 +19,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
     from m365watch.cli.status_view import Standing

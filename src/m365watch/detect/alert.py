@@ -9,8 +9,8 @@ from typing import NewType
 
 import msgspec
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.severity import Severity
+from m365watch.instants import instant_of_ms
 from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)

@@ -22,7 +22,6 @@ from typing import Any
 
 import yaml
 
-from m365watch.instants import ms_of
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.case_faults import check_record, check_settings
@@ -39,6 +38,7 @@ from m365watch.detect.matching import Matcher
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
+from m365watch.instants import ms_of
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 

@@ -16,7 +16,6 @@ from ipaddress import IPv4Network, IPv6Network
 
 import re2
 
-from m365watch.instants import ms_of
 from m365watch.detect.condition import (
     ORDERS,
     Compared,
@@ -42,6 +41,7 @@ from m365watch.detect.condition import (
 from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.derived.operation import normalise_operation, spell_operation
 from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
+from m365watch.instants import ms_of
 
 Predicate = Callable[[View], bool]
 TextTest = Callable[[str], bool]

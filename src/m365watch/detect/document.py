@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.instants import instant_of_ms
 
 
 def _says(text: str) -> msgspec.Meta:

@@ -6,9 +6,9 @@ import sqlite3
 from datetime import date
 from typing import NamedTuple
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.alert import AlertId
 from m365watch.detect.kept import KeptAlert, kept_of
+from m365watch.instants import instant_of_ms
 
 DAY_MS = 86_400_000
 

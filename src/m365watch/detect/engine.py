@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from m365watch.instants import ms_of
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
@@ -47,6 +46,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
+from m365watch.instants import ms_of
 
 HORIZON_MS = 8 * DAY_MS
 """What is older than this takes no part any more: the feed serves 7 days, newest first."""

@@ -20,8 +20,8 @@ from dataclasses import field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
-from m365watch.instants import ms_of
 from m365watch.detect.rule import Rule
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 

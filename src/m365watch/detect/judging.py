@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
@@ -28,6 +27,7 @@ from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
+from m365watch.instants import instant_of_ms
 from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import structlog
 
-from m365watch.instants import ms_of
 from m365watch.clock import Clock
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import close_excepted
@@ -34,6 +33,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.instants import ms_of
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
 

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.fs
 from deltalake import DeltaTable
 
-from m365watch.instants import instant_of_ms, ms_of
 from m365watch.clock import Clock
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.due import Due
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import LakeHeld, LakeUnusable, OutputUnavailable
+from m365watch.instants import instant_of_ms, ms_of
 from m365watch.lake.files import hold_lake, list_files, open_table, read_chunks, replace_files
 from m365watch.lake.kernels import drop_listed
 from m365watch.lake.parquet import FRESH, Part, write_part

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote_plus
 
 import duckdb
 import msgspec
 
-from m365watch.instants import instant_of_us, us_of
 from m365watch.errors import LakeUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed

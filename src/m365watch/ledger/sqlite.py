@@ -12,8 +12,8 @@ from pathlib import Path
 
 import xxhash
 
-from m365watch.instants import instant_of_us, us_of
 from m365watch.errors import LedgerUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover

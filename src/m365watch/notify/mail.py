@@ -7,8 +7,8 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from html import escape
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.extension import Severity
+from m365watch.instants import instant_of_ms
 from m365watch.notify.tidings import OVER, Notification
 from m365watch.notify.words import (
     command_of,

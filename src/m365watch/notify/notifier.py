@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import structlog
 
-from m365watch.instants import ms_of
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
 from m365watch.errors import CollectorError
+from m365watch.instants import ms_of
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
 from m365watch.notify.looking import list_figures
 from m365watch.notify.rows import FILE_NAME

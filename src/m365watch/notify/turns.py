@@ -9,11 +9,11 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from m365watch.instants import ms_of
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import Wishes
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Unavailable, Unreachable
+from m365watch.instants import ms_of
 from m365watch.notify.deciding import GATHER_MS, Move, choose
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sender, Sent

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from m365watch.instants import instant_of_ms
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import AlertState
 from m365watch.detect.naming import list_kinds, who
+from m365watch.instants import instant_of_ms
 from m365watch.notify.tidings import Digest, Notification, Standing, Tiding
 
 SUBJECT_CHARACTERS_MAX = 180

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -20,9 +19,9 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import xxhash
 
-from m365watch.instants import instant_of_us, us_of
 from m365watch.durable import put_file, sync_folder
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.records.split import split_blob
 

@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 import msgspec
 import structlog
 
-from m365watch.instants import instant_of_us, us_of
 from m365watch.clock import Clock
 from m365watch.errors import ContentLost, OutputUnavailable
 from m365watch.feed.source import SourceMeans
+from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.scan import TooMany
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.values import dataclass
@@ -189,7 +189,5 @@ def content_id_of(span: Window) -> str:
 
 def span_of(blob: BlobRef) -> Window:
     """The span that a slice's content id names."""
-    start, end = (
-        instant_of_us(int(part)) for part in blob.content_id.removeprefix(PREFIX).split(":")
-    )
+    start, end = (instant_of_us(int(part)) for part in blob.content_id.removeprefix(PREFIX).split(":"))
     return Window(start, end)

@@ -18,11 +18,11 @@ from m365watch.board.api.problems import BODY_WRONG, NOT_THERE, UNAVAILABLE, Ref
 from m365watch.board.scopes import Scope
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.instants import instant_of_ms
 from m365watch.detect.desk import AlertClosed, AlertsAsked, NoSuchAlert
 from m365watch.detect.document import AlertDocument, document_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.instants import instant_of_ms
 
 LIMIT, LIMIT_MAX = 100, 500
 

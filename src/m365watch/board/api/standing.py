@@ -10,7 +10,6 @@ from typing import Annotated
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
-from m365watch.instants import ms_of
 from m365watch.board.access import Access
 from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
 from m365watch.board.api.parameters import one_of
@@ -20,6 +19,7 @@ from m365watch.board.sources import Sources
 from m365watch.config.settings import Settings
 from m365watch.errors import CollectorError
 from m365watch.inspection import read_configuration, read_expiry, read_latency, read_status
+from m365watch.instants import ms_of
 from m365watch.metrics import MEDIA_TYPE, metrics_text
 from m365watch.notify.looking import TargetFigures, read_standings
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from m365watch.instants import ms_of
 from m365watch.board.access import Role
 from m365watch.board.attack import tactic_words
 from m365watch.board.lake_reader import Row
@@ -27,6 +26,7 @@ from m365watch.board.words import workload_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
+from m365watch.instants import ms_of
 from m365watch.respond.steps import Step, graph_url_of
 
 _DAYS_S = 8 * DAY_S

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from m365watch.instants import instant_of_ms
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
 from m365watch.board.narrowing import NOT, is_one_of
 from m365watch.board.panels import Page, Panel
@@ -31,6 +30,7 @@ from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.ranking import rank_alerts
+from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
 SHOWN_MAX = 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from m365watch.instants import instant_of_ms
 from m365watch.board.ledger_reader import list_latency, list_outputs, list_throttling, sees_every_tenant
 from m365watch.board.pages.health_words import NO_LEDGER, ago_cell, counted_cell, sentence
 from m365watch.board.series import chart_of
@@ -17,6 +16,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.config.settings import DETECTIONS
 from m365watch.detect.standing import DetectionStanding
+from m365watch.instants import instant_of_ms
 from m365watch.monitor.latency import Histogram, Step
 from m365watch.monitor.throttling import HOURS_KEPT
 from m365watch.notify.looking import TargetFigures

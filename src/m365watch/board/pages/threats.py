@@ -8,8 +8,8 @@ from typing import Any
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
-from m365watch.board.planning import Query
 from m365watch.board.panels import Page, Panel
+from m365watch.board.planning import Query
 from m365watch.board.queries import threats
 from m365watch.board.queries.counting import added
 from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
