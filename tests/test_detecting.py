@@ -108,7 +108,7 @@ def count_records(settings: Settings) -> int:
 
 def count_alerts(settings: Settings) -> int:
     state = DetectionState(settings.state_directory / "detections.sqlite")
-    found = len(state.list_alerts())
+    found = len(state.alerts.list())
     state.close()
     return found
 

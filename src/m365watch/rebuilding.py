@@ -122,7 +122,7 @@ class Rebuild:
             if not plan.is_complete:
                 self._replay(state, plan)
                 self._finish(state, plan, remembered)
-            alerts = len(state.list_alerts())
+            alerts = len(state.alerts.list())
         finally:
             state.close()
         self._put_in_place()
@@ -153,7 +153,7 @@ class Rebuild:
         except OutputUnusable:
             return []
         try:
-            return state.list_alerts()
+            return state.alerts.list()
         except sqlite3.Error:
             return []
         finally:
@@ -238,7 +238,7 @@ class Rebuild:
         end_ms = round(plan.end_s * 1000)
         with state.transaction():
             restore_alerts(state, remembered, trusted_from_ms=end_ms - HORIZON_MS)
-            state.forget_alerts(before_ms=end_ms - ALERTS_KEPT_MS)
+            state.alerts.forget(before_ms=end_ms - ALERTS_KEPT_MS)
             state.write("batch", "0")
             state.write(PLAN, msgspec.json.encode(msgspec.structs.replace(plan, is_complete=True)).decode())
 

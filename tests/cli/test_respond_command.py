@@ -59,8 +59,8 @@ def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:
         values={"Parameters.Name": rule_name},
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
-        kept.add_matches([match])
-        kept.put_alert(KeptAlert(alert, shown=True))
+        kept.matches.add([match])
+        kept.alerts.put(KeptAlert(alert, shown=True))
 
 
 def run(config: Path, *arguments: str) -> tuple[int, str, str]:

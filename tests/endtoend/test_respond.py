@@ -18,7 +18,12 @@ from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 ANN = "ann@contoso.example"
-ROLES = ["User.EnableDisableAccount.All", "User.Read.All", "User.RevokeSessions.All"]
+ROLES = [
+    "RoleManagement.Read.Directory",
+    "User.EnableDisableAccount.All",
+    "User.Read.All",
+    "User.RevokeSessions.All",
+]
 ALERT = "abcd" + "0" * 28
 
 
@@ -41,7 +46,7 @@ def keep_alert(state: Path, tenant: str) -> None:
         contain=("revoke_sessions", "disable_account"),
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
-        kept.put_alert(KeptAlert(alert, shown=True))
+        kept.alerts.put(KeptAlert(alert, shown=True))
 
 
 def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:

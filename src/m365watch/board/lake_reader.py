@@ -257,11 +257,12 @@ class FactsReader:
         )
         hours: list[int] = []
         found = 0
-        for hour, count in self._read(connection, snapshot, view, asked, {}):
-            if found >= query.newest:
-                break
-            hours.append(hour)
-            found += count
+        for part in newest_first(snapshot):
+            for hour, count in self._read(connection, part, view, asked, {}):
+                if found >= query.newest:
+                    return joined(hours)
+                hours.append(hour)
+                found += count
         return joined(hours)
 
     def _read(

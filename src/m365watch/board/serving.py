@@ -26,7 +26,7 @@ from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.api.serving import Api
 from m365watch.board.configuring.acting import Configuring
-from m365watch.board.exporting import csv_of
+from m365watch.board.exporting import csv_of, refuse_unread
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news, until
 from m365watch.board.meaning import meant
@@ -175,7 +175,7 @@ class Board:
         try:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
-            return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
+            return self._html("trouble.html", what=error.what, fix=error.fix)
         except Left:
             return Response(status_code=499)
         except Exception as error:  # noqa: BLE001 - one panel's defect is no other's
@@ -188,8 +188,8 @@ class Board:
         view, page, panel = self._asked(request)
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
-        if view.unread:  # a file has no heading that could say so
-            return PlainTextResponse(f"{'; '.join(view.unread)}\n", status_code=400)
+        if (refusal := refuse_unread(view)) is not None:
+            return refusal
         try:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:

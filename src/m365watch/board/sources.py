@@ -50,6 +50,7 @@ from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
+from m365watch.respond.hands import beginnings_in
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import read_alert
@@ -273,7 +274,11 @@ class Sources:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.sees(kept.alert.tenant)  # noqa: S101
         found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
-        return plan_response(found.alert or kept.alert, found.matches, found.parts)
+        alert = found.alert or kept.alert
+        # Only what nothing but its time joins has to know with which rules it begins.
+        rules = {} if alert.group else await self.list_rules()
+        begun_by = beginnings_in(lambda: rules)
+        return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

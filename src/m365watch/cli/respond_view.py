@@ -59,6 +59,7 @@ def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
         "title": step.title,
         "by_hand": step.is_by_hand,
         "can_be_undone": step.can_be_undone,
+        "asks_always": step.asks_always,
         "graph": [
             {"method": call.method, "url": call.url(graph_url), "body": call.body} for call in step.calls
         ],

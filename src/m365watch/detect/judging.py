@@ -261,19 +261,41 @@ def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[st
     return [one for one in values if one.lower() in (of_group, *meant)] or meant
 
 
-def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
-    """What the exceptions say of the episode, record by record."""
+def judge_exceptions(
+    rule: Rule, episode: Episode, exceptions: Exceptions, rules: Mapping[str, Rule] = NO_RULES
+) -> Verdict:
+    """What the exceptions say of the episode, record by record; `rules` by their ids, for what it joins."""
+    if not exceptions.every:
+        return NO_VERDICT
+    verdict = _judge_by_its_names(rule, episode, exceptions)
+    if verdict.is_whole or rule.correlation is None:
+        return verdict
+    reasons = [why_excepted(match, exceptions, rules) for match in episode.matches]
+    return Verdict(reasons[0], is_whole=True) if all(reasons) else verdict
+
+
+def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
     tenant = episode.matches[0].tenant
     if not exceptions.concern(rule, tenant):
         return NO_VERDICT
     verdict = exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
     if verdict.is_whole or not verdict.reason or rule.correlation is None:
         return verdict
-    if rule.correlation.joined in (Joined.TEMPORAL, Joined.ORDERED):
-        # It says that two things came together, and one of them is what somebody expects.
-        others = [episode.matches[place] for place in verdict.left]
-        return replace(verdict, is_whole=not window_episodes(others, rule.correlation))
-    return verdict
+    # It says that things came together, or so many of them, and some of them are what somebody expects.
+    others = [episode.matches[place] for place in verdict.left]
+    return replace(verdict, is_whole=not window_episodes(_counting(rule, others), rule.correlation))
+
+
+def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]) -> str:
+    """Why a record is excepted by the names of the rule that found it; empty where it is not.
+
+    What a rule says only of many records is no record: whether that is excepted, its alert knows.
+    """
+    source = rules.get(match.source_id)
+    if source is None or not source.alerts or links(source):
+        return ""
+    verdict = exceptions.judge(source, match.tenant, [_part_of(source, match)])
+    return verdict.reason if verdict.is_whole else ""
 
 
 def _part_of(rule: Rule, match: Match) -> Part:
@@ -372,7 +394,7 @@ def judge_all(
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
                 alert = make_alert(rule, episode, by_id)
-                verdict = judge_exceptions(rule, episode, exceptions)
+                verdict = judge_exceptions(rule, episode, exceptions, by_id)
                 is_told = rule.alerts and not verdict.is_whole
                 if is_told:
                     alerts.append(noted(alert, verdict.notes))
@@ -427,10 +449,19 @@ def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) 
                     group=group,
                     at_ms=episode.reached_ms,
                     identity=alert.id,
-                    record_id=alert.evidence[0],
+                    record_id=_reaching(episode, alert),
                     severity=alert.severity,
                     values=values,
                     counted=counted,
                 )
             )
     return found
+
+
+def _reaching(episode: Episode, alert: Alert) -> str:
+    """The record that fulfilled the condition: what the alert that joins it begins with, and not before.
+
+    Several of one second are told apart by nothing: the last of them counts.
+    """
+    at_once = [one.record_id for one in episode.matches if one.at_ms == episode.reached_ms]
+    return at_once[-1] if at_once else alert.evidence[0]

@@ -107,26 +107,6 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def part_accounts(
-    alert: Alert, matches: Sequence[Match], begun_by: Collection[str]
-) -> tuple[Clues, tuple[str, ...]]:
-    """Whom the alert is about, and the accounts that it joins by their time alone.
-
-    An alert over records of no group joins what anybody did. Tied together is what one account did that had
-    a hand both in how it began (`begun_by` has the rules that found it) and in what followed.
-    """
-    clues = gather_clues(alert, matches)
-    named = clues.entity("user")
-    if alert.group or len(named) < 2 or len({one.source_id for one in matches}) < 2:
-        return clues, ()
-    hands: dict[str, set[bool]] = {}
-    for match in matches:
-        hands.setdefault(match.values.get("UserId", "").lower(), set()).add(match.source_id in begun_by)
-    tied = tuple(one for one in named if len(hands.get(one.lower(), ())) > 1)
-    loose = tuple(one for one in named if one not in tied)
-    return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
-
-
 def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
     """The same record by record, so that nobody loses what only another's record gave.
 

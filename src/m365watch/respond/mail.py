@@ -89,7 +89,9 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
     )
     everybody = [one for one in holders if one.lower() in _EVERYBODY]
     if everybody:
-        return [_close_folder(folder, one) for folder in _folders(clues) for one in dict.fromkeys(everybody)]
+        every = tuple(dict.fromkeys(everybody))
+        known = [_close_folder(folder, one) for folder in _folders(clues) for one in every]
+        return known or [_close_folders_of(mailbox, one) for mailbox in clues.mailboxes for one in every]
     holders = tuple(dict.fromkeys(holders)) or tuple(
         one for one in clues.entity("user") if one not in clues.entity("mailbox")
     )
@@ -101,14 +103,14 @@ _EVERYBODY = frozenset({"anonymous", "default", "everyone"})
 
 
 def _folders(clues: Clues) -> tuple[str, ...]:
-    r"""Folders as PowerShell takes them: ann:\Inbox."""
-    named = tuple(one for one in clues.values("Parameters.Identity") if ":" in one)
+    r"""Folders as PowerShell takes them: ann:\Inbox; a mailbox alone is what lies above all its folders."""
+    named = clues.values("Parameters.Identity")  # what one cmdlet took, the other takes
     paths = clues.values("Item.ParentFolder.Path")
     return named or tuple(f"{mailbox}:{path}" for mailbox in clues.mailboxes for path in paths)
 
 
 def _close_folder(folder: str, holder: str) -> Step:
-    who = "Default" if holder.lower() == "everyone" else holder
+    who = _listed_as(holder)
     return Step(
         "remove_mailbox_permission",
         f"Close the folder {folder} to {holder}",
@@ -121,6 +123,29 @@ def _close_folder(folder: str, holder: str) -> Step:
         ),
         notes=(EXCHANGE_ONLY,),
     )
+
+
+def _close_folders_of(mailbox: str, holder: str) -> Step:
+    """Which folder it is no record says: a person looks at each."""
+    who, box = powershell(_listed_as(holder)), powershell(mailbox)
+    return Step(
+        "remove_mailbox_permission",
+        f"Find the folders of {mailbox} that are open to {holder}, and close them",
+        powershell=(
+            (
+                f"Get-MailboxFolderStatistics -Identity {box} | ForEach-Object {{ Get-MailboxFolderPermission"
+                f" -Identity ({box} + ':' + $_.FolderPath.Replace('/', '\\')) -User {who}"
+                " -ErrorAction SilentlyContinue }"
+            ),
+            f"Set-MailboxFolderPermission -Identity ({box} + ':FOLDER') -User {who} -AccessRights None",
+        ),
+        notes=(EXCHANGE_ONLY, "Calendar and Contacts are open to Default in most mailboxes: leave those."),
+    )
+
+
+def _listed_as(holder: str) -> str:
+    """By what name the list of a folder's rights has everybody."""
+    return "Default" if holder.lower() == "everyone" else holder
 
 
 def _permission(mailbox: str, holder: str) -> Step:

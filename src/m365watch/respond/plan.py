@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
-from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, part_accounts, split_clues
+from m365watch.respond import accounts, applications, mail, outsiders, policies, sharing
+from m365watch.respond.clues import Clues, split_clues
+from m365watch.respond.hands import BegunBy, sort_hands
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
     "block_address": accounts.block_address,
-    "block_external_user": accounts.block_external_user,
+    "block_external_user": outsiders.block_external_user,
     "disable_account": accounts.disable_account,
     "disable_anonymous_link": sharing.disable_anonymous_link,
     "disable_application": applications.disable_application,
@@ -52,12 +54,22 @@ OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
+_ONLY_NEAR = (
+    "That it is the same person only the address says, which everybody in one office shares: --yes leaves it"
+    " alone."
+)
 
 STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
 
-def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[Told] = ()) -> Plan:
+def plan_response(
+    alert: Alert,
+    matches: Sequence[Match] = (),
+    parts: Sequence[Told] = (),
+    *,
+    begun_by: BegunBy = lambda _rule: None,
+) -> Plan:
     """The steps for an alert, in the order of its rule; `matches` are those of it that are still kept.
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
@@ -66,7 +78,7 @@ def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[T
     """
     told = Told(alert, matches)
     words = _words_of(alert, matches, parts)
-    steps = _each_once(step for word in words for step in _steps_for(word, told, parts))
+    steps = _each_once(step for word in words for step in _steps_for(word, told, parts, begun_by))
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
@@ -87,19 +99,34 @@ def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> 
     return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
 
 
-def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
+def _steps_for(word: str, told: Told, parts: Sequence[Told], begun_by: BegunBy) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
     if word in OF_ACCOUNTS:
-        things = set(told.alert.contain) - OF_ACCOUNTS
-        begun_by = {part.alert.rule_id for part in parts if things & set(part.alert.contain)}
-        tied, loose = part_accounts(told.alert, told.matches, begun_by)
-        steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
+        steps = _steps_of_accounts(word, builder, told, begun_by)
     else:
         knowing = [part for part in parts if word in part.alert.contain]
         steps = _steps_by_record(builder, knowing or [told])
     return steps or [_nothing_known(word, is_ours=True)]
+
+
+def _steps_of_accounts(word: str, builder: Builder, told: Told, begun_by: BegunBy) -> list[Step]:
+    """For who is tied to all of it; for who is only near, if a person says so; and nothing for the others."""
+    hands = sort_hands(told.alert, told.matches, begun_by)
+    steps = builder(hands.tied)
+    for account, address in hands.near if word != "block_address" else ():
+        entities = {**hands.tied.entities, "user": (account,), "actor": ()}
+        steps += [
+            replace(
+                step,
+                title=f"{step.title} (it came from {address}, as another part of this did)",
+                notes=(_ONLY_NEAR, *step.notes),
+                asks_always=True,
+            )
+            for step in builder(Clues(entities, hands.tied.fields, hands.tied.first_at))
+        ]
+    return [*steps, *(_look_first(word, one) for one in hands.loose)]
 
 
 def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:

@@ -48,9 +48,9 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
     if not path.is_file():
         return AlertFound(why_none=f"there are no detections yet: {path} is not there")
     with closing(DetectionState(path, looks_only=True)) as state:
-        kept = state.find_alert(given)
+        kept = state.alerts.find(given)
         if kept is None and len(given) >= PREFIX_LENGTH_MIN:
-            like = [one for one in state.list_alerts() if one.alert.id.startswith(given)]
+            like = [one for one in state.alerts.list() if one.alert.id.startswith(given)]
             if len(like) > 1:
                 return AlertFound(why_none=f"{len(like)} alerts begin so; give more of the id")
             kept = like[0] if like else None
@@ -62,20 +62,23 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
 
 def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
     """The matches of the alert's time, its group's only."""
-    span = state.read_group(GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=alert.first_at_ms)
+    span = state.matches.read_group(
+        GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=alert.first_at_ms
+    )
     return [one for one in span.matches if one.at_ms <= alert.last_at_ms][:MATCHES_MAX]
 
 
 def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[Told]:
-    """Alerts of the rules that the matches come from, about the same records."""
+    """Alerts of the rules that the matches come from: those that were joined, or about the same records."""
     sources = {match.source_id for match in matches} - {alert.rule_id}
     records = {match.record_id for match in matches}
+    linked = {match.identity for match in matches}
     joined = [
         one.alert
-        for one in (state.list_alerts(since_ms=alert.first_at_ms) if sources else ())
+        for one in (state.alerts.list(since_ms=alert.first_at_ms) if sources else ())
         if one.alert.rule_id in sources
         and one.alert.tenant == alert.tenant
-        and not records.isdisjoint(one.alert.evidence)
+        and (one.alert.id in linked or not records.isdisjoint(one.alert.evidence))
     ]
     joined.sort(key=lambda one: (one.first_at_ms, one.id))
     return [Told(one, _matches_of(state, one)) for one in joined[:PARTS_MAX]]

@@ -155,7 +155,7 @@ def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> We
             records += len(portion.records)
             if now.hour == 0:
                 engine.look(now=now)
-        alerts = [kept.alert for kept in state.list_alerts() if kept.shown]
+        alerts = [kept.alert for kept in state.alerts.list() if kept.shown]
         state.close()
     around = organisation.attacks(FIRST_AT - timedelta(days=2), end + timedelta(days=2))
     of_attacks = {record_id for attack in around for record_id in attack.record_ids}

@@ -29,7 +29,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
@@ -139,7 +139,7 @@ async def queue(view: View, sources: Sources) -> Shape:
     if order == "newest":
         meant.sort(key=lambda one: -one.alert.last_at_ms)
     else:
-        ranks = rank_alerts(one.alert for one in found)
+        ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
         meant.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     choices = [
         _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
