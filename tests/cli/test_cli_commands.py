@@ -235,14 +235,14 @@ def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path)
 def test_no_option_takes_a_secret() -> None:
     """Everybody on the machine sees what a command is called with: a file holds it, or stdin brings it."""
     named = {
-        f"{path} {name}": option.type.name
+        f"{path} {name}": option.type_descriptor.annotation
         for path, command in every_command()
         for option in command.params
         for name in option.opts
         if {"secret", "password", "token", "key"} & set(name.strip("-").split("-"))
     }
 
-    assert {one for one, kind in named.items() if kind not in {"path", "boolean"}} == {
+    assert {one for one, kind in named.items() if kind not in {Path, bool}} == {
         "m365watch init --secret-expires-at"
     }, "which is no secret"
     assert len(named) > 8
