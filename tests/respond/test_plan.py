@@ -182,8 +182,8 @@ def test_nobody_loses_what_only_another_record_gave() -> None:
     )
     rights = of_two_records(
         "remove_mailbox_permission",
-        {"m": BOB, "Parameters.User": EVE},
-        {"m": ANN, "Parameters.Trustee": FRED},
+        {"m": BOB, "Parameters.User": EVE, **_granted("Add-MailboxPermission")},
+        {"m": ANN, "Parameters.Trustee": FRED, **_granted("Add-RecipientPermission")},
         mailbox="m",
     )
     group = "ModifiedProperties.Group.DisplayName.new"
@@ -196,13 +196,17 @@ def test_nobody_loses_what_only_another_record_gave() -> None:
         f"Make {FRED} administrator of {lunch} no more",
     ]
     assert [step.title for step in rights] == [
-        f"Take the rights on {BOB} away from {EVE}",
-        f"Take the rights on {ANN} away from {FRED}",
+        f"Take FullAccess on {BOB} away from {EVE}",
+        f"Let {FRED} send as {ANN} no more",
     ]
     assert [one.wanted for step in members for one in step.operations if isinstance(one, Remove)] == [
         (("displayName", "Admins"),),
         (("displayName", "Lunch"),),
     ]
+
+
+def _granted(operation: str) -> dict[str, str]:
+    return {"Operation": operation, "Parameters.AccessRights": "FullAccess"}
 
 
 def test_each_record_says_its_rule_in_its_own_field() -> None:
@@ -212,8 +216,8 @@ def test_each_record_says_its_rule_in_its_own_field() -> None:
     )
 
     assert [step.title for step in steps] == [
-        'Disable the transport rule ".", then remove it',
-        'Disable the transport rule "Old rule", then remove it',
+        'See whose transport rule "." is, and what was done to it',
+        'See whose transport rule "Old rule" is, and what was done to it',
     ]
 
 
@@ -284,13 +288,21 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
     ("operation", "title", "last"),
     [
         ("New-TransportRule", 'Disable the transport rule "x", then remove it', "Remove-TransportRule"),
-        ("Set-TransportRule", 'Put the transport rule "x" back, or disable it', "Disable-TransportRule"),
-        ("Disable-TransportRule", 'Enable the transport rule "x" again', "Enable-TransportRule"),
-        ("Remove-TransportRule", 'Make the transport rule "x" again', "Get-TransportRule"),
+        ("Set-TransportRule", 'Put the transport rule "x" back as it was', "# if it is not yours: Disable-"),
+        (
+            "Disable-TransportRule",
+            'See whose transport rule "x" is; enable it again if it is yours',
+            "# if it is yours: Enable-",
+        ),
+        (
+            "Remove-TransportRule",
+            'See whose transport rule "x" was; make it again if it was yours',
+            "Get-TransportRule",
+        ),
     ],
 )
 def test_one_s_own_transport_rule_is_not_removed(operation: str, title: str, last: str) -> None:
-    """A protection that an intruder switched off is switched on again; only what is new is removed."""
+    """Only what is new is removed; whose it was that somebody switched off, no record says."""
     [step] = one_record("remove_transport_rule", {"Operation": operation, "Parameters.Identity": "x"})
 
     assert step.title == title
@@ -308,7 +320,10 @@ def test_a_connector_is_removed_only_where_it_is_new() -> None:
         "Set-InboundConnector -Identity 'x' -Enabled $false",
         "Remove-InboundConnector -Identity 'x' -Confirm:$false",
     )
-    assert changed.powershell == ("Set-OutboundConnector -Identity 'x' -Enabled $false",)
+    assert changed.powershell == (
+        "Get-OutboundConnector -Identity 'x' | Format-List",
+        "# if it is not yours: Set-OutboundConnector -Identity 'x' -Enabled $false",
+    )
 
 
 def test_microsoft_s_own_services_are_never_disabled() -> None:
@@ -724,13 +739,13 @@ def test_what_two_joined_alerts_found_has_one_step() -> None:
 def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
     """By its alias and by its address."""
     parts = [
-        part(0, "remove_forwarding", mailbox="ann", user=ANN),
-        part(0, "remove_forwarding", mailbox=ANN, user="eve@contoso.example"),
+        part(0, "remove_inbox_rule", mailbox="ann", user=ANN),
+        part(0, "remove_inbox_rule", mailbox=ANN, user="eve@contoso.example"),
     ]
 
-    [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
+    [step] = plan_response(make_alert("remove_inbox_rule"), joined(make_match({"x": "y"})), parts).steps
 
-    assert step.title == f"Stop {ANN} from forwarding"
+    assert step.title == f"Remove bad inbox rules of {ANN}"
 
 
 def test_whose_second_factor_was_changed_is_no_policy() -> None:

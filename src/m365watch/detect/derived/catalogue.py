@@ -11,6 +11,7 @@ from m365watch.detect.derived import (
     changes,
     clients,
     consent,
+    copilot,
     files,
     indicators,
     ip,
@@ -100,6 +101,7 @@ CATALOGUE: dict[str, Derived] = {
     "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
     "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
+    "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
     "mailbox_alias": Derived(
