@@ -437,7 +437,7 @@ def test_what_is_taken_back_is_named_with_its_account(tmp_path: Path) -> None:
 
         assert [told.label for told in await scene.undo(plan)] == [
             f"Disable the account {ANN}",
-            f"Remove the role {role} of {ANN} (roleDefinition.displayName {role})",
+            f"Remove the role {role} of {ANN}: roleDefinition.displayName {role}",
         ]
 
     in_scene(tmp_path, test)

@@ -168,7 +168,7 @@ def _named(line: Line) -> str:
     """What a deed was, and to what: the step's own words have the account, and the label the rule or role."""
     if not line.title:
         return f"{line.step} {line.label}".strip()
-    return f"{line.title} ({line.label})" if line.label and line.label not in line.title else line.title
+    return f"{line.title}: {line.label}" if line.label and line.label not in line.title else line.title
 
 
 def _each_failure_once(told: list[Told]) -> list[Told]:
