@@ -201,6 +201,7 @@ async def containment(view: View, sources: Sources) -> Shape:
 
 def _step(number: int, step: Step, graph_url: str) -> Said:
     way = "by hand" if step.is_by_hand else "can be undone" if step.can_be_undone else "cannot be undone"
+    way += ", never without your yes" if step.asks_always and not step.is_by_hand else ""
     calls = [_call(one, graph_url) for one in step.calls]
     return Said(
         f"{number}. {step.title}", at=way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
