@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from m365watch.respond.reading import AlertFound
     from m365watch.respond.steps import Plan
 
-GRAPH_URL = "https://graph.microsoft.com"
-"""Where Graph is, for a tenant that the configuration does not name any more."""
-
 
 def respond(
     alert_id: Annotated[
@@ -154,9 +151,9 @@ def _code(results: Sequence[Result]) -> int:
 def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.respond.steps import graph_url_of
 
-    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == plan.tenant)
-    graph_url = next(found, "") or GRAPH_URL
+    graph_url = graph_url_of(settings, plan.tenant)
     if as_json:
         write_line(to_json(plan_document(plan, graph_url=graph_url)))
         return

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from m365watch.detect.alert import Match, clean_text
-from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
+from m365watch.detect.compile import Predicate, compile_condition, read_ms
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
@@ -21,6 +21,7 @@ from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Source
 from m365watch.detect.uses import COUNTED_MAX, Sought, Use, groups_of
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from m365watch.detect.compile import ms_of, read_ms
+from m365watch.detect.compile import read_ms
 from m365watch.detect.matching import Kind, kinds_of
+from m365watch.instants import ms_of
 from m365watch.model import Header
 from m365watch.values import dataclass
 

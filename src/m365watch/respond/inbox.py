@@ -128,7 +128,7 @@ def _look_at_forwarding(mailbox: str) -> Step:
             "# where it goes to somebody whom its owner does not know:",
             f"# Set-Mailbox -Identity {powershell(mailbox)} {both}",
         ),
-        notes=(EXCHANGE_ONLY, "No record of this alert set it: what is there may be the owner's."),
+        notes=(EXCHANGE_ONLY, "The record of a rule does not say it: what is there may be the owner's."),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
+from m365watch.config.settings import Settings
 from m365watch.values import dataclass
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
@@ -16,6 +18,14 @@ ADMINISTRATORS = (
     "?$select=id,userPrincipalName,accountEnabled"
 )
 """The path of those who hold it."""
+GRAPH_URL = "https://graph.microsoft.com"
+"""Where Graph is, for a tenant of which the configuration does not say it."""
+
+
+def graph_url_of(settings: Settings, tenant_id: str) -> str:
+    """Where the Graph of the tenant is."""
+    found = next((one.cloud.graph_url for one in settings.tenants if one.tenant_id == tenant_id), "")
+    return found or GRAPH_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,15 @@ class GraphCall:
     path: str
     """Below /v1.0, encoded."""
     body: Mapping[str, object] | None = None
+
+    def url(self, graph_url: str) -> str:
+        """The whole address, at that host of Graph."""
+        return f"{graph_url.rstrip('/')}/v1.0{self.path}"
+
+    def line(self, graph_url: str) -> str:
+        """`PATCH https://graph.microsoft.com/v1.0/users/... {"accountEnabled": false}`."""
+        body = "" if self.body is None else f" {json.dumps(self.body)}"
+        return f"{self.method} {self.url(graph_url)}{body}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,14 @@ class Step:
             isinstance(one, Revise) or (isinstance(one, Remove) and bool(one.restored_at))
             for one in self.operations
         )
+
+    @property
+    def way(self) -> str:
+        """How it ends, in words."""
+        if self.is_by_hand:
+            return "by hand"
+        told = "can be undone" if self.can_be_undone else "cannot be undone"
+        return f"{told}, never without your yes" if self.asks_always else told
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
