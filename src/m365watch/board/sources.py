@@ -284,6 +284,7 @@ class Sources:
             begun_by=beginnings_in(lambda: rules),
             rules=rules,
             own_apps=own_apps(self.settings),
+            closed=found.closed_parts,
             remarks=found.remarks,
         )
 

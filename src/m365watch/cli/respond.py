@@ -112,6 +112,7 @@ def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
         begun_by=beginnings_in(lambda: rules),
         rules=rules,
         own_apps=own_apps(settings),
+        closed=found.closed_parts,
         remarks=found.remarks,
     )
 

@@ -39,6 +39,8 @@ class AlertFound:
     why_none: str = ""
     closed: str = ""
     """By whom and why the alert was closed; empty where it is not."""
+    closed_parts: Sequence[Alert] = ()
+    """Those that it joins and that somebody closed."""
     remarks: tuple[str, ...] = ()
     """What who reads the plan has to know first."""
 
@@ -65,7 +67,12 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
         left = [one for one in parts if one.state is not AlertState.CLOSED]
         told = [Told(one.alert, _matches_of(state, one.alert)) for one in left]
         return AlertFound(
-            kept.alert, matches, told, closed=_closed(kept), remarks=_remarks(kept, parts, matches)
+            kept.alert,
+            matches,
+            told,
+            closed=_closed(kept),
+            closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
+            remarks=_remarks(kept, parts, matches),
         )
 
 
