@@ -223,6 +223,8 @@ class Pipeline:
         masker = self._treatment(fetched.known.ref.feed).masker
         if masker is None:
             return
+        # It looks into records, which views do not let it.
+        fetched.split.records = list(map(bytes, fetched.split.records))
         fetched.split = masker.mask(fetched.split, wide=self._wide_headers)
         if fetched.split.overruns:
             ref = fetched.known.ref

@@ -67,12 +67,13 @@ class BlobFetcher:
         on_quiet: Callable[[], None],
         concerns: Callable[[KnownBlob], bool] = lambda _: True,
         once: bool = False,
+        views: bool = False,
     ) -> None:
         """`on_fetched` takes a blob over; it calls `settle` once the blob is final.
 
         `on_quiet` hears whenever no fetch is under way and none is due. A due blob that does not
         `concern` the run is left to another one. With `once`, a host that is out of reach holds no feed:
-        nobody would come back to it.
+        nobody would come back to it. With `views`, records may stay views into their blob.
         """
         self._concerns = concerns
         self._wake = asyncio.Event()
@@ -84,6 +85,7 @@ class BlobFetcher:
             random=random,
             flight=flight,
             wide_headers=wide_headers,
+            views=views,
             on_fetched=on_fetched,
             wake=self._wake,
             on_refused=self.hold,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, TenantId
@@ -91,6 +91,17 @@ class Prepares(Protocol):
         Called while the batch before it is delivered or committed, once or more often.
         """
         ...
+
+
+@runtime_checkable
+class TakesViews(Protocol):
+    """An output to which a record may come as it lies in its blob, if there is no other output.
+
+    Such a view (`msgspec.Raw`) has a length, a buffer and no line break inside, and nothing else of bytes: to
+    copy it out costs as much as to write it.
+    """
+
+    takes_views: Literal[True]
 
 
 @runtime_checkable

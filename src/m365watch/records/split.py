@@ -51,11 +51,14 @@ class SplitBlob:
     """Values that were masked whole because a pattern took too long over them."""
 
 
-def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
+def split_blob(body: bytes, *, wide: bool, views: bool = False) -> SplitBlob:
     """The records of `body`, a JSON array as the service sends it, and their headers.
 
     Every record is the body's own bytes; only line breaks between tokens (a pretty-printed
     blob) become spaces, so that a record is one line. Never raises for what the body says.
+
+    With `views`, records may be views into `body` (`msgspec.Raw`): they have a length and a buffer, no line
+    break inside, and nothing else of what bytes have.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
     try:
@@ -66,7 +69,7 @@ def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
         # The decoder refuses a line break inside a string, so these stand between tokens.
         records = [bytes(raw).translate(_LINE_BREAKS) for raw in raws]
     else:
-        records = list(map(bytes, raws))
+        records = [*raws] if views else list(map(bytes, raws))
     headers = read_headers(body, records, wide=wide)
     if headers is None:
         return _split_tolerantly(body, wide=wide)
