@@ -27,7 +27,7 @@ from m365watch.feed.tries import REFUSED, FetchedBlob
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.thread import LedgerCalls, settled_later
 from m365watch.model import Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
@@ -383,7 +383,7 @@ class CollectorRun:
         evicted_at_s = self._clock.monotonic_s()
         while True:
             await self._clock.sleep(self._upkeep_s)
-            while await self._calls(self._ledger.merge_identities):
+            while await self._calls(settled_later(self._ledger.merge_identities)):
                 pass
             await self._observer.remember()
             if self._clock.monotonic_s() - evicted_at_s >= self._evict_every_s:
