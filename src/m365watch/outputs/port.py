@@ -95,11 +95,7 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class TakesViews(Protocol):
-    """An output to which a record may come as it lies in its blob, if there is no other output.
-
-    Such a view (`msgspec.Raw`) has a length, a buffer and no line break inside, and nothing else of bytes: to
-    copy it out costs as much as to write it.
-    """
+    """An output to which records may come as they lie in their blob (`records.views`), if it is alone."""
 
     takes_views: Literal[True]
 
