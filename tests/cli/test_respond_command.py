@@ -56,7 +56,7 @@ def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:
         identity=alert_id,
         record_id="r1",
         severity=alert.severity,
-        values={"Parameters.Name": rule_name},
+        values={"Operation": "New-InboxRule", "Parameters.Name": rule_name},
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
         kept.matches.add([match])
@@ -78,7 +78,7 @@ def test_the_plan_is_printed_with_graph_and_powershell(config: Path) -> None:
     assert '1. Remove the inbox rule ".." of ann@contoso.example  [can be undone]' in out
     assert "GET http://127.0.0.1:9/v1.0/users/ann%40contoso.example/mailFolders/inbox/messageRules\n" in out
     assert "2. End all sessions of ann@contoso.example  [cannot be undone]" in out
-    assert "3. Stop ann@contoso.example from forwarding  [by hand]" in out
+    assert "3. See whether ann@contoso.example forwards its mail besides, and to whom  [by hand]" in out
     assert "Exchange PowerShell only: Graph cannot do it." in out
     assert "MailboxSettings.ReadWrite, User.RevokeSessions.All" in out
 

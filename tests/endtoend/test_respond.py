@@ -18,7 +18,12 @@ from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 ANN = "ann@contoso.example"
-ROLES = ["User.EnableDisableAccount.All", "User.Read.All", "User.RevokeSessions.All"]
+ROLES = [
+    "RoleManagement.Read.Directory",
+    "User.EnableDisableAccount.All",
+    "User.Read.All",
+    "User.RevokeSessions.All",
+]
 ALERT = "abcd" + "0" * 28
 
 

@@ -17,6 +17,7 @@ from m365watch.clock import SystemClock
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.errors import NeedsOperator, PermissionMissing, Unavailable
+from m365watch.respond.administrators import why_not_lock_out
 from m365watch.respond.carrying import Document
 from m365watch.respond.desk import Came, Desk, Told
 from m365watch.respond.journal import FILE_NAME, Journal
@@ -45,7 +46,7 @@ class Scene:
     def journal(self) -> Journal:
         return Journal(self.settings.state_directory)
 
-    async def apply(self, plan: Plan, *, says: bool | None = None) -> list[Told]:
+    async def apply(self, plan: Plan, *, says: bool | None = None, even_last: bool = False) -> list[Told]:
         """Carry it out; `says` is what a person answers, None: --yes."""
         asked: list[str] = []
 
@@ -61,6 +62,7 @@ class Scene:
                 clock=SystemClock(),
                 by="tester",
                 ask=None if says is None else ask,
+                even_last=even_last,
             )
             return [told for step in plan.steps for told in await desk.carry_out(step)]
 
@@ -253,12 +255,190 @@ def test_roles_links_secrets_owners_and_memberships_go(tmp_path: Path) -> None:
 
         told = await scene.apply(plan, says=True)
         assert [one.came for one in told] == [Came.DONE] * 4
-        assert [one["principalId"] for one in directory.lists[assignments]] == ["another"]
+        assert ann not in [one["principalId"] for one in directory.lists[assignments]]
+        assert "another" in [one["principalId"] for one in directory.lists[assignments]]
         assert [one["link"]["scope"] for one in directory.lists[permissions]] == ["organization"]
         assert directory.lists[secrets] == []
         assert directory.lists[owners] == []
         assert [one.came for one in await scene.undo(plan)] == [Came.DONE]
-        assert [one["principalId"] for one in directory.lists[assignments]] == ["another", ann]
+        assert [one["principalId"] for one in directory.lists[assignments]].count(ann) == 1
+
+    in_scene(tmp_path, test)
+
+
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+ASSIGNMENTS = "/roleManagement/directory/roleAssignments"
+
+
+def make_administrators(scene: Scene, *names: str) -> None:
+    """These hold the role that gives all others, and nobody else."""
+    scene.directory.answer("GET", ASSIGNMENTS, {}, {})  # the tenant's own are there from its first answer on
+    scene.directory.lists[ASSIGNMENTS] = [
+        {
+            "id": f"a{number}",
+            "principalId": scene.directory.users[name]["id"],
+            "roleDefinitionId": GLOBAL,
+            "roleDefinition": {"displayName": "Global Administrator"},
+        }
+        for number, name in enumerate(names)
+    ]
+
+
+EVE = "eve@contoso.example"
+ADMIN = {"ModifiedProperties.Role.DisplayName.new": "Global Administrator"}
+
+
+@pytest.mark.parametrize("word", ["disable_account", "remove_role"])
+@pytest.mark.parametrize("says", [None, True])
+def test_the_last_administrator_is_not_locked_out_unawares(
+    tmp_path: Path, word: str, says: bool | None
+) -> None:
+    """Nobody could let anyone in again; whoever knows another way in says so."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN)
+        plan = scene.plan(word, user=ANN, fields=ADMIN)
+
+        [refused] = await scene.apply(plan, says=says)
+        assert refused.came is Came.REFUSED
+        assert isinstance(refused.error, NeedsOperator)
+        assert "no other Global Administrator is enabled" in refused.error.what
+        assert "--even-last-administrator" in refused.error.fix
+        assert not scene.journal.path.exists()
+        assert scene.directory.users[ANN]["accountEnabled"]
+        assert len(scene.directory.lists[ASSIGNMENTS]) == 1
+        assert [one.came for one in await scene.apply(plan, says=says, even_last=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_of_two_administrators_one_is_left(tmp_path: Path) -> None:
+    """Also where one plan names both: the second is looked at when the first is gone."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        both = replace(make_alert("disable_account"), group=(), entities=(("user", ANN), ("user", EVE)))
+        plan = replace(plan_response(both), tenant=scene.tenant)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.REFUSED]
+        assert scene.directory.users[EVE]["accountEnabled"]
+
+    in_scene(tmp_path, test)
+
+
+def test_nobody_asks_about_administrators_where_the_account_is_none(tmp_path: Path) -> None:
+    """And another role than theirs goes though it is the last of its kind."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, EVE)
+        scene.directory.users[EVE]["accountEnabled"] = False
+        scene.directory.lists[ASSIGNMENTS].append(
+            {
+                "id": "own",
+                "principalId": scene.directory.users[ANN]["id"],
+                "roleDefinitionId": "x",
+                "roleDefinition": {"displayName": "Reader"},
+            }
+        )
+        fields = {"ModifiedProperties.Role.DisplayName.new": "Reader"}
+        plan = scene.plan("remove_role", "disable_account", user=ANN, fields=fields)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_where_administrators_cannot_be_read_nobody_is_locked_out(tmp_path: Path) -> None:
+    """One clear line says which permission is missing, and what to say who is sure."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", user=ANN)
+
+        [refused] = await scene.apply(plan)
+        assert refused.came is Came.REFUSED
+        assert refused.error is not None
+        assert "cannot be read" in refused.error.what
+        assert isinstance(refused.error, NeedsOperator)
+        assert "RoleManagement.Read.Directory" in refused.error.fix
+        assert [one.came for one in await scene.apply(plan, even_last=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test, roles=["User.EnableDisableAccount.All", "User.Read.All"])
+
+
+def test_an_administrator_through_a_group_counts_as_one_whom_nobody_knows() -> None:
+    """The account may be in that group; another one by name settles it."""
+    group: Document = {"@odata.type": "#microsoft.graph.group", "id": "g"}
+    other: Document = {"id": "o", "accountEnabled": True}
+    asked: list[list[Document]] = [[group], [group, other], [group, {**other, "accountEnabled": False}], []]
+    found = [asyncio.run(why_not_lock_out(Administrators(members), "a")) for members in asked]
+
+    assert [one is None for one in found] == [False, True, False, True]
+
+
+class Administrators:
+    """Graph, as far as it says who they are."""
+
+    def __init__(self, members: Sequence[Document]) -> None:
+        self._members = members
+
+    async def ask(self, call: GraphCall) -> Document:
+        raise AssertionError(call)
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        assert most > 0
+        return self._members if path.startswith("/directoryRoles") else []
+
+
+def test_a_plan_says_that_the_last_administrator_is_left_alone() -> None:
+    """Whoever pastes its PowerShell is shown how to look; the call that looks is among those of Graph."""
+    for word in ("disable_account", "remove_role"):
+        [step] = plan_response(make_alert(word, user=ANN)).steps
+
+        assert any("--even-last-administrator" in note for note in step.notes)
+        assert any("Get-MgDirectoryRoleMemberAsUser" in line for line in step.powershell)
+        assert any(call.path.startswith("/directoryRoles") for call in step.calls)
+
+
+def test_what_only_an_address_ties_to_it_waits_for_a_yes(tmp_path: Path) -> None:
+    """--yes answers what somebody has read, and this is for a person to decide."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", user=ANN)
+        near = replace(plan, steps=tuple(replace(one, asks_always=True) for one in plan.steps))
+
+        assert [one.came for one in await scene.apply(near)] == [Came.ASKS]
+        assert scene.directory.users[ANN]["accountEnabled"]
+        assert [one.came for one in await scene.apply(near, says=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_a_step_of_two_operations_tells_one_failure_once(tmp_path: Path) -> None:
+    """An application that is gone is not found twice."""
+
+    async def test(scene: Scene) -> None:
+        [told] = await scene.apply(scene.plan("remove_oauth_grant", app=APP))
+
+        assert told.came is Came.FAILED
+
+    in_scene(tmp_path, test)
+
+
+def test_what_is_taken_back_is_named_with_its_account(tmp_path: Path) -> None:
+    """Four lines "undo (remove_role)" told nobody whose."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        plan, role = (
+            scene.plan("remove_role", "disable_account", user=ANN, fields=ADMIN),
+            "Global Administrator",
+        )
+        await scene.apply(plan)
+
+        assert [told.label for told in await scene.undo(plan)] == [
+            f"Disable the account {ANN}",
+            f"Remove the role {role} of {ANN}: roleDefinition.displayName {role}",
+        ]
 
     in_scene(tmp_path, test)
 
@@ -288,7 +468,8 @@ def test_a_missing_permission_is_one_step_s_failure_with_its_cure(tmp_path: Path
         assert "docs/respond.md" in told[0].error.fix
         assert scene.directory.users[ANN]["accountEnabled"] is True
 
-    in_scene(tmp_path, test, roles=["User.RevokeSessions.All", "User.Read.All"])
+    needed = ["RoleManagement.Read.Directory", "User.RevokeSessions.All", "User.Read.All"]
+    in_scene(tmp_path, test, roles=needed)
 
 
 def test_who_did_what_is_written_down_and_no_secret(tmp_path: Path) -> None:
@@ -325,7 +506,8 @@ class DeafGraph:
         raise Unavailable("no answer")
 
     async def list(self, path: str, *, most: int) -> Sequence[Document]:
-        raise AssertionError((path, most))
+        assert path.startswith("/directoryRoles"), (path, most)
+        return []
 
 
 def test_what_may_have_been_done_can_be_taken_back_and_says_so(tmp_path: Path) -> None:

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
+    from m365watch.detect.alert import Alert
     from m365watch.respond.reading import AlertFound
     from m365watch.respond.steps import Plan
-
-GRAPH_URL = "https://graph.microsoft.com"
-"""Where Graph is, for a tenant that the configuration does not name any more."""
 
 
 def respond(
@@ -39,6 +37,10 @@ def respond(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    even_last: Annotated[
+        bool,
+        typer.Option("--even-last-administrator", help="Lock out the last Global Administrator, too."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print a plan of containment for an alert: steps as Graph calls and as PowerShell; or carry it out.
@@ -48,18 +50,21 @@ def respond(
     out of records are quoted; one that cannot be quoted whole is in no command.
 
     With --apply the application of detections.response carries the steps out over Graph. Each is asked
-    for, or with --yes none; what the alert does not name exactly is left for you to pick then. Who did what
-    is written down in responses.ndjson in the state directory, before it is done; --undo reads it.
+    for, or with --yes none; what the alert does not name exactly is left for you to pick then, and what ties
+    an account to it by an address alone for you to decide. The last Global Administrator that is enabled is
+    neither disabled nor loses the role, unless you say --even-last-administrator. Who did what is written
+    down in responses.ndjson in the state directory, before it is done; --undo reads it.
 
     Works while `m365watch run` is running.
 
-    Exit codes: 0 done; 1 some of it failed, or has to be picked; 2 the configuration or the call is wrong, or
-    there is no such alert.
+    Exit codes: 0 done; 1 some of it was not done, or has to be picked; 2 the configuration or the call is
+    wrong, or there is no such alert.
     """
-    from m365watch.respond.plan import plan_response
     from m365watch.respond.reading import read_alert
 
     _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
+    if even_last and not applies:
+        raise typer.BadParameter("--even-last-administrator goes with --apply")
     changes = applies or undoes
     settings = read_settings(config, job=job, collector=collector_file, for_reading=not changes)
     given = alert_id.strip().lower()
@@ -68,13 +73,22 @@ def respond(
         raise typer.Exit(_undo(settings, found, given, yes=yes))
     if found.alert is None:
         raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    plan = plan_response(found.alert, found.matches, found.parts)
+    plan = _plan(settings, found.alert, found)
     for number in numbers or ():
         if number > len(plan.steps):
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
     if applies:
-        raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes))
+        raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
     _show(settings, plan, as_json=as_json)
+
+
+def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
+    from m365watch.detecting import load_rules
+    from m365watch.respond.hands import beginnings_in
+    from m365watch.respond.plan import plan_response
+
+    begun_by = beginnings_in(lambda: load_rules(settings.detections).by_id())
+    return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
 
 
 def _check_options(
@@ -94,14 +108,14 @@ def _check_options(
         require_terminal()
 
 
-def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool) -> int:
+def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
     from m365watch.respond.desk import Came
 
-    results = apply_plan(settings, plan, numbers=numbers, asks=not yes, say=write_line)
-    if yes and any(one.told.came is Came.PICK for one in results):
+    results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
+    if yes and any(one.told.came in {Came.PICK, Came.ASKS} for one in results):
         # What --yes leaves alone is asked for without it.
-        sys.stderr.write("hint: on a terminal and without --yes, what there is to pick from is asked for\n")
+        sys.stderr.write("hint: on a terminal and without --yes, you are asked about what was left\n")
     return _code(results)
 
 
@@ -130,15 +144,16 @@ def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> in
 def _code(results: Sequence[Result]) -> int:
     from m365watch.respond.desk import Came
 
-    return int(any(one.told.came in {Came.FAILED, Came.PICK} for one in results))
+    left = {Came.ASKS, Came.FAILED, Came.PICK, Came.REFUSED}
+    return int(any(one.told.came in left for one in results))
 
 
 def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.respond.steps import graph_url_of
 
-    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == plan.tenant)
-    graph_url = next(found, "") or GRAPH_URL
+    graph_url = graph_url_of(settings, plan.tenant)
     if as_json:
         write_line(to_json(plan_document(plan, graph_url=graph_url)))
         return

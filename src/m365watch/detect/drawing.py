@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from m365watch.detect.alert import Match, clean_text
-from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
+from m365watch.detect.compile import Predicate, compile_condition, read_ms
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
@@ -22,6 +22,7 @@ from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Habit, Source, picker_of, weigh
 from m365watch.detect.uses import COUNTED_MAX, Sought, Use, groups_of
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")

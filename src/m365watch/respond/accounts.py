@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
-from m365watch.detect.derived.addresses import bare_addresses
-from m365watch.detect.judging import split_line
+from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
+from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
-from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
+from m365watch.respond.quoting import guid_in, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
 
 _DOCUMENTATION = tuple(
@@ -25,7 +26,7 @@ def revoke_sessions(clues: Clues) -> list[Step]:
         Step(
             "revoke_sessions",
             f"End all sessions of {one.told}",
-            operations=(Act(GraphCall("POST", f"{_path(one)}/revokeSignInSessions")),),
+            operations=(Act(GraphCall("POST", f"{path_of(one)}/revokeSignInSessions")),),
             powershell=(f"Revoke-MgUserSignInSession -UserId {powershell(one.name)}",),
             permissions=("User.RevokeSessions.All",),
             notes=(
@@ -45,14 +46,18 @@ def disable_account(clues: Clues) -> list[Step]:
         Step(
             "disable_account",
             f"Disable the account {one.told}",
-            operations=(Revise(_path(one), {"accountEnabled": False}),),
-            powershell=(f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",),
-            permissions=("User.EnableDisableAccount.All", "User.Read.All"),
+            operations=(Revise(path_of(one), {"accountEnabled": False}, locks_out=True),),
+            powershell=(
+                LOOK_FOR_ANOTHER,
+                f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",
+            ),
+            permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
             notes=(
                 (
                     "An account that is synchronised from Active Directory has to be disabled there as well;"
                     " one with an administrator's role needs a role of the application, too."
                 ),
+                NOT_THE_LAST,
             ),
         )
         for one in clues.accounts
@@ -103,17 +108,52 @@ def restore_mfa(clues: Clues) -> list[Step]:
 
 
 def remove_role(clues: Clues) -> list[Step]:
-    """Directory roles, and for Exchange its own."""
+    """Directory roles, of an application as well, and for Exchange its own."""
     exchange = [_exchange_role(one, clues) for one in clues.entity("grantee")]
-    return exchange or [_directory_role(one, clues) for one in clues.accounts if not one.acted]
-
-
-def _directory_role(one: Account, clues: Clues) -> Step:
+    if exchange:
+        return exchange
     names = clues.values("ModifiedProperties.Role.DisplayName.new")
-    subject = f"{_path(one)}?$select=id"
+    accounts = [_role_of_account(one, names) for one in clues.accounts if not one.acted]
+    return accounts or [_role_of_application(app, names) for app in clues.applications]
+
+
+def _role_of_account(one: Account, names: tuple[str, ...]) -> Step:
+    return _directory_role(
+        one.told,
+        names,
+        subject=f"{path_of(one)}?$select=id",
+        get=f"$holder = Get-MgUser -UserId {powershell(one.name)}",
+        permissions=("RoleManagement.ReadWrite.Directory", "User.Read.All"),
+        notes=("A role that Privileged Identity Management made eligible is not among these.", NOT_THE_LAST),
+    )
+
+
+def _role_of_application(app: App, names: tuple[str, ...]) -> Step:
+    step = _directory_role(
+        f"the application {app.told}",
+        names,
+        subject=f"{app.principal}?$select=id",
+        get=f"{app.get_principal}; $holder = $app",
+        permissions=("Application.Read.All", "RoleManagement.ReadWrite.Directory"),
+        notes=("A role that Privileged Identity Management made eligible is not among these.",),
+    )
+    # A registration's object id has to be looked up twice, which no single call can say.
+    why = ("By hand: Graph knows it here by another id, which the first command finds.",)
+    return replace(step, operations=(), permissions=(), notes=why) if app.principal_subject else step
+
+
+def _directory_role(
+    told: str,
+    names: tuple[str, ...],
+    *,
+    subject: str,
+    get: str,
+    permissions: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> Step:
     return Step(
         "remove_role",
-        f"Remove the role {' or '.join(names)} of {one.told}" if names else f"Remove roles of {one.told}",
+        f"Remove the role {' or '.join(names)} of {told}" if names else f"Remove roles of {told}",
         operations=(
             Remove(
                 "/roleManagement/directory/roleAssignments"
@@ -124,15 +164,17 @@ def _directory_role(one: Account, clues: Clues) -> Step:
                 subject=subject,
                 restored_at="/roleManagement/directory/roleAssignments",
                 restored=("principalId", "roleDefinitionId", "directoryScopeId"),
+                locks_out=True,
             ),
         ),
         powershell=(
-            f"$user = Get-MgUser -UserId {powershell(one.name)}",
-            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($user.Id)'\"",
+            LOOK_FOR_ANOTHER,
+            get,
+            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($holder.Id)'\"",
             "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
         ),
-        permissions=("RoleManagement.ReadWrite.Directory", "User.Read.All"),
-        notes=("A role that Privileged Identity Management made eligible is not among these.",),
+        permissions=permissions,
+        notes=notes,
     )
 
 
@@ -177,11 +219,11 @@ def _group_member(one: Account, groups: tuple[str, ...]) -> Step:
         f"Take {one.told} out of the group {named}" if groups else f"Take {one.told} out of a group",
         operations=(
             Remove(
-                f"{_path(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
+                f"{path_of(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
                 GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
                 label=("displayName",),
                 wanted=tuple(("displayName", name) for name in groups),
-                subject=f"{_path(one)}?$select=id",
+                subject=f"{path_of(one)}?$select=id",
             ),
         ),
         powershell=(
@@ -219,7 +261,7 @@ def block_address(clues: Clues) -> list[Step]:
     """A named location, for a policy of conditional access that blocks it."""
     steps = []
     for address in clues.entity("address"):
-        cidr = _cidr(address)
+        cidr = cidr_of(address)
         if not cidr:
             why = "By hand: it is no address of the public Internet; whoever is behind it is near."
             steps.append(Step("block_address", f"See who is behind {address}", notes=(why,)))
@@ -248,40 +290,6 @@ def block_address(clues: Clues) -> list[Step]:
             )
         )
     return steps
-
-
-def block_external_user(clues: Clues) -> list[Step]:
-    """The organisation that the outsider comes from is shut out of Teams; a guest's account is disabled."""
-    guests = [one for one in clues.entity("guest") if "#ext#" in one.lower() and is_account(one)]
-    strangers = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
-    outside = (*guests, *strangers)
-    # Whoever is of the same domain as the tenant's guests or people is no other organisation's.
-    own = {one.rpartition("@")[2].lower() for one in (*guests, *clues.entity("user"))}
-    named = (address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
-    domains = dict.fromkeys(domain for domain in named if domain not in own)
-    return [*(_disable_guest(Account(one)) for one in guests), *(_shut_out(domain) for domain in domains)]
-
-
-def _disable_guest(guest: Account) -> Step:
-    return Step(
-        "block_external_user",
-        f"Disable the guest {guest.name}",
-        operations=(Revise(_path(guest), {"accountEnabled": False}),),
-        powershell=(f"Update-MgUser -UserId {powershell(guest.name)} -AccountEnabled:$false",),
-        permissions=("User.EnableDisableAccount.All", "User.Read.All"),
-    )
-
-
-def _shut_out(domain: str) -> Step:
-    return Step(
-        "block_external_user",
-        f"Shut {domain} out of Teams",
-        powershell=(
-            f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
-            "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
-        ),
-        notes=("Teams PowerShell only: Graph cannot do it. Nobody of that organisation gets in any more.",),
-    )
 
 
 def remove_owner(clues: Clues) -> list[Step]:
@@ -319,13 +327,15 @@ def _owners(clues: Clues) -> tuple[str, ...]:
     return clues.values("ModifiedProperties.User.UPN.new") or clues.entity("owner")
 
 
-def _path(one: Account) -> str:
+def path_of(one: Account) -> str:
+    """Where Graph has the account."""
     if one.name.startswith("$"):
         return f"/users({odata(one.name)})"  # Graph reads /users/$x as a word of OData
     return f"/users/{guid_in(one.name) or segment(one.name)}"
 
 
-def _cidr(address: str) -> str:
+def cidr_of(address: str) -> str:
+    """The address as a network of its own; empty where it is none of the public Internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from m365watch.errors import BadAnswer
 from m365watch.respond.quoting import UnsafeValue, segment
-from m365watch.respond.steps import Act, GraphCall, Operation, Remove, Revise
+from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.values import dataclass
 
 Document = Mapping[str, object]
@@ -44,6 +44,8 @@ class Deed:
     undo: GraphCall | None = None
     is_meant: bool = True
     """Whether the plan names it; False: a person has to pick it."""
+    locks_out: str = ""
+    """The object id of an account that may administer the tenant no more after it; empty where none is."""
 
 
 async def look(graph: Graph, operation: Operation) -> list[Deed]:
@@ -68,7 +70,9 @@ async def _look_at_properties(graph: Graph, operation: Revise) -> list[Deed]:
     if before == dict(operation.properties):
         return []
     undo = GraphCall("PATCH", path, before)
-    return [Deed(_last_of(path), GraphCall("PATCH", path, operation.properties), undo)]
+    account = (_text(current.get("id")) or _last_of(path)) if operation.locks_out else ""
+    change = GraphCall("PATCH", path, operation.properties)
+    return [Deed(_last_of(path), change, undo, locks_out=account)]
 
 
 def _last_of(path: str) -> str:
@@ -87,10 +91,17 @@ async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:
             _removal(operation, subject, found),
             _restoring(operation, subject, found),
             is_meant=yes,
+            locks_out=_locked_out(operation, found),
         )
         for found, yes in zip(listed, meant, strict=True)
         if yes or nothing_known or not any(meant)
     ]
+
+
+def _locked_out(operation: Remove, found: Document) -> str:
+    """Whose role of a Global Administrator it is; no other role lets anyone in again."""
+    role = _text(found.get("roleDefinitionId")).lower()
+    return _text(found.get("principalId")) if operation.locks_out and role == GLOBAL_ADMINISTRATOR else ""
 
 
 def _is_wanted(operation: Remove, found: Document) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.judging import split_line
 from m365watch.respond.app_names import App, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
@@ -39,27 +41,43 @@ class Clues:
     fields: Mapping[str, tuple[str, ...]]
     first_at: str
     """When the alert's first record was created."""
+    records: Sequence[Mapping[str, str]] = ()
+    """What each record of the alert says, the earliest first."""
 
     def values(self, *names: str) -> tuple[str, ...]:
-        """The values of the first of these fields that has any, as far as they are known whole."""
-        for name in names:
-            found = tuple(value for value in self.fields.get(name, ()) if _is_whole(value))
-            if found:
-                return found[:TARGETS_MAX]
-        return ()
+        """The values of the first of these fields that has any, as far as they are known whole.
+
+        Where the record has the field, and not so that it is known whole, no other stands in for it.
+        """
+        found = next((self.fields[name] for name in names if self.fields.get(name)), ())
+        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+
+    def has(self, *names: str) -> bool:
+        """Whether the record has one of these fields, known whole or not."""
+        return any(self.fields.get(name) for name in names)
+
+    @property
+    def operation(self) -> str:
+        """What was done, normalised; empty where it is not known."""
+        return normalise_operation(next(iter(self.fields.get("Operation", ())), ""))
+
+    def is_about(self, *endings: str) -> bool:
+        """Whether what was done ends in one of these; also where it is not known."""
+        return not self.operation or self.operation.endswith(endings)
 
     def entity(self, *kinds: str) -> tuple[str, ...]:
         """The values of the first of these kinds that has any, as far as they are known whole."""
-        for kind in kinds:
-            found = tuple(value for value in self.entities.get(kind, ()) if _is_whole(value))
-            if found:
-                return found[:TARGETS_MAX]
-        return ()
+        found = next((self.entities[kind] for kind in kinds if self.entities.get(kind)), ())
+        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+
+    def has_entity(self, kind: str) -> bool:
+        """Whether the alert names any of that kind, known whole or not."""
+        return bool(self.entities.get(kind))
 
     def without(self, fields: Collection[str]) -> Clues:
         """The same, but for these fields."""
         kept = {name: values for name, values in self.fields.items() if name not in fields}
-        return Clues(self.entities, kept, self.first_at)
+        return replace(self, fields=kept)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -67,17 +85,6 @@ class Clues:
         about = dict.fromkeys(one for one in self.entity("user") if is_account(one))
         actors = [one for one in self.entity("actor") if is_account(one) and one not in about]
         return (*map(Account, about), *(Account(one, acted=True) for one in dict.fromkeys(actors)))
-
-    @property
-    def mailboxes(self) -> tuple[str, ...]:
-        """The mailboxes that were touched, as PowerShell takes them, also by an alias.
-
-        By the address where it is the user's own; the account's own where none is named.
-        """
-        own = {user.partition("@")[0].lower(): user for user in self.entity("user") if is_account(user)}
-        named = self.values("Parameters.Mailbox", "MailboxOwnerUPN") or self.entity("mailbox")
-        found = [own.get(one.lower(), one) for one in named] or list(own.values())
-        return tuple(dict.fromkeys(found))[:TARGETS_MAX]
 
     @property
     def applications(self) -> tuple[App, ...]:
@@ -107,26 +114,6 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def part_accounts(
-    alert: Alert, matches: Sequence[Match], begun_by: Collection[str]
-) -> tuple[Clues, tuple[str, ...]]:
-    """Whom the alert is about, and the accounts that it joins by their time alone.
-
-    An alert over records of no group joins what anybody did. Tied together is what one account did that had
-    a hand both in how it began (`begun_by` has the rules that found it) and in what followed.
-    """
-    clues = gather_clues(alert, matches)
-    named = clues.entity("user")
-    if alert.group or len(named) < 2 or len({one.source_id for one in matches}) < 2:
-        return clues, ()
-    hands: dict[str, set[bool]] = {}
-    for match in matches:
-        hands.setdefault(match.values.get("UserId", "").lower(), set()).add(match.source_id in begun_by)
-    tied = tuple(one for one in named if len(hands.get(one.lower(), ())) > 1)
-    loose = tuple(one for one in named if one not in tied)
-    return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
-
-
 def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
     """The same record by record, so that nobody loses what only another's record gave.
 
@@ -142,7 +129,8 @@ def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
         key = tuple(sorted(match.values.items()))
         if key not in found:
             found[key] = _clues_of(match.values, whole_alert, single)
-    return list(found.values())
+    records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
+    return [replace(clues, records=records) for clues in found.values()]
 
 
 def _clues_of(values: Mapping[str, str], whole_alert: Clues, single: Mapping[str, tuple[str, ...]]) -> Clues:

@@ -35,6 +35,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     tenant: str
     outcome: Outcome
     step: str
+    title: str = ""
+    """The step as people read it, with the account that it is about."""
     label: str = ""
     method: str = ""
     path: str = ""

@@ -3,61 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
-from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, part_accounts, split_clues
+from m365watch.respond import (
+    accounts,
+    applications,
+    auditing,
+    delegates,
+    federation,
+    inbox,
+    mail_flow,
+    outsiders,
+    policies,
+    purging,
+    sharing,
+    sharing_policies,
+)
+from m365watch.respond.clues import Clues, split_clues
+from m365watch.respond.hands import BegunBy, sort_hands
+from m365watch.respond.quoting import UnsafeValue
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
     "block_address": accounts.block_address,
-    "block_external_user": accounts.block_external_user,
+    "block_external_user": outsiders.block_external_user,
     "disable_account": accounts.disable_account,
     "disable_anonymous_link": sharing.disable_anonymous_link,
     "disable_application": applications.disable_application,
     "disable_flow": policies.disable_flow,
-    "remove_connector": mail.remove_connector,
+    "remove_connector": mail_flow.remove_connector,
     "remove_credential": applications.remove_credential,
     "remove_device": accounts.remove_device,
     "remove_file": sharing.remove_file,
-    "remove_forwarding": mail.remove_forwarding,
+    "remove_forwarding": inbox.remove_forwarding,
     "remove_group_member": accounts.remove_group_member,
-    "remove_inbox_rule": mail.remove_inbox_rule,
-    "remove_mail": mail.remove_mail,
-    "remove_mailbox_permission": mail.remove_mailbox_permission,
+    "remove_inbox_rule": inbox.remove_inbox_rule,
+    "remove_mail": purging.remove_mail,
+    "remove_mailbox_permission": delegates.remove_mailbox_permission,
     "remove_oauth_grant": applications.remove_oauth_grant,
     "remove_owner": accounts.remove_owner,
     "remove_role": accounts.remove_role,
     "remove_sharing": sharing.remove_sharing,
     "remove_site_admin": sharing.remove_site_admin,
-    "remove_transport_rule": mail.remove_transport_rule,
+    "remove_transport_rule": mail_flow.remove_transport_rule,
     "reset_password": accounts.reset_password,
-    "restore_audit": mail.restore_audit,
-    "restore_federation": policies.restore_federation,
+    "restore_audit": auditing.restore_audit,
+    "restore_federation": federation.restore_federation,
     "restore_files": sharing.restore_files,
     "restore_mfa": accounts.restore_mfa,
     "restore_policy": policies.restore_policy,
-    "restore_sharing_policy": sharing.restore_sharing_policy,
+    "restore_sharing_policy": sharing_policies.restore_sharing_policy,
     "revoke_sessions": accounts.revoke_sessions,
     "scan_device": sharing.scan_device,
 }
 """By the word that rules have under `contain`."""
 AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
 """Fields that name a policy in one record and a file or a rule in the next."""
+OF_ONE_KIND = frozenset(
+    {"remove_connector", "remove_file", "remove_forwarding", "remove_inbox_rule", "remove_transport_rule"}
+)
+"""Words whose builders know by what was done what a record names, and leave alone what is not theirs."""
 OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
+_ONLY_NEAR = (
+    "That it is the same person only the address says, which everybody in one office shares: --yes leaves it"
+    " alone."
+)
 
 STEPS_MAX = 100
 """Steps of one plan; what an alert has more of is said in its notes."""
 
 
-def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[Told] = ()) -> Plan:
+def plan_response(
+    alert: Alert,
+    matches: Sequence[Match] = (),
+    parts: Sequence[Told] = (),
+    *,
+    begun_by: BegunBy = lambda _rule: None,
+) -> Plan:
     """The steps for an alert, in the order of its rule; `matches` are those of it that are still kept.
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
@@ -66,7 +96,7 @@ def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[T
     """
     told = Told(alert, matches)
     words = _words_of(alert, matches, parts)
-    steps = _each_once(step for word in words for step in _steps_for(word, told, parts))
+    steps = _each_once(step for word in words for step in _steps_for(word, told, parts, begun_by))
     notes = (
         [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
     )
@@ -87,29 +117,54 @@ def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> 
     return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
 
 
-def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
+def _steps_for(word: str, told: Told, parts: Sequence[Told], begun_by: BegunBy) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
     if word in OF_ACCOUNTS:
-        things = set(told.alert.contain) - OF_ACCOUNTS
-        begun_by = {part.alert.rule_id for part in parts if things & set(part.alert.contain)}
-        tied, loose = part_accounts(told.alert, told.matches, begun_by)
-        steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
+        steps = _steps_of_accounts(word, builder, told, begun_by)
     else:
         knowing = [part for part in parts if word in part.alert.contain]
-        steps = _steps_by_record(builder, knowing or [told])
+        steps = _steps_by_record(word, builder, knowing or [told])
     return steps or [_nothing_known(word, is_ours=True)]
 
 
-def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:
+def _steps_of_accounts(word: str, builder: Builder, told: Told, begun_by: BegunBy) -> list[Step]:
+    """For who is tied to all of it; for who is only near, if a person says so; and nothing for the others."""
+    hands = sort_hands(told.alert, told.matches, begun_by)
+    steps = _built(word, builder, hands.tied)
+    for account, address in hands.near if word != "block_address" else ():
+        entities = {**hands.tied.entities, "user": (account,), "actor": ()}
+        steps += [
+            replace(
+                step,
+                title=f"{step.title} (it came from {address}, as another part of this did)",
+                notes=(_ONLY_NEAR, *step.notes),
+                asks_always=True,
+            )
+            for step in _built(word, builder, replace(hands.tied, entities=entities))
+        ]
+    return [*steps, *(_look_first(word, one) for one in hands.loose)]
+
+
+def _steps_by_record(word: str, builder: Builder, every: Sequence[Told]) -> list[Step]:
     """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
     steps: list[Step] = []
     for told in every:
         joins = _joins(told.matches)
         for clues in split_clues(told.alert, told.matches):
-            steps += builder(clues.without(AMBIGUOUS) if joins else clues)
+            is_clear = not joins or (word in OF_ONE_KIND and clues.operation != "")
+            steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
     return _each_once(steps)
+
+
+def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
+    """The steps; one for a person where a name cannot stand in a command."""
+    try:
+        return builder(clues)
+    except UnsafeValue as error:
+        why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
+        return [Step(word, _sentence(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
@@ -138,10 +193,14 @@ def _look_first(word: str, account: str) -> Step:
 
 
 def _nothing_known(word: str, *, is_ours: bool) -> Step:
-    said = word.replace("_", " ")
     why = (
         "The alert does not name what this has to be done to; its records may: see `m365watch alerts show`."
         if is_ours
         else ""
     )
-    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}".strip(),))
+    return Step(word, _sentence(word), notes=(f"By hand. {why}".strip(),))
+
+
+def _sentence(word: str) -> str:
+    said = word.replace("_", " ")
+    return f"{said[:1].upper()}{said[1:]}"

@@ -69,15 +69,16 @@ def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
 
 
 def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[Told]:
-    """Alerts of the rules that the matches come from, about the same records."""
+    """Alerts of the rules that the matches come from: those that were joined, or about the same records."""
     sources = {match.source_id for match in matches} - {alert.rule_id}
     records = {match.record_id for match in matches}
+    linked = {match.identity for match in matches}
     joined = [
         one.alert
         for one in (state.alerts.list(since_ms=alert.first_at_ms) if sources else ())
         if one.alert.rule_id in sources
         and one.alert.tenant == alert.tenant
-        and not records.isdisjoint(one.alert.evidence)
+        and (one.alert.id in linked or not records.isdisjoint(one.alert.evidence))
     ]
     joined.sort(key=lambda one: (one.first_at_ms, one.id))
     return [Told(one, _matches_of(state, one)) for one in joined[:PARTS_MAX]]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
+from m365watch.config.settings import Settings
 from m365watch.values import dataclass
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
+GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
+"""The role's template id, which is the same in every tenant, and the id of its definition."""
+ADMINISTRATORS = (
+    f"/directoryRoles(roleTemplateId='{GLOBAL_ADMINISTRATOR}')/members"
+    "?$select=id,userPrincipalName,accountEnabled"
+)
+"""The path of those who hold it."""
+GRAPH_URL = "https://graph.microsoft.com"
+"""Where Graph is, for a tenant of which the configuration does not say it."""
+
+
+def graph_url_of(settings: Settings, tenant_id: str) -> str:
+    """Where the Graph of the tenant is."""
+    found = next((one.cloud.graph_url for one in settings.tenants if one.tenant_id == tenant_id), "")
+    return found or GRAPH_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +36,15 @@ class GraphCall:
     path: str
     """Below /v1.0, encoded."""
     body: Mapping[str, object] | None = None
+
+    def url(self, graph_url: str) -> str:
+        """The whole address, at that host of Graph."""
+        return f"{graph_url.rstrip('/')}/v1.0{self.path}"
+
+    def line(self, graph_url: str) -> str:
+        """`PATCH https://graph.microsoft.com/v1.0/users/... {"accountEnabled": false}`."""
+        body = "" if self.body is None else f" {json.dumps(self.body)}"
+        return f"{self.method} {self.url(graph_url)}{body}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +67,16 @@ class Revise:
     properties: Mapping[str, object]
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order."""
         before = (GraphCall("GET", self.subject),) if self.subject else ()
         look = GraphCall("GET", f"{self.path}?$select=id,{','.join(self.properties)}")
-        return (*before, look, GraphCall("PATCH", self.path, self.properties))
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, look, *others, GraphCall("PATCH", self.path, self.properties))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +98,15 @@ class Remove:
     """The path that takes it again by POST; empty where nothing takes it back."""
     restored: tuple[str, ...] = ()
     """The properties that are given back."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
         before = (GraphCall("GET", self.subject),) if self.subject else ()
-        return (*before, GraphCall("GET", self.listed), self.removal)
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, GraphCall("GET", self.listed), *others, self.removal)
 
 
 Operation = Act | Revise | Remove
@@ -93,6 +125,8 @@ class Step:
     permissions: tuple[str, ...] = ()
     """Application permissions of Graph that the operations need."""
     notes: tuple[str, ...] = ()
+    asks_always: bool = False
+    """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
 
     @property
     def is_by_hand(self) -> bool:
@@ -106,6 +140,14 @@ class Step:
             isinstance(one, Revise) or (isinstance(one, Remove) and bool(one.restored_at))
             for one in self.operations
         )
+
+    @property
+    def way(self) -> str:
+        """How it ends, in words."""
+        if self.is_by_hand:
+            return "by hand"
+        told = "can be undone" if self.can_be_undone else "cannot be undone"
+        return f"{told}, never without your yes" if self.asks_always else told
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:

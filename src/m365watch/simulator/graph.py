@@ -27,7 +27,8 @@ _QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
 _APPLICATION = f"{GRAPH_PATH}/v1.0/applications(appId='{{client_id}}')"
 _ANNOUNCEMENTS = f"{GRAPH_PATH}/v1.0/admin/serviceAnnouncement"
 _DIRECTORY = (
-    r"(?:users/|groups/|servicePrincipals|applications|oauth2Permission|roleManagement/|shares/|drives/)"
+    r"(?:users/|groups/|servicePrincipals|applications|directoryRoles|oauth2Permission|roleManagement/"
+    r"|shares/|drives/)"
 )
 _CONDITION = re.compile(r"lastModifiedDateTime ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 _PAGE_PREFERRED = re.compile(r"odata\.maxpagesize=(\d{1,4})", re.ASCII)
