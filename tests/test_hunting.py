@@ -75,7 +75,7 @@ def answer(config: Path, *arguments: str) -> Any:
 
 def alerts_of_the_run(config: Path) -> list[Alert]:
     state = DetectionState(settings_of(config).state_directory / "detections.sqlite")
-    found = [one.alert for one in state.list_alerts()]
+    found = [one.alert for one in state.alerts.list()]
     state.close()
     return found
 

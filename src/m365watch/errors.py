@@ -52,6 +52,8 @@ class CollectorError(Exception):
     """Anything that goes wrong and that somebody outside the room has to know about."""
 
     code: ClassVar[str] = "error"
+    fix: str = ""
+    """What somebody has to do; empty where nobody can do anything."""
 
     def __init__(self, what: str, *, where: str = "") -> None:
         """Keep `what` happened and `where`; never a secret, a token or a record's body."""

@@ -108,7 +108,7 @@ class _Hunt:
     def _list_alerts(self) -> list[KeptAlert]:
         kept = [
             one
-            for one in self._state.list_alerts(most=ALERTS_READ_MAX)
+            for one in self._state.alerts.list(most=ALERTS_READ_MAX)
             if one.alert.rule_id in self._asked.wanted
         ]
         return sorted(kept, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -237,6 +238,9 @@ WRONG = {
     "/api/v1/overview/figures?from=0001-01-01": (400, "parameter_wrong"),
     "/api/v1/overview/figures?session=x": (400, "parameter_wrong"),
     "/api/v1/overview/figures?user=" + "x" * 301: (400, "parameter_wrong"),
+    "/api/v1/overview/figures?user=%00": (400, "parameter_wrong"),
+    "/api/v1/overview/figures?user=%E2%80%8B": (400, "parameter_wrong"),
+    "/api/v1/search/hits?q=" + "x" * 2_001: (400, "parameter_wrong"),
     "/api/v1/overview/figures?" + "&".join(f"user=u{n}" for n in range(21)): (400, "parameter_wrong"),
     "/api/v1/overview/nothing": (404, "not_there"),
     "/api/v1/alerts/ffffffff": (404, "not_there"),
@@ -247,6 +251,16 @@ WRONG = {
     "/api/v1/export/overview/nothing": (404, "not_there"),
     "/api/v2": (404, "not_there"),
 }
+
+
+def test_a_filter_may_be_as_long_as_the_document_says(door: Door) -> None:
+    """Sixty people by name are some 1,600 characters."""
+    filters = " OR ".join(f"user:u{number}@contoso.example" for number in range(60))
+
+    answer = door.call(f"/api/v1/search/hits?range=24h&{urlencode({'q': filters})}", door.token(*EVERY_SCOPE))
+
+    assert 1_500 < len(filters) <= 2_000
+    assert answer.status == 200, answer.text
 
 
 @pytest.mark.parametrize("url", WRONG)

@@ -13,10 +13,10 @@ import pytest
 from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
-from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_courses, list_values
-from m365watch.board.lake_reader import Query
+from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
 from m365watch.board.pages import investigate, sign_ins
 from m365watch.board.pivots import field_url, pivot_url
+from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
 from m365watch.board.sources import Sources
@@ -85,6 +85,20 @@ def test_one_look_tells_what_the_records_do(sources: Sources, victim: str, about
     assert true[0][0] > 0
     only = {"user": "user_id", "ip": "client_ip", "operation": ""}[about]
     assert {one for one in found[2] if one[0] != only} == {one for one in true[2] if one[0] != only}
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE_MAX, 0])
+def test_times_are_compared_by_the_values_that_each_has(sources: Sources, at_once: int) -> None:
+    """The other time is asked for fewer columns, and says of these what it says when asked for all."""
+    view = view_of("range=30d&workload=Exchange")
+    few, all_of_them = (
+        asyncio.run(one(view, sources, at_once=at_once)) for one in (list_compared, list_values)
+    )
+
+    kept = [row for row in few if row[0] in trails.COMPARED]
+
+    assert {row[0] for row in kept} == set(trails.COMPARED)
+    assert sorted(kept) == sorted(row for row in all_of_them if row[0] in trails.COMPARED)
 
 
 MENTIONED = ["session", "mailbox", "site", "text"]

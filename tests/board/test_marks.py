@@ -95,7 +95,7 @@ def test_what_stands_out_comes_before_what_is_newer() -> None:
     records = (BAD[0][1], BAD[4][1], EVERYDAY[0][1])
     told = [Told((at, "id"), [Cell(str(at))], marks_of_mail(one, ANN)) for at, one in enumerate(records)]
 
-    rows = ranked(view_of(), told, {}, at=1)
+    rows = ranked(view_of(), told, {})
 
     assert [row[0].text for row in rows] == ["0", "1", "2"]
     assert [row[1].tone for row in rows] == ["high", "low", ""]

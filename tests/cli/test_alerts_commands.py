@@ -84,7 +84,7 @@ def config(tmp_path: Path) -> Path:
     (tmp_path / "state").mkdir()
     state = DetectionState(tmp_path / "state" / "detections.sqlite")
     for alert in (FORWARD, SIGNAL, CRITICAL):
-        state.put_alert(KeptAlert(alert, shown=True))
+        state.alerts.put(KeptAlert(alert, shown=True))
     state.close()
     return path
 
@@ -207,7 +207,7 @@ def test_an_alert_is_shown_with_those_of_the_same_records(config: Path) -> None:
         FORWARD, id=AlertId("dddd4444" + "0" * 24), title="Several signs", evidence=(*FORWARD.evidence, "r9")
     )
     state = DetectionState(config.parent / "state" / "detections.sqlite")
-    state.put_alert(KeptAlert(joint, shown=True))
+    state.alerts.put(KeptAlert(joint, shown=True))
     state.close()
 
     shown = call(config, "show", "dddd4444").stdout

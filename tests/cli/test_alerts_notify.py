@@ -207,7 +207,7 @@ def test_an_alert_says_who_was_told_of_it(site: Site) -> None:
     """So that nobody wakes the second one for what the first one knows."""
     site.told()
     state = DetectionState(site.folder / "state" / "detections.sqlite")
-    state.put_alert(KeptAlert(ALERT, shown=True))
+    state.alerts.put(KeptAlert(ALERT, shown=True))
     state.close()
     page = " ".join(site.run("alerts", "show", "aaaa1111").stdout.split())
     document = json.loads(site.run("alerts", "show", "aaaa1111", "--json").stdout)

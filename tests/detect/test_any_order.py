@@ -212,7 +212,7 @@ def test_any_order_and_any_crash_give_the_same_alerts(
 
     engine = run_engine(tmp_path_factory.mktemp("state") / "d.sqlite", rules, records, dice)
 
-    assert plain([kept.alert for kept in engine.state.list_alerts()]) == plain(expected)
+    assert plain([kept.alert for kept in engine.state.alerts.list()]) == plain(expected)
 
 
 def test_the_histories_reach_every_kind(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -240,15 +240,17 @@ def test_what_was_closed_is_open_by_the_same_records_in_any_order(
     for order in range(2):
         path = tmp_path_factory.mktemp("state") / "d.sqlite"
         engine = run_engine(path, rules, records[:30], random.Random(seed))
-        ids = sorted(kept.alert.id for kept in engine.state.list_alerts())
+        ids = sorted(kept.alert.id for kept in engine.state.alerts.list())
         with engine.state.transaction():
             for alert_id in ids[::2]:
-                engine.state.set_state(alert_id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1)
+                engine.state.alerts.set_state(
+                    alert_id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1
+                )
         before = engine.last_batch
         engine.state.close()
         # The rest is counted on from there.
         engine = run_engine(path, rules, records[30:], random.Random(100 + order), after=before)
-        ends.append({kept.alert.id: kept.state for kept in engine.state.list_alerts()})
+        ends.append({kept.alert.id: kept.state for kept in engine.state.alerts.list()})
 
     assert ends[0] == ends[1]
     assert set(ends[0].values()) == {AlertState.OPEN, AlertState.CLOSED}
@@ -276,6 +278,6 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
             assert (change.what is News.UPDATED) == (change.alert.id in told or bool(formers))
             told[change.alert.id] = change.alert
         if dice.random() < 0.5:
-            kept = {one.alert.id: one.alert for one in engine.state.list_alerts()}
+            kept = {one.alert.id: one.alert for one in engine.state.alerts.list()}
 
             assert told == kept

@@ -97,7 +97,7 @@ def take_all(
         changed = (change or {}).get(number, list)(portions)
         engine.take(changed, number=number, now=END)
     engine.look(now=END)
-    alerts = [kept.alert for kept in engine.state.list_alerts()]
+    alerts = [kept.alert for kept in engine.state.alerts.list()]
     engine.close()
     engine.state.close()
     return sorted(alerts, key=lambda one: one.id), engine.figures
@@ -152,7 +152,7 @@ def test_a_child_that_is_killed_twice_is_started_again_twice(
         pids[number] = engine.child.pid if engine.child is not None else None
         standing = read_standing(engine.state.path)
         assert bool(standing.trouble) is (pids[number] is None)
-    alerts = sorted((kept.alert for kept in engine.state.list_alerts()), key=lambda one: one.id)
+    alerts = sorted((kept.alert for kept in engine.state.alerts.list()), key=lambda one: one.id)
     engine.close()
     engine.state.close()
 
@@ -291,7 +291,8 @@ def test_what_no_rule_can_match_is_not_sent() -> None:
         part = part_of(portion, kinds)
         pairs = zip(portion.records, portion.kinds, strict=True)
 
-        assert [*zip(part.records, part.kinds, strict=True)] == [one for one in pairs if one[1] in wanted]
+        sent = zip(map(bytes, part.records), part.kinds, strict=True)
+        assert [*sent] == [one for one in pairs if one[1] in wanted]
         assert (part.count, part.earliest_ms) == (portion.count, portion.earliest_ms)
 
 

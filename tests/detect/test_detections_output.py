@@ -162,7 +162,7 @@ def test_silence_is_told_although_nothing_comes(tmp_path: Path) -> None:
     asyncio.run(wait())
 
     assert [change.what for change in told][:1] == [News.NEW]
-    kept = DetectionState(tmp_path / "state" / FILE_NAME).list_alerts()
+    kept = DetectionState(tmp_path / "state" / FILE_NAME).alerts.list()
     assert [one.alert.group for one in kept] == [("exchange",)]
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_file_is_set_aside_at_start(tmp_path: Path) -> None:
         await output.open(last_batch=0, position="")
         await output.deliver(make_simple_batch(1, make_records(3), output="d"))
         await output.close()
-        return len(DetectionState(state / FILE_NAME).list_alerts())
+        return len(DetectionState(state / FILE_NAME).alerts.list())
 
     assert asyncio.run(use()) == 3
     assert len(list(state.glob("detections-*.damaged.sqlite"))) == 1
@@ -394,7 +394,7 @@ def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
                 await asyncio.sleep(0.005)
         await output.deliver(make_simple_batch(2, make_records(6), output="d"))
         await output.close()
-        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).alerts.list())
 
     assert asyncio.run(use()) == 6
 
@@ -421,6 +421,6 @@ def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: b
                 break
         await output.deliver(make_simple_batch(2, make_records(6), output="d"))
         await output.close()
-        return len(DetectionState(tmp_path / "state" / FILE_NAME).list_alerts())
+        return len(DetectionState(tmp_path / "state" / FILE_NAME).alerts.list())
 
     assert asyncio.run(use()) == (6 if is_good else 0)

@@ -107,7 +107,7 @@ def test_matches_say_the_same_by_number(version: int, tmp_path: Path) -> None:
             *(one.severity.value, one.written, one.counted),
         )
         for name in ("ann", "bob")
-        for one in state.read_group(GroupKey("rule", "tenant", (name,)), since_ms=0).matches
+        for one in state.matches.read_group(GroupKey("rule", "tenant", (name,)), since_ms=0).matches
     ]
     state.close()
     with closing(sqlite3.connect(path)) as file:

@@ -46,7 +46,7 @@ class Bench:
 
     def alerts(self) -> list[tuple[int, tuple[str, ...]]]:
         """Count and evidence of each."""
-        return [(kept.alert.count, kept.alert.evidence) for kept in self.state.list_alerts()]
+        return [(kept.alert.count, kept.alert.evidence) for kept in self.state.alerts.list()]
 
 
 def portion(records: Sequence[bytes], now: datetime = NOW) -> Portion:
@@ -86,15 +86,15 @@ def test_a_record_that_changes_nothing_is_not_told(bench: Bench) -> None:
 def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> None:
     """The id is another; who knew the old one is shown the new, with what was made of it."""
     bench.take(HOUR)
-    [old] = bench.state.list_alerts()
-    bench.state.set_state(old.alert.id, AlertState.ACKNOWLEDGED, reason="looking", by="ann", at_ms=5)
+    [old] = bench.state.alerts.list()
+    bench.state.alerts.set_state(old.alert.id, AlertState.ACKNOWLEDGED, reason="looking", by="ann", at_ms=5)
     changes = bench.take(0)
 
-    [new] = bench.state.list_alerts()
+    [new] = bench.state.alerts.list()
     assert new.alert.id != old.alert.id
     assert new.alert.formerly == (old.alert.id,)
     assert (new.state, new.reason, new.changed_by) == (AlertState.ACKNOWLEDGED, "looking", "ann")
-    assert bench.state.find_alert(old.alert.id) == new
+    assert bench.state.alerts.find(old.alert.id) == new
     assert [(one.what, one.alert.id) for one in changes] == [(News.UPDATED, new.alert.id)]
 
 
@@ -102,10 +102,10 @@ def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
     """The earlier keeps its id, the later is formerly that."""
     bench.take(0)
     bench.take(2 * HOUR)
-    earlier, later = sorted(bench.state.list_alerts(), key=lambda one: one.alert.first_at_ms)
+    earlier, later = sorted(bench.state.alerts.list(), key=lambda one: one.alert.first_at_ms)
     bench.take(HOUR)
 
-    [joined] = bench.state.list_alerts()
+    [joined] = bench.state.alerts.list()
     assert joined.alert.id == earlier.alert.id
     assert joined.alert.formerly == (later.alert.id,)
     assert joined.alert.count == 3
@@ -114,13 +114,13 @@ def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
 def close_all(bench: Bench, *, state: AlertState = AlertState.CLOSED, at_ms: int = 5) -> None:
     """An analyst has put every alert into a state."""
     with bench.state.transaction():
-        for kept in bench.state.list_alerts():
-            bench.state.set_state(kept.alert.id, state, reason="a test of ours", by="ann", at_ms=at_ms)
+        for kept in bench.state.alerts.list():
+            bench.state.alerts.set_state(kept.alert.id, state, reason="a test of ours", by="ann", at_ms=at_ms)
 
 
 def standings(bench: Bench) -> list[tuple[AlertState, int]]:
     """State and count of each alert."""
-    return [(kept.state, kept.alert.count) for kept in bench.state.list_alerts()]
+    return [(kept.state, kept.alert.count) for kept in bench.state.alerts.list()]
 
 
 @pytest.mark.parametrize("late", [60, 30])
@@ -132,7 +132,7 @@ def test_a_record_that_a_closed_alert_did_not_have_opens_it_again(bench: Bench, 
     assert standings(bench) == [(AlertState.CLOSED, 2)]
     bench.take(late, late + 1)
 
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert (kept.state, kept.changed_by, kept.changed_at_ms) == (
         AlertState.OPEN,
         "m365watch",
@@ -167,7 +167,7 @@ def test_a_higher_severity_opens_a_closed_alert(tmp_path: Path) -> None:
     close_all(bench)
     bench.take(60, Bad="yes")
 
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert (kept.state, kept.alert.severity) == (AlertState.OPEN, "critical")
     assert kept.reason == "it has become critical since ann closed it: a test of ours"
 
@@ -180,8 +180,8 @@ def test_an_open_alert_does_not_vanish_in_a_closed_one(bench: Bench) -> None:
             close_all(bench)
         bench.take(2 * HOUR, UserId=f"u{closed_first}")
         if not closed_first:
-            latest = bench.state.list_alerts()[0]
-            bench.state.set_state(latest.alert.id, AlertState.CLOSED, reason="", by="ann", at_ms=9)
+            latest = bench.state.alerts.list()[0]
+            bench.state.alerts.set_state(latest.alert.id, AlertState.CLOSED, reason="", by="ann", at_ms=9)
         bench.take(HOUR, UserId=f"u{closed_first}")
 
     assert standings(bench) == [(AlertState.OPEN, 3)] * 2
@@ -194,7 +194,7 @@ def test_two_closed_alerts_that_a_late_record_joins_are_open(bench: Bench) -> No
     close_all(bench)
     bench.take(HOUR)
 
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert (kept.state, kept.alert.count) == (AlertState.OPEN, 3)
     assert kept.reason == "1 more record has come since ann closed it: a test of ours"
 
@@ -267,11 +267,11 @@ def test_matches_of_an_alert_that_goes_on_are_kept(bench: Bench) -> None:
     day = 24 * HOUR
     for place in range(7):
         slow.take(place * day, now=NOW + timedelta(days=place))
-    [first] = slow.state.list_alerts()
+    [first] = slow.state.alerts.list()
     slow.engine.look(now=NOW + timedelta(days=14))
     slow.take(7 * day, now=NOW + timedelta(days=14))
 
-    [kept] = slow.state.list_alerts()
+    [kept] = slow.state.alerts.list()
     assert (kept.alert.id, kept.alert.count) == (first.alert.id, 8)
 
 
@@ -287,7 +287,7 @@ def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
     bench.take(*reversed(many))
 
     [(count, evidence)] = bench.alerts()
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert (count, evidence[0]) == (HOUR_MATCHES_MAX, "record-0")
     assert "at least" in kept.alert.notes[0]
     assert bench.state.count()["matches"] == HOUR_MATCHES_MAX
@@ -471,7 +471,7 @@ def test_an_alert_names_everybody_whom_its_records_name(tmp_path: Path) -> None:
     for second in range(60):
         bench.take(second, UserId=f"User{second % 55}@contoso.example", ClientIP="192.0.2.1")
 
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert kept.alert.named("user") == tuple(f"User{number}@contoso.example" for number in range(50))
     assert kept.alert.named("address") == ("192.0.2.1",)
     assert kept.alert.unnamed == (("user", 5),)
@@ -489,6 +489,6 @@ def test_the_values_of_one_record_are_told_apart(tmp_path: Path) -> None:
     bench.take(0, To=["a@x.example", "b@x.example"], Name="Miller, Ann")
     bench.take(1, To=["b@x.example", "c@x.example"], Name="Miller, Ann")
 
-    [kept] = bench.state.list_alerts()
+    [kept] = bench.state.alerts.list()
     assert kept.alert.named("recipient") == ("a@x.example", "b@x.example", "c@x.example")
     assert kept.alert.named("name") == ("Miller, Ann",)

@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 def users_in(path: Path) -> list[str]:
     state = DetectionState(path)
-    found = sorted(kept.alert.entity("user") for kept in state.list_alerts())
+    found = sorted(kept.alert.entity("user") for kept in state.alerts.list())
     state.close()
     return found
 
@@ -106,7 +106,7 @@ def test_an_engine_goes_on_beside_it(path: Path, tmp_path: Path) -> None:
     engine.take([portion_of(*USERS, at="11:10:00")], number=2, now=NOW)
     forget_named(path, HERS)
     engine.take([portion_of(*USERS, at="11:20:00")], number=3, now=NOW)
-    counts = sorted((kept.alert.entity("user"), kept.alert.count) for kept in state.list_alerts())
+    counts = sorted((kept.alert.entity("user"), kept.alert.count) for kept in state.alerts.list())
     state.close()
 
     assert counts == [(USERS[0], 1), (USERS[1], 3), (USERS[2], 3)]

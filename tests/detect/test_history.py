@@ -38,8 +38,8 @@ def alert_of(name: str, *, last_at_ms: int = 2_000) -> KeptAlert:
 def path(tmp_path: Path) -> Path:
     state = DetectionState(tmp_path / "detections.sqlite")
     with state.transaction():
-        state.put_alert(alert_of("a"))
-        state.put_alert(alert_of("b", last_at_ms=9_000))
+        state.alerts.put(alert_of("a"))
+        state.alerts.put(alert_of("b", last_at_ms=9_000))
     state.close()
     return state.path
 
@@ -61,11 +61,11 @@ def test_the_history_goes_where_the_alert_goes(path: Path) -> None:
     set_states(path, ["aaaa"], SEEN, reason="", by="ann", at_ms=5)
     state = DetectionState(path)
     with state.transaction():
-        state.drop_alert(AlertId("a" * 32), became=AlertId("b" * 32))
+        state.alerts.drop(AlertId("a" * 32), became=AlertId("b" * 32))
     assert [one.by for one in state.history.list("b" * 32)] == ["ann"]
 
     with state.transaction():
-        state.forget_alerts(before_ms=10_000)
+        state.alerts.forget(before_ms=10_000)
     assert state.history.list("b" * 32) == []
     state.close()
 
@@ -75,7 +75,7 @@ def test_the_history_is_bounded(path: Path) -> None:
     state = DetectionState(path)
     with state.transaction():
         for at_ms in range(CHANGES_MAX + 5):
-            state.set_state("a" * 32, CLOSED if at_ms % 2 else OPEN, reason="", by="ann", at_ms=at_ms)
+            state.alerts.set_state("a" * 32, CLOSED if at_ms % 2 else OPEN, reason="", by="ann", at_ms=at_ms)
 
     kept = state.history.list("a" * 32)
     state.close()

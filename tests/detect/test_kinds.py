@@ -274,5 +274,5 @@ def test_a_headline_tells_alerts_of_one_rule_apart(tmp_path: Path) -> None:
     library = load(tmp_path, **extension)
     found = [*alerts_of(library, [record(0, Operation="One", Name="Bad\nlink"), record(1, Operation="One")])]
 
-    assert [alert.title for alert in found] == ["Microsoft: Bad link", "Microsoft: (unknown)"]
+    assert [alert.title for alert in found] == ["Microsoft: Bad\u240alink", "Microsoft: (unknown)"]
     assert library.rules[0].title == "A rule"

@@ -383,7 +383,7 @@ def test_an_alert_tells_what_happened(tmp_path: Path) -> None:
         library, [record(0, **fields), record(60, **{**fields, "Parameters": {"DeleteMessage": "True"}})]
     )
 
-    assert alert.explanation == "ann@contoso.example made a b from 192.0.2.1, 2 time(s)."
+    assert alert.explanation == "ann@contoso.example made a\u240ab from 192.0.2.1, 2 time(s)."
     assert alert.entities == (("user", "ann@contoso.example"), ("address", "192.0.2.1"))
     assert alert.severity == "critical"
     assert alert.techniques == ("T1114.003",)

@@ -67,21 +67,21 @@ class Site:
         """An analyst has looked at some of the alerts."""
         state = DetectionState(self.path)
         with state.transaction():
-            for kept in state.list_alerts():
+            for kept in state.alerts.list():
                 wanted = dice.choice([*AlertState])
                 said = f"it is {dice.random()}"
                 if wanted is not AlertState.OPEN:
-                    state.set_state(kept.alert.id, wanted, reason=said, by="ann", at_ms=1_000)
+                    state.alerts.set_state(kept.alert.id, wanted, reason=said, by="ann", at_ms=1_000)
         self.bring(state)
         state.close()
 
     def alerts(self) -> list[KeptAlert]:
         """What there is, without the order of former ids."""
         state = DetectionState(self.path)
-        found = state.list_alerts()
+        found = state.alerts.list()
         for kept in found:
             for former in kept.alert.formerly:
-                assert state.find_alert(former) == kept
+                assert state.alerts.find(former) == kept
         state.close()
         return [
             replace(one, alert=replace(one.alert, formerly=tuple(sorted(one.alert.formerly))))

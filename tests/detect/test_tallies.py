@@ -98,7 +98,7 @@ def test_a_tally_knows_what_was_kept_before_the_start(tmp_path: Path) -> None:
     """A group is as near to its alert after a restart as before."""
     before = [make_match(number, source="ab"[number % 2], counted=f"{number}") for number in range(5)]
     state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
-    state.add_matches([*before, *before])
+    state.matches.add([*before, *before])
     tallies = Tallies(state)
     more = [make_match(9, source="c", counted="9")]
     other = GroupKey("rule", TENANT, ("user", "bob"))

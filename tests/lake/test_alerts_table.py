@@ -71,7 +71,7 @@ class Place:
 
     def raise_alert(self, alert: Alert) -> None:
         with self.state.transaction():
-            self.state.put_alert(KeptAlert(alert, shown=True))
+            self.state.alerts.put(KeptAlert(alert, shown=True))
             self.state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
 
     def bring(self) -> None:
@@ -94,13 +94,13 @@ def test_an_alert_comes_back_as_it_was(place: Place) -> None:
     alert = alert_of(1)
     place.raise_alert(alert)
     with place.state.transaction():
-        place.state.set_state(
+        place.state.alerts.set_state(
             alert.id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1_790_000_000_000
         )
     place.bring()
 
     [kept] = place.kept()
-    assert kept == place.state.find_alert(alert.id)
+    assert kept == place.state.alerts.find(alert.id)
     assert (kept.state, kept.reason, kept.changed_by) == (AlertState.CLOSED, "a drill", "ann")
 
 
@@ -110,7 +110,7 @@ def test_a_change_replaces_the_row(place: Place) -> None:
         place.raise_alert(alert_of(number))
     place.bring()
     with place.state.transaction():
-        place.state.set_state(alert_of(2).id, AlertState.ACKNOWLEDGED, reason="", by="bob", at_ms=5)
+        place.state.alerts.set_state(alert_of(2).id, AlertState.ACKNOWLEDGED, reason="", by="bob", at_ms=5)
     place.bring()
 
     assert place.rows("user_id, state", "ORDER BY 1") == [
@@ -127,8 +127,8 @@ def test_what_is_withdrawn_or_becomes_another_goes(place: Place) -> None:
         place.raise_alert(alert)
     place.bring()
     with place.state.transaction():
-        place.state.drop_alert(first.id, became=None)
-        place.state.drop_alert(second.id, became=third.id)
+        place.state.alerts.drop(first.id, became=None)
+        place.state.alerts.drop(second.id, became=third.id)
     place.raise_alert(third)
     place.bring()
 
@@ -140,8 +140,8 @@ def test_what_is_too_old_for_the_file_stays_in_the_lake(place: Place) -> None:
     place.raise_alert(alert_of(1, day=100))
     place.bring()
     with place.state.transaction():
-        place.state.set_state(alert_of(1, day=100).id, AlertState.CLOSED, reason="x", by="y", at_ms=1)
-        place.state.forget_alerts(before_ms=round(NOON.timestamp() * 1000))
+        place.state.alerts.set_state(alert_of(1, day=100).id, AlertState.CLOSED, reason="x", by="y", at_ms=1)
+        place.state.alerts.forget(before_ms=round(NOON.timestamp() * 1000))
     place.bring()
 
     assert len(place.kept()) == 1
@@ -286,8 +286,8 @@ def test_a_person_is_erased_from_the_alerts_too(place: Place) -> None:
 def test_an_id_is_no_alert_of_the_lake_unless_it_is_shown(place: Place) -> None:
     """What only serves correlations, or is excepted, is brought nowhere."""
     with place.state.transaction():
-        place.state.put_alert(KeptAlert(alert_of(1), shown=False))
-        place.state.set_state(alert_of(1).id, AlertState.CLOSED, reason="", by="", at_ms=1)
-        place.state.drop_alert(AlertId("0" * 32), became=None)
+        place.state.alerts.put(KeptAlert(alert_of(1), shown=False))
+        place.state.alerts.set_state(alert_of(1).id, AlertState.CLOSED, reason="", by="", at_ms=1)
+        place.state.alerts.drop(AlertId("0" * 32), became=None)
 
     assert place.state.lake_due.list(after=0, most=10) == []

@@ -79,24 +79,24 @@ class Detections:
 
     def put(self, alert: Alert, *, shown: bool = True) -> None:
         """The engine has made the alert, or made it anew; what an analyst made of it stays."""
-        kept = self.state.find_alert(alert.id)
+        kept = self.state.alerts.find(alert.id)
         with self.state.transaction():
             if kept is not None and kept.alert.id == alert.id:
-                self.state.put_alert(replace(kept, alert=alert, shown=shown))
+                self.state.alerts.put(replace(kept, alert=alert, shown=shown))
             else:
-                self.state.put_alert(KeptAlert(alert, shown))
+                self.state.alerts.put(KeptAlert(alert, shown))
 
     def drop(self, alert: Alert, *, became: Alert | None = None) -> None:
         """There was nothing, or it has become another."""
         with self.state.transaction():
-            self.state.drop_alert(alert.id, became=became.id if became else None)
+            self.state.alerts.drop(alert.id, became=became.id if became else None)
             if became is not None:
-                self.state.put_alert(KeptAlert(replace(became, formerly=(alert.id,)), shown=True))
+                self.state.alerts.put(KeptAlert(replace(became, formerly=(alert.id,)), shown=True))
 
     def set(self, alert: Alert, state: AlertState, *, by: str = "bob", reason: str = "a drill") -> None:
         """An analyst has decided."""
         with self.state.transaction():
-            self.state.set_state(alert.id, state, reason=reason, by=by, at_ms=START_MS)
+            self.state.alerts.set_state(alert.id, state, reason=reason, by=by, at_ms=START_MS)
 
 
 @dataclass

@@ -444,7 +444,7 @@ def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path)
             with site.detections.state.transaction():
                 for number in range(1, 5_031):
                     severity = Severity.HIGH if number > 100 else Severity.MEDIUM
-                    site.detections.state.put_alert(
+                    site.detections.state.alerts.put(
                         KeptAlert(make_alert(number, severity=severity), shown=True)
                     )
             await site.pass_by(3)

@@ -1,4 +1,4 @@
-"""Panels as rows for a spreadsheet."""
+"""Files that are taken along: panels as rows for a spreadsheet, lines of others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from starlette.responses import PlainTextResponse, Response
 
 from m365watch.board.configuring.rows import rows_of
 from m365watch.board.shapes import (
@@ -30,6 +31,7 @@ from m365watch.board.shapes import (
     WorldMap,
 )
 from m365watch.board.time_range import instant_text
+from m365watch.board.view import View
 from m365watch.board.words import visible
 
 _ALERT = (
@@ -38,6 +40,13 @@ _ALERT = (
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 """Signs with which a formula begins, the wide ones of East Asian keyboards too."""
+
+
+def refuse_unread(view: View) -> Response | None:
+    """The refusal of a file whose URL asks for what cannot be meant: it has no heading that could say so."""
+    if not view.unread:
+        return None
+    return PlainTextResponse(f"{'; '.join(view.unread)}\n", status_code=400)
 
 
 def csv_of(shape: Shape) -> str:

@@ -22,6 +22,7 @@ from m365watch.values import dataclass
 
 SHOWN_MAX = 200
 """Rows of one table."""
+_WHY_AT = 3
 _HIDING = re.compile(HIDING, re.IGNORECASE)
 _WIDE_SCOPES = re.compile(WIDE_SCOPES.replace("(?-i:[A-Z])", "[A-Z]"))
 _WIDE_ROLES = re.compile(WIDE_ROLES, re.IGNORECASE)
@@ -194,14 +195,14 @@ def tiles_of(
     ]
 
 
-def ranked(view: View, told: Iterable[Told], alerts: Mapping[str, Alert], *, at: int) -> list[list[Cell]]:
-    """The rows of a table, those that stand out first, with why as the cell at that place."""
+def ranked(view: View, told: Iterable[Told], alerts: Mapping[str, Alert]) -> list[list[Cell]]:
+    """The rows of a table, those that stand out first, with why behind time, change and person."""
     placed = []
     for one in told:
         alert = alerts.get(str(one.row[-1]))
         severity = _severity_of(one.marks, alert)
         cells = list(one.cells)
-        cells.insert(at, _mark_cell(view, one.marks, alert, severity))
+        cells.insert(_WHY_AT, _mark_cell(view, one.marks, alert, severity))
         placed.append((-1 if severity is None else severity.rank, one.row[0], cells))
     placed.sort(key=lambda one: (-one[0], -one[1]))
     return [cells for _, _, cells in placed[:SHOWN_MAX]]

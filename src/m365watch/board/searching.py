@@ -15,7 +15,7 @@ from starlette.routing import Route
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
 from m365watch.board.completing import complete, list_values
-from m365watch.board.exporting import csv_line, json_line
+from m365watch.board.exporting import csv_line, json_line, refuse_unread
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
@@ -76,8 +76,7 @@ class SearchRoutes:
             part = find_part(view, self._sources, before_s=before_s, shown=shown)
             shape = await while_there(request, part)
         except CollectorError as error:
-            fix = getattr(error, "fix", "") or ""
-            return self._html("trouble.html", status=503, what=error.what, fix=fix)
+            return self._html("trouble.html", status=503, what=error.what, fix=error.fix)
         except Left:
             return Response(status_code=499)
         return self._html("part.html", shape=shape, view=view, path="/search")
@@ -111,7 +110,7 @@ class SearchRoutes:
         try:
             found = await asyncio.to_thread(self._searches.list, view.access)
         except CollectorError as error:
-            return self._html("trouble.html", what=error.what, fix=getattr(error, "fix", "") or "")
+            return self._html("trouble.html", what=error.what, fix=error.fix)
         return self._html("saved.html", saved=found, view=view)
 
     async def _keep(self, request: Request) -> Response:
@@ -192,6 +191,8 @@ class SearchRoutes:
             return PlainTextResponse("there is no such panel\n", status_code=404)
         if not 0 < len(sql) <= SQL_MAX:
             return PlainTextResponse("one SELECT is wanted\n", status_code=400)
+        if (refusal := refuse_unread(view)) is not None:
+            return refusal
         try:
             asking = self._sources.ask_sql(view, sql, rows_max=EXPORTED_MAX)
             told = await while_there(request, asking)
@@ -209,6 +210,8 @@ class SearchRoutes:
         is_whole = kind == "ndjson"
         if not view.access.may(Role.ANALYST) or (is_whole and not view.access.sees_contents):
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if (refusal := refuse_unread(view)) is not None:
+            return refusal
         try:
             term = read_filter(view.given("q"))
             chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -61,6 +61,15 @@ def chart_of(
             Line("others", [sum(of) for of in zip(*(values[one] for one in rest), strict=True)], "c8")
         )
     return Chart(at_s, span.step_s, lines, stacked=stacked, empty=None if lines else empty)
+
+
+def colours_of(rows: Sequence[tuple[int, str, int]]) -> Callable[[str], str]:
+    """A colour for each name of a chart's rows: of the most frequent ones each has another."""
+    totals: Counter[str] = Counter()
+    for _, name, count in rows:
+        totals[name] += count
+    places = {name: place for place, (name, _) in enumerate(totals.most_common())}
+    return lambda name: f"c{places[name] % LINES_MAX + 1}"
 
 
 def ticks_of(start_s: int, *, span_s: int) -> list[tuple[float, str]]:

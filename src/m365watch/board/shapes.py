@@ -66,6 +66,11 @@ class Ranking:
         """The largest count; at least 1."""
         return max((row.count for row in self.rows), default=0) or 1
 
+    @classmethod
+    def of_all(cls, rows: Sequence[Ranked], empty: Empty | None) -> Ranking:
+        """Without a title, where the rows are all that there is."""
+        return cls("", rows, sum(one.count for one in rows), empty=empty)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -88,6 +93,11 @@ class Heading:
     numeric: bool = False
     wide: bool = False
     """Whether its texts are sentences, which may take several lines."""
+
+
+def headings_of(names: Sequence[str]) -> list[Heading]:
+    """A heading for each name; one that ends with … is of a long text."""
+    return [Heading(one.rstrip("…"), wide=one.endswith("…")) for one in names]
 
 
 @dataclass(frozen=True, slots=True)

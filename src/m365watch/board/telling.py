@@ -187,6 +187,13 @@ def operation(name: str, tone: str = "") -> Cell:
     return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
+def deed(row: Sequence[Any], *between: Cell, tone: str = "") -> list[Cell]:
+    """When, what and by whom, what is `between`, and from where; that it failed is worse than any `tone`."""
+    at_s, name, user, ip, outcome, *_ = row
+    what = operation(name, "failed" if outcome == "failed" else tone)
+    return [instant(at_s), what, person(user), *between, address(ip)]
+
+
 def number(count: int, tone: str = "") -> Cell:
     """A count."""
     return Cell(f"{count:,}", sorts=count, tone=tone)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NewType
 
 import msgspec
 
 from m365watch.detect.severity import Severity
+from m365watch.instants import instant_of_ms
 from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)
@@ -19,6 +20,13 @@ EVIDENCE_MAX = 50
 """Record ids that an alert names; its count is exact all the same."""
 TEXT_MAX = 300
 """Characters of a record's value that an alert repeats."""
+CUT = "…"
+"""Ends what is longer, or more, than is told."""
+_PICTURES = 0x2400
+"""The picture of the control character 0; those of the others follow."""
+_BLANK, _DELETE, _UNSHOWN = "\u2420", "\u2421", "\ufffd"
+MARKS = frozenset((*map(chr, range(_PICTURES, _PICTURES + 0x20)), _BLANK, _DELETE, _UNSHOWN))
+"""Stand in a told text for what is not shown: the record has something else there."""
 
 
 class Match(msgspec.Struct, frozen=True, array_like=True):
@@ -85,12 +93,12 @@ class Alert:
     @property
     def first_seen_at(self) -> datetime:
         """When the first of its records was created."""
-        return instant_of(self.first_at_ms)
+        return instant_of_ms(self.first_at_ms)
 
     @property
     def last_seen_at(self) -> datetime:
         """When the last of its records was created."""
-        return instant_of(self.last_at_ms)
+        return instant_of_ms(self.last_at_ms)
 
     def entity(self, kind: str) -> str:
         """The first entity of that kind; empty where there is none."""
@@ -100,6 +108,11 @@ class Alert:
         """All entities of that kind."""
         return tuple(value for name, value in self.entities if name == kind)
 
+    def is_of_rule(self, name: str) -> bool:
+        """Whether its rule is the one that is named: by its number, its id or a part of its title."""
+        wanted = name.lower()
+        return wanted in (self.rule_id.lower(), self.detection.lower()) or wanted in self.title.lower()
+
 
 def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str) -> AlertId:
     """The alert's id: the same for the same rule, group and first evidence, whatever else is known."""
@@ -107,9 +120,32 @@ def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str)
     return AlertId(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
 
 
-def instant_of(at_ms: int) -> datetime:
-    """The instant, aware, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+def told_text(value: str) -> str:
+    """A record's value, fit for a line of text, with a mark wherever it is not told as it is.
+
+    A control character is told by its picture, a blank at either end by U+2420, what else is not shown by
+    U+FFFD; a value of more than `TEXT_MAX` characters ends in `CUT`.
+    """
+    if len(value) <= TEXT_MAX and value.isprintable():
+        # Nearly every value is so, and most of a match's time went into the rest.
+        return value if value[:1] != " " and value[-1:] != " " else _with_edges(value)
+    cut = value[: TEXT_MAX + 1]
+    marked = _with_edges("".join(one if one.isprintable() else _mark_of(one) for one in cut))
+    return marked if len(marked) <= TEXT_MAX else f"{marked[: TEXT_MAX - 1]}{CUT}"
+
+
+def _with_edges(value: str) -> str:
+    inner = value.strip(" ")
+    if not inner:
+        return ""
+    before = len(value) - len(value.lstrip(" "))
+    return _BLANK * before + inner + _BLANK * (len(value) - before - len(inner))
+
+
+def _mark_of(character: str) -> str:
+    if character == "\x7f":
+        return _DELETE
+    return chr(_PICTURES + ord(character)) if character < " " else _UNSHOWN
 
 
 def clean_text(value: str) -> str:

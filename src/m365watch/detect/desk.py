@@ -15,7 +15,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
@@ -52,16 +52,10 @@ class AlertsAsked:
             kept.state in self.states
             and alert.severity.rank >= self.severity_min.rank
             and (not self.tenants or alert.tenant.lower() in self.tenants)
-            and (not self.rule or is_of_rule(kept.alert, self.rule))
-            and not any(is_of_rule(kept.alert, one) for one in self.not_rules)
+            and (not self.rule or alert.is_of_rule(self.rule))
+            and not any(alert.is_of_rule(one) for one in self.not_rules)
             and (not self.entity or any(self.entity.lower() in one.lower() for _, one in alert.entities))
         )
-
-
-def is_of_rule(alert: Alert, name: str) -> bool:
-    """Whether it is an alert of the rule that is named: by its number, its id or a part of its title."""
-    wanted = name.lower()
-    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
 
 
 @contextmanager
@@ -111,11 +105,11 @@ def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
     """The same, with how many are left out for their severity. Raises: OutputUnusable."""
     of_any = replace(asked, severity_min=Severity.INFORMATIONAL)
     with opened(path) as state:
-        every = state.list_alerts(since_ms=asked.since_ms, most=ALERTS_READ_MAX)
+        every = state.alerts.list(since_ms=asked.since_ms, most=ALERTS_READ_MAX)
     meant = [one for one in every if of_any.holds(one)]
     found = [one for one in meant if asked.holds(one)]
     hidden = Counter(one.alert.severity for one in meant if not asked.holds(one))
-    ranks = rank_alerts(one.alert for one in every)
+    ranks = rank_alerts((one.alert for one in every), closed=closed_of(every))
     found.sort(key=lambda one: (-one.alert.last_at_ms, one.alert.id))
     found.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     return AlertsFound(found, hidden)
@@ -145,9 +139,9 @@ def read_figures(path: Path) -> DetectionFigures | None:
         percent = rebuilt_percent(path)
         return None if percent is None else DetectionFigures({}, 0, 0, percent)
     with opened(path) as state:
-        alerts = {(AlertState(one), Severity(two)): number for one, two, number in state.count_alerts()}
+        alerts = {(AlertState(one), Severity(two)): number for one, two, number in state.alerts.count()}
         trouble = state.read(TROUBLE)
-        return DetectionFigures(alerts, state.count()["matches"], state.count_full(), trouble=trouble)
+        return DetectionFigures(alerts, state.count()["matches"], state.matches.count_full(), trouble=trouble)
 
 
 class NoSuchAlert(Exception):
@@ -180,7 +174,7 @@ def set_states(
                 if (found.state, found.reason, found.changed_by) != (state, reason, by):
                     _refuse_closed(found)
             for alert_id in ids:
-                kept.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
+                kept.alerts.set_state(alert_id, state, reason=reason, by=by, at_ms=at_ms)
         return [_find(kept, alert_id) for alert_id in ids]
 
 
@@ -200,7 +194,7 @@ def find_related(path: Path, alert: Alert) -> list[Alert]:
     """
     records = frozenset(alert.evidence)
     with opened(path) as state:
-        every = state.list_alerts(since_ms=alert.first_at_ms - RELATED_MS, most=ALERTS_READ_MAX)
+        every = state.alerts.list(since_ms=alert.first_at_ms - RELATED_MS, most=ALERTS_READ_MAX)
     found = [
         kept.alert
         for kept in every
@@ -219,11 +213,11 @@ def list_history(path: Path, alert_id: str) -> list[StateChange]:
 
 def _find(state: DetectionState, given: str) -> KeptAlert:
     wanted = given.strip().lower()
-    if (found := state.find_alert(wanted)) is not None:
+    if (found := state.alerts.find(wanted)) is not None:
         return found
     if len(wanted) < ID_DIGITS_MIN:
         raise NoSuchAlert(f"{given}: give at least {ID_DIGITS_MIN} digits of an alert's id")
-    alike = [one for one in state.list_alerts(most=ALERTS_READ_MAX) if one.alert.id.startswith(wanted)]
+    alike = [one for one in state.alerts.list(most=ALERTS_READ_MAX) if one.alert.id.startswith(wanted)]
     if len(alike) > 1:
         raise NoSuchAlert(f"{given}: {len(alike)} alerts begin so; give more digits")
     if not alike:

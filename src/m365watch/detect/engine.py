@@ -29,12 +29,14 @@ from m365watch.detect.judging import (
     judge_exceptions,
     links_of,
     make_alert,
+    noted,
     period_of,
     reach_s,
     sources_first,
     watched_since_ms,
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News
+from m365watch.detect.kept_matches import HOUR_MS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
@@ -42,9 +44,10 @@ from m365watch.detect.portions import Together
 from m365watch.detect.purposes import list_sought, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
-from m365watch.detect.state import HOUR_MS, RECORDS, TROUBLE, DetectionState
+from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
+from m365watch.instants import ms_of
 
 HORIZON_MS = 8 * DAY_MS
 """What is older than this takes no part any more: the feed serves 7 days, newest first."""
@@ -121,7 +124,7 @@ class Engine:
             return []
         try:
             with self.state.transaction():
-                work = Work(_ms(now), self._rank)
+                work = Work(ms_of(now), self._rank)
                 records = self._find(portions, work)
                 self._judge(work)
                 self._pending.keep(self.state)
@@ -164,9 +167,9 @@ class Engine:
         Raises: OutputUnavailable: nothing of it counts.
         """
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             due = self._due(work.now_ms)
-            for key in self.state.list_groups(due, most=GROUPS_MAX):
+            for key in self.state.matches.list_groups(due, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
                 work.touch(key, work.now_ms)
             self._judge_pending(work)
@@ -180,7 +183,7 @@ class Engine:
         if not self._pending:
             return []
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             self._judge_pending(work)
         self._pending.clear()
         return self._count(work)
@@ -221,7 +224,9 @@ class Engine:
         for rule in self._novelties if known is not None else ():
             learn_ms = (rule.extension.first_seen.learn if rule.extension.first_seen else 0) * 1000
             low_ms, high_ms = since + learn_ms, (known or 0) + learn_ms
-            for key in self.state.list_tenant_groups(rule.id, portion.tenant, low_ms=low_ms, high_ms=high_ms):
+            for key in self.state.matches.list_tenant_groups(
+                rule.id, portion.tenant, low_ms=low_ms, high_ms=high_ms
+            ):
                 work.touch(key, low_ms)
                 work.touch(key, high_ms)
 
@@ -238,7 +243,7 @@ class Engine:
         self._tallies.load(
             GroupKey(*name) for name, (_, times) in changed.items() if times and self._is_counted(name[0])
         )
-        self.state.add_matches(new)
+        self.state.matches.add(new)
         for name, (some, times) in changed.items():
             if times:
                 self._touch(GroupKey(*name), some, times, work)
@@ -260,12 +265,12 @@ class Engine:
         new: list[Match] = []
         times: list[int] = []
         for match in first.values():
-            known = self.state.find_sighting(match, stretch_ms=stretch_ms)
+            known = self.state.matches.find_sighting(match, stretch_ms=stretch_ms)
             if known is None or match.order < known.order:
                 new.append(match)
                 times.append(match.at_ms)
                 if known is not None:
-                    self.state.drop_match(known)
+                    self.state.matches.drop(known)
                     times.append(known.at_ms)
         return new, times
 
@@ -277,7 +282,7 @@ class Engine:
             tally = self._tallies.count_in(key, new)
             if tally.count > most:
                 for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
-                    self.figures.hours_full += self.state.thin_hour(key, hour_ms, most=most) > 0
+                    self.figures.hours_full += self.state.matches.thin_hour(key, hour_ms, most=most) > 0
             if not may_alert(rule, tally) or low_ms >= _settled_ms(rule, work.now_ms):
                 return
             if tally.is_alerted and tally.count > self.large_from:
@@ -297,12 +302,12 @@ class Engine:
     def _judge_group(self, rule: Rule, key: GroupKey, touched: Touched, work: Work) -> None:
         reach_ms = reach_s(rule) * 1000
         if rule.kind in PERIOD_KINDS and rule.correlation is None:
-            span = self.state.read_group(key, since_ms=0)
+            span = self.state.matches.read_group(key, since_ms=0)
             # An alert from before what is still kept cannot be judged any more: it stays as it was.
             low_ms = min((match.at_ms for match in span.matches), default=0)
             high_ms = _FAR_MS
         else:
-            span = self.state.read_span(
+            span = self.state.matches.read_span(
                 key, low_ms=touched.low_ms, high_ms=touched.high_ms, reach_ms=reach_ms
             )
             times = [match.at_ms for match in span.matches]
@@ -310,15 +315,15 @@ class Engine:
             high_ms = max([touched.high_ms, *times[-1:]])
         moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0)
         episodes = find_episodes(rule, span.matches, moment)
-        before = self.state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)
+        before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, _noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
+        found = [(episode, noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)
 
     def _notes(self, key: GroupKey, is_cut: bool, *, low_ms: int, high_ms: int) -> tuple[str, ...]:  # noqa: FBT001
-        is_full = self.state.is_full(key, low_ms=low_ms, high_ms=high_ms)
+        is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=high_ms)
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, is_cut)) if holds)
 
     def _reconcile(
@@ -332,13 +337,13 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            verdict = judge_exceptions(rule, episode, self.exceptions)
+            verdict = judge_exceptions(rule, episode, self.exceptions, self._by_id)
             shown = rule.alerts and not verdict.is_whole
-            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
+            self._settle(noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
-            for key, at_ms in self.state.replace_links(alert.id, links):
+            for key, at_ms in self.state.links.replace(alert.id, links):
                 work.touch(key, at_ms)
             for link in links:
                 self._tallies.count_in(GroupKey(link.rule_id, link.tenant, link.group), [link])
@@ -360,7 +365,7 @@ class Engine:
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
             self._unlink(former.alert.id, work)
-            self.state.drop_alert(former.alert.id, became=alert.id)
+            self.state.alerts.drop(former.alert.id, became=alert.id)
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
         if known is not None and known.alert == alert and known.shown == shown:
             return
@@ -383,7 +388,7 @@ class Engine:
                 self.state.history.add(
                     kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
                 )
-        self.state.put_alert(kept)
+        self.state.alerts.put(kept)
 
     def _tell(self, what: News, alert: Alert, work: Work) -> None:
         self.state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
@@ -391,12 +396,12 @@ class Engine:
 
     def _withdraw(self, kept: KeptAlert, work: Work) -> None:
         self._unlink(kept.alert.id, work)
-        self.state.drop_alert(kept.alert.id, became=None)
+        self.state.alerts.drop(kept.alert.id, became=None)
         if kept.shown:
             self._tell(News.WITHDRAWN, kept.alert, work)
 
     def _unlink(self, alert_id: AlertId, work: Work) -> None:
-        for key, at_ms in self.state.replace_links(alert_id, []):
+        for key, at_ms in self.state.links.replace(alert_id, []):
             work.touch(key, at_ms)
 
     # Time ---------------------------------------------------------------------------------------
@@ -407,10 +412,10 @@ class Engine:
             return
         self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
-            self.state.forget_matches(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
+            self.state.matches.forget(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
         self.state.absent.forget(self._by_id.keys(), now_ms=now_ms)
-        self.state.clean()
-        self.state.forget_alerts(before_ms=now_ms - ALERTS_KEPT_MS)
+        self.state.matches.clean()
+        self.state.alerts.forget(before_ms=now_ms - ALERTS_KEPT_MS)
 
     def _count(self, work: Work) -> list[Change]:
         for change in work.changes:
@@ -447,13 +452,5 @@ def _settled_ms(rule: Rule, now_ms: int) -> int:
     return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
-def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
-    return replace(alert, notes=(*alert.notes, *notes)) if notes else alert
-
-
 def _overlaps(one: Alert, other: Alert) -> bool:
     return one.first_at_ms <= other.last_at_ms and other.first_at_ms <= one.last_at_ms
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

@@ -14,12 +14,12 @@ Source: the shapes that 10,833 published records have, by record type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from m365watch.detect.alert import clean_text
+from m365watch.detect.alert import CUT, told_text
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 
 Value = str | int | float | bool | None
@@ -49,6 +49,27 @@ MAPS = frozenset(
 
 PAIRS = frozenset({"#names", "#values"})
 """Behind a field of `MAPS`: every name that it has, in lower case, and every value."""
+
+NAMES = frozenset(
+    {
+        "FileData.FileName",
+        "FileData.FilePath",
+        "Item.ParentFolder.Path",
+        "MailboxOwnerUPN",
+        "ObjectId",
+        "OperationProperties.RuleName",
+        "Parameters.Identity",
+        "Parameters.Mailbox",
+        "Parameters.Name",
+        "SiteUrl",
+        "SourceFileName",
+        "Subject",
+        "UserId",
+    }
+)
+"""Fields that name one thing: what looks like a list in one, or like a text in quotes, is its name."""
+_EDGELESS = frozenset({"Operation", "UserId"})
+"""Fields in which a blank at either end says nothing."""
 
 _NAME_KEYS = ("Name", "Key", "name", "key")
 _VALUE_KEYS = ("Value", "NewValue", "value", "newValue")
@@ -93,12 +114,12 @@ class View:
         """The field as an alert repeats it: its first values, each fit for a line."""
         found = self._shown.get(name)
         if found is None:
-            values = self.values(name)
-            if len(values) == 1:
-                found = clean_text(text_of(values[0]))
-            else:
-                shown = [one for one in values if not _holds_others(one)] or values
-                found = ", ".join([clean_text(text_of(value)) for value in shown[:SHOWN_VALUES_MAX]])
+            values: Sequence[Value] = self.values(name)
+            if len(values) > 1:
+                values = _told_apart(name, values)
+            found = ", ".join([_told(name, value) for value in values[:SHOWN_VALUES_MAX]])
+            if len(values) > SHOWN_VALUES_MAX:
+                found = f"{found}, {CUT}"
             self._shown[name] = found
         return found
 
@@ -106,7 +127,7 @@ class View:
         """The field's different values as groups are made of them: fit for a line, in lower case."""
         found = self._folded.get(name)
         if found is None:
-            texts = dict.fromkeys([clean_text(text_of(value)).lower() for value in self.values(name)])
+            texts = dict.fromkeys([_told(name, value).lower() for value in self.values(name)])
             texts.pop("", None)
             found = self._folded[name] = tuple(texts)
         return found
@@ -194,9 +215,30 @@ def read_named(properties: Mapping[str, Any], name: str) -> tuple[Value, ...]:
     return ()
 
 
-def _holds_others(value: Value) -> bool:
-    """Whether it is the text of a list, as Entra writes one, beside which its elements are values, too."""
-    return isinstance(value, str) and value.startswith("[") and isinstance(open_json(value), list)
+def _told(name: str, value: Value) -> str:
+    """A value as alerts repeat it, with a mark where it is told otherwise than the record has it."""
+    text = text_of(value)
+    if name in _EDGELESS:
+        text = text.strip(" ")
+    elif text[:1] in ("{", "[") and "\n" in text and name not in NAMES:
+        text = json_text(open_json(text)) if open_json(text) is not text else text
+    return told_text(text)
+
+
+def _told_apart(name: str, values: Sequence[Value]) -> Sequence[Value]:
+    """Of several values those that say something of their own: no text of a list beside its elements."""
+    if name in NAMES and _holds_others(values[0], values):
+        return values[:1]
+    return [one for one in values if not _holds_others(one, values)] or values
+
+
+def _holds_others(value: Value, others: Sequence[Value]) -> bool:
+    """Whether it is a text of Entra's making, of a list or in quotes, beside which stands what is in it."""
+    if not isinstance(value, str):
+        return False
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1] in others
+    return value.startswith("[") and isinstance(open_json(value), list)
 
 
 def named_values(field: Any, *, side: str = "new") -> dict[str, Any]:

@@ -44,6 +44,11 @@ class GroupKey(NamedTuple):
         """The group as the file has it; values have no control characters."""
         return "\x1f".join(self.group)
 
+    @classmethod
+    def split(cls, rule_id: str, tenant: str, joined: str) -> GroupKey:
+        """The group of a row of the file."""
+        return cls(rule_id, tenant, tuple(joined.split("\x1f")))
+
 
 @dataclass(frozen=True, slots=True)
 class KeptAlert:
@@ -56,15 +61,6 @@ class KeptAlert:
     reason: str = ""
     changed_by: str = ""
     changed_at_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An alert that somebody has to be told of."""
-
-    number: int
-    what: News
-    alert: Alert
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ def restore_alerts(state: DetectionState, known: Sequence[KeptAlert], *, trusted
     what rules look back on for older ones may not have been looked at again.
     """
     ids = {kept.alert.id for kept in known}
-    for kept in state.list_alerts(most=ALERTS_MAX) if known else ():
+    for kept in state.alerts.list(most=ALERTS_MAX) if known else ():
         if kept.alert.last_at_ms < trusted_from_ms and kept.alert.id not in ids:
-            state.drop_alert(kept.alert.id, became=None)
+            state.alerts.drop(kept.alert.id, became=None)
     for old in known:
         if old.alert.last_at_ms < trusted_from_ms:
             _put(state, old)
@@ -46,26 +46,26 @@ def _restore(state: DetectionState, old: KeptAlert) -> None:
         closings = [closing_of(old)] if old.state is AlertState.CLOSED else []
         kept = place(kept, stand(kept.alert, [old], closings, now_ms=old.changed_at_ms))
     if kept != now:
-        state.put_alert(kept)
+        state.alerts.put(kept)
         if old.state is AlertState.CLOSED:
             state.closings.keep(replace(old, alert=replace(old.alert, id=now.alert.id)))
         _name_formers(state, formerly, now=now.alert.id)
 
 
 def _put(state: DetectionState, old: KeptAlert) -> None:
-    state.put_alert(old)
+    state.alerts.put(old)
     state.closings.keep(old)
 
 
 def _alert_now(state: DetectionState, old: KeptAlert) -> KeptAlert | None:
     """The alert by its id, or else the one of its group that its time has become a part of."""
-    if (found := state.find_alert(old.alert.id)) is not None:
+    if (found := state.alerts.find(old.alert.id)) is not None:
         return found
     key = GroupKey(old.alert.rule_id, old.alert.tenant, old.alert.group)
     low_ms, high_ms = old.alert.first_at_ms, old.alert.last_at_ms
-    return next(iter(state.list_alerts_of(key, low_ms=low_ms, high_ms=high_ms)), None)
+    return next(iter(state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)), None)
 
 
 def _name_formers(state: DetectionState, formers: Iterable[AlertId], *, now: AlertId) -> None:
     for former in formers:
-        state.add_former(former, now)
+        state.alerts.add_former(former, now)

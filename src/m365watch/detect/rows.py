@@ -1,8 +1,9 @@
-"""Matches as rows of the file of detections."""
+"""Rows of the file of detections, and the matches that they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -12,6 +13,8 @@ from m365watch.detect.alert import Match
 from m365watch.detect.kept import GroupKey, Row
 from m365watch.detect.severity import Severity
 
+ROWS_AT_ONCE = 500
+"""Rows that one statement writes, or groups that it asks for."""
 _SEVERITIES = tuple(Severity)
 _VALUES = msgspec.json.Decoder(dict[str, str])
 
@@ -67,3 +70,18 @@ def source_of(match: Match) -> str:
 def written_of(match: Match) -> bytes:
     """What the match says, as it is kept."""
     return match.written or msgspec.json.encode(match.values)
+
+
+def rows_of_groups(
+    database: sqlite3.Connection, select: str, keys: Sequence[GroupKey], *, most: int
+) -> list[Row]:
+    """What a SELECT finds of these groups, by its columns rule, tenant and grp; at most `most` at once."""
+    found: list[Row] = []
+    for at in range(0, len(keys), ROWS_AT_ONCE):
+        some = keys[at : at + ROWS_AT_ONCE]
+        places = ",".join(["(?,?,?)"] * len(some))
+        found += database.execute(
+            f"{select} WHERE (rule, tenant, grp) IN (VALUES {places}) LIMIT ?",
+            [*(text for key in some for text in (key.rule_id, key.tenant, key.joined)), most],
+        ).fetchall()
+    return found

@@ -59,7 +59,7 @@ class Tallies:
         unknown = [key for key in keys if key not in self._known]
         if len(self._known) + len(unknown) > TALLIES_MAX:
             self._known.clear()
-        rows = self._state.read_tallies(unknown, most=ROWS_MAX)
+        rows = self._state.matches.read_tallies(unknown, most=ROWS_MAX)
         if len(rows) >= ROWS_MAX:
             # Of groups as large as these nothing is told without reading them.
             self._known |= {key: Tally(sys.maxsize, is_alerted=True) for key in unknown}
@@ -71,7 +71,7 @@ class Tallies:
             tally.sources.add(source)
             if counted and len(tally.values) < VALUES_MAX:
                 tally.values.add(counted)
-        for row in self._state.read_alerted(unknown):
+        for row in self._state.alerts.alerted(unknown):
             found[row].is_alerted = True
         self._known |= zip(unknown, found.values(), strict=True)
 

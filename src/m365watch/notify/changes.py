@@ -91,10 +91,10 @@ class Changes:
     def list_all(self, *, since_ms: int) -> list[tuple[str, Standing | None]]:
         """Every alert that was still going on at `since_ms` or later. Raises: OutputUnavailable."""
         with self._failing():
-            return [(kept.alert.id, standing_of(kept)) for kept in self._state.list_alerts(since_ms=since_ms)]
+            return [(kept.alert.id, standing_of(kept)) for kept in self._state.alerts.list(since_ms=since_ms)]
 
     def _find(self, alert_id: str) -> Standing | None:
-        kept = self._state.find_alert(alert_id)
+        kept = self._state.alerts.find(alert_id)
         if kept is None or not kept.shown or kept.alert.id != alert_id:
             return None
         return standing_of(kept)

@@ -10,7 +10,7 @@ import base64
 import re
 from urllib.parse import quote, urlsplit
 
-from m365watch.detect.alert import TEXT_MAX
+from m365watch.detect.alert import CUT, MARKS, TEXT_MAX
 
 _POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 """All of these end a string in single quotes. Source: about_Quoting_Rules and PowerShell's tokenizer."""
@@ -24,12 +24,12 @@ class UnsafeValue(ValueError):
     """The value cannot stand in a command; the text ends a sentence that starts with what it is."""
 
 
-def powershell(value: str) -> str:
-    """The value as a string of PowerShell in single quotes, in which nothing is expanded.
+def powershell(*parts: str) -> str:
+    """What the parts make together as a string of PowerShell in single quotes, in which nothing is expanded.
 
-    Raises: UnsafeValue: it is empty, was cut, or has a character that is not shown.
+    Raises: UnsafeValue: one of them is empty, was cut, or has a character that is not shown.
     """
-    return "'" + _POWERSHELL_QUOTES.sub(r"\1\1", whole(value)) + "'"
+    return "'" + _POWERSHELL_QUOTES.sub(r"\1\1", "".join(map(whole, parts))) + "'"
 
 
 def segment(value: str) -> str:
@@ -59,9 +59,9 @@ def whole(value: str) -> str:
     """The value as it is. Raises: UnsafeValue: it is empty, was cut, or has a character that is not shown."""
     if not value:
         raise UnsafeValue("is not known")
-    if not value.isprintable():
+    if not value.isprintable() or MARKS & set(value):
         raise UnsafeValue("has a character that is not shown")
-    if len(value) >= TEXT_MAX:
+    if len(value) >= TEXT_MAX or value.endswith(CUT):
         raise UnsafeValue("is too long to be known whole")
     return value
 

@@ -19,6 +19,8 @@ from m365watch.values import dataclass
 
 TEXT_MAX = 300
 VALUE_SHOWN_MAX = 60
+_VISIBLE = r"[^\s\x00-\x1f\x7f-\x9f]"
+"""What patterns can say of signs that are seen; some more are not, such as those that have no width."""
 Values = Mapping[str, tuple[str, ...]]
 
 
@@ -49,12 +51,14 @@ def one_of(
 
 
 def text(name: str, says: str, *, repeats: bool = False, longest: int = TEXT_MAX) -> Parameter:
-    """A parameter that is any text, but none of spaces alone."""
-    schema = {"type": "string", "minLength": 1, "maxLength": longest, "pattern": r"\S"}
-    wanted = f"a text of 1 to {longest:,} characters"
-    return Parameter(
-        name, says, schema, lambda one: 0 < len(one) <= TEXT_MAX and bool(one.strip()), wanted, repeats
-    )
+    """A parameter that is any text, but none of spaces alone, or of signs that nobody sees."""
+    schema = {"type": "string", "minLength": 1, "maxLength": longest, "pattern": _VISIBLE}
+    wanted = f"a text of 1 to {longest:,} characters, not all of them invisible"
+
+    def is_right(one: str) -> bool:
+        return 0 < len(one) <= longest and any(sign.isprintable() and not sign.isspace() for sign in one)
+
+    return Parameter(name, says, schema, is_right, wanted, repeats)
 
 
 def whole(name: str, says: str, least: int, most: int, *, repeats: bool = False) -> Parameter:

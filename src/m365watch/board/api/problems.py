@@ -100,5 +100,4 @@ def problem_answer(
 
 def unavailable_answer(error: CollectorError) -> Response:
     """The response where the lake, the ledger or the alerts cannot be read."""
-    fix = getattr(error, "fix", "") or ""
-    return problem_answer(UNAVAILABLE, error.what, fix=fix, code=error.code)
+    return problem_answer(UNAVAILABLE, error.what, fix=error.fix, code=error.code)

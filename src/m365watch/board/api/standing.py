@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -17,8 +17,9 @@ from m365watch.board.api.problems import KINDS
 from m365watch.board.scopes import Scope
 from m365watch.board.sources import Sources
 from m365watch.config.settings import Settings
-from m365watch.errors import CollectorError
+from m365watch.errors import CollectorError, LakeMissing, Unavailable
 from m365watch.inspection import read_configuration, read_expiry, read_latency, read_status
+from m365watch.instants import ms_of
 from m365watch.metrics import MEDIA_TYPE, metrics_text
 from m365watch.notify.looking import TargetFigures, read_standings
 
@@ -70,38 +71,43 @@ async def _lake_part(sources: Sources) -> Part | None:
     facts = sources.facts
     if facts is None:
         return None
-    try:
-        async with asyncio.timeout(LOOK_LIMIT_S):
-            found = await facts.snapshot()
-    except TimeoutError:
-        return Part("lake", ready=False, code="unavailable")
-    except CollectorError as error:
-        return Part("lake", ready=False, code=error.code)
-    is_there = found.version >= 0
-    return Part("lake", ready=is_there, code="" if is_there else "lake_missing")
+
+    async def look() -> str:
+        return "" if (await facts.snapshot()).version >= 0 else LakeMissing.code
+
+    return await _looked_at("lake", look())
 
 
 async def _ledger_part(settings: Settings) -> Part:
-    try:
-        async with asyncio.timeout(LOOK_LIMIT_S):
-            await asyncio.to_thread(read_configuration, settings)
-    except TimeoutError:
-        return Part("ledger", ready=False, code="unavailable")
-    except CollectorError as error:
-        return Part("ledger", ready=False, code=error.code)
-    return Part("ledger", ready=True)
+    async def look() -> str:
+        await asyncio.to_thread(read_configuration, settings)
+        return ""
+
+    return await _looked_at("ledger", look())
 
 
 async def _alerts_part(sources: Sources) -> Part | None:
     """How the alerts are; None where no detections have run."""
     if not sources.has_alerts:
         return None
+
+    async def look() -> str:
+        trouble = await sources.alerts_trouble()
+        return "" if trouble is None else trouble.code
+
+    return await _looked_at("alerts", look())
+
+
+async def _looked_at(name: str, looking: Awaitable[str]) -> Part:
+    """The part of that name, after a look that says why it is not ready, or nothing."""
     try:
         async with asyncio.timeout(LOOK_LIMIT_S):
-            trouble = await sources.alerts_trouble()
+            code = await looking
     except TimeoutError:
-        return Part("alerts", ready=False, code="unavailable")
-    return Part("alerts", ready=trouble is None, code="" if trouble is None else trouble.code)
+        code = Unavailable.code
+    except CollectorError as error:
+        code = error.code
+    return Part(name, ready=not code, code=code)
 
 
 async def _metrics(call: Call) -> Response:
@@ -136,7 +142,7 @@ def _targets(sources: Sources) -> tuple[TargetFigures, ...]:
     if not detections.enabled or not detections.targets:
         return ()
     names = {one.name for one in detections.targets}
-    now_ms = round(sources.clock.now().timestamp() * 1000)
+    now_ms = ms_of(sources.clock.now())
     return tuple(read_standings(sources.settings.state_directory, names, now_ms=now_ms).figures)
 
 

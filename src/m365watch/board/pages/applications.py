@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
     Told,
-    list_changes,
     marks_of_directory,
     marks_of_role,
     marks_of_scopes,
-    ranked,
     tiles_of,
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import applications
 from m365watch.board.queries.counting import Changes, added
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Shape, Tiles
+from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Shape, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
-    address,
     change_words,
+    deed,
     field_of,
-    instant,
     listed,
     opening,
-    operation,
-    person,
     settings_of,
     text_of,
     told_by,
@@ -93,18 +89,16 @@ async def figures(view: View, sources: Sources) -> Shape:
 
 async def consents(view: View, sources: Sources) -> Shape:
     """Which application was let in, with which scopes, by whom, and for whom."""
-    rows, alerts, cut = await list_changes(view, sources, applications.CONSENTS)
-    names = ("Time (UTC)", "Operation", "By", "Stands out", "Application")
-    headings = [Heading(one, wide=one == "Stands out") for one in names]
-    shown = [_consent(view, row) for row in rows]
-    grid = ranked(view, shown, alerts, at=3)
-    empty = None if rows else await no_records(view, sources, of="consents and grants")
-    return Grid([*headings, Heading("Scopes", wide=True), Heading("From")], grid, empty=empty, cut=cut)
+    names = ("Time (UTC)", "Operation", "By", "Stands out…", "Application", "Scopes…", "From")
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [_consent(view, row) for row in rows]
+
+    return await change_table(view, sources, applications.CONSENTS, names, tell, of="consents and grants")
 
 
 def _consent(view: View, row: Row) -> Told:
-    at_s, name, user, ip, outcome, stands, raw, *_ = row
-    record = told_by(raw)
+    record = told_by(row[6])
     told = _settings(record)
 
     def said(*names: str) -> str:
@@ -116,46 +110,35 @@ def _consent(view: View, row: Row) -> Told:
         said("ConsentContext.IsAdminConsent", "ConsentContext.OnBehalfOfAll").lower() == "true"
         or said("DelegatedPermissionGrant.ConsentType") == "AllPrincipals"
     )
-    is_given = not name.lower().startswith("remove")
-    cells = [
-        instant(at_s),
-        operation(name, "failed" if outcome == "failed" else ""),
-        person(user),
-        Cell(said("ServicePrincipal.DisplayName") or _target(record) or stands or "not said"),
+    is_given = not row[1].lower().startswith("remove")
+    cells = deed(
+        row,
+        Cell(said("ServicePrincipal.DisplayName") or _target(record) or row[5] or "not said"),
         Cell(scopes or "not said", tone="" if scopes else "muted"),
-        address(ip),
-    ]
+    )
     marks = marks_of_scopes(scopes, is_for_all=is_for_all) if is_given else []
     return Told(row, opening(view, row, cells), marks)
 
 
 async def _told(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     """A table of changes with what stood there before."""
-    rows, alerts, cut = await list_changes(view, sources, changes)
-    headings = ("Time (UTC)", "Operation", "By", "Stands out", "What")
-    shown = []
-    for row in rows:
-        at_s, name, user, ip, outcome, stands, raw, *_ = row
-        record = told_by(raw)
-        told = _updated(_settings(record))
-        cells = [
-            instant(at_s),
-            operation(name, "failed" if outcome == "failed" else ""),
-            person(user),
-            Cell(_target(record) or stands or "not said"),
-            Cell(change_words([one for one in told if one.after or one.before]) or "not said"),
-            address(ip),
-        ]
-        shown.append(Told(row, opening(view, row, cells), marks_of_directory(name)))
-    grid = ranked(view, shown, alerts, at=3)
-    empty = None if rows else await no_records(view, sources, of=of)
-    wide = Heading("Before → after", wide=True)
-    return Grid(
-        [*(Heading(one, wide=one == "Stands out") for one in headings), wide, Heading("From")],
-        grid,
-        empty=empty,
-        cut=cut,
+    names = ("Time (UTC)", "Operation", "By", "Stands out…", "What", "Before → after…", "From")
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [_change(view, row) for row in rows]
+
+    return await change_table(view, sources, changes, names, tell, of=of)
+
+
+def _change(view: View, row: Row) -> Told:
+    record = told_by(row[6])
+    told = _updated(_settings(record))
+    cells = deed(
+        row,
+        Cell(_target(record) or row[5] or "not said"),
+        Cell(change_words([one for one in told if one.after or one.before]) or "not said"),
     )
+    return Told(row, opening(view, row, cells), marks_of_directory(row[1]))
 
 
 async def credentials(view: View, sources: Sources) -> Shape:
@@ -175,25 +158,23 @@ def _role_of(record: Mapping[str, Any]) -> str:
 
 async def roles(view: View, sources: Sources) -> Shape:
     """Who got which role, and who lost it."""
-    rows, alerts, cut = await list_changes(view, sources, applications.ROLES)
-    headings = ("Time (UTC)", "Operation", "By", "Stands out", "Who", "Role", "From")
-    shown = []
-    for row in rows:
-        at_s, name, user, ip, outcome, stands, raw, *_ = row
-        record = told_by(raw)
-        role, who = _role_of(record), (_target(record) or stands).lower()
-        cells = [
-            instant(at_s),
-            operation(name, "failed" if outcome == "failed" else ""),
-            person(user),
-            Cell(who or "not said", narrows=("user", who) if "@" in who else None),
-            Cell(role or "not said"),
-            address(ip),
-        ]
-        shown.append(Told(row, opening(view, row, cells), marks_of_role(name, role)))
-    grid = ranked(view, shown, alerts, at=3)
-    empty = None if rows else await no_records(view, sources, of="changes of roles")
-    return Grid([Heading(one, wide=one == "Stands out") for one in headings], grid, empty=empty, cut=cut)
+    names = ("Time (UTC)", "Operation", "By", "Stands out…", "Who", "Role", "From")
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [_given_role(view, row) for row in rows]
+
+    return await change_table(view, sources, applications.ROLES, names, tell, of="changes of roles")
+
+
+def _given_role(view: View, row: Row) -> Told:
+    record = told_by(row[6])
+    role, who = _role_of(record), (_target(record) or row[5]).lower()
+    cells = deed(
+        row,
+        Cell(who or "not said", narrows=("user", who) if "@" in who else None),
+        Cell(role or "not said"),
+    )
+    return Told(row, opening(view, row, cells), marks_of_role(row[1], role))
 
 
 async def by_role(view: View, sources: Sources) -> Shape:
@@ -220,7 +201,7 @@ async def privileged(view: View, sources: Sources) -> Shape:
         for user, count, kinds, most in rows
     ]
     empty = None if rows else await no_records(view, sources, of="acts of administrators")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 PAGE = Page(

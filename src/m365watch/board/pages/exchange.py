@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 
+from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
-from m365watch.board.marks import (
-    Told,
-    list_changes,
-    marks_of_mail,
-    marks_of_right,
-    panel_url,
-    ranked,
-    tiles_of,
-)
+from m365watch.board.marks import Told, marks_of_mail, marks_of_right, panel_url, tiles_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes, added
-from m365watch.board.series import chart_of
+from m365watch.board.series import chart_of, colours_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
     address,
     change_words,
+    deed,
     field_of,
     instant,
     named_in,
@@ -79,10 +72,6 @@ async def activity(view: View, sources: Sources) -> Shape:
     by = view.option("by", tuple(name for name, _ in _BY))
     is_by_operation = by == "operation"
     rows = await sources.ask(view, exchange.ACTIVITY if is_by_operation else exchange.ACTIVITY_BY_USER_TYPE)
-    totals: Counter[str] = Counter()
-    for _, name, count in rows:
-        totals[name] += count
-    ranked = [name for name, _ in totals.most_common()]
 
     def words(name: str) -> str:
         return name if is_by_operation else user_type_words(None if name == "-1" else int(name))
@@ -91,7 +80,7 @@ async def activity(view: View, sources: Sources) -> Shape:
     chart = chart_of(
         view.range,
         rows,
-        colour=lambda name: f"c{ranked.index(name) % 7 + 1}",
+        colour=colours_of(rows),
         words=words,
         narrows=lambda name: (by, name) if name not in {"", "-1"} else None,
         empty=empty,
@@ -107,7 +96,7 @@ async def administration(view: View, sources: Sources) -> Shape:
         for name, count, people in rows
     ]
     empty = None if rows else await no_records(view, sources, of="changes by administrators")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 def _family(name: str) -> str:
@@ -128,45 +117,29 @@ def _subject_of(record: dict[str, object], stands: str) -> str:
 
 
 def _change_row(row: Row, record: dict[str, object], settings: Sequence[Setting]) -> list[Cell]:
-    at_s, name, user, ip, outcome, stands, *_ = row
-    return [
-        instant(at_s),
-        operation(name, "failed" if outcome == "failed" else ""),
-        person(user),
-        Cell(change_words(settings, is_removed=name.lower().startswith("remove-")) or "not said"),
-        Cell(_subject_of(record, stands) or "not said"),
-        address(ip),
-    ]
+    words = change_words(settings, is_removed=row[1].lower().startswith("remove-"))
+    return deed(row, Cell(words or "not said"), Cell(_subject_of(record, row[5]) or "not said"))
 
 
-_CHANGE_HEADINGS = (
-    Heading("Time (UTC)"),
-    Heading("Change"),
-    Heading("By"),
-    Heading("Stands out", wide=True),
-    Heading("Before → after", wide=True),
-    Heading("What"),
-    Heading("From"),
-)
+_CHANGE_NAMES = ("Time (UTC)", "Change", "By", "Stands out…", "Before → after…", "What", "From")
 _CUT = "What stood there before is what the last change in this view set, where no record says it."
 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
-    rows, alerts, cut = await list_changes(view, sources, changes)
-    told = [told_by(row[6]) for row in rows]
-    settings = with_before(
-        [
-            ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
-            for row, record in zip(rows, told, strict=True)
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        told = [told_by(row[6]) for row in rows]
+        settings = with_before(
+            [
+                ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
+                for row, record in zip(rows, told, strict=True)
+            ]
+        )
+        return [
+            Told(row, opening(view, row, _change_row(row, record, set_to)), marks_of_mail(record, row[2]))
+            for row, record, set_to in zip(rows, told, settings, strict=True)
         ]
-    )
-    shown = [
-        Told(row, opening(view, row, _change_row(row, record, set_to)), marks_of_mail(record, row[2]))
-        for row, record, set_to in zip(rows, told, settings, strict=True)
-    ]
-    empty = None if rows else await no_records(view, sources, of=of)
-    cut = f"{cut} {_CUT}".strip() if rows else ""
-    return Grid(_CHANGE_HEADINGS, ranked(view, shown, alerts, at=3), empty=empty, cut=cut)
+
+    return await change_table(view, sources, changes, _CHANGE_NAMES, tell, of=of, then=_CUT)
 
 
 async def rules(view: View, sources: Sources) -> Shape:
@@ -186,25 +159,15 @@ async def flow(view: View, sources: Sources) -> Shape:
 
 async def rights(view: View, sources: Sources) -> Shape:
     """Who was let into whose mailbox or folder, and with which rights."""
-    rows, alerts, cut = await list_changes(view, sources, exchange.PERMISSIONS)
-    headings = (
-        "Time (UTC)",
-        "Change",
-        "By",
-        "Stands out",
-        "Who is let in",
-        "Rights",
-        "Mailbox",
-        "From",
-    )
-    shown = [_right(view, row, told_by(row[6])) for row in rows]
-    empty = None if rows else await no_records(view, sources, of="changes of rights")
-    grid = ranked(view, shown, alerts, at=3)
-    return Grid([Heading(one, wide=one == "Stands out") for one in headings], grid, empty=empty, cut=cut)
+    names = ("Time (UTC)", "Change", "By", "Stands out…", "Who is let in", "Rights", "Mailbox", "From")
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [_right(view, row, told_by(row[6])) for row in rows]
+
+    return await change_table(view, sources, exchange.PERMISSIONS, names, tell, of="changes of rights")
 
 
 def _right(view: View, row: Row, record: dict[str, object]) -> Told:
-    at_s, name, user, ip, outcome, stands, *_ = row
     given = named_in(record, "Parameters")
     trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
     who = (trustee or field_of(record, "Item.ParentFolder.MemberUpn", "Item.ParentFolder.MemberSid")).lower()
@@ -212,18 +175,15 @@ def _right(view: View, row: Row, record: dict[str, object]) -> Told:
     granted = (
         right or field_of(record, "Item.ParentFolder.MemberRights") or given.get("AuditBypassEnabled", "")
     )
-    mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or stands.rpartition("/")[2]
-    is_given = not name.lower().startswith("remove")
+    mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or row[5].rpartition("/")[2]
+    is_given = not row[1].lower().startswith("remove")
     marks = marks_of_right(granted, who, is_bypass="AuditBypassEnabled" in given) if is_given else []
-    cells = [
-        instant(at_s),
-        operation(name, "failed" if outcome == "failed" else ""),
-        person(user),
+    cells = deed(
+        row,
         Cell(who or "not said", narrows=("user", who) if "@" in who else None),
         Cell(granted or "not said"),
         Cell(f"{mailbox or 'not said'} {field_of(record, 'Item.ParentFolder.Path')}".rstrip()),
-        address(ip),
-    ]
+    )
     return Told(row, opening(view, row, cells), marks)
 
 
@@ -325,7 +285,7 @@ async def deleting(view: View, sources: Sources) -> Shape:
         for user, count, mailboxes, _ in rows
     ]
     empty = None if rows else await no_records(view, sources, of="hard deletes")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 PAGE = Page(

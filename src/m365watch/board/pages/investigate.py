@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from m365watch.board.counted import bound_of, count_all, list_courses, list_values, names_of
+from m365watch.board.counted import bound_of, count_all, list_compared, list_courses, list_values, names_of
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of
@@ -62,12 +62,13 @@ _GROUPS = (
     ("user_id", "user", "People", "c2"),
 )
 """Column, kind to pivot to, title and colour of the lanes."""
-_COMPARED = (
-    ("operation", "operation", "Operation"),
-    ("client_ip", "ip", "Address"),
-    ("app_id", "app", "Application"),
-    ("user_id", "user", "Person"),
-)
+_COMPARED_WORDS = {
+    "operation": ("operation", "Operation"),
+    "client_ip": ("ip", "Address"),
+    "app_id": ("app", "Application"),
+    "user_id": ("user", "Person"),
+}
+"""By column the kind to pivot to, and the title."""
 AGAINST = (("before", "The time before"), ("week", "A week earlier"), ("chosen", "Another time"))
 NO_SPAN = Empty(
     "No other time is chosen yet, or it ends before it begins.",
@@ -267,7 +268,7 @@ async def compare(view: View, sources: Sources) -> Shape:
     if other is None:
         return replace(shown, empty=NO_SPAN)
     now, before = await asyncio.gather(
-        list_values(view, sources), list_values(replace(view, range=other), sources)
+        list_values(view, sources), list_compared(replace(view, range=other), sources)
     )
     is_all_new = bool(now) and not before
     if is_all_new and not await _has_records(replace(view, range=other), sources):
@@ -275,7 +276,7 @@ async def compare(view: View, sources: Sources) -> Shape:
     counts = [_counted(rows) for rows in (now, before)]
     parts = [
         _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}))
-        for column, kind, title in _COMPARED
+        for column, (kind, title) in ((one, _COMPARED_WORDS[one]) for one in trails.COMPARED)
         if not view.narrowing.of(kind)
     ]
     if sources.knows_places:

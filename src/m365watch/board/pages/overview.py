@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import is_narrow, queue_url
-from m365watch.board.pages.health_words import feed_words, names_of
+from m365watch.board.pages.health_words import counted_cell, feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
+from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import (
@@ -30,6 +30,7 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import WAITING, Sources
+from m365watch.board.telling import number
 from m365watch.board.tenant_names import Names
 from m365watch.board.time_range import HOUR_S
 from m365watch.board.view import View
@@ -45,7 +46,7 @@ from m365watch.board.words import (
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
@@ -227,7 +228,7 @@ async def alerts(view: View, sources: Sources) -> Shape:
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
     for kept in found:
         rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
-    ranks = rank_alerts(one.alert for one in found)
+    ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
     ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
     ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
     grid = Grid(
@@ -274,7 +275,7 @@ async def changes(view: View, sources: Sources) -> Shape:
         [
             [
                 Cell(operation.rstrip("."), narrows=("operation", operation)),
-                Cell(f"{count:,}", sorts=count),
+                number(count),
                 Cell(f"{before.get(operation, 0):,}", sorts=before.get(operation, 0), tone="muted"),
             ]
             for operation, count in now[:12]
@@ -291,8 +292,8 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
     grid = [
         [
             Cell(operation.rstrip("."), narrows=("operation", operation)),
-            Cell(f"{count:,}", sorts=count),
-            Cell(f"{persons:,}", sorts=persons),
+            number(count),
+            number(persons),
         ]
         for operation, count, persons in rows
     ]
@@ -408,15 +409,11 @@ def _feed_row(feed: FeedProgress, now: datetime, state: tuple[str, str], *, name
         Cell(words, tone=tone),
         Cell("never" if lag_s is None else f"{span_words(lag_s)} ago", sorts=lag_s or 0),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),
-        _counted(feed.blobs_waiting, "medium"),
-        _counted(feed.records_quarantined, "high"),
-        _counted(feed.blobs_lost, "critical"),
+        counted_cell(feed.blobs_waiting, "medium"),
+        counted_cell(feed.records_quarantined, "high"),
+        counted_cell(feed.blobs_lost, "critical"),
         Cell(f"{feed.records_duplicate:,}", sorts=feed.records_duplicate, tone="muted"),
     ]
-
-
-def _counted(number: int, tone: str) -> Cell:
-    return Cell(f"{number:,}", sorts=number, tone=tone if number else "muted")
 
 
 def _state_of(feed: FeedProgress, now: datetime, collector: CollectorSeen) -> tuple[str, str]:

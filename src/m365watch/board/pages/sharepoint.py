@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import sharepoint
 from m365watch.board.queries.counting import added
-from m365watch.board.series import chart_of, sparks_of
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.telling import (
-    address,
-    change_words,
-    field_of,
-    instant,
-    number,
-    opening,
-    operation,
-    person,
-    settings_of,
-    told_by,
+from m365watch.board.series import chart_of, colours_of, sparks_of
+from m365watch.board.shapes import (
+    Cell,
+    Empty,
+    Grid,
+    Heading,
+    Ranked,
+    Ranking,
+    Several,
+    Shape,
+    Tile,
+    Tiles,
+    headings_of,
 )
+from m365watch.board.sources import Sources
+from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of, told_by
 from m365watch.board.view import View
 from m365watch.board.words import counted, short
 
@@ -60,14 +60,10 @@ async def figures(view: View, sources: Sources) -> Shape:
 async def activity(view: View, sources: Sources) -> Shape:
     """What happens over time, by operation."""
     rows = await sources.ask(view, sharepoint.ACTIVITY)
-    totals: Counter[str] = Counter()
-    for _, name, count in rows:
-        totals[name] += count
-    ranked = [name for name, _ in totals.most_common()]
     return chart_of(
         view.range,
         rows,
-        colour=lambda name: f"c{ranked.index(name) % 7 + 1}",
+        colour=colours_of(rows),
         narrows=lambda name: ("operation", name) if name else None,
         empty=None if rows else await no_records(view, sources, of="records of SharePoint and OneDrive"),
     )
@@ -81,7 +77,7 @@ async def operations(view: View, sources: Sources) -> Shape:
         for name, count, people in rows
     ]
     empty = None if rows else await no_records(view, sources, of="records of SharePoint and OneDrive")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 def _path_of(name: str) -> str:
@@ -134,29 +130,25 @@ async def sharing(view: View, sources: Sources) -> Shape:
     by = view.option("by", tuple(name for name, _ in _SHARED_WITH))
     query = sharepoint.SHARING if by == "everybody" else sharepoint.SHARING_OUTSIDE
     rows = await sources.ask(view, query)
-    headings = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
-    grid = Grid([Heading(one) for one in headings], [opening(view, row, _sharing_row(row)) for row in rows])
+    names = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
+    grid = Grid(headings_of(names), [opening(view, row, _sharing_row(row)) for row in rows])
     empty = None if rows else await no_records(view, sources, of="records of sharing outside")
     return Several([grid], empty=empty, choices=_SHARED_WITH, chosen=by)
 
 
 def _sharing_row(row: Row) -> list[Cell]:
-    at_s, name, user, ip, outcome, stands, raw, *_ = row
-    record = told_by(raw)
+    record = told_by(row[6])
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
-    is_anonymous = name.lower().startswith("anonymouslink") or ".Anonymous" in target
+    is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
     whom = "anybody with the link" if is_anonymous else target
     right = field_of(record, "EventData").partition("</")[0].rpartition(">")[2]
-    return [
-        instant(at_s),
-        operation(name, "failed" if outcome == "failed" else ""),
-        person(user),
+    return deed(
+        row,
         Cell(whom or "not said", tone="high" if is_anonymous else "medium" if is_guest else ""),
-        Cell(_file_of(record, stands)),
+        Cell(_file_of(record, row[5])),
         Cell(right or "not said", tone="muted"),
-        address(ip),
-    ]
+    )
 
 
 def _file_of(record: dict[str, object], stands: str) -> str:
@@ -171,7 +163,7 @@ async def domains(view: View, sources: Sources) -> Shape:
         for name, count, people in rows
     ]
     empty = None if rows else Empty("Nothing was shared with anybody outside in this view.")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 async def deleting(view: View, sources: Sources) -> Shape:
@@ -182,40 +174,31 @@ async def deleting(view: View, sources: Sources) -> Shape:
         for user, count, _ in rows
     ]
     empty = None if rows else await no_records(view, sources, of="deletions")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 async def guarding(view: View, sources: Sources) -> Shape:
     """Malware, site administrators, sharing policies, and versions deleted."""
     rows = await sources.ask(view, sharepoint.GUARDING)
-    headings = [Heading(one) for one in ("Time (UTC)", "Operation", "By")]
-    grid = []
-    for row in rows:
-        at_s, name, user, ip, outcome, stands, raw, *_ = row
-        record = told_by(raw)
-        settings = settings_of(record)
-        what = change_words(settings) or field_of(
-            record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
-        )
-        tone = "failed" if outcome == "failed" else "critical" if "malware" in name.lower() else ""
-        cells = [
-            instant(at_s),
-            operation(name, tone),
-            person(user),
-            Cell(what or "not said"),
-            Cell(_path_of(stands) or "not said"),
-            address(ip),
-        ]
-        grid.append(opening(view, row, cells))
+    names = ("Time (UTC)", "Operation", "By", "Who, or before → after", "Site or file", "From")
     empty = (
         None
         if rows
         else await no_records(view, sources, of="malware or changes of administrators and policies")
     )
-    return Grid(
-        [*headings, Heading("Who, or before → after"), Heading("Site or file"), Heading("From")],
-        grid,
-        empty=empty,
+    return Grid(headings_of(names), [opening(view, row, _guarding_row(row)) for row in rows], empty=empty)
+
+
+def _guarding_row(row: Row) -> list[Cell]:
+    record = told_by(row[6])
+    what = change_words(settings_of(record)) or field_of(
+        record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
+    )
+    return deed(
+        row,
+        Cell(what or "not said"),
+        Cell(_path_of(row[5]) or "not said"),
+        tone="critical" if "malware" in row[1].lower() else "",
     )
 
 

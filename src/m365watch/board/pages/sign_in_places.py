@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.journeys import Journey, Seen, far_apart, list_journeys, placed
@@ -23,6 +22,7 @@ from m365watch.board.shapes import (
     WorldMap,
 )
 from m365watch.board.sources import Sources
+from m365watch.board.telling import instant
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.detect.knowledge import Whereabouts
@@ -156,7 +156,7 @@ async def journeys(view: View, sources: Sources) -> Shape:
 
 def _journey_row(one: Journey) -> list[Cell]:
     return [
-        Cell(f"{datetime.fromtimestamp(one.end.at_s, UTC):%m-%d %H:%M}", sorts=one.end.at_s, tone="muted"),
+        instant(one.end.at_s),
         Cell(one.who, narrows=("user", one.who)),
         *(Cell(_where(seen), narrows=("ip", seen.address)) for seen in (one.start, one.end)),
         Cell(f"{one.distance_km:,.0f} km", sorts=one.distance_km),

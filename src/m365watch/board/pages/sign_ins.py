@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
@@ -14,6 +13,7 @@ from m365watch.board.queries import sign_ins
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.telling import instant, number
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.board.words import application_words, counted, short
@@ -70,7 +70,7 @@ async def errors(view: View, sources: Sources) -> Shape:
         for error, count, persons in rows
     ]
     empty = None if rows else Empty("No sign-in failed in this view.")
-    return Ranking("", ranked, sum(one.count for one in ranked), empty=empty)
+    return Ranking.of_all(ranked, empty)
 
 
 async def _tops(view: View, sources: Sources, part: str) -> list[Row]:
@@ -114,9 +114,9 @@ async def shared(view: View, sources: Sources) -> Shape:
             [
                 [
                     Cell(who, narrows=(name, who)),
-                    Cell(f"{count:,}", sorts=count),
-                    Cell(f"{total:,}", sorts=total),
-                    Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+                    number(count),
+                    number(total),
+                    number(failed, "failed" if failed else "muted"),
                 ]
                 for who, total, failed, count, _ in rows
             ],
@@ -156,10 +156,10 @@ def _tally_cells(tally: Tally) -> list[Cell]:
 
 def _place_cells(count: int, failed: int, persons: int, addresses: int) -> list[Cell]:
     return [
-        Cell(f"{count:,}", sorts=count),
-        Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
-        Cell(f"{persons:,}", sorts=persons),
-        Cell(f"{addresses:,}", sorts=addresses),
+        number(count),
+        number(failed, "failed" if failed else "muted"),
+        number(persons),
+        number(addresses),
     ]
 
 
@@ -229,10 +229,10 @@ async def odd_ways(view: View, sources: Sources) -> Shape:
             Cell(way, tone=tones[way]),
             Cell(user, narrows=("user", user)),
             Cell(address, narrows=("ip", address) if address else None),
-            Cell(f"{count:,}", sorts=count),
-            Cell(f"{failed:,}", sorts=failed, tone="failed" if failed else "muted"),
+            number(count),
+            number(failed, "failed" if failed else "muted"),
             Cell(agent, tone="muted"),
-            _instant(last),
+            instant(last),
         ]
         for way, user, address, agent, count, failed, last in rows
     ]
@@ -254,11 +254,11 @@ async def first_seen(view: View, sources: Sources) -> Shape:
     )
     grid = [
         [
-            _instant(first),
+            instant(first),
             Cell(user, narrows=("user", user)),
             Cell(network, narrows=("ip", address) if address else None),
             Cell(system, tone="muted"),
-            Cell(f"{count:,}", sorts=count),
+            number(count),
         ]
         for user, network, address, system, first, count in rows
     ]
@@ -302,8 +302,8 @@ async def sessions(view: View, sources: Sources) -> Shape:
             Cell(str(addresses), sorts=addresses),
             Cell(str(systems), sorts=systems, tone="high" if systems > 1 else ""),
             Cell(str(agents), sorts=agents, tone="medium" if agents > 1 else ""),
-            Cell(f"{count:,}", sorts=count),
-            _instant(last),
+            number(count),
+            instant(last),
         ]
         for session, user, addresses, networks, systems, agents, count, last in rows
     ]
@@ -317,7 +317,7 @@ async def accounts(view: View, sources: Sources) -> Shape:
     headings = ("Time (UTC)", "Operation", "By", "From", "Result")
     grid = [
         [
-            _instant(at),
+            instant(at),
             Cell(operation.rstrip("."), narrows=("operation", operation)),
             Cell(user, narrows=("user", user) if user else None),
             Cell(address, narrows=("ip", address) if address else None),
@@ -327,10 +327,6 @@ async def accounts(view: View, sources: Sources) -> Shape:
     ]
     empty = None if rows else await no_records(view, sources, of="changes of accounts")
     return Grid([Heading(one) for one in headings], grid, empty=empty)
-
-
-def _instant(seconds: int) -> Cell:
-    return Cell(f"{datetime.fromtimestamp(seconds, UTC):%m-%d %H:%M}", sorts=seconds, tone="muted")
 
 
 PAGE = Page(

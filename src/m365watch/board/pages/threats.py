@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query, Row
+from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
+from m365watch.board.planning import Query
 from m365watch.board.queries import threats
 from m365watch.board.queries.counting import added
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, Tiles, headings_of
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     address,
     change_words,
+    deed,
     field_of,
     instant,
     listed,
@@ -38,12 +40,12 @@ Cells = Callable[[Row, Mapping[str, Any]], list[Cell]]
 
 
 async def _table(
-    view: View, sources: Sources, query: Query, headings: tuple[str, ...], cells: Cells, *, of: str
+    view: View, sources: Sources, query: Query, names: tuple[str, ...], cells: Cells, *, of: str
 ) -> Grid:
-    """A row for each record; a heading that ends with … is of a long text."""
+    """A row for each record, under headings of these names."""
     rows = await sources.ask(view, query)
     return Grid(
-        [Heading(one.rstrip("…"), wide=one.endswith("…")) for one in headings],
+        headings_of(names),
         [opening(view, row, cells(row, told_by(row[6]))) for row in rows],
         empty=None if rows else await no_records(view, sources, of=of),
     )
@@ -205,13 +207,7 @@ async def compliance(view: View, sources: Sources) -> Shape:
 def _compliance_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
     is_grave = any(one in row[1].lower() for one in _EXPORTS)
     what = change_words(settings_of(record)) or field_of(record, "Parameters", "Query", "Case", "ObjectId")
-    return [
-        instant(row[0]),
-        operation(row[1], "failed" if row[4] == "failed" else "high" if is_grave else ""),
-        person(row[2]),
-        Cell(what or "not said"),
-        address(row[3]),
-    ]
+    return deed(row, Cell(what or "not said"), tone="high" if is_grave else "")
 
 
 async def teams(view: View, sources: Sources) -> Shape:
@@ -228,14 +224,11 @@ def _teams_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
         field_of(record, "ParticipantInfo.HasForeignTenantUsers") == "true" or "#ext#" in members.lower()
     )
     what = members or change_words(settings_of(record)) or field_of(record, "Name", "AddOnName", "TabType")
-    return [
-        instant(row[0]),
-        operation(row[1], "failed" if row[4] == "failed" else ""),
-        person(row[2]),
+    return deed(
+        row,
         Cell(field_of(record, "TeamName", "ChatName", "CommunicationType") or "not said"),
         Cell(text_of(what) or "not said", tone="medium" if is_foreign else ""),
-        address(row[3]),
-    ]
+    )
 
 
 async def flows(view: View, sources: Sources) -> Shape:
@@ -245,13 +238,7 @@ async def flows(view: View, sources: Sources) -> Shape:
 
 
 def _flow_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
-    return [
-        instant(row[0]),
-        operation(row[1], "failed" if row[4] == "failed" else ""),
-        person(row[2]),
-        Cell(field_of(record, "FlowConnectorNames", "FlowDetailsUrl", "ObjectId") or "not said"),
-        address(row[3]),
-    ]
+    return deed(row, Cell(field_of(record, "FlowConnectorNames", "FlowDetailsUrl", "ObjectId") or "not said"))
 
 
 async def copilot(view: View, sources: Sources) -> Shape:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
-from m365watch.board.queries.counting import COUNT
+from m365watch.board.planning import Query
+from m365watch.board.queries.counting import COUNT, STEP
 
 PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
 """ann@contoso.example, or contoso\\ann; neither a service of Windows (NT AUTHORITY\\SYSTEM) nor an id."""
@@ -18,13 +18,12 @@ KIND = (
     + " ".join(f"WHEN regexp_matches(lower(operation), {one}) THEN '{kind}'" for kind, one in CHANGES.items())
     + " END"
 )
-_STEP = "at_s // $step_s * $step_s"
 
 
 def over_time(column: str) -> Query:
     """Instant, value of the column, count. `column` is a name of ours."""
     return Query(
-        f"SELECT {_STEP} AS t, CAST({column} AS VARCHAR), CAST(sum(n) AS BIGINT) FROM facts GROUP BY ALL",
+        f"SELECT {STEP} AS t, CAST({column} AS VARCHAR), {COUNT} FROM facts GROUP BY ALL",
         frozenset({column}),
     )
 
@@ -32,20 +31,18 @@ def over_time(column: str) -> Query:
 def share_of(column: str) -> Query:
     """Value of the column, count; the most frequent first."""
     return Query(
-        f"SELECT {column}, CAST(sum(n) AS BIGINT) AS number FROM facts"
-        " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 100",
+        f"SELECT {column}, {COUNT} AS number FROM facts GROUP BY ALL ORDER BY number DESC, 1 LIMIT 100",
         frozenset({column}),
     )
 
 
 TOTAL = Query("SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM facts")
-SPARK = Query("SELECT '', at_s // $spark_s * $spark_s, CAST(sum(n) AS BIGINT) FROM facts GROUP BY ALL")
+SPARK = Query(f"SELECT '', at_s // $spark_s * $spark_s, {COUNT} FROM facts GROUP BY ALL")
 ADDRESSES = Query(
     "SELECT count(DISTINCT client_ip) FROM facts WHERE client_ip <> ''", frozenset({"client_ip"})
 )
 CHANGES_OVER_TIME = Query(
-    f"SELECT {_STEP} AS t, {KIND} AS kind, CAST(sum(n) AS BIGINT) FROM facts"
-    " WHERE kind IS NOT NULL GROUP BY ALL",
+    f"SELECT {STEP} AS t, {KIND} AS kind, {COUNT} FROM facts WHERE kind IS NOT NULL GROUP BY ALL",
     frozenset({"operation"}),
 )
 _OF_ACCOUNTS = (
@@ -83,7 +80,7 @@ _BY_ANYBODY = "true"
 
 def _admin_activities(who: str) -> Query:
     return Query(
-        "SELECT operation, CAST(sum(n) AS BIGINT) AS number, count(DISTINCT user_id) FROM facts"
+        f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
         f" WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND {who}"
         " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
         " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",

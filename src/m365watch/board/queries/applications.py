@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import changes_of, marked
 from m365watch.lake.rollups.facts import CHANGES
 
@@ -21,9 +21,6 @@ IS_ROLE = "regexp_matches(lower(operation), 'role') AND NOT contains(lower(opera
 IS_GATE = (
     "regexp_matches(lower(operation), 'polic|federat|domain|partner|feature|company settings|cross-tenant')"
 )
-_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, record"
-
-
 _IS_CHANGE = f"(({IS_CREDENTIAL}) OR ({IS_APPLICATION}))"
 FIGURES = (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)
 _SHOWN = (IS_CONSENT, _IS_CHANGE, IS_ROLE, IS_GATE)
@@ -33,9 +30,7 @@ COUNTS = Sieve(
 """How many there are of everything that the page shows, and how many of them stand out."""
 
 
-CONSENTS, CREDENTIALS, ROLES, GATES = (
-    changes_of(f"SELECT {_CHANGE} FROM facts", one, COUNTS) for one in _SHOWN
-)
+CONSENTS, CREDENTIALS, ROLES, GATES = (changes_of(one, COUNTS) for one in _SHOWN)
 PRIVILEGED = Query(
     "WITH deeds AS (SELECT user_id, operation, sum(n) AS times FROM facts"
     " WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND coalesce(user_type, 0) NOT IN (3, 4)"

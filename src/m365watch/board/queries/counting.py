@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.planning import Query, Sieve
 from m365watch.values import dataclass
 
 COUNT = "CAST(sum(n) AS BIGINT)"
@@ -30,20 +30,51 @@ def marked(condition: str) -> str:
     return f"({condition}) AND marked"
 
 
-def changes_of(select: str, condition: str, counts: Sieve, *, most: int = 200) -> Changes:
-    """`select` of the changes that fulfil a condition of `counts`, which has its `marked` one too."""
-    newest, standing_out = (
-        Query(
-            f"{select} WHERE {counts.only} AND ({one}) ORDER BY at_s DESC, record LIMIT {most}",
-            of=counts.of,
-            exact=True,
-            newest=most,
-            sieve=counts,
-            place=counts.index(one),
-        )
-        for one in (condition, marked(condition))
+def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Query:
+    """Records that fulfil a condition of `counts`, the newest first: what a row tells, `also`, and the id."""
+    columns = ("at_s", "operation", "user_id", "client_ip", "outcome", "object", "raw", *also, "record")
+    return Query(
+        f"SELECT {', '.join(columns)} FROM facts WHERE {counts.only} AND ({condition})"
+        f" ORDER BY at_s DESC, record LIMIT {most}",
+        of=counts.of,
+        exact=True,
+        newest=most,
+        sieve=counts,
+        place=counts.index(condition),
     )
+
+
+def changes_of(condition: str, counts: Sieve, *also: str) -> Changes:
+    """The changes that fulfil a condition of `counts`, which has its `marked` one too."""
+    newest, standing_out = (newest_of(one, counts, *also) for one in (condition, marked(condition)))
     return Changes(newest, standing_out)
+
+
+def most_by(
+    columns: Sequence[str],
+    sums: Mapping[str, str],
+    *,
+    order: Sequence[str],
+    most: int,
+    only: str = "true",
+    shown: str = "true",
+) -> str:
+    """Name of a column, its value, the `sums` by name, people: of each column the first by `order`.
+
+    `only` is a condition over facts, `shown` one over what is summed.
+    """
+    kind = " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns)
+    summed = ", ".join(f"{sql} AS {name}" for name, sql in sums.items())
+    by = ", ".join(f"{one} DESC" for one in order)
+    return (
+        f"WITH sets AS (SELECT CASE {kind} END AS kind, coalesce({', '.join(columns)}) AS name, {summed},"
+        f" count(DISTINCT user_id) AS persons FROM facts WHERE {only}"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in columns)})),"
+        f" placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY {by}, name) AS place"
+        f" FROM sets WHERE {shown})"
+        f" SELECT kind, name, {', '.join(sums)}, persons FROM placed WHERE place <= {most}"
+        " ORDER BY kind, place"
+    )
 
 
 def added(counted: Iterable[Sequence[int]], conditions: int) -> list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked
+from m365watch.board.planning import Query, Sieve
+from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked, most_by
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
@@ -20,9 +20,6 @@ IS_PERMISSION = (
     "regexp_matches(lower(operation), 'mailboxpermission|recipientpermission|folderpermission"
     "|managementroleassignment|mailboxauditbypass')"
 )
-_CHANGE = "at_s, operation, user_id, client_ip, outcome, object, raw, tenant_id, record"
-
-
 FIGURES = (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION)
 COUNTS = Sieve((*FIGURES, *map(marked, FIGURES)), of=CHANGES, only=BY_PEOPLE)
 """How many changes of each kind there are, and how many of them stand out."""
@@ -33,9 +30,7 @@ def mailboxes(sql: str) -> Query:
     return Query(sql, of=MAILBOXES)
 
 
-RULES, FORWARDING, FLOW, PERMISSIONS = (
-    changes_of(f"SELECT {_CHANGE} FROM facts", one, COUNTS) for one in FIGURES
-)
+RULES, FORWARDING, FLOW, PERMISSIONS = (changes_of(one, COUNTS, "tenant_id") for one in FIGURES)
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
 _DELETED = "lower(operation) = 'harddelete'"
 _THROTTLED = "throttled = 'true'"
@@ -69,8 +64,6 @@ READING = mailboxes(
 
 
 _SYNC = count_if("access = 'Sync'")
-
-
 DELETING = mailboxes(
     f"SELECT user_id, {COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
     f" WHERE {_DELETED} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
@@ -78,15 +71,8 @@ DELETING = mailboxes(
 
 
 def _read_by(*columns: str) -> Query:
-    kind = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns) + " END"
-    return mailboxes(
-        f"WITH sets AS (SELECT {kind} AS kind, coalesce({', '.join(columns)}) AS name, {COUNT} AS number,"
-        f" {_SYNC} AS synced, count(DISTINCT user_id) AS persons FROM facts WHERE is_read"
-        f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in columns)})),"
-        " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY number DESC, name) AS place"
-        " FROM sets)"
-        " SELECT kind, name, number, synced, persons FROM placed WHERE place <= 10 ORDER BY kind, place"
-    )
+    sums = {"number": COUNT, "synced": _SYNC}
+    return mailboxes(most_by(columns, sums, order=("number",), most=10, only="is_read"))
 
 
 READ_FROM = _read_by("client_ip")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, count_if
+from m365watch.board.planning import Query, Sieve
+from m365watch.board.queries.counting import COUNT, STEP, count_if, most_by, newest_of
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
@@ -40,20 +40,7 @@ COUNTS = Sieve((*FIGURES_SHARED, IS_SHARING, _IS_OUTSIDE, _IS_GUARD), of=CHANGES
 """How much is shared, and how many changes there are of what guards it."""
 
 
-def changes(condition: str) -> Query:
-    """Records that fulfil a condition of `COUNTS`, with their own text, the newest first."""
-    return Query(
-        "SELECT at_s, operation, user_id, client_ip, outcome, object, raw, record FROM facts"
-        f" WHERE {condition} ORDER BY at_s DESC, record LIMIT 200",
-        of=CHANGES,
-        exact=True,
-        newest=200,
-        sieve=COUNTS,
-        place=COUNTS.index(condition),
-    )
-
-
-SHARING, SHARING_OUTSIDE, GUARDING = map(changes, (IS_SHARING, _IS_OUTSIDE, _IS_GUARD))
+SHARING, SHARING_OUTSIDE, GUARDING = (newest_of(one, COUNTS) for one in (IS_SHARING, _IS_OUTSIDE, _IS_GUARD))
 SPARKS = Query(
     f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"workload"}),
@@ -79,17 +66,9 @@ DEEDS = Query(
 
 def tops_of(*columns: str) -> Query:
     """Column of ours, value, times, downloads, uploads, people; of each column those with most downloads."""
-    kind = " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns)
-    return files(
-        f"WITH sets AS (SELECT CASE {kind} END AS kind, coalesce({', '.join(columns)}) AS name,"
-        f" {COUNT} AS number, {_DOWNLOADS} AS downloads, {_UPLOADS} AS uploads,"
-        " count(DISTINCT user_id) AS persons FROM facts"
-        f" GROUP BY GROUPING SETS ({', '.join(f'({one})' for one in columns)})),"
-        " placed AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY downloads DESC, number DESC,"
-        " name) AS place FROM sets WHERE name <> '')"
-        " SELECT kind, name, number, downloads, uploads, persons FROM placed WHERE place <= 12"
-        " ORDER BY kind, place"
-    )
+    sums = {"number": COUNT, "downloads": _DOWNLOADS, "uploads": _UPLOADS}
+    order = ("downloads", "number")
+    return files(most_by(columns, sums, order=order, most=12, shown="name <> ''"))
 
 
 EVERY_TOP = tops_of("site", "client_ip", "user_id", "extension", "program")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
-from m365watch.board.queries.counting import COUNT
+from m365watch.board.planning import Query, Sieve
+from m365watch.board.queries.counting import COUNT, newest_of
 from m365watch.lake.rollups.facts import CHANGES
 
 IS_MAIL = "record_type = 28"
@@ -18,25 +18,15 @@ IS_COMPLIANCE = (
 IS_TEAMS = "record_type = 25"
 IS_FLOW = "record_type = 30"
 IS_COPILOT = "record_type = 261"
-_SAID = "at_s, operation, user_id, client_ip, outcome, object, raw, workload, record"
-
-
 _SENSITIVE = f"{IS_COPILOT} AND sensitive"
 FIGURES = (IS_MAIL, IS_CLICK, IS_DLP, IS_ALERT, IS_COMPLIANCE, IS_TEAMS, IS_COPILOT)
 COUNTS = Sieve((*FIGURES, IS_CLEANUP, IS_FLOW, _SENSITIVE), of=CHANGES)
 """How many there are of everything that the page shows."""
 
 
-def told(condition: str, *, limit: int = 100) -> Query:
+def told(condition: str) -> Query:
     """Records that fulfil a condition of `COUNTS`, with their own text, the newest first."""
-    return Query(
-        f"SELECT {_SAID} FROM facts WHERE {condition} ORDER BY at_s DESC, record LIMIT {limit}",
-        of=CHANGES,
-        exact=True,
-        newest=limit,
-        sieve=COUNTS,
-        place=COUNTS.index(condition),
-    )
+    return newest_of(condition, COUNTS, "workload", most=100)
 
 
 def most(value: str, condition: str) -> Query:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
@@ -53,19 +53,35 @@ def _long(mentions: Iterable[str], *, times: str) -> str:
 
 DIMENSION_OF = {"user_id": "user", "client_ip": "ip", "app_id": "app"}
 """The name in a URL of the columns that a view is narrowed by to see the course of their values."""
-_SETS = ", ".join(f"({one})" for one in _COLUMNS)
-_NAME = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
-_VALUE = f"coalesce({', '.join(_COLUMNS)})"
+
+
+def _name_of(columns: Iterable[str]) -> str:
+    """Of a row of grouping sets, by which of the columns it is grouped."""
+    return "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns) + " END"
+
+
 _PLACE = "row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place"
 _NUMBER = "count(*) OVER (PARTITION BY name) AS number"
-VALUES = Query(
-    f"WITH sets AS (SELECT {_NAME} AS name, {_VALUE} AS value, sum(n) AS count FROM facts"
-    f" GROUP BY GROUPING SETS ({_SETS})),"
-    f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
-    " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
-    f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
-)
+
+
+def _values_of(columns: Sequence[str]) -> Query:
+    sets = ", ".join(f"({one})" for one in columns)
+    return Query(
+        f"WITH sets AS (SELECT {_name_of(columns)} AS name, coalesce({', '.join(columns)}) AS value,"
+        f" sum(n) AS count FROM facts GROUP BY GROUPING SETS ({sets})),"
+        f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
+        " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
+        f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
+    )
+
+
+VALUES = _values_of(_COLUMNS)
 """Column, value, count, how many values the column has; the most frequent first."""
+COMPARED = ("operation", "client_ip", "app_id", "user_id")
+"""By what two periods are compared."""
+COMPARED_VALUES = _values_of(COMPARED)
+"""`VALUES` of these columns alone: sessions are half of what it costs."""
+_NAME, _VALUE = _name_of(_COLUMNS), f"coalesce({', '.join(_COLUMNS)})"
 TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s), max(last_s) FROM facts")
 _AT_TIMES = ", ".join(f"({one}), ({one}, t)" for one in _COLUMNS)
 LIFE = Query(

@@ -1,0 +1,125 @@
+"""The alerts that are kept: what each is, what analysts made of it, and what became of former ones."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from m365watch.detect.alert import AlertId
+from m365watch.detect.closings import Closings
+from m365watch.detect.due import LakeDue
+from m365watch.detect.history import StateChange, StateHistory
+from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, Row, kept_of
+from m365watch.detect.rows import rows_of_groups
+
+_ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at FROM alert"
+
+
+class KeptAlerts:
+    """The tables of them, in the file of detections."""
+
+    def __init__(
+        self, database: sqlite3.Connection, *, lake_due: LakeDue, history: StateHistory, closings: Closings
+    ) -> None:
+        """The file's own connection: what is written here is part of its transaction."""
+        self._database = database
+        self._lake_due = lake_due
+        self._history = history
+        self._closings = closings
+
+    def find(self, alert_id: str) -> KeptAlert | None:
+        """The alert of that id, or the one that it has become."""
+        row = self._database.execute("SELECT now FROM former WHERE id = ?", (alert_id,)).fetchone()
+        found = self._database.execute(f"{_ALERTS} WHERE id = ?", (row[0] if row else alert_id,)).fetchone()
+        return kept_of(found) if found else None
+
+    def put(self, kept: KeptAlert) -> None:
+        """Keep an alert, or what it is now."""
+        alert = kept.alert
+        key = GroupKey(alert.rule_id, alert.tenant, alert.group)
+        self._database.execute(
+            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                alert.id,
+                alert.rule_id,
+                alert.tenant,
+                key.joined,
+                alert.first_at_ms,
+                alert.last_at_ms,
+                int(kept.shown),
+                msgspec.json.encode(alert),
+                str(kept.state),
+                kept.reason,
+                kept.changed_by,
+                kept.changed_at_ms,
+            ),
+        )
+
+    def drop(self, alert_id: AlertId, *, became: AlertId | None) -> None:
+        """Let go of an alert; who asks for it is shown the one that it `became`."""
+        self._lake_due.mark_kept(alert_id)
+        self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
+        self._history.move(alert_id, became=became)
+        self._closings.move(alert_id, became=became)
+        if became is not None:
+            self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
+            self.add_former(alert_id, became)
+            self._database.execute("DELETE FROM former WHERE id = ?", (became,))
+
+    def add_former(self, former: AlertId, now: AlertId) -> None:
+        """Show whoever asks for `former` the alert `now`."""
+        self._database.execute("INSERT OR REPLACE INTO former VALUES (?, ?)", (former, now))
+
+    def forget(self, *, before_ms: int) -> int:
+        """Let go of alerts that ended before; how many went."""
+        self._lake_due.forget_alerts(before_ms=before_ms)
+        gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
+        self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
+        self._history.forget_gone()
+        self._closings.forget_gone()
+        return gone.rowcount
+
+    def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
+        """What an analyst makes of an alert; whether there is one of that id."""
+        kept = self.find(alert_id)
+        if kept is None:
+            return False
+        self._database.execute(
+            "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
+            (str(state), reason, by, at_ms, kept.alert.id),
+        )
+        self._history.add(kept.alert.id, StateChange(at_ms, state, reason, by))
+        self._closings.keep(replace(kept, state=state, reason=reason, changed_by=by, changed_at_ms=at_ms))
+        self._lake_due.mark_kept(kept.alert.id)
+        return True
+
+    def list_of(self, key: GroupKey, *, low_ms: int, high_ms: int) -> list[KeptAlert]:
+        """The group's alerts that overlap the span."""
+        rows = self._database.execute(
+            f"{_ALERTS} WHERE (rule, tenant, grp) = (?, ?, ?) AND first <= ? AND last >= ?"
+            " ORDER BY first, id",
+            (key.rule_id, key.tenant, key.joined, high_ms, low_ms),
+        )
+        return [kept_of(row) for row in rows]
+
+    def alerted(self, keys: Sequence[GroupKey]) -> list[Row]:
+        """Rule, tenant and group of those that have alerts."""
+        select = "SELECT DISTINCT rule, tenant, grp FROM alert"
+        return rows_of_groups(self._database, select, keys, most=len(keys))
+
+    def count(self) -> list[tuple[str, str, int]]:
+        """How many alerts there are to see, by state and severity."""
+        return self._database.execute(
+            "SELECT state, json_extract(CAST(body AS TEXT), '$.severity'), count(*) FROM alert"
+            " WHERE shown GROUP BY 1, 2"
+        ).fetchall()
+
+    def list(self, *, since_ms: int = 0, most: int = 100_000) -> list[KeptAlert]:
+        """The alerts that were still going on at `since_ms` or later, the latest first."""
+        rows = self._database.execute(
+            f"{_ALERTS} WHERE shown AND last >= ? ORDER BY last DESC, id LIMIT ?", (since_ms, most)
+        )
+        return [kept_of(row) for row in rows]

@@ -1,0 +1,217 @@
+"""The matches that are kept, group by group: added, read where they have to do with each other, let go of.
+
+An hour of a group that has more of them than may be kept is thinned, and that it was is written down.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from m365watch.detect.alert import Match
+from m365watch.detect.kept import GroupKey, Row, Span
+from m365watch.detect.numbered import Numbered
+from m365watch.detect.rows import ROWS_AT_ONCE, match_of, rows_of_groups, source_of, walk_rows, written_of
+
+SPAN_MATCHES_MAX = 50_000
+"""Matches of one group that are judged together, those nearest to what is new."""
+HOUR_MS = 3_600_000
+_MATCHES = (
+    "SELECT at, identity, source, record, severity, vals, counted"
+    " FROM match CROSS JOIN said ON said.id = match.said WHERE series = ?"
+)
+
+
+class KeptMatches:
+    """The tables of them, in the file of detections."""
+
+    def __init__(self, database: sqlite3.Connection, numbered: Numbered) -> None:
+        """The file's own connection: what is written here is part of its transaction."""
+        self._database = database
+        self._numbered = numbered
+        self._has_full: bool | None = None
+
+    def doubt(self) -> None:
+        """What is remembered of the file may be out of date."""
+        self._has_full = None
+        self._numbered.doubt()
+
+    def add(self, matches: Iterable[Match]) -> None:
+        """Keep matches; those that are there already stay as they are."""
+        kept = list(matches)
+        series = self._numbered.series([key_of(one) for one in kept])
+        said = self._numbered.said([written_of(one) for one in kept])
+        rows = [
+            (
+                number,
+                match.at_ms,
+                match.identity,
+                source_of(match),
+                match.record_id,
+                match.severity.rank,
+                text,
+                match.counted,
+            )
+            for match, number, text in zip(kept, series, said, strict=True)
+        ]
+        # In the order in which the file has them: each of its pages is written to once.
+        rows.sort()
+        # Many rows in one statement: between two of them another thread would take its turn.
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[at : at + ROWS_AT_ONCE]
+            places = ",".join(["(?,?,?,?,?,?,?,?)"] * len(some))
+            self._database.execute(
+                f"INSERT OR IGNORE INTO match VALUES {places}",  # noqa: S608 - nothing but question marks
+                list(chain.from_iterable(some)),
+            )
+
+    def has(self, match: Match) -> bool:
+        """Whether that very match is there, with all that it says."""
+        row = self._database.execute(
+            _MATCHES + " AND (at, identity, source) = (?, ?, ?)",
+            (self._numbered.find_series(key_of(match)), match.at_ms, match.identity, source_of(match)),
+        ).fetchone()
+        wanted = (match.record_id, match.severity.rank, written_of(match), match.counted)
+        return row is not None and row[3:] == wanted
+
+    def drop(self, match: Match) -> None:
+        """Forget a match."""
+        self._database.execute(
+            "DELETE FROM match WHERE (series, at, identity, source) = (?, ?, ?, ?)",
+            (self._numbered.find_series(key_of(match)), match.at_ms, match.identity, source_of(match)),
+        )
+
+    def drop_at(self, key: GroupKey, *, at_ms: int, identity: str) -> None:
+        """Forget what is known of a group by its time and identity alone."""
+        self._database.execute(
+            "DELETE FROM match WHERE (series, at, identity) = (?, ?, ?)",
+            (self._numbered.find_series(key), at_ms, identity),
+        )
+
+    def find_sighting(self, match: Match, *, stretch_ms: int) -> Match | None:
+        """The first match of the same group and value in the same stretch of time."""
+        low_ms = match.at_ms // stretch_ms * stretch_ms
+        key = key_of(match)
+        series = self._numbered.find_series(key)
+        if not series:
+            return None
+        row = self._database.execute(
+            _MATCHES + " AND at >= ? AND at < ? AND counted = ? ORDER BY at, identity LIMIT 1",
+            (series, low_ms, low_ms + stretch_ms, match.counted),
+        ).fetchone()
+        return None if row is None else match_of(row, key)
+
+    def read_span(self, key: GroupKey, *, low_ms: int, high_ms: int, reach_ms: int) -> Span:
+        """The matches between the two times, and beyond them as far as no gap is longer than `reach_ms`."""
+        series = self._numbered.find_series(key)
+        before = self._database.execute(
+            _MATCHES + " AND at <= ? ORDER BY at DESC, identity DESC, source DESC",
+            (series, high_ms),
+        )
+        half = SPAN_MATCHES_MAX // 2
+        inside = range(low_ms, high_ms + 1)
+        earlier, cut_before = walk_rows(before, edge_ms=low_ms, inside=inside, reach_ms=reach_ms, most=half)
+        after = self._database.execute(
+            _MATCHES + " AND at > ? ORDER BY at, identity, source",
+            (series, high_ms),
+        )
+        later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
+        rows = [*reversed(earlier), *later]
+        return Span([match_of(row, key) for row in rows], cut_before or cut_after)
+
+    def read_group(self, key: GroupKey, *, since_ms: int) -> Span:
+        """All matches of a group from `since_ms` on, the latest ones where there are too many."""
+        rows = self._database.execute(
+            _MATCHES + " AND at >= ? ORDER BY at DESC, identity DESC, source DESC LIMIT ?",
+            (self._numbered.find_series(key), since_ms, SPAN_MATCHES_MAX + 1),
+        ).fetchall()
+        kept = rows[:SPAN_MATCHES_MAX]
+        return Span([match_of(row, key) for row in reversed(kept)], len(rows) > len(kept))
+
+    def read_tallies(self, keys: Sequence[GroupKey], *, most: int) -> list[Row]:
+        """Rule, tenant, group, source and counted value of each match of these groups, at most `most`."""
+        select = (
+            "SELECT rule, tenant, grp, iif(source = '', rule, source), counted FROM series CROSS JOIN match"
+            " ON match.series = series.id"
+        )
+        return rows_of_groups(self._database, select, keys, most=most)
+
+    def list_groups(self, rule_ids: Iterable[str], *, most: int) -> list[GroupKey]:
+        """The groups of these rules that have matches."""
+        found = []
+        for rule_id in rule_ids:
+            rows = self._database.execute(
+                "SELECT tenant, grp FROM series WHERE rule = ? AND EXISTS"
+                " (SELECT 1 FROM match WHERE series = series.id) ORDER BY tenant, grp LIMIT ?",
+                (rule_id, most),
+            )
+            found += [GroupKey.split(rule_id, tenant, group) for tenant, group in rows]
+        return found
+
+    def list_tenant_groups(self, rule_id: str, tenant: str, *, low_ms: int, high_ms: int) -> list[GroupKey]:
+        """The groups of a rule that have a match in [low, high)."""
+        rows = self._database.execute(
+            "SELECT grp FROM series WHERE rule = ? AND tenant = ? AND EXISTS"
+            " (SELECT 1 FROM match WHERE series = series.id AND at >= ? AND at < ?) ORDER BY grp",
+            (rule_id, tenant, low_ms, high_ms),
+        )
+        return [GroupKey.split(rule_id, tenant, group) for (group,) in rows]
+
+    def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
+        """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
+        series = self._numbered.find_series(key)
+        span = (hour_ms, hour_ms + HOUR_MS)
+        count = self._database.execute(
+            "SELECT count(*) FROM match WHERE series = ? AND at >= ? AND at < ?", (series, *span)
+        ).fetchone()[0]
+        if count > most:
+            self._database.execute(
+                "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("
+                " SELECT at, identity, source FROM match WHERE series = ? AND at >= ? AND at < ?"
+                " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
+                (series, series, *span, count - most),
+            )
+            self._database.execute(
+                "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
+                (key.rule_id, key.tenant, key.joined, hour_ms, count - most),
+            )
+            self._has_full = True
+        return max(0, int(count - most))
+
+    def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
+        """Whether matches of the group between the two times were dropped for want of room."""
+        if self._has_full is None:
+            self._has_full = self.count_full() > 0
+        if not self._has_full:
+            return False
+        row = self._database.execute(
+            "SELECT 1 FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ? LIMIT 1",
+            (key.rule_id, key.tenant, key.joined, low_ms - HOUR_MS, high_ms),
+        ).fetchone()
+        return row is not None
+
+    def count_full(self) -> int:
+        """Hours of groups that had more matches than are kept."""
+        return int(self._database.execute("SELECT count(*) FROM full").fetchone()[0])
+
+    def forget(self, rule_id: str, *, before_ms: int) -> int:
+        """Let go of a rule's old matches, but for those of an alert that is younger; how many went."""
+        gone = self._database.execute(
+            "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?) AND at < ?"
+            " AND NOT EXISTS (SELECT 1 FROM series JOIN alert USING (rule, tenant, grp)"
+            " WHERE series.id = match.series AND alert.first <= match.at AND alert.last >= ?)",
+            (rule_id, before_ms, before_ms),
+        )
+        self._database.execute("DELETE FROM full WHERE rule = ? AND hour < ?", (rule_id, before_ms - HOUR_MS))
+        return gone.rowcount
+
+    def clean(self) -> None:
+        """Let go of what is kept for matches that are gone."""
+        self._numbered.clean()
+
+
+def key_of(match: Match) -> GroupKey:
+    """The group that a match belongs to."""
+    return GroupKey(match.rule_id, match.tenant, match.group)

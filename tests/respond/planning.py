@@ -1,0 +1,76 @@
+"""Plans as users get them: of records as they come over the wire, through detection."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from verdicts import packs
+
+from m365watch.detect.alert import Alert, Match
+from m365watch.detect.cases import find_alerts, with_sources
+from m365watch.detect.drawing import Told
+from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.matching import Matcher
+from m365watch.detect.purposes import list_sought
+from m365watch.records.headers import headers_of
+from m365watch.respond.plan import plan_response
+from m365watch.respond.steps import Plan, Step
+
+Record = dict[str, Any]
+
+AT = datetime(2026, 11, 2, 9, tzinfo=UTC)
+INSIDE = Knowledge(accepted_domains=frozenset({"contoso.example"}))
+
+
+def cmdlet(operation: str, *, by: str = "adm@contoso.example", of: str = "", **parameters: str) -> Record:
+    """A cmdlet of Exchange; `of` is the record's ObjectId."""
+    return {
+        "Operation": operation,
+        "RecordType": 1,
+        "ResultStatus": "True",
+        "UserType": 2,
+        "Workload": "Exchange",
+        "ClientIP": "192.0.2.10:51334",
+        "ObjectId": of,
+        "UserId": by,
+        "OrganizationName": "contoso.example",
+        "Parameters": [{"Name": name, "Value": value} for name, value in parameters.items()],
+    }
+
+
+def plan_of(detection: str, *records: Record) -> Plan:
+    """The plan for the one alert that the rules of the detection make of the records, a second apart."""
+    bodies = [
+        json.dumps(
+            {"Id": f"r{number}", "CreationTime": f"{AT + timedelta(seconds=number):%Y-%m-%dT%H:%M:%S}", **one}
+        ).encode()
+        for number, one in enumerate(records)
+    ]
+    rules = packs().find(detection)
+    needed = with_sources(rules, packs())
+    wanted = {rule.id for rule in rules}
+    [alert] = [one for one in find_alerts(needed, bodies, knowledge=INSIDE) if one.rule_id in wanted]
+    matcher = Matcher(list_sought(needed, INSIDE), knowledge=INSIDE)
+    matches = [
+        match
+        for body, header in zip(bodies, headers_of(bodies), strict=True)
+        for match in matcher.match(body, Told("", AT), header=header)
+    ]
+    return plan_response(alert, [one for one in matches if _is_of(alert, one)])
+
+
+def _is_of(alert: Alert, match: Match) -> bool:
+    return (match.rule_id, match.group) == (alert.rule_id, alert.group)
+
+
+def steps_of(word: str, detection: str, *records: Record) -> list[Step]:
+    """The plan's steps for that word."""
+    return [step for step in plan_of(detection, *records).steps if step.word == word]
+
+
+def lines_of(steps: list[Step]) -> list[str]:
+    """What the steps would run: PowerShell without its comments, and Graph."""
+    said = [line for step in steps for line in step.powershell if not line.startswith("#")]
+    return [*said, *(f"{call.method} {call.path}" for step in steps for call in step.calls)]
