@@ -55,6 +55,7 @@ from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import read_alert
 from m365watch.respond.steps import Plan
+from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
 
@@ -275,10 +276,16 @@ class Sources:
         assert view.sees(kept.alert.tenant)  # noqa: S101
         found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
         alert = found.alert or kept.alert
-        # Only what nothing but its time joins has to know with which rules it begins.
-        rules = {} if alert.group else await self.list_rules()
-        begun_by = beginnings_in(lambda: rules)
-        return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
+        rules = await self.list_rules()
+        return plan_response(
+            alert,
+            found.matches,
+            found.parts,
+            begun_by=beginnings_in(lambda: rules),
+            rules=rules,
+            own_apps=own_apps(self.settings),
+            remarks=found.remarks,
+        )
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str
