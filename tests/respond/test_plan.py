@@ -20,7 +20,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
-from m365watch.respond.reading import Told, read_alert
+from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
 from test_quoting import HOSTILE
 
@@ -765,7 +765,7 @@ def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
         state.matches.add(matches)
         for one in (alert, own, strange):
             state.alerts.put(KeptAlert(one, shown=True))
-    found = read_alert(tmp_path, alert.id)
+    found = recall(tmp_path, alert)
 
     assert [one.identity for one in found.matches] == [one.identity for one in matches]
     assert [one.alert.id for one in found.parts] == [own.id]

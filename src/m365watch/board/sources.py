@@ -53,7 +53,7 @@ from m365watch.progress import FeedProgress
 from m365watch.respond.hands import beginnings_in
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
-from m365watch.respond.reading import read_alert
+from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
@@ -273,12 +273,11 @@ class Sources:
         if not view.access.sees_contents:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.sees(kept.alert.tenant)  # noqa: S101
-        found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
-        alert = found.alert or kept.alert
+        recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept.alert)
         # Only what nothing but its time joins has to know with which rules it begins.
-        rules = {} if alert.group else await self.list_rules()
+        rules = {} if kept.alert.group else await self.list_rules()
         begun_by = beginnings_in(lambda: rules)
-        return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
+        return plan_response(kept.alert, recalled.matches, recalled.parts, begun_by=begun_by)
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
     from m365watch.detect.alert import Alert
-    from m365watch.respond.reading import AlertFound
     from m365watch.respond.steps import Plan
 
 
@@ -57,23 +56,18 @@ def respond(
 
     Works while `m365watch run` is running.
 
-    Exit codes: 0 done; 1 some of it was not done, or has to be picked; 2 the configuration or the call is
-    wrong, or there is no such alert.
+    Exit codes: 0 done; 1 some of it was not done, or has to be picked, or no alert can be read; 2 the
+    configuration or the call is wrong, or there is no such alert.
     """
-    from m365watch.respond.reading import read_alert
-
     _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
     if even_last and not applies:
         raise typer.BadParameter("--even-last-administrator goes with --apply")
     changes = applies or undoes
     settings = read_settings(config, job=job, collector=collector_file, for_reading=not changes)
     given = alert_id.strip().lower()
-    found = read_alert(settings.state_directory, given)
     if undoes:
-        raise typer.Exit(_undo(settings, found, given, yes=yes))
-    if found.alert is None:
-        raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    plan = _plan(settings, found.alert, found)
+        raise typer.Exit(_undo(settings, given, yes=yes))
+    plan = _plan(settings, _find(settings, given))
     for number in numbers or ():
         if number > len(plan.steps):
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
@@ -82,13 +76,25 @@ def respond(
     _show(settings, plan, as_json=as_json)
 
 
-def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
+def _find(settings: Settings, given: str) -> Alert:
+    from m365watch.detect.desk import NoSuchAlert, find_alert
+    from m365watch.detect.output import FILE_NAME
+
+    try:
+        return find_alert(settings.state_directory / FILE_NAME, given).alert
+    except NoSuchAlert as error:
+        raise typer.BadParameter(plain(str(error))) from None
+
+
+def _plan(settings: Settings, alert: Alert) -> Plan:
     from m365watch.detecting import load_rules
     from m365watch.respond.hands import beginnings_in
     from m365watch.respond.plan import plan_response
+    from m365watch.respond.reading import recall
 
+    recalled = recall(settings.state_directory, alert)
     begun_by = beginnings_in(lambda: load_rules(settings.detections).by_id())
-    return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
+    return plan_response(alert, recalled.matches, recalled.parts, begun_by=begun_by)
 
 
 def _check_options(
@@ -119,21 +125,22 @@ def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, eve
     return _code(results)
 
 
-def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> int:
-    """Also of an alert that has been forgotten meanwhile: what was done for it has not."""
+def _undo(settings: Settings, given: str, *, yes: bool) -> int:
+    """Also of an alert that is forgotten, or cannot be read: what was done for it is written down apart."""
     from m365watch.cli.respond_apply import undo_plan
+    from m365watch.detect.desk import ID_DIGITS_MIN
+    from m365watch.errors import OutputUnusable
     from m365watch.respond.journal import Journal
-    from m365watch.respond.reading import PREFIX_LENGTH_MIN
     from m365watch.respond.steps import Plan
 
     formerly: Sequence[str] = ()
-    if found.alert is not None:
-        formerly = found.alert.formerly
-        plan = Plan(found.alert.id, found.alert.tenant, found.alert.title, ())
-    else:
-        line = Journal(settings.state_directory).find(given) if len(given) >= PREFIX_LENGTH_MIN else None
+    try:
+        alert = _find(settings, given)
+        plan, formerly = Plan(alert.id, alert.tenant, alert.title, ()), alert.formerly
+    except (typer.BadParameter, OutputUnusable):
+        line = Journal(settings.state_directory).find(given) if len(given) >= ID_DIGITS_MIN else None
         if line is None:
-            raise typer.BadParameter(f"{plain(given)}: {found.why_none}")
+            raise
         plan = Plan(line.alert, line.tenant, "", ())
     results = undo_plan(settings, plan, formerly=formerly, asks=not yes, say=write_line)
     if not results:
