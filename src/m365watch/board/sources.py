@@ -55,6 +55,7 @@ from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
 from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan
+from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
 
@@ -273,11 +274,17 @@ class Sources:
         if not view.access.sees_contents:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.sees(kept.alert.tenant)  # noqa: S101
-        recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept.alert)
-        # Only what nothing but its time joins has to know with which rules it begins.
-        rules = {} if kept.alert.group else await self.list_rules()
-        begun_by = beginnings_in(lambda: rules)
-        return plan_response(kept.alert, recalled.matches, recalled.parts, begun_by=begun_by)
+        recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept)
+        rules = await self.list_rules()
+        return plan_response(
+            kept.alert,
+            recalled.matches,
+            recalled.parts,
+            begun_by=beginnings_in(lambda: rules),
+            rules=rules,
+            own_apps=own_apps(self.settings),
+            remarks=recalled.remarks,
+        )
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

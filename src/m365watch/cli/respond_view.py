@@ -7,6 +7,7 @@ from typing import Any
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.cli.terminal import plain
+from m365watch.respond.order import HOW_ORDERED
 from m365watch.respond.steps import Plan, Step
 
 
@@ -14,6 +15,10 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     """The plan, line by line; commands are never wrapped, for they are to be copied."""
     yield f"Alert {plan.alert_id}: {plain(plan.title)}"
     yield f"Tenant {plain(plan.tenant)}"
+    if plan.steps:
+        yield f"Plan {plan.mark}, {HOW_ORDERED}"
+    yield from (f"note: {plain(note)}" for note in plan.notes)
+    yield from (f"done: {plain(one)}" for one in plan.done)
     for number, step in enumerate(plan.steps, 1):
         yield ""
         yield f"{number}. {plain(step.title)}  [{step.way}]"
@@ -28,7 +33,6 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
         yield from (f"   {one.alert_id[:8]}  {plain(one.title)}: {plain(one.more)}" for one in plan.parts)
-    yield from (f"note: {plain(note)}" for note in plan.notes)
     if plan.permissions:
         yield ""
         yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
@@ -41,6 +45,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
         "alert": plan.alert_id,
         "tenant": plan.tenant,
         "title": plan.title,
+        "mark": plan.mark,
         "steps": [
             {"number": number, **_step_document(step, graph_url=graph_url)}
             for number, step in enumerate(plan.steps, 1)
@@ -50,6 +55,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts
         ],
         "notes": list(plan.notes),
+        "done": list(plan.done),
     }
 
 

@@ -299,8 +299,13 @@ def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]
 
 
 def _part_of(rule: Rule, match: Match) -> Part:
+    return Part(match.at_ms, named_in(rule, match))
+
+
+def named_in(rule: Rule, match: Match) -> dict[str, list[str]]:
+    """By kind of entity, what one record names."""
     fields = _fields_of((match,), rule.choices)
-    return Part(match.at_ms, list_named(rule, Episode((match,), match.at_ms), fields=fields))
+    return list_named(rule, Episode((match,), match.at_ms), fields=fields)
 
 
 def split_line(line: str) -> list[str]:

@@ -91,10 +91,8 @@ def _permission(clues: Clues, mailbox: str, holder: str, *, is_only: bool) -> St
 
 def _rights(clues: Clues) -> tuple[str, ...]:
     """What the record gave, as PowerShell calls it; none where it says a word that is not known."""
-    said = [
-        one.lower() for line in clues.values("Parameters.AccessRights") for one in re.split(r"[,;\s]+", line)
-    ]
-    said = [one for one in said if one]
+    lines = clues.values("Parameters.AccessRights")
+    said = [one.lower() for line in lines for one in re.findall(r"\w+", line)]
     return tuple(_RIGHTS[one] for one in said) if said and set(said) <= set(_RIGHTS) else ()
 
 

@@ -31,7 +31,10 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     """
     if not clues.is_about(*_OF_RULES):
         return []
-    return [_inbox_rule(mailbox, _rules(clues, mailbox)) for mailbox in own_mailboxes(clues)]
+    was_there = clues.operation == "set-inboxrule"
+    return [
+        _inbox_rule(mailbox, _rules(clues, mailbox), was_there=was_there) for mailbox in own_mailboxes(clues)
+    ]
 
 
 def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
@@ -54,7 +57,7 @@ def _by_identity(identity: str, mailbox: str) -> _Rule:
     return _Rule(rest or identity, identity if mark else rest, "" if rest.isdecimal() else rest)
 
 
-def _inbox_rule(mailbox: str, rules: tuple[_Rule, ...]) -> Step:
+def _inbox_rule(mailbox: str, rules: tuple[_Rule, ...], *, was_there: bool) -> Step:
     named = " or ".join(f'"{rule.told}"' for rule in rules)
     said = f"-Mailbox {powershell(mailbox)}"
     removals = tuple(
@@ -70,11 +73,13 @@ def _inbox_rule(mailbox: str, rules: tuple[_Rule, ...]) -> Step:
             *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
         ),
         permissions=("MailboxSettings.ReadWrite",) if is_known else (),
-        notes=(_why(mailbox) if not is_known else _HIDDEN,),
+        notes=(_why(mailbox) if not is_known else _HIDDEN, *((_CHANGED,) if was_there else ())),
     )
 
 
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
+
+_CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."
 
 
 def _why(mailbox: str) -> str:

@@ -30,7 +30,7 @@ def restore_policy(clues: Clues) -> list[Step]:
     if operation == "change user license.":
         return [_licence(one) for one in clues.values("ObjectId")]
     if operation in {"add user.", "invite external user."}:
-        return [_guest(one) for one in clues.values("ObjectId")]
+        return [_guest(one) for one in clues.values("ObjectId") if is_account(one)]
     if operation in _OF_TEAMS:
         return [_switch_of_teams(*_OF_TEAMS[operation])]
     if operation == "teamstenantsettingchanged":

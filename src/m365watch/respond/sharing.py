@@ -36,7 +36,9 @@ def _close_links(place: FilePlace) -> Step:
     return Step(
         "disable_anonymous_link",
         title,
-        operations=(_permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl")),),
+        operations=(
+            _permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl"), is_named=False),
+        ),
         powershell=(
             f"Get-PnPFileSharingLink -Identity {quoted}",
             "# then each that is for anyone, by its id:",
@@ -68,7 +70,11 @@ def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
 
 
 def _permissions_of(
-    file: FilePlace, *, wanted: tuple[tuple[str, str], ...], label: tuple[str, ...]
+    file: FilePlace,
+    *,
+    wanted: tuple[tuple[str, str], ...],
+    label: tuple[str, ...],
+    is_named: bool = True,
 ) -> Remove:
     place = "/drives/{subject.parentReference.driveId}/items/{subject.id}/permissions"
     return Remove(
@@ -76,6 +82,7 @@ def _permissions_of(
         GraphCall("DELETE", f"{place}/{{found.id}}"),
         label=label,
         wanted=wanted,
+        is_named=is_named,
         subject=f"/shares/{file.share}/driveItem?$select=id,parentReference",
     )
 
