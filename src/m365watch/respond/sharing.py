@@ -83,7 +83,8 @@ def _permissions_of(
         label=label,
         wanted=wanted,
         is_named=is_named,
-        subject=f"/shares/{file.share}/driveItem?$select=id,parentReference",
+        subject=f"/shares/{file.share}/driveItem?$select=id,name,parentReference",
+        subject_name=file.path.rstrip("/").rpartition("/")[2],
     )
 
 
