@@ -279,3 +279,25 @@ def test_the_longest_names_are_no_mistake_of_the_plan() -> None:
     steps = steps_of("remove_mail", "A01", mail("x" * 255, f"{'y' * 200}@mail.example.net"))
 
     assert steps[0].powershell[0].startswith("New-ComplianceSearch")
+
+
+@pytest.mark.parametrize(
+    ("told", "title"),
+    [
+        ({"FileName": "x.exe"}, "Find the file x.exe, and remove it"),
+        ({"FileName": "x.exe", "FilePath": OFFER}, f"Remove the file {OFFER}"),
+    ],
+)
+def test_a_file_of_defender_s_is_named_by_what_its_record_has(told: dict[str, str], title: str) -> None:
+    """And never by the record's object, which is Defender's own."""
+    found: Record = {
+        "Operation": "AtpDetection",
+        "RecordType": 47,
+        "UserType": 4,
+        "UserId": "ThreatIntel",
+        "ObjectId": "b4a1c9f0-0000-4000-8000-000000000001",
+        "LastModifiedBy": "ann@contoso.example",
+        "FileData": told,
+    }
+
+    assert [step.title for step in steps_of("remove_file", "s05_malware_found_by_defender", found)] == [title]
