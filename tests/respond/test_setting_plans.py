@@ -199,6 +199,18 @@ def test_what_was_changed_is_named_for_what_it_is(detection: str, record: Record
     assert [step.title for step in steps_of("restore_policy", detection, record)] == [title]
 
 
+def test_of_what_is_joined_only_the_policy_is_one() -> None:
+    """A mailbox that was forwarded the same day has a name as well."""
+    steps = steps_of(
+        "restore_policy",
+        "C04",
+        cmdlet("Remove-DlpPolicy", of="Cards", Identity="Cards"),
+        cmdlet("Set-Mailbox", of="bea", Identity="bea", ForwardingSmtpAddress="thief@mail.example.net"),
+    )
+
+    assert [step.title for step in steps] == ['Make the policy "Cards" again, if it was yours']
+
+
 OFFER = "https://contoso.sharepoint.example/sites/a/Documents/offer.docx"
 SALARIES = {"Name": "salaries.xlsx", "SiteUrl": "https://contoso.sharepoint.example/sites/a/salaries.xlsx"}
 
