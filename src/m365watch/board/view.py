@@ -53,6 +53,12 @@ class View:
         return self.access.narrowed(self.narrowing.of("tenant"))
 
     @property
+    def of_everything(self) -> View:
+        """The same time and the same tenants, with nothing else that narrows it."""
+        tenants = self.narrowing.of("tenant")
+        return replace(self, narrowing=Narrowing({"tenant": tenants} if tenants else {}), options=())
+
+    @property
     def before(self) -> View:
         """The same of the time before."""
         return replace(self, range=self.range.before)

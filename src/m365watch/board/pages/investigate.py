@@ -12,7 +12,6 @@ from m365watch.board.counted import bound_of, count_all, list_compared, list_cou
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of
-from m365watch.board.narrowing import Narrowing
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant, is_narrow
 from m365watch.board.panels import Page, Panel
@@ -290,9 +289,7 @@ async def compare(view: View, sources: Sources) -> Shape:
 
 async def _has_records(view: View, sources: Sources) -> bool:
     """Whether the lake has any record of that time, whatever it is about."""
-    tenants = {"tenant": view.narrowing.of("tenant")} if view.narrowing.of("tenant") else {}
-    bare = replace(view, narrowing=Narrowing(tenants), options=())
-    rows = await sources.ask(bare, activity.TOTAL)
+    rows = await sources.ask(view.of_everything, activity.TOTAL)
     return bool(rows and rows[0][0])
 
 
