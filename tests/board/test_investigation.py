@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -99,6 +101,55 @@ def test_times_are_compared_by_the_values_that_each_has(sources: Sources, at_onc
 
     assert {row[0] for row in kept} == set(trails.COMPARED)
     assert sorted(kept) == sorted(row for row in all_of_them if row[0] in trails.COMPARED)
+
+
+def test_what_was_done_once_has_a_lane(sources: Sources, victim: str) -> None:
+    """The rarest operations are told beside the most frequent ones, and how many there are."""
+    view = view_of(f"range=30d&user={victim}")
+    every = [row for row in asyncio.run(list_values(view, sources)) if row[0] == "operation"]
+    assert len(every) > trails.LANES_MAX + trails.RARE_MAX
+
+    for about in (view, view_of(f"range=30d&mailbox={victim}")):
+        shape = asyncio.run(investigate.timeline(about, sources))
+        assert isinstance(shape, Lanes)
+        title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
+        assert title.startswith("Operations: the most frequent and the rarest, 14 of ")
+        assert len(lanes) == 14
+        if about is view:
+            assert {lane.label for lane in lanes} >= {row[1] for row in every[-trails.RARE_MAX :]}
+
+
+def test_records_are_turned_over_sheet_by_sheet(sources: Sources, victim: str) -> None:
+    """Every record of the time is on one sheet, and on no other."""
+    view = view_of("range=30d&workload=Exchange")
+    total = asyncio.run(count_all(view, sources))[0]
+    assert total > 2 * trails.TRAIL_MAX
+    found: list[str] = []
+    for sheet in range(1, trails.SHEETS_MAX + 1):
+        about = view_of(f"range=30d&workload=Exchange&text=Exchange&sheet={sheet}")
+        shape = asyncio.run(investigate.records(about, sources))
+        assert isinstance(shape, Grid)
+        found += [row[0].url for row in shape.rows]
+        assert bool(shape.later) == (sheet > 1)
+        if not shape.earlier:
+            break
+    records = [unquote(re.findall(r"record=([^&]+)", one)[0]) for one in found if one]
+    at_once = asyncio.run(sources.ask(view, trails.trail([], sheets=trails.SHEETS_MAX)))
+    assert records == [f"{row[1]}:{row[0]}" for row in at_once]
+    assert len(records) == total <= trails.SHEETS_MAX * trails.TRAIL_MAX
+
+
+def test_records_that_an_alert_rests_on_stand_out(sources: Sources, victim: str) -> None:
+    """In the colour of the gravest alert."""
+    view = view_of(f"range=30d&user={victim}")
+    shape = asyncio.run(investigate.records(view, sources))
+    assert isinstance(shape, Grid)
+    alerts = asyncio.run(sources.list_alerts(view)) or []
+    for row in shape.rows:
+        name = re.findall(r"record=\d+%3A([^&]+)", row[0].url)[0]
+        on_it = [one.alert.severity for one in alerts if unquote(name) in one.alert.evidence]
+        assert row[2].tone == (str(max(on_it, key=lambda one: one.rank)) if on_it else "")
+    assert any(row[2].tone for row in shape.rows)
 
 
 MENTIONED = ["session", "mailbox", "site", "text"]

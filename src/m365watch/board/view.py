@@ -97,7 +97,8 @@ class View:
         """`path` in this view, narrowed to one value."""
 
         def make() -> str:
-            return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+            options = tuple(one for one in self.options if one[0] != "sheet")
+            return replace(self, narrowing=self.narrowing.with_value(name, value), options=options).url(path)
 
         return self.once(("narrowed", path, name, value), make)
 

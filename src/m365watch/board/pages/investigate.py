@@ -47,6 +47,10 @@ NOBODY = Empty(
     "Nobody and nothing is named yet.",
     "Choose one below, narrow the view above, or click a value on any page of an alert or a record.",
 )
+UNSEEN = Empty(
+    "You see no contents of records, and a text is looked for in these alone.",
+    "Name a person, an address or an application, or ask somebody who may see them.",
+)
 NOTHING_THEN = Empty(
     "The lake has no record at all of that other time, so that nothing can be told new.",
     "Choose another time to compare with: what is older than the lake is not known.",
@@ -80,6 +84,11 @@ def is_about_something(view: View) -> bool:
     return bool(view.mentions) or any(view.narrowing.of(name) for name in ABOUT)
 
 
+def _is_unseen(view: View) -> bool:
+    """Whether a text is looked for by somebody who must not see any: no count may say whether it is there."""
+    return bool(view.given("text")) and not view.access.sees_contents
+
+
 def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
     """Whether the alert is about what the view is about, or rests on one of the records that are."""
     if not is_narrow(view, kept):
@@ -99,8 +108,8 @@ async def _alerts(view: View, sources: Sources) -> list[KeptAlert]:
 
 async def figures(view: View, sources: Sources) -> Shape:
     """How much there is of it, and how bad it looks."""
-    if not is_about_something(view):
-        return Tiles([], empty=NOBODY)
+    if not is_about_something(view) or _is_unseen(view):
+        return Tiles([], empty=UNSEEN if _is_unseen(view) else NOBODY)
     row, alerts = await asyncio.gather(count_all(view, sources), _alerts(view, sources))
     total, failed, people, addresses, apps, sessions, first, last = row
     waiting = [one for one in alerts if one.state in ACTIVE]
@@ -130,7 +139,9 @@ async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
     step_s = view.range.lane_s
     instants = steps_of(view.range, step_s)
-    rows, alerts = await asyncio.gather(_courses(view, sources), _alerts(view, sources))
+    rows, alerts, numbers = await asyncio.gather(
+        _courses(view, sources), _alerts(view, sources), _numbers(view, sources)
+    )
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
@@ -141,7 +152,8 @@ async def timeline(view: View, sources: Sources) -> Shape:
             for value, at in counts[column].items()
         ]
         if len(lanes) > 1 or (lanes and not view.narrowing.of(kind)):
-            groups.append((title, sorted(lanes, key=lambda one: (-one.total, one.label))))
+            said = _of_all(column, len(lanes), numbers[column])
+            groups.append((title + said, sorted(lanes, key=lambda one: (-one.total, one.label))))
     return Lanes(
         instants[0],
         step_s,
@@ -150,6 +162,21 @@ async def timeline(view: View, sources: Sources) -> Shape:
         ticks_of(instants[0], span_s=len(instants) * step_s),
         empty=None if groups else await no_records(view, sources),
     )
+
+
+async def _numbers(view: View, sources: Sources) -> Counter[str]:
+    """How many values each column has, as far as they are told."""
+    if not is_about_something(view):
+        return Counter()
+    return Counter(str(row[0]) for row in await list_values(view, sources))
+
+
+def _of_all(column: str, shown: int, number: int) -> str:
+    """What of the values has a lane, if some have none."""
+    if number <= shown:
+        return ""
+    which = "the most frequent and the rarest" if column == "operation" else "the most frequent"
+    return f": {which}, {shown} of {number:,}{'+' if number == trails.VALUES_MAX else ''}"
 
 
 def _lane(view: View, column: str, kind: str, value: str, colour: str, values: list[int]) -> Lane:
@@ -213,17 +240,52 @@ async def records(view: View, sources: Sources) -> Shape:
     """What it did, the newest first; a time opens the record, any other value leads to all that has it."""
     if not is_about_something(view):
         return await _most_active(view, sources)
-    rows = await sources.ask(view, trails.trail(names_of(view)), **bound_of(view))
+    if _is_unseen(view):
+        return Grid((), (), empty=UNSEEN)
+    sheet = _sheet(view)
+    trail = trails.trail(names_of(view), sheets=sheet)
+    found, alerts = await asyncio.gather(
+        sources.ask(view, trail, **bound_of(view)), sources.list_alerts(view)
+    )
+    first, end = (sheet - 1) * trails.TRAIL_MAX, sheet * trails.TRAIL_MAX
+    rows, has_more = found[first:end], len(found) > end
+    worst = _worst_of(alerts or [])
     headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result", "What it was about")
     return Grid(
         [Heading(one) for one in headings],
-        [_record_cells(view, row) for row in rows],
-        cut=f"the last {trails.TRAIL_MAX}" if len(rows) == trails.TRAIL_MAX else "",
+        [_record_cells(view, row, worst.get(row[0])) for row in rows],
+        cut=_cut(first, len(rows), has_more=has_more),
+        earlier=view.url("/investigate", sheet=str(sheet + 1))
+        if has_more and sheet < trails.SHEETS_MAX
+        else "",
+        later=view.url("/investigate", sheet=str(sheet - 1)) if sheet > 1 else "",
         empty=None if rows else await no_records(view, sources),
     )
 
 
-def _record_cells(view: View, row: Sequence[object]) -> list[Cell]:
+def _sheet(view: View) -> int:
+    given = view.given("sheet")
+    number = int(given) if given.isascii() and given.isdigit() and len(given) <= 3 else 1
+    return min(max(number, 1), trails.SHEETS_MAX)
+
+
+def _cut(first: int, count: int, *, has_more: bool) -> str:
+    if not (first or has_more):
+        return ""
+    said = f"Records {first + 1:,} to {first + count:,}, the newest first."
+    is_last = has_more and first + count >= trails.SHEETS_MAX * trails.TRAIL_MAX
+    return f"{said} There are more: choose a shorter time." if is_last else said
+
+
+def _worst_of(alerts: Iterable[KeptAlert]) -> dict[str, Severity]:
+    """The gravest severity of the alerts that rest on it, by record."""
+    found: dict[str, Severity] = {}
+    for kept in sorted(alerts, key=lambda one: one.alert.severity.rank):
+        found |= dict.fromkeys(kept.alert.evidence, kept.alert.severity)
+    return found
+
+
+def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> list[Cell]:
     record, at_s, workload, operation, user, address, outcome, target, *_ = (
         "" if one is None else str(one) for one in row
     )
@@ -231,7 +293,11 @@ def _record_cells(view: View, row: Sequence[object]) -> list[Cell]:
     return [
         Cell(f"{datetime.fromtimestamp(int(at_s), UTC):%m-%d %H:%M:%S}", sorts=int(at_s), url=opens),
         Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
-        Cell(operation, url=pivot_url(view, "operation", operation) if operation else ""),
+        Cell(
+            operation,
+            url=pivot_url(view, "operation", operation) if operation else "",
+            tone=str(worst) if worst else "",
+        ),
         Cell(user, url=pivot_url(view, "user", user) if user else ""),
         Cell(address, url=pivot_url(view, "ip", address) if address else ""),
         Cell(outcome, tone=outcome),
@@ -256,8 +322,8 @@ async def _most_active(view: View, sources: Sources) -> Shape:
 
 async def compare(view: View, sources: Sources) -> Shape:
     """What is new in this time against another one, and what there is no more."""
-    if not is_about_something(view):
-        return Several([], empty=NOBODY)
+    if not is_about_something(view) or _is_unseen(view):
+        return Several([], empty=UNSEEN if _is_unseen(view) else NOBODY)
     against = view.option("by", tuple(name for name, _ in AGAINST))
     other = _other_time(view, against)
     ends = (
@@ -400,7 +466,13 @@ PAGE = Page(
         ),
         Panel("alerts", "Alerts", alerts_about, tall="rows", is_live=True),
         Panel("compare", "What is new", compare, tall="rows"),
-        Panel("records", "Records", records, tall="rows"),
+        Panel(
+            "records",
+            "Records",
+            records,
+            says="An operation in the colour of a severity is what an alert rests on.",
+            tall="rows",
+        ),
     ),
     says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
 )

@@ -9,6 +9,8 @@ from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
+"""Records of one sheet."""
+SHEETS_MAX = 10
 FAILED = count_if("outcome = 'failed'")
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
@@ -25,6 +27,8 @@ BY_ID = traces(
 """The records of these ids."""
 _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
 LANES_MAX = 8
+RARE_MAX = 6
+"""So many of the rarest operations are told as well: what an intruder does is done once."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
 _MENTIONS = {
@@ -91,7 +95,8 @@ LIFE = Query(
     f" coalesce(sum(n), 0) AS count, {FAILED} AS failed, min(first_at) AS first_at, max(last_at) AS last_at"
     f" FROM alike GROUP BY GROUPING SETS ((), {_AT_TIMES})),"
     f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
-    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}),"
+    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
+    f" OR (name = 'operation' AND place > number - {RARE_MAX})),"
     " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
     " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
     " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
@@ -122,11 +127,13 @@ KIND_COURSES = Query(
 
 
 def lanes(mentions: Iterable[str]) -> Query:
-    """Name of the column, value, instant, count: of each column the most frequent values."""
+    """Name of the column, value, instant, count: the most frequent values, and the rarest operations."""
     return traces(
         _long(mentions, times="at_s // $lane_s * $lane_s")
-        + ", tops AS (SELECT name, value FROM long GROUP BY name, value"
-        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {LANES_MAX})"
+        + f", sums AS (SELECT name, value, sum(n) AS count FROM long GROUP BY name, value),"
+        f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sums),"
+        f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
+        f" OR (name = 'operation' AND place > number - {RARE_MAX}))"
         " SELECT name, value, t, CAST(n AS BIGINT) FROM long SEMI JOIN tops USING (name, value)"
     )
 
@@ -158,10 +165,11 @@ def figures(mentions: Iterable[str]) -> Query:
     )
 
 
-def trail(mentions: Sequence[str]) -> Query:
-    """The newest records."""
+def trail(mentions: Sequence[str], *, sheets: int = 1) -> Query:
+    """The newest records: so many sheets of them, and one more if there are more."""
+    most = sheets * TRAIL_MAX + 1
     return traces(
-        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {TRAIL_MAX}",
-        newest=TRAIL_MAX,
+        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {most}",
+        newest=most,
         every="" if mentions else "true",
     )
