@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from m365watch.board.lake_reader import Query, Row
@@ -68,20 +68,14 @@ async def _values(view: View, sources: Sources, of_many: Query, at_once: int) ->
 
 
 async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
-    """Name of the column, value, instant, count: of each column the most frequent values.
-
-    And of operations the rarest ones.
-    """
+    """Name of the column, value, instant, count: of each column the most frequent values."""
     if view.mentions:
         return await sources.ask(view, trails.lanes(names_of(view)), **bound_of(view))
     if (life := await _life(view, sources, at_once)) is not None:
         return [row[:4] for row in life if row[2] is not None]
     tops: dict[str, list[str]] = defaultdict(list)
-    places: Counter[str] = Counter()
-    for column, value, _, number in await sources.ask(view, trails.VALUES):
-        places[column] += 1
-        is_rare = column == "operation" and places[column] > number - trails.RARE_MAX
-        if places[column] <= trails.LANES_MAX or is_rare:
+    for column, value, *_ in await sources.ask(view, trails.VALUES):
+        if len(tops[column]) < trails.LANES_MAX:
             tops[column].append(value)
     kinds = [value for column in _KINDS for value in tops[column]]
     courses = [sources.ask(view, trails.KIND_COURSES, tops=kinds)]
@@ -91,6 +85,12 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
         if column not in _KINDS and not _is_said(view, column, values)
     ]
     return [row for rows in await asyncio.gather(*courses) for row in rows]
+
+
+async def list_course(view: View, sources: Sources, operations: Sequence[str]) -> list[Row]:
+    """The same of these operations."""
+    course = trails.course("operation", names_of(view))
+    return await sources.ask(view, course, tops=list(operations), **bound_of(view))
 
 
 async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:

@@ -27,8 +27,6 @@ BY_ID = traces(
 """The records of these ids."""
 _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
 LANES_MAX = 8
-RARE_MAX = 6
-"""So many of the rarest operations are told as well: what an intruder does is done once."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
 _MENTIONS = {
@@ -95,8 +93,7 @@ LIFE = Query(
     f" coalesce(sum(n), 0) AS count, {FAILED} AS failed, min(first_at) AS first_at, max(last_at) AS last_at"
     f" FROM alike GROUP BY GROUPING SETS ((), {_AT_TIMES})),"
     f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
-    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
-    f" OR (name = 'operation' AND place > number - {RARE_MAX})),"
+    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}),"
     " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
     " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
     " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
@@ -109,12 +106,13 @@ LIFE = Query(
 `TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values."""
 
 
-def course(column: str) -> Query:
+def course(column: str, mentions: Sequence[str] = ()) -> Query:
     """Name of a column of ours, value, instant, count."""
-    return Query(
+    sql = (
         f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
-        f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
+        f" WHERE {column} IN (SELECT unnest($tops)) AND {_where(mentions)} GROUP BY ALL"
     )
+    return traces(sql) if mentions else Query(sql)
 
 
 KIND_COURSES = Query(
@@ -127,13 +125,11 @@ KIND_COURSES = Query(
 
 
 def lanes(mentions: Iterable[str]) -> Query:
-    """Name of the column, value, instant, count: the most frequent values, and the rarest operations."""
+    """Name of the column, value, instant, count: of each column the most frequent values."""
     return traces(
         _long(mentions, times="at_s // $lane_s * $lane_s")
-        + f", sums AS (SELECT name, value, sum(n) AS count FROM long GROUP BY name, value),"
-        f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sums),"
-        f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
-        f" OR (name = 'operation' AND place > number - {RARE_MAX}))"
+        + ", tops AS (SELECT name, value FROM long GROUP BY name, value"
+        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {LANES_MAX})"
         " SELECT name, value, t, CAST(n AS BIGINT) FROM long SEMI JOIN tops USING (name, value)"
     )
 
