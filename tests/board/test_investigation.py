@@ -16,9 +16,9 @@ from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
 from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
-from m365watch.board.lake_reader import Query
 from m365watch.board.pages import comparison, investigate, sign_ins
 from m365watch.board.pivots import field_url, pivot_url
+from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
 from m365watch.board.sources import Sources

@@ -19,7 +19,8 @@ from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
-from m365watch.respond.plan import BUILDERS, STEPS_MAX, plan_response
+from m365watch.respond.order import WORD_STEPS_MAX
+from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.reading import Told, read_alert
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
 from test_quoting import HOSTILE
@@ -43,6 +44,7 @@ FIELDS = {
     "Subject": "Invoice",
     "Parameters.Name": "..",
     "m365.outside_members": "mallory@fabrikam.example",
+    "ModifiedProperties.Role.DisplayName.new": "Global Administrator",
 }
 
 
@@ -182,8 +184,8 @@ def test_nobody_loses_what_only_another_record_gave() -> None:
     )
     rights = of_two_records(
         "remove_mailbox_permission",
-        {"m": BOB, "Parameters.User": EVE},
-        {"m": ANN, "Parameters.Trustee": FRED},
+        {"m": BOB, "Parameters.User": EVE, **_granted("Add-MailboxPermission")},
+        {"m": ANN, "Parameters.Trustee": FRED, **_granted("Add-RecipientPermission")},
         mailbox="m",
     )
     group = "ModifiedProperties.Group.DisplayName.new"
@@ -196,13 +198,17 @@ def test_nobody_loses_what_only_another_record_gave() -> None:
         f"Make {FRED} administrator of {lunch} no more",
     ]
     assert [step.title for step in rights] == [
-        f"Take the rights on {BOB} away from {EVE}",
-        f"Take the rights on {ANN} away from {FRED}",
+        f"Take FullAccess on {BOB} away from {EVE}",
+        f"Let {FRED} send as {ANN} no more",
     ]
     assert [one.wanted for step in members for one in step.operations if isinstance(one, Remove)] == [
         (("displayName", "Admins"),),
         (("displayName", "Lunch"),),
     ]
+
+
+def _granted(operation: str) -> dict[str, str]:
+    return {"Operation": operation, "Parameters.AccessRights": "FullAccess"}
 
 
 def test_each_record_says_its_rule_in_its_own_field() -> None:
@@ -212,8 +218,8 @@ def test_each_record_says_its_rule_in_its_own_field() -> None:
     )
 
     assert [step.title for step in steps] == [
-        'Disable the transport rule ".", then remove it',
-        'Disable the transport rule "Old rule", then remove it',
+        'See whose transport rule "." is, and what was done to it',
+        'See whose transport rule "Old rule" is, and what was done to it',
     ]
 
 
@@ -284,13 +290,21 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
     ("operation", "title", "last"),
     [
         ("New-TransportRule", 'Disable the transport rule "x", then remove it', "Remove-TransportRule"),
-        ("Set-TransportRule", 'Put the transport rule "x" back, or disable it', "Disable-TransportRule"),
-        ("Disable-TransportRule", 'Enable the transport rule "x" again', "Enable-TransportRule"),
-        ("Remove-TransportRule", 'Make the transport rule "x" again', "Get-TransportRule"),
+        ("Set-TransportRule", 'Put the transport rule "x" back as it was', "# if it is not yours: Disable-"),
+        (
+            "Disable-TransportRule",
+            'See whose transport rule "x" is; enable it again if it is yours',
+            "# if it is yours: Enable-",
+        ),
+        (
+            "Remove-TransportRule",
+            'See whose transport rule "x" was; make it again if it was yours',
+            "Get-TransportRule",
+        ),
     ],
 )
 def test_one_s_own_transport_rule_is_not_removed(operation: str, title: str, last: str) -> None:
-    """A protection that an intruder switched off is switched on again; only what is new is removed."""
+    """Only what is new is removed; whose it was that somebody switched off, no record says."""
     [step] = one_record("remove_transport_rule", {"Operation": operation, "Parameters.Identity": "x"})
 
     assert step.title == title
@@ -308,7 +322,10 @@ def test_a_connector_is_removed_only_where_it_is_new() -> None:
         "Set-InboundConnector -Identity 'x' -Enabled $false",
         "Remove-InboundConnector -Identity 'x' -Confirm:$false",
     )
-    assert changed.powershell == ("Set-OutboundConnector -Identity 'x' -Enabled $false",)
+    assert changed.powershell == (
+        "Get-OutboundConnector -Identity 'x' | Format-List",
+        "# if it is not yours: Set-OutboundConnector -Identity 'x' -Enabled $false",
+    )
 
 
 def test_microsoft_s_own_services_are_never_disabled() -> None:
@@ -601,10 +618,10 @@ def test_an_alert_whose_rule_names_nothing_has_the_usual_steps() -> None:
     found = plan(user=ANN, app=APP)
 
     words = [
-        "revoke_sessions",
         "disable_account",
-        "reset_password",
         "disable_application",
+        "reset_password",
+        "revoke_sessions",
         "remove_oauth_grant",
     ]
     assert [step.word for step in found.steps] == words
@@ -675,8 +692,8 @@ def test_an_alert_that_joins_others_does_what_each_of_them_knows() -> None:
     found = plan_response(make_alert("restore_policy", "revoke_sessions", user=ANN), matches, [parts[0]])
 
     assert [step.title for step in found.steps] == [
-        'Put the policy "Safe links" back',
         f"End all sessions of {ANN}",
+        'Put the policy "Safe links" back',
     ]
     assert found.parts == ()
     assert plan_response(make_alert("restore_policy"), matches, parts).parts == (
@@ -724,20 +741,19 @@ def test_what_two_joined_alerts_found_has_one_step() -> None:
 def test_a_mailbox_that_is_named_twice_has_one_step() -> None:
     """By its alias and by its address."""
     parts = [
-        part(0, "remove_forwarding", mailbox="ann", user=ANN),
-        part(0, "remove_forwarding", mailbox=ANN, user="eve@contoso.example"),
+        part(0, "remove_inbox_rule", mailbox="ann", user=ANN),
+        part(0, "remove_inbox_rule", mailbox=ANN, user="eve@contoso.example"),
     ]
 
-    [step] = plan_response(make_alert("remove_forwarding"), joined(make_match({"x": "y"})), parts).steps
+    [step] = plan_response(make_alert("remove_inbox_rule"), joined(make_match({"x": "y"})), parts).steps
 
-    assert step.title == f"Stop {ANN} from forwarding"
+    assert step.title == f"Remove bad inbox rules of {ANN}"
 
 
 def test_whose_second_factor_was_changed_is_no_policy() -> None:
     """Rules on protection name a person or a policy as what was changed."""
-    [step] = plan("restore_policy", target=ANN).steps
-
-    assert step.title == "Put the policy back that was changed"
+    assert plan("restore_policy", target=ANN).steps == ()
+    assert plan("restore_policy", target="Safe links").steps != ()
 
 
 def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
@@ -757,13 +773,15 @@ def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
 
 
 def test_the_plan_is_bounded_and_says_so() -> None:
-    """An alert over a thousand accounts has a plan that can be read."""
+    """An alert over a thousand rules has a plan that can be read, and the account is in it."""
     fields = [make_match({"ObjectId": f"rule {n}"}, after_ms=n) for n in range(1000)]
-    words = [f"own_{n}" for n in range(STEPS_MAX + 5)]
-    found = plan_response(make_alert(*words, "remove_transport_rule"), fields)
+    found = plan_response(make_alert("remove_transport_rule", "revoke_sessions", user=ANN), fields)
 
-    assert len(found.steps) == STEPS_MAX
-    assert "1005 more steps are left out" in found.notes[0]
+    assert [step.word for step in found.steps] == [
+        "revoke_sessions",
+        *["remove_transport_rule"] * WORD_STEPS_MAX,
+    ]
+    assert "950 more steps (remove transport rule) have no room here" in found.notes[0]
 
 
 def test_the_page_lists_the_permissions_of_every_step() -> None:

@@ -7,7 +7,8 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 
-from m365watch.board.lake_reader import Query, Row
+from m365watch.board.lake_reader import Row
+from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.sources import Sources
 from m365watch.board.view import View

@@ -24,7 +24,6 @@ from m365watch.board.hits_reader import HitsReader
 from m365watch.board.planning import (
     WITHIN,
     Query,
-    Sieve,
     Snapshot,
     Spans,
     condition_of,
@@ -59,9 +58,6 @@ _DIFFERENT = re.compile(r"count\(DISTINCT (\w+)\)")
 _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
-__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Sieve", "Snapshot"]
-
-
 EMPTY = Snapshot(-1, {})
 LAKE_GONE = "the lake is gone: its folder is not where it was"
 LAKE_BACK = "put the folder back, or correct the output's path in the configuration"

@@ -52,6 +52,11 @@ class View:
         """The tenants whose records may be counted; None: all of them; empty: none."""
         return self.access.narrowed(self.narrowing.of("tenant"))
 
+    def sees(self, tenant_id: str) -> bool:
+        """Whether what is the tenant's may be shown in it; what `tenants` has, told of one of many."""
+        asked = self.narrowing.of("tenant")
+        return self.access.sees(tenant_id) and (not asked or tenant_id.lower() in map(str.lower, asked))
+
     @property
     def of_everything(self) -> View:
         """The same time and the same tenants, with nothing else that narrows it."""

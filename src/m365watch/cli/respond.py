@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal import plain, write_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
     from m365watch.respond.reading import AlertFound
     from m365watch.respond.steps import Plan
 
-GRAPH_URL = "https://graph.microsoft.com"
-"""Where Graph is, for a tenant that the configuration does not name any more."""
+
+StepOption = Annotated[
+    list[int] | None,
+    typer.Option("--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False),
+]
+PlanOption = Annotated[
+    str | None, typer.Option("--plan", metavar="MARK", help="Only if it still is the plan of this mark.")
+]
 
 
 def respond(
@@ -33,13 +40,9 @@ def respond(
     collector_file: CollectorOption = None,
     applies: Annotated[bool, typer.Option("--apply", help="Carry the steps out; asks for each.")] = False,
     undoes: Annotated[bool, typer.Option("--undo", help="Take back what --apply did.")] = False,
-    numbers: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False
-        ),
-    ] = None,
+    numbers: StepOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    read: PlanOption = None,
     even_last: Annotated[
         bool,
         typer.Option("--even-last-administrator", help="Lock out the last Global Administrator, too."),
@@ -65,11 +68,11 @@ def respond(
     """
     from m365watch.respond.reading import read_alert
 
-    _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
-    if even_last and not applies:
-        raise typer.BadParameter("--even-last-administrator goes with --apply")
-    changes = applies or undoes
-    settings = read_settings(config, job=job, collector=collector_file, for_reading=not changes)
+    _check_options(applies=applies, undoes=undoes, yes=yes, as_json=as_json)
+    if not applies:
+        _refuse({"--step": numbers, "--plan": read, "--even-last-administrator": even_last})
+    for_reading = not (applies or undoes)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=for_reading)
     given = alert_id.strip().lower()
     found = read_alert(settings.state_directory, given)
     if undoes:
@@ -77,30 +80,51 @@ def respond(
     if found.alert is None:
         raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
     plan = _plan(settings, found.alert, found)
-    for number in numbers or ():
-        if number > len(plan.steps):
-            raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
     if applies:
+        _check_plan(plan, numbers=numbers or (), read=read, yes=yes)
+        _refuse_closed(found, yes=yes)
         raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
-    _show(settings, plan, as_json=as_json)
+    _show(settings, replace(plan, done=_done(settings, found.alert)), as_json=as_json)
+
+
+def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
+    """What was done for the alert already, in words."""
+    from m365watch.respond.journal import Journal
+
+    lines = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
+    return tuple(
+        f"{line.at:%Y-%m-%d %H:%M:%S}Z {line.title or line.step}: {line.outcome}, by {line.by}"
+        for line in lines
+    )
 
 
 def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
     from m365watch.detecting import load_rules
     from m365watch.respond.hands import beginnings_in
     from m365watch.respond.plan import plan_response
+    from m365watch.respond.way import own_apps
 
-    begun_by = beginnings_in(lambda: load_rules(settings.detections).by_id())
-    return plan_response(alert, found.matches, found.parts, begun_by=begun_by)
+    rules = load_rules(settings.detections).by_id()
+    return plan_response(
+        alert,
+        found.matches,
+        found.parts,
+        begun_by=beginnings_in(lambda: rules),
+        rules=rules,
+        own_apps=own_apps(settings),
+        remarks=found.remarks,
+    )
 
 
-def _check_options(
-    *, applies: bool, undoes: bool, numbers: list[int] | None, yes: bool, as_json: bool
-) -> None:
+def _refuse(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise typer.BadParameter(f"{option} goes with --apply")
+
+
+def _check_options(*, applies: bool, undoes: bool, yes: bool, as_json: bool) -> None:
     if applies and undoes:
         raise typer.BadParameter("--apply and --undo: give one of the two")
-    if numbers and not applies:
-        raise typer.BadParameter("--step goes with --apply")
     if yes and not (applies or undoes):
         raise typer.BadParameter("--yes goes with --apply or --undo")
     if as_json and (applies or undoes):
@@ -109,6 +133,30 @@ def _check_options(
         from m365watch.cli.respond_apply import require_terminal
 
         require_terminal()
+
+
+def _check_plan(plan: Plan, *, numbers: Sequence[int], read: str | None, yes: bool) -> None:
+    """A number means a step of the plan that was read, and of no other."""
+    if read is not None and read.strip().lower() != plan.mark:
+        raise typer.BadParameter(
+            f"--plan {plain(read)}: it is {plan.mark} by now; read it again: records came, or parts"
+            " of it were closed"
+        )
+    if numbers and yes and read is None:
+        raise typer.BadParameter("--step with --yes: say which plan it is of, with the --plan that it prints")
+    for number in numbers:
+        if number > len(plan.steps):
+            raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
+
+
+def _refuse_closed(found: AlertFound, *, yes: bool) -> None:
+    if not found.closed or found.alert is None:
+        return
+    told = f"the alert was {plain(found.closed)}"
+    if yes:
+        raise typer.BadParameter(f"{told}; open it again first: m365watch alerts reopen {found.alert.id[:8]}")
+    if not typer.confirm(f"{told}. Contain it all the same?", err=True):
+        raise typer.Exit(1)
 
 
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
@@ -147,16 +195,16 @@ def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> in
 def _code(results: Sequence[Result]) -> int:
     from m365watch.respond.desk import Came
 
-    left = {Came.ASKS, Came.FAILED, Came.PICK, Came.REFUSED}
+    left = {Came.ASKS, Came.FAILED, Came.MISSING, Came.PICK, Came.REFUSED}
     return int(any(one.told.came in left for one in results))
 
 
 def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.respond.steps import graph_url_of
 
-    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == plan.tenant)
-    graph_url = next(found, "") or GRAPH_URL
+    graph_url = graph_url_of(settings, plan.tenant)
     if as_json:
         write_line(to_json(plan_document(plan, graph_url=graph_url)))
         return

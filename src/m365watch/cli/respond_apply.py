@@ -18,7 +18,7 @@ from m365watch.errors import NeedsOperator
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan, Step
-from m365watch.respond.way import open_graph
+from m365watch.respond.way import open_graph, own_apps
 from m365watch.values import dataclass
 
 Say = Callable[[str], None]
@@ -81,7 +81,16 @@ async def _with_desk(
     ask: Ask | None = _ask if asks else None
     async with open_graph(settings, plan.tenant, clock=clock) as graph:
         journal = Journal(settings.state_directory)
-        desk = Desk(plan, graph, journal, clock=clock, by=who(), ask=ask, even_last=even_last)
+        desk = Desk(
+            plan,
+            graph,
+            journal,
+            clock=clock,
+            by=who(),
+            ask=ask,
+            even_last=even_last,
+            own_apps=own_apps(settings),
+        )
         return await work(desk)
 
 

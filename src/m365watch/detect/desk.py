@@ -52,16 +52,10 @@ class AlertsAsked:
             kept.state in self.states
             and alert.severity.rank >= self.severity_min.rank
             and (not self.tenants or alert.tenant.lower() in self.tenants)
-            and (not self.rule or is_of_rule(kept.alert, self.rule))
-            and not any(is_of_rule(kept.alert, one) for one in self.not_rules)
+            and (not self.rule or alert.is_of_rule(self.rule))
+            and not any(alert.is_of_rule(one) for one in self.not_rules)
             and (not self.entity or any(self.entity.lower() in one.lower() for _, one in alert.entities))
         )
-
-
-def is_of_rule(alert: Alert, name: str) -> bool:
-    """Whether it is an alert of the rule that is named: by its number, its id or a part of its title."""
-    wanted = name.lower()
-    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
 from m365watch.detect.rule import Rule
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 
@@ -98,7 +99,7 @@ _NOTHING = Verdict()
 
 
 def _ms_of(day: date) -> int:
-    return round(datetime.combine(day, _MIDNIGHT, UTC).timestamp() * 1000)
+    return ms_of(datetime.combine(day, _MIDNIGHT, UTC))
 
 
 @dataclass(frozen=True, slots=True)

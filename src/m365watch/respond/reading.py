@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from m365watch.detect.alert import Alert, Match
-from m365watch.detect.kept import GroupKey
+from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.values import dataclass
@@ -37,6 +37,10 @@ class AlertFound:
     parts: Sequence[Told] = ()
     """The alerts that it joins, the earliest first."""
     why_none: str = ""
+    closed: str = ""
+    """By whom and why the alert was closed; empty where it is not."""
+    remarks: tuple[str, ...] = ()
+    """What who reads the plan has to know first."""
 
 
 def read_alert(state_directory: Path, given: str) -> AlertFound:
@@ -57,7 +61,12 @@ def read_alert(state_directory: Path, given: str) -> AlertFound:
         if kept is None:
             return AlertFound(why_none="there is no such alert")
         matches = _matches_of(state, kept.alert)
-        return AlertFound(kept.alert, matches, _parts_of(state, kept.alert, matches))
+        parts = _parts_of(state, kept.alert, matches)
+        left = [one for one in parts if one.state is not AlertState.CLOSED]
+        told = [Told(one.alert, _matches_of(state, one.alert)) for one in left]
+        return AlertFound(
+            kept.alert, matches, told, closed=_closed(kept), remarks=_remarks(kept, parts, matches)
+        )
 
 
 def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
@@ -68,17 +77,39 @@ def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
     return [one for one in span.matches if one.at_ms <= alert.last_at_ms][:MATCHES_MAX]
 
 
-def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[Told]:
-    """Alerts of the rules that the matches come from: those that were joined, or about the same records."""
+def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[KeptAlert]:
+    """Alerts of the rules that the matches come from, those that were joined, or about the same records."""
     sources = {match.source_id for match in matches} - {alert.rule_id}
     records = {match.record_id for match in matches}
     linked = {match.identity for match in matches}
     joined = [
-        one.alert
+        one
         for one in (state.alerts.list(since_ms=alert.first_at_ms) if sources else ())
         if one.alert.rule_id in sources
         and one.alert.tenant == alert.tenant
         and (one.alert.id in linked or not records.isdisjoint(one.alert.evidence))
     ]
-    joined.sort(key=lambda one: (one.first_at_ms, one.id))
-    return [Told(one, _matches_of(state, one)) for one in joined[:PARTS_MAX]]
+    joined.sort(key=lambda one: (one.alert.first_at_ms, one.alert.id))
+    return joined[:PARTS_MAX]
+
+
+def _closed(kept: KeptAlert) -> str:
+    if kept.state is not AlertState.CLOSED:
+        return ""
+    why = f": {kept.reason}" if kept.reason else ""
+    return f"closed by {kept.changed_by}{why}" if kept.changed_by else f"closed{why}"
+
+
+def _remarks(kept: KeptAlert, parts: Sequence[KeptAlert], matches: Sequence[Match]) -> tuple[str, ...]:
+    remarks = [f"this alert was {_closed(kept)}"] if _closed(kept) else []
+    remarks += [
+        f'left out: "{one.alert.title}" ({one.alert.id[:8]}) was {_closed(one)}'
+        for one in parts
+        if _closed(one)
+    ]
+    known = len({match.record_id for match in matches})
+    if 0 < known < kept.alert.count:
+        remarks.append(
+            f"made of {known:,} of {kept.alert.count:,} records: what the others did is not in this plan"
+        )
+    return tuple(remarks)

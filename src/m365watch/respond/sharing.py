@@ -9,6 +9,13 @@ from m365watch.respond.steps import GraphCall, Remove, Step
 
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
 _NAMES = ("SourceFileName", "FileData.FileName")
+_OF_FILES = ("filemalwaredetected",)
+"""Operations whose object is a file; that of Defender's finds is one of Defender's."""
+_ASKED = Step(
+    "remove_file",
+    "Ask the person what they wanted of Copilot",
+    notes=("By hand: the attempt stands in the question; no document that was read is at fault.",),
+)
 _UNCERTAIN = (
     "By hand: what looks like a blank in its address may be a part of its name, and another file may be"
     " called like that; the site shows which it is."
@@ -29,7 +36,9 @@ def _close_links(place: FilePlace) -> Step:
     return Step(
         "disable_anonymous_link",
         title,
-        operations=(_permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl")),),
+        operations=(
+            _permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl"), is_named=False),
+        ),
         powershell=(
             f"Get-PnPFileSharingLink -Identity {quoted}",
             "# then each that is for anyone, by its id:",
@@ -61,7 +70,11 @@ def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
 
 
 def _permissions_of(
-    file: FilePlace, *, wanted: tuple[tuple[str, str], ...], label: tuple[str, ...]
+    file: FilePlace,
+    *,
+    wanted: tuple[tuple[str, str], ...],
+    label: tuple[str, ...],
+    is_named: bool = True,
 ) -> Remove:
     place = "/drives/{subject.parentReference.driveId}/items/{subject.id}/permissions"
     return Remove(
@@ -69,7 +82,9 @@ def _permissions_of(
         GraphCall("DELETE", f"{place}/{{found.id}}"),
         label=label,
         wanted=wanted,
-        subject=f"/shares/{file.share}/driveItem?$select=id,parentReference",
+        is_named=is_named,
+        subject=f"/shares/{file.share}/driveItem?$select=id,name,parentReference",
+        subject_name=file.path.rstrip("/").rpartition("/")[2],
     )
 
 
@@ -89,28 +104,6 @@ def remove_site_admin(clues: Clues) -> list[Step]:
         )
         for site in clues.entity("site")
         for who in clues.entity("grantee") or clues.values("ModifiedProperties.SiteAdmin.new")
-    ]
-
-
-def restore_sharing_policy(clues: Clues) -> list[Step]:
-    """The site, or the organisation, shares with nobody outside until somebody has looked."""
-    sites = clues.entity("site")
-    lines = [
-        f"Set-SPOSite -Identity {powershell(site)} -SharingCapability Disabled"
-        for site in sites
-        if site.startswith("https://")
-    ]
-    return [
-        Step(
-            "restore_sharing_policy",
-            "Put the sharing policy back",
-            powershell=(
-                *lines,
-                "Get-SPOTenant | Format-List SharingCapability,DefaultSharingLinkType",
-                "Set-SPOTenant -SharingCapability ExistingExternalUserSharingOnly",
-            ),
-            notes=(_SHAREPOINT_ONLY, "The alert's record has the values before and after."),
-        )
     ]
 
 
@@ -141,10 +134,12 @@ def restore_files(clues: Clues) -> list[Step]:
 
 
 def remove_file(clues: Clues) -> list[Step]:
-    """The file goes to the recycle bin."""
-    named = clues.values("ObjectId", "FileData.FilePath") or clues.entity("file")
-    named = named or clues.values("CopilotEventData.AccessedResources.Name")
-    return [_remove_file(one, clues) for one in named]
+    """The file goes to the recycle bin; what a question of Copilot only read is no bad file."""
+    if clues.operation == "copilotinteraction":
+        return [_remove_file(one, clues) for one in clues.values("m365.injected_files")] or [_ASKED]
+    is_of_file = clues.is_about(*_OF_FILES)
+    named = clues.values("ObjectId", "FileData.FilePath") if is_of_file else clues.values("FileData.FilePath")
+    return [_remove_file(one, clues) for one in named or clues.entity("file")]
 
 
 def _remove_file(named: str, clues: Clues) -> Step:

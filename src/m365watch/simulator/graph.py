@@ -111,12 +111,12 @@ class GraphService:
         return await self._answered(request, answer)
 
     async def application(self, request: web.Request) -> web.StreamResponse:
-        """What the tenant keeps of the application's credentials."""
+        """What the tenant keeps of the application's credentials, and which others it has registered."""
 
         async def answer(tenant: SimulatedTenant) -> RightAnswer:
-            if request.match_info["client_id"].lower() != tenant.identity.client_id:
-                text = "Resource does not exist or one of its queried references is not present."
-                raise graph_refusal(404, "Request_ResourceNotFound", text)
+            asked = request.match_info["client_id"].lower()
+            if asked != tenant.identity.client_id:
+                return _json(tenant.directory.answer("GET", f"/applications(appId='{asked}')", {}, {}) or {})
             return _json(tenant.registration.document())
 
         return await self._answered(request, answer, call=Call.APPLICATION, roles=APPLICATION_ROLES)

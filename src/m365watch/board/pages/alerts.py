@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
 from m365watch.board.narrowing import NOT, is_one_of
@@ -31,6 +30,7 @@ from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.ranking import closed_of, rank_alerts
+from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
 SHOWN_MAX = 100
@@ -237,7 +237,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
 
 def instant(at_ms: int) -> str:
     """An instant in UTC, short."""
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%m-%d %H:%M}"
+    return f"{instant_of_ms(at_ms):%m-%d %H:%M}"
 
 
 async def about(view: View, sources: Sources) -> Shape:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import is_narrow, queue_url
 from m365watch.board.pages.health_words import counted_cell, feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
+from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import (

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query, Row
+from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
+from m365watch.board.planning import Query
 from m365watch.board.queries import threats
 from m365watch.board.queries.counting import added
 from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, Tiles, headings_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.queries.counting import COUNT, STEP
 from m365watch.lake.rollups.facts import DAY_S
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
