@@ -18,9 +18,11 @@ import pytest
 
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.alerts_meant import list_meant
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.pivots import entity_ways
+from m365watch.board.queries.trails import BY_ID
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
@@ -179,6 +181,64 @@ def test_the_queue_is_narrowed_by_its_url(sources: Sources) -> None:
     assert all(user in [way.text for way in one.entities] for one in by_user)
     assert closed.rows == []
     assert closed.none
+
+
+def rested_on(sources: Sources, query: str, ids: set[str]) -> set[str]:
+    """Which of the records are in a view, by the view's own facts."""
+    rows = asyncio.run(sources.ask(view_of(query), BY_ID, ids=sorted(ids)))
+    return {row[0] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    ["workload=Exchange", "operation=*inboxrule*", "result=failed", "usertype=0", "not-workload=Exchange"],
+)
+def test_alerts_are_narrowed_by_the_records_that_they_rest_on(sources: Sources, narrow: str) -> None:
+    """What an alert does not name itself, one of its records has to be; tiles, queue and overview agree."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    view = view_of(f"{EVERY}&{narrow}")
+
+    meant = asyncio.run(list_meant(view, sources))
+
+    assert meant is not None
+    assert not meant.doubt
+    shown = {one.alert.id for one in meant.alerts}
+    assert 0 < len(shown) < len(every)
+    for one in every[:: max(1, len(every) // 12)]:
+        found = rested_on(sources, f"{EVERY}&{narrow}", set(one.alert.evidence))
+        assert (one.alert.id in shown) == bool(found), one.alert.title
+    over = asyncio.run(overview.figures(view, sources))
+    assert isinstance(over, Tiles)
+    tile = next(one for one in over.tiles if one.label == "Open alerts")
+    assert int(tile.value) == counted_at(sources, tile.url)
+
+
+def test_no_alert_of_a_rule_that_is_none_is_no_good_news(sources: Sources) -> None:
+    """Where filters leave nothing, the page says that they do, and not that all is well."""
+    empty = asyncio.run(queue_of(sources, f"{EVERY}&rule=zz")).none
+
+    assert empty is not None
+    assert "good news" not in empty.then
+    assert "narrowed" in empty.why
+
+
+def test_an_alert_whose_records_are_gone_stays_with_a_word(sources: Sources, kept: KeptAlert) -> None:
+    """Nobody can say of which workload they were; to leave it out could hide an attack."""
+    gone = replace(kept, alert=replace(kept.alert, evidence=("nowhere",)))
+
+    class Forgotten(Sources):
+        async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
+            return [gone]
+
+    meant = asyncio.run(
+        list_meant(
+            view_of(f"{EVERY}&workload=Yammer"), Forgotten(sources.settings, sources.facts, sources.clock)
+        )
+    )
+
+    assert meant is not None
+    assert [one.alert.id for one in meant.alerts] == [gone.alert.id]
+    assert meant.doubt.startswith("1 alert may be of other records")
 
 
 def put(board: Board, *, ids: list[str], state: str, reason: str = "", more: str = "") -> Answer:

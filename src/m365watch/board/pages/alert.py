@@ -247,4 +247,5 @@ PAGE = Page(
     keys="a acknowledges, c closes with a reason, o opens again.",
     says="Every value leads to all that has it.",
     under="alerts",
+    narrowed_by=frozenset(),
 )
