@@ -23,6 +23,7 @@ from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.pivots import entity_ways
 from m365watch.board.queries.trails import BY_ID
+from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
@@ -397,6 +398,48 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
     bare = [one for one in plan.rows if not one.commands]
     assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
+
+
+def of_rule(sources: Sources, title: str) -> KeptAlert:
+    """An alert of that title."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    return next(one for one in every if one.alert.title == title)
+
+
+def test_a_row_of_evidence_says_who(sources: Sources) -> None:
+    """Of a spray every row is another account's; open stands what did not fail, where there is any."""
+    spray = of_rule(sources, "Password spray from one address").alert
+    view = view_of(f"{EVERY}&alert={spray.id}")
+
+    shape = asyncio.run(alert.evidence(view, sources))
+    page = Templates().render_shape(shape, view=view, path="/alert", title="Evidence")
+
+    assert isinstance(shape, Records)
+    people = {one.who for one in shape.rows}
+    assert len(people) > 10
+    assert all(f'<span class="record-who">{one}</span>' in page for one in people)
+    took = of_rule(sources, "Wrong passwords, then a sign-in").alert
+    rows = asyncio.run(alert.evidence(view_of(f"{EVERY}&alert={took.id}"), sources))
+    assert isinstance(rows, Records)
+    assert [one.is_open for one in rows.rows].count(True) == 1
+    assert next(one for one in rows.rows if one.is_open).tone == ""
+
+
+def test_many_steps_of_a_kind_are_one_with_all_commands(sources: Sources) -> None:
+    """Thirty accounts are no sixty steps; nothing that is to be done is left out."""
+    spray = of_rule(sources, "Password spray from one address")
+    view = view_of(f"{EVERY}&alert={spray.alert.id}")
+
+    shape = asyncio.run(alert.containment(view, sources))
+    plan = asyncio.run(sources.plan_for(view, spray))
+
+    assert isinstance(shape, Listing)
+    assert len(shape.rows) < 10 < len(plan.steps)
+    commands = [command for row in shape.rows for command in row.commands]
+    told = "\n".join(f"{row.text} {row.note}" for row in shape.rows)
+    for step in plan.steps:
+        assert set(step.powershell) <= set(commands)
+    assert all(user in told for user in spray.alert.named("user"))
 
 
 def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from m365watch.board.alerts_meant import list_meant
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
@@ -297,7 +298,8 @@ async def by_rule(view: View, sources: Sources) -> Shape:
 async def coverage(view: View, sources: Sources) -> Shape:
     """What the rules look for, by tactic of ATT&CK, in the colour of the worst alert of this time."""
     rules = list((await sources.list_rules()).values())
-    alerts = [one.alert for one in await sources.list_alerts(view) or []]
+    meant = await list_meant(replace(view, options=()), sources)
+    alerts = [one.alert for one in meant.alerts] if meant else []
     urls = {
         one: _queue_url(view, technique=one, severity="informational", state="all")
         for one in techniques_of(rules)

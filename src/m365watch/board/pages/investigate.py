@@ -327,7 +327,7 @@ async def record(view: View, sources: Sources) -> Shape:
     named = [one.alert for one in await sources.list_alerts(second) or [] if record_id in one.alert.evidence]
     rules = await sources.list_rules() if named else {}
     lights = [light for alert in named for light in lights_of(rules.get(alert.rule_id), rules)]
-    return Records([record_shown(view, rows[0], lights)])
+    return Records([replace(record_shown(view, rows[0], lights), is_open=True)])
 
 
 async def rested_on(view: View, sources: Sources) -> Shape:
