@@ -109,7 +109,7 @@ def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("ffff", "there is no such alert"), ("abc", "there is no such alert"), ("abcd", "2 alerts begin so")],
+    [("ffff", "there is no such alert"), ("abc", "give at least 4 digits"), ("abcd", "2 alerts begin so")],
 )
 def test_an_alert_that_is_not_clear_is_refused(config: Path, given: str, expected: str) -> None:
     """A plan for another alert would contain the wrong person."""
@@ -123,8 +123,8 @@ def test_an_alert_that_is_not_clear_is_refused(config: Path, given: str, expecte
 
 def test_without_detections_it_says_so_and_makes_no_file(config: Path) -> None:
     """Reading leaves nothing behind."""
-    code, _, err = run(config, "abcd")
+    done = CliRunner().invoke(app, ["respond", "abcd", "--config", str(config)])
 
-    assert code == 2
-    assert "there are no detections yet" in " ".join(err.replace("│", " ").split())
+    assert done.exit_code == 1
+    assert "there are no alerts here" in str(done.exception)
     assert not (config.parent / "state" / FILE_NAME).exists()

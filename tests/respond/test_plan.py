@@ -21,7 +21,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
 from m365watch.respond.plan import BUILDERS, plan_response
-from m365watch.respond.reading import Told, read_alert
+from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
 from test_quoting import HOSTILE
 
@@ -766,10 +766,10 @@ def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
         state.matches.add(matches)
         for one in (alert, own, strange):
             state.alerts.put(KeptAlert(one, shown=True))
-    found = read_alert(tmp_path, alert.id)
+    recalled = recall(tmp_path, KeptAlert(alert, shown=True))
 
-    assert [one.identity for one in found.matches] == [one.identity for one in matches]
-    assert [one.alert.id for one in found.parts] == [own.id]
+    assert [one.identity for one in recalled.matches] == [one.identity for one in matches]
+    assert [one.alert.id for one in recalled.parts] == [own.id]
 
 
 def test_the_plan_is_bounded_and_says_so() -> None:
