@@ -28,7 +28,7 @@ from m365watch.respond import (
 )
 from m365watch.respond.clues import Clues, split_clues
 from m365watch.respond.hands import BegunBy, sort_hands
-from m365watch.respond.joining import parts_of
+from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Told
@@ -194,9 +194,9 @@ def _steps_by_record(
     """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
     steps: list[Step] = []
     for told in every:
-        joins = _joins(told.matches)
-        for clues in split_clues(told.alert, told.matches, rules.get(told.alert.rule_id)):
-            is_clear = not joins or (word in OF_ONE_KIND and clues.operation != "")
+        matches, is_known = records_about(word, told, rules)
+        for clues in split_clues(told.alert, matches, rules.get(told.alert.rule_id)):
+            is_clear = is_known or (word in OF_ONE_KIND and clues.operation != "")
             steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
     return _each_once(steps)
 
@@ -215,10 +215,6 @@ def _each_once(steps: Iterable[Step]) -> list[Step]:
     for step in steps:
         found.setdefault((step.title, step.powershell, repr(step.operations)), step)
     return list(found.values())
-
-
-def _joins(matches: Sequence[Match]) -> bool:
-    return len({match.source_id for match in matches}) > 1
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
