@@ -38,7 +38,7 @@ from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
 from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.files import list_files, log_named, open_table
+from m365watch.lake.files import commits_named, list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.values import dataclass
@@ -168,12 +168,12 @@ class FactsReader:
                     return EMPTY
             elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
                 self._committed_at_ns = changed_at_ns
-                with log_named(self._commits.parent):
+                with commits_named(self._commits.parent):
                     self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
                 days: dict[date, set[str]] = {}
-                with log_named(self._commits.parent):
+                with commits_named(self._commits.parent):
                     files = list_files(self._table)
                 for file in files:
                     days.setdefault(file.day, set()).add(file.path)

@@ -96,7 +96,7 @@ def hold_lake(directory: Path, *, clock: Clock, wait_s: float = 0.0) -> Iterator
 
 
 @contextmanager
-def log_named(directory: Path) -> Iterator[None]:
+def commits_named(directory: Path) -> Iterator[None]:
     """What is done with the log of the table in `directory`. Raises: LakeUnusable: it cannot be read."""
     try:
         yield
@@ -116,7 +116,7 @@ def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
     """
     if not DeltaTable.is_deltatable(str(lake / shape.name)):
         return None
-    with log_named(lake / shape.name):
+    with commits_named(lake / shape.name):
         table = DeltaTable(lake / shape.name)
     if hides_rows(table):
         raise LakeUnusable(

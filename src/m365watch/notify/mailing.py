@@ -133,14 +133,14 @@ class MailSender:
                 server.starttls(context=self._context())
                 server.ehlo()
             if target.username and target.password is not None:
-                self._log_in(server, target.username, target.password.reveal())
+                self._sign_in(server, target.username, target.password.reveal())
         except BaseException:
             with suppress(OSError):
                 server.close()
             raise
         return server
 
-    def _log_in(self, server: smtplib.SMTP, username: str, password: str) -> None:
+    def _sign_in(self, server: smtplib.SMTP, username: str, password: str) -> None:
         try:
             server.login(username, password)
         except UnicodeEncodeError:

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.files import KnownFile, list_known_files, log_named, open_table
+from m365watch.lake.files import KnownFile, commits_named, list_known_files, open_table
 from m365watch.lake.filters.conditions import Condition
 from m365watch.lake.filters.parts import PART_RECORDS, PLAIN_FACTOR, Part, Span, plan_parts
 from m365watch.lake.rollups.facts import MADE_OF
@@ -167,10 +167,10 @@ class Finder:
                 if self._table is None:
                     return []
             else:
-                with log_named(self._lake / AUDIT):
+                with commits_named(self._lake / AUDIT):
                     self._table.update_incremental()
             if self._table.version() != self._seen:
-                with log_named(self._lake / AUDIT):
+                with commits_named(self._lake / AUDIT):
                     self._files = list_known_files(self._table)
                 self._seen = self._table.version()
             return self._files
